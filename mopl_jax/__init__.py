@@ -1,0 +1,1 @@
+"""mopl_jax: from randomised scalarisation weights to new weights you can trust."""

@@ -1,0 +1,19 @@
+"""`record`: a frozen dataclass that is also a pytree; array fields are data, rare static fields are named."""
+
+import dataclasses
+from typing import dataclass_transform
+
+import jax
+
+
+@dataclass_transform(frozen_default=True)
+def record(*, static: tuple[str, ...] = ()):
+    """Decorate a class as a frozen dataclass registered with JAX; fields named in `static` are metadata."""
+
+    def decorate(cls):
+        cls = dataclasses.dataclass(frozen=True)(cls)
+        names = [field.name for field in dataclasses.fields(cls)]
+        data = [name for name in names if name not in static]
+        return jax.tree_util.register_dataclass(cls, data_fields=data, meta_fields=list(static))
+
+    return decorate

@@ -1,0 +1,273 @@
+"""Coverage of confidence intervals over thousands of synthetic logs: draw once, evaluate everything.
+
+Replicate i of a world draws from `fold_in(key, i)`, whatever the batch or the device; its log at n rows is the prefix of
+its log at the largest n. One compiled function draws a batch of logs, one weighs them for a target, one evaluates every
+sample size and interval; all targets, worlds and batches of the same shape share the last.
+"""
+
+import functools
+import math
+import operator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from mopl_jax import _random, ess, estimators, intervals
+from mopl_jax._record import record
+from mopl_jax.environments import Environment
+from mopl_jax.intervals import Pivot, Wald
+from mopl_jax.logs import Logs
+from mopl_jax.policies import Gaussian, Policy
+
+
+class World(NamedTuple):
+    """A synthetic platform: an environment, a logging policy, named targets, and pairs of targets to contrast."""
+
+    name: str
+    d: int
+    environment: Environment
+    logging: Policy
+    targets: dict[str, Gaussian]
+    differences: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def estimands(self) -> dict[str, tuple[str, ...]]:
+        """What is estimated: each target's value, and each pair's difference (first minus second)."""
+        return {name: (name,) for name in self.targets} | {f"{a} - {b}": (a, b) for a, b in self.differences}
+
+    def truth(self, estimand: str) -> float:
+        """The exact value of an estimand."""
+        values = [float(self.environment.policy_value(self.targets[name])) for name in self.estimands[estimand]]
+        return values[0] - sum(values[1:])
+
+
+class Grid(NamedTuple):
+    """What is evaluated on each log: sample sizes (ascending), estimators and intervals by name, and alpha."""
+
+    n: tuple[int, ...]
+    estimators: tuple[str, ...]
+    intervals: tuple[str, ...]
+    alpha: float
+
+
+@record()
+class Replicates:
+    """Results per replicate: `value` and Kish `ess` (r, n); interval ends `lower` and `upper` (r, n, interval)."""
+
+    value: Float[Array, "r n"]
+    ess: Float[Array, "r n"]
+    lower: Float[Array, "r n i"]
+    upper: Float[Array, "r n i"]
+
+
+def replicate(key: Key[Array, ""], environment: Environment, logging: Policy, n: int) -> Logs:
+    """One log of `n` rows; the first m rows are the log of m rows."""
+    action = _draw(key, logging, n)
+    reward = _rewards(key, environment, action)
+    return Logs(action.T, jax.vmap(logging.log_density, in_axes=1)(action), reward)
+
+
+# One replicate. Actions are (d, n) here, so that each objective is a contiguous vector over the rows.
+
+
+def _draw(key, logging, n):
+    return jax.vmap(logging.sample, out_axes=1)(_random.row_keys(jax.random.fold_in(key, 0), n))
+
+
+def _rewards(key, environment, action):
+    keys = _random.row_keys(jax.random.fold_in(key, 1), action.shape[1])
+    return jax.vmap(environment.sample_reward, in_axes=(0, 1))(keys, action)
+
+
+def _log_weights(target, logging, action):
+    return jax.vmap(lambda a: target.log_density(a) - logging.log_density(a), in_axes=1)(action)
+
+
+def _evaluate(log_weight, reward, grid, estimator):
+    """Every sample size and interval on one log; `log_weight` is (1, n) for a value, (2, n) for a difference."""
+    columns = [_evaluate_prefix(log_weight[:, :n], reward[:n], grid, estimator) for n in grid.n]
+    value, size, ends = jax.tree.map(lambda *x: jnp.stack(x), *columns)
+    ends = _stack(_share_quantile(ends, grid.alpha))
+    return Replicates(value, size, ends.lower, ends.upper)
+
+
+def _evaluate_prefix(log_weight, reward, grid, estimator):
+    """Value, ESS, and an `Interval` or the `Pivot` of one for each name."""
+    estimate = functools.reduce(estimators.difference, (estimators.NAMED[estimator](row, reward) for row in log_weight))
+    functions = [intervals.NAMED[name] for name in grid.intervals]
+    ends = [f.pivot(estimate) if isinstance(f, Wald) else f(estimate, grid.alpha) for f in functions]
+    return estimate.value, ess.kish(estimate.log_weight), ends
+
+
+def _share_quantile(ends, alpha):
+    """Pivots turned into intervals together: one Student quantile for all sample sizes and intervals, compiled once."""
+    pivots = [end for end in ends if isinstance(end, Pivot)]
+    if not pivots:
+        return ends
+    made = _stack(pivots).interval(alpha)
+    unstacked = (jax.tree.map(operator.itemgetter((..., i)), made) for i in range(len(pivots)))
+    return [next(unstacked) if isinstance(end, Pivot) else end for end in ends]
+
+
+def _stack(records):
+    return jax.tree.map(lambda *x: jnp.stack(x, axis=-1), *records)
+
+
+# A batch of replicates: the three compiled functions.
+
+
+@functools.partial(jax.jit, static_argnames="n")
+def draw_batch(keys, logging, n):
+    """Actions (r, d, n) of a batch of logs."""
+    return jax.vmap(_draw, in_axes=(0, None, None))(keys, logging, n)
+
+
+@jax.jit
+def reward_batch(keys, environment, action):
+    """Rewards (r, n): common random numbers across environments."""
+    return jax.vmap(_rewards, in_axes=(0, None, 0))(keys, environment, action)
+
+
+@jax.jit
+def weigh_batch(target, logging, action):
+    """Log importance weights (r, n)."""
+    return jax.vmap(_log_weights, in_axes=(None, None, 0))(target, logging, action)
+
+
+@functools.partial(jax.jit, static_argnames=("grid", "estimator"))
+def evaluate_batch(log_weight, reward, grid, estimator):
+    """`Replicates` of a batch: `log_weight` (r, 1 or 2, n), `reward` (r, n)."""
+    return jax.vmap(_evaluate, in_axes=(0, 0, None, None))(log_weight, reward, grid, estimator)
+
+
+Cell = tuple[str, str]  # estimand, estimator
+
+
+def run_batch(key: Key[Array, ""], world: World, grid: Grid, start: int, stop: int) -> dict[Cell, Replicates]:
+    """Replicates start … stop−1 of a world, one entry per estimand and estimator, as numpy arrays."""
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(start, stop))
+    action = draw_batch(keys, world.logging, grid.n[-1])
+    reward = reward_batch(keys, world.environment, action)
+    weights = {name: weigh_batch(target, world.logging, action) for name, target in world.targets.items()}
+    results = {}
+    for estimand, names in world.estimands.items():
+        log_weight = jnp.stack([weights[name] for name in names], axis=1)
+        for estimator in grid.estimators:
+            results[estimand, estimator] = evaluate_batch(log_weight, reward, grid, estimator)
+    return jax.device_get(results)
+
+
+def batch_size(world: World, grid: Grid, memory: float) -> int:
+    """Replicates per batch within `memory` bytes: actions, weights, rewards and about twenty temporaries a row."""
+    itemsize = jnp.zeros(()).dtype.itemsize
+    per_replicate = grid.n[-1] * itemsize * (2 * world.d + 2 * len(world.targets) + 20)
+    return max(1, int(memory / per_replicate))
+
+
+def batches(done: Sequence[tuple[int, int]], replicates: int, size: int) -> Iterator[tuple[int, int]]:
+    """Ranges of at most `size` that fill 0 … replicates−1 around the ranges already done, of equal size where possible."""
+    position = 0
+    for begin, end in [*sorted(done), (replicates, replicates)]:
+        begin = min(begin, replicates)
+        pieces = math.ceil((begin - position) / size) if begin > position else 0
+        edges = np.linspace(position, begin, pieces + 1).round().astype(int)
+        yield from zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
+        position = max(position, end)
+
+
+def coverage(key: Key[Array, ""], world: World, grid: Grid, replicates: int, memory: float = 2**28) -> list[dict]:
+    """The tidy rows of one world: every estimand, estimator, n and interval, from `replicates` logs."""
+    ranges = batches([], replicates, batch_size(world, grid, memory))
+    return summarise(world, grid, concatenate([run_batch(key, world, grid, *span) for span in ranges]))
+
+
+def sweep(key: Key[Array, ""], worlds: Sequence[World], grid: Grid, replicates: int) -> list[dict]:
+    """The tidy rows of several worlds on one grid."""
+    return [row for world in worlds for row in coverage(key, world, grid, replicates)]
+
+
+def concatenate(parts: Sequence[dict[Cell, Replicates]]) -> dict[Cell, Replicates]:
+    """Batches joined along the replicates."""
+    return jax.tree.map(lambda *x: np.concatenate(x), *parts)
+
+
+# From replicates to tidy rows.
+
+
+def summarise(world: World, grid: Grid, results: dict[Cell, Replicates]) -> list[dict]:
+    """One row per estimand, estimator, n and interval; see `summary` for the columns."""
+    rows = []
+    for (estimand, estimator), cell in results.items():
+        truth = world.truth(estimand)
+        for j, n in enumerate(grid.n):
+            about = {"world": world.name, "d": world.d, "estimand": estimand, "estimator": estimator, "n": n}
+            about |= _value_columns(cell.value[:, j], cell.ess[:, j], truth, grid.alpha)
+            for i, interval in enumerate(grid.intervals):
+                ends = cell.lower[:, j, i], cell.upper[:, j, i]
+                rows.append(about | {"interval": interval, "alpha": grid.alpha} | _interval_columns(*ends, truth, about))
+    return rows
+
+
+def _value_columns(value, size, truth, alpha):
+    """Truth, bias and its standard error, ESS quantiles, and the width of a normal interval that knew the true SD."""
+    value = value.astype(float)
+    sd = float(np.nanstd(value, ddof=1)) if value.size > 1 else math.nan
+    quantiles = np.quantile(size, (0.05, 0.5, 0.95))
+    return {
+        "replicates": value.size,
+        "truth": truth,
+        "bias": float(np.nanmean(value)) - truth,
+        "bias_se": sd / math.sqrt(value.size),
+        "oracle_width": 2 * _normal_quantile(alpha) * sd,
+        "ess_q05": float(quantiles[0]),
+        "ess_median": float(quantiles[1]),
+        "ess_q95": float(quantiles[2]),
+    }
+
+
+def _interval_columns(low, high, truth, about):
+    """Coverage with its Wilson interval, both one-sided miss rates, widths (infinite ones counted as such)."""
+    hits = (low <= truth) & (truth <= high)
+    wilson = wilson_interval(int(hits.sum()), hits.size)
+    width = high.astype(float) - low
+    finite = width[np.isfinite(width)]
+    return {
+        "coverage": float(hits.mean(dtype=float)),
+        "coverage_se": math.sqrt(max(hits.mean(dtype=float) * (1 - hits.mean(dtype=float)), 0) / hits.size),
+        "coverage_low": wilson[0],
+        "coverage_high": wilson[1],
+        "miss_below": float(np.mean(high < truth, dtype=float)),
+        "miss_above": float(np.mean(low > truth, dtype=float)),
+        "median_width": float(np.median(width)),
+        "mean_finite_width": float(finite.mean()) if finite.size else math.inf,
+        "infinite_share": 1 - finite.size / width.size,
+        "width_ratio": float(np.median(width)) / about["oracle_width"] if about["oracle_width"] else math.nan,
+    }
+
+
+def _normal_quantile(alpha):
+    from statistics import NormalDist
+
+    return NormalDist().inv_cdf(1 - alpha / 2)
+
+
+def wilson_interval(hits: int, trials: int, alpha: float = 0.05) -> tuple[float, float]:
+    """Wilson's score interval for a coverage: its Monte-Carlo error, right also when every replicate is covered."""
+    z = _normal_quantile(alpha)
+    centre = (hits + z * z / 2) / (trials + z * z)
+    half = z * math.sqrt(hits * (trials - hits) / trials + z * z / 4) / (trials + z * z)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def smallest_n(rows: Sequence[dict], level: float) -> int | None:
+    """The smallest n of one interval's rows from which coverage stays ≥ `level` up to the largest n; None if it never does."""
+    found = None
+    for row in sorted(rows, key=lambda row: row["n"], reverse=True):
+        if row["coverage"] < level:
+            break
+        found = row["n"]
+    return found

@@ -1,0 +1,53 @@
+"""Confidence intervals for a policy's value.
+
+Contract: `(estimate, alpha) -> Interval`, two-sided with coverage 1 − alpha; options by keyword or `functools.partial`.
+Where the data cannot support an interval (no positive weight, one effective row, no variation) it is the whole line.
+`lower(interval)` and `upper(interval)` turn any equal-tailed interval into its one-sided bound. `NAMED` lists all.
+"""
+
+from mopl_jax.intervals.asymptotic import hc2, hc3, normal
+from mopl_jax.intervals.ess_corrected import (
+    ess_bessel,
+    ess_exact,
+    ess_kish,
+    ess_rescaled,
+    ess_safe,
+    ess_student,
+    with_max_weight,
+)
+from mopl_jax.intervals.interval import Interval, Pivot, Wald, lower, upper
+
+NAMED = {
+    "normal": normal,
+    "hc2": hc2,
+    "hc3": hc3,
+    "ess_bessel": ess_bessel,
+    "ess_rescaled": ess_rescaled,
+    "ess_kish": ess_kish,
+    "ess_student": ess_student,
+    "ess_exact": ess_exact,
+    "ess_safe": ess_safe,
+    "ess_bessel_max": with_max_weight(ess_bessel),
+    "ess_rescaled_max": with_max_weight(ess_rescaled),
+    "ess_kish_max": with_max_weight(ess_kish),
+    "ess_student_max": with_max_weight(ess_student),
+}
+
+__all__ = [
+    "NAMED",
+    "Interval",
+    "Pivot",
+    "Wald",
+    "ess_bessel",
+    "ess_exact",
+    "ess_kish",
+    "ess_rescaled",
+    "ess_safe",
+    "ess_student",
+    "hc2",
+    "hc3",
+    "lower",
+    "normal",
+    "upper",
+    "with_max_weight",
+]
