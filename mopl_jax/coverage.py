@@ -147,9 +147,9 @@ def evaluate_batch(log_weight, reward, grid, estimator):
 Cell = tuple[str, str]  # estimand, estimator
 
 
-def run_batch(key: Key[Array, ""], world: World, grid: Grid, start: int, stop: int) -> dict[Cell, Replicates]:
-    """Replicates start … stop−1 of a world, one entry per estimand and estimator, as numpy arrays."""
-    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(start, stop))
+def run_batch(key: Key[Array, ""], world: World, grid: Grid, start: int, size: int) -> dict[Cell, Replicates]:
+    """Replicates start … start+size−1 of a world, one entry per estimand and estimator, as numpy arrays."""
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, start + jnp.arange(size))
     action = draw_batch(keys, world.logging, grid.n[-1])
     reward = reward_batch(keys, world.environment, action)
     weights = {name: weigh_batch(target, world.logging, action) for name, target in world.targets.items()}
@@ -161,38 +161,51 @@ def run_batch(key: Key[Array, ""], world: World, grid: Grid, start: int, stop: i
     return jax.device_get(results)
 
 
-def batch_size(world: World, grid: Grid, memory: float) -> int:
-    """Replicates per batch within `memory` bytes: actions, weights, rewards and about twenty temporaries a row."""
-    itemsize = jnp.zeros(()).dtype.itemsize
-    per_replicate = grid.n[-1] * itemsize * (2 * world.d + 2 * len(world.targets) + 20)
-    return max(1, int(memory / per_replicate))
+def batch_size(worlds: Sequence[World], grid: Grid, memory: float) -> int:
+    """Replicates per batch within `memory` bytes: actions, weights, rewards and about twenty temporaries a row.
+
+    One size for all worlds, so that one compiled evaluation serves them all.
+    """
+    columns = max(2 * world.d + 2 * len(world.targets) for world in worlds) + 20
+    return max(1, int(memory / (grid.n[-1] * jnp.zeros(()).dtype.itemsize * columns)))
 
 
-def batches(done: Sequence[tuple[int, int]], replicates: int, size: int) -> Iterator[tuple[int, int]]:
-    """Ranges of at most `size` that fill 0 … replicates−1 around the ranges already done, of equal size where possible."""
+def gaps(done: Sequence[tuple[int, int]], replicates: int) -> Iterator[tuple[int, int]]:
+    """Ranges of 0 … replicates−1 that the ranges already `done` leave open."""
     position = 0
     for begin, end in [*sorted(done), (replicates, replicates)]:
-        begin = min(begin, replicates)
-        pieces = math.ceil((begin - position) / size) if begin > position else 0
-        edges = np.linspace(position, begin, pieces + 1).round().astype(int)
-        yield from zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
+        if position < min(begin, replicates):
+            yield position, min(begin, replicates)
         position = max(position, end)
 
 
-def coverage(key: Key[Array, ""], world: World, grid: Grid, replicates: int, memory: float = 2**28) -> list[dict]:
+def run(key: Key[Array, ""], world: World, grid: Grid, span: tuple[int, int], size: int) -> Iterator[dict[Cell, Replicates]]:
+    """Batches that fill `span` (start, stop). Every batch runs at `size`, so that nothing compiles twice; the last is cut."""
+    start, stop = span
+    for begin in range(start, stop, size):
+        kept = min(size, stop - begin)
+        yield jax.tree.map(lambda x, kept=kept: x[:kept], run_batch(key, world, grid, begin, size))
+
+
+def coverage(key: Key[Array, ""], world: World, grid: Grid, replicates: int, memory: float = 2**26) -> list[dict]:
     """The tidy rows of one world: every estimand, estimator, n and interval, from `replicates` logs."""
-    ranges = batches([], replicates, batch_size(world, grid, memory))
-    return summarise(world, grid, concatenate([run_batch(key, world, grid, *span) for span in ranges]))
+    size = min(replicates, batch_size([world], grid, memory))
+    return summarise(world, grid, concatenate(list(run(key, world, grid, (0, replicates), size))))
 
 
-def sweep(key: Key[Array, ""], worlds: Sequence[World], grid: Grid, replicates: int) -> list[dict]:
+def sweep(key: Key[Array, ""], worlds: Sequence[World], grid: Grid, replicates: int, memory: float = 2**26) -> list[dict]:
     """The tidy rows of several worlds on one grid."""
-    return [row for world in worlds for row in coverage(key, world, grid, replicates)]
+    return [row for world in worlds for row in coverage(key, world, grid, replicates, memory)]
 
 
 def concatenate(parts: Sequence[dict[Cell, Replicates]]) -> dict[Cell, Replicates]:
     """Batches joined along the replicates."""
     return jax.tree.map(lambda *x: np.concatenate(x), *parts)
+
+
+def count(results: dict[Cell, Replicates]) -> int:
+    """How many replicates a batch holds."""
+    return len(next(iter(results.values())).value)
 
 
 # From replicates to tidy rows.
@@ -271,3 +284,16 @@ def smallest_n(rows: Sequence[dict], level: float) -> int | None:
             break
         found = row["n"]
     return found
+
+
+def sample_size_ratio(baseline: Sequence[dict], rows: Sequence[dict], level: float) -> tuple[float, bool]:
+    """How many times more rows the baseline interval needs to hold `level`, and whether that is exact.
+
+    Not exact where the baseline never holds the level on the grid: the ratio is then a lower limit, from the
+    largest n. (nan, False) where the interval itself never does.
+    """
+    needed, reached = smallest_n(baseline, level), smallest_n(rows, level)
+    if reached is None:
+        return math.nan, False
+    largest = max(row["n"] for row in baseline)
+    return (needed or largest) / reached, needed is not None

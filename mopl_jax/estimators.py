@@ -5,6 +5,7 @@ from which each interval is made; write an interval once and it serves every est
 """
 
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
 from mopl_jax._record import record
@@ -30,8 +31,8 @@ class Estimate:
 def ips(log_weight: Float[Array, " n"], reward: Float[Array, " n"]) -> Estimate:
     """Inverse propensity scoring, mean(w r): unbiased, and exposed to every fluctuation of mean(w)."""
     w = jnp.exp(log_weight)
-    value = jnp.mean(w * reward)
-    return Estimate(value, w * reward - value, log_weight, jnp.mean(w) * reward, reward)
+    value, influence = _mean(w * reward)
+    return Estimate(value, influence, log_weight, jnp.mean(w) * reward, reward)
 
 
 def snips(log_weight: Float[Array, " n"], reward: Float[Array, " n"]) -> Estimate:
@@ -40,10 +41,23 @@ def snips(log_weight: Float[Array, " n"], reward: Float[Array, " n"]) -> Estimat
     Rewards are centred before they are averaged: equal rewards give residuals of exactly zero, and float32 suffices.
     """
     p = normalise(log_weight)
-    centred = reward - reward[0]
+    centre = _heaviest(log_weight, reward)
+    centred = reward - centre
     shift = jnp.where(jnp.any(p > 0), jnp.sum(p * centred), jnp.nan)
     residual = centred - shift
-    return Estimate(reward[0] + shift, reward.shape[0] * p * residual, log_weight, residual, reward)
+    return Estimate(centre + shift, reward.shape[0] * p * residual, log_weight, residual, reward)
+
+
+def _heaviest(log_weight, reward):
+    """The reward of a heaviest row: once it is subtracted, rewards equal wherever there is weight are exactly zero."""
+    heavy = log_weight == jnp.max(log_weight)
+    return lax.stop_gradient(jnp.max(jnp.where(heavy, reward, -jnp.inf)))
+
+
+def _mean(terms):
+    """Mean, and deviations from it that are exactly zero where the terms are equal: rounding is no evidence."""
+    shift = jnp.mean(terms - terms[0])
+    return terms[0] + shift, terms - terms[0] - shift
 
 
 def optimal_baseline(w: Float[Array, " n"], reward: Float[Array, " n"]) -> Float[Array, ""]:
@@ -63,14 +77,15 @@ def beta_ips(log_weight: Float[Array, " n"], reward: Float[Array, " n"], cross_f
     `cross_fit` takes each half's baseline (even and odd rows) from the other half, which removes the plug-in bias.
     """
     w = jnp.exp(log_weight)
+    centre = _heaviest(log_weight, reward)
+    centred = reward - centre
     if cross_fit:
-        even, odd = (optimal_baseline(w[k::2], reward[k::2]) for k in (0, 1))
+        even, odd = (optimal_baseline(w[k::2], centred[k::2]) for k in (0, 1))
         beta = jnp.where(jnp.arange(w.shape[0]) % 2 == 0, odd, even)
     else:
-        beta = optimal_baseline(w, reward)
-    terms = beta + w * (reward - beta)
-    value = jnp.mean(terms)
-    return Estimate(value, terms - value, log_weight, jnp.mean(w) * (reward - beta), reward)
+        beta = optimal_baseline(w, centred)
+    value, influence = _mean(beta + w * (centred - beta))
+    return Estimate(centre + value, influence, log_weight, jnp.mean(w) * (centred - beta), reward)
 
 
 def difference(a: Estimate, b: Estimate) -> Estimate:

