@@ -179,7 +179,9 @@ def gaps(done: Sequence[tuple[int, int]], replicates: int) -> Iterator[tuple[int
         position = max(position, end)
 
 
-def run(key: Key[Array, ""], world: World, grid: Grid, span: tuple[int, int], size: int) -> Iterator[dict[Cell, Replicates]]:
+def run(
+    key: Key[Array, ""], world: World, grid: Grid, span: tuple[int, int], size: int
+) -> Iterator[dict[Cell, Replicates]]:
     """Batches that fill `span` (start, stop). Every batch runs at `size`, so that nothing compiles twice; the last is cut."""
     start, stop = span
     for begin in range(start, stop, size):
@@ -193,9 +195,9 @@ def coverage(key: Key[Array, ""], world: World, grid: Grid, replicates: int, mem
     return summarise(world, grid, concatenate(list(run(key, world, grid, (0, replicates), size))))
 
 
-def sweep(key: Key[Array, ""], worlds: Sequence[World], grid: Grid, replicates: int, memory: float = 2**26) -> list[dict]:
+def sweep(key: Key[Array, ""], worlds: Sequence[World], grid: Grid, replicates: int) -> list[dict]:
     """The tidy rows of several worlds on one grid."""
-    return [row for world in worlds for row in coverage(key, world, grid, replicates, memory)]
+    return [row for world in worlds for row in coverage(key, world, grid, replicates)]
 
 
 def concatenate(parts: Sequence[dict[Cell, Replicates]]) -> dict[Cell, Replicates]:
@@ -221,7 +223,9 @@ def summarise(world: World, grid: Grid, results: dict[Cell, Replicates]) -> list
             about |= _value_columns(cell.value[:, j], cell.ess[:, j], truth, grid.alpha)
             for i, interval in enumerate(grid.intervals):
                 ends = cell.lower[:, j, i], cell.upper[:, j, i]
-                rows.append(about | {"interval": interval, "alpha": grid.alpha} | _interval_columns(*ends, truth, about))
+                rows.append(
+                    about | {"interval": interval, "alpha": grid.alpha} | _interval_columns(*ends, truth, about)
+                )
     return rows
 
 

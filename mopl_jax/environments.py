@@ -8,10 +8,10 @@ standard deviation except where said.
 
 from typing import Protocol
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-import jax
 from mopl_jax import _linalg, _random
 from mopl_jax._record import record
 from mopl_jax.policies import Gaussian
@@ -173,7 +173,9 @@ def snips_variance(environment: Environment, logging: Gaussian, target: Gaussian
 
     mean, noise = environment.mean_reward, environment.noise
     if not isinstance(mean, Linear) or not isinstance(noise, Normal) or environment.log_spread is not None:
-        raise TypeError("expected a Linear mean reward with homoscedastic Normal noise; use simulation for other worlds")
+        raise TypeError(
+            "expected a Linear mean reward with homoscedastic Normal noise; use simulation for other worlds"
+        )
     precision, logging_precision = jnp.linalg.inv(target.covariance), jnp.linalg.inv(logging.covariance)
     tilted = jnp.linalg.inv(2 * precision - logging_precision)
     centre = tilted @ (2 * precision @ target.mean - logging_precision @ logging.mean)

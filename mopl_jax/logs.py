@@ -31,7 +31,9 @@ def check(logs: Logs) -> Logs:
     Needs concrete values: call it once, at the door, not inside `jit`.
     """
     if np.ndim(logs.action) != 2:
-        raise ValueError(f"expected action of shape (n, d), got {np.shape(logs.action)}; stack the d weights as columns")
+        raise ValueError(
+            f"expected action of shape (n, d), got {np.shape(logs.action)}; stack the d weights as columns"
+        )
     n = np.shape(logs.action)[0]
     if n == 0:
         raise ValueError("expected at least one row, got an empty log; check the filter that produced it")

@@ -16,7 +16,7 @@ from mopl_jax.coverage import sample_size_ratio, smallest_n
 
 Rows = Sequence[dict[str, Any]]
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "figure.dpi": 110,
     "savefig.dpi": 160,
     "savefig.bbox": "tight",
@@ -75,10 +75,10 @@ def annotate_ratio(ax: Axes, rows: Rows, interval: str = "ess_exact", level: flo
     if len(columns) < 2 or (reached := smallest_n(columns[interval], level)) is None:
         return ax
     ratio, exact = sample_size_ratio(columns["normal"], columns[interval], level)
-    y, where = 0.1, ax.get_xaxis_transform()
+    y, where = 0.09, ax.get_xaxis_transform()
     ax.annotate("", (reached, y), (reached * ratio, y), where, arrowprops={"arrowstyle": "<->", "linewidth": 1})
     label = f"{interval}: {'' if exact else '> '}{ratio:,.0f}× fewer rows"
-    ax.text(reached, y + 0.02, label, transform=where, ha="left", fontsize=8)
+    ax.text(reached, y - 0.02, label, transform=where, ha="left", va="top", fontsize=8)
     return ax
 
 
@@ -86,10 +86,13 @@ def coverage_figure(rows: Rows, intervals: Iterable[str] = LOOKS) -> Figure:
     """Coverage above width, one column for each world and estimand."""
     panels = sorted({(row["world"], row["d"], row["estimand"]) for row in rows}, key=_panel_order(rows))
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(2, len(panels), figsize=(2.9 * len(panels) + 1.2, 5.4), sharex="col", sharey="row", squeeze=False)
+        figure, axes = plt.subplots(
+            2, len(panels), figsize=(2.9 * len(panels) + 1.2, 5.4), sharex="col", sharey="row", squeeze=False
+        )
         for (above, below), (world, d, estimand) in zip(axes.T, panels, strict=True):
             some = [row for row in rows if (row["world"], row["d"], row["estimand"]) == (world, d, estimand)]
             annotate_ratio(coverage_curves(above, some, intervals), some)
+            above.set_ylim(min(0.8, min(row["coverage"] for row in rows) - 0.15), 1.02)
             width_curves(below, some, intervals)
             above.set_title(f"{world}, d = {d}\n{estimand}")
             above.set_xlabel("")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -105,7 +106,7 @@ def provenance(**more: Any) -> dict[str, Any]:
         "versions": versions | {"python": platform.python_version()},
         "device": f"{len(jax.devices())} x {device.device_kind} ({device.platform})",
         "cores": os.cpu_count(),
-        "x64": bool(jax.config.jax_enable_x64),
+        "dtype": str(jnp.zeros(()).dtype),
     } | more
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mopl_jax import environments, estimators, intervals
-from mopl_jax._names import choose, check_alpha
+from mopl_jax._names import check_alpha, choose
 from mopl_jax.coverage import Grid, World
 from mopl_jax.policies import Gaussian, Policy, Uniform
 
@@ -49,7 +49,9 @@ def build(spec: Mapping[str, Any]) -> Study:
         choose(spec.get("intervals", list(intervals.NAMED)), intervals.NAMED, "interval"),
         check_alpha(spec.get("alpha", 0.05)),
     )
-    worlds = tuple(_world(entry, d) for entry in spec.get("world", ()) for d in _sizes(entry.get("d", ()), "d", least=1))
+    worlds = tuple(
+        _world(entry, d) for entry in spec.get("world", ()) for d in _sizes(entry.get("d", ()), "d", least=1)
+    )
     if not worlds:
         raise ValueError("expected at least one [[world]] in the study, got none")
     labels = [(world.name, world.d) for world in worlds]
@@ -134,8 +136,18 @@ def _uniform(d, where, low=-1.0, high=1.0) -> Policy:
     return Uniform(low, high)
 
 
-REWARDS: dict[str, Callable] = {"linear": _linear, "quadratic": _quadratic, "cosine": _cosine, "exponential": _exponential}
-NOISES: dict[str, Callable] = {"normal": _normal, "student_t": _student_t, "log_normal": _log_normal, "bernoulli": _bernoulli}
+REWARDS: dict[str, Callable] = {
+    "linear": _linear,
+    "quadratic": _quadratic,
+    "cosine": _cosine,
+    "exponential": _exponential,
+}
+NOISES: dict[str, Callable] = {
+    "normal": _normal,
+    "student_t": _student_t,
+    "log_normal": _log_normal,
+    "bernoulli": _bernoulli,
+}
 POLICIES: dict[str, Callable] = {"normal": _gaussian, "uniform": _uniform}
 
 

@@ -48,7 +48,7 @@ def read_log(
         return LogTable(columns[reward], columns[propensity], columns[target_propensity])
     logs = [_log(columns[name], path, name) for name in (propensity, target_propensity)]
     remedy = "a logged action had positive propensity: repair or drop the row"
-    _require(columns[propensity] > 0, columns[propensity], path, propensity, "a positive density", remedy)
+    _require(columns[propensity] > 0, columns[propensity], path, propensity, "a density > 0", remedy)
     return LogTable(columns[reward], *logs)
 
 
@@ -180,7 +180,7 @@ def _is_number(text):
 def _log(density, path, name):
     """log density, −inf at 0."""
     remedy = "these look like log densities; pass --log-densities"
-    _require(density >= 0, density, path, name, "a density", remedy)
+    _require(density >= 0, density, path, name, "a density ≥ 0", remedy)
     with np.errstate(divide="ignore"):
         return np.log(density)
 

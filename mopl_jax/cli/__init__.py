@@ -10,12 +10,18 @@ import typer
 from rich.console import Console
 
 from mopl_jax.cli.coverage import coverage
+
 try:
     from mopl_jax.cli.evaluate import evaluate
 except ImportError:
     evaluate = coverage
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.split("\n")[0])
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="From a log of randomised scalarisation weights to values and weights you can trust.",
+)
 app.command()(coverage)
 app.command()(evaluate)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import jax
+import jax.numpy as jnp
 import typer
 from rich import box
 from rich.console import Console
@@ -19,6 +20,10 @@ from mopl_jax import plots, storage, study
 
 LEVEL = 0.94  # an interval "holds" from the n where its coverage stays at or above this (nominal 0.95)
 QUICK = {"replicates": 400, "n": [8, 32, 128, 512]}
+_LEGEND = f"""from n: the smallest n from which coverage stays at {LEVEL} or more · × fewer: how many times fewer rows than
+normal that takes · at n, worst: coverage ± half its 95 % Wilson (Monte-Carlo) interval · width: median over the
+width of a normal interval that knows the estimator's standard deviation, at the largest n
+"""
 OptionalList = list[str] | None
 
 
@@ -119,7 +124,7 @@ def _run(plan, folder, memory, console):
 
 def _run_world(plan, world, folder, size, advance):
     key = jax.random.fold_in(jax.random.key(plan.seed), _world_number(world))
-    mark = storage.fingerprint([1, _entry(plan, world), plan.grid, plan.seed, bool(jax.config.jax_enable_x64)])
+    mark = storage.fingerprint([1, _entry(plan, world), plan.grid, plan.seed, str(jnp.zeros(()).dtype)])
     parts = storage.Parts(folder, f"{world.name}-d{world.d}", mark)
     advance(plan.replicates - sum(stop - start for start, stop in engine.gaps(parts.done(), plan.replicates)))
     for span in list(engine.gaps(parts.done(), plan.replicates)):
@@ -168,7 +173,8 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         key = (row["world"], row["d"], row["estimand"], row["estimator"])
         groups.setdefault(key, {}).setdefault(row["interval"], []).append(row)
     return [
-        dict(zip(("world", "d", "estimand", "estimator"), key, strict=True)) | _line(name, some, columns.get("normal", []))
+        dict(zip(("world", "d", "estimand", "estimator"), key, strict=True))
+        | _line(name, some, columns.get("normal", []))
         for key, columns in groups.items()
         for name, some in columns.items()
     ]
@@ -191,11 +197,7 @@ def _line(name, rows, baseline):
 def _show(rows, folder, seconds):
     console = Console(width=100)
     lines = summary(rows)
-    console.print(
-        f"Coverage ± its Monte-Carlo error (half the 95 % Wilson interval) at the smallest n, the largest and the worst; the n from "
-        f"which it stays at {LEVEL} or more; how many times fewer rows than normal that takes; median width over the oracle's.\n",
-        style="dim",
-    )
+    console.print(_LEGEND, style="dim")
     for key in dict.fromkeys((line["world"], line["d"], line["estimand"], line["estimator"]) for line in lines):
         some = [line for line in lines if (line["world"], line["d"], line["estimand"], line["estimator"]) == key]
         console.print(_table(*key, some))
@@ -211,7 +213,8 @@ def _show(rows, folder, seconds):
 
 def _table(world, d, estimand, estimator, lines):
     first, last = lines[0]["first"], lines[0]["last"]
-    title = f"{world}, d={d}: {estimand} by {estimator} ({first['replicates']:,} logs; ESS {last['ess_median']:,.0f} at n={last['n']:,})"
+    logs, ess = f"{first['replicates']:,} logs", f"ESS {last['ess_median']:,.0f} at n={last['n']:,}"
+    title = f"{world}, d={d}: {estimand} by {estimator} ({logs}; {ess})"
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("interval", no_wrap=True)
     headers = ("from n", "× fewer", f"at n={first['n']:,}", f"at n={last['n']:,}", "worst", "width")
@@ -233,7 +236,9 @@ def _coverage(row):
 def _write(folder, rows, about):
     storage.write_results(folder / "results.parquet", rows, about)
     for suffix in ("png", "svg"):
-        storage.write_atomically(folder / f"coverage.{suffix}", lambda path: plots.save(plots.coverage_figure(rows), path))
+        storage.write_atomically(
+            folder / f"coverage.{suffix}", lambda path: plots.save(plots.coverage_figure(rows), path)
+        )
 
 
 def _finite(value):

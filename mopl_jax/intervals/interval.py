@@ -81,4 +81,6 @@ def lower(interval: IntervalFunction) -> IntervalFunction:
 
 def upper(interval: IntervalFunction) -> IntervalFunction:
     """The one-sided upper bound at level alpha: the upper end of the equal-tailed interval at 2 alpha."""
-    return lambda estimate, alpha: Interval(jnp.full_like(estimate.value, -jnp.inf), interval(estimate, 2 * alpha).upper)
+    return lambda estimate, alpha: Interval(
+        jnp.full_like(estimate.value, -jnp.inf), interval(estimate, 2 * alpha).upper
+    )

@@ -1,0 +1,223 @@
+"""How fast is one cell, against what people write by hand? Million logged rows a second, interleaved in one run.
+
+The cell: d = 5, SNIPS with its normal interval, coverage at n = 2⁵ … 2¹⁴. One sample is one logged row. The notebook-style
+loop (python over replicates and n, scipy densities) draws a log for each n and is credited with all of those rows; the others
+draw each replicate once and evaluate its prefixes. Compile time is apart. numpy is always measured; torch, and torch's
+generator with a fused two-thread numba kernel, if they are installed (`pip install mopl_jax[speed]`).
+"""
+
+import argparse
+import importlib.util
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mopl_jax import coverage, storage
+from mopl_jax.environments import Environment, Linear, Normal
+from mopl_jax.policies import Gaussian
+
+RESULTS = Path(__file__).parent / "results"
+D, SIZES, ALPHA = 5, tuple(2**k for k in range(5, 15)), 0.05
+MEAN, SCALE, NOISE, TRUTH = 0.3, 0.5, 0.25, 0.3
+GRID = coverage.Grid(SIZES, ("snips",), ("normal",), ALPHA)
+Z = 1.959963984540054
+
+
+def world() -> coverage.World:
+    """The reference world in five dimensions."""
+    environment = Environment(Linear(jnp.full(D, 1 / D), jnp.asarray(0.0)), Normal(jnp.asarray(NOISE)))
+    targets = {"target": Gaussian.diagonal(jnp.full(D, MEAN), SCALE)}
+    return coverage.World("speed", D, environment, Gaussian.diagonal(jnp.zeros(D), 1.0), targets)
+
+
+# Every contender: (replicates, seed) -> hits at each n, and how many rows it was asked for.
+
+
+def mopl(replicates, seed, size=16):
+    """This package."""
+    batches = coverage.run(jax.random.key(seed), world(), GRID, (0, replicates), size)
+    hits = [_hits(cell) for batch in batches for cell in batch.values()]
+    return np.sum(hits, axis=0), replicates * SIZES[-1]
+
+
+def _hits(cell):
+    return ((cell.lower <= TRUTH) & (cell.upper >= TRUTH)).sum(axis=0)[:, 0]
+
+
+def notebook(replicates, seed):
+    """A python loop over replicates and n with scipy densities, as in a notebook."""
+    from scipy.stats import multivariate_normal
+
+    rng, hits = np.random.default_rng(seed), np.zeros(len(SIZES))
+    logging, target, density = np.zeros(D), np.full(D, MEAN), cast(Any, multivariate_normal.pdf)
+    for _ in range(replicates):
+        for j, n in enumerate(SIZES):
+            action = rng.multivariate_normal(logging, np.eye(D), n)
+            reward = action.mean(axis=1) + NOISE * rng.normal(size=n)
+            propensity = density(action, logging, np.eye(D))
+            w = density(action, target, SCALE**2 * np.eye(D)) / propensity
+            value = np.sum(w * reward) / np.sum(w)
+            variance = np.sum((w / np.sum(w)) ** 2 * (reward - value) ** 2) * n / (n - 1)
+            hits[j] += abs(value - TRUTH) <= Z * np.sqrt(variance)
+    return hits, replicates * sum(SIZES)
+
+
+def _numpy_hits(log_weight, reward):
+    hits = []
+    for n in SIZES:
+        w = np.exp(log_weight[:, :n] - log_weight[:, :n].max(axis=1, keepdims=True))
+        p, r = w / w.sum(axis=1, keepdims=True), reward[:, :n]
+        value = (p * r).sum(axis=1)
+        variance = (p**2 * (r - value[:, None]) ** 2).sum(axis=1) * n / (n - 1)
+        hits.append((np.abs(value - TRUTH) <= Z * np.sqrt(variance)).sum())
+    return np.array(hits)
+
+
+def vectorised_numpy(replicates, seed, size=16):
+    """Arrays over replicates and rows in float32."""
+    rng, hits = np.random.default_rng(seed), np.zeros(len(SIZES))
+    for _ in range(replicates // size):
+        action = rng.standard_normal((size, SIZES[-1], D), np.float32)
+        reward = action.mean(axis=2) + np.float32(NOISE) * rng.standard_normal((size, SIZES[-1]), np.float32)
+        whitened = (action - np.float32(MEAN)) / np.float32(SCALE)
+        hits += _numpy_hits(0.5 * ((action**2).sum(axis=2) - (whitened**2).sum(axis=2)), reward)
+    return hits, replicates * SIZES[-1]
+
+
+def vectorised_torch(replicates, seed, size=16):
+    """The same in torch on all cores."""
+    import torch
+
+    generator, hits = torch.Generator().manual_seed(seed), np.zeros(len(SIZES))
+    for _ in range(replicates // size):
+        action = torch.randn((D, size, SIZES[-1]), generator=generator)
+        reward = action.mean(dim=0) + NOISE * torch.randn((size, SIZES[-1]), generator=generator)
+        log_weight = 0.5 * ((action**2).sum(dim=0) - (((action - MEAN) / SCALE) ** 2).sum(dim=0))
+        for j, n in enumerate(SIZES):
+            p, r = torch.softmax(log_weight[:, :n], dim=1), reward[:, :n]
+            value = (p * r).sum(dim=1)
+            variance = (p**2 * (r - value[:, None]) ** 2).sum(dim=1) * n / (n - 1)
+            hits[j] += int(((value - TRUTH).abs() <= Z * variance.sqrt()).sum())
+    return hits, replicates * SIZES[-1]
+
+
+def _numba_kernel():
+    import numba
+
+    @numba.njit(parallel=True, fastmath=True)
+    def kernel(z, sizes, hits):
+        for i in numba.prange(z.shape[0]):
+            s1 = s2 = sr = s2r = s2rr = 0.0
+            j = 0
+            for row in range(z.shape[2]):
+                squares = whitened = total = np.float32(0)
+                for k in range(D):
+                    a = z[i, k, row]
+                    squares += a * a
+                    whitened += ((a - np.float32(MEAN)) / np.float32(SCALE)) ** 2
+                    total += a
+                r = total / np.float32(D) + np.float32(NOISE) * z[i, D, row]
+                w = np.exp(np.float32(0.5) * (squares - whitened))
+                s1, sr = s1 + w, sr + w * r
+                s2, s2r, s2rr = s2 + w * w, s2r + w * w * r, s2rr + w * w * r * r
+                if row + 1 == sizes[j]:
+                    n, value = row + 1, sr / s1
+                    variance = (s2rr - 2 * value * s2r + value * value * s2) / (s1 * s1) * n / (n - 1)
+                    hits[i, j] = abs(value - TRUTH) <= Z * np.sqrt(max(variance, 0.0))
+                    j += 1
+
+    return kernel
+
+
+_KERNEL = []
+
+
+def torch_numba(replicates, seed, size=16):
+    """torch's generator and a fused parallel numba kernel with running sums: the best by hand."""
+    import torch
+
+    if not _KERNEL:
+        _KERNEL.append(_numba_kernel())
+    sizes, hits = np.array(SIZES), np.zeros(len(SIZES))
+    z = torch.empty((size, D + 1, SIZES[-1]))
+    generators = torch.Generator().manual_seed(seed)
+    for _ in range(replicates // size):
+        z.normal_(generator=generators)
+        found = np.zeros((size, len(SIZES)))
+        _KERNEL[0](z.numpy(), sizes, found)
+        hits += found.sum(axis=0)
+    return hits, replicates * SIZES[-1]
+
+
+def draws_only(replicates, seed, size=16):
+    """The normals of this package's sweep, drawn and thrown away: the floor under its time."""
+    for start in range(0, replicates, size):
+        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(seed), start + jnp.arange(size))
+        action = coverage.draw_batch(keys, world().logging, SIZES[-1])
+        jax.block_until_ready((action, coverage.reward_batch(keys, world().environment, action)))
+    return None, replicates * SIZES[-1]
+
+
+CONTENDERS = {  # name: (function, replicates, needs)
+    "mopl_jax": (mopl, 512, ()),
+    "mopl_jax draws only": (draws_only, 512, ()),
+    "scipy notebook loop": (notebook, 4, ("scipy",)),
+    "numpy vectorised": (vectorised_numpy, 128, ()),
+    "torch vectorised": (vectorised_torch, 128, ("torch",)),
+    "torch + numba": (torch_numba, 256, ("torch", "numba")),
+}
+
+
+def measure(rounds: int) -> dict:
+    """Medians over interleaved rounds of rows a second, and of the ratio to each contender within a round."""
+    present = {name: entry for name, entry in CONTENDERS.items() if all(map(importlib.util.find_spec, entry[2]))}
+    first = {name: _seconds(*entry[:2], seed=0)[0] for name, entry in present.items()}
+    speeds = {name: [] for name in present}
+    covered = {}
+    for seed in range(1, rounds + 1):
+        for name, (function, replicates, _) in present.items():
+            seconds, hits, rows = _seconds(function, replicates, seed)
+            speeds[name].append(rows / seconds / 1e6)
+            if hits is not None:
+                covered.setdefault(name, []).append(hits / replicates)
+    return {
+        name: {
+            "million_rows_per_second": statistics.median(speed),
+            "mopl_jax_times_faster": statistics.median(a / b for a, b in zip(speeds["mopl_jax"], speed, strict=True)),
+            "first_call_seconds": first[name],
+            "coverage": np.mean(covered[name], axis=0).round(4).tolist() if name in covered else None,
+        }
+        for name, speed in speeds.items()
+    }
+
+
+def _seconds(function, replicates, seed):
+    started = time.perf_counter()
+    hits, rows = function(replicates, seed)
+    return time.perf_counter() - started, hits, rows
+
+
+def main() -> None:
+    """Print the table and write results/speed.json."""
+    parser = argparse.ArgumentParser(description="How fast is one cell, against what people write by hand?")
+    parser.add_argument("--rounds", type=int, default=7)
+    options, _ = parser.parse_known_args()
+    table = measure(options.rounds)
+    print(f"{'contender':22} {'M rows/s':>9} {'mopl_jax is':>12}  first call (s)")
+    for name, row in table.items():
+        ratio = f"{row['mopl_jax_times_faster']:.2f} ×"
+        print(f"{name:22} {row['million_rows_per_second']:9.2f} {ratio:>12}  {row['first_call_seconds']:.2f}")
+    document = storage.provenance(cell={"d": D, "n": SIZES, "interval": "normal"}, rounds=options.rounds) | {
+        "speed": table
+    }
+    (RESULTS / "speed.json").write_text(json.dumps(document, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,326 @@
+"""`mopl evaluate` as a user meets it: its numbers are the library's, its refusals are one line and exit code 2."""
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from scipy import stats
+
+import mopl_jax.cli
+from benchmarks import open_bandit
+from mopl_jax import ess, estimators, intervals
+from mopl_jax.cli import evaluate as command  # the function; its module is reached through sys.modules
+
+module = sys.modules["mopl_jax.cli.evaluate"]
+OPEN_BANDIT = Path(__file__).parents[1].parent / "shared" / "data" / "open_bandit"
+N = 400
+KEYS = ["value", "estimator", "n", "alpha", "ess", "mean_weight", "intervals", "warnings"]
+
+
+@pytest.fixture(autouse=True)
+def _precision_as_it_was():
+    before = jax.config.jax_enable_x64
+    yield
+    jax.config.update("jax_enable_x64", before)
+
+
+def columns(n=N):
+    """Actions from N(0, 1), target N(0.5, 0.49), reward = action + noise: value 0.5."""
+    rng = np.random.default_rng(1)
+    action = rng.normal(size=n)
+    p, q = stats.norm.pdf(action), stats.norm.pdf(action, 0.5, 0.7)
+    return {"reward": action + rng.normal(size=n), "p": p, "q": q, "log_p": np.log(p), "log_q": np.log(q)}
+
+
+@pytest.fixture
+def log(tmp_path):
+    return write(tmp_path, columns())
+
+
+def write(folder, table, name="log.parquet"):
+    pq.write_table(pa.table(table), folder / name)
+    return folder / name
+
+
+def call(monkeypatch, capsys, *arguments):
+    """Exit code, standard output, standard error of the real entry point."""
+    monkeypatch.setattr(sys, "argv", ["mopl", "evaluate", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        mopl_jax.cli.main()
+    return end.value.code, *capsys.readouterr()
+
+
+def roles(reward="reward", propensity="p", target="q"):
+    return "--reward", reward, "--propensity", propensity, "--target-propensity", target
+
+
+def document(monkeypatch, capsys, *arguments):
+    code, out, err = call(monkeypatch, capsys, *arguments, "--json")
+    assert (code, err) == (0, "")
+    return json.loads(out, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
+
+
+# The numbers.
+
+
+@pytest.mark.parametrize("estimator", estimators.NAMED)
+def test_json_is_what_the_library_says(monkeypatch, capsys, log, estimator):
+    said = document(monkeypatch, capsys, log, *roles(), "--estimator", estimator, "--alpha", 0.1)
+    table = columns()
+    log_weight = jnp.asarray(np.log(table["q"]) - np.log(table["p"]))
+    estimate = estimators.NAMED[estimator](log_weight, jnp.asarray(table["reward"]))
+    assert list(said) == KEYS
+    assert (said["estimator"], said["n"], said["alpha"]) == (estimator, N, 0.1)
+    assert said["value"] == pytest.approx(float(estimate.value), rel=1e-12)
+    assert [entry["name"] for entry in said["intervals"]] == list(intervals.NAMED)
+    for entry in said["intervals"]:
+        ends = intervals.NAMED[entry["name"]](estimate, 0.1)
+        assert [entry["lower"], entry["upper"]] == pytest.approx([float(ends.lower), float(ends.upper)], rel=1e-9)
+    sizes = {name: getattr(ess, name)(log_weight) for name in ("kish", "max_weight", "perplexity")}
+    sizes |= {"reward_aware": ess.reward_aware(log_weight, estimate.residual), "fraction": sizes["kish"] / N}
+    assert said["ess"] == pytest.approx({name: float(size) for name, size in sizes.items()}, rel=1e-12)
+
+
+def test_mean_weight_check_is_the_one_sample_t_statistic(monkeypatch, capsys, log):
+    check = document(monkeypatch, capsys, log, *roles(), "--interval", "normal")["mean_weight"]
+    w = columns()["q"] / columns()["p"]
+    assert check["mean"] == pytest.approx(w.mean(), rel=1e-12)
+    assert check["standard_error"] == pytest.approx(stats.sem(w), rel=1e-9)
+    assert check["z"] == pytest.approx(stats.ttest_1samp(w, 1).statistic, rel=1e-9)
+    assert check["compatible"] is True
+
+
+def test_on_policy_is_the_t_interval(monkeypatch, capsys, log):
+    said = document(monkeypatch, capsys, log, *roles(target="p"), "--interval", "ess_exact")
+    reward = columns()["reward"]
+    expected = stats.t.interval(0.95, N - 1, reward.mean(), stats.sem(reward))
+    assert said["intervals"] == [
+        {
+            "name": "ess_exact",
+            "lower": pytest.approx(expected[0], rel=1e-6),
+            "upper": pytest.approx(expected[1], rel=1e-6),
+        }
+    ]
+    assert said["ess"]["kish"] == pytest.approx(N)
+    assert said["mean_weight"] == {
+        "mean": 1, "standard_error": 0, "z": 0, "compatible": True, "verdict": "compatible with 1, as it should be"
+    }  # fmt: skip
+
+
+def test_log_densities_give_the_same_document(monkeypatch, capsys, log):
+    by_density = document(monkeypatch, capsys, log, *roles(), "--interval", "normal")
+    by_log = document(
+        monkeypatch, capsys, log, *roles("reward", "log_p", "log_q"), "--log-densities", "--interval", "normal"
+    )
+    assert by_density == by_log
+
+
+def test_repeated_intervals_are_said_once_in_the_order_asked(monkeypatch, capsys, log):
+    asked = [word for name in ("ess_safe", "normal", "ess_safe") for word in ("--interval", name)]
+    said = document(monkeypatch, capsys, log, *roles(), *asked)
+    assert [entry["name"] for entry in said["intervals"]] == ["ess_safe", "normal"]
+
+
+def test_the_page_fits_one_hundred_columns(monkeypatch, capsys, log):
+    code, out, err = call(monkeypatch, capsys, log, *roles())
+    assert (code, err) == (0, "")
+    assert max(map(len, out.splitlines())) <= 100
+    assert all(f" {name} " in out for name in intervals.NAMED)
+
+
+# Never manufacture certainty.
+
+
+def whole_line(said):
+    return all(entry["lower"] is None and entry["upper"] is None for entry in said["intervals"])
+
+
+@pytest.mark.parametrize("estimator", estimators.NAMED)
+@pytest.mark.parametrize(("rows", "why"), [([], "no overlap"), ([5], "ESS = 1")])
+def test_without_two_rows_of_weight_nothing_is_claimed(monkeypatch, capsys, tmp_path, estimator, rows, why):
+    target = np.zeros(N)
+    target[rows] = 0.5
+    path = write(tmp_path, columns() | {"q": target})
+    said = document(monkeypatch, capsys, path, *roles(), "--estimator", estimator)
+    assert whole_line(said)
+    assert why in said["warnings"][0]
+    assert said["ess"]["kish"] == len(rows)
+
+
+def test_one_row_of_data_claims_nothing(monkeypatch, capsys, tmp_path):
+    said = document(monkeypatch, capsys, write(tmp_path, columns(1)), *roles())
+    assert whole_line(said)
+    assert said["mean_weight"]["compatible"] is None
+
+
+def test_equal_rewards_claim_nothing(monkeypatch, capsys, tmp_path):
+    path = write(tmp_path, columns() | {"reward": np.ones(N)})
+    said = document(monkeypatch, capsys, path, *roles(), "--interval", "normal", "--interval", "ess_exact")
+    assert whole_line(said)
+    assert "all rewards are equal" in said["warnings"][0]
+
+
+@pytest.mark.parametrize("out_of", ["propensity", "coverage"])
+def test_a_wrong_mean_weight_is_said(monkeypatch, capsys, tmp_path, out_of):
+    table = columns()
+    factor = {"propensity": np.full(N, 2.0), "coverage": table["p"] < stats.norm.pdf(0.7)}[out_of]
+    said = document(
+        monkeypatch, capsys, write(tmp_path, table | {"q": table["q"] * factor}), *roles(), "--interval", "normal"
+    )
+    assert said["mean_weight"]["compatible"] is False
+    assert abs(said["mean_weight"]["z"]) > 3
+    assert any("should be 1 and is not" in text for text in said["warnings"])
+    assert ("does not cover" in said["mean_weight"]["verdict"]) == (out_of == "coverage")
+
+
+@pytest.mark.parametrize(
+    ("table", "arguments", "why"),
+    [
+        ({"q": np.r_[np.ones(3), np.full(N - 3, 1e-6)], "p": np.ones(N)}, (), "few effective rows"),
+        ({"q": np.r_[np.ones(1), np.full(N - 1, 1e-4)], "p": np.ones(N)}, (), "fewer than two effective rows"),
+        ({"reward": np.r_[np.ones(4), np.zeros(N - 4)]}, (), "only 4 rewards differ"),
+        ({}, ("--log-densities",), "drop --log-densities"),
+        ({"p": np.zeros(N), "q": np.full(N, 800.0)}, ("--log-densities",), "overflow"),
+    ],
+)  # fmt: skip
+def test_dangers_are_named(monkeypatch, capsys, tmp_path, table, arguments, why):
+    said = document(
+        monkeypatch, capsys, write(tmp_path, columns() | table), *roles(), *arguments, "--interval", "normal"
+    )
+    assert any(why in text for text in said["warnings"])
+    code, out, _ = call(
+        monkeypatch, capsys, write(tmp_path, columns() | table), *roles(), *arguments, "--interval", "normal"
+    )
+    assert code == 0
+    assert "warning: " in out
+
+
+def test_a_good_log_has_no_warnings(monkeypatch, capsys, log):
+    assert document(monkeypatch, capsys, log, *roles(), "--interval", "normal")["warnings"] == []
+
+
+# Refusals.
+
+
+def with_entry(name, row, value):
+    table = columns()
+    table[name] = pa.array([value if i == row else x for i, x in enumerate(table[name])])
+    return table
+
+
+BAD_TABLES = {
+    "null": (with_entry("reward", 6, None), roles(), "column 'reward', row 7", "a missing value"),
+    "nan": (with_entry("p", 6, np.nan), roles(), "column 'p', row 7", "got nan"),
+    "inf": (with_entry("q", 6, np.inf), roles(), "column 'q', row 7", "got inf"),
+    "empty": ({name: values[:0] for name, values in columns().items()}, roles(), "expected at least one row"),
+    "text": (columns() | {"reward": ["good"] * N}, roles(), "column 'reward', row 1", "expected a number, got 'good'"),
+    "text of numbers": (columns() | {"reward": ["1"] * N}, roles(), "column 'reward'", "expected numbers, got text"),
+    "list": (columns() | {"reward": [[1.0]] * N}, roles(), "column 'reward'", "expected numbers, got list"),
+    "zero propensity": (with_entry("p", 6, 0.0), roles(), "column 'p', row 7", "expected a density > 0, got 0.0"),
+    "missing column": (columns(), roles("rewrad"), "no column 'rewrad'; did you mean 'reward'? columns: reward, p, q"),
+    "log propensity": (columns(), roles(propensity="log_p"), "column 'log_p', row 1", "pass --log-densities"),
+    "log target": (columns(), roles(target="log_q"), "column 'log_q'", "look like log densities; pass --log-densities"),
+    "unknown estimator": (columns(), (*roles(), "--estimator", "snip"), "unknown estimator", "did you mean 'snips'?"),
+    "unknown interval": (
+        columns(),
+        (*roles(), "--interval", "ess_exat"),
+        "unknown interval",
+        "did you mean 'ess_exact'?",
+    ),
+    "alpha 0": (columns(), (*roles(), "--alpha", 0), "alpha strictly between 0 and 1"),
+    "alpha 1.5": (columns(), (*roles(), "--alpha", 1.5), "alpha strictly between 0 and 1"),
+    "alpha nan": (columns(), (*roles(), "--alpha", "nan"), "alpha strictly between 0 and 1"),
+}
+
+BAD_FILES = {
+    "missing.parquet": (None, "no such file"),
+    "folder.parquet": ("directory", "got a directory"),
+    "corrupt.parquet": (b"PAR1 this is not Parquet", "cannot be read as parquet"),
+    "empty.parquet": (b"", "cannot be read as parquet"),
+    "log.xlsx": (b"", "expected a file ending in .parquet, .pq, .csv"),
+    "log": (b"", "expected a file ending in .parquet, .pq, .csv"),
+    "empty.csv": (b"", "cannot be read as csv"),
+    "header.csv": (b"reward,p,q\n", "expected at least one row"),
+    "torn.csv": (b"reward,p,q\n1,2\n", "line 2"),
+    "comma.csv": (b'reward,p,q\n1,"0,5",1\n', "column 'p', row 1"),
+    "gap.csv": (b"reward,p,q\n1,1,1\n1,,1\n", "column 'p', row 2"),
+}
+
+
+def assert_refused(answer, *said):
+    code, out, err = answer
+    assert (code, out) == (2, "")
+    assert err.startswith("mopl: ")
+    assert err.count("\n") == 1
+    for text in said:
+        assert text in err
+
+
+@pytest.mark.parametrize("case", BAD_TABLES)
+def test_bad_tables_and_options_are_one_line_and_exit_2(monkeypatch, capsys, tmp_path, case):
+    table, arguments, *said = BAD_TABLES[case]
+    assert_refused(call(monkeypatch, capsys, write(tmp_path, table), *arguments), *said)
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_bad_files_are_one_line_and_exit_2(monkeypatch, capsys, tmp_path, name):
+    content, said = BAD_FILES[name]
+    path = tmp_path / name
+    if content == "directory":
+        path.mkdir()
+    elif content is not None:
+        path.write_bytes(content)
+    assert_refused(call(monkeypatch, capsys, path, *roles()), said, name)
+
+
+def test_a_truncated_file_is_one_line_and_exit_2(monkeypatch, capsys, log):
+    log.write_bytes(log.read_bytes()[:-100])
+    assert_refused(call(monkeypatch, capsys, log, *roles()), "cannot be read as parquet")
+
+
+def test_a_damaged_file_is_one_line_and_exit_2(monkeypatch, capsys, log):
+    content = bytearray(log.read_bytes())
+    content[4:2000] = bytes(1996)
+    log.write_bytes(bytes(content))
+    assert_refused(call(monkeypatch, capsys, log, *roles()), "cannot be read")
+
+
+# The real data.
+
+
+def test_wilson_interval_solves_its_equation():
+    """The ends are the rates at distance z standard errors of their own from the observed one (Wilson 1927)."""
+    rate = open_bandit.on_policy(np.r_[np.ones(46), np.zeros(9954)], 0.05)
+    for end in (rate["lower"], rate["upper"]):
+        z = (rate["rate"] - end) / math.sqrt(end * (1 - end) / rate["n"])
+        assert abs(z) == pytest.approx(stats.norm.isf(0.025), rel=1e-9)
+
+
+def test_item_share_is_a_distribution_at_each_position():
+    log = {"item_id": np.array([1.0, 1, 2, 3]), "position": np.array([1.0, 1, 1, 2])}
+    asked = {"item_id": np.array([1.0, 2, 3, 3, 9]), "position": np.array([1.0, 1, 1, 2, 7])}
+    assert open_bandit.item_share(log, asked).tolist() == [2 / 3, 1 / 3, 0, 1, 0]
+
+
+def test_absent_open_bandit_is_one_line_and_exit_2(capsys, tmp_path):
+    with pytest.raises(SystemExit) as end:
+        open_bandit.main([str(tmp_path / "nowhere")])
+    assert end.value.code == 2
+    assert "expected the folder of the Open Bandit logs" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not OPEN_BANDIT.is_dir(), reason="the Open Bandit logs are not here")
+def test_open_bandit_is_compatible_with_what_bts_earned(capsys, tmp_path):
+    open_bandit.main([str(OPEN_BANDIT), "--out", str(tmp_path)])
+    rows = json.loads((tmp_path / "open_bandit.json").read_text())["rows"]
+    assert {row["campaign"]: row["on_policy_rate"] for row in rows} == {"men": 0.0069, "women": 0.0046}
+    assert all(row["compatible"] for row in rows)
+    assert all(abs(row["mean_weight"] - 1) < 3 * row["mean_weight_standard_error"] for row in rows)
+    assert len((tmp_path / "open_bandit.md").read_text().splitlines()) == 4
