@@ -8,7 +8,7 @@ from jax import lax
 from jax.scipy.special import ndtri
 from jaxtyping import Array, ArrayLike, Float
 
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(24)
+_NODES, _WEIGHTS = (0.5 * x for x in np.polynomial.legendre.leggauss(24) + np.array([[1.0], [0.0]]))  # on [0, 1]
 _SHIFT = 12  # steps of the gamma recurrence; the first omitted term of the series is then below 1e-10
 _NORMAL = 1e12  # degrees of freedom beyond which t is normal to 12 digits
 _STEPS = 12  # Newton steps on a concave function from a point near the root; 8 suffice for 1e-3 ≤ df ≤ 1e12
@@ -27,10 +27,11 @@ def student_quantile(tail: ArrayLike, df: ArrayLike) -> Float[Array, "..."]:
 @jnp.vectorize
 def _quantile(tail, df):
     normal, df = df > _NORMAL, jnp.minimum(df, _NORMAL)
-    held = lax.stop_gradient((tail, df))
-    start = jnp.arcsinh(-ndtri(held[0]) / jnp.sqrt(held[1]))
+    log_tail, log_scale = jnp.log(tail), jnp.log(_density_at_zero(df))
+    held = lax.stop_gradient((log_tail, df, log_scale))
+    start = jnp.arcsinh(lax.stop_gradient(-ndtri(tail)) * lax.rsqrt(held[1]))
     u = lax.fori_loop(0, _STEPS, lambda _, u: _newton(u, *held), start)
-    student = jnp.sqrt(df) * jnp.sinh(_newton(lax.stop_gradient(u), tail, df))
+    student = jnp.sqrt(df) * jnp.sinh(_newton(lax.stop_gradient(u), log_tail, df, log_scale))
     return jnp.where(normal, -ndtri(tail), student)
 
 
@@ -39,31 +40,30 @@ def _floats(*values):
     return tuple(jnp.asarray(value, dtype) for value in values)
 
 
-def _newton(u, tail, df):
+def _newton(u, log_tail, df, log_scale):
     """One step for log P(U > u) = log tail."""
-    log_scale = jnp.log(_density_at_zero(df))
-    log_beyond = jnp.where((u > 1) & (df < 40), _log_far_tail(u, df), _log_near_tail(u, df, tail)) + log_scale
-    log_density = log_scale - df * _log_cosh(u)
-    slope = lax.stop_gradient(jnp.exp(log_beyond - log_density))
-    return u + slope * (log_beyond - jnp.log(tail))
+    log_beyond = jnp.where(
+        (u > 1) & (df < 40), _log_far_tail(u, df) + log_scale, _log_near_tail(u, df, log_tail, log_scale)
+    )
+    slope = lax.stop_gradient(jnp.exp(log_beyond - log_scale + df * _log_cosh(u)))
+    return u + slope * (log_beyond - log_tail)
 
 
-def _log_near_tail(u, df, tail):
-    """log ∫ᵤ^∞ cosh^−df from the central mass, integrated by Gauss–Legendre; rounding must not make it negative."""
-    nodes, weights = (jnp.asarray(x, u.dtype) for x in (0.5 * (_NODES + 1), 0.5 * _WEIGHTS))
-    central = u * jnp.sum(weights * jnp.exp(-df * _log_cosh(u * nodes)))
-    half = 0.5 / _density_at_zero(df)
-    return jnp.log(jnp.maximum(half - central, 0.5 * tail * half))
+def _log_near_tail(u, df, log_tail, log_scale):
+    """log (½ − central mass), integrated by Gauss–Legendre; rounding must not make it negative."""
+    nodes, weights = jnp.asarray(_NODES, u.dtype), jnp.asarray(_WEIGHTS, u.dtype)
+    central = u * jnp.sum(weights * jnp.exp(log_scale - df * _log_cosh(u * nodes)))
+    return jnp.log(jnp.maximum(0.5 - central, 0.25 * jnp.exp(log_tail)))
 
 
 def _log_far_tail(u, df):
-    """The same by splitting off e^−df·u, whose integral is exact: no cancellation, however far out.
+    """log ∫ᵤ^∞ cosh^−df by splitting off e^−df·u, whose integral is exact: no cancellation, however far out.
 
     What is left, ∫ e^−df·x ((1 + q e^−2x)^−df − 1) dx with q = e^−2u, is smooth in y = e^−x/2.
     """
-    nodes, weights = (jnp.asarray(x, u.dtype) for x in (0.5 * (_NODES + 1), 0.5 * _WEIGHTS))
-    bend = jnp.expm1(-df * jnp.log1p(jnp.exp(-2 * u) * nodes**4))
-    rest = jnp.sum(2 * weights / nodes * nodes ** (2 * df) * bend)
+    log_nodes, fourth, weights = (jnp.asarray(x, u.dtype) for x in (np.log(_NODES), _NODES**4, 2 * _WEIGHTS / _NODES))
+    bend = jnp.expm1(-df * jnp.log1p(jnp.exp(-2 * u) * fourth))
+    rest = jnp.sum(weights * jnp.exp(2 * df * log_nodes) * bend)
     return df * (math.log(2) - u) + jnp.log(jnp.where(u > 1, 1 / df + rest, 1))
 
 

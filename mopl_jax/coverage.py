@@ -14,6 +14,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.multihost_utils import process_allgather
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Key
 
 from mopl_jax import _random, ess, estimators, intervals
@@ -87,17 +89,17 @@ def _log_weights(target, logging, action):
     return jax.vmap(lambda a: target.log_density(a) - logging.log_density(a), in_axes=1)(action)
 
 
-def _evaluate(log_weight, reward, grid, estimator):
-    """Every sample size and interval on one log; `log_weight` is (1, n) for a value, (2, n) for a difference."""
-    columns = [_evaluate_prefix(log_weight[:, :n], reward[:n], grid, estimator) for n in grid.n]
+def _evaluate(log_weights, reward, grid, estimator):
+    """Every sample size and interval on one log; one log weight (n,) for a value, two for a difference."""
+    columns = [_evaluate_prefix([x[:n] for x in log_weights], reward[:n], grid, estimator) for n in grid.n]
     value, size, ends = jax.tree.map(lambda *x: jnp.stack(x), *columns)
     ends = _stack(_share_quantile(ends, grid.alpha))
     return Replicates(value, size, ends.lower, ends.upper)
 
 
-def _evaluate_prefix(log_weight, reward, grid, estimator):
+def _evaluate_prefix(log_weights, reward, grid, estimator):
     """Value, ESS, and an `Interval` or the `Pivot` of one for each name."""
-    estimate = functools.reduce(estimators.difference, (estimators.NAMED[estimator](row, reward) for row in log_weight))
+    estimate = functools.reduce(estimators.difference, (estimators.NAMED[estimator](x, reward) for x in log_weights))
     functions = [intervals.NAMED[name] for name in grid.intervals]
     ends = [f.pivot(estimate) if isinstance(f, Wald) else f(estimate, grid.alpha) for f in functions]
     return estimate.value, ess.kish(estimate.log_weight), ends
@@ -117,57 +119,87 @@ def _stack(records):
     return jax.tree.map(lambda *x: jnp.stack(x, axis=-1), *records)
 
 
-# A batch of replicates: the three compiled functions.
+# A batch of replicates: the compiled functions, each split over the mesh by replicate.
 
 
-@functools.partial(jax.jit, static_argnames="n")
-def draw_batch(keys, logging, n):
+def chunk(n: int) -> int:
+    """Replicates that are computed together, a function of the rows of a log alone.
+
+    Floating-point sums depend in their last bit on the shape of the loop around them; a fixed chunk makes results
+    identical whatever the batch, the memory, the devices and the processes. It also keeps a chunk in the caches.
+    """
+    together, most = (2**18, 32) if jax.default_backend() == "cpu" else (2**25, 1024)
+    return max(1, min(together // n, most))
+
+
+def _over_replicates(function, mesh, together):
+    """`function` of one replicate over all, split over the devices of `mesh`, so many `together`; closures are shared."""
+    split = PartitionSpec("r")
+    mapped = lambda *x: jax.lax.map(lambda one: function(*one), x, batch_size=together)  # noqa: E731
+    return jax.shard_map(mapped, mesh=mesh, in_specs=split, out_specs=split)
+
+
+@functools.partial(jax.jit, static_argnames=("size", "mesh"))
+def batch_keys(key, start, size, mesh):
+    """Keys (r,) of replicates start … start+size−1, each made on the device that uses it."""
+    spread = NamedSharding(mesh, PartitionSpec("r"))
+    index = jax.lax.with_sharding_constraint(start + jnp.arange(size), spread)
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index)
+
+
+@functools.partial(jax.jit, static_argnames=("n", "mesh"))
+def draw_batch(keys, logging, n, mesh):
     """Actions (r, d, n) of a batch of logs."""
-    return jax.vmap(_draw, in_axes=(0, None, None))(keys, logging, n)
+    return _over_replicates(lambda key: _draw(key, logging, n), mesh, chunk(n))(keys)
 
 
-@jax.jit
-def reward_batch(keys, environment, action):
+@functools.partial(jax.jit, static_argnames="mesh")
+def reward_batch(keys, environment, action, mesh):
     """Rewards (r, n): common random numbers across environments."""
-    return jax.vmap(_rewards, in_axes=(0, None, 0))(keys, environment, action)
+    return _over_replicates(lambda key, a: _rewards(key, environment, a), mesh, chunk(action.shape[-1]))(keys, action)
 
 
-@jax.jit
-def weigh_batch(target, logging, action):
+@functools.partial(jax.jit, static_argnames="mesh")
+def weigh_batch(target, logging, action, mesh):
     """Log importance weights (r, n)."""
-    return jax.vmap(_log_weights, in_axes=(None, None, 0))(target, logging, action)
+    return _over_replicates(lambda a: _log_weights(target, logging, a), mesh, chunk(action.shape[-1]))(action)
 
 
-@functools.partial(jax.jit, static_argnames=("grid", "estimator"))
-def evaluate_batch(log_weight, reward, grid, estimator):
-    """`Replicates` of a batch: `log_weight` (r, 1 or 2, n), `reward` (r, n)."""
-    return jax.vmap(_evaluate, in_axes=(0, 0, None, None))(log_weight, reward, grid, estimator)
+@functools.partial(jax.jit, static_argnames=("grid", "estimator", "mesh"))
+def evaluate_batch(log_weights, reward, grid, estimator, mesh):
+    """`Replicates` of a batch: one log weight (r, n) for a value, two for a difference; `reward` (r, n)."""
+    evaluate = lambda r, *log_weights: _evaluate(log_weights, r, grid, estimator)  # noqa: E731
+    return _over_replicates(evaluate, mesh, chunk(reward.shape[-1]))(reward, *log_weights)
 
 
 Cell = tuple[str, str]  # estimand, estimator
 
 
-def run_batch(key: Key[Array, ""], world: World, grid: Grid, start: int, size: int) -> dict[Cell, Replicates]:
-    """Replicates start … start+size−1 of a world, one entry per estimand and estimator, as numpy arrays."""
-    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, start + jnp.arange(size))
-    action = draw_batch(keys, world.logging, grid.n[-1])
-    reward = reward_batch(keys, world.environment, action)
-    weights = {name: weigh_batch(target, world.logging, action) for name, target in world.targets.items()}
-    results = {}
-    for estimand, names in world.estimands.items():
-        log_weight = jnp.stack([weights[name] for name in names], axis=1)
-        for estimator in grid.estimators:
-            results[estimand, estimator] = evaluate_batch(log_weight, reward, grid, estimator)
-    return jax.device_get(results)
+def run_batch(
+    key: Key[Array, ""], world: World, grid: Grid, start: int, size: int, mesh: Mesh
+) -> dict[Cell, Replicates]:
+    """Replicates start … start+size−1 of a world, one entry per estimand and estimator; `size` divides over the mesh."""
+    keys = batch_keys(key, start, size, mesh)
+    action = draw_batch(keys, world.logging, grid.n[-1], mesh)
+    reward = reward_batch(keys, world.environment, action, mesh)
+    weights = {name: weigh_batch(target, world.logging, action, mesh) for name, target in world.targets.items()}
+    return {
+        (estimand, estimator): evaluate_batch([weights[name] for name in names], reward, grid, estimator, mesh)
+        for estimand, names in world.estimands.items()
+        for estimator in grid.estimators
+    }
 
 
-def batch_size(worlds: Sequence[World], grid: Grid, memory: float) -> int:
-    """Replicates per batch within `memory` bytes: actions, weights, rewards and about twenty temporaries a row.
+def batch_size(worlds: Sequence[World], grid: Grid, replicates: int, memory: float, mesh: Mesh) -> int:
+    """Replicates per batch within `memory` bytes for actions, weights and rewards; whole chunks on every device.
 
-    One size for all worlds, so that one compiled evaluation serves them all.
+    One size for all worlds, so that one compiled evaluation serves them all. At least one chunk a device; no more
+    than `replicates` rounded up.
     """
-    columns = max(2 * world.d + 2 * len(world.targets) for world in worlds) + 20
-    return max(1, int(memory / (grid.n[-1] * jnp.zeros(()).dtype.itemsize * columns)))
+    columns = max(world.d + 2 * len(world.targets) + 2 for world in worlds)
+    step = chunk(grid.n[-1]) * mesh.size
+    fits = memory / (grid.n[-1] * jnp.zeros(()).dtype.itemsize * columns * step)
+    return step * max(1, min(int(fits), math.ceil(replicates / step)))
 
 
 def gaps(done: Sequence[tuple[int, int]], replicates: int) -> Iterator[tuple[int, int]]:
@@ -180,18 +212,31 @@ def gaps(done: Sequence[tuple[int, int]], replicates: int) -> Iterator[tuple[int
 
 
 def run(
-    key: Key[Array, ""], world: World, grid: Grid, span: tuple[int, int], size: int
+    key: Key[Array, ""], world: World, grid: Grid, span: tuple[int, int], size: int, mesh: Mesh | None = None
 ) -> Iterator[dict[Cell, Replicates]]:
-    """Batches that fill `span` (start, stop). Every batch runs at `size`, so that nothing compiles twice; the last is cut."""
-    start, stop = span
-    for begin in range(start, stop, size):
-        kept = min(size, stop - begin)
-        yield jax.tree.map(lambda x, kept=kept: x[:kept], run_batch(key, world, grid, begin, size))
+    """Batches that fill `span` (start, stop), as numpy arrays on every process.
+
+    Every batch runs at `size`, a multiple of the mesh's devices, so that nothing compiles twice; the last is cut.
+    """
+    mesh = mesh or one_device()
+    for start in range(span[0], span[1], size):
+        batch, kept = gather(run_batch(key, world, grid, start, size, mesh)), min(size, span[1] - start)
+        yield jax.tree.map(operator.itemgetter(slice(kept)), batch)
+
+
+def one_device() -> Mesh:
+    """The mesh of the default device alone."""
+    return Mesh(jax.devices()[:1], ("r",))
+
+
+def gather(tree):
+    """Numpy copies of arrays that may be spread over several processes."""
+    return process_allgather(tree, tiled=True) if jax.process_count() > 1 else jax.device_get(tree)
 
 
 def coverage(key: Key[Array, ""], world: World, grid: Grid, replicates: int, memory: float = 2**26) -> list[dict]:
     """The tidy rows of one world: every estimand, estimator, n and interval, from `replicates` logs."""
-    size = min(replicates, batch_size([world], grid, memory))
+    size = batch_size([world], grid, replicates, memory, one_device())
     return summarise(world, grid, concatenate(list(run(key, world, grid, (0, replicates), size))))
 
 

@@ -161,7 +161,7 @@ class Bernoulli:
 
     def reward(self, key, mean, spread):
         """1 with probability mean."""
-        return (_random.uniform(key, 1)[0] < mean).astype(mean.dtype)
+        return (_random.uniform(key, 1)[0].astype(mean.dtype) < mean).astype(mean.dtype)
 
 
 def snips_variance(environment: Environment, logging: Gaussian, target: Gaussian) -> Float[Array, ""]:

@@ -11,7 +11,7 @@ import math
 import jax.numpy as jnp
 from jax import lax
 from jax.scipy.stats import norm
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from mopl_jax import _linalg
 from mopl_jax.policies import Gaussian, Uniform
@@ -26,6 +26,13 @@ def normalise(log_weight: Float[Array, " n"]) -> Float[Array, " n"]:
     w = jnp.exp(log_weight - jnp.where(jnp.isfinite(top), top, 0))
     total = jnp.sum(w)
     return jnp.where(total > 0, w / jnp.where(total > 0, total, 1), 0)
+
+
+def spread_out(log_weight: Float[Array, " n"]) -> Bool[Array, ""]:
+    """Whether at least two rows carry weight, to rounding: 0 < Σp² < 1 − 64 eps."""
+    p = normalise(log_weight)
+    s2 = jnp.sum(p * p)
+    return (s2 > 0) & (1 - s2 > 64 * jnp.finfo(p.dtype).eps)
 
 
 def _reciprocal(x):

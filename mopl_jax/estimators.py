@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from mopl_jax._record import record
-from mopl_jax.ess import normalise
+from mopl_jax.ess import normalise, spread_out
 
 
 @record()
@@ -92,10 +92,11 @@ def difference(a: Estimate, b: Estimate) -> Estimate:
     """value(a) − value(b) on the same rows, with the difference of the influences (Δ-OPE, arXiv 2405.10024).
 
     For SNIPS the influence gives the four-term delta method of the Δ-SNIPS variance. A row's reward enters with
-    coefficient p_a − p_b; its size is the estimate's weight, so effective sample sizes speak of the contrast.
+    coefficient p_a − p_b; its size is the estimate's weight, so effective sample sizes speak of the contrast. No row has
+    weight where either value rests on one row: the rows that differ would say nothing of the row that counts.
     """
     coefficient = normalise(a.log_weight) - normalise(b.log_weight)
-    size = jnp.abs(coefficient)
+    size = jnp.where(spread_out(a.log_weight) & spread_out(b.log_weight), jnp.abs(coefficient), 0)
     residual = jnp.sign(coefficient) * jnp.sum(size) * 0.5 * (a.residual + b.residual)
     log_size = jnp.where(size > 0, jnp.log(jnp.where(size > 0, size, 1)), -jnp.inf)
     return Estimate(a.value - b.value, a.influence - b.influence, log_size, residual, a.reward)

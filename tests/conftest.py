@@ -12,6 +12,13 @@ def pytest_addoption(parser):
     parser.addoption("--nightly", action="store_true", help="also run the long statistical tests")
 
 
+def pytest_configure(config):
+    """Compiled functions are kept in .pytest_cache: workers share them, and a second run starts warm."""
+    if getattr(config, "cache", None) is not None:
+        jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("jax")))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
 def pytest_collection_modifyitems(config, items):
     if config.getoption("--nightly"):
         return

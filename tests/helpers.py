@@ -13,7 +13,7 @@ from scipy import stats
 
 from mopl_jax import _random, environments, ess, estimators, intervals
 from mopl_jax.environments import Environment
-from mopl_jax.intervals import Interval, Pivot, Wald
+from mopl_jax.intervals import Interval, Wald
 from mopl_jax.policies import Gaussian, Uniform, smooth
 
 KEY = jax.random.key(2405)
@@ -21,9 +21,7 @@ DTYPES = (np.float32, np.float64)
 
 POLICIES = {
     "diagonal": Gaussian.diagonal(np.array([0.5, -1.0, 2.0]), np.array([0.3, 1.0, 2.0])),
-    "full": Gaussian.full(
-        np.array([0.5, -1.0, 2.0]), np.array([[1.0, 0.4, -0.2], [0.4, 2.0, 0.3], [-0.2, 0.3, 0.5]])
-    ),
+    "full": Gaussian.full(np.array([0.5, -1.0, 2.0]), np.array([[1.0, 0.4, -0.2], [0.4, 2.0, 0.3], [-0.2, 0.3, 0.5]])),
     "smooth": smooth(np.array([0.1, 0.2, 0.3]), 0.5),
     "uniform": Uniform(jnp.array([0.0, -1.0, 2.0]), jnp.array([1.0, 3.0, 2.5])),
 }
@@ -45,8 +43,7 @@ ESTIMATORS = {
 }
 
 INTERVALS = intervals.NAMED
-NAMES = tuple(INTERVALS)
-WALD = tuple(name for name in NAMES if isinstance(INTERVALS[name], Wald))
+WALD = tuple(name for name in INTERVALS if isinstance(INTERVALS[name], Wald))
 
 MEAN_REWARDS = {
     "linear": environments.Linear(jnp.array([0.5, -0.2, 0.3]), jnp.array(0.1)),
@@ -97,31 +94,33 @@ def estimate(log_weight, reward, estimator="snips"):
     return ESTIMATORS[estimator](log_weight, reward)
 
 
-def ends(log_weight, reward, alpha, estimator, names=NAMES):
-    """`Interval` of every named interval, stacked along the last axis; Wald ones share a quantile, as in a sweep."""
-    made = ESTIMATORS[estimator](log_weight, reward)
-    wald = [name for name in names if name in WALD]
-    pivots = jax.tree.map(lambda *x: jnp.stack(x), *[INTERVALS[name].pivot(made) for name in wald])
-    shared = pivots.interval(alpha)
-    by_name = {name: Interval(shared.lower[i], shared.upper[i]) for i, name in enumerate(wald)}
-    by_name |= {name: INTERVALS[name](made, alpha) for name in names if name not in WALD}
-    return jax.tree.map(lambda *x: jnp.stack(x), *[by_name[name] for name in names])
-
-
-every_interval = jax.jit(ends, static_argnames=("estimator", "names"))
-
-
-@functools.partial(jax.jit, static_argnames=("estimator", "names"))
-def every_interval_of_each(log_weight, reward, alpha, estimator, names=NAMES):
-    """The same for a batch of logs: (batch, n) -> (batch, interval)."""
-    return jax.vmap(lambda *log: ends(*log, alpha, estimator, names))(log_weight, reward)
-
-
 @functools.partial(jax.jit, static_argnames="estimator")
-def every_pivot(log_weight, reward, estimator="snips") -> dict[str, Pivot]:
+def every_pivot(log_weight, reward, estimator="snips"):
     """The pivot of every Wald interval, by name."""
     made = ESTIMATORS[estimator](log_weight, reward)
     return {name: INTERVALS[name].pivot(made) for name in WALD}
+
+
+@functools.partial(jax.jit, static_argnames="estimator")
+def every_other(log_weight, reward, alpha, estimator):
+    """Every interval that is not made of a pivot, by name."""
+    made = ESTIMATORS[estimator](log_weight, reward)
+    return {name: interval(made, alpha) for name, interval in INTERVALS.items() if name not in WALD}
+
+
+@jax.jit
+def intervals_of(pivots, alpha):
+    """All pivots made intervals with one evaluation of the quantile, as in a sweep."""
+    made = jax.tree.map(lambda *x: jnp.stack(x), *pivots.values()).interval(alpha)
+    return {name: Interval(made.lower[i], made.upper[i]) for i, name in enumerate(pivots)}
+
+
+def every_interval(log_weight, reward, alpha, estimator="snips") -> dict[str, tuple]:
+    """(lower, upper) of every interval, by name; the slow compilations are shared by estimators."""
+    made = intervals_of(every_pivot(log_weight, reward, estimator), alpha)
+    if len(WALD) < len(INTERVALS):
+        made |= every_other(log_weight, reward, alpha, estimator)
+    return {name: (interval.lower, interval.upper) for name, interval in made.items()}
 
 
 @functools.partial(jax.jit, static_argnames="n")

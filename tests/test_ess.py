@@ -7,9 +7,10 @@ import pytest
 from helpers import DTYPES, ESS, KEY, POLICIES, cast, eps, rows, sample_rows, standard_errors
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import integrate, stats
+
 from mopl_jax import ess
 from mopl_jax.policies import Gaussian, Uniform
-from scipy import integrate, stats
 
 N = 12
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
@@ -25,7 +26,9 @@ def sizes(log_weight):
 
 
 slopes = jax.jit(jax.jacrev(sizes))
-population = jax.jit(lambda logging, target: (ess.population_d2(logging, target), ess.population_max_weight(logging, target)))
+population = jax.jit(
+    lambda logging, target: (ess.population_d2(logging, target), ess.population_max_weight(logging, target))
+)
 
 
 @quick
@@ -226,7 +229,9 @@ def test_curse_of_dimensionality():
         assert ten == pytest.approx(one**10, rel=1e-12)
 
 
-@pytest.mark.parametrize(("ratio", "d2", "w_max"), [(0.999, 1, 1), (1.5, 1, 0), (1.999, 1, 0), (2.0, 0, 0), (3.0, 0, 0)])
+@pytest.mark.parametrize(
+    ("ratio", "d2", "w_max"), [(0.999, 1, 1), (1.5, 1, 0), (1.999, 1, 0), (2.0, 0, 0), (3.0, 0, 0)]
+)
 def test_divergence_is_infinite(ratio, d2, w_max):
     """d₂ is finite iff Σπ ≺ 2Σ₀ and w_max iff Σπ ≺ Σ₀, judged along the worst direction; otherwise inf, never NaN."""
     rotation = np.array([[0.6, -0.8], [0.8, 0.6]])

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import DTYPES, KEY, POLICIES, cast, eps, sample_rows, standard_errors
+from scipy import stats
+
 from mopl_jax.logs import Logs, log_weights
 from mopl_jax.policies import Distribution, Gaussian, Uniform, smooth
-from scipy import stats
 
 N = 20_000
 every_policy = pytest.mark.parametrize("name", POLICIES)

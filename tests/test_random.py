@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from helpers import KEY, standard_errors
 from jax.extend.random import threefry_2x32
-from mopl_jax import _random
 from scipy import stats
+
+from mopl_jax import _random
 
 N, D = 40_000, 5
 

@@ -1,6 +1,7 @@
 """Log tables: what is read is what was written, and every complaint names its place."""
 
 import decimal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,7 @@ from mopl_jax import tables
 N = 7
 RNG = np.random.default_rng(0)
 LOG = {"r": RNG.normal(size=N), "p": RNG.uniform(0.1, 1, N), "q": RNG.uniform(0.1, 1, N)}
-ROLES = {"reward": "r", "propensity": "p", "target_propensity": "q"}
+ROLES: dict[str, Any] = {"reward": "r", "propensity": "p", "target_propensity": "q"}
 
 
 def write(path, columns):
@@ -67,7 +68,7 @@ def test_only_named_columns_are_looked_at(tmp_path):
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 @pytest.mark.parametrize("bad", [None, np.nan, np.inf, -np.inf])
 def test_the_first_bad_row_is_named_counting_data_from_one(tmp_path, suffix, bad):
-    path = write(tmp_path / f"log{suffix}", {"x": pa.array([0.5, bad, bad], pa.float64())})
+    path = write(tmp_path / f"log{suffix}", {"x": pa.array([0.5, bad, bad], pa.float64()), "y": [1, 2, 3]})
     with pytest.raises(ValueError, match=r"log\.\w+: column 'x', row 2 \(row 1 is the first row of data\)"):
         tables.read_columns(path, ["x"])
 

@@ -10,11 +10,7 @@ import typer
 from rich.console import Console
 
 from mopl_jax.cli.coverage import coverage
-
-try:
-    from mopl_jax.cli.evaluate import evaluate
-except ImportError:
-    evaluate = coverage
+from mopl_jax.cli.evaluate import evaluate
 
 app = typer.Typer(
     no_args_is_help=True,

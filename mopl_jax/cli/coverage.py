@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from mopl_jax import coverage as engine
-from mopl_jax import plots, storage, study
+from mopl_jax import devices, plots, storage, study
 
 LEVEL = 0.94  # an interval "holds" from the n where its coverage stays at or above this (nominal 0.95)
 QUICK = {"replicates": 400, "n": [8, 32, 128, 512]}
@@ -48,6 +48,11 @@ def coverage(
     quick: Annotated[bool, typer.Option("--quick", help="A small run, under 30 seconds.")] = False,
     x64: Annotated[bool, typer.Option("--x64", help="Evaluate in float64 (the same logs).")] = False,
     memory: Annotated[float | None, typer.Option(help="MiB for one batch of logs.")] = None,
+    device: Annotated[str | None, typer.Option("--devices", help="all, or how many; on CPU one for each core.")] = None,
+    coordinator: Annotated[str | None, typer.Option(help="HOST:PORT of process 0, for several processes.")] = None,
+    processes: Annotated[int | None, typer.Option(help="How many processes there are.")] = None,
+    process: Annotated[int | None, typer.Option(help="Which of them this is, from 0.")] = None,
+    distributed: Annotated[bool, typer.Option("--distributed", help="Join the job that SLURM … describes.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")] = False,
 ) -> None:
     """How often do intervals cover, and how many samples does an ESS correction save?
@@ -58,6 +63,7 @@ def coverage(
     (--reward … --target-scale, --d) replaces the study's worlds by one of your own, with the reference's defaults.
     """
     jax.config.update("jax_enable_x64", x64)
+    mesh = devices.start(device, coordinator, processes, process, distributed)
     spec = dict(study.read(config or study.DEFAULT))
     world = {
         "d": _integers(d, "--d"),
@@ -77,7 +83,9 @@ def coverage(
     spec |= (QUICK if quick else {}) | {key: value for key, value in overrides.items() if value is not None}
     plan = study.build(spec)
     folder = storage.prepare(out)
-    rows, seconds = _run(plan, folder, memory, Console(stderr=True, quiet=as_json))
+    rows, seconds = _run(plan, folder, mesh, memory, Console(stderr=True, quiet=as_json or not devices.is_first()))
+    if not devices.is_first():
+        return
     about = storage.provenance(study=plan.spec, seconds=seconds)
     _write(folder, rows, about)
     if as_json:
@@ -110,27 +118,39 @@ def _integers(text, option):
 # Running: every world in batches, each stored as it finishes.
 
 
-def _run(plan, folder, memory, console):
+def _run(plan, folder, mesh, memory, console):
     started = time.perf_counter()
     (folder / "parts").mkdir(exist_ok=True)
-    size = min(plan.replicates, engine.batch_size(plan.worlds, plan.grid, _budget(memory)))
+    size = engine.batch_size(plan.worlds, plan.grid, plan.replicates, _budget(memory), mesh)
     rows = []
     with _progress(console) as progress:
         bars = [progress.add_task(f"{world.name} d={world.d}", total=plan.replicates) for world in plan.worlds]
         for world, bar in zip(plan.worlds, bars, strict=True):
-            rows += _run_world(plan, world, folder / "parts", size, lambda k, bar=bar: progress.advance(bar, k))
+            rows += _run_world(plan, world, folder / "parts", size, mesh, lambda k, bar=bar: progress.advance(bar, k))
     return rows, time.perf_counter() - started
 
 
-def _run_world(plan, world, folder, size, advance):
+def _run_world(plan, world, folder, size, mesh, advance):
     key = jax.random.fold_in(jax.random.key(plan.seed), _world_number(world))
     mark = storage.fingerprint([1, _entry(plan, world), plan.grid, plan.seed, str(jnp.zeros(()).dtype)])
     parts = storage.Parts(folder, f"{world.name}-d{world.d}", mark)
-    advance(plan.replicates - sum(stop - start for start, stop in engine.gaps(parts.done(), plan.replicates)))
-    for span in list(engine.gaps(parts.done(), plan.replicates)):
-        parts.collect(span[0], _counted(engine.run(key, world, plan.grid, span, size), advance))
+    gaps = devices.agree(list(engine.gaps(parts.done(), plan.replicates)))
+    advance(plan.replicates - sum(stop - start for start, stop in gaps))
+    for span in gaps:
+        batches = _counted(engine.run(key, world, plan.grid, span, size, mesh), advance)
+        if devices.is_first():
+            parts.collect(span[0], batches)
+        else:
+            _drain(batches)
+    if not devices.is_first():
+        return []
     joined = engine.concatenate([parts.load(span) for span in parts.done()])
     return engine.summarise(world, plan.grid, jax.tree.map(lambda x: x[: plan.replicates], joined))
+
+
+def _drain(batches):
+    for _ in batches:
+        pass
 
 
 def _counted(batches, advance):

@@ -21,7 +21,7 @@ from rich.table import Table
 from mopl_jax import ess, estimators, intervals
 from mopl_jax.cli.options import check_alpha, choose
 from mopl_jax.estimators import Estimate
-from mopl_jax.intervals.interval import IntervalFunction
+from mopl_jax.intervals.interval import Interval, IntervalFunction, Wald
 from mopl_jax.tables import LogTable, read_log
 
 FEW = 50  # effective rows; below it `normal` covers 0.92 or less where 0.95 is nominal (reference world, d = 10)
@@ -91,8 +91,9 @@ def evaluate_file(
     log = read_log(
         path, reward=reward, propensity=propensity, target_propensity=target_propensity, log_densities=log_densities
     )
-    report = {"value": math.nan, "estimator": estimator, "n": len(log.reward), "alpha": alpha}
-    report |= _measured(log, estimator, names, alpha)
+    found = _measured(log, estimator, names, alpha)
+    report = {"value": found["value"], "estimator": estimator, "n": len(log.reward), "alpha": alpha}
+    report |= {key: found[key] for key in ("ess", "mean_weight", "intervals")}
     return report | {"warnings": warnings(log, report, log_densities)}
 
 
@@ -129,13 +130,25 @@ def measure(
 ) -> dict[str, Any]:
     """Value, effective sample sizes, mean weight and the ends of the intervals `limits`: one compiled function."""
     estimate = estimator(log_weight, reward)
-    ends = [limit(estimate, alpha) for limit in limits]
     return {
         "value": estimate.value,
         "ess": effective_sizes(estimate),
         "mean_weight": mean_weight(log_weight),
-        "intervals": [(end.lower, end.upper) for end in ends],
+        "intervals": [(end.lower, end.upper) for end in _ends(estimate, limits, alpha)],
     }
+
+
+def _ends(estimate, limits, alpha):
+    """Wald intervals share one Student quantile, which is most of the compile time; the others stand alone."""
+    shared = iter(_share_quantile([limit.pivot(estimate) for limit in limits if isinstance(limit, Wald)], alpha))
+    return [next(shared) if isinstance(limit, Wald) else limit(estimate, alpha) for limit in limits]
+
+
+def _share_quantile(pivots, alpha):
+    if not pivots:
+        return []
+    made = jax.tree.map(lambda *x: jnp.stack(x), *pivots).interval(alpha)
+    return [Interval(made.lower[i], made.upper[i]) for i in range(len(pivots))]
 
 
 def effective_sizes(estimate: Estimate) -> dict[str, Float[Array, ""]]:

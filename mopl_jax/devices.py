@@ -1,0 +1,77 @@
+"""Where a sweep runs: the devices of this process, or of many processes, as one mesh over the replicates.
+
+Processes find one another through `jax.distributed`, which knows SLURM, Kubernetes and cloud TPUs and GPUs. Entry points
+call `start` before anything is computed; the library itself never does.
+"""
+
+import os
+
+import jax
+import numpy as np
+from jax.experimental.multihost_utils import broadcast_one_to_all
+from jax.sharding import Mesh
+
+
+def start(
+    devices: str | None = None,
+    coordinator: str | None = None,
+    processes: int | None = None,
+    process: int | None = None,
+    distributed: bool = False,
+) -> Mesh:
+    """The mesh of `devices` ("all", a number, or None: all, on CPU one for each core), joined with other processes.
+
+    `coordinator` HOST:PORT, `processes` and `process` name the job by hand; `distributed` lets the cluster tell them.
+    ValueError for a device count that is not to be had.
+    """
+    _check(coordinator, processes, process)
+    _split_cpu(_cores() if devices in (None, "all") else _count(devices))
+    if distributed or coordinator is not None:
+        jax.distributed.initialize(coordinator, processes, process)
+    wanted = len(jax.devices()) if devices in (None, "all") else _count(devices) * jax.process_count()
+    if wanted > len(jax.devices()):
+        raise ValueError(f"--devices: expected at most {len(jax.devices())}, what this machine has, got {devices}")
+    return Mesh(np.array(jax.devices()[:wanted]), ("r",))
+
+
+def is_first() -> bool:
+    """Whether this is the process that prints and writes."""
+    return jax.process_index() == 0
+
+
+def agree(values: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The first process's list of pairs, on every process."""
+    if jax.process_count() == 1:
+        return values
+    count = int(broadcast_one_to_all(np.int32(len(values))))
+    local = np.zeros((count, 2), np.int32)
+    local[: len(values)] = np.reshape(values[:count], (-1, 2)) if values else local[: len(values)]
+    return [(int(a), int(b)) for a, b in broadcast_one_to_all(local)]
+
+
+def _check(coordinator, processes, process):
+    given = [name for name, value in zip(_JOB, (coordinator, processes, process), strict=True) if value is not None]
+    if given and len(given) < len(_JOB):
+        raise ValueError(f"expected {', '.join(_JOB)} together, got only {', '.join(given)}")
+
+
+_JOB = ("--coordinator", "--processes", "--process")
+
+
+def _count(devices):
+    if not str(devices).isdecimal() or int(devices) < 1:
+        raise ValueError(f"--devices: expected a positive number or 'all', got {devices!r}")
+    return int(devices)
+
+
+def _cores():
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _split_cpu(count):
+    """Make the CPU `count` devices; what it already is stays, if it is in use or if XLA_FLAGS says so."""
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        try:
+            jax.config.update("jax_num_cpu_devices", count)
+        except RuntimeError:  # in use: the mesh is made of what there is
+            return

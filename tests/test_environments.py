@@ -1,0 +1,195 @@
+"""Environments: exact policy values, noises with the stated moments, common random numbers, the oracle variance."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import (
+    DTYPES,
+    ENVIRONMENTS,
+    KEY,
+    MEAN_REWARDS,
+    NOISE_VARIANCE,
+    NOISES,
+    cast,
+    eps,
+    sample_rows,
+    standard_errors,
+)
+from scipy import stats
+
+from mopl_jax import _random
+from mopl_jax.environments import Bernoulli, Environment, Linear, Normal, StudentT, snips_variance
+from mopl_jax.ess import population_d2
+from mopl_jax.policies import Gaussian
+
+N = 50_000
+POLICY = Gaussian.full(np.array([0.3, -0.2, 0.5]), np.array([[0.5, 0.1, 0], [0.1, 0.4, -0.1], [0, -0.1, 0.3]]))
+every_environment = pytest.mark.parametrize("name", ENVIRONMENTS)
+every_noise = pytest.mark.parametrize("name", NOISES)
+
+
+@functools.partial(jax.jit, static_argnames="n")
+def rewards(key, environment, actions, n):
+    """n rewards, one per action."""
+    return jax.vmap(environment.sample_reward)(_random.row_keys(key, n), actions)
+
+
+@functools.partial(jax.jit, static_argnames="n")
+def noise_rows(key, noise, n):
+    """n draws of a noise of spread one around zero."""
+    zero, one = (jnp.full((), x, jax.tree.leaves(noise)[0].dtype) for x in (0, 1))
+    return jax.vmap(lambda k: noise.reward(k, zero, one))(_random.row_keys(key, n))
+
+
+@pytest.fixture(scope="module")
+def actions():
+    """Actions of POLICY."""
+    return sample_rows(jax.random.fold_in(KEY, 1), POLICY, N)
+
+
+@every_environment
+def test_policy_value_is_the_mean_reward(name, actions):
+    """E r = policy_value for every mean reward and noise, at 4 standard errors of 50,000 draws."""
+    environment = ENVIRONMENTS[name]
+    assert standard_errors(rewards(KEY, environment, actions, N), environment.policy_value(POLICY)) < 4
+
+
+@pytest.mark.parametrize("name", MEAN_REWARDS)
+def test_expectation_by_quadrature(name):
+    """The closed form of E f(a) equals Gauss–Hermite quadrature with 12³ nodes, to 1e-9; a point policy gives f."""
+    mean_reward = MEAN_REWARDS[name]
+    nodes, weights = np.polynomial.hermite_e.hermegauss(12)
+    grid = np.stack(np.meshgrid(nodes, nodes, nodes, indexing="ij"), axis=-1).reshape(-1, 3)
+    weight = np.prod(np.stack(np.meshgrid(weights, weights, weights, indexing="ij"), axis=-1).reshape(-1, 3), axis=1)
+    points = np.asarray(POLICY.mean) + grid @ np.asarray(POLICY.scale).T
+    values = jax.jit(jax.vmap(mean_reward))(jnp.asarray(points))
+    expected = np.asarray(values) @ weight / weight.sum()
+    assert float(mean_reward.expectation(POLICY)) == pytest.approx(expected, rel=1e-9)
+    point = Gaussian.diagonal(POLICY.mean, 1e-9)
+    assert float(mean_reward.expectation(point)) == pytest.approx(float(mean_reward(POLICY.mean)), rel=1e-12)
+
+
+@every_noise
+def test_noise_moments(name):
+    """Mean 0 and the stated variance, at 4 standard errors."""
+    noise = np.asarray(noise_rows(KEY, NOISES[name], N))
+    assert standard_errors(noise, 0) < 4
+    assert standard_errors(noise**2, NOISE_VARIANCE[name]) < 4
+
+
+@pytest.mark.parametrize("df", [1.5, 2.5, 30.0])
+def test_student_noise_distribution(df):
+    """Bailey's polar method is Student's t for real df: Kolmogorov–Smirnov against scipy, p-value above 1e-4."""
+    noise = noise_rows(KEY, StudentT(jnp.array(df), jnp.array(2.0)), N)
+    assert stats.kstest(np.asarray(noise) / 2, stats.t(df).cdf).pvalue > 1e-4
+
+
+def test_lognormal_noise_distribution():
+    """scale·(exp(shape z − ½ shape²) − 1): Kolmogorov–Smirnov against scipy's shifted lognormal, p-value above 1e-4."""
+    noise = NOISES["lognormal"]
+    shape, scale = float(noise.shape), float(noise.scale)
+    expected = stats.lognorm(shape, loc=-scale, scale=scale * np.exp(-(shape**2) / 2))
+    assert stats.kstest(np.asarray(noise_rows(KEY, noise, N)), expected.cdf).pvalue > 1e-4
+
+
+def test_bernoulli_rewards(actions):
+    """Rewards are 0 or 1, with the mean reward as probability given the action: score test at 4 standard errors."""
+    environment = ENVIRONMENTS["probability-bernoulli"]
+    probability = np.asarray(jax.jit(jax.vmap(environment.mean_reward))(actions))
+    drawn = np.asarray(rewards(KEY, environment, actions, N))
+    assert set(np.unique(drawn)) == {0.0, 1.0}
+    assert standard_errors((drawn - probability) * (probability - 0.5), 0) < 4
+    assert standard_errors((drawn - probability) ** 2 - probability * (1 - probability), 0) < 4
+
+
+def test_heteroscedastic_noise(actions):
+    """The noise's standard deviation is scale · exp(log_spreadᵀa): squared and standardised it has mean 1, whatever a."""
+    environment = ENVIRONMENTS["linear-heteroscedastic"]
+    mean = np.asarray(jax.jit(jax.vmap(environment.mean_reward))(actions))
+    spread = 0.5 * np.exp(np.asarray(actions) @ np.asarray(environment.log_spread))
+    z = (np.asarray(rewards(KEY, environment, actions, N)) - mean) / spread
+    assert standard_errors(z**2, 1) < 4
+    assert standard_errors((z**2 - 1) * np.log(spread), 0) < 4
+    assert np.abs(np.corrcoef(z, np.asarray(actions).T)[0, 1:]).max() * np.sqrt(N) < 4
+
+
+def test_common_random_numbers(actions):
+    """One key gives the same shock in every world: rewards minus means agree across mean rewards, scales are exact."""
+    shocks = {}
+    for name, mean_reward in MEAN_REWARDS.items():
+        mean = jax.jit(jax.vmap(mean_reward))(actions)
+        shocks[name] = np.asarray(rewards(KEY, Environment(mean_reward, NOISES["normal"]), actions, N) - mean)
+    for name in MEAN_REWARDS:
+        np.testing.assert_allclose(shocks[name], shocks["linear"], rtol=0, atol=1e3 * eps(np.float64))
+    doubled = noise_rows(KEY, Normal(jnp.array(1.0)), N)
+    np.testing.assert_allclose(doubled, 2 * shocks["linear"], rtol=0, atol=1e3 * eps(np.float64))
+
+
+def test_noises_share_their_source():
+    """Normal and lognormal noise are the same z, so a comparison of noise families is paired: rank correlation 1."""
+    normal, lognormal = (np.asarray(noise_rows(KEY, NOISES[name], 1000)) for name in ("normal", "lognormal"))
+    assert (np.argsort(normal, kind="stable") == np.argsort(lognormal, kind="stable")).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_dtype_in_is_dtype_out(dtype):
+    """Rewards have the environment's dtype, and a key gives the same reward in either to float32 rounding."""
+    keys = jax.random.split(KEY, 100)
+    actions = jnp.asarray(np.random.default_rng(0).normal(size=(100, 3)))
+    for name in ("linear-heteroscedastic", "quadratic-student_t", "cosine-lognormal", "exponential-normal"):
+        environment = cast(ENVIRONMENTS[name], dtype)
+        got = jax.jit(jax.vmap(environment.sample_reward))(keys, actions.astype(dtype))
+        expected = jax.jit(jax.vmap(ENVIRONMENTS[name].sample_reward))(keys, actions)
+        assert got.dtype == dtype
+        np.testing.assert_allclose(got, expected, rtol=256 * eps(np.float32), atol=256 * eps(np.float32))
+        assert environment.policy_value(cast(POLICY, dtype)).dtype == dtype
+
+
+def test_a_sweep_over_physics_is_a_vmap():
+    """Fields are data: a stack of environments evaluates under `vmap` as one by one."""
+    slopes = jnp.array([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0]])
+    stacked = Environment(Linear(slopes, jnp.zeros(2)), Normal(jnp.array([0.1, 0.2])))
+    values = jax.vmap(Environment.policy_value, in_axes=(0, None))(stacked, POLICY)
+    np.testing.assert_allclose(values, [POLICY.mean[0], 2 * POLICY.mean[1]], rtol=1e-14)
+
+
+def test_snips_oracle_variance():
+    """n·AVar = E_π₀[w²(r−V)²] for a linear reward, full covariances: closed form against simulation, 4 standard errors."""
+    environment = Environment(MEAN_REWARDS["linear"], NOISES["normal"])
+    logging = Gaussian.full(np.zeros(3), np.array([[1, 0.2, 0], [0.2, 1.2, 0.1], [0, 0.1, 0.9]]))
+    actions = sample_rows(jax.random.fold_in(KEY, 1), logging, 4 * N)
+    log_ratio = jax.vmap(lambda a: POLICY.log_density(a) - logging.log_density(a))
+    w = np.exp(jax.jit(log_ratio)(actions))
+    drawn = np.asarray(rewards(KEY, environment, actions, 4 * N))
+    value = float(environment.policy_value(POLICY))
+    assert standard_errors((w * (drawn - value)) ** 2, snips_variance(environment, logging, POLICY)) < 4
+
+
+def test_snips_oracle_variance_on_policy():
+    """On-policy the oracle variance is Var(r) = bᵀΣb + σ²; without signal it is d₂ σ²."""
+    environment = Environment(MEAN_REWARDS["linear"], NOISES["normal"])
+    slope = np.asarray(environment.mean_reward.slope)
+    on_policy = float(snips_variance(environment, POLICY, POLICY))
+    assert on_policy == pytest.approx(slope @ np.asarray(POLICY.covariance) @ slope + 0.25, rel=1e-12)
+    flat = Environment(Linear(jnp.zeros(3), jnp.array(0.4)), NOISES["normal"])
+    logging = Gaussian.diagonal(np.zeros(3), 1.0)
+    expected = float(population_d2(logging, POLICY)) * 0.25
+    assert float(snips_variance(flat, logging, POLICY)) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["quadratic-normal", "linear-student_t", "linear-heteroscedastic"])
+def test_snips_oracle_variance_is_refused(name):
+    """Worlds without the closed form raise TypeError, with the remedy."""
+    with pytest.raises(TypeError, match="use simulation"):
+        snips_variance(ENVIRONMENTS[name], POLICY, POLICY)
+
+
+def test_bernoulli_certainties():
+    """Probability 0 never pays and probability 1 always does."""
+    drawn = jax.jit(jax.vmap(lambda k, m: Bernoulli().reward(k, m, m), in_axes=(0, None)))
+    keys = jax.random.split(KEY, 1000)
+    assert drawn(keys, jnp.array(0.0)).sum() == 0
+    assert drawn(keys, jnp.array(1.0)).sum() == 1000
