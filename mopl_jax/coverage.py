@@ -18,10 +18,10 @@ from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Key
 
-from mopl_jax import _random, ess, estimators, intervals
+from mopl_jax import _random, estimators, intervals
 from mopl_jax._record import record
 from mopl_jax.environments import Environment
-from mopl_jax.intervals import Pivot, Wald
+from mopl_jax.intervals import Wald, moments
 from mopl_jax.logs import Logs
 from mopl_jax.policies import Gaussian, Policy
 
@@ -90,33 +90,39 @@ def _log_weights(target, logging, action):
 
 
 def _evaluate(log_weights, reward, grid, estimator):
-    """Every sample size and interval on one log; one log weight (n,) for a value, two for a difference."""
-    columns = [_evaluate_prefix([x[:n] for x in log_weights], reward[:n], grid, estimator) for n in grid.n]
-    value, size, ends = jax.tree.map(lambda *x: jnp.stack(x), *columns)
-    ends = _stack(_share_quantile(ends, grid.alpha))
+    """Values, sizes, pivots and other interval ends of one log at every sample size; a second log weight is subtracted.
+
+    Rows are touched once for each sample size, for the sums that the intervals share; formulas act on all sample sizes
+    at once. Intervals that are no formula in the sums see each prefix.
+    """
+    columns = [_prefix([x[:n] for x in log_weights], reward[:n], grid, estimator) for n in grid.n]
+    sums, others = jax.tree.map(lambda *x: jnp.stack(x), *columns)
+    pivots = [f.at(sums) for f in _functions(grid).values() if isinstance(f, Wald)]
+    return sums.value, sums.kish, _stack(pivots) if pivots else None, others
+
+
+def _finish(value, size, pivots, others, grid):
+    """`Replicates` of one log: one evaluation of the Student quantile for all sample sizes and intervals."""
+    made = pivots.interval(grid.alpha) if pivots is not None else None
+    wald = [name for name in grid.intervals if name not in others]
+    columns = {name: jax.tree.map(operator.itemgetter((..., i)), made) for i, name in enumerate(wald)}
+    ends = _stack([(others | columns)[name] for name in grid.intervals])
     return Replicates(value, size, ends.lower, ends.upper)
-
-
-def _evaluate_prefix(log_weights, reward, grid, estimator):
-    """Value, ESS, and an `Interval` or the `Pivot` of one for each name."""
-    estimate = functools.reduce(estimators.difference, (estimators.NAMED[estimator](x, reward) for x in log_weights))
-    functions = [intervals.NAMED[name] for name in grid.intervals]
-    ends = [f.pivot(estimate) if isinstance(f, Wald) else f(estimate, grid.alpha) for f in functions]
-    return estimate.value, ess.kish(estimate.log_weight), ends
-
-
-def _share_quantile(ends, alpha):
-    """Pivots turned into intervals together: one Student quantile for all sample sizes and intervals, compiled once."""
-    pivots = [end for end in ends if isinstance(end, Pivot)]
-    if not pivots:
-        return ends
-    made = _stack(pivots).interval(alpha)
-    unstacked = (jax.tree.map(operator.itemgetter((..., i)), made) for i in range(len(pivots)))
-    return [next(unstacked) if isinstance(end, Pivot) else end for end in ends]
 
 
 def _stack(records):
     return jax.tree.map(lambda *x: jnp.stack(x, axis=-1), *records)
+
+
+def _prefix(log_weights, reward, grid, estimator):
+    """`Moments` of one log, and the intervals that need its rows."""
+    estimate = functools.reduce(estimators.difference, (estimators.NAMED[estimator](x, reward) for x in log_weights))
+    others = {name: f(estimate, grid.alpha) for name, f in _functions(grid).items() if not isinstance(f, Wald)}
+    return moments(estimate), others
+
+
+def _functions(grid):
+    return {name: intervals.NAMED[name] for name in grid.intervals}
 
 
 # A batch of replicates: the compiled functions, each split over the mesh by replicate.
@@ -168,8 +174,9 @@ def weigh_batch(target, logging, action, mesh):
 @functools.partial(jax.jit, static_argnames=("grid", "estimator", "mesh"))
 def evaluate_batch(log_weights, reward, grid, estimator, mesh):
     """`Replicates` of a batch: one log weight (r, n) for a value, two for a difference; `reward` (r, n)."""
-    evaluate = lambda r, *log_weights: _evaluate(log_weights, r, grid, estimator)  # noqa: E731
-    return _over_replicates(evaluate, mesh, chunk(reward.shape[-1]))(reward, *log_weights)
+    together = chunk(reward.shape[-1])
+    found = _over_replicates(lambda r, *x: _evaluate(x, r, grid, estimator), mesh, together)(reward, *log_weights)
+    return _over_replicates(lambda *x: _finish(*x, grid), mesh, together)(*found)
 
 
 Cell = tuple[str, str]  # estimand, estimator

@@ -21,7 +21,7 @@ from rich.table import Table
 from mopl_jax import ess, estimators, intervals
 from mopl_jax.cli.options import check_alpha, choose
 from mopl_jax.estimators import Estimate
-from mopl_jax.intervals.interval import Interval, IntervalFunction, Wald
+from mopl_jax.intervals.interval import IntervalFunction, Wald, together
 from mopl_jax.tables import LogTable, read_log
 
 FEW = 50  # effective rows; below it `normal` covers 0.92 or less where 0.95 is nominal (reference world, d = 10)
@@ -140,15 +140,9 @@ def measure(
 
 def _ends(estimate, limits, alpha):
     """Wald intervals share one Student quantile, which is most of the compile time; the others stand alone."""
-    shared = iter(_share_quantile([limit.pivot(estimate) for limit in limits if isinstance(limit, Wald)], alpha))
+    pivots = [limit.pivot(estimate) for limit in limits if isinstance(limit, Wald)]
+    shared = iter(together(pivots, alpha) if pivots else ())
     return [next(shared) if isinstance(limit, Wald) else limit(estimate, alpha) for limit in limits]
-
-
-def _share_quantile(pivots, alpha):
-    if not pivots:
-        return []
-    made = jax.tree.map(lambda *x: jnp.stack(x), *pivots).interval(alpha)
-    return [Interval(made.lower[i], made.upper[i]) for i in range(len(pivots))]
 
 
 def effective_sizes(estimate: Estimate) -> dict[str, Float[Array, ""]]:

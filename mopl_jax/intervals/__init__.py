@@ -15,7 +15,8 @@ from mopl_jax.intervals.ess_corrected import (
     ess_student,
     with_max_weight,
 )
-from mopl_jax.intervals.interval import Interval, Pivot, Wald, lower, upper
+from mopl_jax.intervals.interval import Interval, Pivot, Wald, lower, together, upper
+from mopl_jax.intervals.moments import Moments, moments
 
 NAMED = {
     "normal": normal,
@@ -36,6 +37,7 @@ NAMED = {
 __all__ = [
     "NAMED",
     "Interval",
+    "Moments",
     "Pivot",
     "Wald",
     "ess_bessel",
@@ -47,7 +49,9 @@ __all__ = [
     "hc2",
     "hc3",
     "lower",
+    "moments",
     "normal",
+    "together",
     "upper",
     "with_max_weight",
 ]

@@ -1,39 +1,32 @@
 """Central-limit intervals and their leverage-corrected relatives; they need nothing but rows.
 
 Assumption: enough *effective* rows for the value to be nearly normal. With few they under-cover, which the
-ESS-corrected family repairs. Each function gives (variance, degrees of freedom); `Wald` makes it an interval.
+ESS-corrected family repairs. Each formula gives (variance, degrees of freedom); `Wald` makes it an interval.
 """
 
 import jax.numpy as jnp
 
-from mopl_jax.ess import normalise
 from mopl_jax.estimators import Estimate
 from mopl_jax.intervals.interval import Wald
+from mopl_jax.intervals.moments import Moments
 
 
 @Wald
-def normal(estimate: Estimate):
+def normal(sums: Moments):
     """Delta-method variance, Σp²e² · n/(n−1) for SNIPS, and the normal quantile: the uncorrected interval."""
-    n = estimate.influence.shape[0]
-    return influence_variance(estimate) * n / max(n - 1, 1), jnp.inf
+    return sums.influence * sums.n / jnp.maximum(sums.n - 1, 1), jnp.inf
 
 
 @Wald
-def hc2(estimate: Estimate):
+def hc2(sums: Moments):
     """Each squared influence divided by 1 − p (MacKinnon & White 1985, HC2, with leverage p)."""
-    return _leveraged(estimate, 1), jnp.inf
+    return sums.hc2, jnp.inf
 
 
 @Wald
-def hc3(estimate: Estimate):
+def hc3(sums: Moments):
     """Each squared influence divided by (1 − p)², which for SNIPS is the jackknife (MacKinnon & White 1985, HC3)."""
-    return _leveraged(estimate, 2), jnp.inf
-
-
-def _leveraged(estimate, power):
-    slack = 1 - normalise(estimate.log_weight)
-    terms = jnp.square(estimate.influence / estimate.influence.shape[0])
-    return jnp.sum(terms / jnp.where(slack > 0, slack, 1) ** power)
+    return sums.hc3, jnp.inf
 
 
 def influence_variance(estimate: Estimate):

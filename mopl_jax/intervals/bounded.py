@@ -22,7 +22,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jax import lax
 from jax.scipy.special import betainc
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from mopl_jax._student import student_quantile
 from mopl_jax.ess import kish, normalise
@@ -35,7 +35,12 @@ Range = tuple[float, float]
 
 
 def hoeffding(
-    estimate: Estimate, alpha: float, *, w_max: float, reward_range: Range = (0.0, 1.0), baseline: float | None = None
+    estimate: Estimate,
+    alpha: float,
+    *,
+    w_max: ArrayLike,
+    reward_range: Range = (0.0, 1.0),
+    baseline: ArrayLike | None = None,
 ) -> Interval:
     """c + mean(w (r−c)) ± R √(log(2/α) / 2n), R the width of the range of w (r−c) (Hoeffding 1963).
 
@@ -48,7 +53,12 @@ def hoeffding(
 
 
 def empirical_bernstein(
-    estimate: Estimate, alpha: float, *, w_max: float, reward_range: Range = (0.0, 1.0), baseline: float | None = None
+    estimate: Estimate,
+    alpha: float,
+    *,
+    w_max: ArrayLike,
+    reward_range: Range = (0.0, 1.0),
+    baseline: ArrayLike | None = None,
 ) -> Interval:
     """As `hoeffding` with half-width √(2 s² log(4/α) / n) + 7 R log(4/α) / (3(n−1)), s² the sample variance of the terms.
 
@@ -62,14 +72,14 @@ def empirical_bernstein(
 
 
 def weighted_terms(
-    estimate: Estimate, reward_range: Range, w_max: float, baseline: float | None = None
+    estimate: Estimate, reward_range: Range, w_max: ArrayLike, baseline: ArrayLike | None = None
 ) -> tuple[Float[Array, " n"], Float[Array, ""], Float[Array, ""]]:
     """c + w (r−c), (n,), independent with mean V for every fixed c because E w = 1; and the range they lie in."""
     low, high = _range(reward_range, estimate.value)
-    w_max = jnp.asarray(w_max, low.dtype)
+    heaviest = jnp.asarray(w_max, low.dtype)
     c = 0.5 * (low + high) if baseline is None else jnp.asarray(baseline, low.dtype)
     terms = c + jnp.exp(estimate.log_weight) * (estimate.reward - c)
-    return terms, c + jnp.minimum(w_max * (low - c), 0), c + jnp.maximum(w_max * (high - c), 0)
+    return terms, c + jnp.minimum(heaviest * (low - c), 0), c + jnp.maximum(heaviest * (high - c), 0)
 
 
 def within(estimate: Estimate, low, high, reward_range: Range) -> Interval:
@@ -159,8 +169,8 @@ def cressie_read(
     alpha: float,
     *,
     reward_range: Range = (0.0, 1.0),
-    w_max: float = math.inf,
-    w_min: float = 0.0,
+    w_max: ArrayLike = math.inf,
+    w_min: ArrayLike = 0.0,
 ) -> Interval:
     """The least and the largest Σ q w r over reweightings q of the rows with Σ q = 1 and Σ q w = 1, close to q = 1/n.
 
@@ -172,7 +182,7 @@ def cressie_read(
     """
     low, high = _range(reward_range, estimate.value)
     w = jnp.exp(estimate.log_weight)
-    bounds = jnp.minimum(w_min, jnp.min(w)).astype(w.dtype), jnp.maximum(w_max, jnp.max(w)).astype(w.dtype)
+    bounds = jnp.minimum(jnp.asarray(w_min, w.dtype), jnp.min(w)), jnp.maximum(jnp.asarray(w_max, w.dtype), jnp.max(w))
     budget = _distance_at_best(w, *bounds) + jnp.square(student_quantile(alpha / 2, jnp.asarray(w.size, w.dtype)))
     lower = _least_value(w, estimate.reward, low, bounds, budget)
     upper = -_least_value(w, -estimate.reward, -high, bounds, budget)

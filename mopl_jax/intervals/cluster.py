@@ -13,7 +13,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from mopl_jax.ess import normalise
 from mopl_jax.estimators import Estimate
-from mopl_jax.intervals.interval import Wald
+from mopl_jax.intervals.interval import Interval, Pivot
 
 
 def clustered(estimate: Estimate, cluster: Int[Array, " n"], num_clusters: int) -> Estimate:
@@ -44,8 +44,9 @@ def clustered(estimate: Estimate, cluster: Int[Array, " n"], num_clusters: int) 
     )
 
 
-@Wald
-def cluster_exact(estimate: Estimate, *, cluster: Int[Array, " n"], num_clusters: int, correlation: ArrayLike = 1.0):
+def cluster_exact(
+    estimate: Estimate, alpha: float, *, cluster: Int[Array, " n"], num_clusters: int, correlation: ArrayLike = 1.0
+) -> Interval:
     """Unbiased under the working model that rewards of one user have the given intra-cluster `correlation`.
 
     P the weight of a cluster, u = Σpe its influence, τ = (1−ρ) Σp² + ρ P², T = Στ the variance of SNIPS over σ²:
@@ -55,16 +56,24 @@ def cluster_exact(estimate: Estimate, *, cluster: Int[Array, " n"], num_clusters
     under-covers (.91 where 3 of 63 users make two thirds of the rows and ρ is .9, not 0), too large a one is wide.
     """
 
+    return cluster_pivot(estimate, cluster, num_clusters, correlation).interval(alpha)
+
+
+def cluster_pivot(
+    estimate: Estimate, cluster: Int[Array, " n"], num_clusters: int, correlation: ArrayLike = 1.0
+) -> Pivot:
+    """The value, variance and degrees of freedom of `cluster_exact`."""
+
     def total(x):
         return jax.ops.segment_sum(x, cluster, num_clusters)
 
     p = normalise(estimate.log_weight)
     share = total(p)
-    correlation = jnp.asarray(correlation, p.dtype)
-    tau = (1 - correlation) * total(p * p) + correlation * share * share
+    rho = jnp.asarray(correlation, p.dtype)
+    tau = (1 - rho) * total(p * p) + rho * share * share
     variance, df = _exact(share, tau, total(estimate.influence) / p.shape[0])
     several = 1 - jnp.sum(share * share) > 64 * jnp.finfo(p.dtype).eps
-    return jnp.where(several, variance, jnp.nan), df
+    return Pivot(estimate.value, jnp.where(several, variance, jnp.nan), df)
 
 
 def _exact(share: Float[Array, " g"], tau: Float[Array, " g"], u: Float[Array, " g"]):

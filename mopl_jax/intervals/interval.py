@@ -1,15 +1,17 @@
-"""`Interval`; and `Wald` intervals, each of which is a pivot: a value, its variance, and degrees of freedom."""
+"""`Interval`; and `Wald` intervals, each of which is a formula: a variance and degrees of freedom from `Moments`."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mopl_jax._record import record
 from mopl_jax._student import student_quantile
-from mopl_jax.ess import spread_out
+from mopl_jax.ess import normalise
 from mopl_jax.estimators import Estimate
+from mopl_jax.intervals.moments import Moments, moments
 
 
 @record()
@@ -41,34 +43,46 @@ class Pivot:
     df: Float[Array, "*batch"]
 
     def interval(self, alpha: float) -> Interval:
-        """value ± t √variance; the whole line where the variance is 0 or anything is not finite.
-
-        Also where df are so few that t, of order (2/alpha)^(1/df), is near overflow: its gradient would be NaN.
-        """
-        fewest = 2 * jnp.log(2 / alpha) / jnp.log(jnp.finfo(self.df.dtype).max)
-        known = (self.variance > 0) & (self.df > fewest.astype(self.df.dtype)) & jnp.isfinite(self.value)
-        df, variance = jnp.where(known, self.df, 1), jnp.where(known, self.variance, 1)
-        half = student_quantile(alpha / 2, df) * jnp.sqrt(variance)
-        known = known & jnp.isfinite(half)
+        """value ± t √variance; the whole line where the variance is 0 or anything is not finite."""
+        half = student_quantile(alpha / 2, self.df) * jnp.sqrt(jnp.where(self.variance > 0, self.variance, 1))
+        known = (self.variance > 0) & jnp.isfinite(self.value) & jnp.isfinite(half)
         lower = jnp.where(known, self.value - half, -jnp.inf)
         return Interval(lower, jnp.where(known, self.value + half, jnp.inf))
 
 
 class Wald:
-    """An interval function made of its pivot; the pivots of a whole sweep can share one evaluation of the quantile."""
+    """An interval function made of a formula (Moments) -> (variance, degrees of freedom); `interval(estimate, alpha)`.
 
-    def __init__(self, moments):
-        self.moments = moments
-        functools.update_wrapper(self, moments)
+    A study takes the moments once for all of its intervals, and evaluates formulas and quantiles on whole arrays.
+    """
 
-    def pivot(self, estimate: Estimate, **options) -> Pivot:
-        """The pivot of `estimate`; its variance is NaN where fewer than two rows carry weight."""
-        variance, df = self.moments(estimate, **options)
-        variance = jnp.where(supported(estimate), variance, jnp.nan)
-        return Pivot(estimate.value, variance, jnp.broadcast_to(df, variance.shape).astype(variance.dtype))
+    def __init__(self, formula: Callable):
+        self.formula = formula
+        functools.update_wrapper(self, formula)
 
-    def __call__(self, estimate: Estimate, alpha: float, **options) -> Interval:
-        return self.pivot(estimate, **options).interval(alpha)
+    def at(self, sums: Moments) -> Pivot:
+        """The pivot given the sums (any batch shape); its variance is NaN where fewer than two rows carry weight."""
+        variance, df = self.formula(sums)
+        known = (sums.squared > 0) & (1 - sums.squared > _rounding(sums.squared))
+        variance = jnp.where(known, variance, jnp.nan)
+        return Pivot(sums.value, variance, jnp.broadcast_to(df, variance.shape).astype(variance.dtype))
+
+    def pivot(self, estimate: Estimate) -> Pivot:
+        """The pivot of an estimate."""
+        return self.at(moments(estimate))
+
+    def moments(self, estimate: Estimate) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """Variance and degrees of freedom of an estimate."""
+        return self.formula(moments(estimate))
+
+    def __call__(self, estimate: Estimate, alpha: float) -> Interval:
+        return self.pivot(estimate).interval(alpha)
+
+
+def together(pivots: Sequence[Pivot], alpha: float) -> list[Interval]:
+    """The intervals of several pivots of one shape by a single evaluation of the quantile, compiled once."""
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *pivots).interval(alpha)
+    return [jax.tree.map(lambda x, i=i: x[i], stacked) for i in range(len(pivots))]
 
 
 def supported(estimate: Estimate) -> Bool[Array, ""]:
@@ -76,16 +90,27 @@ def supported(estimate: Estimate) -> Bool[Array, ""]:
 
     Prevents the point interval of a log whose weight sits in one row, where residual and variance are both zero.
     """
-    return spread_out(estimate.log_weight)
+    p = normalise(estimate.log_weight)
+    return (jnp.max(p) > 0) & (1 - jnp.sum(p * p) > _rounding(p))
+
+
+def _rounding(p):
+    return 64 * jnp.finfo(p.dtype).eps
 
 
 def lower(interval: IntervalFunction) -> IntervalFunction:
     """The one-sided lower bound at level alpha: the lower end of the equal-tailed interval at 2 alpha."""
-    return lambda estimate, alpha: Interval(interval(estimate, 2 * alpha).lower, jnp.full_like(estimate.value, jnp.inf))
+
+    def bound(estimate, alpha):
+        return Interval(interval(estimate, 2 * alpha).lower, jnp.full_like(estimate.value, jnp.inf))
+
+    return bound
 
 
 def upper(interval: IntervalFunction) -> IntervalFunction:
     """The one-sided upper bound at level alpha: the upper end of the equal-tailed interval at 2 alpha."""
-    return lambda estimate, alpha: Interval(
-        jnp.full_like(estimate.value, -jnp.inf), interval(estimate, 2 * alpha).upper
-    )
+
+    def bound(estimate, alpha):
+        return Interval(jnp.full_like(estimate.value, -jnp.inf), interval(estimate, 2 * alpha).upper)
+
+    return bound

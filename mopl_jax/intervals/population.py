@@ -11,7 +11,7 @@ import math
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from mopl_jax.estimators import Estimate, snips
 from mopl_jax.intervals.bounded import Range, weighted_terms, within
@@ -21,7 +21,12 @@ _TYPICAL = 8  # simulated logs averaged for U, which may be any number chosen wi
 
 
 def cantelli(
-    estimate: Estimate, alpha: float, *, d2: float, reward_range: Range = (0.0, 1.0), baseline: float | None = None
+    estimate: Estimate,
+    alpha: float,
+    *,
+    d2: ArrayLike,
+    reward_range: Range = (0.0, 1.0),
+    baseline: ArrayLike | None = None,
 ) -> Interval:
     """c + mean(w (r−c)) ± B √((1−δ) d₂ / (δ n)), δ = α/2 for each end, B = sup |r−c|.
 
@@ -81,8 +86,8 @@ def efron_stein(
     error = jnp.sqrt(2 * (spread + typical) * (jnp.log(2 / alpha) + 0.5 * jnp.log1p(spread / typical)))
     kept = _bias_factor(fresh)
     value = (snips(estimate.log_weight, estimate.reward).value - low) / (high - low)
-    ends = kept * (value - error), 1 - kept * (1 - value - error)
-    return within(estimate, *(low + (high - low) * end for end in ends), reward_range)
+    lower, upper = (low + (high - low) * end for end in (kept * (value - error), 1 - kept * (1 - value - error)))
+    return within(estimate, lower, upper, reward_range)
 
 
 def _conditional_spread(w, fresh):

@@ -9,7 +9,7 @@ the logging policy may have adapted. Both work on x = (w (r−c) − least) / (m
 import math
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from mopl_jax.estimators import Estimate
 from mopl_jax.intervals.asymptotic import influence_variance
@@ -36,7 +36,12 @@ def asymptotic_cs(estimate: Estimate, alpha: float, *, tuned_at: int = 1000) -> 
 
 
 def empirical_bernstein_path(
-    estimate: Estimate, alpha: float, *, w_max: float, reward_range: Range = (0.0, 1.0), baseline: float | None = None
+    estimate: Estimate,
+    alpha: float,
+    *,
+    w_max: ArrayLike,
+    reward_range: Range = (0.0, 1.0),
+    baseline: ArrayLike | None = None,
 ) -> Interval:
     """The sequence itself, limits (n,), before intersection: x̄_λ ± (log(2/α) + Σ v ψ(λ)) / Σ λ, mapped back to rewards.
 
@@ -53,7 +58,12 @@ def empirical_bernstein_path(
 
 
 def empirical_bernstein_cs(
-    estimate: Estimate, alpha: float, *, w_max: float, reward_range: Range = (0.0, 1.0), baseline: float | None = None
+    estimate: Estimate,
+    alpha: float,
+    *,
+    w_max: ArrayLike,
+    reward_range: Range = (0.0, 1.0),
+    baseline: ArrayLike | None = None,
 ) -> Interval:
     """What `empirical_bernstein_path` has established by the last row: the intersection of its intervals."""
     path = empirical_bernstein_path(estimate, alpha, w_max=w_max, reward_range=reward_range, baseline=baseline)
@@ -64,9 +74,9 @@ def betting(
     estimate: Estimate,
     alpha: float,
     *,
-    w_max: float,
+    w_max: ArrayLike,
     reward_range: Range = (0.0, 1.0),
-    baseline: float | None = None,
+    baseline: ArrayLike | None = None,
     horizon: int | None = None,
 ) -> Interval:
     """The means m against which no bet grew: hedged capital ½Π(1 + λ⁺(x−m)), ½Π(1 − λ⁻(x−m)) below 1/α at every row.
@@ -81,7 +91,8 @@ def betting(
     ends = jnp.zeros_like(least), jnp.ones_like(least)
     lower = crossing(lambda m: refute - _best_capital(x, bet, m), *ends)
     upper = 1 - crossing(lambda m: refute - _best_capital(1 - x, bet, m), *ends)
-    return _established(estimate, *(least + (most - least) * end for end in (lower, upper)), reward_range)
+    lower, upper = (least + (most - least) * end for end in (lower, upper))
+    return _established(estimate, lower, upper, reward_range)
 
 
 def _best_capital(x, bet, m):

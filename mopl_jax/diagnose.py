@@ -1,0 +1,137 @@
+"""Whether a log can answer for a policy: what to look at before an interval is believed."""
+
+import math
+
+import jax.numpy as jnp
+from jax.scipy.special import erfc
+from jaxtyping import Array, Bool, Float, Int
+
+from mopl_jax import ess
+from mopl_jax._record import record
+from mopl_jax.estimators import Estimate
+
+VERDICTS = ("trust", "caution", "refuse")
+
+# Provisional thresholds, to be replaced by a study of coverage against these quantities.
+REFUSE_ESS = 10.0  # below, the Student quantile is above 2.2 and one row decides
+CAUTION_ESS = 100.0
+CAUTION_LARGEST = 0.1  # one row with a tenth of the weight
+REFUSE_PARETO_K = 1.0  # the mean weight of such a tail is infinite
+CAUTION_PARETO_K = 0.7  # or 1 − 1/log₁₀ n if less (Vehtari et al., JMLR 2024)
+REFUSE_P_VALUE = 1e-4  # the weights do not have mean one: wrong propensities, or a heavy tail not yet seen
+CAUTION_P_VALUE = 0.01
+
+
+@record()
+class Diagnosis:
+    """Effective sample sizes, the weights' tail and mean, and a verdict: 0, 1, 2 for trust, caution, refuse (`VERDICTS`).
+
+    `largest_share` is the largest normalised weight, `mean_weight` mean(w) with the two-sided `mean_weight_p_value` of
+    E w = 1, `pareto_k` the tail index (−inf for equal weights, inf where too few rows), `out_of_range` how many rewards
+    violate the given range.
+    """
+
+    kish: Float[Array, ""]
+    max_weight: Float[Array, ""]
+    perplexity: Float[Array, ""]
+    reward_aware: Float[Array, ""]
+    largest_share: Float[Array, ""]
+    mean_weight: Float[Array, ""]
+    mean_weight_p_value: Float[Array, ""]
+    pareto_k: Float[Array, ""]
+    out_of_range: Int[Array, ""]
+    verdict: Int[Array, ""]
+
+
+def diagnose(estimate: Estimate, reward_range: tuple[float, float] = (-math.inf, math.inf)) -> Diagnosis:
+    """All diagnostics of one estimate; `log_weight` are log importance weights, so not for differences."""
+    log_weight = estimate.log_weight
+    p_value, mean = mean_weight_test(log_weight)
+    low, high = (jnp.asarray(end, estimate.reward.dtype) for end in reward_range)
+    facts = {
+        "kish": ess.kish(log_weight),
+        "max_weight": ess.max_weight(log_weight),
+        "perplexity": ess.perplexity(log_weight),
+        "reward_aware": ess.reward_aware(log_weight, jnp.nan_to_num(estimate.residual)),
+        "largest_share": jnp.max(ess.normalise(log_weight)),
+        "mean_weight": mean,
+        "mean_weight_p_value": p_value,
+        "pareto_k": pareto_k(log_weight),
+        "out_of_range": jnp.sum((estimate.reward < low) | (estimate.reward > high)),
+    }
+    return Diagnosis(**facts, verdict=_verdict(facts, log_weight.shape[0]))
+
+
+def _verdict(facts, n):
+    k = facts["pareto_k"]
+    known = k < jnp.inf
+    refuse = (
+        (facts["kish"] < REFUSE_ESS)
+        | (known & (k >= REFUSE_PARETO_K))
+        | (facts["mean_weight_p_value"] < REFUSE_P_VALUE)
+        | (facts["out_of_range"] > 0)
+    )
+    caution = (
+        (facts["kish"] < CAUTION_ESS)
+        | (facts["largest_share"] > CAUTION_LARGEST)
+        | (k >= min(CAUTION_PARETO_K, 1 - 1 / math.log10(max(n, 11))))
+        | (facts["mean_weight_p_value"] < CAUTION_P_VALUE)
+    )
+    return jnp.where(refuse, 2, jnp.where(caution, 1, 0)).astype(jnp.int32)
+
+
+def mean_weight_test(log_weight: Float[Array, " n"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Two-sided p-value of E w = 1 by the normal test, and mean(w). Where weights do not vary: 1 if they are one, else 0."""
+    n, w = log_weight.shape[0], jnp.exp(log_weight)
+    mean = jnp.mean(w)
+    error = jnp.sqrt(jnp.sum(jnp.square(w - mean)) / (max(n - 1, 1) * n))
+    varies = error > 64 * jnp.finfo(w.dtype).eps * mean
+    z = jnp.abs(mean - 1) / jnp.where(varies, error, 1)
+    exact = jnp.abs(mean - 1) < 64 * jnp.finfo(w.dtype).eps
+    p_value = jnp.where(varies, erfc(z * math.sqrt(0.5)), jnp.where(exact, 1, 0))
+    return jnp.nan_to_num(p_value), mean
+
+
+def pareto_k(log_weight: Float[Array, " n"]) -> Float[Array, ""]:
+    """Shape k of a generalised Pareto tail of the weights: moments of order 1/k and above are infinite.
+
+    Fitted to the min(n/5, 3√n) largest weights above the next one (PSIS: Vehtari, Simpson, Gelman, Yao & Gabry, JMLR 2024,
+    arXiv 1507.02646). inf where that is fewer than five rows, −inf where the tail weights are equal.
+    """
+    n = log_weight.shape[0]
+    size = math.ceil(min(0.2 * n, 3 * math.sqrt(n)))
+    if size < 5:
+        return jnp.where(_equal(log_weight), -jnp.inf, jnp.asarray(jnp.inf, log_weight.dtype))
+    tail = jnp.sort(jnp.exp(log_weight - _finite_max(log_weight)))[n - size - 1 :]
+    return jnp.where(_equal(tail), -jnp.inf, generalised_pareto_shape(tail[1:] - tail[0]))
+
+
+def generalised_pareto_shape(exceedances: Float[Array, " m"]) -> Float[Array, ""]:
+    """Zhang & Stephens' (2009) estimate of k from sorted exceedances ≥ 0, shrunk towards ½ by ten rows as in PSIS.
+
+    θ averages a grid with weights proportional to the profile likelihood; k = mean log(1 − θx).
+    """
+    x, m = exceedances, exceedances.shape[0]
+    points = 30 + math.isqrt(m)
+    top = jnp.where(x[-1] > 0, x[-1], 1)
+    quartile = jnp.maximum(x[max(math.floor(m / 4 + 0.5) - 1, 0)], top * jnp.finfo(x.dtype).eps)
+    grid = 1 - jnp.sqrt(points / (jnp.arange(1, points + 1, dtype=x.dtype) - 0.5))
+    theta = 1 / top + grid / (3 * quartile)
+    shape = _profile_shape(theta[:, None], x[None, :])
+    log_likelihood = m * (jnp.log(-theta / shape) - shape - 1)
+    likelihood = jnp.exp(log_likelihood - jnp.max(log_likelihood))
+    mean_theta = jnp.sum(theta * likelihood) / jnp.sum(likelihood)
+    return (_profile_shape(mean_theta, x) * m + 5) / (m + 10)
+
+
+def _profile_shape(theta, x):
+    return jnp.mean(jnp.log1p(-theta * x), axis=-1)
+
+
+def _finite_max(x):
+    top = jnp.max(x)
+    return jnp.where(jnp.isfinite(top), top, 0)
+
+
+def _equal(x) -> Bool[Array, ""]:
+    return jnp.max(x) == jnp.min(x)
