@@ -29,10 +29,13 @@ def normalise(log_weight: Float[Array, " n"]) -> Float[Array, " n"]:
 
 
 def spread_out(log_weight: Float[Array, " n"]) -> Bool[Array, ""]:
-    """Whether at least two rows carry weight, to rounding: 0 < Σp² < 1 − 64 eps."""
-    p = normalise(log_weight)
-    s2 = jnp.sum(p * p)
-    return (s2 > 0) & (1 - s2 > 64 * jnp.finfo(p.dtype).eps)
+    """Whether at least two rows carry weight, to rounding."""
+    return enough(jnp.sum(jnp.square(normalise(log_weight))))
+
+
+def enough(squared: Float[Array, "..."]) -> Bool[Array, "..."]:
+    """Whether S₂ = Σp² tells of at least two rows with weight, to rounding: 0 < S₂ < 1 − 64 eps."""
+    return (squared > 0) & (1 - squared > 64 * jnp.finfo(squared.dtype).eps)
 
 
 def _reciprocal(x):

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 from mopl_jax._record import record
 from mopl_jax._student import student_quantile
-from mopl_jax.ess import normalise
+from mopl_jax.ess import enough, spread_out
 from mopl_jax.estimators import Estimate
 from mopl_jax.intervals.moments import Moments, moments
 
@@ -43,9 +43,15 @@ class Pivot:
     df: Float[Array, "*batch"]
 
     def interval(self, alpha: float) -> Interval:
-        """value ± t √variance; the whole line where the variance is 0 or anything is not finite."""
-        half = student_quantile(alpha / 2, self.df) * jnp.sqrt(jnp.where(self.variance > 0, self.variance, 1))
-        known = (self.variance > 0) & jnp.isfinite(self.value) & jnp.isfinite(half)
+        """value ± t √variance; the whole line where the variance is 0 or anything is not finite.
+
+        Also where df are so few that t, of order (2/alpha)^(1/df), is near overflow: its gradient would be NaN.
+        """
+        fewest = 2 * jnp.log(2 / alpha) / jnp.log(jnp.finfo(self.df.dtype).max)
+        known = (self.variance > 0) & (self.df > fewest.astype(self.df.dtype)) & jnp.isfinite(self.value)
+        df, variance = jnp.where(known, self.df, 1), jnp.where(known, self.variance, 1)
+        half = student_quantile(alpha / 2, df) * jnp.sqrt(variance)
+        known = known & jnp.isfinite(half)
         lower = jnp.where(known, self.value - half, -jnp.inf)
         return Interval(lower, jnp.where(known, self.value + half, jnp.inf))
 
@@ -63,7 +69,7 @@ class Wald:
     def at(self, sums: Moments) -> Pivot:
         """The pivot given the sums (any batch shape); its variance is NaN where fewer than two rows carry weight."""
         variance, df = self.formula(sums)
-        known = (sums.squared > 0) & (1 - sums.squared > _rounding(sums.squared))
+        known = enough(sums.squared)
         variance = jnp.where(known, variance, jnp.nan)
         return Pivot(sums.value, variance, jnp.broadcast_to(df, variance.shape).astype(variance.dtype))
 
@@ -90,12 +96,7 @@ def supported(estimate: Estimate) -> Bool[Array, ""]:
 
     Prevents the point interval of a log whose weight sits in one row, where residual and variance are both zero.
     """
-    p = normalise(estimate.log_weight)
-    return (jnp.max(p) > 0) & (1 - jnp.sum(p * p) > _rounding(p))
-
-
-def _rounding(p):
-    return 64 * jnp.finfo(p.dtype).eps
+    return spread_out(estimate.log_weight)
 
 
 def lower(interval: IntervalFunction) -> IntervalFunction:
