@@ -12,6 +12,9 @@ def main(names: list[str]) -> int:
     if not names:
         print("\n".join(f"{name:12} {(_study(name).__doc__ or '').splitlines()[0]}" for name in STUDIES))
         return 0
+    if names[0] in ON_DEMAND:
+        sys.argv[1:] = names[1:]
+        return _study(names[0]).main() or 0
     wanted = [name for name in STUDIES if name not in ON_DEMAND] if names == ["all"] else names
     if unknown := [name for name in wanted if name not in STUDIES]:
         print(f"unknown study {unknown[0]!r}; known: {', '.join(STUDIES)}, all", file=sys.stderr)

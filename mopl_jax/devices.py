@@ -5,6 +5,7 @@ call `start` before anything is computed; the library itself never does.
 """
 
 import os
+import sys
 
 import jax
 import numpy as np
@@ -27,6 +28,7 @@ def start(
     _check(coordinator, processes, process)
     _split_cpu(_cores() if devices in (None, "all") else _count(devices))
     if distributed or coordinator is not None:
+        _reserve_stdout()
         jax.distributed.initialize(coordinator, processes, process)
     wanted = len(jax.devices()) if devices in (None, "all") else _count(devices) * jax.process_count()
     if wanted > len(jax.devices()):
@@ -47,6 +49,13 @@ def agree(values: list[tuple[int, int]]) -> list[tuple[int, int]]:
     local = np.zeros((count, 2), np.int32)
     local[: len(values)] = np.reshape(values[:count], (-1, 2)) if values else local[: len(values)]
     return [(int(a), int(b)) for a, b in broadcast_one_to_all(local)]
+
+
+def _reserve_stdout():
+    """Send what native libraries print (gloo announces its peers) to standard error: standard output is for results."""
+    sys.stdout.flush()
+    sys.stdout = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
 
 
 def _check(coordinator, processes, process):

@@ -36,6 +36,8 @@ def read(path: Path) -> dict[str, Any]:
     """The dictionary in a TOML file; ValueError names the file and the line that cannot be read."""
     try:
         return tomllib.loads(Path(path).read_text())
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror}); expected a study in TOML") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not valid TOML: {error}; compare it with mopl_jax/studies/default.toml") from None
 

@@ -146,7 +146,7 @@ def test_equivariant_to_units_of_the_reward(name):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_dtype_range_and_order(dtype):
-    for n in (1, 2, 3, 50):
+    for n in (1, 3, 50):
         for binary in (True, False):
             made = all_ends(*log_of(n, n, dtype, binary))
             assert made.lower.dtype == made.upper.dtype == dtype
@@ -155,7 +155,7 @@ def test_dtype_range_and_order(dtype):
 
 
 def test_float32_agrees_with_float64():
-    log = log_of(7, 200)
+    log = log_of(7, 50)
     exact, rounded = all_ends(*log), all_ends(*cast(log, np.float32))
     np.testing.assert_allclose(rounded.lower, exact.lower, atol=1e3 * eps(np.float32))
     np.testing.assert_allclose(rounded.upper, exact.upper, atol=1e3 * eps(np.float32))
@@ -169,7 +169,7 @@ def test_no_support_gives_the_range(log_weight):
 
 
 def test_batching_is_looping():
-    logs = [log_of(seed, 20) for seed in range(3)]
+    logs = [log_of(seed, 50) for seed in range(3)]
     batched = jax.vmap(all_ends)(*(jnp.stack(column) for column in zip(*logs, strict=True)))
     looped = jax.tree.map(lambda *x: jnp.stack(x), *[all_ends(*log) for log in logs])
     np.testing.assert_allclose(batched.lower, looped.lower, atol=1e-9)

@@ -1,11 +1,14 @@
 """The command `mopl`. Thin: it reads, calls the library, prints and writes; no mathematics.
 
 Exit codes: 0 done · 2 bad input or usage, one line on standard error says what, where, what was expected and the remedy ·
-130 interrupted, what was finished is kept.
+4 another process of the run was lost · 130 interrupted, what was finished is kept.
 """
 
+import os
 import sys
+from typing import Any
 
+import jax
 import typer
 from rich.console import Console
 
@@ -22,13 +25,33 @@ app.command()(coverage)
 app.command()(evaluate)
 
 
+_UsageError: Any = typer.BadParameter.__mro__[1]  # the parent that also covers missing options and unknown commands
+
+
 def main() -> None:
     """Run the command; bad input is one line, never a traceback."""
     try:
-        app()
+        sys.exit(app(standalone_mode=False) or 0)
     except (ValueError, OSError) as error:
-        Console(stderr=True, soft_wrap=True).print(f"mopl: {error}", style="red", highlight=False, markup=False)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("mopl: interrupted; what was finished is kept")
-        sys.exit(130)
+        _leave(2, str(error))
+    except _UsageError as error:
+        _leave(2, f"{error.format_message()} See mopl --help.")
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        _leave(4, f"lost another process of this run; start it again, it resumes from the stored parts ({_first(error)})")
+    except (KeyboardInterrupt, typer.Abort):
+        _leave(130, "interrupted; what was finished is kept, the same command resumes")
+
+
+def _first(error):
+    return str(error).strip().splitlines()[0][:120]
+
+
+def _leave(code, message):
+    """Say why on standard error, and exit."""
+    Console(stderr=True, soft_wrap=True).print(f"mopl: {message}", style="red", highlight=False, markup=False)
+    sys.stderr.flush()
+    if jax.distributed.is_initialized():
+        os._exit(code)  # the shutdown handshake would wait for a process that is gone
+    sys.exit(code)

@@ -1,0 +1,81 @@
+"""Diagnostics: known tails, the mean-weight test's level, verdicts."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import DTYPES, KEY, binomial_tail, eps, rows
+from scipy import stats
+
+from mopl_jax.diagnose import VERDICTS, diagnose, generalised_pareto_shape, mean_weight_test, pareto_k
+from mopl_jax.estimators import snips
+
+run = jax.jit(diagnose, static_argnames="reward_range")
+
+
+def verdict(log_weight, reward, **options):
+    """The verdict in words."""
+    return VERDICTS[int(run(snips(jnp.asarray(log_weight), jnp.asarray(reward)), **options).verdict)]
+
+
+@pytest.mark.parametrize("k", [-0.3, 0.2, 0.5, 0.9])
+def test_tail_shape_of_pareto_draws(k):
+    """Within four standard errors (1+k)/√m of the maximum-likelihood estimate, after the shrinkage of ten rows."""
+    x = np.sort(stats.genpareto(k).rvs(2000, random_state=1))
+    assert abs(float(generalised_pareto_shape(jnp.asarray(x))) - k) < 4 * (1 + k) / np.sqrt(2000) + 0.01
+
+
+def test_tail_shape_is_near_maximum_likelihood():
+    x = np.sort(stats.genpareto(0.4).rvs(300, random_state=2))
+    fitted, _, _ = stats.genpareto.fit(x, floc=0)
+    made = float(generalised_pareto_shape(jnp.asarray(x)))
+    np.testing.assert_allclose((made * 310 - 5) / 300, fitted, atol=0.2 * (1 + fitted) / np.sqrt(300))
+
+
+def test_pareto_k_is_invariant_to_the_weights_scale_and_ignores_the_bulk():
+    log_weight = jnp.asarray(np.log(stats.genpareto(0.5).rvs(5000, random_state=3)))
+    k = pareto_k(log_weight)
+    np.testing.assert_allclose(pareto_k(log_weight + 50), k, rtol=1e-9)
+    bulk = jnp.where(log_weight < jnp.median(log_weight), -10.0, log_weight)
+    np.testing.assert_allclose(pareto_k(bulk), k, rtol=1e-9)
+
+
+def test_degenerate_tails():
+    assert pareto_k(jnp.zeros(100)) == -np.inf
+    assert pareto_k(jnp.zeros(3)) == -np.inf
+    assert pareto_k(jnp.asarray([0.0, 1.0, 2.0])) == np.inf
+
+
+def test_mean_weight_test_has_its_level():
+    log_weight = 0.3 * jax.random.normal(KEY, (1000, 500)) - 0.3**2 / 2
+    p_value, _ = jax.vmap(mean_weight_test)(log_weight)
+    assert binomial_tail(int((p_value < 0.05).sum()), 1000, 0.05) > 1e-3
+    shifted, mean = jax.vmap(mean_weight_test)(log_weight + 0.2)
+    assert np.median(shifted) < 1e-6
+    np.testing.assert_allclose(mean.mean(), np.exp(0.2), rtol=0.01)
+    assert mean_weight_test(jnp.zeros(10))[0] == 1
+    assert mean_weight_test(jnp.ones(10))[0] == 0
+
+
+def test_verdicts():
+    log_weight, reward = rows(1, 2000, spread=0.5)
+    log_weight = log_weight - jnp.log(jnp.mean(jnp.exp(log_weight)))
+    inside = (float(reward.min()), float(reward.max()))
+    assert verdict(log_weight, reward) == "trust"
+    assert verdict(log_weight, reward, reward_range=inside) == "trust"
+    assert verdict(log_weight, reward, reward_range=(inside[0], inside[1] - 1e-3)) == "refuse"
+    assert verdict(log_weight + 1, reward) == "refuse"  # wrong propensities
+    assert verdict(log_weight[:50], reward[:50]) in ("caution", "refuse")
+    assert verdict(log_weight.at[0].set(9.0), reward) == "refuse"  # one row decides
+    assert verdict(np.full(50, -np.inf), reward[:50]) == "refuse"
+    assert verdict(np.zeros(200), reward[:200]) == "trust"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_dtype_and_no_nan(dtype):
+    for log_weight, reward in (rows(2, 400, dtype), (jnp.full(400, -jnp.inf, dtype), jnp.ones(400, dtype))):
+        made = run(snips(log_weight, reward))
+        assert not any(np.isnan(leaf) for leaf in jax.tree.leaves(made))
+        assert made.kish.dtype == made.pareto_k.dtype == made.mean_weight_p_value.dtype == dtype
+    exact = run(snips(*rows(2, 400)))
+    np.testing.assert_allclose(run(snips(*rows(2, 400, dtype))).pareto_k, exact.pareto_k, atol=1e4 * eps(dtype))
