@@ -33,7 +33,9 @@ def scipy_interval(values, log_weight, reward, method):
     def statistic(w, r, axis=-1):
         return np.sum(w * r, axis) / np.sum(w, axis)
 
-    first = stats.bootstrap((np.exp(log_weight), reward), statistic, paired=True, n_resamples=2, rng=0)
+    first = stats.bootstrap(
+        (np.exp(log_weight), reward), statistic, paired=True, n_resamples=2, method="percentile", rng=0
+    )
     first.bootstrap_distribution = np.asarray(values)
     made = stats.bootstrap(
         (np.exp(log_weight), reward),
