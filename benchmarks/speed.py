@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mopl_jax import coverage, storage
+from mopl_jax import coverage, devices, storage
 from mopl_jax.environments import Environment, Linear, Normal
 from mopl_jax.policies import Gaussian
 
@@ -39,9 +39,11 @@ def world() -> coverage.World:
 # Every contender: (replicates, seed) -> hits at each n, and how many rows it was asked for.
 
 
-def mopl(replicates, seed, size=16):
-    """This package."""
-    batches = coverage.run(jax.random.key(seed), world(), GRID, (0, replicates), size)
+def mopl(replicates, seed):
+    """This package, on a mesh of one device a core."""
+    mesh = devices.start()
+    size = 2 * coverage.chunk(SIZES[-1]) * mesh.size
+    batches = coverage.run(jax.random.key(seed), world(), GRID, (0, replicates), size, mesh)
     hits = [_hits(cell) for batch in batches for cell in batch.values()]
     return np.sum(hits, axis=0), replicates * SIZES[-1]
 
@@ -155,28 +157,31 @@ def torch_numba(replicates, seed, size=16):
     return hits, replicates * SIZES[-1]
 
 
-def draws_only(replicates, seed, size=16):
+def draws_only(replicates, seed):
     """The normals of this package's sweep, drawn and thrown away: the floor under its time."""
+    mesh = devices.start()
+    size, n = 2 * coverage.chunk(SIZES[-1]) * mesh.size, SIZES[-1]
     for start in range(0, replicates, size):
-        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(seed), start + jnp.arange(size))
-        action = coverage.draw_batch(keys, world().logging, SIZES[-1])
-        jax.block_until_ready((action, coverage.reward_batch(keys, world().environment, action)))
-    return None, replicates * SIZES[-1]
+        keys = coverage.batch_keys(jax.random.key(seed), start, size, mesh)
+        action = coverage.draw_batch(keys, world().logging, n, mesh)
+        jax.block_until_ready((action, coverage.reward_batch(keys, world().environment, action, mesh)))
+    return None, replicates * n
 
 
 CONTENDERS = {  # name: (function, replicates, needs)
     "mopl_jax": (mopl, 512, ()),
     "mopl_jax draws only": (draws_only, 512, ()),
-    "scipy notebook loop": (notebook, 4, ("scipy",)),
+    "scipy notebook loop": (notebook, 8, ("scipy",)),
     "numpy vectorised": (vectorised_numpy, 128, ()),
     "torch vectorised": (vectorised_torch, 128, ("torch",)),
-    "torch + numba": (torch_numba, 256, ("torch", "numba")),
+    "torch + numba": (torch_numba, 512, ("torch", "numba")),
 }
 
 
 def measure(rounds: int) -> dict:
     """Medians over interleaved rounds of rows a second, and of the ratio to each contender within a round."""
     present = {name: entry for name, entry in CONTENDERS.items() if all(map(importlib.util.find_spec, entry[2]))}
+    devices.start()
     first = {name: _seconds(*entry[:2], seed=0)[0] for name, entry in present.items()}
     speeds = {name: [] for name in present}
     covered = {}

@@ -5,7 +5,7 @@ import sys
 
 import figures
 
-FIGURES = ("coverage", "dimension", "bandwidth")
+FIGURES = ("coverage", "dimension", "bandwidth", "scaling")
 
 
 def main(names: list[str]) -> int:

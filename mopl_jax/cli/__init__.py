@@ -39,7 +39,9 @@ def main() -> None:
     except jax.errors.JaxRuntimeError as error:
         if jax.process_count() == 1:
             raise
-        _leave(4, f"lost another process of this run; start it again, it resumes from the stored parts ({_first(error)})")
+        _leave(
+            4, f"lost another process of this run; start it again, it resumes from the stored parts ({_first(error)})"
+        )
     except (KeyboardInterrupt, typer.Abort):
         _leave(130, "interrupted; what was finished is kept, the same command resumes")
 

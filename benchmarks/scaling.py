@@ -1,0 +1,88 @@
+"""What does a sweep cost? Time against replicates × n, peak memory, compile time, and one device against two.
+
+One world (d = 5, SNIPS, the normal interval and `ess_exact`). Time is fitted by a power of the rows drawn over more than three
+decades; memory is the process's peak after each size; scaling compares meshes of one and two devices in interleaved rounds.
+"""
+
+import json
+import resource
+import statistics
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from benchmarks import speed
+from mopl_jax import coverage, devices, storage, study
+
+RESULTS = Path(__file__).parent / "results"
+GRID = coverage.Grid(tuple(2**k for k in range(5, 15)), ("snips",), ("normal", "ess_exact"), 0.05)
+REPLICATES = (32, 128, 512, 2048, 8192, 32768, 65536)
+ROUNDS = 9
+
+
+def seconds(mesh: Mesh, replicates: int, size: int) -> float:
+    """Wall time of a sweep whose functions are compiled."""
+    started = time.perf_counter()
+    for _ in coverage.run(jax.random.key(0), speed.world(), GRID, (0, replicates), size, mesh):
+        pass
+    return time.perf_counter() - started
+
+
+def cost(mesh: Mesh) -> dict:
+    """Seconds and peak memory against rows, and the slope of log time on log rows."""
+    size = coverage.chunk(GRID.n[-1]) * mesh.size
+    seconds(mesh, size, size)
+    points = []
+    for replicates in REPLICATES:
+        rounds = 5 if replicates < 2048 else 1
+        took = statistics.median(seconds(mesh, replicates, size) for _ in range(rounds))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        points.append({"rows": replicates * GRID.n[-1], "seconds": took, "peak_mib": peak})
+        print(f"{points[-1]['rows']:>14,} rows {took:8.3f} s  peak {peak:,.0f} MiB", flush=True)
+    x, y = (np.log([point[key] for point in points]) for key in ("rows", "seconds"))
+    return {"points": points, "slope": float(np.polyfit(x, y, 1)[0])}
+
+
+def strong_scaling(mesh: Mesh) -> dict:
+    """Ratio of one device's time to two's for the same 512 replicates, round by round."""
+    one, two = (Mesh(mesh.devices[:k], ("r",)) for k in (1, 2))
+    size = 2 * coverage.chunk(GRID.n[-1])
+    for some in (one, two):
+        seconds(some, size, size)
+    ratios = [seconds(one, 512, size) / seconds(two, 512, size) for _ in range(ROUNDS)]
+    return {"median": statistics.median(ratios), "all": ratios}
+
+
+def compile_default(mesh: Mesh) -> dict:
+    """Seconds that the default study spends compiling: first batch of each world less a second one."""
+    plan = study.build(study.read(study.DEFAULT))
+    size = coverage.batch_size(plan.worlds, plan.grid, plan.replicates, 0, mesh)
+    took = {}
+    for world in plan.worlds:
+        first, second = (_batch_seconds(world, plan.grid, size, mesh) for _ in range(2))
+        took[f"{world.name} d={world.d}"] = first - second
+    return took | {"total": sum(took.values())}
+
+
+def _batch_seconds(world, grid, size, mesh):
+    started = time.perf_counter()
+    next(coverage.run(jax.random.key(0), world, grid, (0, size), size, mesh))
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    """Write results/scaling.json."""
+    mesh = devices.start("2")
+    document = {"compile_seconds": compile_default(mesh), "cost": cost(mesh), "two_devices": strong_scaling(mesh)}
+    print(f"default study compiles in {document['compile_seconds']['total']:.1f} s")
+    print(
+        f"time grows as rows^{document['cost']['slope']:.3f}; two devices {document['two_devices']['median']:.2f} × one"
+    )
+    (RESULTS / "scaling.json").write_text(json.dumps(storage.provenance() | document, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
