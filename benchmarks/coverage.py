@@ -64,7 +64,8 @@ def claim(rows: list[dict]) -> str:
     best = max(narrow, key=lambda line: line["ratio"])
     more = "" if best["ratio_exact"] else "more than "
     where = f"{best['world']}, d = {best['d']}, {best['estimand']}"
-    return f"Largest ratio among intervals within 5 % of normal's width once ESS ≥ 200: {more}{best['ratio']:,.0f} × ({best['interval']}; {where})."
+    found = f"{more}{best['ratio']:,.0f} × ({best['interval']}; {where})"
+    return f"Largest ratio among intervals within 5 % of normal's width once ESS ≥ 200: {found}."
 
 
 if __name__ == "__main__":

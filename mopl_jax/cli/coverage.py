@@ -19,7 +19,11 @@ from mopl_jax import coverage as engine
 from mopl_jax import devices, plots, storage, study
 
 LEVEL = 0.94  # an interval "holds" from the n where its coverage stays at or above this (nominal 0.95)
-QUICK = {"replicates": 400, "n": [8, 32, 128, 512]}
+QUICK = {
+    "replicates": 400,
+    "n": [8, 64, 512],
+    "intervals": ["normal", "ess_bessel", "ess_student", "ess_exact", "ess_safe"],
+}
 _LEGEND = f"""from n: the smallest n from which coverage stays at {LEVEL} or more · × fewer: how many times fewer rows than
 normal that takes · at n, worst: coverage ± half its 95 % Wilson (Monte-Carlo) interval · width: median over the
 width of a normal interval that knows the estimator's standard deviation, at the largest n

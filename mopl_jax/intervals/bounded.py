@@ -14,6 +14,7 @@ counts those that do not.
 
 All but the proportions use only `log_weight` and `reward` of the estimate, as importance weights and rewards, not its
 value: they bound V whichever estimator made it, and are not for differences, whose `log_weight` is something else.
+`clopper_pearson` and `empirical_likelihood` search for their ends: their gradients are not those of the limits.
 """
 
 import math
