@@ -2,10 +2,21 @@
 
 Contract: `(estimate, alpha) -> Interval`, two-sided with coverage 1 − alpha; options by keyword or `functools.partial`.
 Where the data cannot support an interval (no positive weight, one effective row, no variation) it is the whole line.
-`lower(interval)` and `upper(interval)` turn any equal-tailed interval into its one-sided bound. `NAMED` lists all.
+`lower(interval)` and `upper(interval)` turn any equal-tailed interval into its one-sided bound. `NAMED` lists those that need
+nothing but an estimate and rows; the others take a reward range, a weight range, d₂, clusters or a key as options.
 """
 
 from mopl_jax.intervals.asymptotic import hc2, hc3, normal
+from mopl_jax.intervals.bootstrap import bca, percentile, studentised
+from mopl_jax.intervals.bounded import (
+    clopper_pearson,
+    cressie_read,
+    empirical_bernstein,
+    empirical_likelihood,
+    ess_wilson,
+    hoeffding,
+)
+from mopl_jax.intervals.cluster import cluster_exact, clustered
 from mopl_jax.intervals.ess_corrected import (
     ess_bessel,
     ess_exact,
@@ -17,6 +28,8 @@ from mopl_jax.intervals.ess_corrected import (
 )
 from mopl_jax.intervals.interval import Interval, Pivot, Wald, lower, together, upper
 from mopl_jax.intervals.moments import Moments, moments
+from mopl_jax.intervals.population import cantelli, efron_stein, log_smoothing
+from mopl_jax.intervals.sequential import asymptotic_cs, betting, empirical_bernstein_cs
 
 NAMED = {
     "normal": normal,
@@ -35,22 +48,39 @@ NAMED = {
 }
 
 __all__ = [
-    "NAMED",
     "Interval",
     "Moments",
+    "NAMED",
     "Pivot",
     "Wald",
+    "asymptotic_cs",
+    "bca",
+    "betting",
+    "cantelli",
+    "clopper_pearson",
+    "cluster_exact",
+    "clustered",
+    "cressie_read",
+    "efron_stein",
+    "empirical_bernstein",
+    "empirical_bernstein_cs",
+    "empirical_likelihood",
     "ess_bessel",
     "ess_exact",
     "ess_kish",
     "ess_rescaled",
     "ess_safe",
     "ess_student",
+    "ess_wilson",
     "hc2",
     "hc3",
+    "hoeffding",
+    "log_smoothing",
     "lower",
     "moments",
     "normal",
+    "percentile",
+    "studentised",
     "together",
     "upper",
     "with_max_weight",
