@@ -1,14 +1,19 @@
 """What does a sweep cost? Time against replicates × n, peak memory, compile time, and one device against two.
 
 One world (d = 5, SNIPS, the normal interval and `ess_exact`). Time is fitted by a power of the rows drawn over more than three
-decades; memory is the process's peak after each size; scaling compares meshes of one and two devices in interleaved rounds.
+decades; memory is the process's peak after each size; scaling compares one core with one device and two with two, round by round.
 """
 
+import functools
 import json
+import os
 import resource
 import statistics
+import subprocess
+import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,8 +24,8 @@ from mopl_jax import coverage, devices, storage, study
 
 RESULTS = Path(__file__).parent / "results"
 GRID = coverage.Grid(tuple(2**k for k in range(5, 15)), ("snips",), ("normal", "ess_exact"), 0.05)
-REPLICATES = (32, 128, 512, 2048, 8192, 32768, 65536)
-ROUNDS = 9
+REPLICATES = (32, 128, 512, 2048, 8192, 32768)
+ROUNDS = 5
 
 
 def seconds(mesh: Mesh, replicates: int, size: int) -> float:
@@ -46,14 +51,24 @@ def cost(mesh: Mesh) -> dict:
     return {"points": points, "slope": float(np.polyfit(x, y, 1)[0])}
 
 
-def strong_scaling(mesh: Mesh) -> dict:
-    """Ratio of one device's time to two's for the same 512 replicates, round by round."""
-    one, two = (Mesh(mesh.devices[:k], ("r",)) for k in (1, 2))
-    size = 2 * coverage.chunk(GRID.n[-1])
-    for some in (one, two):
-        seconds(some, size, size)
-    ratios = [seconds(one, 512, size) / seconds(two, 512, size) for _ in range(ROUNDS)]
+def strong_scaling() -> dict:
+    """Time on one core with one device over time on two with two, in processes of their own, round by round."""
+    ratios = [_apart(1) / _apart(2) for _ in range(ROUNDS)]
     return {"median": statistics.median(ratios), "all": ratios}
+
+
+def _apart(cores):
+    """Median seconds of 1,024 replicates in a new process on so many cores, one device each."""
+    command = [sys.executable, "-m", "benchmarks.scaling", "--cores", str(cores)]
+    limit = functools.partial(os.sched_setaffinity, 0, range(cores))
+    return float(subprocess.run(command, preexec_fn=limit, capture_output=True, text=True, check=True).stdout)
+
+
+def _timed(cores):
+    mesh = devices.start(str(cores))
+    size = coverage.chunk(GRID.n[-1]) * mesh.size
+    seconds(mesh, size, size)
+    return statistics.median(seconds(mesh, 1024, size) for _ in range(5))
 
 
 def compile_default(mesh: Mesh) -> dict:
@@ -75,8 +90,12 @@ def _batch_seconds(world, grid, size, mesh):
 
 def main() -> None:
     """Write results/scaling.json."""
+    if sys.argv[1:2] == ["--cores"]:
+        print(_timed(int(sys.argv[2])))
+        return
+    document: dict[str, Any] = {"two_devices": strong_scaling()}
     mesh = devices.start("2")
-    document = {"compile_seconds": compile_default(mesh), "cost": cost(mesh), "two_devices": strong_scaling(mesh)}
+    document |= {"compile_seconds": compile_default(mesh), "cost": cost(mesh)}
     print(f"default study compiles in {document['compile_seconds']['total']:.1f} s")
     print(
         f"time grows as rows^{document['cost']['slope']:.3f}; two devices {document['two_devices']['median']:.2f} × one"

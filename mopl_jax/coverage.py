@@ -176,7 +176,8 @@ def evaluate_batch(log_weights, reward, grid, estimator, mesh):
     """`Replicates` of a batch: one log weight (r, n) for a value, two for a difference; `reward` (r, n)."""
     together = chunk(reward.shape[-1])
     found = _over_replicates(lambda r, *x: _evaluate(x, r, grid, estimator), mesh, together)(reward, *log_weights)
-    return _over_replicates(lambda *x: _finish(*x, grid), mesh, together)(*found)
+    finish = lambda value, size, pivots, others: _finish(value, size, pivots, others, grid)  # noqa: E731
+    return _over_replicates(finish, mesh, together)(*found)
 
 
 Cell = tuple[str, str]  # estimand, estimator

@@ -17,10 +17,8 @@ def mopl(monkeypatch, capsys, *arguments):
 
     monkeypatch.setattr("sys.argv", ["mopl", "coverage", *map(str, arguments)])
     with pytest.raises(SystemExit) as left:
-        try:
-            main()
-        finally:
-            jax.config.update("jax_enable_x64", True)
+        main()
+    jax.config.update("jax_enable_x64", True)
     out, err = capsys.readouterr()
     return left.value.code, out, err
 

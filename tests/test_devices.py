@@ -7,7 +7,19 @@ import sys
 
 import pytest
 
-STUDY = ["--d", "3", "--n", "8,64,256", "--replicates", "40", "--interval", "normal", "--interval", "ess_exact", "--json"]
+STUDY = [
+    "--d",
+    "3",
+    "--n",
+    "8,64,256",
+    "--replicates",
+    "40",
+    "--interval",
+    "normal",
+    "--interval",
+    "ess_exact",
+    "--json",
+]
 
 MESHES = """
 import jax, numpy as np
@@ -48,7 +60,9 @@ def test_two_processes_agree_with_one_bit_for_bit(tmp_path):
         probe.bind(("127.0.0.1", 0))
         meeting = f"127.0.0.1:{probe.getsockname()[1]}"
     job = ["--coordinator", meeting, "--processes", 2, "--devices", 1, "--out", tmp_path / "two", "--process"]
-    pair = [subprocess.Popen(command(*job, i), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for i in (0, 1)]
+    pair = [
+        subprocess.Popen(command(*job, i), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for i in (0, 1)
+    ]
     outputs = [process.communicate(timeout=300) for process in pair]
     assert [process.returncode for process in pair] == [0, 0], outputs[0][1][-2000:]
     assert rows(outputs[0][0]) == rows(alone.stdout)
