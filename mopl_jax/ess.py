@@ -28,14 +28,17 @@ def normalise(log_weight: Float[Array, " n"]) -> Float[Array, " n"]:
     return jnp.where(total > 0, w / jnp.where(total > 0, total, 1), 0)
 
 
+ONE_ROW = 64 * 2.0**-23  # 1 − S₂ at or below this is one row: float32's rounding, in both precisions so that they agree
+
+
 def spread_out(log_weight: Float[Array, " n"]) -> Bool[Array, ""]:
     """Whether at least two rows carry weight, to rounding."""
     return enough(jnp.sum(jnp.square(normalise(log_weight))))
 
 
 def enough(squared: Float[Array, "..."]) -> Bool[Array, "..."]:
-    """Whether S₂ = Σp² tells of at least two rows with weight, to rounding: 0 < S₂ < 1 − 64 eps."""
-    return (squared > 0) & (1 - squared > 64 * jnp.finfo(squared.dtype).eps)
+    """Whether S₂ = Σp² tells of at least two rows with weight: 0 < S₂ < 1 − `ONE_ROW`."""
+    return (squared > 0) & (1 - squared > ONE_ROW)
 
 
 def _reciprocal(x):

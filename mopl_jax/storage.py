@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import time
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -89,9 +90,13 @@ class Parts:
 
     def load(self, span: tuple[int, int]) -> dict[Cell, Replicates]:
         """The batch stored for `span`."""
-        with np.load(self.folder / f"{self.stem}-{span[0]}-{span[1]}.npz") as arrays:
-            cells = [(str(a), str(b)) for a, b in arrays["cells"]]
-            return {cell: Replicates(*(arrays[f"{i}.{name}"] for name in _FIELDS)) for i, cell in enumerate(cells)}
+        path = self.folder / f"{self.stem}-{span[0]}-{span[1]}.npz"
+        try:
+            with np.load(path) as arrays:
+                cells = [(str(a), str(b)) for a, b in arrays["cells"]]
+                return {cell: Replicates(*(arrays[f"{i}.{name}"] for name in _FIELDS)) for i, cell in enumerate(cells)}
+        except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile):
+            raise ValueError(f"{path}: damaged; delete it, and the same command computes it again") from None
 
     def _span(self, path):
         start, stop = path.stem.removeprefix(f"{self.stem}-").split("-")

@@ -51,8 +51,12 @@ def build(spec: Mapping[str, Any]) -> Study:
         choose(spec.get("intervals", list(intervals.NAMED)), intervals.NAMED, "interval"),
         check_alpha(spec.get("alpha", 0.05)),
     )
+    if not isinstance(spec.get("world", []), list | tuple):
+        raise ValueError(f"world: expected [[world]] tables, got {spec['world']!r}; see mopl_jax/studies/default.toml")
     worlds = tuple(
-        _world(entry, d) for entry in spec.get("world", ()) for d in _sizes(entry.get("d", ()), "d", least=1)
+        _world(entry, d)
+        for entry in spec.get("world", [])
+        for d in _sizes(_table(entry, "world").get("d", ()), "d", least=1)
     )
     if not worlds:
         raise ValueError("expected at least one [[world]] in the study, got none")
@@ -75,12 +79,30 @@ def _world(entry, d):
         _make(NOISES, entry["noise"], d, f"{where}, noise"),
         None if spread is None else _vector(spread, d, f"{where}, log_spread"),
     )
-    targets = {name: _gaussian(d, f"{where}, target {name!r}", **_no_kind(t)) for name, t in entry["target"].items()}
-    differences = tuple((a, b) for a, b in entry.get("differences", ()))
+    targets = {
+        name: _target(target, d, f"{where}, target {name!r}") for name, target in _table(entry["target"], where).items()
+    }
+    differences = tuple(_pair(pair, where) for pair in entry.get("differences", ()))
     for name in {name for pair in differences for name in pair}:
         choose([name], targets, f"target in the differences of {where}")
     logging = _make(POLICIES, entry["logging"], d, f"{where}, logging")
     return World(entry["name"], d, environment, logging, targets, differences)
+
+
+def _target(entry, d, where):
+    return _make({"normal": _gaussian}, {"kind": "normal"} | dict(_table(entry, where)), d, where)
+
+
+def _table(entry, where):
+    if not isinstance(entry, Mapping):
+        raise ValueError(f"{where}: expected a table, got {entry!r}; see mopl_jax/studies/default.toml")
+    return entry
+
+
+def _pair(pair, where):
+    if not isinstance(pair, list | tuple) or len(pair) != 2:
+        raise ValueError(f"{where}, differences: expected pairs of target names, got {pair!r}")
+    return tuple(pair)
 
 
 # Makers: each takes the dimension and where it stands, then the entry's own keys.

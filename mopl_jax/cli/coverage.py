@@ -24,10 +24,11 @@ QUICK = {
     "n": [8, 64, 512],
     "intervals": ["normal", "ess_bessel", "ess_student", "ess_exact", "ess_safe"],
 }
-_LEGEND = f"""from n: the smallest n from which coverage stays at {LEVEL} or more · × fewer: how many times fewer rows than
-normal that takes · at n, worst: coverage ± half its 95 % Wilson (Monte-Carlo) interval · width: median over the
-width of a normal interval that knows the estimator's standard deviation, at the largest n
-"""
+_LEGEND = (
+    f"from n: the smallest n from which coverage stays at {LEVEL} or more (≥ where that is the smallest of the study) · "
+    "× fewer: how many times fewer rows than normal that takes · at n, worst: coverage ± half its 95 % Wilson (Monte-Carlo) "
+    "interval · width: median over the width of a normal interval that knows the estimator's standard deviation, largest n\n"
+)
 OptionalList = list[str] | None
 
 
@@ -136,7 +137,7 @@ def _run(plan, folder, mesh, memory, console):
 
 def _run_world(plan, world, folder, size, mesh, advance):
     key = jax.random.fold_in(jax.random.key(plan.seed), _world_number(world))
-    mark = storage.fingerprint([1, _entry(plan, world), plan.grid, plan.seed, str(jnp.zeros(()).dtype)])
+    mark = storage.fingerprint([2, _entry(plan, world), plan.grid, plan.seed, str(jnp.zeros(()).dtype)])
     parts = storage.Parts(folder, f"{world.name}-d{world.d}", mark)
     gaps = devices.agree(list(engine.gaps(parts.done(), plan.replicates)))
     advance(plan.replicates - sum(stop - start for start, stop in gaps))

@@ -206,7 +206,7 @@ def warnings(log: LogTable, report: Mapping[str, Any], log_densities: bool = Fal
 def _few_rows(size):
     if size == 0:
         return "no overlap: the target can play no logged action; the value means nothing, intervals are the whole line"
-    if size < 1 + 1e-9:
+    if size <= 1 / (1 - ess.ONE_ROW):
         return "one row has all the weight (ESS = 1): no variance can be estimated, intervals are the whole line"
     if size < 2:
         return f"fewer than two effective rows (ESS = {size:.2f}): trust no interval, however narrow"
@@ -288,7 +288,7 @@ def _number(x):
 
 def _meaning(name):
     """First line of the docstring of the function behind the interval."""
-    function = getattr(intervals.NAMED[name], "moments", intervals.NAMED[name])
+    function = getattr(intervals.NAMED[name], "formula", intervals.NAMED[name])
     while isinstance(function, functools.partial):
         function = function.func
     text = (inspect.getdoc(function) or "").split("\n")[0]
