@@ -413,3 +413,35 @@ def test_float32_is_enough(n, shift):
 def test_named_estimators_are_crossed():
     """Every published estimator is in the test list."""
     assert set(estimators.NAMED) <= set(ESTIMATORS)
+
+
+def _stable_exact(log_weight, reward):
+    """`ess_exact`'s variance and degrees of freedom by dense algebra in extended precision, complements summed directly."""
+    w = np.exp(log_weight.astype(np.longdouble))
+    p = w / w.sum()
+    others = np.array([np.delete(p, i).sum() for i in range(len(p))])
+    expected = others**2 + np.array([(np.delete(p, i) ** 2).sum() for i in range(len(p))])
+    g = p * p / expected
+    m = -p[:, None] - p[None, :] + (p * p).sum() + np.eye(len(p))
+    heavy = int(np.argmax(p))
+    m[heavy, heavy] = expected[heavy]
+    residual = reward - (p * reward).sum()
+    return (p * p * residual**2 / expected).sum(), (p * p).sum() ** 2 / (g[:, None] * g[None, :] * m * m).sum()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_one_dominant_row_keeps_its_digits(dtype):
+    """However near one row is to all the weight, variance and degrees of freedom hold to rounding, or nothing is claimed."""
+    pivot = jax.jit(lambda log_weight, reward: INTERVALS["ess_exact"].pivot(estimators.snips(log_weight, reward)))
+    rng, rows = np.random.default_rng(5), 40
+    reward = rng.normal(size=rows)
+    for depth in (5, 8, 11, 14, 17, 26, 38):
+        log_weight = np.where(np.arange(rows) == 7, 0.0, -depth + rng.normal(size=rows))
+        made = pivot(log_weight.astype(dtype), reward.astype(dtype))
+        variance, df = _stable_exact(log_weight, reward)
+        if np.isfinite(made.variance):
+            np.testing.assert_allclose(
+                [made.variance, made.df], [variance, df], rtol=1e-2 if dtype == np.float32 else 1e-7
+            )
+        else:
+            assert depth > 11
