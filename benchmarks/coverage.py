@@ -42,10 +42,7 @@ def table(rows: list[dict]) -> str:
 
 
 def _ratio(line):
-    """≥ where the interval holds from the smallest n of the study, or `normal` never does."""
-    censored = line["holds_from"] == line["first"]["n"] and line["ratio"] > 1
-    more = "≥ " if censored or not line["ratio_exact"] else ""
-    return "—" if math.isnan(line["ratio"]) else f"{more}{line['ratio']:,.0f} ×"
+    return "—" if math.isnan(line["ratio"]) else f"{'' if line['ratio_exact'] else '≥ '}{line['ratio']:,.0f} ×"
 
 
 def excess_width(rows: list[dict], world: str, d: int, estimand: str, interval: str) -> float:

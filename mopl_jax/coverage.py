@@ -344,13 +344,14 @@ def smallest_n(rows: Sequence[dict], level: float) -> int | None:
 
 
 def sample_size_ratio(baseline: Sequence[dict], rows: Sequence[dict], level: float) -> tuple[float, bool]:
-    """How many times more rows the baseline interval needs to hold `level`, and whether that is exact.
+    """How many times more rows the baseline interval needs to hold `level`, and whether the grid of n brackets that.
 
-    Not exact where the baseline never holds the level on the grid: the ratio is then a lower limit, from the
-    largest n. (nan, False) where the interval itself never does.
+    Where the baseline never holds (its largest n stands in), or the interval already holds at the smallest n and the
+    baseline does not, the ratio is a lower limit: False. (nan, False) where the interval itself never holds.
     """
     needed, reached = smallest_n(baseline, level), smallest_n(rows, level)
     if reached is None:
         return math.nan, False
-    largest = max(row["n"] for row in baseline)
-    return (needed or largest) / reached, needed is not None
+    sizes = [row["n"] for row in baseline]
+    bracketed = needed is not None and (reached > min(sizes) or needed == reached)
+    return (needed or max(sizes)) / reached, bracketed

@@ -77,7 +77,7 @@ def annotate_ratio(ax: Axes, rows: Rows, interval: str = "ess_exact", level: flo
     ratio, exact = sample_size_ratio(columns["normal"], columns[interval], level)
     y, where = 0.09, ax.get_xaxis_transform()
     ax.annotate("", (reached, y), (reached * ratio, y), where, arrowprops={"arrowstyle": "<->", "linewidth": 1})
-    label = f"{interval}: {'' if exact else '> '}{ratio:,.0f}× fewer rows"
+    label = f"{interval}: {'' if exact else '≥ '}{ratio:,.0f}× fewer rows"
     ax.text(reached, y - 0.02, label, transform=where, ha="left", va="top", fontsize=8)
     return ax
 

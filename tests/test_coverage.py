@@ -163,10 +163,13 @@ def test_smallest_n_stays_above(covered, expected):
 
 
 def test_sample_size_ratio():
-    """Rows needed by the baseline over rows needed; a lower limit where the baseline never arrives, NaN where we do not."""
+    """Rows needed by the baseline over rows needed; a lower limit where the grid does not bracket it, NaN where we never hold."""
     table = lambda *covered: [{"n": n, "coverage": c} for n, c in zip((8, 64, 512), covered, strict=True)]  # noqa: E731
     never, late, early = table(0.1, 0.2, 0.3), table(0.1, 0.2, 0.96), table(0.95, 0.96, 0.97)
-    assert coverage.sample_size_ratio(late, early, 0.95) == (64, True)
+    middle = table(0.1, 0.96, 0.97)
+    assert coverage.sample_size_ratio(late, middle, 0.95) == (8, True)
+    assert coverage.sample_size_ratio(late, late, 0.95) == (1, True)
+    assert coverage.sample_size_ratio(late, early, 0.95) == (64, False)
     assert coverage.sample_size_ratio(never, early, 0.95) == (64, False)
     ratio, exact = coverage.sample_size_ratio(early, never, 0.95)
     assert math.isnan(ratio)

@@ -25,9 +25,10 @@ QUICK = {
     "intervals": ["normal", "ess_bessel", "ess_student", "ess_exact", "ess_safe"],
 }
 _LEGEND = (
-    f"from n: the smallest n from which coverage stays at {LEVEL} or more (≥ where that is the smallest of the study) · "
-    "× fewer: how many times fewer rows than normal that takes · at n, worst: coverage ± half its 95 % Wilson (Monte-Carlo) "
-    "interval · width: median over the width of a normal interval that knows the estimator's standard deviation, largest n\n"
+    f"from n: the smallest n from which coverage stays at {LEVEL} or more · × fewer: how many times fewer rows than "
+    "normal that takes (≥ where the study's sizes do not bracket it) · at n, worst: coverage ± half its 95 % Wilson "
+    "(Monte-Carlo) interval · width: median over the width of a normal interval that knows the estimator's standard "
+    "deviation, at the largest n\n"
 )
 OptionalList = list[str] | None
 
@@ -228,7 +229,7 @@ def _show(rows, folder, seconds):
         console.print(_table(*key, some))
     best = max((line for line in lines if line["ratio"] == line["ratio"]), key=lambda line: line["ratio"], default=None)
     if best:
-        more = "" if best["ratio_exact"] else "more than "
+        more = "" if best["ratio_exact"] else "at least "
         console.print(
             f"Largest sample-size ratio to normal: {more}{best['ratio']:,.0f}, by {best['interval']} "
             f"({best['world']}, d={best['d']}, {best['estimand']})."
@@ -247,7 +248,7 @@ def _table(world, d, estimand, estimator, lines):
         table.add_column(header, justify="right", no_wrap=True)
     for line in lines:
         holds = "never" if line["holds_from"] is None else f"{line['holds_from']:,}"
-        ratio = "" if math.isnan(line["ratio"]) else f"{'' if line['ratio_exact'] else '> '}{line['ratio']:,.4g}"
+        ratio = "" if math.isnan(line["ratio"]) else f"{'' if line['ratio_exact'] else '≥ '}{line['ratio']:,.4g}"
         cells = map(_coverage, (line["first"], line["last"], line["worst"]))
         table.add_row(line["interval"], holds, ratio, *cells, f"{line['last']['width_ratio']:.3f}")
     return table
