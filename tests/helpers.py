@@ -14,7 +14,7 @@ from scipy import stats
 from mopl_jax import _random, environments, ess, estimators, intervals
 from mopl_jax.environments import Environment
 from mopl_jax.intervals import Interval, Wald
-from mopl_jax.policies import Gaussian, Uniform, smooth
+from mopl_jax.policies import Gaussian, Mixture, Uniform, smooth
 
 KEY = jax.random.key(2405)
 DTYPES = (np.float32, np.float64)
@@ -25,6 +25,7 @@ POLICIES = {
     "smooth": smooth(np.array([0.1, 0.2, 0.3]), 0.5),
     "uniform": Uniform(jnp.array([0.0, -1.0, 2.0]), jnp.array([1.0, 3.0, 2.5])),
 }
+POLICIES["mixture"] = Mixture.of(np.array([1.0, 3.0]), [POLICIES["diagonal"], POLICIES["full"]])
 
 ESS = {
     "max_weight": ess.max_weight,

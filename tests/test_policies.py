@@ -8,7 +8,7 @@ from helpers import DTYPES, KEY, POLICIES, cast, eps, sample_rows, standard_erro
 from scipy import stats
 
 from mopl_jax.logs import Logs, log_weights
-from mopl_jax.policies import Distribution, Gaussian, Uniform, smooth
+from mopl_jax.policies import Distribution, Gaussian, Mixture, Uniform, smooth
 
 N = 20_000
 every_policy = pytest.mark.parametrize("name", POLICIES)
@@ -27,8 +27,24 @@ def frozen(name):
         width = np.asarray(policy.high - policy.low)
         box = stats.uniform(np.asarray(policy.low), width)
         return box.mean(), np.diag(box.var()), lambda actions: box.logpdf(actions).sum(axis=1)
+    if isinstance(policy, Mixture):
+        return mixed(np.exp(policy.log_weight), [frozen("diagonal"), frozen("full")])
     normal = stats.multivariate_normal(np.asarray(policy.mean), np.asarray(policy.covariance))
     return normal.mean, normal.cov, normal.logpdf
+
+
+def mixed(share, parts):
+    """Moments and log density of a mixture, by the law of total covariance."""
+    mean = sum(w * part[0] for w, part in zip(share, parts, strict=True))
+    within = sum(w * part[1] for w, part in zip(share, parts, strict=True))
+    between = sum(w * np.outer(part[0] - mean, part[0] - mean) for w, part in zip(share, parts, strict=True))
+    return (
+        mean,
+        within + between,
+        lambda actions: np.logaddexp.reduce(
+            [np.log(w) + part[2](actions) for w, part in zip(share, parts, strict=True)]
+        ),
+    )
 
 
 @every_policy
