@@ -221,3 +221,21 @@ def test_coverage_small():
 @pytest.mark.parametrize("n", [60, 500])
 def test_coverage(n):
     check_coverage(n, 2000)
+
+
+def test_bind_gives_every_interval_the_house_contract_and_refuses_what_is_unknown():
+    """Facts given once serve every interval; an unknown one is named."""
+    from mopl_jax import intervals
+    from mopl_jax.policies import Gaussian
+
+    logging, target = Gaussian.diagonal(jnp.zeros(2), 1.0), Gaussian.diagonal(jnp.full(2, 0.3), 0.5)
+    facts = intervals.policy_facts(logging, target, (0.0, 1.0))
+    assert float(facts.w_max) >= 1
+    assert intervals.bind("ess_exact") is intervals.ess_exact
+    assert intervals.bind("cantelli", facts).keywords == {"reward_range": (0.0, 1.0), "d2": facts.d2}
+    with pytest.raises(ValueError, match="'betting' needs reward_range and w_max"):
+        intervals.bind("betting")
+    with pytest.raises(ValueError, match="'hoeffding' needs reward_range"):
+        intervals.bind("hoeffding", intervals.policy_facts(logging, target, (0.0, float("inf"))))
+    with pytest.raises(ValueError, match="did you mean 'bca'"):
+        intervals.bind("bcaa")

@@ -2,8 +2,9 @@
 
 Contract: `(estimate, alpha) -> Interval`, two-sided with coverage 1 − alpha; options by keyword or `functools.partial`.
 Where the data cannot support an interval (no positive weight, one effective row, no variation) it is the whole line.
-`lower(interval)` and `upper(interval)` turn any equal-tailed interval into its one-sided bound. `NAMED` lists those that need
-nothing but an estimate and rows; the others take a reward range, a weight range, d₂, clusters or a key as options.
+`lower(interval)` and `upper(interval)` turn any equal-tailed interval into its one-sided bound. `NAMED` lists those that are
+formulas in sums over the rows; `INFORMED` the others, with the facts each needs (a reward range, the largest weight, d₂),
+and `bind(name, facts)` gives any of both the house contract.
 """
 
 from mopl_jax.intervals.asymptotic import hc2, hc3, normal
@@ -26,7 +27,9 @@ from mopl_jax.intervals.ess_corrected import (
     ess_student,
     with_max_weight,
 )
-from mopl_jax.intervals.interval import Interval, Pivot, Wald, lower, together, upper
+from mopl_jax.intervals.facts import INFORMED, Facts, missing, policy_facts
+from mopl_jax.intervals.facts import bind as _bind
+from mopl_jax.intervals.interval import Interval, IntervalFunction, Pivot, Wald, lower, together, upper
 from mopl_jax.intervals.moments import Moments, moments
 from mopl_jax.intervals.population import cantelli, efron_stein, log_smoothing
 from mopl_jax.intervals.sequential import asymptotic_cs, betting, empirical_bernstein_cs
@@ -47,7 +50,15 @@ NAMED = {
     "ess_student_max": with_max_weight(ess_student),
 }
 
+
+def bind(name: str, facts: Facts = Facts()) -> IntervalFunction:  # noqa: B008  (a frozen record)
+    """Any interval by its name in `NAMED` or `INFORMED`, as `(estimate, alpha) -> Interval`; ValueError if a fact is missing."""
+    return _bind(name, facts, NAMED)
+
+
 __all__ = [
+    "Facts",
+    "INFORMED",
     "Interval",
     "Moments",
     "NAMED",
@@ -56,6 +67,7 @@ __all__ = [
     "asymptotic_cs",
     "bca",
     "betting",
+    "bind",
     "cantelli",
     "clopper_pearson",
     "cluster_exact",
@@ -77,9 +89,11 @@ __all__ = [
     "hoeffding",
     "log_smoothing",
     "lower",
+    "missing",
     "moments",
     "normal",
     "percentile",
+    "policy_facts",
     "studentised",
     "together",
     "upper",

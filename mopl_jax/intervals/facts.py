@@ -1,0 +1,104 @@
+"""What is known before a row is seen, and the intervals that need it.
+
+`bind(name, facts)` turns any interval of the package into one with the house contract `(estimate, alpha) -> Interval`:
+callers that know a reward range, a largest weight or d₂ give it once, for all intervals.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
+
+from mopl_jax import ess
+from mopl_jax._names import choose
+from mopl_jax._record import record
+from mopl_jax.intervals.bootstrap import bca, percentile, studentised
+from mopl_jax.intervals.bounded import (
+    clopper_pearson,
+    cressie_read,
+    empirical_bernstein,
+    empirical_likelihood,
+    ess_wilson,
+    hoeffding,
+)
+from mopl_jax.intervals.interval import IntervalFunction
+from mopl_jax.intervals.population import cantelli, efron_stein, log_smoothing
+from mopl_jax.intervals.sequential import asymptotic_cs, betting, empirical_bernstein_cs
+
+
+@record(static=("reward_range",))
+class Facts:
+    """Facts about a platform and a pair of policies; None where unknown.
+
+    `reward_range` (low, high), one end may be infinite · `w_max` () the largest importance weight · `d2` () its second
+    moment · `draws` (m, n) log weights of m simulated logs under the logging policy. Of a policy pair in closed form:
+    `policy_facts`.
+    """
+
+    reward_range: tuple[float, float] | None = None
+    w_max: Float[Array, ""] | None = None
+    d2: Float[Array, ""] | None = None
+    draws: Float[Array, "m n"] | None = None
+
+
+def policy_facts(logging, target, reward_range: tuple[float, float] | None = None) -> Facts:
+    """`Facts` with w_max and d₂ of a logging and a target policy where they have a closed form, None elsewhere."""
+    return Facts(
+        reward_range, _closed(ess.population_max_weight, logging, target), _closed(ess.population_d2, logging, target)
+    )
+
+
+def _closed(function: Callable, logging, target) -> ArrayLike | None:
+    try:
+        return jnp.asarray(function(logging, target))
+    except (TypeError, ValueError):
+        return None
+
+
+class Informed(NamedTuple):
+    """An interval function and the keyword options that are facts, by their names in `Facts`."""
+
+    function: Callable
+    needs: tuple[str, ...]
+
+
+INFORMED = {
+    "percentile": Informed(percentile, ()),
+    "studentised": Informed(studentised, ()),
+    "bca": Informed(bca, ()),
+    "empirical_likelihood": Informed(empirical_likelihood, ()),
+    "asymptotic_cs": Informed(asymptotic_cs, ()),
+    "ess_wilson": Informed(ess_wilson, ("reward_range",)),
+    "clopper_pearson": Informed(clopper_pearson, ("reward_range",)),
+    "cressie_read": Informed(cressie_read, ("reward_range", "w_max")),
+    "hoeffding": Informed(hoeffding, ("reward_range", "w_max")),
+    "empirical_bernstein": Informed(empirical_bernstein, ("reward_range", "w_max")),
+    "cantelli": Informed(cantelli, ("reward_range", "d2")),
+    "efron_stein": Informed(efron_stein, ("reward_range", "draws")),
+    "log_smoothing": Informed(log_smoothing, ("reward_range",)),
+    "empirical_bernstein_cs": Informed(empirical_bernstein_cs, ("reward_range", "w_max")),
+    "betting": Informed(betting, ("reward_range", "w_max")),
+}
+ONE_SIDED_RANGE = ("log_smoothing",)  # these accept a range with one infinite end
+
+
+def missing(name: str, facts: Facts) -> tuple[str, ...]:
+    """The facts that the interval `name` needs and that are not known (an infinite range counts as unknown)."""
+    known = {need: getattr(facts, need) is not None for need in INFORMED[name].needs} if name in INFORMED else {}
+    if known.get("reward_range") and name not in ONE_SIDED_RANGE:
+        known["reward_range"] = all(math.isfinite(end) for end in facts.reward_range or ())
+    return tuple(need for need, present in known.items() if not present)
+
+
+def bind(name: str, facts: Facts, named: dict[str, IntervalFunction]) -> IntervalFunction:
+    """The interval function `name`, of `named` or `INFORMED`, with the facts it needs; ValueError if one is unknown."""
+    choose([name], named | INFORMED, "interval")
+    if name in named:
+        return named[name]
+    if absent := missing(name, facts):
+        raise ValueError(f"interval {name!r} needs {' and '.join(absent)}; give it, or choose another interval")
+    function, needs = INFORMED[name]
+    return functools.partial(function, **{need: getattr(facts, need) for need in needs})
