@@ -1,197 +1,379 @@
-"""Log tables in: named columns of Parquet or CSV files as float64 arrays, checked once, at this door.
+"""Log tables in: which column plays which role, and their values as float64 arrays, checked once, at this door.
 
 Every complaint is a one-line ValueError: file, column, row, what was expected, the remedy. Rows count from 1, the first
 row of data (a CSV header is not counted).
+
+A `Recording` is a log that can be read, whole (`read_logs`) or in chunks of rows (`chunks`). `open_log` makes one from a
+path or a table and roles by keyword, or from a small TOML file that says the same:
+
+    path = "week.parquet"        # or several: [[files]] with path and logging each; pooled by mixture weights
+    action = "w_"                # a prefix, one list column, or a list of names
+    reward = "retained"
+    logging = "logging.json"     # or log_propensity = "column"
+    cluster = "user"
 """
 
-import difflib
-from collections.abc import Callable, Collection, Sequence
+import tomllib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv as csv
-import pyarrow.parquet as pq
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int
+
+from mopl_jax._columns import Place, codes, is_list, log_density, numbers, seconds, vectors
+from mopl_jax._names import choose
+from mopl_jax.artifact import dimension, read_policy
+from mopl_jax.logs import Logs
+from mopl_jax.policies import Mixture, Policy
+from mopl_jax.sources import Piece, Source, open_source, pooled
 
 
-class LogTable(NamedTuple):
-    """Three columns of a log of n decisions: `reward` (n,), and the log densities of the logged action, (n,) each.
+class Roles(NamedTuple):
+    """The columns of a log. `action`: names, a prefix, or one column (of numbers or of lists); the densities are of the
+    logged action, under the logging policy or under a target policy; `log_` where the column holds logarithms."""
 
-    `log_propensity` is under the logging policy and finite; `log_target` under the target policy, −inf where that
-    policy cannot play the action.
-    """
+    reward: str | None = "reward"
+    action: str | Sequence[str] | None = None
+    propensity: str | None = None
+    log_propensity: str | None = None
+    target_propensity: str | None = None
+    log_target_propensity: str | None = None
+    cluster: str | None = None
+    time: str | None = None
+    context: str | Sequence[str] | None = None
+
+
+class Rows(NamedTuple):
+    """Consecutive rows of a log; None for what it does not have. `log_target` −inf where the target cannot play."""
 
     reward: Float[np.ndarray, " n"]
-    log_propensity: Float[np.ndarray, " n"]
-    log_target: Float[np.ndarray, " n"]
+    action: Float[np.ndarray, "n d"] | None
+    log_propensity: Float[np.ndarray, " n"] | None
+    log_target: Float[np.ndarray, " n"] | None
+    cluster: Int[np.ndarray, " n"] | None
+    time: Float[np.ndarray, " n"] | None
+    context: Float[np.ndarray, "n c"] | None
 
-    @property
-    def log_weight(self) -> Float[np.ndarray, " n"]:
-        """Log importance weights, (n,)."""
-        return self.log_target - self.log_propensity
 
+class Recording(NamedTuple):
+    """A log that can be read: rows, the resolved columns of every role, and the logging policy where it is known.
 
-def read_log(
-    path: Path, *, reward: str, propensity: str, target_propensity: str, log_densities: bool = False
-) -> LogTable:
-    """The three named columns of a log file; densities (or probabilities), or their logs if `log_densities`.
-
-    Density 0 (log density −inf) is data in the target column and an error in the propensity column: what was logged had
-    positive propensity. ValueError as in `read_columns`, and for densities that are not positive.
+    Log propensities are those of the propensity column where there is one, and the policy's otherwise.
     """
-    may_be_zero = {target_propensity} - {reward, propensity} if log_densities else set()
-    columns = read_columns(path, (reward, propensity, target_propensity), minus_infinity=may_be_zero)
-    if log_densities:
-        return LogTable(columns[reward], columns[propensity], columns[target_propensity])
-    logs = [_log(columns[name], path, name) for name in (propensity, target_propensity)]
-    remedy = "a logged action had positive propensity: repair or drop the row"
-    _require(columns[propensity] > 0, columns[propensity], path, propensity, "a density > 0", remedy)
-    return LogTable(columns[reward], *logs)
+
+    source: Source
+    roles: Roles
+    logging: Policy | None = None
 
 
-def read_columns(
-    path: Path, names: Sequence[str], *, minus_infinity: Collection[str] = ()
-) -> dict[str, Float[np.ndarray, " n"]]:
-    """Columns `names` of a .parquet, .pq or .csv file, float64, (n,) each with n ≥ 1; booleans become 0 and 1.
+def open_log(source: Any, *, logging: Policy | Path | str | None = None, **roles: Any) -> Recording:
+    """A log from a path (file, folder, or a TOML that describes one), a table or a `Source`; `roles` as in `Roles`.
 
-    ValueError where the file or a column is absent or unreadable, or an entry is missing, no number or not finite
-    (−inf is accepted in the columns `minus_infinity`).
+    Without a propensity role the column `log_propensity` or `propensity` serves if there is one; then `logging`, a policy
+    or the path of its JSON document. ValueError for columns that are not there, or densities from nowhere.
     """
-    path = Path(path)
-    table = _read(path, tuple(dict.fromkeys(names)))
-    if table.num_rows == 0:
-        raise ValueError(f"{path}: expected at least one row, got an empty log; check the export that produced it")
-    columns = {name: _numbers(table.column(name), path, name) for name in table.column_names}
-    for name, values in columns.items():
-        finite = np.isfinite(values) | (np.isneginf(values) if name in minus_infinity else False)
-        _require(finite, values, path, name, "a finite number", "repair or drop the row")
-    return columns
+    if isinstance(source, Recording):
+        return source
+    given = {key: value for key, value in roles.items() if value is not None}
+    if isinstance(source, str | Path) and Path(source).suffix.lower() == ".toml":
+        return _described(Path(source), logging, given)
+    rows = open_source(source)
+    policy = _policy(logging)
+    recording = Recording(rows, _resolve(rows, Roles(**given), policy), policy)
+    _check_dimension(recording)
+    return recording
 
 
-# The file: what can be wrong before a value is looked at.
+def _policy(logging) -> Policy | None:
+    return read_policy(logging)[0] if isinstance(logging, str | Path) else logging
 
 
-def _read(path: Path, names: Sequence[str]) -> pa.Table:
-    column_names, read = _reader(path)
+def read_logs(source: Any, *, logging: Policy | Path | str | None = None, **roles: Any) -> Logs:
+    """All rows of a log as `Logs`, numpy float64, clusters numbered from 0; arguments and errors as in `open_log`.
+
+    read_logs("week.parquet", action="w_", reward="retained", logging="logging.json", cluster="user")
+    """
+    recording = open_log(source, logging=logging, **roles)
+    if recording.roles.action is None:
+        raise ValueError(f"{recording.source.name}: no action columns; name them, for instance action='w_'")
+    rows = whole(recording)
+    return Logs(rows.action, rows.log_propensity, rows.reward, rows.context, rows.cluster, rows.time)  # pyright: ignore
+
+
+def whole(recording: Recording) -> Rows:
+    """All rows."""
+    return next(chunks(recording, None))
+
+
+def chunks(recording: Recording, size: int | None) -> Iterator[Rows]:
+    """All rows, `size` at a time, the last chunk shorter; all at once if None. ValueError if there are none."""
+    rows = recording.source.scan(_columns_of(recording.roles), _text(recording.roles))
+    known: dict = {}
+    propensity = _propensity(recording)
+    parts = (_rows(recording, piece, known) for piece in rows if piece.rows.num_rows)
+    some = False
+    for chunk in _in_chunks(parts, size):
+        some = True
+        yield chunk._replace(log_propensity=propensity(chunk)) if chunk.log_propensity is None else chunk
+    if not some:
+        name = recording.source.name
+        raise ValueError(f"{name}: expected at least one row, got an empty log; check the export that produced it")
+
+
+def _in_chunks(parts, size):
+    held, count = [], 0
+    for part in parts:
+        held, count = [*held, part], count + len(part.reward)
+        while size is not None and count >= size:
+            joined = _join(held)
+            yield jax.tree.map(lambda column: column[:size], joined)
+            held, count = [jax.tree.map(lambda column: column[size:], joined)], count - size
+    if count:
+        yield _join(held)
+
+
+def _join(parts):
+    return parts[0] if len(parts) == 1 else jax.tree.map(lambda *columns: np.concatenate(columns), *parts)
+
+
+# The roles: which columns, before a value is looked at.
+
+
+def _resolve(source, roles, logging):
+    """Roles with columns that exist; vectors as a tuple of names."""
+    names = source.schema.names
+    if not (roles.propensity or roles.log_propensity or logging is not None):
+        default = next((name for name in ("log_propensity", "propensity") if name in names), None)
+        if default is None:
+            raise ValueError(
+                f"{source.name}: no propensities: name a column (--propensity, --log-propensity) or a logging policy "
+                f"(--logging); columns: {', '.join(names)}"
+            )
+        roles = roles._replace(**{default: default})
+    for name in _scalars(roles):
+        source.column(name)
+    action = _action(source, roles)
+    context = None if roles.context is None else _vector(source, roles.context, "context")
+    return roles._replace(action=action, context=context)
+
+
+def _scalars(roles):
+    """The names of the single columns."""
+    single = roles._replace(action=None, context=None)
+    return [name for name in single if name is not None]
+
+
+def _action(source, roles):
+    if roles.action is not None:
+        return _vector(source, roles.action, "action")
+    names = source.schema.names
+    found = [name for name in names if name.startswith("action_")] or [name for name in names if name == "action"]
+    return tuple(_in_order(found)) or None
+
+
+def _vector(source, role, what):
+    """The columns that a list of names, one name or a prefix stands for."""
+    if not isinstance(role, str):
+        return tuple(source.column(name) for name in role)
+    if role in source.schema.names:
+        return (source.column(role),)
+    found = [name for name in source.schema.names if name.startswith(role)]
+    if not found:
+        raise ValueError(
+            f"{source.name}: no {what} column {role!r}, and none that starts so; columns: {', '.join(source.schema.names)}"
+        )
+    return tuple(source.column(name) for name in _in_order(found))
+
+
+def _in_order(names):
+    """By number where they differ in nothing else (w_2 before w_10), otherwise as in the file."""
+    stems = {name.rstrip("0123456789") for name in names}
+    numbered = len(stems) == 1 and not stems & set(names)
+    return sorted(names, key=lambda name: int(name[len(min(stems)) :])) if numbered else names
+
+
+def _columns_of(roles):
+    return list(dict.fromkeys([*_scalars(roles), *(roles.action or ()), *(roles.context or ())]))
+
+
+def _text(roles):
+    return () if roles.cluster is None else (roles.cluster,)
+
+
+def _check_dimension(recording):
+    """ValueError where the logging policy has other weights than the log."""
+    columns = recording.roles.action
+    if recording.logging is None:
+        return
+    if columns is None:
+        raise ValueError(f"{recording.source.name}: a logging policy needs the actions: name their columns (--action)")
+    check_weights(recording, recording.logging, "logging policy")
+
+
+def check_weights(recording: Recording, policy: Policy, what: str) -> None:
+    """ValueError unless `policy` has as many weights as the log's action has columns; lists are checked as they come."""
+    columns = recording.roles.action or ()
     try:
-        known = column_names(path)
-        _check_columns(path, names, known)
-        return read(path, names)
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({_reason(error)}); check the path and its permissions") from None
-    except pa.ArrowException as error:
-        kind = path.suffix.lower().lstrip(".")
-        raise ValueError(f"{path}: cannot be read as {kind} ({_reason(error)}); export the file again") from None
+        d = dimension(policy)
+    except StopIteration:  # a policy of the user's own
+        return
+    if len(columns) != d and not _is_list_column(recording):
+        raise ValueError(
+            f"{recording.source.name}: the {what} has {d} weights, the log's action {len(columns)}: "
+            f"{', '.join(columns) or 'none'}; name the action columns in the policy's order"
+        )
 
 
-def _reader(path: Path) -> tuple[Callable[[Path], list[str]], Callable[[Path, Sequence[str]], pa.Table]]:
-    """The functions for this suffix that list the columns and that read some of them."""
-    if path.is_dir():
-        raise ValueError(f"{path}: expected one .parquet or .csv file, got a directory; name a file in it")
-    if path.suffix.lower() not in _READERS:
-        raise ValueError(f"{path}: expected a file ending in {', '.join(_READERS)}, got {path.suffix!r}; convert it")
-    if not path.exists():
-        raise ValueError(f"{path}: no such file; check the path")
-    return _READERS[path.suffix.lower()]
-
-
-def _check_columns(path, names, known):
-    for name in names:
-        if known.count(name) > 1:
-            raise ValueError(f"{path}: expected one column {name!r}, got {known.count(name)}; rename them")
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(f"{path}: no column {name!r}; {hint}columns: {', '.join(known)}")
-
-
-def _reason(error):
-    """First line of the system's or pyarrow's own words; its physical CSV rows count the header, so they are lines."""
-    words = getattr(error, "strerror", None) or str(error)
-    return words.splitlines()[0].replace("Row #", "line ")[:160] if words else type(error).__name__
-
-
-def _parquet_names(path):
-    with pq.ParquetFile(path) as file:
-        return file.schema_arrow.names
-
-
-def _parquet_read(path, names):
-    with pq.ParquetFile(path) as file:
-        return file.read(columns=list(names))
-
-
-_SERIAL = csv.ReadOptions(use_threads=False)  # only the serial reader says in which row it failed
-
-
-def _csv_names(path):
-    with csv.open_csv(path, read_options=_SERIAL) as file:
-        return file.schema.names
-
-
-def _csv_read(path, names):
-    return csv.read_csv(path, read_options=_SERIAL, convert_options=csv.ConvertOptions(include_columns=list(names)))
-
-
-_READERS = {
-    ".parquet": (_parquet_names, _parquet_read),
-    ".pq": (_parquet_names, _parquet_read),
-    ".csv": (_csv_names, _csv_read),
-}
+def _is_list_column(recording):
+    columns = recording.roles.action or ()
+    return len(columns) == 1 and is_list(recording.source.schema.field(columns[0]).type)
 
 
 # The values.
 
 
-def _numbers(column: pa.ChunkedArray, path: Path, name: str) -> Float[np.ndarray, " n"]:
-    """Any numeric or boolean column as float64; what is missing or no number is named with its row."""
-    kind = column.type
-    null = pc.is_null(column).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        _refuse_text(column, path, name)
-    if not (pa.types.is_null(kind) or any(check(kind) for check in _NUMERIC)):
-        raise ValueError(f"{path}: column {name!r}: expected numbers, got {kind}; name or make a numeric column")
-    _require(~null, np.full(null.shape, "a missing value"), path, name, "a number", "fill in or drop the row")
-    return column.cast(pa.float64(), safe=False).to_numpy()
+def _rows(recording, piece: Piece, known) -> Rows:
+    """A piece as arrays."""
+    roles, place = recording.roles, Place(piece.place, "", piece.first_row)
+
+    def column(name, read, **options):
+        return None if name is None else read(piece.rows.column(name), place._replace(name=name), **options)
+
+    def density(plain, log, zero):
+        name = log or plain
+        return column(name, log_density, log=log is not None, zero=zero)
+
+    return Rows(
+        reward=column(roles.reward, numbers),  # pyright: ignore[reportArgumentType]
+        action=_matrix(roles.action, column, piece, recording.logging),
+        log_propensity=density(roles.propensity, roles.log_propensity, zero=False),
+        log_target=density(roles.target_propensity, roles.log_target_propensity, zero=True),
+        cluster=column(roles.cluster, codes, known=known),
+        time=column(roles.time, seconds),
+        context=_matrix(roles.context, column, piece, None),
+    )
 
 
-_NUMERIC = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean)
+def _matrix(names, column, piece, policy):
+    """The columns side by side, (n, d); a column of lists as it is."""
+    if names is None:
+        return None
+    if len(names) == 1 and is_list(piece.rows.schema.field(names[0]).type):
+        return column(names[0], vectors, d=None if policy is None else dimension(policy))
+    return np.stack([column(name, numbers) for name in names], axis=1)
 
 
-def _refuse_text(column, path, name):
-    """ValueError with the first entry that is no number; if all of them are, the column is text all the same."""
-    for row, text in enumerate(column.to_pylist()):
-        if text is not None and not _is_number(text):
-            raise ValueError(_complaint(path, name, row, "a number", repr(text[:40]), "repair or drop the row"))
-    raise ValueError(f"{path}: column {name!r}: expected numbers, got text; store the column as numbers")
+def _propensity(recording):
+    """Log propensities of a chunk under the logging policy, compiled once a shape."""
+    name, first = recording.source.name, 0
+    policy = recording.logging
+    density = jax.jit(jax.vmap(policy.log_density if policy is not None else lambda action: action[0]))
+
+    def propensity(rows):
+        nonlocal first
+        values = np.asarray(density(jnp.asarray(rows.action)), np.float64)
+        remedy = "the logging policy cannot have played this action: is it the one of this log?"
+        Place(name, "action", first).require(np.isfinite(values), values, "a finite log propensity", remedy)
+        first += len(values)
+        return values
+
+    return propensity
 
 
-def _is_number(text):
+def read_columns(path: Path | str, names: Sequence[str]) -> dict[str, Float[np.ndarray, " n"]]:
+    """Columns `names` of a file, float64, (n,) each with n ≥ 1; booleans become 0 and 1. ValueError as for a log."""
+    source, names = open_source(path), list(dict.fromkeys(names))
+    for name in names:
+        source.column(name)
+    parts = [
+        {name: numbers(piece.rows.column(name), Place(piece.place, name, piece.first_row)) for name in names}
+        for piece in source.scan(names, ())
+        if piece.rows.num_rows
+    ]
+    if not parts:
+        raise ValueError(f"{path}: expected at least one row, got an empty log; check the export that produced it")
+    return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+
+# The description in TOML.
+
+
+_KEYS = {name: None for name in (*Roles._fields, "path", "logging", "files")}
+
+
+def _described(path, logging, given):
+    """The recording that a TOML file describes; keyword roles come first."""
     try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: expected a log described in TOML, got something else ({error})") from None
+    try:
+        choose(list(content), _KEYS, "key")
+        files = _described_files(content)
+        roles = {key: _names(key, value) for key, value in content.items() if key in Roles._fields} | given
+        return pool([path.parent / name for name, _ in files], _described_logging(path, files, logging), **roles)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
-def _log(density, path, name):
-    """log density, −inf at 0."""
-    remedy = "these look like log densities; pass --log-densities"
-    _require(density >= 0, density, path, name, "a density ≥ 0", remedy)
-    with np.errstate(divide="ignore"):
-        return np.log(density)
+def _names(key, value):
+    several = isinstance(value, list) and key in ("action", "context") and all(isinstance(x, str) for x in value)
+    if not (several or isinstance(value, str)):
+        raise ValueError(f"key {key!r}: expected the name of a column, got {value!r}")
+    return value
 
 
-def _require(fine: Bool[np.ndarray, " n"], values, path: Path, name: str, expected: str, remedy: str) -> None:
-    """ValueError that names the first row that is not `fine`."""
-    if not fine.all():
-        row = int(np.argmin(fine))
-        raise ValueError(_complaint(path, name, row, expected, values[row], remedy))
+def _described_files(content):
+    """(path, logging) of every file."""
+    if ("path" in content) == ("files" in content):
+        raise ValueError("expected one of the keys 'path' and 'files'; add or drop one")
+    entries = content.get("files", [content])
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) and "path" in entry for entry in entries):
+        raise ValueError("key 'files': expected [[files]] tables with a path each")
+    return [(str(entry["path"]), entry.get("logging", content.get("logging"))) for entry in entries]
 
 
-def _complaint(path, name, row, expected, got, remedy):
-    where = f"column {name!r}, row {row + 1} (row 1 is the first row of data)"
-    return f"{path}: {where}: expected {expected}, got {got}; {remedy}"
+def _described_logging(path, files, logging):
+    if logging is not None:
+        return [logging] * len(files)
+    return [None if name is None else path.parent / name for _, name in files]
+
+
+def pool(sources: Sequence[Any], logging: Sequence[Policy | Path | str | None], **roles: Any) -> Recording:
+    """Several logs as one, by mixture weights: every row's propensity is Σ (n_k/n) π_k(a), whichever policy played it.
+
+    The balance heuristic (Veach & Guibas, SIGGRAPH 1995; Agarwal et al., KDD 2017): the weights of the pool are those of
+    one log drawn from the mixture, never larger than n/n_k times those of a part. Propensity columns then do not count.
+    One policy for all, or no policy at all (then each row's own propensity column serves), changes nothing.
+    """
+    rows = pooled([open_source(source) for source in sources]) if len(sources) > 1 else open_source(sources[0])
+    policies = [policy for policy in map(_policy, logging) if policy is not None]
+    if len({str(part) for part in logging}) == 1:
+        return open_log(rows, logging=logging[0], **roles)
+    if len(policies) < len(logging):
+        raise ValueError("expected a logging policy for every file, got none for some; add it")
+    roles = {key: value for key, value in roles.items() if key not in ("propensity", "log_propensity")}
+    counts = np.array([open_source(source).count() for source in sources], np.float64)
+    return open_log(rows, logging=Mixture.of(counts, policies), **roles)
+
+
+class LogTable(NamedTuple):
+    reward: Any
+    log_propensity: Any
+    log_target: Any
+
+    @property
+    def log_weight(self):
+        return self.log_target - self.log_propensity
+
+
+def read_log(path, *, reward, propensity, target_propensity, log_densities=False):
+    log = "log_" if log_densities else ""
+    roles = {f"{log}propensity": propensity, f"{log}target_propensity": target_propensity}
+    rows = whole(open_log(path, reward=reward, **roles))
+    return LogTable(rows.reward, rows.log_propensity, rows.log_target)

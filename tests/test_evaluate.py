@@ -240,11 +240,11 @@ BAD_TABLES = {
 
 BAD_FILES = {
     "missing.parquet": (None, "no such file"),
-    "folder.parquet": ("directory", "got a directory"),
+    "folder.parquet": ("directory", "got none in this directory"),
     "corrupt.parquet": (b"PAR1 this is not Parquet", "cannot be read as parquet"),
     "empty.parquet": (b"", "cannot be read as parquet"),
-    "log.xlsx": (b"", "expected a file ending in .parquet, .pq, .csv"),
-    "log": (b"", "expected a file ending in .parquet, .pq, .csv"),
+    "log.xlsx": (b"", "expected a file ending in .parquet, .pq, .arrow, .feather, .ipc, .csv"),
+    "log": (b"", "expected a file ending in .parquet, .pq, .arrow, .feather, .ipc, .csv"),
     "empty.csv": (b"", "cannot be read as csv"),
     "header.csv": (b"reward,p,q\n", "expected at least one row"),
     "torn.csv": (b"reward,p,q\n1,2\n", "line 2"),

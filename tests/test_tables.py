@@ -3,13 +3,21 @@
 import decimal
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as csv
+import pyarrow.dataset as ds
+import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
+from helpers import standard_errors
 
-from mopl_jax import tables
+from mopl_jax import sources, tables
+from mopl_jax.artifact import write_policy
+from mopl_jax.logs import log_weights
+from mopl_jax.policies import Gaussian, Mixture, Uniform
 
 N = 7
 RNG = np.random.default_rng(0)
@@ -73,12 +81,6 @@ def test_the_first_bad_row_is_named_counting_data_from_one(tmp_path, suffix, bad
         tables.read_columns(path, ["x"])
 
 
-def test_minus_infinity_only_where_it_was_asked_for(tmp_path):
-    path = write(tmp_path / "log.parquet", {"x": [-np.inf], "y": [-np.inf]})
-    with pytest.raises(ValueError, match="'y', row 1"):
-        tables.read_columns(path, ["x", "y"], minus_infinity={"x"})
-
-
 def test_on_policy_log_density_must_be_finite(tmp_path):
     path = write(tmp_path / "log.parquet", {"r": [1.0], "p": [-np.inf]})
     with pytest.raises(ValueError, match="'p', row 1"):
@@ -95,3 +97,203 @@ def test_a_torn_line_is_named(tmp_path):
     (tmp_path / "log.csv").write_text("x,y\n1,2\n3\n")
     with pytest.raises(ValueError, match="line 3: Expected 2 columns, got 1"):
         tables.read_columns(tmp_path / "log.csv", ["x"])
+
+
+# Logs by roles: every way in gives the same log.
+
+M = 60
+ACTION = RNG.normal(size=(M, 3))
+LOGGING = Gaussian.diagonal(np.zeros(3), 1.0)
+DENSITY = np.asarray(jax.vmap(LOGGING.log_density)(ACTION))
+NAMES = ("w_1", "w_2", "w_10")
+TABLE = pa.table(
+    {"w_1": ACTION[:, 0], "w_10": ACTION[:, 2], "w_2": ACTION[:, 1]}  # numbered, not in the order of the file
+    | {"reward": ACTION.mean(axis=1), "log_propensity": DENSITY, "user": [f"user {i // 4}" for i in range(M)]}
+    | {"when": pa.array(np.arange(M) * 10**6, pa.timestamp("us")), "day": np.arange(M) // 30}
+)
+LIST = pa.table({"action": pa.FixedSizeListArray.from_arrays(pa.array(ACTION.ravel()), 3), "reward": TABLE["reward"]})
+
+
+class Capsule:
+    """Anything with the Arrow interface, as polars and DuckDB have it."""
+
+    def __arrow_c_stream__(self, requested_schema=None):
+        return TABLE.__arrow_c_stream__(requested_schema)
+
+
+def written(folder, kind):
+    """The table as something that can be read."""
+    if kind == "memory":
+        return Capsule()
+    if kind == "hive":
+        parts = ds.partitioning(pa.schema([("day", pa.int64())]), flavor="hive")
+        ds.write_dataset(TABLE, folder / "log", format="parquet", partitioning=parts)
+        (folder / "log" / "_SUCCESS").touch()
+        return folder / "log"
+    write_as = {"csv": csv.write_csv, "parquet": pq.write_table, "feather": feather.write_feather}
+    write_as[kind](TABLE, str(folder / f"log.{kind}"))
+    return folder / f"log.{kind}"
+
+
+@pytest.mark.parametrize("kind", ["memory", "hive", "csv", "parquet", "feather"])
+def test_every_way_in_gives_the_same_log(tmp_path, kind):
+    logs = tables.read_logs(written(tmp_path, kind), action="w_", cluster="user", time="when", context="day")
+    np.testing.assert_array_equal(logs.action, ACTION)
+    np.testing.assert_array_equal(logs.reward, ACTION.mean(axis=1))
+    np.testing.assert_array_equal(logs.log_propensity, DENSITY)
+    np.testing.assert_array_equal(logs.cluster, np.arange(M) // 4)
+    np.testing.assert_array_equal(logs.time, np.arange(M))
+    np.testing.assert_array_equal(np.squeeze(logs.context), np.arange(M) // 30)
+
+
+def test_chunks_are_the_log_in_pieces_of_one_size():
+    recording = tables.open_log(TABLE, action=NAMES, cluster="user")
+    pieces = list(tables.chunks(recording, 25))
+    assert [len(piece.reward) for piece in pieces] == [25, 25, 10]
+    joined = jax.tree.map(lambda *columns: np.concatenate(columns), *pieces)
+    jax.tree.map(np.testing.assert_array_equal, joined, tables.whole(recording))
+
+
+def test_propensities_from_the_logging_policy(tmp_path):
+    """A logging policy stands in for the column, which wins where there is one."""
+    path = write_policy(tmp_path / "logging.json", LOGGING)
+    np.testing.assert_allclose(tables.read_logs(LIST, logging=path).log_propensity, DENSITY, rtol=1e-14)
+    other = Gaussian.diagonal(np.ones(3), 1.0)
+    both = tables.read_logs(TABLE, action="w_", log_propensity="log_propensity", logging=other)
+    np.testing.assert_array_equal(both.log_propensity, DENSITY)
+
+
+def test_a_description_in_toml_reads_the_same_log(tmp_path):
+    write_policy(tmp_path / "logging.json", LOGGING)
+    pq.write_table(LIST, tmp_path / "log.parquet")
+    (tmp_path / "log.toml").write_text('path = "log.parquet"\nreward = "reward"\nlogging = "logging.json"\n')
+    np.testing.assert_allclose(tables.read_logs(tmp_path / "log.toml").log_propensity, DENSITY, rtol=1e-14)
+
+
+def test_pooled_logs_have_the_propensity_of_the_mixture(tmp_path):
+    """Each row's propensity is Σ (n_k/n) π_k(a), so that the weights of the pool have mean one."""
+    other = Gaussian.diagonal(np.array([0.5, 0.0, -0.5]), 0.8)
+    rng = np.random.default_rng(1)
+    samples = rng.normal(size=(4000, 3)), np.asarray(other.mean) + 0.8 * rng.normal(size=(2000, 3))
+    for name, policy, action in zip("ab", (LOGGING, other), samples, strict=True):
+        write_policy(tmp_path / f"{name}.json", policy)
+        columns = {f"action_{i}": action[:, i] for i in range(3)} | {"reward": action[:, 0]}
+        pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
+    files = "".join(f'[[files]]\npath = "{x}.parquet"\nlogging = "{x}.json"\n' for x in "ab")
+    (tmp_path / "pool.toml").write_text(files)
+    logs = tables.read_logs(tmp_path / "pool.toml")
+    mixture = Mixture.of(np.array([2.0, 1.0]), [LOGGING, other])
+    expected = jax.jit(jax.vmap(mixture.log_density))(logs.action)
+    np.testing.assert_allclose(logs.log_propensity, expected, rtol=1e-12)
+    target = Gaussian.diagonal(np.array([0.3, 0.1, -0.2]), 0.7)
+    log_weight = log_weights(target, logs)
+    assert standard_errors(np.exp(log_weight), 1) < 4
+    assert standard_errors(np.exp(log_weight) * logs.reward, 0.3) < 4
+
+
+def changed(name, values, table=TABLE):
+    return table.set_column(table.schema.names.index(name), name, pa.array(values))
+
+
+RAGGED = [[0.0, 1.0, 2.0]] * 4
+BAD_LOGS = {
+    "not a table": (3, {}, "expected a path or a table"),
+    "no action": (TABLE, {"action": "z_"}, "no action column 'z_', and none that starts so; columns: w_1, w_10"),
+    "one action": (TABLE, {"action": ["w_1", "w_3"]}, "no column 'w_3'; did you mean 'w_2'?"),
+    "text action": (TABLE, {"action": "user"}, "column 'user', row 1 .*: expected a number, got 'user 0'"),
+    "time action": (TABLE, {"action": "when"}, r"column 'when': expected numbers, got timestamp\[us\]"),
+    "no density": (LIST, {}, "no propensities: name a column .* or a logging policy"),
+    "no user": (TABLE, {"action": "w_", "cluster": "usr"}, "no column 'usr'; did you mean 'user'?"),
+    "null user": (changed("user", [None] * M), {"action": "w_", "cluster": "user"}, "row 1 .*: expected a cluster"),
+    "text time": (TABLE, {"action": "w_", "time": "user"}, "column 'user', row 1 .*: expected a number"),
+    "dimension": (
+        TABLE,
+        {"action": ["w_1"], "logging": LOGGING},
+        "logging policy has 3 weights, the log's action 1: w_1",
+    ),
+    "list dimension": (
+        LIST,
+        {"logging": Gaussian.diagonal(np.zeros(2), 1.0)},
+        "column 'action', row 1 .*: expected a list of 2 numbers, got 3",
+    ),
+    "outside": (LIST, {"logging": Uniform(-jnp.ones(3), jnp.ones(3))}, "the logging policy cannot have played"),
+    "ragged": (changed("action", [*RAGGED, [1.0]], LIST[:5]), {"logging": LOGGING}, "row 5 .*: expected a list of 3"),
+    "null entry": (
+        changed("action", [*RAGGED, [1.0, None, 2.0]], LIST[:5]),
+        {"logging": LOGGING},
+        r"column 'action\[1\]', row 5 .*: expected a number, got a missing value",
+    ),
+    "null list": (changed("action", [*RAGGED, None], LIST[:5]), {"logging": LOGGING}, "row 5 .*: expected a list"),
+    "logarithms": (TABLE, {"action": "w_", "propensity": "log_propensity"}, "look like log densities"),
+    "no rows": (TABLE[:0], {"action": "w_"}, "at least one row"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_LOGS)
+def test_bad_logs_are_refused_in_one_line(case):
+    source, options, message = BAD_LOGS[case]
+    with pytest.raises(ValueError, match=message) as error:
+        tables.read_logs(source, **options)
+    assert "\n" not in str(error.value)
+
+
+def damage(folder, name, content):
+    """Another file in a hive-partitioned log."""
+    path = written(folder, "hive")
+    (content if callable(content) else lambda file: file.write_bytes(content))(path / "day=1" / name)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.parquet", b"PAR1 nonsense", "x.parquet: cannot be read as parquet"),
+        ("x.parquet", b"", "x.parquet: cannot be read as parquet .the file is empty"),
+        ("x.csv", b"a\n1\n", "expected files of one kind, got csv and parquet"),
+        ("x.parquet", lambda path: pq.write_table(TABLE.select(["w_1"]), path), "x.parquet: no column"),
+        ("x.parquet", lambda path: pq.write_table(changed("reward", ["x"] * M), path), "x.parquet: cannot be read"),
+        (
+            "x.parquet",
+            lambda path: pq.write_table(changed("reward", [0.0] * (M - 1) + [np.nan]), path),
+            "x.parquet: column 'reward', row 60",
+        ),
+    ],
+)
+def test_a_bad_file_in_a_folder_is_named(tmp_path, name, content, message):
+    """No file is passed over in silence."""
+    path = damage(tmp_path, name, content)
+    with pytest.raises(ValueError, match=message):
+        tables.read_logs(path, action="w_")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('path = "a.parquet"\nrewrd = "x"', "unknown key: 'rewrd'; did you mean 'reward'"),
+        ('path = "a.parquet"\nreward = 3', "key 'reward': expected the name of a column, got 3"),
+        ('reward = "r"', "expected one of the keys 'path' and 'files'"),
+        ("files = 3", "key 'files'"),
+        ('path = "none.parquet"', "none.parquet: no such file"),
+        ('[[files]]\npath = "a.parquet"\nlogging = "a.json"\n[[files]]\npath = "a.parquet"', "a.json"),
+        ("path", "expected a log described in TOML"),
+    ],
+)
+def test_bad_descriptions_are_refused_in_one_line(tmp_path, text, message):
+    pq.write_table(TABLE, tmp_path / "a.parquet")
+    (tmp_path / "log.toml").write_text(text)
+    with pytest.raises(ValueError, match=message) as error:
+        tables.read_logs(tmp_path / "log.toml")
+    assert "\n" not in str(error.value)
+
+
+def test_csv_numbers_after_the_first_block_may_be_of_another_kind(tmp_path, monkeypatch):
+    """Whole numbers first, fractions and text users later: types are guessed from the first block only."""
+    monkeypatch.setattr(sources, "_SERIAL", csv.ReadOptions(use_threads=False, block_size=256))
+    path = tmp_path / "log.csv"
+    path.write_text("action,reward,propensity,user\n" + "1,2,1,7\n" * 200 + "1.5,0.5,0.25,abc\n")
+    logs = tables.read_logs(path, cluster="user")
+    assert (logs.reward[-1], logs.action[-1, 0], logs.cluster[-1], len(logs.reward)) == (0.5, 1.5, 1, 201)
+    with path.open("a") as file:
+        file.write("1,oops,1,7\n")
+    with pytest.raises(ValueError, match="line 203.*'oops'"):
+        tables.read_logs(path, cluster="user")

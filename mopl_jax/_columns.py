@@ -1,0 +1,124 @@
+"""Arrow columns as numpy arrays, or one line that names the first entry that does not fit.
+
+`Place` says where a column's rows come from, so that a complaint can name file, column and row.
+"""
+
+from collections.abc import Hashable
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Bool, Float, Int
+
+
+class Place(NamedTuple):
+    """A column of a file, whose rows here start at `first_row`, counted from zero."""
+
+    path: str
+    name: str
+    first_row: int = 0
+
+    def complaint(self, row: int, expected: str, got: object, remedy: str) -> str:
+        """Where, what was expected, what is there, what to do."""
+        where = f"column {self.name!r}, row {self.first_row + row + 1} (row 1 is the first row of data)"
+        return f"{self.path}: {where}: expected {expected}, got {got}; {remedy}"
+
+    def require(self, fine: Bool[np.ndarray, " n"], values, expected: str, remedy: str) -> None:
+        """ValueError that names the first row that is not `fine`."""
+        if not fine.all():
+            row = int(np.argmin(fine))
+            raise ValueError(self.complaint(row, expected, values[row], remedy))
+
+
+def numbers(column: pa.Array, place: Place, minus_infinity: bool = False) -> Float[np.ndarray, " n"]:
+    """Any numeric or boolean column as finite float64 (or −inf where that is allowed)."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return numbers(column.dictionary_decode(), place, minus_infinity)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        _refuse_text(column, place)
+    if not (pa.types.is_null(kind) or any(check(kind) for check in _NUMERIC)):
+        raise ValueError(
+            f"{place.path}: column {place.name!r}: expected numbers, got {kind}; name or make a numeric column"
+        )
+    present(column, place, "a number")
+    values = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    finite = np.isfinite(values) | (np.isneginf(values) if minus_infinity else False)
+    place.require(finite, values, "a finite number", "repair or drop the row")
+    return values
+
+
+_NUMERIC = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean)
+
+
+def present(column: pa.Array, place: Place, expected: str) -> None:
+    """ValueError where an entry is missing."""
+    if column.null_count:
+        there = pc.is_valid(column).to_numpy(zero_copy_only=False)  # pyright: ignore[reportAttributeAccessIssue]
+        place.require(there, np.full(there.shape, "a missing value"), expected, "fill in or drop the row")
+
+
+def _refuse_text(column, place):
+    """ValueError with the first entry that is no number; if all of them are, the column is text all the same."""
+    for row, text in enumerate(column.to_pylist()):
+        if text is not None and not _is_number(text):
+            raise ValueError(place.complaint(row, "a number", repr(text[:40]), "repair or drop the row"))
+    raise ValueError(f"{place.path}: column {place.name!r}: expected numbers, got text; store the column as numbers")
+
+
+def _is_number(text):
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def log_density(column: pa.Array, place: Place, *, log: bool, zero: bool) -> Float[np.ndarray, " n"]:
+    """Log densities from a column of densities, or of their logarithms; density 0 (−inf) only where `zero` is data."""
+    values = numbers(column, place, minus_infinity=log and zero)
+    if log:
+        return values
+    place.require(values >= 0, values, "a density ≥ 0", "these look like log densities; pass --log-densities")
+    if not zero:
+        remedy = "a logged action had positive propensity: repair or drop the row"
+        place.require(values > 0, values, "a density > 0", remedy)
+    with np.errstate(divide="ignore"):
+        return np.log(values)
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether every entry is a list."""
+    return pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind)
+
+
+def vectors(column: pa.Array, place: Place, d: int | None) -> Float[np.ndarray, "n d"]:
+    """A column of lists of `d` numbers each; of as many as the first has, if None."""
+    present(column, place, "a list of numbers")
+    lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)  # pyright: ignore[reportAttributeAccessIssue]
+    d = (int(lengths[0]) if len(lengths) else 0) if d is None else d
+    place.require(lengths == d, lengths, f"a list of {d} numbers", "all actions have the same weights: repair the row")
+    entries = column.flatten()
+    try:
+        return numbers(entries, Place(place.path, place.name)).reshape(len(column), d)
+    except ValueError:
+        for i in range(d):  # the same complaint again, with the row of the list
+            numbers(entries.take(pa.array(np.arange(i, len(entries), d))), place._replace(name=f"{place.name}[{i}]"))
+        raise
+
+
+def seconds(column: pa.Array, place: Place) -> Float[np.ndarray, " n"]:
+    """Numbers as they are; dates and times as seconds since 1970."""
+    if pa.types.is_temporal(column.type) and not pa.types.is_time(column.type):
+        present(column, place, "a time")
+        return column.cast(pa.timestamp("us")).cast(pa.int64()).to_numpy(zero_copy_only=False) / 1e6
+    return numbers(column, place)
+
+
+def codes(column: pa.Array, place: Place, known: dict[Hashable, int]) -> Int[np.ndarray, " n"]:
+    """0, 1, 2 … in the order in which values of any type first occur; `known` holds them, and grows."""
+    present(column, place, "a cluster")
+    coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    numbers = np.array([known.setdefault(value, len(known)) for value in coded.dictionary.to_pylist()], np.int64)
+    return numbers[coded.indices.to_numpy(zero_copy_only=False)]

@@ -1,0 +1,218 @@
+"""Where rows come from: Parquet, Arrow and CSV files, folders of them, and anything with the Arrow interface; in batches.
+
+A source may be scanned as often as a formula needs; one scan holds a row group (Parquet), a record batch (Arrow) or 16 MiB
+(CSV) at a time. Complaints are one-line ValueErrors with the file and what to do.
+"""
+
+import contextlib
+import difflib
+import functools
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.csv as csv
+import pyarrow.dataset as ds
+
+_FORMATS = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".arrow": "ipc",
+    ".feather": "ipc",
+    ".ipc": "ipc",
+    ".csv": "csv",
+}
+_BATCH = 2**17  # rows of one batch
+_SERIAL = csv.ReadOptions(use_threads=False, block_size=2**24)  # only the serial reader says in which row it failed
+
+
+class Piece(NamedTuple):
+    """Consecutive rows of one file, the first of them row `first_row` of it, counted from zero."""
+
+    place: str
+    first_row: int
+    rows: pa.RecordBatch
+
+
+class Source(NamedTuple):
+    """`scan(columns, text)` gives all rows as pieces, `count()` their number; `text` columns are not parsed as numbers."""
+
+    name: str
+    schema: pa.Schema
+    scan: Callable[[Sequence[str], Collection[str]], Iterator[Piece]]
+    count: Callable[[], int]
+
+    def column(self, name: str) -> str:
+        """`name`, or ValueError unless it is one column, with the nearest that is."""
+        known = self.schema.names
+        if known.count(name) > 1:
+            raise ValueError(f"{self.name}: expected one column {name!r}, got {known.count(name)}; rename them")
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ValueError(f"{self.name}: no column {name!r}; {hint}columns: {', '.join(known)}")
+        return name
+
+
+def open_source(source: Any) -> Source:
+    """A source from the path of a file or folder, or from what pyarrow makes a table of (pandas, polars, DuckDB, a dict).
+
+    A folder holds files of one kind, in any depth; folders named `key=value` give columns (hive partitions); names that
+    start with `.` or `_` are passed over. ValueError for what is absent, unreadable or empty of files.
+    """
+    if isinstance(source, Source):
+        return source
+    if not isinstance(source, str | Path):
+        return _from_arrow(source)
+    path = Path(source)
+    files, kind = _files(path)
+    return _from_csv(path, files) if kind == "csv" else _from_dataset(path, files, kind)
+
+
+def pooled(sources: Sequence[Source]) -> Source:
+    """The rows of several sources, one after the other; the columns are those of the first."""
+
+    def scan(names, text):
+        for source in sources:
+            for name in names:
+                source.column(name)
+            yield from source.scan(names, text)
+
+    name = " + ".join(source.name for source in sources)
+    return Source(name, sources[0].schema, scan, lambda: sum(source.count() for source in sources))
+
+
+def _files(path):
+    """The files of a path, and their kind."""
+    if path.is_dir():
+        return _in_folder(path)
+    if path.suffix.lower() not in _FORMATS:
+        raise ValueError(f"{path}: expected a file ending in {', '.join(_FORMATS)}, got {path.suffix!r}; convert it")
+    if not path.exists():
+        raise ValueError(f"{path}: no such file; check the path")
+    return [path], _FORMATS[path.suffix.lower()]
+
+
+def _in_folder(folder):
+    found = [file for file in sorted(folder.rglob("*")) if file.suffix.lower() in _FORMATS and file.is_file()]
+    files = [file for file in found if not any(part[0] in "._" for part in file.relative_to(folder).parts)]
+    kinds = sorted({_FORMATS[file.suffix.lower()] for file in files})
+    if not files:
+        raise ValueError(f"{folder}: expected files ending in {', '.join(_FORMATS)}, got none in this directory")
+    if len(kinds) > 1:
+        raise ValueError(f"{folder}: expected files of one kind, got {' and '.join(kinds)}; name one file or convert")
+    return files, kinds[0]
+
+
+@contextlib.contextmanager
+def _complaints(path, kind):
+    """What the system or pyarrow says, as one line with the file."""
+    kind = {"ipc": "arrow"}.get(kind, kind)
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({_reason(error)}); check the path and its permissions") from None
+    except pa.ArrowException as error:
+        raise ValueError(f"{path}: cannot be read as {kind} ({_reason(error)}); export the file again") from None
+
+
+def _reason(error):
+    """First line of the system's or pyarrow's own words; its physical CSV rows count the header, so they are lines."""
+    words = getattr(error, "strerror", None) or str(error)
+    return words.splitlines()[0].replace("Row #", "line ")[:160] if words else type(error).__name__
+
+
+# Parquet and Arrow.
+
+
+def _from_dataset(path, files, kind):
+    """One data set; every file is read with the types of the first."""
+    with _complaints(path if len(files) == 1 else files[0], kind):
+        if any(file.stat().st_size == 0 for file in files):
+            empty = next(file for file in files if file.stat().st_size == 0)
+            raise ValueError(f"{empty}: cannot be read as {kind} (the file is empty); export the file again")
+        base = str(path if path.is_dir() else path.parent)
+        partitioning = ds.HivePartitioning.discover() if path.is_dir() else None
+        data = ds.dataset(
+            [str(file) for file in files], format=kind, partitioning=partitioning, partition_base_dir=base
+        )
+
+    def scan(names, text):
+        for file in data.get_fragments():
+            with _complaints(file.path, kind):
+                yield from _batches(file, data.schema, list(names))
+
+    def count():
+        with _complaints(path, kind):
+            return data.count_rows()
+
+    return Source(str(path), data.schema, scan, count)
+
+
+def _batches(file, schema, names):
+    here = file.physical_schema.names
+    for name in names:
+        if name not in here and name not in ds.get_partition_keys(file.partition_expression):
+            raise ValueError(
+                f"{file.path}: no column {name!r}, which other files of the data set have; export it again"
+            )
+    first = 0
+    for rows in file.to_batches(schema=schema, columns=names, batch_size=_BATCH, batch_readahead=1):
+        yield Piece(file.path, first, rows)
+        first += rows.num_rows
+
+
+# CSV.
+
+
+def _from_csv(path, files):
+    with _complaints(files[0], "csv"), csv.open_csv(files[0], read_options=_SERIAL) as file:
+        schema = file.schema
+
+    def scan(names, text):
+        for file in files:
+            with _complaints(file, "csv"):
+                yield from _csv_batches(file, schema, names, text)
+
+    def count():
+        return sum(piece.rows.num_rows for piece in scan(schema.names[:1], ()))
+
+    return Source(str(path), schema, scan, functools.cache(count))
+
+
+def _csv_batches(path, schema, names, text):
+    """Types are guessed from the first 16 MiB, so whole numbers are read as numbers of any kind."""
+    types = {name: _csv_type(schema.field(name).type) for name in names} | {name: pa.string() for name in text}
+    options = csv.ConvertOptions(include_columns=list(names), column_types=types, strings_can_be_null=True)
+    first = 0
+    with csv.open_csv(path, read_options=_SERIAL, convert_options=options) as file:
+        for rows in file:
+            yield Piece(str(path), first, rows)
+            first += rows.num_rows
+
+
+def _csv_type(guess):
+    return pa.float64() if pa.types.is_integer(guess) or pa.types.is_null(guess) else guess
+
+
+# Memory.
+
+
+def _from_arrow(source):
+    """A table in memory."""
+    name = type(source).__name__
+    try:
+        table = source if isinstance(source, pa.Table) else pa.table(source)
+    except (TypeError, pa.ArrowException) as error:
+        raise ValueError(
+            f"expected a path or a table (pandas, polars, pyarrow, DuckDB), got {name} ({_reason(error)})"
+        ) from None
+
+    def scan(names, text):
+        first = 0
+        for rows in table.select(list(names)).to_batches(max_chunksize=_BATCH):
+            yield Piece(name, first, rows)
+            first += rows.num_rows
+
+    return Source(name, table.schema, scan, lambda: table.num_rows)
