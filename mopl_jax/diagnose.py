@@ -1,6 +1,7 @@
 """Whether a log can answer for a policy: what to look at before an interval is believed."""
 
 import math
+from collections.abc import Mapping
 
 import jax.numpy as jnp
 from jax.scipy.special import erfc
@@ -59,7 +60,12 @@ def diagnose(estimate: Estimate, reward_range: tuple[float, float] = (-math.inf,
         "pareto_k": pareto_k(log_weight),
         "out_of_range": jnp.sum((estimate.reward < low) | (estimate.reward > high)),
     }
-    return Diagnosis(**facts, verdict=_verdict(facts, log_weight.shape[0]))
+    return judged(facts, log_weight.shape[0])
+
+
+def judged(facts: Mapping[str, Array], n: int) -> Diagnosis:
+    """A diagnosis from its quantities, by field, and the number of rows."""
+    return Diagnosis(**facts, verdict=_verdict(facts, n))
 
 
 def _verdict(facts, n):
@@ -85,11 +91,16 @@ def mean_weight_test(log_weight: Float[Array, " n"]) -> tuple[Float[Array, ""], 
     n, w = log_weight.shape[0], jnp.exp(log_weight)
     mean = jnp.mean(w)
     error = jnp.sqrt(jnp.sum(jnp.square(w - mean)) / (max(n - 1, 1) * n))
-    varies = error > 64 * jnp.finfo(w.dtype).eps * mean
+    return mean_weight_p_value(mean, error), mean
+
+
+def mean_weight_p_value(mean: Float[Array, ""], error: Float[Array, ""]) -> Float[Array, ""]:
+    """Two-sided p-value of E w = 1 from mean(w) and its standard error."""
+    eps = jnp.finfo(mean.dtype).eps
+    varies = error > 64 * eps * mean
     z = jnp.abs(mean - 1) / jnp.where(varies, error, 1)
-    exact = jnp.abs(mean - 1) < 64 * jnp.finfo(w.dtype).eps
-    p_value = jnp.where(varies, erfc(z * math.sqrt(0.5)), jnp.where(exact, 1, 0))
-    return jnp.nan_to_num(p_value), mean
+    exact = jnp.abs(mean - 1) < 64 * eps
+    return jnp.nan_to_num(jnp.where(varies, erfc(z * math.sqrt(0.5)), jnp.where(exact, 1, 0)))
 
 
 def pareto_k(log_weight: Float[Array, " n"]) -> Float[Array, ""]:
@@ -99,10 +110,19 @@ def pareto_k(log_weight: Float[Array, " n"]) -> Float[Array, ""]:
     arXiv 1507.02646). inf where that is fewer than five rows, −inf where the tail weights are equal.
     """
     n = log_weight.shape[0]
-    size = math.ceil(min(0.2 * n, 3 * math.sqrt(n)))
-    if size < 5:
+    return tail_shape(jnp.sort(log_weight)[n - tail_size(n) - 1 :])
+
+
+def tail_size(n: int) -> int:
+    """How many of n weights are the tail."""
+    return math.ceil(min(0.2 * n, 3 * math.sqrt(n)))
+
+
+def tail_shape(log_weight: Float[Array, " m"]) -> Float[Array, ""]:
+    """`pareto_k` from the sorted log weights of the tail and the next one."""
+    if log_weight.shape[0] < 6:
         return jnp.where(_equal(log_weight), -jnp.inf, jnp.asarray(jnp.inf, log_weight.dtype))
-    tail = jnp.sort(jnp.exp(log_weight - _finite_max(log_weight)))[n - size - 1 :]
+    tail = jnp.exp(log_weight - _finite_max(log_weight))
     return jnp.where(_equal(tail), -jnp.inf, generalised_pareto_shape(tail[1:] - tail[0]))
 
 

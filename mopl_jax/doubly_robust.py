@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.scipy.linalg import cho_factor, cho_solve
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from mopl_jax import _linalg
 from mopl_jax.estimators import Estimate
@@ -25,16 +25,20 @@ def doubly_robust(
     target: Gaussian,
     folds: int = 5,
     ridge: float = 1e-3,
+    fold: Int[Array, " n"] | None = None,
 ) -> Estimate:
-    """mean(E_π q̂ + w (r − q̂(a))), each row's q̂ fitted on the other folds (row i is in fold i mod `folds`).
+    """mean(E_π q̂ + w (r − q̂(a))), each row's q̂ fitted on the other folds.
+
+    Row i is in fold i mod `folds`, or in `fold[i]` (a user's rows belong in one).
 
     Dudík, Langford & Li (ICML 2011); cross-fitting as Chernozhukov et al. (2018), which keeps the terms unbiased given
     q̂ for any reward. q̂ is ridge least squares on 1, a and a aᵀ; `ridge` is relative to each feature's mean square.
     A good model removes the variance that the actions explain: with a quadratic reward only that of the noise is left.
     """
     features = jax.vmap(functools.partial(quadratic_features, target))(action)
-    fold = jnp.arange(reward.shape[0]) % folds
-    coefficients = _fit_without_each_fold(features, reward, fold, folds, ridge)
+    fold = jnp.arange(reward.shape[0]) % folds if fold is None else fold
+    centre = jnp.mean(reward)
+    coefficients = fit_without_each_fold(products(features, reward - centre, fold, folds), ridge).at[:, 0].add(centre)
     predicted = jnp.sum(features * coefficients[fold], axis=1)
     w, gap = jnp.exp(log_weight), reward - predicted
     terms = (coefficients @ expected_features(target, features.dtype))[fold] + w * gap
@@ -56,19 +60,33 @@ def expected_features(target: Gaussian, dtype) -> Float[Array, " f"]:
     return jnp.concatenate([jnp.ones(1, dtype), jnp.zeros(d, dtype), (rows == columns).astype(dtype)])
 
 
-def _fit_without_each_fold(features, reward, fold, folds, ridge):
-    """Coefficients (folds, f): normal equations of all rows minus those of the fold, for features of mean square one."""
-    scale = jnp.sqrt(jnp.mean(jnp.square(features), axis=0))
-    inverse = jnp.where(scale > 0, 1 / jnp.where(scale > 0, scale, 1), 0)
-    scaled, centre = features * inverse[None, :], jnp.mean(reward)
-    size = features.shape[1]
-    penalty = ridge * jnp.eye(size, dtype=features.dtype).at[0, 0].set(1e-6)  # the constant is hardly shrunk
-    table = jnp.concatenate([scaled, (reward - centre)[:, None]], axis=1)
+def products(
+    features: Float[Array, "n f"], reward: Float[Array, " n"], fold: Int[Array, " n"], folds: int
+) -> Float[Array, "folds f f+1"]:
+    """Of each fold, the products of the features with each other and with the reward: they add up over rows."""
+    table = jnp.concatenate([features, reward[:, None]], axis=1)
 
-    def fit(k):
-        kept = (fold != k).astype(features.dtype)
-        products = jnp.matmul((scaled * kept[:, None]).T, table, precision="highest")
-        gram = products[:, :size] + jnp.maximum(jnp.sum(kept), 1) * penalty
-        return cho_solve(cho_factor(gram), products[:, size])
+    def of(k):
+        kept = (fold == k).astype(features.dtype)
+        return jnp.matmul((features * kept[:, None]).T, table, precision="highest")
 
-    return (lax.map(fit, jnp.arange(folds)) * inverse[None, :]).at[:, 0].add(centre)
+    return lax.map(of, jnp.arange(folds))
+
+
+def fit_without_each_fold(of_folds: Float[Array, "folds f f+1"], ridge: float) -> Float[Array, "folds f"]:
+    """Ridge coefficients for each fold: normal equations of all rows minus its own, for features of mean square one.
+
+    The first feature is the constant: it counts rows, and is hardly shrunk. Rewards should be centred.
+    """
+    size = of_folds.shape[1]
+    total = jnp.sum(of_folds, axis=0)
+    square = jnp.diagonal(total[:, :size]) / total[0, 0]
+    inverse = jnp.where(square > 0, 1 / jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
+    penalty = ridge * jnp.eye(size, dtype=total.dtype).at[0, 0].set(1e-6)
+
+    def fit(own):
+        kept = total - own
+        gram = inverse[:, None] * kept[:, :size] * inverse[None, :] + jnp.maximum(kept[0, 0], 1) * penalty
+        return inverse * cho_solve(cho_factor(gram), inverse * kept[:, size])
+
+    return lax.map(fit, of_folds)

@@ -31,16 +31,26 @@ def clustered(estimate: Estimate, cluster: Int[Array, " n"], num_clusters: int) 
         return jax.ops.segment_sum(x, cluster, num_clusters)
 
     p = normalise(estimate.log_weight)
-    share = total(p)
+    columns = p, estimate.influence, p * estimate.residual, p * estimate.reward
+    totals = jnp.stack([total(column) for column in columns])
+    n = estimate.influence.shape[0]
+    return of_clusters(estimate.value, totals, jax.nn.logsumexp(estimate.log_weight) - jnp.log(n), n)
+
+
+def of_clusters(
+    value: Float[Array, ""], totals: Float[Array, "4 g"], log_mean_weight: Float[Array, ""], n: int
+) -> Estimate:
+    """`clustered` from the sums over each cluster: of p, ψ, pe and pr, n rows in all."""
+    share, influence, residual, reward = totals
     inverse = jnp.where(share > 0, 1 / jnp.where(share > 0, share, 1), 0)
-    ratio = num_clusters / estimate.influence.shape[0]
     log_share = jnp.where(share > 0, jnp.log(jnp.where(share > 0, share, 1)), -jnp.inf)
+    g = share.shape[0]
     return Estimate(
-        value=estimate.value,
-        influence=total(estimate.influence) * ratio,
-        log_weight=log_share + jax.nn.logsumexp(estimate.log_weight) + jnp.log(ratio),
-        residual=total(p * estimate.residual) * inverse,
-        reward=total(p * estimate.reward) * inverse,
+        value=value,
+        influence=influence * (g / n),
+        log_weight=log_share + log_mean_weight + jnp.log(g),
+        residual=residual * inverse,
+        reward=reward * inverse,
     )
 
 

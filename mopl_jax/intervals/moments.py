@@ -1,7 +1,9 @@
 """`Moments`: the sums over rows that the variance-based intervals are formulas in, each taken once."""
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from mopl_jax._record import record
 from mopl_jax.ess import enough, normalise
@@ -36,37 +38,89 @@ class Moments:
         return 1 / jnp.where(self.squared > 0, self.squared, 1)
 
 
+class Shares(NamedTuple):
+    """What the sums need to know of all normalised weights: `largest` max p, `slack` Σp and `rest2` Σp² over the others."""
+
+    largest: Float[Array, ""]
+    slack: Float[Array, ""]
+    rest2: Float[Array, ""]
+
+    @property
+    def squared(self) -> Float[Array, ""]:
+        """S₂."""
+        return self.largest * self.largest + self.rest2
+
+
+class Sums(NamedTuple):
+    """Sums over rows: of two sets of rows they add up, given the `Shares` of both together."""
+
+    influence: Float[Array, ""]
+    residual: Float[Array, ""]
+    hc2: Float[Array, ""]
+    hc3: Float[Array, ""]
+    exact: Float[Array, ""]
+    g0: Float[Array, ""]
+    g1: Float[Array, ""]
+    g2: Float[Array, ""]
+    own: Float[Array, ""]
+    across: Float[Array, ""]
+
+
 def moments(estimate: Estimate) -> Moments:
     """The sums of an estimate in two passes over its rows: p, max p and S₂ first, what needs them second."""
     p, n = normalise(estimate.log_weight), estimate.influence.shape[0]
     heavy = jnp.arange(n) == jnp.argmax(estimate.log_weight)
     rest = jnp.where(heavy, 0, p)
-    largest, slack, rest2 = jnp.max(p), jnp.sum(rest), jnp.sum(rest * rest)
-    s2 = largest * largest + rest2
+    shares = Shares(jnp.max(p), jnp.sum(rest), jnp.sum(rest * rest))
+    parts = sums(shares, p, heavy, estimate.influence / n, estimate.residual)
+    return joined(shares, parts, jnp.asarray(n, p.dtype), estimate.value)
+
+
+def sums(
+    shares: Shares,
+    p: Float[Array, " n"],
+    heavy: Bool[Array, " n"],
+    influence: Float[Array, " n"],
+    residual: Float[Array, " n"],
+) -> Sums:
+    """The sums over some rows; `heavy` is the one heaviest of all rows, `influence` is ψ/n. A row of p = ψ = 0 adds nothing."""
+    s2 = shares.squared
     known = enough(s2)  # elsewhere the sums mean nothing; they must only have finite gradients
-    short = jnp.where(known, jnp.where(heavy, slack, 1 - p), 1)
-    expected = jnp.where(known, jnp.square(short) + jnp.where(heavy, rest2, s2 - p * p), 1)
-    term, inverse = jnp.square(estimate.influence / n), _reciprocal(expected)
-    return Moments(
-        n=jnp.asarray(n, p.dtype),
-        value=estimate.value,
-        squared=s2,
-        spare=slack * (1 + largest) - rest2,
-        largest=largest,
-        slack=slack,
+    rest = jnp.where(heavy, 0, p)
+    short = jnp.where(known, jnp.where(heavy, shares.slack, 1 - p), 1)
+    expected = jnp.where(known, jnp.square(short) + jnp.where(heavy, shares.rest2, s2 - p * p), 1)
+    term, inverse = jnp.square(influence), _reciprocal(expected)
+    g = rest * rest * inverse
+    return Sums(
         influence=jnp.sum(term),
-        residual=jnp.sum(p * jnp.square(estimate.residual)),
+        residual=jnp.sum(p * jnp.square(residual)),
         hc2=jnp.sum(term * _reciprocal(short)),
         hc3=jnp.sum(term * jnp.square(_reciprocal(short))),
         exact=jnp.sum(term * inverse),
-        df=_satterthwaite(
-            rest,
-            rest * rest * inverse,
-            largest,
-            s2,
-            rest2 - largest * slack,
-            jnp.where(known, slack * slack + rest2, 1),
-        ),
+        g0=jnp.sum(g),
+        g1=jnp.sum(g * rest),
+        g2=jnp.sum(g * rest * rest),
+        own=jnp.sum(g * g * (1 - 4 * rest + 2 * s2)),
+        across=jnp.sum(g * jnp.square(shares.rest2 - shares.largest * shares.slack - rest)),
+    )
+
+
+def joined(shares: Shares, parts: Sums, n: Float[Array, ""], value: Float[Array, ""]) -> Moments:
+    """The moments from the sums over all rows."""
+    largest, slack, rest2 = shares
+    return Moments(
+        n=n,
+        value=value,
+        squared=shares.squared,
+        spare=slack * (1 + largest) - rest2,
+        largest=largest,
+        slack=slack,
+        influence=parts.influence,
+        residual=parts.residual,
+        hc2=parts.hc2,
+        hc3=parts.hc3,
+        exact=parts.exact,
+        df=_satterthwaite(shares, parts),
     )
 
 
@@ -74,14 +128,16 @@ def _reciprocal(x):
     return jnp.where(x > 0, 1 / jnp.where(x > 0, x, 1), 0)
 
 
-def _satterthwaite(p, g, largest, s2, gap, expected):
+def _satterthwaite(shares, parts):
     """(tr A)² / tr A² of the quadratic form that the variance estimate is, A = (I−1pᵀ)ᵀ diag(g) (I−1pᵀ), in O(n).
 
     tr A² = Σ gᵢgⱼ (δᵢⱼ − pᵢ − pⱼ + S₂)², the heaviest row apart: its terms cancel near one row, the rest's (p ≤ ½) do
-    not. `p` and `g` are zero on that row; `gap` is S₂ − max p and `expected` is 1−2p+S₂ there.
+    not. Gₖ = Σgpᵏ without that row, whose 1−2p+S₂ is slack² + rest2 and whose S₂ − p is rest2 − largest · slack.
     """
-    g0, g1, g2 = jnp.sum(g), jnp.sum(g * p), jnp.sum(g * p * p)
-    among = s2 * s2 * g0 * g0 - 4 * s2 * g0 * g1 + 2 * g0 * g2 + 2 * g1 * g1 + jnp.sum(g * g * (1 - 4 * p + 2 * s2))
-    across = 2 * largest * largest * _reciprocal(expected) * jnp.sum(g * jnp.square(gap - p))
+    largest, slack, rest2 = shares
+    s2, (g0, g1, g2) = shares.squared, (parts.g0, parts.g1, parts.g2)
+    expected = jnp.where(enough(s2), slack * slack + rest2, 1)
+    among = s2 * s2 * g0 * g0 - 4 * s2 * g0 * g1 + 2 * g0 * g2 + 2 * g1 * g1 + parts.own
+    across = 2 * largest * largest * _reciprocal(expected) * parts.across
     spread = largest**4 + across + among
     return s2 * s2 * _reciprocal(spread)
