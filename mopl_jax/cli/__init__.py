@@ -14,6 +14,7 @@ from rich.console import Console
 
 from mopl_jax.cli.coverage import coverage
 from mopl_jax.cli.evaluate import evaluate
+from mopl_jax.cli.metric import metric
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 app.command()(coverage)
 app.command()(evaluate)
+app.command()(metric)
 
 
 _UsageError: Any = typer.BadParameter.__mro__[1]  # the parent that also covers missing options and unknown commands
