@@ -1,9 +1,9 @@
 """How little history is enough for a learnt metric? Power gain against the number of past experiments, by objective.
 
-A platform with seven user signals and a North Star. An experiment changes four latent drivers of the experience; signals and North
-Star respond to them linearly, the North Star mostly to two, weakly and through wide user noise. A third of the experiments are A/A. The
-winner is known where the North Star's true effect is large enough that experts or a long test would have agreed (labels do not
-look at the measured difference, and a tenth are wrong); elsewhere the label is unknown.
+A platform with seven user signals and a North Star. An experiment changes four latent drivers of the experience; signals and
+North Star respond linearly, the North Star mostly to one, weakly and through wide user noise. A third of the experiments are
+A/A. A winner is known where the North Star's true effect is among the larger half, as if by a longer test: labels do not look at
+the measured difference. A share of them is wrong. Elsewhere the label is unknown.
 
 Metrics learnt from E experiments are judged on 2,000 fresh experiments of the same platform, whose truth is known, and beside
 it stands what the leave-one-out validation would have said from the E alone.
@@ -38,7 +38,9 @@ RESPONSE = np.array([
     [-0.6, 0.3, 0.0, 0.9],
     [0.45, 0.0, 0.1, -0.2],
 ])  # fmt: skip
-USER_LOAD = np.array([0.5, 0.4, 0.3, 0.6, 0.7, 0.3, -0.2, 0.4])  # one factor of activity correlates all metrics over users
+USER_LOAD = np.array(
+    [0.5, 0.4, 0.3, 0.6, 0.7, 0.3, -0.2, 0.4]
+)  # one factor of activity correlates all metrics over users
 
 
 def covariance() -> np.ndarray:
@@ -66,8 +68,9 @@ def history(drawn: dict[str, np.ndarray]) -> metrics.History:
     """The record that an experiments table of these differences becomes."""
     count, users = drawn["users"].size, drawn["users"]
     each = covariance() * (2 / users)[:, None, None]
-    arrays = drawn["estimate"], each, users / 2, drawn["sign"], drawn["null"], np.arange(count), covariance()
-    return metrics.History(*map(jnp.asarray, arrays), NAMES, len(NAMES) - 1)
+    columns = drawn["estimate"], each, users / 2, drawn["sign"], drawn["null"], np.arange(count), covariance()
+    effect, noise, size, sign, null, index, over_users = (jnp.asarray(column) for column in columns)
+    return metrics.History(effect, noise, size, sign, null, index, over_users, NAMES, len(NAMES) - 1)
 
 
 def table(drawn: dict[str, np.ndarray]) -> Iterator[dict]:
@@ -123,7 +126,11 @@ def rows_for(size: int, objective: str, fresh: dict[str, np.ndarray]) -> dict:
     row = {"objective": objective, "experiments": size, "histories": HISTORIES}
     for key in each[0]:
         values = np.array([one[key] for one in each])
-        row |= {key: values.mean(), f"{key}_se": values.std(ddof=1) / HISTORIES**0.5, f"{key}_q10": np.quantile(values, 0.1)}
+        row |= {
+            key: values.mean(),
+            f"{key}_se": values.std(ddof=1) / HISTORIES**0.5,
+            f"{key}_q10": np.quantile(values, 0.1),
+        }
     return row
 
 

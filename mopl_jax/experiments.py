@@ -15,11 +15,12 @@ import pyarrow.parquet as pq
 from jaxtyping import Float
 
 from mopl_jax._names import choose
+from mopl_jax.artifact import finite
 from mopl_jax.metrics import History
 from mopl_jax.storage import write_atomically
 
 SIGNS = {"winner": 1.0, "loser": -1.0, "aa": 0.0, "unknown": 0.0}
-_FORMAT = "mopl_jax learnt metric, version 1"
+VERSION = 1
 _PREFIX = "mean_"
 _REQUIRED = ("experiment", "arm", "label", "n")
 _ROUNDING = 1e-10  # of the largest eigenvalue of the correlations: less is not positive
@@ -66,10 +67,10 @@ def history(rows: Sequence[tuple[Path, Row]], names: Sequence[str], north_star: 
         raise ValueError(
             f"{rows[0][0]}: expected at least two experiments, got {len(arms)}; a metric learnt from one cannot be checked"
         )
-    index, effect, covariance, size, sign, null, users = (np.array(column) for column in zip(*pairs, strict=True))
-    pooled = np.einsum("e,eij->ij", size / size.sum(), users)
-    arrays = map(jnp.asarray, (effect, covariance, size, sign, null, index, pooled))
-    return History(*arrays, tuple(names), list(names).index(north_star))
+    columns = [jnp.asarray(np.array(column)) for column in zip(*pairs, strict=True)]
+    index, effect, covariance, size, sign, null, users = columns
+    pooled = jnp.einsum("e,eij->ij", size / size.sum(), users)
+    return History(effect, covariance, size, sign, null, index, pooled, tuple(names), list(names).index(north_star))
 
 
 # One experiment.
@@ -120,7 +121,9 @@ def _matrix(value, k, where, column):
     try:
         flat = np.array([x for part in value for x in (part if isinstance(part, list | tuple) else [part])], float)
     except (TypeError, ValueError):
-        raise ValueError(f"{where}: {column}: expected {k} × {k} numbers, got {str(value)[:60]}; export it again") from None
+        raise ValueError(
+            f"{where}: {column}: expected {k} × {k} numbers, got {str(value)[:60]}; export it again"
+        ) from None
     if flat.size != k * k:
         raise ValueError(
             f"{where}: {column}: expected {k} × {k} = {k * k} numbers, one row and column a metric, got {flat.size}"
@@ -189,7 +192,9 @@ def _check_rows(path, rows, names):
         if got != list(names):
             odd = sorted(set(got) ^ set(names))
             what = f"only one of the two has {', '.join(odd)}" if odd else "their order differs"
-            raise ValueError(f"{path}: row {number}: expected the metrics {', '.join(names)}, got {', '.join(got)}: {what}")
+            raise ValueError(
+                f"{path}: row {number}: expected the metrics {', '.join(names)}, got {', '.join(got)}: {what}"
+            )
         choose([r["label"]], {"control": 0, **SIGNS}, f"label in {path}, row {number}")
 
 
@@ -198,8 +203,8 @@ def _check_rows(path, rows, names):
 
 def write_metric(path: Path, names: Sequence[str], weights: Float[np.ndarray, " k"], about: Mapping[str, Any]) -> Path:
     """A JSON document: metric names, weights, and whatever `about` says (objective, validation, provenance)."""
-    document = {"format": _FORMAT, "metrics": list(names), "weights": [float(w) for w in weights], **about}
-    text = json.dumps(document, indent=1, allow_nan=False, default=str) + "\n"
+    document = {"mopl_metric": VERSION, "metrics": list(names), "weights": weights, **about}
+    text = json.dumps(finite(document), indent=1, allow_nan=False, default=str) + "\n"
     return write_atomically(path, lambda temporary: temporary.write_text(text))
 
 
@@ -208,9 +213,11 @@ def read_metric(path: Path, names: Sequence[str] | None = None) -> tuple[tuple[s
     try:
         document = json.loads(Path(path).read_text())
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be read as JSON ({str(error)[:100]}); learn it again with mopl metric") from None
-    if not isinstance(document, dict) or document.get("format") != _FORMAT:
-        raise ValueError(f"{path}: expected a file made by mopl metric ({_FORMAT!r}); learn it again")
+        raise ValueError(
+            f"{path}: cannot be read as JSON ({str(error)[:100]}); learn it again with mopl metric"
+        ) from None
+    if not isinstance(document, dict) or document.get("mopl_metric") != VERSION:
+        raise ValueError(f"{path}: expected a learnt metric of format {VERSION}, got another document; see mopl metric")
     stored, weights = document.get("metrics", []), document.get("weights", [])
     numbers = all(isinstance(w, int | float) and np.isfinite(w) for w in weights)
     if not stored or len(stored) != len(weights) or not numbers:

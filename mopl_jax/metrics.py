@@ -6,7 +6,7 @@
 |---|---|
 | `experiment` | name of the experiment |
 | `arm` | name of the arm, unique in its experiment |
-| `label` | `control`, exactly one in each experiment; else `winner`, `loser` (against control), `aa` (same as control), `unknown` |
+| `label` | `control`, one in each experiment; else `winner`, `loser` (against control), `aa` (equal to it), `unknown` |
 | `n` | users in the arm, at least 2 |
 | `mean_NAME` | mean over those users of metric NAME: K columns, whose order is the order of the metrics |
 | `covariance` | K × K covariance of the metrics over users: a list of K lists, or K² numbers row by row |
@@ -28,6 +28,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mopl_jax._record import record
 
+START = 0.05  # added to u² and v²: both sides of a weight are tried
 RATE = 0.05  # of Adam, on roots of weights that are of order one
 SHARPEST = 1e-3  # with an L1 penalty, weights below this share of the largest (in standard units) are zero
 
@@ -131,9 +132,9 @@ def effect_covariance(history: History, include: Float[Array, " e"]) -> Float[Ar
     share = _shares(include)
     terms = jnp.einsum("ei,ej->eij", history.effect, history.effect) - history.covariance
     mean = jnp.einsum("e,eij->ij", share, terms)
-    error = jnp.einsum("e,eij->ij", jnp.square(share), jnp.square(terms - mean))
+    error = jnp.einsum("e,eij->ij", jnp.square(share), jnp.square(terms - mean[None]))
     values, vectors = jnp.linalg.eigh(towards_diagonal(mean, error))
-    return (vectors * jnp.maximum(values, 0)) @ vectors.T
+    return (vectors * jnp.maximum(values, 0)[None]) @ vectors.T
 
 
 def proxy_quality(weights: Float[Array, " k"], history: History) -> Float[Array, " e"]:
@@ -199,20 +200,18 @@ def descent(
     def objective(history, include, allowed):
         known = include * jnp.abs(history.sign)
         share, noise = _shares(known), jnp.einsum("e,eij->ij", _shares(known), history.covariance)
-        start = gls(history, include, allowed)
-        size = jnp.sqrt(jnp.maximum(start @ noise @ start, jnp.finfo(start.dtype).tiny))
-        masks = _masks(allowed, signs)
+        sides = _sides(allowed, signs)
 
         def total(roots):
-            up, down = (jnp.where(mask, jnp.square(root), 0) for mask, root in zip(masks, roots, strict=True))
+            up, down = jnp.where(sides, jnp.square(roots), 0)
             weights = up - down
-            norm_squared = weights @ noise @ weights
-            length = jnp.sqrt(jnp.maximum(norm_squared, jnp.finfo(weights.dtype).tiny))
+            square = weights @ noise @ weights
+            length = jnp.sqrt(jnp.maximum(square, jnp.finfo(weights.dtype).tiny))
             value = jnp.sum(share * loss(history.sign * z_scores(weights, history)))
-            return value + l1 * jnp.sum(up + down) / length + jnp.square(norm_squared - 1)
+            return value + l1 * jnp.sum(up + down) / length + jnp.square(square - 1)
 
-        roots = tuple(jnp.sqrt(jnp.maximum(side * start / size, 0) + 0.05) for side in (1, -1))
-        up, down = (jnp.where(m, jnp.square(r), 0) for m, r in zip(masks, _minimise(total, roots, steps), strict=True))
+        start = _roots(gls(history, include, allowed), noise)
+        up, down = jnp.where(sides, jnp.square(_minimise(total, start, steps)), 0)
         weights = up - down
         floor = SHARPEST * jnp.max(jnp.abs(weights)) if l1 > 0 else 0.0
         return jnp.where((jnp.abs(weights) >= floor) & (jnp.sum(known) > 0), weights, 0)
@@ -220,21 +219,30 @@ def descent(
     return objective
 
 
-def _masks(allowed, signs):
+def _sides(allowed, signs):
+    """Which metrics may be positive and which negative, (2, k)."""
     wanted = jnp.asarray(signs if signs is not None else (0,) * allowed.shape[0])
-    return allowed & (wanted >= 0), allowed & (wanted <= 0)
+    return jnp.stack([allowed & (wanted >= 0), allowed & (wanted <= 0)])
 
 
-def _minimise(function, start, steps):
+def _roots(weights, noise):
+    """u and v, (2, k), of the weights on the unit sphere; none starts at 0, where its gradient would vanish."""
+    length = jnp.sqrt(jnp.maximum(weights @ noise @ weights, jnp.finfo(weights.dtype).tiny))
+    return jnp.sqrt(jnp.maximum(jnp.stack([weights, -weights]) / length, 0) + START)
+
+
+def _minimise(function, start, steps) -> Array:
     """Adam with a cosine schedule: a fixed number of cheap steps, so that many fits are one `vmap`."""
     optimiser = optax.adam(optax.cosine_decay_schedule(RATE, steps))
 
     def step(carry, _):
         params, state = carry
-        updates, state = optimiser.update(jax.grad(function)(params), state, params)
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes its integer step count with floats
+            updates, state = optimiser.update(jax.grad(function)(params), state, params)
         return (optax.apply_updates(params, updates), state), None
 
-    return jax.lax.scan(step, (start, optimiser.init(start)), None, length=steps)[0][0]
+    (found, _), _ = jax.lax.scan(step, (start, optimiser.init(start)), None, length=steps)
+    return jnp.asarray(found)
 
 
 LOSSES = {"mean_z": mean_z, "mean_p": mean_p, "log_p": log_p, "p_log_p": p_log_p}
@@ -265,10 +273,10 @@ def learn(
 
 def _standardise(history):
     scale = jnp.sqrt(jnp.mean(jnp.diagonal(history.covariance, axis1=1, axis2=2), axis=0))
-    covariance = jax.vmap(_shrunk)(history.covariance / jnp.outer(scale, scale), history.size)
+    covariance = jax.vmap(_shrunk)(history.covariance / jnp.outer(scale, scale)[None], history.size)
     fields = {field: getattr(history, field) for field in ("size", "sign", "null", "experiment", "user_covariance")}
     names = {"names": history.names, "north_star": history.north_star}
-    return History(history.effect / scale, covariance, **fields, **names), scale
+    return History(history.effect / scale[None], covariance, **fields, **names), scale
 
 
 def _shrunk(covariance, size):
@@ -282,6 +290,8 @@ def leave_one_out(
     history: History, objective: Objective = gls, allowed: Bool[Array, " k"] | None = None
 ) -> Float[Array, "e k"]:
     """For each difference the weights learnt without its experiment (all arms of it)."""
-    return jax.vmap(lambda held: learn(history, objective, 1.0 * (history.experiment != held), allowed))(
-        history.experiment
-    )
+
+    def without(held):
+        return learn(history, objective, jnp.where(history.experiment == held, 0, jnp.ones_like(history.sign)), allowed)
+
+    return jax.vmap(without)(history.experiment)

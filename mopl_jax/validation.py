@@ -108,9 +108,9 @@ def mean_factor(ours: Float[np.ndarray, " e"], theirs: Float[np.ndarray, " e"]) 
 
 
 def median_factor(ours: Float[np.ndarray, " e"], theirs: Float[np.ndarray, " e"]) -> float:
-    """Median of z |z| / z_N²."""
+    """Median of z|z| / z_N|z_N|: negative where the two disagree about the winner."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return float(np.median(ours * np.abs(ours) / np.square(theirs)))
+        return float(np.median(ours * np.abs(ours) / (theirs * np.abs(theirs))))
 
 
 def _resampled(statistic: Callable, ours, theirs, experiment: Int[np.ndarray, " e"]) -> float:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mopl_jax import experiments, metrics, storage, validation
-from mopl_jax.cli.evaluate import finite
+from mopl_jax.artifact import finite
 from mopl_jax.cli.options import check_alpha, choose
 
 Names = list[str] | None
@@ -25,13 +25,21 @@ _LEGEND = (
 
 
 def metric(
-    tables: Annotated[list[Path], typer.Argument(metavar="EXPERIMENTS...", help="Experiments table: .parquet or .json.")],
+    tables: Annotated[
+        list[Path], typer.Argument(metavar="EXPERIMENTS...", help="Experiments table: .parquet or .json.")
+    ],
     north_star: Annotated[str, typer.Option(help="The metric that the others stand for.", show_default=False)],
     objective: Annotated[str, typer.Option(help=f"One of {', '.join(metrics.NAMED)}.")] = "gls",
     compare: Annotated[bool, typer.Option("--compare", help="Also validate every other objective.")] = False,
-    l1: Annotated[float, typer.Option(help="Penalty on the sum of |weights|; more is sparser. Not for gls, proxy.")] = 0.0,
-    positive: Annotated[Names, typer.Option(help="Metric whose weight may not be negative; repeat for several.")] = None,
-    negative: Annotated[Names, typer.Option(help="Metric whose weight may not be positive; repeat for several.")] = None,
+    l1: Annotated[
+        float, typer.Option(help="Penalty on the sum of |weights|; more is sparser. Not for gls, proxy.")
+    ] = 0.0,
+    positive: Annotated[
+        Names, typer.Option(help="Metric whose weight may not be negative; repeat for several.")
+    ] = None,
+    negative: Annotated[
+        Names, typer.Option(help="Metric whose weight may not be positive; repeat for several.")
+    ] = None,
     with_north_star: Annotated[
         bool, typer.Option("--with-north-star", help="Let the North Star itself enter the metric.")
     ] = False,
@@ -55,7 +63,7 @@ def metric(
     about = {"l1": l1, "provenance": storage.provenance(tables=[path.name for path in tables])}
     if out is not None:
         stored = {key: value for key, value in report.items() if key not in ("metrics", "weights", "compared")}
-        experiments.write_metric(out, history.names, np.array(report["weights"]), finite(stored | about))
+        experiments.write_metric(out, history.names, np.array(report["weights"]), stored | about)
     if as_json:
         print(json.dumps(finite(report | about), allow_nan=False, default=str))
     else:
@@ -101,7 +109,9 @@ def _check(history):
             "where the outcome is known"
         )
     if len(history.names) < 2:
-        raise ValueError(f"expected metrics besides the North Star, got only mean_{history.names[0]}; add columns mean_NAME")
+        raise ValueError(
+            f"expected metrics besides the North Star, got only mean_{history.names[0]}; add columns mean_NAME"
+        )
 
 
 def _objective(name, names, l1, positive, negative):
@@ -161,7 +171,11 @@ def _weights_table(report):
 def _errors_table(report):
     found = report["validation"]
     table = _table(f"{found['known']} known winners, held out", "agreement", "power", "type II", "type III", "p")
-    for label, key in (("learnt metric", "metric"), (report["north_star"], "north_star"), ("both, Bonferroni", "tandem")):
+    for label, key in (
+        ("learnt metric", "metric"),
+        (report["north_star"], "north_star"),
+        ("both, Bonferroni", "tandem"),
+    ):
         table.add_row(label, *_error_cells(found[key]))
     return table
 
