@@ -9,6 +9,7 @@ Metrics learnt from E experiments are judged on 2,000 fresh experiments of the s
 it stands what the leave-one-out validation would have said from the E alone.
 """
 
+import functools
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,7 @@ from mopl_jax import experiments, metrics, storage, validation
 RESULTS = Path(__file__).parent / "results"
 SIGNALS = ("sessions", "likes", "shares", "long_views", "watch_minutes", "comments", "skips")
 NAMES = (*SIGNALS, "retention")
-NULLS, WRONG, KNOWN = 0.33, 0.1, 0.5  # shares: A/A; labels with the wrong sign; largest effects that are labelled
+NULLS, WRONG, KNOWN = 0.33, (0.0, 0.1), 0.5  # shares: A/A; wrong labels; largest effects that are labelled
 SIZES, HISTORIES, FRESH = (10, 20, 40, 80, 160, 320), 100, 2000
 ALPHA = 0.05
 
@@ -48,7 +49,7 @@ def covariance() -> np.ndarray:
     return np.outer(USER_LOAD, USER_LOAD) + np.diag(1 - USER_LOAD**2)
 
 
-def draw(rng: np.random.Generator, count: int) -> dict[str, np.ndarray]:
+def draw(rng: np.random.Generator, count: int, wrong: float = 0.0) -> dict[str, np.ndarray]:
     """True and estimated effects of `count` experiments, users, labels."""
     users = np.exp(rng.uniform(np.log(20_000), np.log(400_000), count)).astype(int)
     null = rng.random(count) < NULLS
@@ -56,8 +57,8 @@ def draw(rng: np.random.Generator, count: int) -> dict[str, np.ndarray]:
     effect = np.where(null[:, None], 0, 1e-2 * drivers @ RESPONSE.T)
     noise = rng.normal(size=(count, len(NAMES))) @ np.linalg.cholesky(covariance()).T
     large = np.abs(effect[:, -1]) > np.quantile(np.abs(effect[~null, -1]), 1 - KNOWN)
-    wrong = np.where(rng.random(count) < WRONG, -1, 1)
-    sign = np.where(~null & large, wrong * np.sign(effect[:, -1]), 0)
+    flip = np.where(rng.random(count) < wrong, -1, 1)
+    sign = np.where(~null & large, flip * np.sign(effect[:, -1]), 0.0)
     return {
         "users": users, "null": null, "effect": effect, "sign": sign, "truth": np.sign(effect[:, -1]),
         "estimate": effect + noise * np.sqrt(2 / users)[:, None],
@@ -104,45 +105,53 @@ def judged(weights: np.ndarray, fresh: dict[str, np.ndarray]) -> dict[str, float
     }  # fmt: skip
 
 
-def learnt(size: int, objective: str) -> np.ndarray:
-    """Weights of HISTORIES metrics, each learnt from its own `size` experiments."""
-    return np.stack([_learn(objective, _stack_of(size, i)) for i in range(HISTORIES)])
+def learnt(objective: str, wrong: float) -> np.ndarray:
+    """Weights (histories, sizes, k): the shorter histories are the first experiments of the longest."""
+    histories = [_past(i, wrong) for i in range(HISTORIES)]
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *histories)
+    return np.asarray(_learn(stacked, objective))
 
 
-def _stack_of(size, i):
-    return history(draw(np.random.default_rng((size, i)), size))
+def _past(i, wrong):
+    return history(draw(np.random.default_rng(100 + i), SIZES[-1], wrong))
 
 
-_compiled = jax.jit(metrics.learn, static_argnames="objective")
+@functools.partial(jax.jit, static_argnames="objective")
+def _learn(histories, objective):
+    first = (jnp.arange(SIZES[-1])[None] < jnp.asarray(SIZES)[:, None]).astype(float)
+    return jax.lax.map(
+        lambda past: jax.vmap(lambda include: metrics.learn(past, metrics.NAMED[objective], include))(first), histories
+    )
 
 
-def _learn(objective, past):
-    return np.asarray(_compiled(past, metrics.NAMED[objective]))
+def rows_for(objective: str, wrong: float, fresh: dict[str, np.ndarray]) -> list[dict]:
+    """Mean, standard error and 10 % quantile over histories of what the metric is worth, at each length of history."""
+    weights = learnt(objective, wrong)
+    return [
+        {"objective": objective, "wrong": wrong, "experiments": size, "histories": HISTORIES}
+        | _summary([judged(one, fresh) for one in weights[:, i]])
+        for i, size in enumerate(SIZES)
+    ]
 
 
-def rows_for(size: int, objective: str, fresh: dict[str, np.ndarray]) -> dict:
-    """Mean and standard error over histories of what the metric is worth, and the validation's own opinion."""
-    each = [judged(weights, fresh) for weights in learnt(size, objective)]
-    row = {"objective": objective, "experiments": size, "histories": HISTORIES}
+def _summary(each):
+    row = {}
     for key in each[0]:
         values = np.array([one[key] for one in each])
-        row |= {
-            key: values.mean(),
-            f"{key}_se": values.std(ddof=1) / HISTORIES**0.5,
-            f"{key}_q10": np.quantile(values, 0.1),
-        }
+        row |= {key: values.mean(), f"{key}_se": values.std(ddof=1) / len(values) ** 0.5}
+        row |= {f"{key}_q10": np.quantile(values, 0.1)}
     return row
 
 
-def validated(size: int, objective: str) -> dict:
+def validated(objective: str, wrong: float) -> dict:
     """One long history: held-out p-values and errors, and A/A false positives, as `mopl metric` reports them."""
-    past = _stack_of(size, 10**6)
+    past = _past(-1, wrong)
     z = validation.held_out(past, metrics.NAMED[objective])
     found = validation.judge(z, past, ALPHA)
     north = np.asarray(metrics.z_scores(jnp.eye(len(NAMES))[-1], past))
     sign, null = np.asarray(past.sign), np.asarray(past.null)
     return {
-        "objective": objective, "experiments": size, "known": found.known, "nulls": found.nulls,
+        "objective": objective, "wrong": wrong, "experiments": SIZES[-1], "known": found.known, "nulls": found.nulls,
         "p": stats.norm.sf((sign * z)[sign != 0]).tolist(),
         "p_north": stats.norm.sf((sign * north)[sign != 0]).tolist(),
         "p_null": (2 * stats.norm.sf(np.abs(z[null]))).tolist(),
@@ -160,17 +169,19 @@ def main() -> None:
     jax.config.update("jax_enable_x64", True)
     started = time.perf_counter()
     fresh = draw(np.random.default_rng(7), FRESH)
-    rows = [rows_for(size, objective, fresh) for objective in metrics.NAMED for size in SIZES]
-    north = np.eye(len(NAMES))[-1]
-    for name, weights in (("north star", north), ("best", best_weights())):
-        rows += [{"objective": name, "experiments": size, "histories": 1, **judged(weights, fresh)} for size in SIZES]
-    checked = [validated(SIZES[-1], objective) for objective in metrics.NAMED]
+    rows = [row for wrong in WRONG for objective in metrics.NAMED for row in rows_for(objective, wrong, fresh)]
+    for name, weights in (("north star", np.eye(len(NAMES))[-1]), ("best", best_weights())):
+        rows += [
+            {"objective": name, "wrong": wrong, "experiments": SIZES[-1], "histories": 1, **judged(weights, fresh)}
+            for wrong in WRONG
+        ]
+    checked = [validated(objective, wrong) for wrong in WRONG for objective in metrics.NAMED]
     config = {"sizes": SIZES, "histories": HISTORIES, "fresh": FRESH, "nulls": NULLS, "wrong": WRONG, "known": KNOWN}
     about = storage.provenance(study=config, seconds=time.perf_counter() - started)
     storage.write_results(RESULTS / "metrics.parquet", rows, about)
     storage.write_results(RESULTS / "metrics_validation.parquet", checked, about)
     for row in rows:
-        print(f"{row['objective']:11} E={row['experiments']:4} power {row['power']:.3f} "
+        print(f"{row['objective']:11} wrong {row['wrong']:.0%} E={row['experiments']:4} power {row['power']:.3f} "
               f"type III {row['type_iii']:.4f} factor {row['factor']:.2f}")  # fmt: skip
 
 
