@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Key
 
 from mopl_jax import _random, estimators, intervals
 from mopl_jax._record import record
+from mopl_jax._rows import WHOLE, over_prefixes
 from mopl_jax.environments import Environment
 from mopl_jax.intervals import Wald, moments
 from mopl_jax.logs import Logs
@@ -92,13 +93,30 @@ def _log_weights(target, logging, action):
 def _evaluate(log_weights, reward, grid, estimator):
     """Values, sizes, pivots and other interval ends of one log at every sample size; a second log weight is subtracted.
 
-    Rows are touched once for each sample size, for the sums that the intervals share; formulas act on all sample sizes
-    at once. Intervals that are no formula in the sums see each prefix.
+    Formulas act on all sample sizes at once. Intervals that are no formula in the sums see each prefix.
     """
-    columns = [_prefix([x[:n] for x in log_weights], reward[:n], grid, estimator) for n in grid.n]
-    sums, others = jax.tree.map(lambda *x: jnp.stack(x), *columns)
-    pivots = [f.at(sums) for f in _functions(grid).values() if isinstance(f, Wald)]
+    functions = {name: intervals.NAMED[name] for name in grid.intervals}
+    sums = _sums(log_weights, reward, grid.n, estimator)
+    pivots = [f.at(sums) for f in functions.values() if isinstance(f, Wald)]
+    rest = {name: f for name, f in functions.items() if not isinstance(f, Wald)}
+    prefixes = [_estimate([x[:n] for x in log_weights], reward[:n], estimator) for n in grid.n if rest]
+    others = {name: _stack([f(estimate, grid.alpha) for estimate in prefixes]) for name, f in rest.items()}
     return sums.value, sums.kish, _stack(pivots) if pivots else None, others
+
+
+def _sums(log_weights, reward, sizes, estimator):
+    """`Moments` (n,) of one log at every sample size."""
+
+    def of_rows(rows, reward, *log_weights):
+        log_weights = [rows.kept(x, -jnp.inf) for x in log_weights]
+        return moments(_estimate(log_weights, reward, estimator, rows), rows)
+
+    return over_prefixes(of_rows, sizes, reward, *log_weights)
+
+
+def _estimate(log_weights, reward, estimator, rows=WHOLE):
+    made = (estimators.NAMED[estimator](x, reward, rows) for x in log_weights)
+    return functools.reduce(functools.partial(estimators.difference, rows=rows), made)
 
 
 def _finish(value, size, pivots, others, grid):
@@ -112,17 +130,6 @@ def _finish(value, size, pivots, others, grid):
 
 def _stack(records):
     return jax.tree.map(lambda *x: jnp.stack(x, axis=-1), *records)
-
-
-def _prefix(log_weights, reward, grid, estimator):
-    """`Moments` of one log, and the intervals that need its rows."""
-    estimate = functools.reduce(estimators.difference, (estimators.NAMED[estimator](x, reward) for x in log_weights))
-    others = {name: f(estimate, grid.alpha) for name, f in _functions(grid).items() if not isinstance(f, Wald)}
-    return moments(estimate), others
-
-
-def _functions(grid):
-    return {name: intervals.NAMED[name] for name in grid.intervals}
 
 
 # A batch of replicates: the compiled functions, each split over the mesh by replicate.
@@ -140,9 +147,9 @@ def chunk(n: int) -> int:
 
 def _over_replicates(function, mesh, together):
     """`function` of one replicate over all, split over the devices of `mesh`, so many `together`; closures are shared."""
-    split = PartitionSpec("r")
+    split = PartitionSpec("r")  # check_vma does not know the axis that vmap names inside
     mapped = lambda *x: jax.lax.map(lambda one: function(*one), x, batch_size=together)  # noqa: E731
-    return jax.shard_map(mapped, mesh=mesh, in_specs=split, out_specs=split)
+    return jax.shard_map(mapped, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)
 
 
 @functools.partial(jax.jit, static_argnames=("size", "mesh"))

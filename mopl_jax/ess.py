@@ -14,26 +14,27 @@ from jax.scipy.stats import norm
 from jaxtyping import Array, Bool, Float
 
 from mopl_jax import _linalg
+from mopl_jax._rows import WHOLE, Rows
 from mopl_jax.policies import Gaussian, Uniform
 
 
-def normalise(log_weight: Float[Array, " n"]) -> Float[Array, " n"]:
+def normalise(log_weight: Float[Array, " n"], rows: Rows = WHOLE) -> Float[Array, " n"]:
     """Self-normalised importance weights p = w / Σw, (n,), summing to one; all zero where no row has positive weight.
 
     The largest log weight is subtracted first, so that shifts by ±700 cannot overflow.
     """
-    top = lax.stop_gradient(jnp.max(log_weight))
+    top = rows.top(lax.stop_gradient(log_weight))
     w = jnp.exp(log_weight - jnp.where(jnp.isfinite(top), top, 0))
-    total = jnp.sum(w)
+    total = rows.total(w)
     return jnp.where(total > 0, w / jnp.where(total > 0, total, 1), 0)
 
 
 ONE_ROW = 64 * 2.0**-23  # 1 − S₂ at or below this is one row: float32's rounding, in both precisions so that they agree
 
 
-def spread_out(log_weight: Float[Array, " n"]) -> Bool[Array, ""]:
+def spread_out(log_weight: Float[Array, " n"], rows: Rows = WHOLE) -> Bool[Array, ""]:
     """Whether at least two rows carry weight, to rounding."""
-    return enough(jnp.sum(jnp.square(normalise(log_weight))))
+    return enough(rows.total(jnp.square(normalise(log_weight, rows))))
 
 
 def enough(squared: Float[Array, "..."]) -> Bool[Array, "..."]:

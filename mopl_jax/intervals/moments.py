@@ -2,10 +2,12 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mopl_jax._record import record
+from mopl_jax._rows import WHOLE, Rows
 from mopl_jax.ess import enough, normalise
 from mopl_jax.estimators import Estimate
 
@@ -66,14 +68,14 @@ class Sums(NamedTuple):
     across: Float[Array, ""]
 
 
-def moments(estimate: Estimate) -> Moments:
+def moments(estimate: Estimate, rows: Rows = WHOLE) -> Moments:
     """The sums of an estimate in two passes over its rows: p, max p and S₂ first, what needs them second."""
-    p, n = normalise(estimate.log_weight), estimate.influence.shape[0]
-    heavy = jnp.arange(n) == jnp.argmax(estimate.log_weight)
+    p, n = normalise(estimate.log_weight, rows), rows.count(estimate.influence)
+    heavy = rows.heaviest(estimate.log_weight)
     rest = jnp.where(heavy, 0, p)
-    shares = Shares(jnp.max(p), jnp.sum(rest), jnp.sum(rest * rest))
-    parts = sums(shares, p, heavy, estimate.influence / n, estimate.residual)
-    return joined(shares, parts, jnp.asarray(n, p.dtype), estimate.value)
+    shares = Shares(rows.top(p), rows.total(rest), rows.total(rest * rest))
+    parts = jax.tree.map(rows.add, sums(shares, p, heavy, estimate.influence / n, estimate.residual))
+    return joined(shares, parts, n, estimate.value)
 
 
 def sums(
