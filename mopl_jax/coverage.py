@@ -24,18 +24,22 @@ from mopl_jax._rows import WHOLE, over_prefixes
 from mopl_jax.environments import Environment
 from mopl_jax.intervals import Wald, moments
 from mopl_jax.logs import Logs
-from mopl_jax.policies import Gaussian, Policy
+from mopl_jax.policies import Gaussian, Mixture, Policy
 
 
 class World(NamedTuple):
-    """A synthetic platform: an environment, a logging policy, named targets, and pairs of targets to contrast."""
+    """A synthetic platform: an environment, a logging policy, named targets, and pairs of targets to contrast.
+
+    `smoothed` names the targets that stand for the deterministic policy at their mean, whose value is reported as well.
+    """
 
     name: str
     d: int
     environment: Environment
     logging: Policy
-    targets: dict[str, Gaussian]
+    targets: dict[str, Gaussian | Mixture]
     differences: tuple[tuple[str, str], ...] = ()
+    smoothed: tuple[str, ...] = ()
 
     @property
     def estimands(self) -> dict[str, tuple[str, ...]]:
@@ -46,6 +50,13 @@ class World(NamedTuple):
         """The exact value of an estimand."""
         values = [float(self.environment.policy_value(self.targets[name])) for name in self.estimands[estimand]]
         return values[0] - sum(values[1:])
+
+    def truths(self, estimand: str) -> dict[str, float]:
+        """What the estimand's intervals are held against, by name: its value; and V at the mean for a `smoothed` target."""
+        found = {estimand: self.truth(estimand)}
+        if estimand in self.smoothed:
+            found[f"{estimand}, unsmoothed"] = float(self.environment.mean_reward(self.targets[estimand].mean))
+        return found
 
 
 class Grid(NamedTuple):
@@ -276,10 +287,11 @@ def count(results: dict[Cell, Replicates]) -> int:
 def summarise(world: World, grid: Grid, results: dict[Cell, Replicates]) -> list[dict]:
     """One row per estimand, estimator, n and interval; see `summary` for the columns."""
     rows = []
-    for (estimand, estimator), cell in results.items():
-        truth = world.truth(estimand)
+    read = [(*cell, *truth) for cell in results for truth in world.truths(cell[0]).items()]
+    for estimand, estimator, label, truth in read:
+        cell = results[estimand, estimator]
         for j, n in enumerate(grid.n):
-            about = {"world": world.name, "d": world.d, "estimand": estimand, "estimator": estimator, "n": n}
+            about = {"world": world.name, "d": world.d, "estimand": label, "estimator": estimator, "n": n}
             about |= _value_columns(cell.value[:, j], cell.ess[:, j], truth, grid.alpha)
             for i, interval in enumerate(grid.intervals):
                 ends = cell.lower[:, j, i], cell.upper[:, j, i]

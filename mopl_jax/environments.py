@@ -6,6 +6,7 @@ Mean rewards map action (d,) to () and know their expectation under a Gaussian; 
 standard deviation except where said.
 """
 
+import math
 from typing import Protocol
 
 import jax
@@ -14,7 +15,7 @@ from jaxtyping import Array, Float, Key
 
 from mopl_jax import _linalg, _random
 from mopl_jax._record import record
-from mopl_jax.policies import Gaussian
+from mopl_jax.policies import Gaussian, Mixture
 
 
 class MeanReward(Protocol):
@@ -25,8 +26,17 @@ class MeanReward(Protocol):
     def expectation(self, policy: Gaussian) -> Float[Array, ""]: ...
 
 
+Range = tuple[float, float]
+
+
 class Noise(Protocol):
-    """`reward(key, mean, spread)`: one reward with that mean; `spread` multiplies the noise (1 where homoscedastic)."""
+    """`reward(key, mean, spread)`: one reward with that mean; `spread` multiplies the noise (1 where homoscedastic).
+
+    `reward_range`: the range that all rewards are known to respect, None where there is none.
+    """
+
+    @property
+    def reward_range(self) -> Range | None: ...
 
     def reward(self, key: Key[Array, ""], mean: Float[Array, ""], spread: Float[Array, ""]) -> Float[Array, ""]: ...
 
@@ -45,9 +55,17 @@ class Environment:
         spread = jnp.ones_like(mean) if self.log_spread is None else jnp.exp(_linalg.dot(self.log_spread, action))
         return self.noise.reward(key, mean, spread)
 
-    def policy_value(self, policy: Gaussian) -> Float[Array, ""]:
-        """The exact expected reward of a Gaussian policy."""
+    def policy_value(self, policy: Gaussian | Mixture) -> Float[Array, ""]:
+        """The exact expected reward of a Gaussian policy, or of a mixture of such."""
+        if isinstance(policy, Mixture):
+            values = jnp.stack([self.policy_value(component) for component in policy.components])
+            return jnp.sum(jnp.exp(policy.log_weight) * values)
         return self.mean_reward.expectation(policy)
+
+    @property
+    def reward_range(self) -> Range | None:
+        """The range that all rewards respect, None where there is none."""
+        return self.noise.reward_range
 
 
 @record()
@@ -122,6 +140,8 @@ class Normal:
 
     scale: Float[Array, ""]
 
+    reward_range = None
+
     def reward(self, key, mean, spread):
         """mean + spread · scale · z."""
         return mean + spread * self.scale * _random.normal(key, 1)[0].astype(mean.dtype)
@@ -133,6 +153,8 @@ class StudentT:
 
     df: Float[Array, ""]
     scale: Float[Array, ""]
+
+    reward_range = None
 
     def reward(self, key, mean, spread):
         """Bailey's polar method (1994), exact for real df: √(df (u^{−2/df} − 1)) cos of a uniform angle."""
@@ -149,6 +171,8 @@ class LogNormal:
     shape: Float[Array, ""]
     scale: Float[Array, ""]
 
+    reward_range = None
+
     def reward(self, key, mean, spread):
         """mean + spread · scale · (exp(shape z − ½ shape²) − 1)."""
         z = _random.normal(key, 1)[0].astype(mean.dtype)
@@ -159,9 +183,31 @@ class LogNormal:
 class Bernoulli:
     """Rewards in {0, 1} with the mean reward as probability, which must lie in [0, 1]; `spread` has no meaning here."""
 
+    reward_range = (0.0, 1.0)
+
     def reward(self, key, mean, spread):
         """1 with probability mean."""
         return (_random.uniform(key, 1)[0].astype(mean.dtype) < mean).astype(mean.dtype)
+
+
+@record()
+class ZeroInflated:
+    """Watch time: 0 with probability 1 − `share`, else log-normal with log standard deviation `shape`; the mean must be ≥ 0.
+
+    Standard deviation mean · √(exp(shape²)/share − 1); `spread` has no meaning here.
+    """
+
+    share: Float[Array, ""]
+    shape: Float[Array, ""]
+
+    reward_range = (0.0, math.inf)
+
+    def reward(self, key, mean, spread):
+        """B mean/share · exp(shape z − ½ shape²), B Bernoulli(share)."""
+        words = jax.random.bits(key, (3,), jnp.uint32)
+        z = _random.box_muller(words[1:])[0].astype(mean.dtype)
+        size = mean / self.share * jnp.exp(self.shape * z - 0.5 * self.shape**2)
+        return jnp.where(_random.unit(words[0]).astype(mean.dtype) < self.share, size, jnp.zeros_like(size))
 
 
 def snips_variance(environment: Environment, logging: Gaussian, target: Gaussian) -> Float[Array, ""]:

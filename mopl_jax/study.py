@@ -8,6 +8,7 @@ Numbers stand for constant vectors. `mopl_jax/studies/default.toml` is the model
 import inspect
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,8 @@ import numpy as np
 from mopl_jax import environments, estimators, intervals
 from mopl_jax._names import check_alpha, choose
 from mopl_jax.coverage import Grid, World
-from mopl_jax.policies import Gaussian, Policy, Uniform
+from mopl_jax.overlap import overlapping
+from mopl_jax.policies import Gaussian, Mixture, Policy, Uniform
 
 DEFAULT = Path(__file__).parent / "studies" / "default.toml"
 
@@ -79,18 +81,21 @@ def _world(entry, d):
         _make(NOISES, entry["noise"], d, f"{where}, noise"),
         None if spread is None else _vector(spread, d, f"{where}, log_spread"),
     )
+    logging = _make(POLICIES, entry["logging"], d, f"{where}, logging")
     targets = {
-        name: _target(target, d, f"{where}, target {name!r}") for name, target in _table(entry["target"], where).items()
+        name: _target(target, d, f"{where}, target {name!r}", logging)
+        for name, target in _table(entry["target"], where).items()
     }
+    smoothed = tuple(name for name, target in entry["target"].items() if target.get("kind") == "smooth")
     differences = tuple(_pair(pair, where) for pair in entry.get("differences", ()))
     for name in {name for pair in differences for name in pair}:
         choose([name], targets, f"target in the differences of {where}")
-    logging = _make(POLICIES, entry["logging"], d, f"{where}, logging")
-    return World(entry["name"], d, environment, logging, targets, differences)
+    return World(entry["name"], d, environment, logging, targets, differences, smoothed)
 
 
-def _target(entry, d, where):
-    return _make({"normal": _gaussian}, {"kind": "normal"} | dict(_table(entry, where)), d, where)
+def _target(entry, d, where, logging):
+    makers = {"normal": _gaussian, "smooth": _smooth, "mixture": _mixture, "overlap": partial(_overlap, logging)}
+    return _make(makers, {"kind": "normal"} | dict(_table(entry, where)), d, where)
 
 
 def _table(entry, where):
@@ -142,6 +147,13 @@ def _bernoulli(d, where):
     return environments.Bernoulli()
 
 
+def _zero_inflated(d, where, share=0.3, shape=1.0):
+    share = _positive(share, f"{where}: share")
+    if not share <= 1:
+        raise ValueError(f"{where}: share: expected a probability, got {share}")
+    return environments.ZeroInflated(share, _positive(shape, f"{where}: shape"))
+
+
 def _gaussian(d, where, mean=0.0, scale=None, covariance=None) -> Gaussian:
     if (scale is None) == (covariance is None):
         raise ValueError(f"{where}: expected either scale (standard deviations) or covariance, exactly one of them")
@@ -152,6 +164,26 @@ def _gaussian(d, where, mean=0.0, scale=None, covariance=None) -> Gaussian:
     if not np.all(np.isfinite(policy.scale)):
         raise ValueError(f"{where}: expected a positive definite covariance, got {covariance}; check its eigenvalues")
     return policy
+
+
+def _smooth(d, where, mean=0.0, bandwidth=0.1) -> Gaussian:
+    return _gaussian(d, where, mean, bandwidth)
+
+
+def _mixture(d, where, weight=(), component=()) -> Mixture:
+    parts = [_make(POLICIES, entry, d, f"{where}, component {i + 1}") for i, entry in enumerate(component)]
+    if not parts or np.shape(weight) != (len(parts),):
+        raise ValueError(f"{where}: expected one weight for each component, got {weight!r} for {len(parts)}")
+    return Mixture.of(_positive(weight, f"{where}: weight"), parts)
+
+
+def _overlap(logging, d, where, ess=0.1, width="narrow") -> Gaussian:
+    if not 0 < _number(ess, where) <= 1:
+        raise ValueError(f"{where}: ess: expected a fraction of n in (0, 1], got {ess}")
+    try:
+        return overlapping(logging, float(ess), width)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def _uniform(d, where, low=-1.0, high=1.0) -> Policy:
@@ -171,8 +203,9 @@ NOISES: dict[str, Callable] = {
     "student_t": _student_t,
     "log_normal": _log_normal,
     "bernoulli": _bernoulli,
+    "zero_inflated": _zero_inflated,
 }
-POLICIES: dict[str, Callable] = {"normal": _gaussian, "uniform": _uniform}
+POLICIES: dict[str, Callable] = {"normal": _gaussian, "uniform": _uniform, "mixture": _mixture}
 
 
 def _make(makers, entry, d, where):

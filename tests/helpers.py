@@ -66,6 +66,10 @@ ENVIRONMENTS = {
     "probability-bernoulli": Environment(
         environments.Cosine(jnp.array([1.0, 0.5, -0.7]), jnp.array(0.4), jnp.array(0.5)), environments.Bernoulli()
     ),
+    "watch-time": Environment(
+        environments.Exponential(jnp.array([0.3, -0.2, 0.1]), jnp.array(0.5), jnp.array(0.0)),
+        environments.ZeroInflated(jnp.array(0.4), jnp.array(0.7)),
+    ),
 }
 
 

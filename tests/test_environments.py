@@ -21,9 +21,10 @@ from helpers import (
 from scipy import stats
 
 from mopl_jax import _random
-from mopl_jax.environments import Bernoulli, Environment, Linear, Normal, StudentT, snips_variance
+from mopl_jax.environments import Bernoulli, Environment, Linear, Normal, StudentT, ZeroInflated, snips_variance
 from mopl_jax.ess import population_d2
-from mopl_jax.policies import Gaussian
+from mopl_jax.overlap import WIDTHS, overlapping
+from mopl_jax.policies import Gaussian, Mixture, Uniform
 
 N = 50_000
 POLICY = Gaussian.full(np.array([0.3, -0.2, 0.5]), np.array([[0.5, 0.1, 0], [0.1, 0.4, -0.1], [0, -0.1, 0.3]]))
@@ -190,3 +191,39 @@ def test_bernoulli_certainties():
     keys = jax.random.split(KEY, 1000)
     assert drawn(keys, jnp.array(0.0)).sum() == 0
     assert drawn(keys, jnp.array(1.0)).sum() == 1000
+
+
+def test_zero_inflated_rewards_have_the_stated_moments():
+    """P(r > 0) = share, sd = mean √(exp(shape²)/share − 1), at 4 standard errors."""
+    noise, mean = ZeroInflated(jnp.array(0.3), jnp.array(0.5)), jnp.array(2.0)
+    r = jax.vmap(lambda k: noise.reward(k, mean, jnp.array(1.0)))(_random.row_keys(KEY, 4 * N))
+    assert standard_errors(r > 0, 0.3) < 4
+    assert standard_errors(jnp.square(r - mean), mean**2 * (np.exp(0.25) / 0.3 - 1)) < 4
+    assert float(r.min()) == noise.reward_range[0]
+
+
+def test_value_of_a_mixture_is_the_mixture_of_values():
+    """Linear in the policy."""
+    environment, other = ENVIRONMENTS["quadratic-normal"], Gaussian.diagonal(jnp.ones(3), 0.3)
+    value = environment.policy_value(Mixture.of(jnp.array([3.0, 1.0]), (POLICY, other)))
+    expected = 0.75 * environment.policy_value(POLICY) + 0.25 * environment.policy_value(other)
+    np.testing.assert_allclose(value, expected, rtol=4 * eps(np.float64))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("ess", [1.0, 0.3, 0.001])
+def test_overlapping_targets_have_the_stated_population_ess(ess, width):
+    """1/d₂ = ess for full and diagonal loggers, and for a box."""
+    full = Gaussian.full(jnp.ones(3), jnp.eye(3) * 0.5 + 0.5)
+    for logging in (full, Gaussian.diagonal(jnp.zeros(5), 2.0)):
+        np.testing.assert_allclose(population_d2(logging, overlapping(logging, ess, width)), 1 / ess, rtol=1e-9)
+
+
+def test_overlapping_targets_of_a_box():
+    """Found by bisection where there is one; refused where the box is too empty, or the target would leave it."""
+    box = Uniform(jnp.array([-1.0, 0.0]), jnp.array([1.0, 4.0]))
+    np.testing.assert_allclose(population_d2(box, overlapping(box, 0.01)), 100, rtol=1e-6)
+    with pytest.raises(ValueError, match="too large"):
+        overlapping(box, 0.9)
+    with pytest.raises(ValueError, match="did you mean|unknown width"):
+        overlapping(box, 0.01, "wide")
