@@ -20,8 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from mopl_jax import estimators
+from mopl_jax import estimators, intervals
 from mopl_jax.intervals import Interval, Pivot, lower, upper
+from mopl_jax.intervals.ess_corrected import CAUTION, SETTLED
 from mopl_jax.policies import Gaussian
 
 N = 16
@@ -104,6 +105,50 @@ def test_variances_are_the_displayed_formulas():
         assert float(pivots[name].df) == pytest.approx(df, rel=1e-9), name
 
 
+def test_skew_aware_pivot_is_the_displayed_formula():
+    """ess_skew: variance, degrees of freedom and lean by numpy; with no caution it is ess_exact up to the heavier tail."""
+    log_weight, reward = rows(1, N)
+    p, e, s2 = snips_parts(log_weight, reward)
+    x = p * e / np.sqrt(1 - 2 * p + s2)
+    pivots = every_pivot(log_weight, reward)
+    exact, safe, got = pivots["ess_exact"], pivots["ess_safe"], pivots["ess_skew"]
+    raised = min(1, SETTLED * s2) * max(0, float(safe.variance - exact.variance))
+    assert float(got.variance) == pytest.approx(float(exact.variance) + raised, rel=1e-11)
+    heavier = max(0, (x**4).sum() / (x @ x) ** 2 - 3 * (p**4).sum() / s2**2)
+    assert float(got.df) == pytest.approx(2 / (2 / float(exact.df) + heavier), rel=1e-9)
+    skewness = (x**3).sum() / (x @ x) ** 1.5
+    assert float(got.lean) == pytest.approx(CAUTION * (1 + SETTLED * s2) * skewness / 3, rel=1e-9)
+
+
+def test_recommended_knows_the_range():
+    """Without a range `ess_skew`; with one, inside it; Wilson where all rewards are at its ends; never a point."""
+    log_weight, reward = rows(12, N)
+    made = estimate(log_weight, reward)
+    free = intervals.recommended(made, 0.05)
+    assert (float(free.lower), float(free.upper)) == pytest.approx(
+        tuple(map(float, every_interval(log_weight, reward, 0.05)["ess_skew"]))
+    )
+    inside = intervals.recommended(made, 0.05, reward_range=(float(reward.min()), float("inf")))
+    assert inside.lower >= reward.min()
+    clicks = estimate(log_weight, (reward > 0.5).astype(reward.dtype))
+    for alpha in (0.05, 0.3):
+        got, wilson = intervals.recommended(clicks, alpha, reward_range=(0.0, 1.0)), intervals.ess_wilson(clicks, alpha)
+        assert (got.lower, got.upper) == (wilson.lower, wilson.upper)
+    bound = intervals.recommended_lower(clicks, 0.05, reward_range=(0.0, 1.0))
+    assert bound.lower == intervals.ess_wilson(clicks, 0.1).lower
+    assert bound.upper == np.inf
+    nothing = estimate(log_weight, jnp.zeros(N))
+    assert intervals.recommended(nothing, 0.05, reward_range=(0.0, 1.0)).upper > 0.1
+    assert intervals.recommended(nothing, 0.05, reward_range=(-1.0, 2.0)).width == 3
+
+
+def test_rewards_outside_their_range_are_named():
+    """A bounded method with rewards outside its range would bound nothing: the first offending row is named."""
+    with pytest.raises(ValueError, match=r"rewards in \[0, 1\], got 1.5 in row 2 of 3 \(2 in all\)"):
+        intervals.check_rewards(np.array([0.5, 1.5, -1.0]), (0.0, 1.0))
+    intervals.check_rewards(np.array([0.0, 1.0]), (0.0, 1.0))
+
+
 def test_hc3_is_the_jackknife():
     """hc3 = Σ (V̂₍₋ᵢ₎ − V̂)², the jackknife about the full estimate, by leaving rows out one by one."""
     log_weight, reward = rows(2, N)
@@ -118,7 +163,10 @@ def test_hc3_is_the_jackknife():
 
 
 def test_interval_is_value_plus_quantile_times_error():
-    """Ends = value ± t_ν √variance, by scipy, at several levels; and a larger alpha gives a shorter interval."""
+    """Ends = value ± t_ν √variance, by scipy, at several levels, the longer one the root u of u² = t²(1 + 2λu);
+
+    and a larger alpha gives a shorter interval.
+    """
     log_weight, reward = rows(3, N)
     pivots = every_pivot(log_weight, reward)
     before = np.inf
@@ -126,8 +174,11 @@ def test_interval_is_value_plus_quantile_times_error():
         got = every_interval(log_weight, reward, alpha)
         for name in WALD:
             pivot = pivots[name]
-            half = stats.t.isf(alpha / 2, float(pivot.df)) * np.sqrt(float(pivot.variance))
-            np.testing.assert_allclose(got[name], [pivot.value - half, pivot.value + half], rtol=1e-8, err_msg=name)
+            t, error, lean = stats.t.isf(alpha / 2, float(pivot.df)), np.sqrt(float(pivot.variance)), float(pivot.lean)
+            longest = np.roots([1, -2 * abs(lean) * t**2, -(t**2)]).max() if lean else t
+            below, above = (t, longest) if lean > 0 else (longest, t)
+            ends = [pivot.value - below * error, pivot.value + above * error]
+            np.testing.assert_allclose(got[name], ends, rtol=1e-8, err_msg=name)
         widths = np.array([float(high - low) for low, high in got.values()])
         assert (widths < before).all()
         before = widths
@@ -298,7 +349,8 @@ def test_pivot_says_why(dtype):
     """A pivot without support has NaN variance; zero variance, NaN or infinite parts give the whole line."""
     nothing = every_pivot(jnp.full(N, -jnp.inf, dtype), rows(9, N, dtype)[1])
     assert all(np.isnan(pivot.variance) for pivot in nothing.values())
-    bad = np.array([[1, 0, 5], [1, np.nan, 5], [np.nan, 1, 5], [1, 1, np.nan], [1, np.inf, 5], [1, 1, -1], [1, 1, 0]])
+    bad = [[1, 0, 5], [1, np.nan, 5], [np.nan, 1, 5], [1, 1, np.nan], [1, np.inf, 5], [1, 1, -1], [1, 1, 0], [1, 1, 5]]
+    bad = np.column_stack([bad, [0, 0, 0, 0, 0, 0, 0, np.nan]])
     made = jax.jit(lambda pivot: pivot.interval(0.05))(Pivot(*jnp.asarray(bad.T, dtype)))
     assert (made.lower == -np.inf).all()
     assert (made.upper == np.inf).all()

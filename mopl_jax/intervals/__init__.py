@@ -24,14 +24,16 @@ from mopl_jax.intervals.ess_corrected import (
     ess_kish,
     ess_rescaled,
     ess_safe,
+    ess_skew,
     ess_student,
     with_max_weight,
 )
-from mopl_jax.intervals.facts import INFORMED, Facts, missing, policy_facts
+from mopl_jax.intervals.facts import INFORMED, Facts, check_rewards, missing, policy_facts
 from mopl_jax.intervals.facts import bind as _bind
 from mopl_jax.intervals.interval import Interval, IntervalFunction, Pivot, Wald, lower, together, upper
 from mopl_jax.intervals.moments import Moments, moments
 from mopl_jax.intervals.population import cantelli, efron_stein, log_smoothing
+from mopl_jax.intervals.recommended import recommended, recommended_lower
 from mopl_jax.intervals.sequential import asymptotic_cs, betting, empirical_bernstein_cs
 
 NAMED = {
@@ -44,6 +46,7 @@ NAMED = {
     "ess_student": ess_student,
     "ess_exact": ess_exact,
     "ess_safe": ess_safe,
+    "ess_skew": ess_skew,
     "ess_bessel_max": with_max_weight(ess_bessel),
     "ess_rescaled_max": with_max_weight(ess_rescaled),
     "ess_kish_max": with_max_weight(ess_kish),
@@ -69,6 +72,7 @@ __all__ = [
     "betting",
     "bind",
     "cantelli",
+    "check_rewards",
     "clopper_pearson",
     "cluster_exact",
     "clustered",
@@ -82,6 +86,7 @@ __all__ = [
     "ess_kish",
     "ess_rescaled",
     "ess_safe",
+    "ess_skew",
     "ess_student",
     "ess_wilson",
     "hc2",
@@ -94,6 +99,8 @@ __all__ = [
     "normal",
     "percentile",
     "policy_facts",
+    "recommended",
+    "recommended_lower",
     "studentised",
     "together",
     "upper",

@@ -83,7 +83,7 @@ def cluster_pivot(
     tau = (1 - rho) * total(p * p) + rho * share * share
     variance, df = _exact(share, tau, total(estimate.influence) / p.shape[0])
     several = 1 - jnp.sum(share * share) > 64 * jnp.finfo(p.dtype).eps
-    return Pivot(estimate.value, jnp.where(several, variance, jnp.nan), df)
+    return Pivot(estimate.value, jnp.where(several, variance, jnp.nan), df, jnp.zeros_like(df))
 
 
 def _exact(share: Float[Array, " g"], tau: Float[Array, " g"], u: Float[Array, " g"]):

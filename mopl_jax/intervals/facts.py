@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from mopl_jax import ess
@@ -26,6 +27,7 @@ from mopl_jax.intervals.bounded import (
 )
 from mopl_jax.intervals.interval import IntervalFunction
 from mopl_jax.intervals.population import cantelli, efron_stein, log_smoothing
+from mopl_jax.intervals.recommended import recommended
 from mopl_jax.intervals.sequential import asymptotic_cs, betting, empirical_bernstein_cs
 
 
@@ -59,13 +61,15 @@ def _closed(function: Callable, logging, target) -> ArrayLike | None:
 
 
 class Informed(NamedTuple):
-    """An interval function and the keyword options that are facts, by their names in `Facts`."""
+    """An interval function and the keyword options that are facts, by their names in `Facts`: needed, and welcome."""
 
     function: Callable
     needs: tuple[str, ...]
+    welcomes: tuple[str, ...] = ()
 
 
 INFORMED = {
+    "recommended": Informed(recommended, (), ("reward_range",)),
     "percentile": Informed(percentile, ()),
     "studentised": Informed(studentised, ()),
     "bca": Informed(bca, ()),
@@ -100,5 +104,17 @@ def bind(name: str, facts: Facts, named: dict[str, IntervalFunction]) -> Interva
         return named[name]
     if absent := missing(name, facts):
         raise ValueError(f"interval {name!r} needs {' and '.join(absent)}; give it, or choose another interval")
-    function, needs = INFORMED[name]
-    return functools.partial(function, **{need: getattr(facts, need) for need in needs})
+    function, needs, welcomes = INFORMED[name]
+    return functools.partial(function, **{fact: getattr(facts, fact) for fact in needs + welcomes})
+
+
+def check_rewards(reward: Float[Array, " n"], reward_range: tuple[float, float]) -> None:
+    """ValueError that names the first reward outside the range: a bound for bounded rewards would not be one."""
+    low, high = reward_range
+    outside = np.flatnonzero(~((np.asarray(reward) >= low) & (np.asarray(reward) <= high)))
+    if outside.size:
+        row = int(outside[0])
+        raise ValueError(
+            f"expected rewards in [{low:g}, {high:g}], got {float(reward[row]):g} in row {row + 1} of {len(reward)} "
+            f"({outside.size} in all); give the range that the platform guarantees, or repair the rows"
+        )

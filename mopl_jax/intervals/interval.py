@@ -36,14 +36,19 @@ IntervalFunction = Callable[[Estimate, float], Interval]
 
 @record()
 class Pivot:
-    """(value − truth) / √variance is taken as Student with `df` degrees of freedom, inf for normal; NaN if unsupported."""
+    """(value − truth) / √variance is taken as Student with `df` degrees of freedom, inf for normal; NaN if unsupported.
+
+    `lean` λ is its skewness: the end on that side, λ > 0 the upper one, is stretched from t to λt² + t√(1 + λ²t²), the
+    root u of u² = t² (1 + 2λu), as if the variance rose with the truth by 2λ√variance (so does Wilson's for a rate).
+    """
 
     value: Float[Array, "*batch"]
     variance: Float[Array, "*batch"]
     df: Float[Array, "*batch"]
+    lean: Float[Array, "*batch"]
 
     def interval(self, alpha: float) -> Interval:
-        """value ± t √variance; the whole line where the variance is 0 or anything is not finite.
+        """value ± t √variance, stretched by `lean`; the whole line where the variance is 0 or anything is not finite.
 
         Also where df are so few that t, of order (2/alpha)^(1/df), is near overflow: its gradient would be NaN.
         """
@@ -51,13 +56,15 @@ class Pivot:
         known = (self.variance > 0) & (self.df > fewest.astype(self.df.dtype)) & jnp.isfinite(self.value)
         df, variance = jnp.where(known, self.df, 1), jnp.where(known, self.variance, 1)
         half = student_quantile(alpha / 2, df) * jnp.sqrt(variance)
-        known = known & jnp.isfinite(half)
-        lower = jnp.where(known, self.value - half, -jnp.inf)
-        return Interval(lower, jnp.where(known, self.value + half, jnp.inf))
+        stretch = jnp.where(known, self.lean, 0) * half / jnp.sqrt(variance)
+        longest = half * (jnp.abs(stretch) + jnp.sqrt(1 + jnp.square(stretch)))
+        known = known & jnp.isfinite(longest)
+        lower = jnp.where(known, self.value - jnp.where(stretch < 0, longest, half), -jnp.inf)
+        return Interval(lower, jnp.where(known, self.value + jnp.where(stretch > 0, longest, half), jnp.inf))
 
 
 class Wald:
-    """An interval function made of a formula (Moments) -> (variance, degrees of freedom); `interval(estimate, alpha)`.
+    """An interval function made of a formula (Moments) -> (variance, degrees of freedom[, lean]), see `Pivot`.
 
     A study takes the moments once for all of its intervals, and evaluates formulas and quantiles on whole arrays.
     """
@@ -68,10 +75,10 @@ class Wald:
 
     def at(self, sums: Moments) -> Pivot:
         """The pivot given the sums (any batch shape); its variance is NaN where fewer than two rows carry weight."""
-        variance, df = self.formula(sums)
-        known = enough(sums.squared)
-        variance = jnp.where(known, variance, jnp.nan)
-        return Pivot(sums.value, variance, jnp.broadcast_to(df, variance.shape).astype(variance.dtype))
+        variance, *rest = self.formula(sums)
+        variance = jnp.where(enough(sums.squared), variance, jnp.nan)
+        df, lean = (jnp.broadcast_to(x, variance.shape).astype(variance.dtype) for x in (*rest, 0.0)[:2])
+        return Pivot(sums.value, variance, df, lean)
 
     def pivot(self, estimate: Estimate) -> Pivot:
         """The pivot of an estimate."""
@@ -79,7 +86,7 @@ class Wald:
 
     def moments(self, estimate: Estimate) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """Variance and degrees of freedom of an estimate."""
-        return self.formula(moments(estimate))
+        return self.formula(moments(estimate))[:2]
 
     def __call__(self, estimate: Estimate, alpha: float) -> Interval:
         return self.pivot(estimate).interval(alpha)

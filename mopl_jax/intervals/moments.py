@@ -18,7 +18,8 @@ class Moments:
 
     `squared` S₂ · `spare` 1−S₂ · `largest` max p · `slack` 1−max p · `influence` Σψ²/n² (Σp²e² for SNIPS) · `residual`
     Σpe² · `hc2`, `hc3` Σψ²/n² over 1−p and (1−p)² · `exact` Σψ²/n² over 1−2p+S₂ · `df` its Satterthwaite degrees of
-    freedom. Complements to one are sums over the other rows: float32 holds them however near one row is to all.
+    freedom · `skewness` Σx³ and `kurtosis` Σx⁴ of the terms x, scaled to Σx² = 1, whose squares `exact` adds · `quartic`
+    Σp⁴/S₂². Complements to one are sums over the other rows: float32 holds them however near one row is to all.
     """
 
     n: Float[Array, "*batch"]
@@ -33,6 +34,9 @@ class Moments:
     hc3: Float[Array, "*batch"]
     exact: Float[Array, "*batch"]
     df: Float[Array, "*batch"]
+    skewness: Float[Array, "*batch"]
+    kurtosis: Float[Array, "*batch"]
+    quartic: Float[Array, "*batch"]
 
     @property
     def kish(self) -> Float[Array, "*batch"]:
@@ -54,7 +58,10 @@ class Shares(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Sums over rows: of two sets of rows they add up, given the `Shares` of both together."""
+    """Sums over rows: of two sets of rows they add up, given the `Shares` of both together.
+
+    `third` and `fourth` powers are of terms over max p, and of p over max p: the powers of 1/n would vanish in float32.
+    """
 
     influence: Float[Array, ""]
     residual: Float[Array, ""]
@@ -66,6 +73,9 @@ class Sums(NamedTuple):
     g2: Float[Array, ""]
     own: Float[Array, ""]
     across: Float[Array, ""]
+    third: Float[Array, ""]
+    fourth: Float[Array, ""]
+    quartic: Float[Array, ""]
 
 
 def moments(estimate: Estimate, rows: Rows = WHOLE) -> Moments:
@@ -93,6 +103,8 @@ def sums(
     expected = jnp.where(known, jnp.square(short) + jnp.where(heavy, shares.rest2, s2 - p * p), 1)
     term, inverse = jnp.square(influence), _reciprocal(expected)
     g = rest * rest * inverse
+    unit = _reciprocal(shares.largest)
+    x, u = influence * jnp.sqrt(inverse) * unit, p * unit
     return Sums(
         influence=jnp.sum(term),
         residual=jnp.sum(p * jnp.square(residual)),
@@ -104,12 +116,17 @@ def sums(
         g2=jnp.sum(g * rest * rest),
         own=jnp.sum(g * g * (1 - 4 * rest + 2 * s2)),
         across=jnp.sum(g * jnp.square(shares.rest2 - shares.largest * shares.slack - rest)),
+        third=jnp.sum(x**3),
+        fourth=jnp.sum(x**4),
+        quartic=jnp.sum(u**4),
     )
 
 
 def joined(shares: Shares, parts: Sums, n: Float[Array, ""], value: Float[Array, ""]) -> Moments:
     """The moments from the sums over all rows."""
     largest, slack, rest2 = shares
+    scale = _reciprocal(parts.exact) * largest * largest
+    root = jnp.sqrt(jnp.where(scale > 0, scale, 1))
     return Moments(
         n=n,
         value=value,
@@ -123,6 +140,9 @@ def joined(shares: Shares, parts: Sums, n: Float[Array, ""], value: Float[Array,
         hc3=parts.hc3,
         exact=parts.exact,
         df=_satterthwaite(shares, parts),
+        skewness=parts.third * scale * root,
+        kurtosis=parts.fourth * scale * scale,
+        quartic=parts.quartic * jnp.square(largest * largest * _reciprocal(shares.squared)),
     )
 
 
