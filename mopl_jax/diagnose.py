@@ -155,3 +155,31 @@ def _finite_max(x):
 
 def _equal(x) -> Bool[Array, ""]:
     return jnp.max(x) == jnp.min(x)
+
+
+def reasons(diagnosis: Diagnosis, n: int) -> list[str]:
+    """Why the verdict is not trust, one sentence each, the grave ones first; concrete values only."""
+    d = diagnosis
+    limit = min(CAUTION_PARETO_K, 1 - 1 / math.log10(max(n, 11)))
+    size, k, share = float(d.kish), float(d.pareto_k), float(d.largest_share)
+    p_value, mean, outside = float(d.mean_weight_p_value), float(d.mean_weight), int(d.out_of_range)
+    grave = {
+        f"{outside:,} rewards are outside the declared range: no bound that uses it holds": outside > 0,
+        f"mean weight {mean:.4g} is not 1 (p = {p_value:.1g}): wrong densities, or a tail not yet seen": (
+            p_value < REFUSE_P_VALUE
+        ),
+        f"ESS {size:,.1f} < {REFUSE_ESS:g}: a row or two decide": size < REFUSE_ESS,
+        f"tail index k = {k:.2f} ≥ {REFUSE_PARETO_K:g}: the mean of such weights is infinite": (
+            REFUSE_PARETO_K <= k < math.inf
+        ),
+    }
+    mild = {
+        f"mean weight {mean:.4g} is doubtful (p = {p_value:.1g})": REFUSE_P_VALUE <= p_value < CAUTION_P_VALUE,
+        f"ESS {size:,.1f} < {CAUTION_ESS:g}": REFUSE_ESS <= size < CAUTION_ESS,
+        f"one row has {share:.0%} of the weight": share > CAUTION_LARGEST,
+        f"tail index k = {k:.2f} ≥ {limit:.2f}: the variance of such weights is hardly finite": (
+            limit <= k < REFUSE_PARETO_K
+        ),
+        "too few rows to judge the tail of the weights": k == math.inf,
+    }
+    return [text for text, applies in (grave | mild).items() if applies]

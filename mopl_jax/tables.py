@@ -360,20 +360,3 @@ def pool(sources: Sequence[Any], logging: Sequence[Policy | Path | str | None], 
     roles = {key: value for key, value in roles.items() if key not in ("propensity", "log_propensity")}
     counts = np.array([open_source(source).count() for source in sources], np.float64)
     return open_log(rows, logging=Mixture.of(counts, policies), **roles)
-
-
-class LogTable(NamedTuple):
-    reward: Any
-    log_propensity: Any
-    log_target: Any
-
-    @property
-    def log_weight(self):
-        return self.log_target - self.log_propensity
-
-
-def read_log(path, *, reward, propensity, target_propensity, log_densities=False):
-    log = "log_" if log_densities else ""
-    roles = {f"{log}propensity": propensity, f"{log}target_propensity": target_propensity}
-    rows = whole(open_log(path, reward=reward, **roles))
-    return LogTable(rows.reward, rows.log_propensity, rows.log_target)

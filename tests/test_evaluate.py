@@ -19,7 +19,20 @@ from mopl_jax import ess, estimators, intervals
 
 OPEN_BANDIT = Path(__file__).parents[1].parent / "shared" / "data" / "open_bandit"
 N = 400
-KEYS = ["value", "estimator", "n", "alpha", "ess", "mean_weight", "intervals", "warnings"]
+KEYS = [
+    "value",
+    "estimator",
+    "n",
+    "units",
+    "alpha",
+    "ess",
+    "mean_weight",
+    "pareto_k",
+    "intervals",
+    "verdict",
+    "reasons",
+]
+KEYS += ["warnings"]
 
 
 @pytest.fixture(autouse=True)
@@ -61,8 +74,9 @@ def roles(reward="reward", propensity="p", target="q"):
 
 def document(monkeypatch, capsys, *arguments):
     code, out, err = call(monkeypatch, capsys, *arguments, "--json")
-    assert (code, err) == (0, "")
-    return json.loads(out, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
+    said = json.loads(out, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
+    assert (code, err) == (3 if said["verdict"] == "refuse" else 0, "")
+    return said
 
 
 # The numbers.
@@ -77,7 +91,7 @@ def test_json_is_what_the_library_says(monkeypatch, capsys, log, estimator):
     assert list(said) == KEYS
     assert (said["estimator"], said["n"], said["alpha"]) == (estimator, N, 0.05)
     assert said["value"] == pytest.approx(float(estimate.value), rel=1e-12)
-    assert [entry["name"] for entry in said["intervals"]] == list(intervals.NAMED)
+    assert [entry["name"] for entry in said["intervals"] if entry["name"] != "recommended"] == list(intervals.NAMED)
     some = [entry for entry in said["intervals"] if estimator == "snips" or entry["name"] in ("normal", "ess_exact")]
     ends = jax.jit(lambda e: [intervals.NAMED[entry["name"]](e, 0.05) for entry in some])(estimate)
     for entry, end in zip(some, ends, strict=True):
@@ -197,7 +211,7 @@ def test_dangers_are_named(monkeypatch, capsys, tmp_path, table, arguments, why)
     code, out, _ = call(
         monkeypatch, capsys, write(tmp_path, columns() | table), *roles(), *arguments, "--interval", "normal"
     )
-    assert code == 0
+    assert code == (3 if said["verdict"] == "refuse" else 0)
     assert "warning: " in out
 
 

@@ -1,6 +1,7 @@
 """The command `mopl`. Thin: it reads, calls the library, prints and writes; no mathematics.
 
 Exit codes: 0 done · 2 bad input or usage, one line on standard error says what, where, what was expected and the remedy ·
+3 the verdict on a log is refuse: what is printed should not be used ·
 4 another process of the run was lost · 130 interrupted, what was finished is kept.
 """
 
@@ -12,6 +13,8 @@ import jax
 import typer
 from rich.console import Console
 
+from mopl_jax.cli.check import check
+from mopl_jax.cli.compare import compare
 from mopl_jax.cli.coverage import coverage
 from mopl_jax.cli.evaluate import evaluate
 from mopl_jax.cli.metric import metric
@@ -23,7 +26,9 @@ app = typer.Typer(
     help="From a log of randomised scalarisation weights to values and weights you can trust.",
 )
 app.command()(coverage)
+app.command()(check)
 app.command()(evaluate)
+app.command()(compare)
 app.command()(metric)
 
 

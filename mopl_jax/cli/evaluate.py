@@ -2,10 +2,9 @@
 
 import functools
 import inspect
-import json
 import math
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,236 +12,256 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import typer
-from jaxtyping import Array, Float
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from mopl_jax import ess, estimators, intervals
+from mopl_jax import diagnose, estimators, evaluation, intervals, tables, verdicts
+from mopl_jax.artifact import finite, read_policy
+from mopl_jax.bandwidth import slope
+from mopl_jax.cli import options
 from mopl_jax.cli.options import check_alpha, choose
-from mopl_jax.estimators import Estimate
-from mopl_jax.intervals.interval import IntervalFunction, Wald, together
-from mopl_jax.tables import LogTable, read_log
+from mopl_jax.intervals import Facts, policy_facts
+from mopl_jax.logs import Logs
+from mopl_jax.policies import Deterministic, Gaussian, smooth
 
-FEW = 50  # effective rows; below it `normal` covers 0.92 or less where 0.95 is nominal (reference world, d = 10)
-RARE = 10  # rewards that differ from the usual one: the rule of thumb for a nearly normal proportion
-SUSPICIOUS = 3  # standard errors between the mean weight and 1
-NOISY = 0.25  # standard error of the mean weight at which a factor of 1.7 in the densities would pass
-TOLERANCE = 1e-3  # of the mean weight: less is rounding of the densities in the file, and of no consequence
-EXACT = 1e-12  # of the mean weight: less is rounding of exp and log
+__all__ = ["evaluate", "evaluate_file", "finite"]
+
+REFUSED = 3  # exit code
+BANDWIDTHS = np.geomspace(0.05, 1.0, 8)  # of the standard deviation of each logged weight, for --bandwidth auto
 
 
 def evaluate(
-    log: Annotated[Path, typer.Argument(metavar="LOG", help="One row per decision: .parquet or .csv.")],
-    reward: Annotated[str, typer.Option(help="Column of the reward.", show_default=False)],
-    propensity: Annotated[
-        str,
-        typer.Option(help="Column: density of the logged action under the logging policy, > 0.", show_default=False),
-    ],
+    log: options.Log,
+    target: Annotated[Path | None, typer.Option(help="Target policy (JSON).", show_default=False)] = None,
+    bandwidth: Annotated[
+        str | None, typer.Option(help="Smoothing of a deterministic target: a standard deviation, or auto (SLOPE).")
+    ] = None,
+    reward: options.Reward = None,
+    action: options.Action = None,
+    propensity: options.Propensity = None,
+    log_propensity: options.LogPropensity = None,
     target_propensity: Annotated[
-        str, typer.Option(help="Column: density of the logged action under the target policy, ≥ 0.", show_default=False)
-    ],
+        str | None,
+        typer.Option(help="Column: density of the logged action under the target, ≥ 0; instead of --target."),
+    ] = None,
     log_densities: Annotated[bool, typer.Option("--log-densities", help="Both columns hold log densities.")] = False,
-    estimator: Annotated[str, typer.Option(help="snips, ips, beta_ips.")] = "snips",
-    alpha: Annotated[float, typer.Option(help="One minus the nominal coverage.")] = 0.05,
-    interval: Annotated[list[str] | None, typer.Option(help="Interval name; repeat for several. Default: all.")] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON document, nothing else; infinite ends are null.")
-    ] = False,
+    logging: options.Logging = None,
+    cluster: options.Cluster = None,
+    estimator: options.Estimator = "snips",
+    alpha: options.Alpha = 0.05,
+    interval: Annotated[
+        list[str] | None, typer.Option(help="Interval name; repeat for several. Default: all that need only rows.")
+    ] = None,
+    reward_range: options.Range = None,
+    w_max: Annotated[
+        float | None, typer.Option(help="Largest importance weight; known for two normal policies.")
+    ] = None,
+    d2: Annotated[float | None, typer.Option(help="Its second moment; known for two normal policies.")] = None,
+    in_memory: options.InMemory = evaluation.IN_MEMORY,
+    as_json: options.Json = False,
 ) -> None:
-    """What would another policy have earned? Value, intervals, effective sample size, a check of the weights.
+    """What would another policy have earned? Value, intervals, effective sample size, a verdict.
 
-    Densities may be probabilities. The importance weights (target density
-    over propensity) should have mean 1; the report says so if they do not.
-    An infinite end of an interval claims nothing on that side; it is null in
-    the JSON document, as is whatever else has no finite value.
+    The importance weights (target density over propensity) should have mean
+    1; densities may be probabilities. With --cluster, the independent unit is
+    the user. An infinite end of an interval claims nothing on that side.
+
+    Exit code 0: done, perhaps with warnings. 3: the verdict is refuse; the
+    numbers are printed, and should not be used.
     """
     jax.config.update("jax_enable_x64", True)
     report = evaluate_file(
-        log, reward=reward, propensity=propensity, target_propensity=target_propensity,
-        log_densities=log_densities, estimator=estimator, alpha=alpha, interval=interval,
+        log, target=target, bandwidth=bandwidth, reward=reward, action=action, propensity=propensity,
+        log_propensity=log_propensity, target_propensity=target_propensity, log_densities=log_densities,
+        logging=logging, cluster=cluster, estimator=estimator, alpha=alpha, interval=interval,
+        reward_range=options.reward_range(reward_range), w_max=w_max, d2=d2, in_memory=in_memory, quiet=as_json,
     )  # fmt: skip
     if as_json:
-        print(json.dumps(finite(report), allow_nan=False))
+        options.print_json(report)
     else:
         _show(report, Console(width=100))
+    if report["verdict"] == "refuse":
+        raise typer.Exit(REFUSED)
 
 
 def evaluate_file(
-    path: Path,
+    log: Any,
     *,
-    reward: str,
-    propensity: str,
-    target_propensity: str,
+    target: Any = None,
+    bandwidth: str | float | None = None,
+    propensity: str | None = None,
+    target_propensity: str | None = None,
     log_densities: bool = False,
     estimator: str = "snips",
     alpha: float = 0.05,
     interval: Sequence[str] | None = None,
+    reward_range: tuple[float, float] | None = None,
+    w_max: float | None = None,
+    d2: float | None = None,
+    in_memory: int = evaluation.IN_MEMORY,
+    quiet: bool = True,
+    **roles: Any,
 ) -> dict[str, Any]:
-    """What `mopl evaluate` says about a log file, as plain Python; infinite ends are ±inf (`finite` makes them None).
+    """What `mopl evaluate` says about a log, as plain Python; infinite ends are ±inf (`finite` makes them None).
 
-    Keys: value, estimator, n, alpha, ess, mean_weight, intervals (a list of name, lower, upper), warnings. ValueError
-    for an unknown name, alpha outside (0, 1), or a log that cannot be read. Precision is the caller's: float64 under
-    `jax_enable_x64`.
+    `log` as in `tables.open_log`, `roles` its columns; `target` a policy or the path of one. ValueError for an unknown
+    name, alpha outside (0, 1), or a log that cannot be read. Precision is the caller's: float64 under `jax_enable_x64`.
     """
     check_alpha(alpha)
-    choose([estimator], estimators.NAMED, "estimator")
-    names = choose(list(dict.fromkeys(interval or intervals.NAMED)), intervals.NAMED, "interval")
-    log = read_log(
-        path, reward=reward, propensity=propensity, target_propensity=target_propensity, log_densities=log_densities
+    choose([estimator], evaluation.ESTIMATORS, "estimator")
+    choose(interval or (), intervals.NAMED | intervals.INFORMED, "interval")
+    if (target is None) == (target_propensity is None):
+        raise ValueError("expected a target: either --target POLICY.json or --target-propensity COLUMN")
+    kind = "log_" if log_densities else ""
+    densities = {f"{kind}propensity": propensity, f"{kind}target_propensity": target_propensity}
+    recording = options.read(log, **(roles | {name: column for name, column in densities.items() if column}))
+    policy, selected = _target(recording, target, bandwidth, estimator, alpha)
+    level = alpha / len(BANDWIDTHS) if selected else alpha
+    facts = _facts(recording, policy, reward_range, w_max, d2)
+    names = _names(interval)
+    evaluation.check_intervals(recording, names, facts, in_memory)
+    found, _, _ = evaluation.gather(
+        recording,
+        [policy],
+        estimator,
+        reward_range or evaluation.WHOLE_LINE,
+        in_memory,
+        options.watched(recording, quiet),
     )
-    found = _measured(log, estimator, names, alpha)
-    report = {"value": found["value"], "estimator": estimator, "n": len(log.reward), "alpha": alpha}
-    report |= {key: found[key] for key in ("ess", "mean_weight", "intervals")}
-    return report | {"warnings": warnings(log, report, log_densities)}
+    report = _report(found[0], estimator, alpha, level, names, facts)
+    extra = [_no_logs(recording)] if log_densities else []
+    report["warnings"] += [text for text in extra if text]
+    return report | ({"bandwidth": selected} if selected else {})
 
 
-def finite(value: Any) -> Any:
-    """`value` with None for every float that is not finite: JSON has no infinity."""
-    if isinstance(value, dict):
-        return {key: finite(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _names(asked):
+    first = [name for name in ("recommended",) if name in intervals.INFORMED]
+    return list(dict.fromkeys(asked or [*first, *intervals.NAMED]))
 
 
-# The numbers.
+def _facts(recording, policy, reward_range, w_max, d2):
+    """Facts about the pair hold for rows, not for users."""
+    known = Facts(reward_range)
+    if recording.roles.cluster is None and recording.logging is not None and isinstance(policy, Gaussian):
+        known = policy_facts(recording.logging, policy, reward_range)
+    given = {"w_max": w_max, "d2": d2}
+    for name, value in given.items():
+        if value is not None and not value >= 1:
+            raise ValueError(f"--{name.replace('_', '-')}: expected a number of at least 1, got {value}")
+    chosen = {name: getattr(known, name) if value is None else jnp.asarray(value) for name, value in given.items()}
+    return Facts(reward_range, **chosen)
 
 
-def _measured(log, estimator, names, alpha):
-    limits = tuple(intervals.NAMED[name] for name in names)
-    arrays = jnp.asarray(log.log_weight), jnp.asarray(log.reward)
-    numbers = measure(*arrays, estimator=estimators.NAMED[estimator], limits=limits, alpha=alpha)
-    numbers = jax.tree.map(float, jax.device_get(numbers))
-    numbers["mean_weight"] |= judge(**numbers["mean_weight"])
-    ends = zip(names, numbers["intervals"], strict=True)
-    return numbers | {"intervals": [{"name": name, "lower": low, "upper": high} for name, (low, high) in ends]}
+# The target.
 
 
-@functools.partial(jax.jit, static_argnames=("estimator", "limits", "alpha"))
-def measure(
-    log_weight: Float[Array, " n"],
-    reward: Float[Array, " n"],
-    *,
-    estimator: Callable[..., Estimate],
-    limits: tuple[IntervalFunction, ...],
-    alpha: float,
-) -> dict[str, Any]:
-    """Value, effective sample sizes, mean weight and the ends of the intervals `limits`: one compiled function."""
-    estimate = estimator(log_weight, reward)
-    return {
-        "value": estimate.value,
-        "ess": effective_sizes(estimate),
-        "mean_weight": mean_weight(log_weight),
-        "intervals": [(end.lower, end.upper) for end in _ends(estimate, limits, alpha)],
-    }
+def read_target(
+    recording: tables.Recording, target: Any, bandwidth: str | float | None, only_deterministic: bool = True
+) -> Any:
+    """A policy from a policy or the path of one, a deterministic one smoothed; weights in the order of the log's columns.
 
-
-def _ends(estimate, limits, alpha):
-    """Wald intervals share one Student quantile, which is most of the compile time; the others stand alone."""
-    pivots = [limit.pivot(estimate) for limit in limits if isinstance(limit, Wald)]
-    shared = iter(together(pivots, alpha) if pivots else ())
-    return [next(shared) if isinstance(limit, Wald) else limit(estimate, alpha) for limit in limits]
-
-
-def effective_sizes(estimate: Estimate) -> dict[str, Float[Array, ""]]:
-    """The family of effective sample sizes, and Kish's as a fraction of n."""
-    log_weight = estimate.log_weight
-    return {
-        "kish": ess.kish(log_weight),
-        "max_weight": ess.max_weight(log_weight),
-        "perplexity": ess.perplexity(log_weight),
-        "reward_aware": ess.reward_aware(log_weight, estimate.residual),
-        "fraction": ess.kish(log_weight) / log_weight.shape[0],
-    }
-
-
-def mean_weight(log_weight: Float[Array, " n"]) -> dict[str, Float[Array, ""]]:
-    """Mean of w, its standard error, and z = (mean − 1) / standard error: E w = 1 where the logger covers the target.
-
-    The first weight is subtracted before averaging: equal weights then have a standard error of exactly zero.
+    ValueError for a bandwidth without a deterministic policy, if it is for `only_deterministic` ones.
     """
-    w = jnp.exp(log_weight)
-    n = w.shape[0]
-    shift = jnp.mean(w - w[0])
-    mean = jnp.where(jnp.any(jnp.isinf(w)), jnp.inf, w[0] + shift)
-    variance = jnp.sum(jnp.square(w - w[0] - shift)) / max(n - 1, 1)
-    error = jnp.sqrt(variance / n) if n > 1 else jnp.full_like(mean, jnp.nan)
-    gap = jnp.where(jnp.abs(mean - 1) <= EXACT, 0, mean - 1)
-    return {"mean": mean, "standard_error": error, "z": jnp.where(gap == 0, 0, gap / error)}
-
-
-# What they mean.
-
-
-def judge(mean: float, standard_error: float, z: float) -> dict[str, Any]:
-    """Whether the importance weights are `compatible` with mean 1 (None: cannot be told), and a sentence, `verdict`."""
-    if not math.isfinite(mean):
-        return _judgement(False, "the weights overflow: the densities are not normalised; only snips can be used")
-    if math.isnan(standard_error):
-        return _judgement(None, "one row: the mean of the weights cannot be checked")
-    if abs(z) > SUSPICIOUS and abs(mean - 1) > TOLERANCE:
-        cover = ", or the logger does not cover the target" if mean < 1 else ""
-        return _judgement(False, f"should be 1 and is not: the propensities or the target densities are wrong{cover}")
-    if standard_error > NOISY:
-        return _judgement(True, "compatible with 1, but so noisy that wrong densities could go unnoticed")
-    return _judgement(True, "compatible with 1, as it should be")
-
-
-def _judgement(compatible, verdict):
-    return {"compatible": compatible, "verdict": verdict}
-
-
-def warnings(log: LogTable, report: Mapping[str, Any], log_densities: bool = False) -> list[str]:
-    """Reasons to distrust the report, or why it claims nothing; one sentence each."""
-    found = (
-        _few_rows(report["ess"]["kish"]) or _nothing_claimed(log, report) or _rare_rewards(log),
-        _wrong_mean(report["mean_weight"]),
-        _no_logs(log) if log_densities else None,
-    )
-    return [text for text in found if text]
-
-
-def _few_rows(size):
-    if size == 0:
-        return "no overlap: the target can play no logged action; the value means nothing, intervals are the whole line"
-    if size <= 1 / (1 - ess.ONE_ROW):
-        return "one row has all the weight (ESS = 1): no variance can be estimated, intervals are the whole line"
-    if size < 2:
-        return f"fewer than two effective rows (ESS = {size:.2f}): trust no interval, however narrow"
-    if size < FEW:
-        return (
-            f"few effective rows (ESS = {size:.1f}): normal, hc2, ess_bessel cover too rarely; see ess_exact, ess_safe"
+    policy = target
+    if isinstance(target, str | Path):
+        policy, document = read_policy(target)
+        check_order(recording, document.get("objectives"), str(target))
+    if not isinstance(policy, Deterministic):
+        if bandwidth is not None and only_deterministic:
+            raise ValueError("--bandwidth is for a deterministic target, and this one has a density; drop it")
+        return policy
+    if bandwidth is None:
+        raise ValueError(
+            "a deterministic target has no density: give --bandwidth H to evaluate its smoothed policy, or --bandwidth auto"
         )
-    return None
+    return policy if bandwidth == "auto" else smooth(policy.action, _positive(bandwidth))
 
 
-def _nothing_claimed(log, report):
-    names = [entry["name"] for entry in report["intervals"] if not math.isfinite(entry["upper"] - entry["lower"])]
-    if not names:
-        return None
-    if np.ptp(_weighted_rewards(log)) == 0:
-        return "all rewards are equal: no variance can be estimated, intervals made of one are the whole line"
-    return f"no finite interval from {', '.join(names)}"
+def _positive(bandwidth):
+    try:
+        number = float(bandwidth)
+    except ValueError:
+        number = math.nan
+    if not (number > 0 and math.isfinite(number)):
+        raise ValueError(f"--bandwidth: expected a standard deviation > 0, or auto; got {bandwidth!r}")
+    return number
 
 
-def _rare_rewards(log):
-    rewards = _weighted_rewards(log)
-    rare = np.count_nonzero(rewards != np.median(rewards))
-    few = f"only {rare} rewards differ from the usual one: intervals made of a variance cover too rarely"
-    return few if rare < RARE else None
+def check_order(recording: tables.Recording, objectives: Sequence[str] | None, name: str) -> None:
+    """ValueError where a policy's objectives are the log's action columns in another order."""
+    columns = list(recording.roles.action or ())
+    for prefix in {"", "action_", _common_prefix(columns)}:
+        stripped = [column.removeprefix(prefix) for column in columns]
+        if objectives and sorted(stripped) == sorted(objectives) and stripped != list(objectives):
+            raise ValueError(
+                f"{name}: its objectives are {', '.join(objectives)}, the log's action columns {', '.join(columns)}: "
+                "the same in another order; name the columns with --action in the policy's order"
+            )
 
 
-def _weighted_rewards(log):
-    return log.reward[log.log_target > -np.inf]
+def _common_prefix(names):
+    shortest = min(names, key=len, default="")
+    return next(
+        (shortest[:i] for i in range(len(shortest), 0, -1) if all(x.startswith(shortest[:i]) for x in names)), ""
+    )
 
 
-def _wrong_mean(check):
-    return f"mean weight {check['mean']:.4g}: {check['verdict']}" if check["compatible"] is False else None
+def _target(recording, target, bandwidth, estimator, alpha):
+    """The target, smoothed if it is deterministic; and the bandwidths if the data chose."""
+    if target is None:
+        return None, None
+    policy = read_target(recording, target, bandwidth)
+    tables.check_weights(recording, policy, "target policy")
+    if not isinstance(policy, Deterministic):
+        return policy, None
+    return _select(recording, policy, estimator, alpha)
 
 
-def _no_logs(log):
-    inside = all(np.all((0 <= values) & (values <= 1)) for values in (log.log_propensity, log.log_target))
+def _select(recording, policy, estimator, alpha):
+    """SLOPE on the rows that fit in memory: multiples of the standard deviation of each logged weight."""
+    rows = next(tables.chunks(recording, evaluation.IN_MEMORY))
+    if rows.action is None:
+        raise ValueError(f"{recording.source.name}: a target policy needs the actions: name their columns (--action)")
+    deviation = np.std(rows.action, axis=0)
+    if not deviation.min() > 0:
+        raise ValueError(f"{recording.source.name}: --bandwidth auto: a logged weight does not vary; give a bandwidth")
+    logs = Logs(*(jnp.asarray(column) for column in (rows.action, rows.log_propensity, rows.reward)))
+    candidates = jnp.asarray(BANDWIDTHS[:, None] * deviation[None, :])
+    plain = estimators.NAMED.get(estimator, estimators.snips)
+    chosen = slope(logs, policy.action, candidates, intervals.ess_exact, alpha, plain)
+    return smooth(policy.action, chosen.bandwidth), [float(x) for x in chosen.bandwidth]
+
+
+# The report.
+
+
+def _report(evidence, estimator, alpha, level, names, facts):
+    ends = evaluation.limits(evidence, names, level, facts)
+    entries = [{"name": name, "lower": x.lower, "upper": x.upper} for name, x in zip(names, ends, strict=True)]
+    check, d = verdicts.mean_weight(evidence), evidence.diagnosis
+    sizes = {name: float(getattr(d, name)) for name in ("kish", "max_weight", "perplexity", "reward_aware")}
+    return {
+        "value": float(evidence.value),
+        "estimator": estimator,
+        "n": evidence.n,
+        "units": evidence.units,
+        "alpha": alpha,
+        "ess": sizes | {"fraction": sizes["kish"] / evidence.units},
+        "mean_weight": check,
+        "pareto_k": float(d.pareto_k),
+        "intervals": entries,
+        "verdict": diagnose.VERDICTS[int(d.verdict)],
+        "reasons": diagnose.reasons(d, evidence.units),
+        "warnings": verdicts.warnings(evidence, entries, check),
+    }
+
+
+def _no_logs(recording):
+    """A guess from the first rows."""
+    rows = next(tables.chunks(recording, 10_000))
+    columns = [column for column in (rows.log_propensity, rows.log_target) if column is not None]
+    inside = all(np.all((column >= 0) & (column <= 1)) for column in columns)
     return "all log densities are between 0 and 1: if they are densities, drop --log-densities" if inside else None
 
 
@@ -251,16 +270,24 @@ def _no_logs(log):
 
 def _show(report, console):
     value, n, sizes = report["value"], report["n"], report["ess"]
-    console.print(f"[bold]{_number(value)}[/]  value of the target policy by {report['estimator']}, n = {n:,}\n")
-    console.print(_interval_table(report["intervals"], report["alpha"]))
+    units = "" if report["units"] == n else f", {report['units']:,} clusters"
+    console.print(f"[bold]{number(value)}[/]  value of the target policy by {report['estimator']}, n = {n:,}{units}\n")
+    if "bandwidth" in report:
+        chosen = ", ".join(f"{h:.3g}" for h in report["bandwidth"])
+        console.print(f"smoothed by bandwidth {chosen} (SLOPE; intervals hold for all {len(BANDWIDTHS)} at once)\n")
+    console.print(interval_table(report["intervals"], report["alpha"]))
     console.print(
-        f"effective sample size {sizes['kish']:,.1f} = {sizes['fraction']:.1%} of n "
+        f"effective sample size {sizes['kish']:,.1f} = {sizes['fraction']:.1%} of {report['units']:,} "
         f"(max_weight {sizes['max_weight']:,.1f}, perplexity {sizes['perplexity']:,.1f}, "
         f"reward_aware {sizes['reward_aware']:,.1f})"
     )
     console.print(_mean_line(report["mean_weight"]))
     for text in report["warnings"]:
         console.print(f"warning: {text}", style="yellow")
+    style = {"trust": "green", "caution": "yellow", "refuse": "red"}[report["verdict"]]
+    console.print(f"verdict: [bold {style}]{report['verdict']}[/]")
+    for text in report["reasons"]:
+        console.print(f"  {text}", highlight=False)
 
 
 def _mean_line(check):
@@ -269,18 +296,20 @@ def _mean_line(check):
     return f"mean weight {check['mean']:.4g} ± {check['standard_error']:.2g} (z = {check['z']:.1f}){verdict}"
 
 
-def _interval_table(entries, alpha):
+def interval_table(entries: Sequence[dict[str, Any]], alpha: float) -> Table:
+    """Name, ends and meaning of each interval."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("interval", no_wrap=True)
     table.add_column("lower", justify="right", no_wrap=True)
     table.add_column("upper", justify="right", no_wrap=True)
     table.add_column(f"nominal coverage {1 - alpha:.6g}; made of", no_wrap=True)
     for entry in entries:
-        table.add_row(entry["name"], _number(entry["lower"]), _number(entry["upper"]), _meaning(entry["name"]))
+        table.add_row(entry["name"], number(entry["lower"]), number(entry["upper"]), _meaning(entry["name"]))
     return table
 
 
-def _number(x):
+def number(x: float) -> str:
+    """Five digits; ∞ and undefined in words."""
     if math.isnan(x):
         return "undefined"
     return f"{x:.5g}" if math.isfinite(x) else ("∞" if x > 0 else "-∞")
@@ -288,7 +317,8 @@ def _number(x):
 
 def _meaning(name):
     """First line of the docstring of the function behind the interval."""
-    function = getattr(intervals.NAMED[name], "formula", intervals.NAMED[name])
+    function: Callable = intervals.NAMED[name] if name in intervals.NAMED else intervals.INFORMED[name].function
+    function = getattr(function, "formula", function)
     while isinstance(function, functools.partial):
         function = function.func
     text = (inspect.getdoc(function) or "").split("\n")[0]

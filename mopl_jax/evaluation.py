@@ -1,0 +1,254 @@
+"""What a log says of target policies: value, intervals, effective sample sizes, whether to believe it.
+
+Up to `IN_MEMORY` rows are held at once, and every interval of the package applies; a longer log is read in blocks
+(`streaming`), and the intervals that are formulas in sums apply, or all of them where users repeat (one row a cluster).
+"""
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from mopl_jax import _blocks, diagnose, estimators, intervals, streaming, tables
+from mopl_jax._names import choose
+from mopl_jax.doubly_robust import doubly_robust
+from mopl_jax.estimators import Estimate
+from mopl_jax.intervals import Facts, Interval, Moments, Wald
+from mopl_jax.policies import Gaussian, Policy
+from mopl_jax.tables import Recording, Rows
+
+IN_MEMORY = 1_000_000
+ESTIMATORS = {**estimators.NAMED, "doubly_robust": doubly_robust}
+LOGGING = "logging"  # the target that is the logging policy itself
+WHOLE_LINE = (-math.inf, math.inf)
+
+
+class Evidence(NamedTuple):
+    """An estimate of n rows as far as it is known: `estimate` itself only where its rows (or clusters) fit in memory.
+
+    `units` are the independent ones, rows or clusters; `unusual` how many rows with weight have an unusual reward.
+    """
+
+    value: Array
+    n: int
+    units: int
+    moments: Moments
+    diagnosis: diagnose.Diagnosis
+    mean_weight_error: Array
+    unusual: int
+    estimate: Estimate | None = None
+
+
+Target = Policy | str | None  # None: the target column of the log; LOGGING
+
+
+def gather(
+    recording: Recording,
+    targets: Sequence[Target],
+    estimator: str,
+    reward_range: tuple[float, float] = WHOLE_LINE,
+    in_memory: int = IN_MEMORY,
+    watch: Callable[[Iterator[Rows]], Iterable[Rows]] = iter,
+) -> tuple[list[Evidence], list[Evidence], Float[np.ndarray, "k k"]]:
+    """Evidence on each target; on each but the first, its difference to the first; and the differences' correlations.
+
+    `watch(chunks)` may count the rows of every pass. ValueError for an estimator that does not fit.
+    """
+    choose([estimator], ESTIMATORS, "estimator")
+    for target in targets:
+        _check(recording, target, estimator)
+    if recording.source.count() <= in_memory:
+        return _from_memory(tables.whole(recording), targets, estimator, reward_range)
+    return _from_blocks(recording, targets, estimator, reward_range, watch)
+
+
+def _check(recording, target, estimator):
+    if estimator == "doubly_robust" and not isinstance(target, Gaussian):
+        raise ValueError(
+            "estimator doubly_robust: expected a normal target, whose expected reward model is known exactly; "
+            "choose snips or beta_ips"
+        )
+    if target is None or target is LOGGING:
+        return
+    if recording.roles.action is None:
+        raise ValueError(f"{recording.source.name}: a target policy needs the actions: name their columns (--action)")
+    tables.check_weights(recording, target, "target policy")
+
+
+# Rows in memory.
+
+
+def _from_memory(rows, targets, estimator, reward_range):
+    made = [_estimated(rows, target, estimator) for target in targets]
+    changes = [estimators.difference(each, made[0]) for each in made[1:]]
+    evidence = [
+        _of_estimate(each, rows, reward_range, _unusual(rows, target))
+        for each, target in zip(made, targets, strict=True)
+    ]
+    contrasts = [_of_estimate(each, rows, WHOLE_LINE, 0) for each in changes]
+    return evidence, contrasts, _correlation(np.array([each.influence for each in changes]))
+
+
+def _estimated(rows, target, estimator):
+    log_weight = _log_weight(rows, target)
+    reward = jnp.asarray(rows.reward)
+    if estimator == "doubly_robust":
+        fold = None if rows.cluster is None else jnp.asarray(rows.cluster) % streaming.FOLDS
+        made = _robust(log_weight, reward, jnp.asarray(rows.action), target, fold)
+    else:
+        made = jax.jit(ESTIMATORS[estimator])(log_weight, reward)
+    if rows.cluster is None:
+        return made
+    return _clustered(made, jnp.asarray(rows.cluster), int(rows.cluster.max()) + 1)
+
+
+_clustered = jax.jit(intervals.clustered, static_argnums=2)
+
+
+@jax.jit
+def _robust(log_weight, reward, action, target, fold):
+    return doubly_robust(log_weight, reward, action=action, target=target, fold=fold)
+
+
+def _log_weight(rows: Rows, target: Target) -> Float[Array, " n"]:
+    if target is LOGGING:
+        return jnp.zeros(len(rows.reward))
+    log_propensity = jnp.asarray(rows.log_propensity)
+    return jnp.asarray(rows.log_target) - log_propensity if target is None else (
+        _log_density(target, jnp.asarray(rows.action)) - log_propensity
+    )  # fmt: skip
+
+
+@jax.jit
+def _log_density(policy, action):
+    return jax.vmap(policy.log_density)(action)
+
+
+@functools.partial(jax.jit, static_argnames="reward_range")
+def _judged(estimate, reward_range):
+    w = jnp.exp(estimate.log_weight)
+    n = w.shape[0]
+    error = jnp.sqrt(jnp.sum(jnp.square(w - jnp.mean(w))) / (max(n - 1, 1) * n))
+    return intervals.moments(estimate), diagnose.diagnose(estimate, reward_range), error
+
+
+def _of_estimate(estimate, rows, reward_range, unusual):
+    moments, diagnosis, error = _judged(estimate, reward_range)
+    n, units = len(rows.reward), estimate.influence.shape[0]
+    return Evidence(estimate.value, n, units, moments, diagnosis, error, unusual, estimate)
+
+
+def _unusual(rows, target):
+    """Rows with weight whose reward is not the median one."""
+    reward = rows.reward if target is not None else rows.reward[rows.log_target > -np.inf]
+    return int(np.count_nonzero(reward != np.median(reward))) if len(reward) else 0
+
+
+def _correlation(influence):
+    return _scaled(influence @ influence.T if len(influence) else np.zeros((0, 0)))
+
+
+def _scaled(products):
+    """Correlations from sums of products; independent where there is no variation."""
+    size = np.sqrt(np.diagonal(products))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = products / (size[:, None] * size[None, :])
+    return np.where(np.isfinite(found), found, np.eye(len(size)))
+
+
+# Rows in blocks.
+
+
+def _from_blocks(recording, targets, estimator, reward_range, watch):
+    def blocks():
+        return _blocks.blocks(watch(tables.chunks(recording, _blocks.SIZE)))
+
+    weighs = [_blocks.weigh_all_one if target is LOGGING else _blocks.weigh_by(target) for target in targets]
+    pieces = streaming.fit(blocks, weighs, estimator, targets)
+    if recording.roles.cluster is not None:
+        return _from_clusters(recording, streaming.by_cluster(blocks, pieces), pieces[0].n, reward_range)
+    usual = float(np.median(next(iter(blocks())).rows.reward))
+    found, _ = streaming.summarise(blocks, pieces, reward_range, usual)
+    changes = streaming.differences(blocks, pieces[1:], pieces[0]) if len(pieces) > 1 else []
+    contrasts, products = streaming.summarise(blocks, changes, WHOLE_LINE, usual) if changes else ([], np.zeros((0, 0)))
+    made = [
+        [
+            Evidence(
+                x.moments.value, pieces[0].n, pieces[0].n, x.moments, x.diagnosis, x.mean_weight_error, int(x.unusual)
+            )
+            for x in some
+        ]
+        for some in (found, contrasts)
+    ]
+    return made[0], made[1], _scaled(products)
+
+
+def _from_clusters(recording, made, n, reward_range):
+    rows = n
+    changes = [estimators.difference(each, made[0]) for each in made[1:]]
+
+    def evidence(estimate, limits):
+        moments, diagnosis, error = _judged(estimate, limits)
+        reward = np.asarray(estimate.reward)
+        unusual = int(np.count_nonzero(reward != np.median(reward)))
+        return Evidence(estimate.value, rows, len(reward), moments, diagnosis, error, unusual, estimate)
+
+    found = [evidence(each, reward_range) for each in made]
+    return found, [evidence(each, WHOLE_LINE) for each in changes], _correlation(
+        np.array([each.influence for each in changes])
+    )  # fmt: skip
+
+
+# Intervals.
+
+
+def check_intervals(recording: Recording, names: Sequence[str], facts: Facts, in_memory: int = IN_MEMORY) -> None:
+    """ValueError for the first of `names` that this log or these facts do not support, before the log is read."""
+    choose(names, intervals.NAMED | intervals.INFORMED, "interval")
+    large = recording.source.count() > in_memory and recording.roles.cluster is None
+    for name in names:
+        intervals.bind(name, facts)
+        if large and name not in intervals.NAMED:
+            raise ValueError(
+                f"interval {name!r} needs all rows in memory, and the log has {recording.source.count():,}: raise "
+                f"--in-memory, or choose one made of sums: {', '.join(intervals.NAMED)}"
+            )
+
+
+def limits(evidence: Evidence, names: Sequence[str], alpha: float, facts: Facts) -> list[Interval]:
+    """The intervals `names`, numbers as numpy."""
+    wald = [name for name in names if isinstance(intervals.NAMED.get(name), Wald)]
+    found = dict(zip(wald, _wald(evidence.moments, alpha, tuple(wald)), strict=True)) if wald else {}
+    for name in names:
+        if name not in found:
+            function = intervals.bind(name, facts)
+            found[name] = jax.jit(lambda estimate, function=function: function(estimate, alpha))(evidence.estimate)
+    return [jax.tree.map(float, jax.device_get(found[name])) for name in names]
+
+
+@functools.partial(jax.jit, static_argnames="names")
+def _wald(moments, alpha, names):
+    """All of them with one Student quantile, which is most of the compile time."""
+    pivots = [intervals.NAMED[name].at(moments) for name in names]
+    return intervals.together(pivots, alpha)
+
+
+def simultaneous_alpha(correlation: Float[np.ndarray, "k k"], alpha: float, draws: int = 100_000) -> float:
+    """The level for each of k intervals at which all hold at once with 1 − alpha: between alpha/k and alpha.
+
+    max-t: the estimates are jointly normal with the correlations of their influence terms, so that the largest of k
+    such normals is what must be bounded (Hothorn, Bretz & Westfall, Biometrical Journal 2008). By `draws` with a fixed seed.
+    """
+    k = len(correlation)
+    if k < 2:
+        return alpha
+    values, vectors = np.linalg.eigh(correlation)
+    normals = np.random.default_rng(0).standard_normal((draws, k))
+    largest = np.abs(normals @ (vectors * np.sqrt(np.maximum(values, 0))).T).max(axis=1)
+    level = math.erfc(float(np.quantile(largest, 1 - alpha)) / math.sqrt(2))
+    return min(max(level, alpha / k), alpha)
