@@ -65,5 +65,5 @@ def sweep(blocks: Blocks, updates: Sequence[Callable], carries: Sequence[Any]) -
 
 def fold_of(block: Block, folds: int) -> Int[Array, " m"]:
     """The fold of each row: its cluster's, or its own."""
-    number = block.start + jnp.arange(block.kept.shape[0]) if block.rows.cluster is None else block.rows.cluster
-    return number % folds
+    own = block.start + jnp.arange(block.kept.shape[0])
+    return (own if block.rows.cluster is None else jnp.asarray(block.rows.cluster)) % folds

@@ -17,8 +17,10 @@ from jaxtyping import Array, Float
 from mopl_jax import _blocks, diagnose, estimators, intervals, streaming, tables
 from mopl_jax._names import choose
 from mopl_jax.doubly_robust import doubly_robust
+from mopl_jax.ess import enough
 from mopl_jax.estimators import Estimate
 from mopl_jax.intervals import Facts, Interval, Moments, Wald
+from mopl_jax.intervals.bounded import score
 from mopl_jax.policies import Gaussian, Policy
 from mopl_jax.tables import Recording, Rows
 
@@ -31,7 +33,8 @@ WHOLE_LINE = (-math.inf, math.inf)
 class Evidence(NamedTuple):
     """An estimate of n rows as far as it is known: `estimate` itself only where its rows (or clusters) fit in memory.
 
-    `units` are the independent ones, rows or clusters; `unusual` how many rows with weight have an unusual reward.
+    `units` are the independent ones, rows or clusters; `unusual` how many rows with weight have an unusual reward;
+    `binary` where no reward lies between the ends of the range (told only without `estimate`).
     """
 
     value: Array
@@ -42,6 +45,7 @@ class Evidence(NamedTuple):
     mean_weight_error: Array
     unusual: int
     estimate: Estimate | None = None
+    binary: bool = False
 
 
 Target = Policy | str | None  # None: the target column of the log; LOGGING
@@ -176,16 +180,16 @@ def _from_blocks(recording, targets, estimator, reward_range, watch):
     found, _ = streaming.summarise(blocks, pieces, reward_range, usual)
     changes = streaming.differences(blocks, pieces[1:], pieces[0]) if len(pieces) > 1 else []
     contrasts, products = streaming.summarise(blocks, changes, WHOLE_LINE, usual) if changes else ([], np.zeros((0, 0)))
-    made = [
-        [
-            Evidence(
-                x.moments.value, pieces[0].n, pieces[0].n, x.moments, x.diagnosis, x.mean_weight_error, int(x.unusual)
-            )
-            for x in some
-        ]
-        for some in (found, contrasts)
-    ]
-    return made[0], made[1], _scaled(products)
+    return (
+        [_of_summary(x, pieces[0].n) for x in found],
+        [_of_summary(x, pieces[0].n) for x in contrasts],
+        _scaled(products),
+    )
+
+
+def _of_summary(summary, n):
+    moments, diagnosis, error, unusual, between = summary
+    return Evidence(moments.value, n, n, moments, diagnosis, error, int(unusual), binary=not between)
 
 
 def _from_clusters(recording, made, n, reward_range):
@@ -213,7 +217,7 @@ def check_intervals(recording: Recording, names: Sequence[str], facts: Facts, in
     large = recording.source.count() > in_memory and recording.roles.cluster is None
     for name in names:
         intervals.bind(name, facts)
-        if large and name not in intervals.NAMED:
+        if large and name not in (*intervals.NAMED, "recommended"):
             raise ValueError(
                 f"interval {name!r} needs all rows in memory, and the log has {recording.source.count():,}: raise "
                 f"--in-memory, or choose one made of sums: {', '.join(intervals.NAMED)}"
@@ -225,10 +229,25 @@ def limits(evidence: Evidence, names: Sequence[str], alpha: float, facts: Facts)
     wald = [name for name in names if isinstance(intervals.NAMED.get(name), Wald)]
     found = dict(zip(wald, _wald(evidence.moments, alpha, tuple(wald)), strict=True)) if wald else {}
     for name in names:
-        if name not in found:
+        if name == "recommended" and evidence.estimate is None:
+            found[name] = _recommended(evidence, alpha, facts.reward_range)
+        elif name not in found:
             function = intervals.bind(name, facts)
             found[name] = jax.jit(lambda estimate, function=function: function(estimate, alpha))(evidence.estimate)
     return [jax.tree.map(float, jax.device_get(found[name])) for name in names]
+
+
+def _recommended(evidence, alpha, reward_range):
+    """`intervals.recommended` from sums."""
+    (skewed,) = _wald(evidence.moments, alpha, ("ess_skew",))
+    if reward_range is None:
+        return skewed
+    low, high = reward_range
+    sums = evidence.moments
+    if evidence.binary and enough(sums.squared):
+        share = jnp.clip((sums.value - low) / (high - low), 0, 1)
+        skewed = Interval(*(low + (high - low) * end for end in score(share, sums.kish, sums.df, alpha)))
+    return Interval(jnp.clip(skewed.lower, low, high), jnp.clip(skewed.upper, low, high))
 
 
 @functools.partial(jax.jit, static_argnames="names")

@@ -258,12 +258,16 @@ def _scaled(rows, total, block):
 
 
 class Summary(NamedTuple):
-    """What the intervals that are formulas in sums need; the diagnosis; and what its warnings tell of."""
+    """What the intervals that are formulas in sums need; the diagnosis; and what is said of the rewards.
+
+    `unusual` of them are not the usual one, `between` not at an end of their range.
+    """
 
     moments: Moments
     diagnosis: diagnose.Diagnosis
     mean_weight_error: Array
     unusual: Array
+    between: Array
 
 
 class _Second(NamedTuple):
@@ -273,6 +277,7 @@ class _Second(NamedTuple):
     square: Array
     outside: Array
     unusual: Array
+    between: Array
 
 
 def summarise(
@@ -280,9 +285,9 @@ def summarise(
 ) -> tuple[list[Summary], Float[np.ndarray, "k k"]]:
     """Moments and diagnosis of each estimate, and the sums of products of their influences, in one pass.
 
-    `unusual` counts rows with weight whose reward is not `usual`.
+    `usual`: the reward that rows with weight are compared to.
     """
-    zeros = _Second(Sums(*[jnp.zeros(())] * len(Sums._fields)), *[jnp.zeros(())] * 5)
+    zeros = _Second(Sums(*[jnp.zeros(())] * len(Sums._fields)), *[jnp.zeros(())] * 6)
     carry = [[zeros] * len(pieces), [np.empty(0)] * len(pieces), jnp.zeros((len(pieces), len(pieces)))]
 
     def update(carry, block):
@@ -316,6 +321,7 @@ def _second(totals, reward_range, usual, block, rows, so_far):
         square=jnp.sum(jnp.where(block.kept, jnp.square(jnp.exp(rows.log_weight) - mean), 0)),
         outside=jnp.sum(jnp.where(block.kept & ((reward < low) | (reward > high)), 1.0, 0.0)),
         unusual=jnp.sum(jnp.where(block.kept & (rows.log_weight > -jnp.inf) & (reward != usual), 1.0, 0.0)),
+        between=jnp.sum(jnp.where(block.kept & (reward != low) & (reward != high), 1.0, 0.0)),
     )
     return jax.tree.map(jnp.add, so_far, here)
 
@@ -346,7 +352,7 @@ def _summary(pieces, second, tail):
         "pareto_k": diagnose.tail_shape(jnp.sort(jnp.asarray(tail))[-diagnose.tail_size(n) - 1 :]),
         "out_of_range": second.outside.astype(jnp.int32),
     }
-    return Summary(made, diagnose.judged(facts, n), error, second.unusual)
+    return Summary(made, diagnose.judged(facts, n), error, second.unusual, second.between)
 
 
 # Clusters.

@@ -119,14 +119,19 @@ def ess_wilson(estimate: Estimate, alpha: float, *, reward_range: Range = (0.0, 
     rewards unrelated to the weights, wide for rewards inside the range (v(1−v) is the largest variance of mean v).
     """
     v, m = _share(estimate, reward_range), jnp.maximum(ess(estimate.log_weight), 1)
-    df = ess_exact.moments(estimate)[1]
-    supports = supported(estimate)
-    square = jnp.square(student_quantile(alpha / 2, jnp.where(supports, df, 1))) / m
+    df = jnp.where(supported(estimate), ess_exact.moments(estimate)[1], 1)
+    low, high = score(v, m, df, alpha)
+    return _unshare(estimate, low, high, reward_range)
+
+
+def score(v: Float[Array, ""], m: Float[Array, ""], df: Float[Array, ""], alpha: float):
+    """Both ends of Wilson's interval for a share v of m, with t of `df` degrees of freedom."""
+    square = jnp.square(student_quantile(alpha / 2, df)) / m
     centre = (v + square / 2) / (1 + square)
     half = jnp.sqrt(square * v * (1 - v) + jnp.square(square) / 4) / (1 + square)
     unbounded = ~jnp.isfinite(square)
-    low, high = (jnp.where(unbounded, end, x) for end, x in ((0.0, centre - half), (1.0, centre + half)))
-    return _unshare(estimate, low.astype(v.dtype), high.astype(v.dtype), reward_range)
+    ends = (jnp.where(unbounded, end, x) for end, x in ((0.0, centre - half), (1.0, centre + half)))
+    return tuple(end.astype(v.dtype) for end in ends)
 
 
 def clopper_pearson(estimate: Estimate, alpha: float, *, reward_range: Range = (0.0, 1.0), ess=kish) -> Interval:
