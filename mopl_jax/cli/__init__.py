@@ -18,6 +18,7 @@ from mopl_jax.cli.compare import compare
 from mopl_jax.cli.coverage import coverage
 from mopl_jax.cli.evaluate import evaluate
 from mopl_jax.cli.metric import metric
+from mopl_jax.cli.plan import plan
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,6 +31,7 @@ app.command()(check)
 app.command()(evaluate)
 app.command()(compare)
 app.command()(metric)
+app.command()(plan)
 
 
 _UsageError: Any = typer.BadParameter.__mro__[1]  # the parent that also covers missing options and unknown commands

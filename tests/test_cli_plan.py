@@ -1,0 +1,148 @@
+"""`mopl plan` as a user meets it: its numbers are the library's, its refusals are one line and exit code 2."""
+
+import json
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import mopl_jax.cli
+from mopl_jax import artifact, design
+from mopl_jax.policies import Gaussian, Uniform
+
+variance, ess_share, surface = jax.jit(design.variance), jax.jit(design.ess_share), jax.jit(design.surface)
+PLAN = "--d", "4", "--step", "0.6", "--gain", "0.02", "--noise", "0.5", "--curvature", "0.01", "--horizon", "1e6"
+
+
+@pytest.fixture(autouse=True)
+def _precision_as_it_was():
+    before = jax.config.read("jax_enable_x64")
+    yield
+    jax.config.update("jax_enable_x64", before)
+
+
+def call(monkeypatch, capsys, *arguments):
+    """Exit code, standard output, standard error of the real entry point."""
+    monkeypatch.setattr(sys, "argv", ["mopl", "plan", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        mopl_jax.cli.main()
+    return end.value.code, *capsys.readouterr()
+
+
+def document(monkeypatch, capsys, *arguments):
+    code, out, err = call(monkeypatch, capsys, *arguments, "--json")
+    assert (code, err) == (0, "")
+    return json.loads(out, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
+
+
+@pytest.fixture
+def pilot(tmp_path):
+    """A log of 2,000 rows around (1, 0) on a quadratic surface, and its logging policy."""
+    rng = np.random.default_rng(0)
+    policy = Gaussian.diagonal(np.array([1.0, 0.0]), 0.5)
+    action = np.asarray(policy.mean) + 0.5 * rng.normal(size=(2000, 2))
+    x = action - np.asarray(policy.mean)
+    reward = 1 + x @ [0.2, 0.1] - 0.5 * 0.3 * (x**2).sum(1) + 0.1 * rng.normal(size=2000)
+    columns = {"action_a": action[:, 0], "action_b": action[:, 1], "reward": reward}
+    pq.write_table(pa.table(columns), tmp_path / "pilot.parquet")
+    artifact.write_policy(tmp_path / "logging.json", policy)
+    return tmp_path / "pilot.parquet", tmp_path / "logging.json", action, reward
+
+
+def test_json_is_what_the_library_says(monkeypatch, capsys):
+    """Every design by the library's closed forms; the best of each kind is at least as good as the one asked for."""
+    said = document(monkeypatch, capsys, *PLAN, "--n", 50_000)
+    target, production = Gaussian.diagonal(np.full(4, 0.3), 0.5), Gaussian.diagonal(np.zeros(4), 0.5)
+    slope = jnp.full(4, 0.02 * 0.3 / 0.36)
+    edge = jnp.full(4, np.sqrt(3))
+    loggers = {"normal": Gaussian.diagonal(np.zeros(4), 1.0), "uniform": Uniform(-edge, edge)}
+    assert list(said["designs"]) == ["normal", "uniform", "normal, most ESS", "normal, least regret"]
+    for name, logging in loggers.items():
+        facts, v = said["designs"][name], variance(logging, target, slope, 0.5, production)
+        assert facts["gain_standard_error"] == pytest.approx(float(jnp.sqrt(v / 50_000)), rel=1e-9)
+        assert facts["power"] == pytest.approx(float(design.power(0.02, jnp.sqrt(v / 50_000), 0.05)), rel=1e-9)
+        assert facts["rows_for_power"] == np.ceil(float(design.rows_needed(0.02, v, 0.05, 0.8)))
+        assert facts["cost"] == pytest.approx(0.5 * 4 * 0.01, rel=1e-9)
+    densest, thriftiest = (said["designs"][f"normal, {which}"] for which in ("most ESS", "least regret"))
+    assert densest["scale"] == pytest.approx(float(design.densest_scale(4, 0.6, 0.5)), rel=1e-5)
+    assert densest["ess"] == max(facts["ess"] for facts in said["designs"].values())
+    assert thriftiest["certified_regret"] == min(facts["certified_regret"] for facts in said["designs"].values())
+    assert said["assumed"]["step"] == pytest.approx([0.3] * 4)
+
+
+def test_pilot_tells_slope_noise_and_curvature(monkeypatch, capsys, pilot):
+    """The pilot's surface is the library's; a step's length goes along its slope, and its gain is slope less curvature."""
+    path, logging, action, reward = pilot
+    options = "--pilot", path, "--logging", logging, "--current", "1,0", "--step", "0.2", "--target-scale", "0.3"
+    said = document(monkeypatch, capsys, *options)
+    found = surface(jnp.asarray(action), jnp.asarray(reward), jnp.array([1.0, 0.0]))
+    assert said["pilot"]["slope"] == pytest.approx(np.asarray(found.slope).tolist(), rel=1e-9)
+    step = np.asarray(said["assumed"]["step"])
+    assert np.linalg.norm(step) == pytest.approx(0.2)
+    gain = found.slope @ step - 0.5 * step @ found.curvature @ step
+    assert said["assumed"]["gain"] == pytest.approx(float(gain), rel=1e-9)
+    assert said["designs"]["normal"]["cost"] == pytest.approx(0.3, abs=0.05)
+    assert said["assumed"]["noise"] == pytest.approx(0.1, rel=0.1)
+
+
+def test_full_covariance(monkeypatch, capsys, tmp_path):
+    """A policy's covariance is explored around the current weights; boxes have no correlations and are left out."""
+    covariance = np.array([[1.0, 0.3], [0.3, 0.5]])
+    artifact.write_policy(tmp_path / "p.json", Gaussian.full(np.array([9.0, 9.0]), covariance))
+    said = document(monkeypatch, capsys, "--covariance", tmp_path / "p.json", "--gain", "0.02", "--step", "0.2,0.1")
+    target = Gaussian.diagonal(np.array([0.2, 0.1]), 0.5)
+    expected = float(ess_share(Gaussian.full(np.zeros(2), covariance), target))
+    assert said["designs"]["normal"]["ess_share"] == pytest.approx(expected, rel=1e-9)
+    assert list(said["designs"]) == ["normal", "normal, most ESS"]
+
+
+def test_table_and_warnings(monkeypatch, capsys):
+    """At most 100 columns; few effective rows are flagged; what is not known is not printed."""
+    code, out, err = call(monkeypatch, capsys, *PLAN)
+    assert (code, err) == (0, "")
+    assert max(map(len, out.splitlines())) <= 100
+    assert "power to certify the gain" in out
+    code, out, _ = call(monkeypatch, capsys, "--d", "4", "--n", "100")
+    assert code == 0
+    assert "power to certify" not in out
+    assert "certified regret" not in out
+    assert "effective rows; widths and power are asymptotic" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("", "expected the number of weights, got none"),
+        ("--d 3 --step 0", "expected a step that is not zero"),
+        ("--d 3 --step 1,2", "2 by --step, 3 by --d"),
+        ("--d 2 --scale one", "--scale: expected numbers separated by commas, got 'one'"),
+        ("--d 2 --scale 0", "--scale: expected standard deviations > 0"),
+        ("--d 2 --gain -1", "--gain: expected a number > 0"),
+        ("--d 2 --noise nan", "--noise: expected a number > 0"),
+        ("--d 2 --power 80", "--power: expected a probability"),
+        ("--d 2 --alpha 5", "expected alpha strictly between 0 and 1"),
+        ("--d 0", "--d: expected a number > 0"),
+        ("--d 2 --n 0", "--n: expected a number > 0"),
+        ("--pilot nowhere.parquet", "nowhere.parquet: no such file"),
+        ("--d 2 --covariance nowhere.json", "nowhere.json: cannot be read"),
+        ("--d two", "Invalid value for '--d'"),
+    ],
+)
+def test_bad_options_are_one_line_and_exit_code_2(monkeypatch, capsys, options, expected):
+    code, out, err = call(monkeypatch, capsys, *options.split())
+    assert (code, out) == (2, "")
+    assert expected in err
+    assert err.count("\n") == 1
+
+
+def test_a_step_the_pilot_expects_to_lose_by_is_refused(monkeypatch, capsys, pilot):
+    path, logging, *_ = pilot
+    code, _, err = call(
+        monkeypatch, capsys, "--pilot", path, "--logging", logging, "--current", "1,0", "--step", "-0.3,-0.3"
+    )
+    assert code == 2
+    assert "the pilot expects a loss" in err
