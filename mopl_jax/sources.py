@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 _FORMATS = {
     ".parquet": "parquet",
@@ -141,7 +142,7 @@ def _from_dataset(path, files, kind):
     def scan(names, text):
         for file in data.get_fragments():
             with _complaints(file.path, kind):
-                yield from _batches(file, data.schema, list(names))
+                yield from _pieces(file, data.schema, list(names), _BATCHES[kind])
 
     def count():
         with _complaints(path, kind):
@@ -150,17 +151,41 @@ def _from_dataset(path, files, kind):
     return Source(str(path), data.schema, scan, count)
 
 
-def _batches(file, schema, names):
+def _pieces(file, schema, names, batches):
+    """The file's columns, and those that its folders give. (A data set's own scan ends up holding whole files.)"""
+    folders = ds.get_partition_keys(file.partition_expression)
     here = file.physical_schema.names
     for name in names:
-        if name not in here and name not in ds.get_partition_keys(file.partition_expression):
+        if name not in here and name not in folders:
             raise ValueError(
                 f"{file.path}: no column {name!r}, which other files of the data set have; export it again"
             )
-    first = 0
-    for rows in file.to_batches(schema=schema, columns=names, batch_size=_BATCH, batch_readahead=1):
-        yield Piece(file.path, first, rows)
+    first, types = 0, [schema.field(name) for name in names]
+    for rows in batches(file.path, [name for name in names if name in here]):
+        columns = [
+            rows.column(field.name).cast(field.type)
+            if field.name in here
+            else pa.repeat(pa.scalar(folders[field.name]), rows.num_rows)
+            for field in types
+        ]
+        yield Piece(file.path, first, pa.RecordBatch.from_arrays(columns, names=names))
         first += rows.num_rows
+
+
+def _parquet_batches(path, names):
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):  # `iter_batches` holds what it has read until the end of the file
+            yield from file.read_row_group(group, columns=names).to_batches(max_chunksize=_BATCH)
+
+
+def _ipc_batches(path, names):
+    with pa.ipc.open_file(path) as file:
+        for i in range(file.num_record_batches):
+            rows = file.get_batch(i).select(names)
+            yield from (rows.slice(start, _BATCH) for start in range(0, rows.num_rows, _BATCH))
+
+
+_BATCHES = {"parquet": _parquet_batches, "ipc": _ipc_batches}
 
 
 # CSV.

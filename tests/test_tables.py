@@ -23,6 +23,11 @@ N = 7
 RNG = np.random.default_rng(0)
 LOG = {"r": RNG.normal(size=N), "p": RNG.uniform(0.1, 1, N), "q": RNG.uniform(0.1, 1, N)}
 ROLES: dict[str, Any] = {"reward": "r", "propensity": "p", "target_propensity": "q"}
+LOG_ROLES: dict[str, Any] = {"reward": "r", "log_propensity": "p", "log_target_propensity": "q"}
+
+
+def read(path, **roles):
+    return tables.whole(tables.open_log(path, **roles))
 
 
 def write(path, columns):
@@ -33,22 +38,23 @@ def write(path, columns):
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".pq", ".PARQUET"])
 def test_round_trip_keeps_every_bit(tmp_path, suffix):
-    log = tables.read_log(write(tmp_path / f"log{suffix}", LOG), **ROLES)
+    log = read(write(tmp_path / f"log{suffix}", LOG), **ROLES)
     np.testing.assert_array_equal(log.reward, LOG["r"])
-    np.testing.assert_array_equal(log.log_weight, np.log(LOG["q"]) - np.log(LOG["p"]))
+    np.testing.assert_array_equal(log.log_target, np.log(LOG["q"]))
+    np.testing.assert_array_equal(log.log_propensity, np.log(LOG["p"]))
 
 
 def test_log_densities_and_densities_are_the_same_log(tmp_path):
     logs = {"r": LOG["r"], "p": np.log(LOG["p"]), "q": np.log(LOG["q"])}
-    by_density = tables.read_log(write(tmp_path / "a.parquet", LOG), **ROLES)
-    by_log = tables.read_log(write(tmp_path / "b.parquet", logs), **ROLES, log_densities=True)
-    np.testing.assert_array_equal(np.stack(by_density), np.stack(by_log))
+    by_density = read(write(tmp_path / "a.parquet", LOG), **ROLES)
+    by_log = read(write(tmp_path / "b.parquet", logs), **LOG_ROLES)
+    jax.tree.map(np.testing.assert_array_equal, by_density, by_log)
 
 
-@pytest.mark.parametrize(("log_densities", "zero"), [(False, 0.0), (True, -np.inf)])
-def test_target_density_zero_is_data(tmp_path, log_densities, zero):
+@pytest.mark.parametrize(("roles", "zero"), [(ROLES, 0.0), (LOG_ROLES, -np.inf)])
+def test_target_density_zero_is_data(tmp_path, roles, zero):
     path = write(tmp_path / "log.parquet", LOG | {"q": np.full(N, zero)})
-    assert np.isneginf(tables.read_log(path, **ROLES, log_densities=log_densities).log_weight).all()
+    assert np.isneginf(read(path, **roles).log_target).all()
 
 
 @pytest.mark.parametrize(
@@ -84,7 +90,7 @@ def test_the_first_bad_row_is_named_counting_data_from_one(tmp_path, suffix, bad
 def test_on_policy_log_density_must_be_finite(tmp_path):
     path = write(tmp_path / "log.parquet", {"r": [1.0], "p": [-np.inf]})
     with pytest.raises(ValueError, match="'p', row 1"):
-        tables.read_log(path, reward="r", propensity="p", target_propensity="p", log_densities=True)
+        read(path, reward="r", log_propensity="p")
 
 
 def test_a_column_written_twice_is_refused(tmp_path):
