@@ -173,21 +173,31 @@ _PIECES = {"snips": _snips, "ips": _ips, "beta_ips": _beta_ips}
 
 def _fit_doubly_robust(blocks, weighs, targets):
     """A pass for the reward models, one for the values."""
-    d = next(iter(blocks())).rows.action.shape[1]
+    first = next(iter(blocks())).rows
+    d, near = first.action.shape[1], first.reward[0]
     size = 1 + d + d * (d + 1) // 2
     start = [jnp.zeros((FOLDS, size, size + 1)) for _ in targets]
-    fitted = sweep(blocks, [functools.partial(_add_products, target) for target in targets], start)
-    models = [fit_without_each_fold(each, RIDGE) for each in fitted]
+    fitted = sweep(blocks, [functools.partial(_add_products, target, near) for target in targets], start)
+    models = [_model(each, near) for each in fitted]
     updates = [functools.partial(_add_robust, *each) for each in zip(weighs, targets, models, strict=True)]
     totals = sweep(blocks, updates, [nothing() for _ in weighs])
     return [_robust(*each) for each in zip(weighs, targets, models, totals, strict=True)]
 
 
 @jax.jit
-def _add_products(target: Gaussian, total, block):
+def _add_products(target: Gaussian, near, total, block):
     features = jax.vmap(functools.partial(quadratic_features, target))(block.rows.action)
     kept = block.kept.astype(features.dtype)[:, None]
-    return total + products(features * kept, block.rows.reward * kept[:, 0], fold_of(block, FOLDS), FOLDS)
+    return total + products(features * kept, (block.rows.reward - near) * kept[:, 0], fold_of(block, FOLDS), FOLDS)
+
+
+@jax.jit
+def _model(of_folds, near):
+    """Coefficients for rewards centred at their mean, as in memory: the ridge then shrinks to it."""
+    size = of_folds.shape[1]
+    centre = jnp.sum(of_folds[:, 0, size]) / jnp.sum(of_folds[:, 0, 0])
+    centred = of_folds.at[:, :, size].add(-centre * of_folds[:, :, 0])
+    return fit_without_each_fold(centred, RIDGE).at[:, 0].add(near + centre)
 
 
 @jax.jit

@@ -1,0 +1,140 @@
+"""Streaming: a log read in blocks gives the numbers of the log held in memory, whatever the estimator."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pyarrow as pa
+import pytest
+from helpers import eps
+
+from mopl_jax import _blocks, diagnose, estimators, intervals, streaming, tables
+from mopl_jax.doubly_robust import doubly_robust
+from mopl_jax.policies import Gaussian
+
+N, D = 700, 2
+RANGE = (-jnp.inf, 1.5)
+RNG = np.random.default_rng(5)
+ACTION = RNG.normal(size=(N, D))
+REWARD = 1e3 + ACTION.mean(axis=1) + RNG.normal(size=N)  # far from zero: sums must be centred
+USER = RNG.integers(0, 60, N)
+TARGETS = Gaussian.diagonal(np.full(D, 0.3), 0.6), Gaussian.diagonal(np.full(D, -0.1), 0.8)
+LOG = pa.table(
+    {"action": pa.FixedSizeListArray.from_arrays(pa.array(ACTION.ravel()), D), "reward": REWARD, "user": USER}
+)
+RECORDING = tables.open_log(LOG, logging=Gaussian.diagonal(np.zeros(D), 1.0), cluster="user")
+ALONE = RECORDING._replace(roles=RECORDING.roles._replace(cluster=None))
+NAMES = [*estimators.NAMED, "doubly_robust"]
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch):
+    """Eleven blocks, the last one not full."""
+    for module in (_blocks, streaming):
+        monkeypatch.setattr(module, "SIZE", 64)
+
+
+def blocks(recording=ALONE):
+    return lambda: _blocks.blocks(tables.chunks(recording, 64))
+
+
+@functools.cache
+def whole(name, by_user):
+    """The estimates on all rows at once."""
+    rows = tables.whole(RECORDING)
+    fold = jnp.asarray(rows.cluster if by_user else np.arange(N)) % streaming.FOLDS
+    return rows, [_whole(name, rows, target, fold) for target in TARGETS]
+
+
+def _whole(name, rows, target, fold):
+    log_weight = jax.vmap(target.log_density)(rows.action) - rows.log_propensity
+    reward, action = jnp.asarray(rows.reward), jnp.asarray(rows.action)
+    if name == "doubly_robust":
+        return jax.jit(doubly_robust)(log_weight, reward, action=action, target=target, fold=fold)
+    return jax.jit(estimators.NAMED[name])(log_weight, reward)
+
+
+def assert_same(made, expected, scale=1.0):
+    """Every leaf to rounding of the rewards' size."""
+
+    def close(x, y):
+        np.testing.assert_allclose(x, y, rtol=1e-9, atol=1e5 * scale * eps(np.float64))
+
+    jax.tree.map(close, made, expected)
+
+
+def fitted(name, recording=ALONE):
+    return streaming.fit(blocks(recording), [_blocks.weigh_by(target) for target in TARGETS], name, TARGETS)
+
+
+moments, difference = jax.jit(intervals.moments), jax.jit(estimators.difference)
+diagnosed = jax.jit(functools.partial(diagnose.diagnose, reward_range=RANGE))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_blocks_give_the_moments_and_the_diagnosis_of_the_whole(name):
+    _, expected = whole(name, False)
+    made, _ = streaming.summarise(blocks(), fitted(name), RANGE, 0.0)
+    for summary, estimate in zip(made, expected, strict=True):
+        assert_same(summary.moments, moments(estimate))
+        assert_same(summary.diagnosis, diagnosed(estimate))
+        assert summary.unusual == summary.between == N
+
+
+@pytest.mark.parametrize("name", ["snips", "doubly_robust"])
+def test_blocks_give_the_difference_of_the_whole(name):
+    """The contrast's weights |p_a − p_b| need a pass of their own; influences multiply to the covariance of the values."""
+    _, (a, b) = whole(name, False)
+    pieces = fitted(name)
+    changes = streaming.differences(blocks(), pieces[:1], pieces[1])
+    (made,), products = streaming.summarise(blocks(), changes, RANGE, 0.0)
+    expected = difference(a, b)
+    assert_same(made.moments, moments(expected))
+    np.testing.assert_allclose(products, [[np.sum(np.square(expected.influence))]], rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_blocks_give_the_clusters_of_the_whole(name):
+    """One row a user, also for users that first occur in a later block."""
+    rows, expected = whole(name, True)
+    made = streaming.by_cluster(blocks(RECORDING), fitted(name, RECORDING))
+    assert_same(made[0], intervals.clustered(expected[0], jnp.asarray(rows.cluster), int(rows.cluster.max()) + 1), 10.0)
+
+
+def odd_log(log_target, reward):
+    columns = {"reward": reward, "log_propensity": np.zeros(N), "target": log_target}
+    return tables.open_log(columns, log_target_propensity="target")
+
+
+HEAVY = np.where(np.arange(N) == 333, 40.0, RNG.normal(size=N))
+ODD = {
+    "no weight": (np.full(N, -np.inf), REWARD),
+    "one row": (np.where(np.arange(N) == 333, 0.5, -np.inf), REWARD),
+    "one heavy row": (HEAVY, REWARD),
+    "weight late": (np.where(np.arange(N) > 600, 0.1, -np.inf), REWARD),
+    "weight early": (np.where(np.arange(N) < 5, 0.1, -np.inf), REWARD),
+    "equal rewards": (RNG.normal(size=N), np.full(N, 0.1)),
+    "equal weights": (np.zeros(N), REWARD),
+    "ties": (np.where(np.arange(N) % 7 == 0, 1.0, 0.0), REWARD),
+    "huge weights": (500 + RNG.normal(size=N), REWARD),
+    "rising weights": (np.linspace(-300, 300, N), REWARD),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+@pytest.mark.parametrize("name", estimators.NAMED)
+def test_nothing_is_claimed_from_blocks_that_is_not_claimed_from_the_whole(case, name):
+    """Where the whole log has no variance, or no finite value, the blocks have none; elsewhere they agree."""
+    log_target, reward = ODD[case]
+    made = blocks(odd_log(log_target, reward))
+    pieces = streaming.fit(made, [_blocks.weigh_by(None)], name, [None])
+    (summary,), _ = streaming.summarise(made, pieces, RANGE, float(reward[0]))
+    estimate = jax.jit(estimators.NAMED[name])(jnp.asarray(log_target), jnp.asarray(reward))
+    with np.errstate(over="ignore"):
+        big = float(np.exp(np.max(log_target))) if case in ("one heavy row", "rising weights") else 1.0
+    ends = [intervals.NAMED["ess_exact"].at(sums).interval(0.05) for sums in (summary.moments, moments(estimate))]
+    for one, other in zip(jax.tree.leaves(ends[0]), jax.tree.leaves(ends[1]), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-7, atol=1e-9 * big)
+    np.testing.assert_allclose(summary.moments.squared, moments(estimate).squared, rtol=1e-9)
+    np.testing.assert_array_equal(summary.diagnosis.verdict, diagnosed(estimate).verdict)
