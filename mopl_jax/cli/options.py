@@ -72,7 +72,7 @@ def watched(recording: Recording, quiet: bool):
 
     def watch(chunks):
         columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()
-        with Progress(*columns, console=console, transient=True) as progress:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
             bar = progress.add_task("reading", total=recording.source.count())
             for rows in chunks:
                 yield rows

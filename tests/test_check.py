@@ -1,0 +1,185 @@
+"""`mopl check`: a clean log is ok at the stated level, and every flaw is found and named."""
+
+import json
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from helpers import binomial_tail
+from scipy import stats
+
+import mopl_jax.cli
+from mopl_jax import _tally, doctor, tables
+from mopl_jax.artifact import write_policy
+from mopl_jax.policies import Gaussian, Mixture, Uniform
+
+N = 4000
+MEAN, COVARIANCE = np.array([0.5, -1.0]), np.array([[1.0, 0.4], [0.4, 2.0]])
+LOGGING = Gaussian.full(MEAN, COVARIANCE)
+BOX = Uniform(jnp.array([0.0, -1.0]), jnp.array([1.0, 3.0]))
+
+
+def columns(seed=0, n=N):
+    rng = np.random.default_rng(seed)
+    action = rng.multivariate_normal(MEAN, COVARIANCE, n)
+    density = stats.multivariate_normal(MEAN, COVARIANCE).logpdf(action)
+    return {
+        "action_0": action[:, 0],
+        "action_1": action[:, 1],
+        "reward": action.sum(axis=1) + rng.normal(size=n),
+        "log_propensity": density,
+        "user": np.arange(n) // 2,
+        "when": np.arange(n) * 1.0,
+    }
+
+
+def examined(table, logging=LOGGING, **roles):
+    recording = tables.open_log(table, logging=logging, **({"log_propensity": "log_propensity"} | roles))
+    return doctor.examine(recording)[0]
+
+
+def level(findings, check):
+    return next(finding.level for finding in findings if finding.check == check)
+
+
+def test_a_clean_log_is_ok():
+    findings = examined(columns(), time="when")
+    assert doctor.verdict(findings) == "ok", [x for x in findings if x.level != "ok"]
+    assert {"action means", "action distribution", "declared density", "drift of the reward"} <= {
+        x.check for x in findings
+    }
+
+
+def test_the_tests_have_their_level():
+    """Over 300 clean logs, as many false alarms as the level allows: all tests of the actions taken together."""
+    alarms = 0
+    for seed in range(300):
+        table = columns(seed + 1, 500)
+        findings = examined(table)
+        alarms += any(x.level != "ok" for x in findings if x.check.startswith("action "))
+    assert binomial_tail(alarms, 300, doctor.LEVEL) > 1e-3 or alarms < 300 * doctor.LEVEL
+
+
+RNG = np.random.default_rng(9)
+
+
+def flawed(**change):
+    return columns() | change
+
+
+ONE = columns()
+FLAWS = {
+    "shifted": (flawed(action_0=ONE["action_0"] + 0.2), "action means", "refuse"),
+    "scaled": (flawed(action_0=MEAN[0] + 1.2 * (ONE["action_0"] - MEAN[0])), "action variances", "refuse"),
+    "uncorrelated": (flawed(action_0=RNG.permutation(ONE["action_0"])), "action correlations", "refuse"),
+    "clipped": (flawed(action_0=np.clip(ONE["action_0"], -0.5, 1.5)), "action distribution", "refuse"),
+    "wrong density": (flawed(log_propensity=ONE["log_propensity"] * 1.2), "declared density", "refuse"),
+    "unnormalised": (flawed(log_propensity=ONE["log_propensity"] + 1), "declared density", "refuse"),
+    "constant reward": (flawed(reward=np.ones(N)), "reward", "refuse"),
+    "stuck weight": (flawed(action_1=np.full(N, 0.3)), "action", "refuse"),
+    "drifting reward": (flawed(reward=ONE["reward"] + np.linspace(0, 1, N)), "drift of the reward", "warning"),
+    "drifting logger": (flawed(action_0=ONE["action_0"] + np.linspace(-0.3, 0.3, N)), "drift of the action", "warning"),
+    "exported twice": (
+        {name: np.concatenate([x, x[:200]]) for name, x in ONE.items()},
+        "repeated rows",
+        "warning",
+    ),
+    "users unnamed": (
+        {name: np.repeat(x, 3) for name, x in ONE.items()} | {"reward": RNG.normal(size=3 * N)},
+        "repeated actions",
+        "warning",
+    ),
+}
+
+
+@pytest.mark.parametrize("flaw", FLAWS)
+def test_every_flaw_is_found(flaw):
+    table, check, expected = FLAWS[flaw]
+    assert level(examined(table, time="when"), check) == expected
+
+
+def test_a_single_action_is_refused():
+    table = columns() | {"action_0": np.zeros(N), "action_1": np.zeros(N)}
+    assert any("single distinct action" in x.found for x in examined(table, None) if x.level == "refuse")
+
+
+def test_users_are_tested_by_their_first_rows():
+    """Rows of one user that repeat its action would fail every test as if independent; by user they pass."""
+    table = {name: np.repeat(x, 40) for name, x in columns(3, 200).items()}
+    table["user"] = np.repeat(np.arange(200), 40)
+    table["reward"] = table["reward"] + RNG.normal(size=8000)
+    by_user = examined(table, cluster="user")
+    assert all(x.level == "ok" for x in by_user if x.check.startswith("action "))
+    alone = examined(table)
+    assert any(x.level != "ok" for x in alone if x.check.startswith("action "))
+    assert level(examined(columns() | {"user": np.zeros(N)}, cluster="user"), "users") == "refuse"
+
+
+def test_uniform_logging_is_tested_and_a_mixture_said_not_to_be():
+    rng = np.random.default_rng(1)
+    action = rng.uniform([0, -1], [1, 3], (N, 2))
+    table = {"action_0": action[:, 0], "action_1": action[:, 1], "reward": rng.normal(size=N)}
+    assert doctor.verdict(examined(table, BOX, log_propensity=None)) == "ok"
+    squeezed = table | {"action_0": np.square(action[:, 0])}
+    assert level(examined(squeezed, BOX, log_propensity=None), "action distribution") == "refuse"
+    mixture = Mixture.of(np.ones(2), [BOX, LOGGING])
+    assert "not tested" in next(
+        x.found for x in examined(table, mixture, log_propensity=None) if x.check == "declared policy"
+    )
+
+
+def test_chunks_do_not_matter(monkeypatch):
+    whole = examined(columns(), cluster="user", time="when")
+    monkeypatch.setattr(doctor, "CHUNK", 333)
+    assert [x[:2] for x in examined(columns(), cluster="user", time="when")] == [x[:2] for x in whole]
+
+
+def test_the_sketch_counts_repeats_beyond_its_size(monkeypatch):
+    """Exact while it holds every row; afterwards within four standard errors of the share of the rows it kept."""
+    rows = np.random.default_rng(0).integers(0, 2**63, 30_000).astype(np.uint64) * np.uint64(2)
+    twice = np.concatenate([rows, rows[:6000]])
+    exact, small = _tally.Sketch(), _tally.Sketch()
+    for part in np.array_split(twice, 7):
+        exact.add(part)
+    assert exact.repeated == pytest.approx(6000 / 36_000)
+    monkeypatch.setattr(_tally, "SKETCH", 4096)
+    for part in np.array_split(twice, 7):
+        small.add(part)
+    assert len(small.hashes) <= 4096
+    share = 6000 / 36_000
+    assert abs(small.repeated - share) < 4 * np.sqrt(share / len(small.hashes))
+    assert abs(small.distinct / 30_000 - 1) < 4 / np.sqrt(len(small.hashes))
+
+
+@pytest.fixture
+def _precision_as_it_was():
+    before = jax.config.read("jax_enable_x64")
+    yield
+    jax.config.update("jax_enable_x64", before)
+
+
+@pytest.mark.usefixtures("_precision_as_it_was")
+@pytest.mark.parametrize(("change", "code"), [({}, 0), ({"reward": np.ones(N)}, 3), ({"reward": ["x"] * N}, 2)])
+def test_the_command_and_its_exit_codes(monkeypatch, capsys, tmp_path, change, code):
+    pq.write_table(pa.table(columns() | change), tmp_path / "log.parquet")
+    write_policy(tmp_path / "logging.json", LOGGING)
+    options = ["--logging", str(tmp_path / "logging.json"), "--log-propensity", "log_propensity", "--cluster", "user"]
+    for form in ([], ["--json"]):
+        monkeypatch.setattr(sys, "argv", ["mopl", "check", str(tmp_path / "log.parquet"), *options, *form])
+        with pytest.raises(SystemExit) as end:
+            mopl_jax.cli.main()
+        out, err = capsys.readouterr()
+        assert end.value.code == code
+        if code == 2:
+            assert err.count("\n") == 1
+            assert out == ""
+        elif form:
+            said = json.loads(out)
+            assert said["verdict"] == ("refuse" if code else "ok")
+            assert said["n"] == N
+        else:
+            assert max(map(len, out.splitlines())) <= 100
