@@ -1,0 +1,202 @@
+"""From a log to a policy: the analyst's answer first, a finer one only where rows that did not propose it confirm it.
+
+Importance weighting sees any reward, at a price that rises with every weight and with fineness, d₂ = (h²(2−h²))^(−d/2) for a
+target of h times the logging scale; a quadratic response surface is cheap and wrong elsewhere. So: the cautious maximum of
+the surface is the incumbent. For scales from coarse to fine, each half of the rows proposes the policy that maximises its
+doubly robust lower bound, and the other half judges it against the incumbent. The two judgements are added; a scale whose
+gain is significant takes over (Lepski's principle, with the comparison held out: a maximum over many places is no winner on
+rows that did not choose it). The accepted scale is fitted again on all rows.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from statistics import NormalDist
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, Bool, Float
+
+from mopl_jax import _linalg, intervals
+from mopl_jax._record import record
+from mopl_jax.constraints import Projection, ball, both, free
+from mopl_jax.estimators import difference
+from mopl_jax.intervals.interval import IntervalFunction
+from mopl_jax.learning import FLOOR, STEPS, Learnt, Valuer, fit, fit_many, robust
+from mopl_jax.logs import Logs
+from mopl_jax.policies import Gaussian
+from mopl_jax.response_surface import Surface, cautious, fit_surface, highest, moments_of
+
+SCALES = (0.85, 0.7, 0.55)  # of the logging scale: d₂ of a centred target is 1.04, 1.16, 1.39 for each weight
+RADIUS = 2.0  # of the mean about the logging mean, in logging standard deviations: KL ≤ 2 at the logging scale
+LEVEL = 0.05  # at which a finer scale must be better on held-out rows
+
+
+@record()
+class Refined:
+    """What was learnt, the `surface` it started from and its cautious maximum, `incumbent` (d,), and how scales fared.
+
+    `accepted` (m,) and `score` (m,): the held-out gain of each scale over the incumbent, in standard errors.
+    """
+
+    learnt: Learnt
+    surface: Surface
+    incumbent: Float[Array, " d"]
+    accepted: Bool[Array, " m"]
+    score: Float[Array, " m"]
+
+
+class Plan(NamedTuple):
+    """How to learn; every field has its default in `learn`."""
+
+    interval: IntervalFunction = intervals.ess_exact
+    alpha: float = 0.05
+    valuer: Callable[[Surface], Valuer] = robust
+    project: Projection = free
+    radius: float = RADIUS
+    floor: float = FLOOR
+    steps: int = STEPS
+    optimiser: optax.GradientTransformation | None = None
+
+
+@record()
+class State:
+    """Between two scales: rows and surfaces, whole and by half, the means that are ahead, and the scale they have."""
+
+    frame: Gaussian
+    logs: Logs
+    surface: Surface
+    incumbent: Float[Array, " d"]
+    halves: Logs
+    surfaces: Surface
+    starts: Float[Array, "2 d"]
+    ahead: Float[Array, "2 d"]
+    mean: Float[Array, " d"]
+    scale: Float[Array, ""]
+    refined: Bool[Array, ""]
+
+
+def learn(logs: Logs, *, scales: tuple[float, ...] = SCALES, **plan) -> Refined:
+    """A Gaussian policy of high guaranteed value, its scale one of `scales` (coarse to fine) times that of the log.
+
+    Its mean is feasible for `project` and within `radius` of the logging mean, in standard deviations of the logged
+    actions: a KL of radius²/2 at the logging scale. Rows are taken to be in random order: halves are the even and
+    the odd. Other options are those of `fit`, in `Plan`. `jit`, and `vmap` over logs.
+    """
+    options = Plan(**plan)
+    factor = jnp.asarray(scales, jnp.asarray(logs.reward).dtype)
+    state, (accepted, score) = lax.scan(functools.partial(refine, options), begin(logs, factor[0], options), factor)
+    return Refined(finish(state, options), surface_of(state), outside(state.incumbent, state.frame), accepted, score)
+
+
+def begin(logs: Logs, scale: Float[Array, ""], plan: Plan) -> State:
+    """The analyst's answer: whitened rows, a response surface of them and of each half, their cautious maxima."""
+    frame = moments_of(logs.action)
+    inner = whiten(logs, frame)
+    even = 2 * (logs.reward.shape[0] // 2)
+    halves = jax.tree.map(lambda x: jnp.stack([x[0:even:2], x[1:even:2]]), inner)
+    surface, incumbent = _incumbent(inner, frame, plan)
+    surfaces, starts = lax.map(lambda half: _incumbent(half, frame, plan), halves)
+    return State(
+        frame, inner, surface, incumbent, halves, surfaces, starts, starts, incumbent, scale, jnp.asarray(False)
+    )
+
+
+def refine(plan: Plan, state: State, scale: Float[Array, ""]) -> tuple[State, tuple[Array, Array]]:
+    """Try one scale: the state after it, whether it was accepted, and its score."""
+    scale_of = jnp.stack([scale, scale])
+    tasks = (state.halves, state.surfaces, state.starts, scale_of)
+    proposed = lax.map(functools.partial(_propose, plan, state.frame), tasks)
+    swapped = jax.tree.map(lambda x: x[::-1], state.halves)
+    tasks = (swapped, state.surfaces, proposed, state.ahead, scale_of)
+    gain, variance = lax.map(functools.partial(_gain, plan), tasks)
+    score = jnp.sum(gain) / jnp.sqrt(jnp.maximum(jnp.sum(variance), jnp.finfo(gain.dtype).tiny))
+    better = score > NormalDist().inv_cdf(1 - LEVEL)
+    state = dataclasses.replace(
+        state,
+        ahead=jnp.where(better, proposed, state.ahead),
+        mean=jnp.where(better, jnp.mean(proposed, axis=0), state.mean),
+        scale=jnp.where(better, scale, state.scale),
+        refined=state.refined | better,
+    )
+    return state, (better, score)
+
+
+def finish(state: State, plan: Plan) -> Learnt:
+    """Fit the accepted scale again on all rows, from where the halves met; the incumbent where none was accepted."""
+    start = Gaussian(state.mean, jnp.broadcast_to(state.scale, state.mean.shape))
+    found = fit(
+        state.logs, start, valuer=plan.valuer(state.surface), limit=jnp.where(state.refined, plan.steps, 1),
+        **_options(plan, state.frame),
+    )  # fmt: skip
+    inner = found.policy
+    scale = _scaled(state.frame, inner.scale)
+    return dataclasses.replace(found, policy=Gaussian(outside(inner.mean, state.frame), scale))
+
+
+def surface_of(state: State) -> Surface:
+    """The surface, for actions as they were logged."""
+    return dataclasses.replace(state.surface, reference=state.frame)
+
+
+def _scaled(frame, scale):
+    return frame.scale * scale[None, :] if frame.scale.ndim == 2 else frame.scale * scale
+
+
+def whiten(logs: Logs, frame: Gaussian) -> Logs:
+    """Actions as z = L⁻¹(a − mean) of the `frame`, with their log propensities per unit of z."""
+    action = jax.vmap(lambda a: _linalg.scale_solve(frame.scale, a - frame.mean))(jnp.asarray(logs.action))
+    log_propensity = logs.log_propensity + _linalg.log_determinant(frame.scale)
+    return Logs(action, log_propensity, jnp.asarray(logs.reward))
+
+
+def outside(z: Float[Array, " d"], frame: Gaussian) -> Float[Array, " d"]:
+    """The action (d,) of z."""
+    return frame.mean + _linalg.scale_times(frame.scale, z)
+
+
+def _standard(frame):
+    """In whitened actions everything is a diagonal Gaussian, and the frame is the standard one."""
+    return Gaussian(jnp.zeros_like(frame.mean), jnp.ones_like(frame.mean))
+
+
+def _feasible(plan, frame):
+    region = ball(_standard(frame), plan.radius)
+    if plan.project is free:
+        return region
+    inner = lambda z: _linalg.scale_solve(frame.scale, plan.project(outside(z, frame)) - frame.mean)  # noqa: E731
+    return both(region, inner)
+
+
+def _options(plan, frame):
+    return {
+        "interval": plan.interval, "alpha": plan.alpha, "project": _feasible(plan, frame), "floor": plan.floor,
+        "steps": plan.steps, "optimiser": plan.optimiser,
+    }  # fmt: skip
+
+
+def _incumbent(logs, frame, plan):
+    standard = _standard(frame)
+    surface = fit_surface(logs.action, logs.reward, standard)
+    starts = jnp.stack([highest(surface, plan.radius), jnp.zeros_like(standard.mean)])
+    return surface, cautious(surface, starts, _feasible(plan, frame))
+
+
+def _propose(plan, frame, task):
+    """The mean (d,) that maximises the bound on one half: from its incumbent, its surface's maximum, and the centre."""
+    half, surface, start, scale = task
+    starts = jnp.stack([start, highest(surface, plan.radius), jnp.zeros_like(start)])
+    spread = jnp.broadcast_to(scale, start.shape)
+    return fit_many(half, starts, spread, valuer=plan.valuer(surface), **_options(plan, frame)).policy.mean
+
+
+def _gain(plan, task):
+    """Gain of a proposed mean over the one ahead on the rows that did not propose it, and its variance."""
+    logs, surface, mean, ahead, scale = task
+    value = plan.valuer(surface)(logs)
+    spread = jnp.broadcast_to(scale, mean.shape)
+    contrast = difference(value(Gaussian(mean, spread)), value(Gaussian(ahead, spread)))
+    return contrast.value, jnp.sum(jnp.square(contrast.influence / contrast.influence.shape[0]))

@@ -1,0 +1,238 @@
+"""Learning: bounds are those of evaluation, optima those of scipy, projections exact, certificates valid on held-out rows."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import DTYPES, KEY, MEAN_REWARDS, binomial_tail, cast, standard_errors
+from scipy import optimize
+
+from mopl_jax import certification, constraints, ess, intervals, response_surface
+from mopl_jax.coverage import replicate
+from mopl_jax.environments import Environment, Normal
+from mopl_jax.estimators import beta_ips, snips
+from mopl_jax.learning import fit, lower_bound, robust, weighted
+from mopl_jax.logs import log_weights
+from mopl_jax.policies import Gaussian
+
+LOGGING = Gaussian.diagonal(np.zeros(3), 1.0)
+QUADRATIC = MEAN_REWARDS["quadratic"]
+START = Gaussian.diagonal(np.zeros(3), 0.7)
+
+
+@functools.partial(jax.jit, static_argnames="n")
+def log_of(key, n=2000, noise=0.3):
+    """A log of the quadratic world."""
+    return replicate(key, Environment(QUADRATIC, Normal(jnp.array(noise))), LOGGING, n)
+
+
+LOGS = log_of(KEY)
+SURFACE = jax.jit(response_surface.fit_surface)(LOGS.action, LOGS.reward, LOGGING)
+
+
+@functools.partial(jax.jit, static_argnames=("project", "interval"))
+def learnt(logs, start, surface, floor=0.0, project=constraints.free, interval=intervals.normal):
+    """The cells that most tests share."""
+    return fit(logs, start, valuer=robust(surface), interval=interval, project=project, floor=0.01)
+
+
+# The objective.
+
+
+@pytest.mark.parametrize("estimator", [snips, beta_ips])
+def test_bound_is_the_lower_end_of_evaluation(estimator):
+    policy = Gaussian.full(np.full(3, 0.2), np.diag([0.4, 0.5, 0.3]) + 0.1)
+    expected = intervals.ess_exact(estimator(log_weights(policy, LOGS), LOGS.reward), 0.1).lower
+    assert lower_bound(policy, LOGS, valuer=weighted(estimator)) == expected
+
+
+def test_fit_reports_the_bound_value_and_size_of_its_policy():
+    found = learnt(LOGS, START, SURFACE)
+    made = robust(SURFACE)(LOGS)(found.policy)
+    np.testing.assert_allclose(found.bound, intervals.normal(made, 0.1).lower, rtol=1e-12)
+    np.testing.assert_allclose(found.value, made.value, rtol=1e-12)
+    np.testing.assert_allclose(found.ess, ess.kish(made.log_weight), rtol=1e-12)
+    assert found.feasible
+    assert not found.diverged
+    assert np.nanmax(found.trace) == found.bound
+
+
+def test_fit_finds_the_optimum_of_a_general_purpose_optimiser():
+    def loss(mean):
+        return -lower_bound(
+            Gaussian(jnp.asarray(mean), START.scale), LOGS, valuer=robust(SURFACE), interval=intervals.normal
+        )
+
+    best = optimize.minimize(jax.jit(loss), np.zeros(3), method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-10})
+    found = learnt(LOGS, START, SURFACE)
+    np.testing.assert_allclose(found.bound, -best.fun, atol=1e-6)
+    np.testing.assert_allclose(found.policy.mean, best.x, atol=2e-3)
+
+
+def test_robust_is_exact_for_a_quadratic_without_noise_and_unbiased_with():
+    policy = Gaussian.full(np.full(3, 0.3), np.diag([0.4, 0.5, 0.3]) + 0.1)
+    quiet = log_of(KEY, noise=0.0)
+    surface = response_surface.fit_surface(quiet.action, quiet.reward, LOGGING, ridge=1e-12)
+    made = robust(surface)(quiet)(policy)
+    np.testing.assert_allclose(made.value, QUADRATIC.expectation(policy), rtol=1e-8)
+    np.testing.assert_allclose(made.influence, 0, atol=1e-6)
+    wrong = dataclasses.replace(SURFACE, slope=SURFACE.slope + 0.5)  # any surface not fitted on the rows
+    values = jax.jit(jax.vmap(lambda key: robust(wrong)(log_of(key, n=500))(policy).value))(jax.random.split(KEY, 400))
+    assert standard_errors(values, QUADRATIC.expectation(policy)) < 4
+
+
+# The surface.
+
+
+def test_surface_is_least_squares_in_blocks_of_any_size(monkeypatch):
+    reference = Gaussian.full(np.full(3, 0.1), np.diag([1.2, 0.8, 1.0]) + 0.1)
+    whole = response_surface.fit_surface(LOGS.action, LOGS.reward, reference, ridge=1e-12)
+    monkeypatch.setattr(response_surface, "BLOCK", 300)
+    blocks = response_surface.fit_surface(LOGS.action, LOGS.reward, reference, ridge=1e-12)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12), whole, blocks)
+    a = np.asarray(LOGS.action)
+    rows, columns = np.triu_indices(3)
+    features = np.column_stack([np.ones(len(a)), a, a[:, rows] * a[:, columns]])
+    coefficients, left, *_ = np.linalg.lstsq(features, np.asarray(LOGS.reward), rcond=None)
+    x = np.array([0.3, -0.2, 0.5])
+    at = np.concatenate([[1], x, x[rows] * x[columns]])
+    np.testing.assert_allclose(whole(jnp.asarray(x)), at @ coefficients, rtol=1e-8)
+    error = np.sqrt(left[0] / (len(a) - 10) * (at @ np.linalg.inv(features.T @ features) @ at))
+    np.testing.assert_allclose(whole.error(jnp.asarray(x)), error, rtol=1e-6)
+
+
+@pytest.mark.parametrize("radius", [0.2, 1.0, 5.0])
+def test_highest_is_the_constrained_maximum(radius):
+    found = response_surface.highest(SURFACE, radius)
+    edge = {"type": "ineq", "fun": lambda x: radius**2 - x @ x}
+    best = optimize.minimize(jax.jit(lambda x: -SURFACE(x)), np.zeros(3), constraints=edge, tol=1e-12)
+    np.testing.assert_allclose(SURFACE(found), -best.fun, atol=1e-7)
+    assert jnp.linalg.norm(found) <= radius * (1 + 1e-9)
+
+
+# Constraints and the trust region.
+
+
+def test_projections_are_the_nearest_feasible_points():
+    point, low, high = np.array([2.0, 0.1, -1.0]), np.array([-0.5, -0.5, -0.2]), np.array([0.6, 0.5, 1.0])
+    near = optimize.minimize(
+        lambda x: np.sum((x - point) ** 2), np.zeros(3), bounds=list(zip(low, high, strict=True)),
+        constraints={"type": "eq", "fun": lambda x: x.sum() - 0.9}, tol=1e-14,
+    )  # fmt: skip
+    project = constraints.box_with_sum(low, high, 0.9)
+    np.testing.assert_allclose(project(jnp.asarray(point)), near.x, atol=1e-6)
+    slope = jax.jacobian(project)(jnp.asarray([0.35, 0.25, 0.3]))  # inside the box: onto the hyperplane
+    np.testing.assert_allclose(slope, np.eye(3) - 1 / 3, atol=1e-9)
+    reference = Gaussian.full(np.full(3, 0.1), np.diag([2.0, 0.5, 1.0]))
+    inside = constraints.ball(reference, 1.0)(jnp.asarray(point)) - reference.mean
+    np.testing.assert_allclose(inside @ np.linalg.inv(reference.covariance) @ inside, 1.0, rtol=1e-6)
+    with pytest.raises(ValueError, match="infeasible"):
+        constraints.box([0.0, 1.0], [1.0, 0.5])
+    with pytest.raises(ValueError, match="infeasible"):
+        constraints.box_with_sum([0.0, 0.0], [1.0, 1.0], 3.0)
+
+
+def test_constraints_hold_and_are_used():
+    """Up to the line search, the constrained optimum is scipy's."""
+    project = constraints.box_with_sum([-0.5, -0.5, -0.1], [0.1, 0.5, 0.5], 0.2)
+    found = learnt(LOGS, START, SURFACE, project=project)
+    assert found.policy.mean.sum() == pytest.approx(0.2, abs=1e-6)
+    assert np.all(found.policy.mean <= np.array([0.1, 0.5, 0.5]) + 1e-9)
+
+    def loss(mean):
+        policy = Gaussian(jnp.asarray(mean), START.scale)
+        return -lower_bound(policy, LOGS, valuer=robust(SURFACE), interval=intervals.normal)
+
+    best = optimize.minimize(
+        jax.jit(jax.value_and_grad(loss)), project(jnp.zeros(3)), jac=True, method="SLSQP", tol=1e-10,
+        bounds=[(-0.5, 0.1), (-0.5, 0.5), (-0.1, 0.5)], constraints={"type": "eq", "fun": lambda x: x.sum() - 0.2},
+    )  # fmt: skip
+    np.testing.assert_allclose(found.bound, -best.fun, atol=1e-4)
+
+
+def test_what_is_returned_keeps_the_floor_or_says_that_nothing_does():
+    far = Gaussian.diagonal(np.full(3, 3.0), 0.05)
+    found = learnt(LOGS, far, SURFACE)
+    assert found.ess >= 0.01 * 2000 if found.feasible else found.bound == -np.inf
+
+
+def test_a_diverging_learner_returns_its_best_iterate_and_says_so():
+    import optax
+
+    found = jax.jit(lambda logs: fit(logs, START, interval=intervals.normal, optimiser=optax.scale(-jnp.inf)))(LOGS)
+    assert found.diverged
+    assert found.feasible
+    np.testing.assert_array_equal(found.policy.mean, START.mean)
+    adam = jax.jit(lambda logs: fit(logs, START, interval=intervals.normal, optimiser=optax.adam(0.05)))(LOGS)
+    assert adam.bound > found.bound
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_dtype(dtype):
+    found = learnt(cast(LOGS, dtype), cast(START, dtype), cast(SURFACE, dtype))
+    assert found.bound.dtype == found.policy.mean.dtype == dtype
+    np.testing.assert_allclose(found.policy.mean, learnt(LOGS, START, SURFACE).policy.mean, atol=5e-3)
+
+
+# Certificates.
+
+
+def users(n=300):
+    """Rows of users with several rows each."""
+    logs = log_of(KEY)
+    return jax.tree.map(lambda x: x[:n], logs), np.arange(n) // 3
+
+
+def test_users_are_on_one_side():
+    logs, user = users()
+    logs = dataclasses.replace(logs, cluster=jnp.asarray(user), time=jnp.asarray(user, jnp.float64))
+    left, right = certification.split(logs, 0.4, seed=3)
+    assert not set(np.asarray(left.time)) & set(np.asarray(right.time))
+    assert len(left.reward) + len(right.reward) == 300
+    assert len(set(np.asarray(right.cluster))) == right.cluster.max() + 1 == 40
+    parts = certification.folds_of(logs, 5)
+    assert sorted(np.concatenate([np.asarray(held.reward) for _, held in parts])) == sorted(np.asarray(logs.reward))
+
+
+def test_one_user_cannot_be_split():
+    logs, _ = users()
+    logs = dataclasses.replace(logs, cluster=jnp.zeros(300, jnp.int32))
+    for refuse in (certification.split, lambda log: certification.folds_of(log, 2)):
+        with pytest.raises(ValueError, match="all 300 rows are of one user"):
+            refuse(logs)
+
+
+def test_certificate_is_evaluation_on_the_held_out_rows():
+    policy = Gaussian.diagonal(np.array([0.2, 0.1, -0.3]), 0.7)
+    made = jax.jit(lambda p, logs, s: certification.certify(p, logs, jnp.zeros(3), valuer=robust(s)))(
+        policy, LOGS, SURFACE
+    )
+    np.testing.assert_allclose(made.bound, lower_bound(policy, LOGS, valuer=robust(SURFACE)), rtol=1e-12)
+    assert made.gain_bound < made.gain
+    assert made.keep == (made.gain_bound <= 0)
+    same = certification.certify(START, LOGS, START.mean)
+    assert same.keep
+    assert same.gain == 0
+    mixed = certification.combine([made, dataclasses.replace(made, gain_bound=made.gain_bound - 10)])
+    assert mixed.keep
+    np.testing.assert_allclose(mixed.bound, made.bound)
+
+
+def test_the_winners_curse_is_in_the_maximised_bound_and_not_in_the_certificate():
+    """On rewards that are noise every policy is worth 0: the maximised bound fails too often, the certified one does not."""
+
+    def one(key):
+        fields = log_of(key, n=400)
+        logs = dataclasses.replace(fields, reward=jax.random.normal(key, (400,), jnp.float64))
+        halves = [jax.tree.map(lambda x, k=k: x[k::2], logs) for k in (0, 1)]
+        scale = Gaussian.diagonal(np.zeros(3), 0.5)
+        found = fit(halves[0], scale, interval=intervals.normal, alpha=0.2, floor=0.02)
+        held = lower_bound(found.policy, halves[1], interval=intervals.ess_exact, alpha=0.2)
+        return found.bound > 0, held > 0
+
+    optimistic, certified = jax.jit(lambda keys: jax.lax.map(one, keys, batch_size=20))(jax.random.split(KEY, 200))
+    assert binomial_tail(int(certified.sum()), 200, 0.2) > 1e-3 or certified.mean() < 0.2
+    assert optimistic.mean() > 0.4
