@@ -166,7 +166,7 @@ def reasons(diagnosis: Diagnosis, n: int) -> list[str]:
     grave = {
         f"{outside:,} rewards are outside the declared range: no bound that uses it holds": outside > 0,
         f"mean weight {mean:.4g} is not 1 (p = {p_value:.1g}): wrong densities, or a tail not yet seen": (
-            p_value < REFUSE_P_VALUE
+            p_value < REFUSE_P_VALUE and n > 1
         ),
         f"ESS {size:,.1f} < {REFUSE_ESS:g}: a row or two decide": size < REFUSE_ESS,
         f"tail index k = {k:.2f} ≥ {REFUSE_PARETO_K:g}: the mean of such weights is infinite": (

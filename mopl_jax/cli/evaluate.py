@@ -251,10 +251,19 @@ def _report(evidence, estimator, alpha, level, names, facts):
         "mean_weight": check,
         "pareto_k": float(d.pareto_k),
         "intervals": entries,
-        "verdict": diagnose.VERDICTS[int(d.verdict)],
-        "reasons": diagnose.reasons(d, evidence.units),
+        **_verdict(evidence, facts),
         "warnings": verdicts.warnings(evidence, entries, check),
     }
+
+
+def _verdict(evidence, facts):
+    """The diagnosis; and rewards that are all equal tell nothing, unless a range says what they could have been."""
+    d = evidence.diagnosis
+    verdict, reasons = int(d.verdict), diagnose.reasons(d, evidence.units)
+    if evidence.unusual == 0:
+        verdict = max(verdict, 2 if facts.reward_range is None else 1)
+        reasons = [*reasons, "all rewards are equal: nothing is known of how they vary"]
+    return {"verdict": diagnose.VERDICTS[verdict], "reasons": reasons}
 
 
 def _no_logs(recording):
@@ -293,6 +302,8 @@ def _show(report, console):
 def _mean_line(check):
     """The verdict stands here if it is good; a bad one is among the warnings."""
     verdict = "; see below" if check["compatible"] is False else f": {check['verdict']}"
+    if math.isnan(check["standard_error"]):
+        return f"mean weight {check['mean']:.4g}{verdict}"
     return f"mean weight {check['mean']:.4g} ± {check['standard_error']:.2g} (z = {check['z']:.1f}){verdict}"
 
 

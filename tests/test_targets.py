@@ -1,0 +1,248 @@
+"""Target policies from JSON against a log: `mopl evaluate --target`, `mopl compare`, in memory and in passes."""
+
+import json
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from helpers import binomial_tail
+from scipy import stats
+
+import mopl_jax.cli
+from mopl_jax import estimators, evaluation, intervals, tables
+from mopl_jax.artifact import write_policy
+from mopl_jax.cli.compare import comparison
+from mopl_jax.cli.evaluate import evaluate_file
+from mopl_jax.logs import log_weights
+from mopl_jax.policies import Deterministic, Gaussian, Mixture, Uniform, smooth
+
+N, D = 2000, 2
+RNG = np.random.default_rng(3)
+LOGGING = Gaussian.diagonal(np.zeros(D), 1.0)
+ACTION = RNG.normal(size=(N, D))
+RATE = 1 / (1 + np.exp(-ACTION.sum(axis=1)))
+TABLE = pa.table(
+    {"w_like": ACTION[:, 0], "w_share": ACTION[:, 1], "click": (RNG.random(N) < RATE) * 1.0, "user": np.arange(N) // 4}
+)
+TARGETS = {
+    "normal": Gaussian.diagonal(np.array([0.3, 0.2]), 0.7),
+    "box": Uniform(jnp.array([-0.5, -0.5]), jnp.array([0.7, 0.9])),
+    "point": Deterministic(jnp.array([0.4, 0.4])),
+    "mixture": Mixture.of(np.ones(2), [Gaussian.diagonal(np.array([0.3, 0.2]), 0.7), LOGGING]),
+    "far": Gaussian.diagonal(np.full(D, 4.0), 0.5),
+}
+ROLES = {"action": "w_", "reward": "click"}
+FEW = ["ess_exact", "recommended"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    pq.write_table(TABLE, tmp_path / "log.parquet")
+    write_policy(tmp_path / "logging.json", LOGGING)
+    for name, policy in TARGETS.items():
+        write_policy(tmp_path / f"{name}.json", policy)
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def _precision_as_it_was():
+    before = jax.config.read("jax_enable_x64")
+    yield
+    jax.config.update("jax_enable_x64", before)
+
+
+def evaluated(name, **options):
+    asked = {"interval": FEW} | ROLES | options
+    return evaluate_file(TABLE, target=TARGETS[name], logging=LOGGING, **asked)
+
+
+@pytest.mark.parametrize("name", ["normal", "box", "mixture"])
+def test_the_value_and_its_interval_are_the_librarys(name):
+    said = evaluated(name)
+    logs = tables.read_logs(TABLE, logging=LOGGING, **ROLES)
+    estimate = jax.jit(estimators.snips)(log_weights(TARGETS[name], logs), jnp.asarray(logs.reward))
+    end = jax.jit(intervals.ess_exact)(estimate, 0.05)
+    assert said["value"] == pytest.approx(float(estimate.value), rel=1e-12)
+    assert said["intervals"][0] == {
+        "name": "ess_exact",
+        "lower": pytest.approx(float(end.lower), rel=1e-9),
+        "upper": pytest.approx(float(end.upper), rel=1e-9),
+    }
+
+
+@pytest.mark.parametrize("options", [{}, {"reward_range": (0, 1)}, {"cluster": "user"}, {"estimator": "beta_ips"}])
+def test_a_log_read_in_passes_says_the_same(options):
+    """Word for word, numbers to rounding."""
+    one, other = (evaluated("normal", in_memory=rows, **options) for rows in (N, 10))
+    flat = [json.dumps(said, default=str) for said in (one, other)]
+    numbers = [[x for x in jax.tree.leaves(said) if isinstance(x, float)] for said in (one, other)]
+    np.testing.assert_allclose(*numbers, rtol=1e-7, atol=1e-9)
+    assert len(flat[0].split()) == len(flat[1].split())
+    assert one["verdict"] == other["verdict"] == "trust"
+
+
+def test_users_widen_the_interval_and_are_the_units():
+    """Rewards that are the same for all rows of a user: the interval by row is too narrow by √4."""
+    table = TABLE.set_column(2, "click", pa.array(np.repeat(RNG.normal(size=N // 4), 4)))
+    same_action = np.repeat(ACTION[::4], 4, axis=0)
+    table = table.set_column(0, "w_like", pa.array(same_action[:, 0])).set_column(
+        1, "w_share", pa.array(same_action[:, 1])
+    )
+    options = {"target": TARGETS["normal"], "logging": LOGGING, "interval": ["normal"], **ROLES}
+    by_row, by_user = evaluate_file(table, **options), evaluate_file(table, cluster="user", **options)
+    assert (by_row["units"], by_user["units"], by_user["n"]) == (N, N // 4, N)
+    widths = [said["intervals"][0]["upper"] - said["intervals"][0]["lower"] for said in (by_row, by_user)]
+    assert widths[1] / widths[0] == pytest.approx(2, rel=2e-3)
+
+
+def test_facts_come_in_closed_form_from_two_normal_policies():
+    """Cantelli's interval needs d₂, Hoeffding's the largest weight: known without being given."""
+    names = ["cantelli", "hoeffding", "ess_wilson"]
+    known = evaluated("normal", interval=names, reward_range=(0, 1))
+    facts = intervals.policy_facts(LOGGING, TARGETS["normal"], (0, 1))
+    given = evaluated("normal", interval=names, reward_range=(0, 1), w_max=float(facts.w_max), d2=float(facts.d2))
+    assert known == given
+    assert all(0 <= x["lower"] < known["value"] < x["upper"] <= 1 for x in known["intervals"])
+    with pytest.raises(ValueError, match="needs w_max"):
+        evaluated("box", interval=["hoeffding"], reward_range=(0, 1))
+
+
+def test_a_deterministic_target_is_its_smoothed_policy():
+    smoothed = evaluate_file(
+        TABLE, target=smooth(TARGETS["point"].action, 0.5), logging=LOGGING, interval=["ess_exact"], **ROLES
+    )
+    assert evaluated("point", bandwidth=0.5, interval=["ess_exact"])["value"] == smoothed["value"]
+
+
+def test_the_bandwidth_is_selected_and_paid_for():
+    """SLOPE's choice is one of the grid, and the intervals are at alpha over its size."""
+    said = evaluated("point", bandwidth="auto", interval=["normal"])
+    fixed = evaluate_file(
+        TABLE,
+        target=Gaussian.diagonal(TARGETS["point"].action, np.array(said["bandwidth"])),
+        logging=LOGGING,
+        interval=["normal"],
+        alpha=0.05 / 8,
+        **ROLES,
+    )
+    assert said["intervals"] == fixed["intervals"]
+
+
+def test_equal_rewards_and_no_overlap_are_refused():
+    table = TABLE.set_column(2, "click", pa.array(np.zeros(N)))
+    options = {"target": TARGETS["normal"], "logging": LOGGING, "interval": ["ess_exact"], **ROLES}
+    assert evaluate_file(table, **options)["verdict"] == "refuse"
+    assert evaluate_file(table, reward_range=(0, 1), **options)["verdict"] == "caution"
+    assert evaluated("far")["verdict"] == "refuse"
+    outside = evaluated("normal", reward_range=(0, 0.5))
+    assert outside["verdict"] == "refuse"
+    assert "outside the declared range" in outside["reasons"][0]
+
+
+# Comparisons.
+
+
+def compared(*names, **options):
+    policies = ["logging" if name == "logging" else TARGETS[name] for name in names]
+    return comparison(tables.open_log(TABLE, logging=LOGGING, **ROLES), policies, **options)
+
+
+def test_differences_are_those_of_the_estimators_and_hold_together():
+    said = compared("logging", "normal", "box")
+    logs = tables.read_logs(TABLE, logging=LOGGING, **ROLES)
+    reward = jnp.asarray(logs.reward)
+    base = estimators.snips(jnp.zeros(N), reward)
+    estimate = estimators.difference(estimators.snips(log_weights(TARGETS["normal"], logs), reward), base)
+    change = said["policies"][1]["difference"]
+    assert change["value"] == pytest.approx(float(estimate.value), rel=1e-10)
+    assert 0.025 < said["alpha_each"] < 0.05
+    assert change["lower"] < change["alone"]["lower"] < change["alone"]["upper"] < change["upper"]
+    passes = compared("logging", "normal", "box", in_memory=10)
+    for one, other in zip(jax.tree.leaves(said), jax.tree.leaves(passes), strict=True):
+        assert one == (pytest.approx(other, rel=1e-8, abs=1e-10) if isinstance(one, float) else other)
+
+
+def test_the_same_policy_twice_claims_nothing():
+    """No variation between them: the whole line, not a point at zero."""
+    said = compared("normal", "normal")["policies"][1]["difference"]
+    assert (said["value"], said["lower"], said["upper"]) == (0, -np.inf, np.inf)
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.6, 1.0])
+def test_the_simultaneous_level_is_that_of_the_largest_normal(correlation):
+    """Independent: 1 − (1−α)^{1/k}; perfectly correlated: α; by simulation with another seed in between."""
+    matrix = np.full((4, 4), correlation) + (1 - correlation) * np.eye(4)
+    level = evaluation.simultaneous_alpha(matrix, 0.1)
+    exact = {0.0: 1 - 0.9**0.25, 1.0: 0.1}
+    if correlation in exact:
+        assert level == pytest.approx(exact[correlation], rel=0.03)
+    draws = np.random.default_rng(8).multivariate_normal(np.zeros(4), matrix, 20_000, method="eigh")
+
+    hits = int((np.abs(draws).max(axis=1) <= stats.norm.isf(level / 2)).sum())
+    assert binomial_tail(hits, 20_000, 0.9) > 1e-3
+    assert evaluation.simultaneous_alpha(np.eye(1), 0.1) == 0.1
+
+
+# The commands.
+
+
+def call(monkeypatch, capsys, folder, *arguments):
+    options = ["--logging", "logging.json", "--action", "w_", "--reward", "click"]
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["mopl", *arguments, *options])
+    with pytest.raises(SystemExit) as end:
+        mopl_jax.cli.main()
+    return end.value.code, *capsys.readouterr()
+
+
+def test_pages_fit_one_hundred_columns_and_exit_codes_follow_the_verdict(monkeypatch, capsys, folder):
+    evaluate = ("evaluate", "log.parquet", "--interval", "ess_exact")
+    for arguments, expected in (
+        ((*evaluate, "--target", "normal.json", "--cluster", "user"), 0),
+        ((*evaluate, "--target", "far.json"), 3),
+        (("compare", "log.parquet", "logging", "normal.json", "box.json"), 0),
+        (("compare", "log.parquet", "normal.json", "far.json"), 3),
+    ):
+        code, out, err = call(monkeypatch, capsys, folder, *arguments)
+        assert (code, err) == (expected, "")
+        assert max(map(len, out.splitlines())) <= 100
+        code, out, err = call(monkeypatch, capsys, folder, *arguments, "--json")
+        assert (code, err) == (expected, "")
+        json.loads(out, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
+
+
+BAD = {
+    "no target": ((), "expected a target"),
+    "two targets": (("--target", "normal.json", "--target-propensity", "click"), "expected a target"),
+    "no file": (("--target", "none.json"), "none.json: cannot be read"),
+    "no density": (("--target", "point.json"), "give --bandwidth"),
+    "a density": (("--target", "normal.json", "--bandwidth", "1"), "--bandwidth is for a deterministic target"),
+    "bandwidth 0": (("--target", "point.json", "--bandwidth", "0"), "expected a standard deviation > 0"),
+    "bandwidth x": (("--target", "point.json", "--bandwidth", "x"), "expected a standard deviation > 0"),
+    "dimension": (("--target", "three.json"), "the target policy has 3 weights, the log's action 2: w_like, w_share"),
+    "order": (("--target", "order.json"), "the same in another order"),
+    "stale": (("--target", "stale.json"), "expected policy format 1, got 0"),
+    "model": (("--target", "box.json", "--estimator", "doubly_robust"), "expected a normal target"),
+    "range": (("--target", "normal.json", "--reward-range", "1,0"), "--reward-range: expected LOW,HIGH"),
+    "facts": (("--target", "normal.json", "--interval", "ess_wilson"), "'ess_wilson' needs reward_range"),
+    "memory": (
+        ("--target", "normal.json", "--interval", "bca", "--in-memory", "9"),
+        "interval 'bca' needs all rows in memory",
+    ),
+    "w_max": (("--target", "normal.json", "--w-max", "0.5"), "--w-max: expected a number of at least 1"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_targets_are_one_line_and_exit_2(monkeypatch, capsys, folder, case):
+    write_policy(folder / "three.json", Gaussian.diagonal(np.zeros(3), 1.0))
+    write_policy(folder / "order.json", TARGETS["normal"], objectives=["share", "like"])
+    (folder / "stale.json").write_text('{"mopl_policy": 0, "kind": "normal"}')
+    arguments, message = BAD[case]
+    code, out, err = call(monkeypatch, capsys, folder, "evaluate", "log.parquet", *arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert message in err
