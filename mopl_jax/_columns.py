@@ -97,7 +97,7 @@ def vectors(column: pa.Array, place: Place, d: int | None) -> Float[np.ndarray, 
     """A column of lists of `d` numbers each; of as many as the first has, if None."""
     present(column, place, "a list of numbers")
     lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)  # pyright: ignore[reportAttributeAccessIssue]
-    d = (int(lengths[0]) if len(lengths) else 0) if d is None else d
+    d = max(int(lengths[0]), 1) if d is None else d
     place.require(lengths == d, lengths, f"a list of {d} numbers", "all actions have the same weights: repair the row")
     entries = column.flatten()
     try:
@@ -110,15 +110,22 @@ def vectors(column: pa.Array, place: Place, d: int | None) -> Float[np.ndarray, 
 
 def seconds(column: pa.Array, place: Place) -> Float[np.ndarray, " n"]:
     """Numbers as they are; dates and times as seconds since 1970."""
-    if pa.types.is_temporal(column.type) and not pa.types.is_time(column.type):
+    if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
         present(column, place, "a time")
-        return column.cast(pa.timestamp("us")).cast(pa.int64()).to_numpy(zero_copy_only=False) / 1e6
+        whole = column.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
+        return whole.to_numpy(zero_copy_only=False) / 1e6
     return numbers(column, place)
 
 
 def codes(column: pa.Array, place: Place, known: dict[Hashable, int]) -> Int[np.ndarray, " n"]:
     """0, 1, 2 … in the order in which values of any type first occur; `known` holds them, and grows."""
     present(column, place, "a cluster")
+    if pa.types.is_floating(column.type):
+        numbers(column, place)
+    if pa.types.is_nested(column.type):
+        raise ValueError(
+            f"{place.path}: column {place.name!r}: expected numbers or text, got {column.type}; name another"
+        )
     coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-    numbers = np.array([known.setdefault(value, len(known)) for value in coded.dictionary.to_pylist()], np.int64)
-    return numbers[coded.indices.to_numpy(zero_copy_only=False)]
+    number = np.array([known.setdefault(value, len(known)) for value in coded.dictionary.to_pylist()], np.int64)
+    return number[coded.indices.to_numpy(zero_copy_only=False)]

@@ -176,6 +176,8 @@ def _action(source, roles):
 
 def _vector(source, role, what):
     """The columns that a list of names, one name or a prefix stands for."""
+    if not role:
+        raise ValueError(f"{source.name}: expected the names of the {what} columns, got none; leave the option out")
     if not isinstance(role, str):
         return tuple(source.column(name) for name in role)
     if role in source.schema.names:

@@ -198,7 +198,9 @@ def test_pooled_logs_have_the_propensity_of_the_mixture(tmp_path):
 
 
 def changed(name, values, table=TABLE):
-    return table.set_column(table.schema.names.index(name), name, pa.array(values))
+    return table.set_column(
+        table.schema.names.index(name), name, values if isinstance(values, pa.Array) else pa.array(values)
+    )
 
 
 RAGGED = [[0.0, 1.0, 2.0]] * 4
@@ -211,6 +213,22 @@ BAD_LOGS = {
     "no density": (LIST, {}, "no propensities: name a column .* or a logging policy"),
     "no user": (TABLE, {"action": "w_", "cluster": "usr"}, "no column 'usr'; did you mean 'user'?"),
     "null user": (changed("user", [None] * M), {"action": "w_", "cluster": "user"}, "row 1 .*: expected a cluster"),
+    "list user": (
+        changed("user", [[1]] * M),
+        {"action": "w_", "cluster": "user"},
+        "column 'user': expected numbers or text",
+    ),
+    "nan user": (
+        changed("user", [np.nan] * M),
+        {"action": "w_", "cluster": "user"},
+        "row 1 .*: expected a finite number",
+    ),
+    "empty lists": (
+        changed("action", pa.array([[]] * 5, pa.list_(pa.float64())), LIST[:5]),
+        {"propensity": "reward"},
+        "row 1 .*: expected a list of 1 numbers, got 0",
+    ),
+    "no names": (TABLE, {"action": []}, "expected the names of the action columns, got none"),
     "text time": (TABLE, {"action": "w_", "time": "user"}, "column 'user', row 1 .*: expected a number"),
     "dimension": (
         TABLE,
