@@ -156,10 +156,14 @@ def chunk(n: int) -> int:
     return max(1, min(together // n, most))
 
 
-def _over_replicates(function, mesh, together):
-    """`function` of one replicate over all, split over the devices of `mesh`, so many `together`; closures are shared."""
+def _over_replicates(function, mesh, together=None):
+    """`function` of one replicate over all, split over the devices of `mesh`, so many `together`; closures are shared.
+
+    Elementwise functions take all at once: their result depends on no shape, and a loop would only slow them down.
+    """
     split = PartitionSpec("r")  # check_vma does not know the axis that vmap names inside
-    mapped = lambda *x: jax.lax.map(lambda one: function(*one), x, batch_size=together)  # noqa: E731
+    looped = lambda *x: jax.lax.map(lambda one: function(*one), x, batch_size=together)  # noqa: E731
+    mapped = looped if together else jax.vmap(function)
     return jax.shard_map(mapped, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)
 
 
@@ -180,13 +184,13 @@ def draw_batch(keys, logging, n, mesh):
 @functools.partial(jax.jit, static_argnames="mesh")
 def reward_batch(keys, environment, action, mesh):
     """Rewards (r, n): common random numbers across environments."""
-    return _over_replicates(lambda key, a: _rewards(key, environment, a), mesh, chunk(action.shape[-1]))(keys, action)
+    return _over_replicates(lambda key, a: _rewards(key, environment, a), mesh)(keys, action)
 
 
 @functools.partial(jax.jit, static_argnames="mesh")
 def weigh_batch(target, logging, action, mesh):
     """Log importance weights (r, n)."""
-    return _over_replicates(lambda a: _log_weights(target, logging, a), mesh, chunk(action.shape[-1]))(action)
+    return _over_replicates(lambda a: _log_weights(target, logging, a), mesh)(action)
 
 
 @functools.partial(jax.jit, static_argnames=("grid", "estimator", "mesh"))
