@@ -1,14 +1,23 @@
-"""Is float32 enough? Coverage of the same logs evaluated in float32 and in float64, up to n = 2²⁰.
+"""Is float32 enough? Coverage of the same logs evaluated in float32 and in float64, up to n = 2²².
 
 Draws have float32 resolution in both, so the logs are the same and any difference is the arithmetic's. Each precision runs
-`mopl coverage` in a process of its own.
+`mopl coverage` in a process of its own. Up to n = 2²² the ends of a few replicates' intervals are compared
+one by one, in widths.
 """
 
+import functools
 import json
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import speed
+from mopl_jax import coverage
 
 RESULTS = Path(__file__).parent / "results"
 OPTIONS = "--d 5 --n 64,4096,65536,1048576 --replicates 200 --interval normal --interval ess_exact --interval ess_safe".split()
@@ -22,8 +31,41 @@ def rows(*precision: str) -> list[dict]:
     return json.loads(done.stdout)["rows"]
 
 
+SIZES, REPLICATES = (2**6, 2**12, 2**17, 2**22), 16
+
+
+def apart() -> list[dict]:
+    """How far values and interval ends in float32 and float64 lie apart, in widths: the largest of the replicates."""
+    with jax.enable_x64(True):
+        single, double = (_cell(dtype) for dtype in (jnp.float32, jnp.float64))
+    rows = []
+    for j, n in enumerate(SIZES):
+        for i, name in enumerate(("normal", "ess_exact", "ess_safe")):
+            width = (double.upper - double.lower)[:, j, i]
+            ends = [
+                np.abs(a - b)[:, j, i] / width for a, b in ((single.lower, double.lower), (single.upper, double.upper))
+            ]
+            value = np.abs(single.value - double.value)[:, j] / width
+            rows.append({"n": n, "interval": name, "ends": float(np.max(ends)), "value": float(np.max(value))})
+    return rows
+
+
+def _cell(dtype):
+    grid = coverage.Grid(SIZES, ("snips",), ("normal", "ess_exact", "ess_safe"), 0.05)
+    cast = functools.partial(jax.tree.map, lambda x: jnp.asarray(x, dtype))
+    world = speed.world()
+    world = world._replace(
+        environment=cast(world.environment), logging=cast(world.logging), targets=cast(world.targets)
+    )
+    (batch,) = coverage.run(jax.random.key(1), world, grid, (0, REPLICATES), REPLICATES)
+    return jax.tree.map(lambda x: x.astype(float), batch["target", "snips"])
+
+
 def main() -> None:
     """Print both coverages with their standard error, and write results/precision.json."""
+    ends = apart()
+    for row in ends:
+        print(f"n={row['n']:>9,} {row['interval']:10} ends apart {row['ends']:.1e} widths, values {row['value']:.1e}")
     table = [
         {
             "n": a["n"],
@@ -38,7 +80,7 @@ def main() -> None:
         print(
             f"n={row['n']:>9,} {row['interval']:10} float32 {row['float32']:.3f} float64 {row['float64']:.3f} ±{row['se']:.3f}"
         )
-    (RESULTS / "precision.json").write_text(json.dumps(table, indent=1) + "\n")
+    (RESULTS / "precision.json").write_text(json.dumps({"coverage": table, "apart": ends}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

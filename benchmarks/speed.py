@@ -1,6 +1,7 @@
 """How fast is one cell, against what people write by hand? Million logged rows a second, interleaved in one run.
 
-The cell: d = 5, SNIPS with its normal interval, coverage at n = 2⁵ … 2¹⁴. One sample is one logged row. The notebook-style
+The cell: d = 5, SNIPS with its normal interval, coverage at n = 2⁵ … 2¹⁴. One sample is one logged row. Whole studies, with
+many targets and intervals, are compared with what the best kernel by hand would need for them cell by cell. The notebook-style
 loop (python over replicates and n, scipy densities) draws a log for each n and is credited with all of those rows; the others
 draw each replicate once and evaluate its prefixes. Compile time is apart. numpy is always measured; torch, and torch's
 generator with a fused two-thread numba kernel, if they are installed (`pip install mopl_jax[speed]`).
@@ -18,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mopl_jax import coverage, devices, storage
+from mopl_jax import coverage, devices, intervals, storage, study
 from mopl_jax.environments import Environment, Linear, Normal
 from mopl_jax.policies import Gaussian
 
@@ -109,7 +110,7 @@ def vectorised_torch(replicates, seed, size=16):
     return hits, replicates * SIZES[-1]
 
 
-def _numba_kernel():
+def _numba_kernel(d=D):
     import numba
 
     @numba.njit(parallel=True, fastmath=True)
@@ -119,12 +120,12 @@ def _numba_kernel():
             j = 0
             for row in range(z.shape[2]):
                 squares = whitened = total = np.float32(0)
-                for k in range(D):
+                for k in range(d):
                     a = z[i, k, row]
                     squares += a * a
                     whitened += ((a - np.float32(MEAN)) / np.float32(SCALE)) ** 2
                     total += a
-                r = total / np.float32(D) + np.float32(NOISE) * z[i, D, row]
+                r = total / np.float32(d) + np.float32(NOISE) * z[i, d, row]
                 w = np.exp(np.float32(0.5) * (squares - whitened))
                 s1, sr = s1 + w, sr + w * r
                 s2, s2r, s2rr = s2 + w * w, s2r + w * w * r, s2rr + w * w * r * r
@@ -137,24 +138,24 @@ def _numba_kernel():
     return kernel
 
 
-_KERNEL = []
+_KERNELS = {}
 
 
-def torch_numba(replicates, seed, size=16):
+def torch_numba(replicates, seed, size=16, d=D, sizes=SIZES):
     """torch's generator and a fused parallel numba kernel with running sums: the best by hand."""
     import torch
 
-    if not _KERNEL:
-        _KERNEL.append(_numba_kernel())
-    sizes, hits = np.array(SIZES), np.zeros(len(SIZES))
-    z = torch.empty((size, D + 1, SIZES[-1]))
+    if d not in _KERNELS:
+        _KERNELS[d] = _numba_kernel(d)
+    hits, ends = np.zeros(len(sizes)), np.array(sizes)
+    z = torch.empty((size, d + 1, sizes[-1]))
     generators = torch.Generator().manual_seed(seed)
     for _ in range(replicates // size):
         z.normal_(generator=generators)
-        found = np.zeros((size, len(SIZES)))
-        _KERNEL[0](z.numpy(), sizes, found)
+        found = np.zeros((size, len(sizes)))
+        _KERNELS[d](z.numpy(), ends, found)
         hits += found.sum(axis=0)
-    return hits, replicates * SIZES[-1]
+    return hits, replicates * sizes[-1]
 
 
 def draws_only(replicates, seed):
@@ -202,6 +203,53 @@ def measure(rounds: int) -> dict:
     }
 
 
+# Whole studies. The kernel is credited with all sample sizes in one pass, and charged one pass, drawing included, for each
+# target or difference and interval; every interval at the price of the normal one.
+
+
+def studies() -> dict[str, study.Study]:
+    """The default study, and one with eight targets and every interval that is a formula in the sums."""
+    default = study.build(study.read(study.DEFAULT))
+    base = world()
+    targets = {f"{i}": Gaussian.diagonal(jnp.full(D, 0.05 * i), SCALE) for i in range(1, 9)}
+    names = tuple(name for name, f in intervals.NAMED.items() if isinstance(f, intervals.Wald))
+    grid = coverage.Grid(SIZES, ("snips",), names, ALPHA)
+    return {"default": default, "many targets": default._replace(worlds=(base._replace(targets=targets),), grid=grid)}
+
+
+def by_study(rounds: int, replicates: int = 256) -> dict:
+    """Seconds of a study here and of the kernel cell by cell, interleaved, for so many replicates of every world."""
+    found = {}
+    for name, plan in studies().items():
+        took = [(_study_seconds(plan, replicates, i), _kernel_seconds(plan, replicates, i)) for i in range(rounds + 1)]
+        ours, theirs = zip(*took[1:], strict=True)
+        ratio = statistics.median(b / a for a, b in took[1:])
+        cells = sum(len(each.estimands) for each in plan.worlds) * len(plan.grid.intervals)
+        found[name] = {"cells": cells, "seconds": statistics.median(ours), "kernel_seconds": statistics.median(theirs)}
+        found[name] |= {"times_faster": ratio, "replicates": replicates}
+    return found
+
+
+def _study_seconds(plan, replicates, seed):
+    mesh = devices.start()
+    size = coverage.batch_size(plan.worlds, plan.grid, replicates, 48 * 2**20, mesh)
+    started = time.perf_counter()
+    for each in plan.worlds:
+        for _ in coverage.run(jax.random.key(seed), each, plan.grid, (0, replicates), size, mesh):
+            pass
+    return time.perf_counter() - started
+
+
+def _kernel_seconds(plan, replicates, seed):
+    one_cell = [_seconds(_kernel(each.d, plan.grid.n), replicates, seed)[0] for each in plan.worlds]
+    cells = [len(each.estimands) * len(plan.grid.intervals) for each in plan.worlds]
+    return sum(a * b for a, b in zip(one_cell, cells, strict=True))
+
+
+def _kernel(d, sizes):
+    return lambda replicates, seed: torch_numba(replicates, seed, d=d, sizes=sizes)
+
+
 def _seconds(function, replicates, seed):
     started = time.perf_counter()
     hits, rows = function(replicates, seed)
@@ -221,6 +269,10 @@ def main() -> None:
     document = storage.provenance(cell={"d": D, "n": SIZES, "interval": "normal"}, rounds=options.rounds) | {
         "speed": table
     }
+    if "torch + numba" in table:
+        document["studies"] = by_study(options.rounds)
+        for name, row in document["studies"].items():
+            print(f"{name} study, {row['cells']} cells: {row['times_faster']:.1f} × the kernel cell by cell")
     (RESULTS / "speed.json").write_text(json.dumps(document, indent=1) + "\n")
 
 

@@ -2,7 +2,7 @@
 
 Estimators and moments are written for one vector of rows and take every sum and maximum over rows through a `Rows`. For
 `WHOLE` these are the plain reductions. `over_prefixes` cuts many prefixes into tiles that one compiled body serves;
-`shard` is one device's part. A row that only fills up its part lies at position `n` or beyond and has log weight −inf.
+`shard` is one device's part. Rows that only fill up a part come after its `here` own and have log weight −inf.
 """
 
 import math
@@ -17,10 +17,14 @@ from jaxtyping import Array, Bool, Float, Int
 
 
 class Rows(NamedTuple):
-    """The rows at hand are number `start` and on of `n` (None: they are all); `add` and `most` join those of the parts."""
+    """The first `here` rows at hand are number `start` and on of `n`; `add` and `most` join sums and maxima of the parts.
+
+    None: the rows at hand are all.
+    """
 
     n: Int[Array, ""] | None = None
     start: Int[Array, ""] | np.int32 = np.int32(0)
+    here: Int[Array, ""] | None = None
     add: Callable = lambda part: part
     most: Callable = lambda part: part
 
@@ -33,33 +37,41 @@ class Rows(NamedTuple):
         return self.add(jnp.sum(x))
 
     def top(self, x: Float[Array, " m"]) -> Float[Array, ""]:
-        """The maximum over all rows."""
-        return self.most(jnp.max(x))
+        """The maximum over all rows, without gradient."""
+        return self.most(jnp.max(lax.stop_gradient(x)))
 
     def first(self, x: Float[Array, " m"]) -> Float[Array, ""]:
         """The entry of the first row."""
-        return x[0] if self.n is None else self.total(jnp.where(self._position(x) == 0, x, 0))
+        return x[0] if self.n is None else self.total(self.kept(jnp.where(self._number(x) == 0, x, 0)))
 
     def kept(self, x: Float[Array, " m"], otherwise: float = 0.0) -> Float[Array, " m"]:
         """`x`, and `otherwise` in the rows that only fill up."""
-        return x if self.n is None else jnp.where(self._position(x) < self.n, x, otherwise)
+        return x if self.here is None else jnp.where(_index(x) < self.here, x, otherwise)
 
     def heaviest(self, log_weight: Float[Array, " m"]) -> Bool[Array, " m"]:
         """The one row of largest weight; the first of several."""
-        position, x = self._position(log_weight), lax.stop_gradient(log_weight)
-        before = jnp.where(x == self.top(x), -position, jnp.iinfo(position.dtype).min)
-        return position == -self.most(jnp.max(before))
+        number = self._number(log_weight)
+        heavy = self.kept(log_weight, -jnp.inf) == self.top(log_weight)
+        return number == -self.most(jnp.max(jnp.where(heavy, -number, jnp.iinfo(number.dtype).min)))
 
-    def _position(self, x):
-        return self.start + jnp.arange(x.shape[0], dtype=jnp.int32)
+    def _number(self, x):
+        return self.start + _index(x)
+
+
+def _index(x):
+    return jnp.arange(x.shape[0], dtype=jnp.int32)
 
 
 WHOLE = Rows()
 
 
-def shard(n: int, start: Int[Array, ""], axis: str) -> Rows:
-    """The part of `n` rows that this device has, from row `start` on; the others are along a mesh's `axis`."""
-    return Rows(jnp.int32(n), start, lambda part: lax.psum(part, axis), lambda part: lax.pmax(part, axis))
+def shard(here: Int[Array, ""], axis: str) -> Rows:
+    """The part of the rows that one device along a mesh's `axis` has; no gradient passes through a maximum."""
+    each = lax.all_gather(here, axis)
+    before = jnp.arange(each.shape[0], dtype=here.dtype) < lax.axis_index(axis)
+    start = jnp.sum(jnp.where(before, each, 0), dtype=here.dtype)
+    join = lambda collective: lambda part: collective(part, axis)  # noqa: E731
+    return Rows(jnp.sum(each, dtype=here.dtype), start, here, join(lax.psum), join(lax.pmax))
 
 
 def over_prefixes(function: Callable, sizes: Sequence[int], *vectors: Float[Array, " n"]):
@@ -90,7 +102,8 @@ def _tile(sizes, k, start):
 
     add = lambda part: join(lax.psum, part, 0)  # noqa: E731
     most = lambda part: join(lax.pmax, part, _least(part.dtype))  # noqa: E731
-    return Rows(jnp.asarray(sizes, jnp.int32)[k], start, add, most)
+    n = jnp.asarray(sizes, jnp.int32)[k]
+    return Rows(n, start, n - start, add, most)
 
 
 def _least(dtype):

@@ -9,7 +9,6 @@ import functools
 import math
 
 import jax.numpy as jnp
-from jax import lax
 from jax.scipy.stats import norm
 from jaxtyping import Array, Bool, Float
 
@@ -23,7 +22,7 @@ def normalise(log_weight: Float[Array, " n"], rows: Rows = WHOLE) -> Float[Array
 
     The largest log weight is subtracted first, so that shifts by ±700 cannot overflow.
     """
-    top = rows.top(lax.stop_gradient(log_weight))
+    top = rows.top(log_weight)
     w = jnp.exp(log_weight - jnp.where(jnp.isfinite(top), top, 0))
     total = rows.total(w)
     return jnp.where(total > 0, w / jnp.where(total > 0, total, 1), 0)

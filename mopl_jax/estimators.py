@@ -5,7 +5,6 @@ from which each interval is made; write an interval once and it serves every est
 """
 
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, ArrayLike, Float
 
 from mopl_jax._record import record
@@ -51,7 +50,6 @@ def snips(log_weight: Float[Array, " n"], reward: Float[Array, " n"], rows: Rows
 
 def _heaviest(log_weight, reward, rows):
     """The reward of a heaviest row: once it is subtracted, rewards equal wherever there is weight are exactly zero."""
-    log_weight, reward = lax.stop_gradient((log_weight, reward))
     heavy = log_weight == rows.top(log_weight)
     return rows.top(rows.kept(jnp.where(heavy, reward, -jnp.inf), -jnp.inf))
 

@@ -83,7 +83,7 @@ def moments(estimate: Estimate, rows: Rows = WHOLE) -> Moments:
     p, n = normalise(estimate.log_weight, rows), rows.count(estimate.influence)
     heavy = rows.heaviest(estimate.log_weight)
     rest = jnp.where(heavy, 0, p)
-    shares = Shares(rows.top(p), rows.total(rest), rows.total(rest * rest))
+    shares = Shares(rows.total(jnp.where(heavy, p, 0)), rows.total(rest), rows.total(rest * rest))
     parts = jax.tree.map(rows.add, sums(shares, p, heavy, estimate.influence / n, estimate.residual))
     return joined(shares, parts, n, estimate.value)
 
