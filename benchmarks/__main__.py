@@ -3,7 +3,18 @@
 import importlib
 import sys
 
-STUDIES = ("coverage", "dimension", "bandwidth", "metrics", "speed", "scaling", "precision", "memory", "open_bandit")
+STUDIES = (
+    "coverage",
+    "dimension",
+    "bandwidth",
+    "metrics",
+    "speed",
+    "scaling",
+    "precision",
+    "randomness",
+    "memory",
+    "open_bandit",
+)
 ON_DEMAND = ("open_bandit",)  # needs a path to data: left out of `all`
 
 

@@ -9,6 +9,7 @@ import argparse
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -57,7 +58,7 @@ def moments(z):
     return np.array([np.mean(z**k) for k in range(1, 7)])
 
 
-def measure(replicates: int) -> dict:
+def measure(replicates: int) -> dict[str, Any]:
     """Statistics over all replicates."""
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(2024), jnp.arange(replicates + 1))
     counts, powers, products, largest = np.zeros(BINS), np.zeros(6), [], 0.0
@@ -108,7 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Are the random numbers good?")
     parser.add_argument("--replicates", type=int, default=160, help=f"of {D} x {ROWS} draws")
     options, _ = parser.parse_known_args()
-    found = {"bits_differ_of_1e7": bits_differ(10**7)} | measure(options.replicates)
+    found: dict[str, Any] = {"bits_differ_of_1e7": bits_differ(10**7)} | measure(options.replicates)
     scores = {f"mean of z^{row['power']}": row["z"] for row in found["moments"]}
     scores |= {name: row["z"] for name, row in found["correlations"].items()}
     print(f"{found['draws']:,} draws; {found['bits_differ_of_1e7']} of 10⁷ words differ from JAX's")

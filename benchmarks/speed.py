@@ -33,8 +33,8 @@ Z = 1.959963984540054
 def world() -> coverage.World:
     """The reference world in five dimensions."""
     environment = Environment(Linear(jnp.full(D, 1 / D), jnp.asarray(0.0)), Normal(jnp.asarray(NOISE)))
-    targets = {"target": Gaussian.diagonal(jnp.full(D, MEAN), SCALE)}
-    return coverage.World("speed", D, environment, Gaussian.diagonal(jnp.zeros(D), 1.0), targets)
+    target = Gaussian.diagonal(jnp.full(D, MEAN), SCALE)
+    return coverage.World("speed", D, environment, Gaussian.diagonal(jnp.zeros(D), 1.0), {"target": target})
 
 
 # Every contender: (replicates, seed) -> hits at each n, and how many rows it was asked for.

@@ -8,6 +8,7 @@ from helpers import KEY, standard_errors
 from jax.extend.random import threefry_2x32
 from scipy import stats
 
+from benchmarks import randomness
 from mopl_jax import _random
 
 N, D = 40_000, 5
@@ -122,3 +123,17 @@ def test_largest_normal_is_bounded():
     word = jnp.array([0, 0], jnp.uint32)
     z = np.abs(np.stack(_random.box_muller((word, jnp.array([0, 2**31], jnp.uint32)))))
     assert z.max() == pytest.approx(np.sqrt(66 * np.log(2)), rel=4 * float(np.finfo(np.float32).eps))
+
+
+@pytest.mark.nightly
+def test_ten_million_draws_are_independent_normals():
+    """Bits, six moments, distribution and correlations along rows, within rows and across replicates; 1 % limits, Bonferroni.
+
+    `benchmarks/randomness.py` does the same at 10⁸.
+    """
+    found = randomness.measure(16)
+    scores = [row["z"] for row in found["moments"]] + [row["z"] for row in found["correlations"].values()]
+    assert randomness.bits_differ(10**6) == 0
+    assert np.abs(scores).max() < stats.norm.isf(0.005 / len(scores))
+    assert found["ks"] < found["ks_critical_1_percent"]
+    assert found["chi2_p_value"] > 0.001
