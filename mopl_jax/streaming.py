@@ -1,10 +1,10 @@
 """Estimates of logs larger than memory: the same values and moments, from sums over blocks of rows.
 
-Pass one takes the running maximum of
-the log weights and the sums that the value needs (`fit`); then an estimate exists *in pieces*: a function from any block
-to its rows of the estimate. Pass two sums what the variance-based intervals and the diagnosis are formulas in
-(`summarise`); a difference takes one pass more, for the weights of the contrast. With clusters, pass two sums over each
-(`by_cluster`), and the result is an ordinary estimate with one row a cluster, to which every interval applies.
+Pass one takes the running maximum of the log weights and the sums that the value needs (`fit`); then an estimate exists
+*in pieces*: a function from any block to its rows of the estimate. Pass two sums what the variance-based intervals and
+the diagnosis are formulas in (`summarise`); a difference takes one pass more, for the weights of the contrast. With
+clusters, pass two sums over each (`by_cluster`), and the result is an ordinary estimate with one row a cluster, to which
+every interval applies. Sums of millions of rows need float64 (`jax_enable_x64`), which the command turns on.
 """
 
 import functools

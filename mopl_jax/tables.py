@@ -28,22 +28,8 @@ from mopl_jax._names import choose
 from mopl_jax.artifact import dimension, read_policy
 from mopl_jax.logs import Logs
 from mopl_jax.policies import Mixture, Policy
+from mopl_jax.roles import Roles, columns_of, resolve, text_of
 from mopl_jax.sources import Piece, Source, open_source, pooled
-
-
-class Roles(NamedTuple):
-    """The columns of a log. `action`: names, a prefix, or one column (of numbers or of lists); the densities are of the
-    logged action, under the logging policy or under a target policy; `log_` where the column holds logarithms."""
-
-    reward: str | None = "reward"
-    action: str | Sequence[str] | None = None
-    propensity: str | None = None
-    log_propensity: str | None = None
-    target_propensity: str | None = None
-    log_target_propensity: str | None = None
-    cluster: str | None = None
-    time: str | None = None
-    context: str | Sequence[str] | None = None
 
 
 class Rows(NamedTuple):
@@ -82,7 +68,7 @@ def open_log(source: Any, *, logging: Policy | Path | str | None = None, **roles
         return _described(Path(source), logging, given)
     rows = open_source(source)
     policy = _policy(logging)
-    recording = Recording(rows, _resolve(rows, Roles(**given), policy), policy)
+    recording = Recording(rows, resolve(rows, Roles(**given), policy), policy)
     _check_dimension(recording)
     return recording
 
@@ -110,7 +96,7 @@ def whole(recording: Recording) -> Rows:
 
 def chunks(recording: Recording, size: int | None) -> Iterator[Rows]:
     """All rows, `size` at a time, the last chunk shorter; all at once if None. ValueError if there are none."""
-    rows = recording.source.scan(_columns_of(recording.roles), _text(recording.roles))
+    rows = recording.source.scan(columns_of(recording.roles), text_of(recording.roles))
     known: dict = {}
     propensity = _propensity(recording)
     parts = (_rows(recording, piece, known) for piece in rows if piece.rows.num_rows)
@@ -137,72 +123,6 @@ def _in_chunks(parts, size):
 
 def _join(parts):
     return parts[0] if len(parts) == 1 else jax.tree.map(lambda *columns: np.concatenate(columns), *parts)
-
-
-# The roles: which columns, before a value is looked at.
-
-
-def _resolve(source, roles, logging):
-    """Roles with columns that exist; vectors as a tuple of names."""
-    names = source.schema.names
-    if not (roles.propensity or roles.log_propensity or logging is not None):
-        default = next((name for name in ("log_propensity", "propensity") if name in names), None)
-        if default is None:
-            raise ValueError(
-                f"{source.name}: no propensities: name a column (--propensity, --log-propensity) or a logging policy "
-                f"(--logging); columns: {', '.join(names)}"
-            )
-        roles = roles._replace(**{default: default})
-    for name in _scalars(roles):
-        source.column(name)
-    action = _action(source, roles)
-    context = None if roles.context is None else _vector(source, roles.context, "context")
-    return roles._replace(action=action, context=context)
-
-
-def _scalars(roles):
-    """The names of the single columns."""
-    single = roles._replace(action=None, context=None)
-    return [name for name in single if name is not None]
-
-
-def _action(source, roles):
-    if roles.action is not None:
-        return _vector(source, roles.action, "action")
-    names = source.schema.names
-    found = [name for name in names if name.startswith("action_")] or [name for name in names if name == "action"]
-    return tuple(_in_order(found)) or None
-
-
-def _vector(source, role, what):
-    """The columns that a list of names, one name or a prefix stands for."""
-    if not role:
-        raise ValueError(f"{source.name}: expected the names of the {what} columns, got none; leave the option out")
-    if not isinstance(role, str):
-        return tuple(source.column(name) for name in role)
-    if role in source.schema.names:
-        return (source.column(role),)
-    found = [name for name in source.schema.names if name.startswith(role)]
-    if not found:
-        raise ValueError(
-            f"{source.name}: no {what} column {role!r}, and none that starts so; columns: {', '.join(source.schema.names)}"
-        )
-    return tuple(source.column(name) for name in _in_order(found))
-
-
-def _in_order(names):
-    """By number where they differ in nothing else (w_2 before w_10), otherwise as in the file."""
-    stems = {name.rstrip("0123456789") for name in names}
-    numbered = len(stems) == 1 and not stems & set(names)
-    return sorted(names, key=lambda name: int(name[len(min(stems)) :])) if numbered else names
-
-
-def _columns_of(roles):
-    return list(dict.fromkeys([*_scalars(roles), *(roles.action or ()), *(roles.context or ())]))
-
-
-def _text(roles):
-    return () if roles.cluster is None else (roles.cluster,)
 
 
 def _check_dimension(recording):

@@ -93,7 +93,7 @@ def test_json_is_what_the_library_says(monkeypatch, capsys, log, estimator):
     assert said["value"] == pytest.approx(float(estimate.value), rel=1e-12)
     assert [entry["name"] for entry in said["intervals"] if entry["name"] != "recommended"] == list(intervals.NAMED)
     some = [entry for entry in said["intervals"] if estimator == "snips" or entry["name"] in ("normal", "ess_exact")]
-    ends = jax.jit(lambda e: [intervals.NAMED[entry["name"]](e, 0.05) for entry in some])(estimate)
+    ends = jax.jit(lambda e: [intervals.bind(entry["name"])(e, 0.05) for entry in some])(estimate)
     for entry, end in zip(some, ends, strict=True):
         assert [entry["lower"], entry["upper"]] == pytest.approx([float(end.lower), float(end.upper)], rel=1e-9)
     sizes = {name: getattr(ess, name)(log_weight) for name in ("kish", "max_weight", "perplexity")}

@@ -11,9 +11,10 @@ from rich.table import Table
 
 from mopl_jax import diagnose, evaluation, intervals
 from mopl_jax.cli import options
-from mopl_jax.cli.evaluate import REFUSED, number, read_target
+from mopl_jax.cli.evaluate import REFUSED, number
 from mopl_jax.cli.options import check_alpha, choose
 from mopl_jax.intervals import Facts
+from mopl_jax.targets import read_target
 
 
 def compare(

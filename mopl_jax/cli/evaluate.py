@@ -16,19 +16,17 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from mopl_jax import diagnose, estimators, evaluation, intervals, tables, verdicts
-from mopl_jax.artifact import finite, read_policy
-from mopl_jax.bandwidth import slope
+from mopl_jax import diagnose, evaluation, intervals, tables, verdicts
+from mopl_jax.artifact import finite
 from mopl_jax.cli import options
 from mopl_jax.cli.options import check_alpha, choose
 from mopl_jax.intervals import Facts, policy_facts
-from mopl_jax.logs import Logs
-from mopl_jax.policies import Deterministic, Gaussian, smooth
+from mopl_jax.policies import Gaussian
+from mopl_jax.targets import BANDWIDTHS, choose_target
 
 __all__ = ["evaluate", "evaluate_file", "finite"]
 
 REFUSED = 3  # exit code
-BANDWIDTHS = np.geomspace(0.05, 1.0, 8)  # of the standard deviation of each logged weight, for --bandwidth auto
 
 
 def evaluate(
@@ -116,7 +114,7 @@ def evaluate_file(
     kind = "log_" if log_densities else ""
     densities = {f"{kind}propensity": propensity, f"{kind}target_propensity": target_propensity}
     recording = options.read(log, **(roles | {name: column for name, column in densities.items() if column}))
-    policy, selected = _target(recording, target, bandwidth, estimator, alpha)
+    policy, selected = (None, None) if target is None else choose_target(recording, target, bandwidth, estimator, alpha)
     level = alpha / len(BANDWIDTHS) if selected else alpha
     facts = _facts(recording, policy, reward_range, w_max, d2)
     names = _names(interval)
@@ -151,86 +149,6 @@ def _facts(recording, policy, reward_range, w_max, d2):
             raise ValueError(f"--{name.replace('_', '-')}: expected a number of at least 1, got {value}")
     chosen = {name: getattr(known, name) if value is None else jnp.asarray(value) for name, value in given.items()}
     return Facts(reward_range, **chosen)
-
-
-# The target.
-
-
-def read_target(
-    recording: tables.Recording, target: Any, bandwidth: str | float | None, only_deterministic: bool = True
-) -> Any:
-    """A policy from a policy or the path of one, a deterministic one smoothed; weights in the order of the log's columns.
-
-    ValueError for a bandwidth without a deterministic policy, if it is for `only_deterministic` ones.
-    """
-    policy = target
-    if isinstance(target, str | Path):
-        policy, document = read_policy(target)
-        check_order(recording, document.get("objectives"), str(target))
-    if not isinstance(policy, Deterministic):
-        if bandwidth is not None and only_deterministic:
-            raise ValueError("--bandwidth is for a deterministic target, and this one has a density; drop it")
-        return policy
-    if bandwidth is None:
-        raise ValueError(
-            "a deterministic target has no density: give --bandwidth H to evaluate its smoothed policy, or --bandwidth auto"
-        )
-    return policy if bandwidth == "auto" else smooth(policy.action, _positive(bandwidth))
-
-
-def _positive(bandwidth):
-    try:
-        number = float(bandwidth)
-    except ValueError:
-        number = math.nan
-    if not (number > 0 and math.isfinite(number)):
-        raise ValueError(f"--bandwidth: expected a standard deviation > 0, or auto; got {bandwidth!r}")
-    return number
-
-
-def check_order(recording: tables.Recording, objectives: Sequence[str] | None, name: str) -> None:
-    """ValueError where a policy's objectives are the log's action columns in another order."""
-    columns = list(recording.roles.action or ())
-    for prefix in {"", "action_", _common_prefix(columns)}:
-        stripped = [column.removeprefix(prefix) for column in columns]
-        if objectives and sorted(stripped) == sorted(objectives) and stripped != list(objectives):
-            raise ValueError(
-                f"{name}: its objectives are {', '.join(objectives)}, the log's action columns {', '.join(columns)}: "
-                "the same in another order; name the columns with --action in the policy's order"
-            )
-
-
-def _common_prefix(names):
-    shortest = min(names, key=len, default="")
-    return next(
-        (shortest[:i] for i in range(len(shortest), 0, -1) if all(x.startswith(shortest[:i]) for x in names)), ""
-    )
-
-
-def _target(recording, target, bandwidth, estimator, alpha):
-    """The target, smoothed if it is deterministic; and the bandwidths if the data chose."""
-    if target is None:
-        return None, None
-    policy = read_target(recording, target, bandwidth)
-    tables.check_weights(recording, policy, "target policy")
-    if not isinstance(policy, Deterministic):
-        return policy, None
-    return _select(recording, policy, estimator, alpha)
-
-
-def _select(recording, policy, estimator, alpha):
-    """SLOPE on the rows that fit in memory: multiples of the standard deviation of each logged weight."""
-    rows = next(tables.chunks(recording, evaluation.IN_MEMORY))
-    if rows.action is None:
-        raise ValueError(f"{recording.source.name}: a target policy needs the actions: name their columns (--action)")
-    deviation = np.std(rows.action, axis=0)
-    if not deviation.min() > 0:
-        raise ValueError(f"{recording.source.name}: --bandwidth auto: a logged weight does not vary; give a bandwidth")
-    logs = Logs(*(jnp.asarray(column) for column in (rows.action, rows.log_propensity, rows.reward)))
-    candidates = jnp.asarray(BANDWIDTHS[:, None] * deviation[None, :])
-    plain = estimators.NAMED.get(estimator, estimators.snips)
-    chosen = slope(logs, policy.action, candidates, intervals.ess_exact, alpha, plain)
-    return smooth(policy.action, chosen.bandwidth), [float(x) for x in chosen.bandwidth]
 
 
 # The report.
