@@ -30,7 +30,7 @@ from mopl_jax.response_surface import Surface
 Valuer = Callable[[Logs], Callable[[Gaussian], Estimate]]
 FLOOR = 0.002  # least ESS/n
 STEPS = 30
-TOLERANCE = 1e-6  # of the reward's standard deviation: a step that gains less ends the search
+TOLERANCE = 1e-5  # of the reward's standard deviation: a step that gains less ends the search
 
 
 @record()
@@ -162,8 +162,8 @@ def fit(
 
 
 def lbfgs() -> optax.GradientTransformation:
-    """Full-batch L-BFGS with optax's zoom line search, at most ten evaluations a step."""
-    return optax.lbfgs(linesearch=optax.scale_by_zoom_linesearch(10))
+    """Full-batch L-BFGS with optax's zoom line search, at most six evaluations a step."""
+    return optax.lbfgs(linesearch=optax.scale_by_zoom_linesearch(6))
 
 
 def _policy(start, project, learn_scale, at):

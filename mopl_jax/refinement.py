@@ -32,6 +32,7 @@ from mopl_jax.response_surface import Surface, cautious, fit_surface, highest, m
 
 SCALES = (0.85, 0.7, 0.55)  # of the logging scale: d₂ of a centred target is 1.04, 1.16, 1.39 for each weight
 RADIUS = 2.0  # of the mean about the logging mean, in logging standard deviations: KL ≤ 2 at the logging scale
+SEARCH = 2**17  # rows that choose the scale: the last fit, from where they led, sees all
 LEVEL = 0.05  # at which a finer scale must be better on held-out rows
 
 
@@ -60,6 +61,7 @@ class Plan(NamedTuple):
     floor: float = FLOOR
     steps: int = STEPS
     optimiser: optax.GradientTransformation | None = None
+    starts: int = 0  # random ones, beside the incumbent and the centre
 
 
 @record()
@@ -84,7 +86,8 @@ def learn(logs: Logs, *, scales: tuple[float, ...] = SCALES, **plan) -> Refined:
 
     Its mean is feasible for `project` and within `radius` of the logging mean, in standard deviations of the logged
     actions: a KL of radius²/2 at the logging scale. Rows are taken to be in random order: halves are the even and
-    the odd. Other options are those of `fit`, in `Plan`. `jit`, and `vmap` over logs.
+    the odd of the first `SEARCH`; surface and last fit see all. Other options are those of `fit`, in `Plan`.
+    `jit`, and `vmap` over logs.
     """
     options = Plan(**plan)
     factor = jnp.asarray(scales, jnp.asarray(logs.reward).dtype)
@@ -96,7 +99,7 @@ def begin(logs: Logs, scale: Float[Array, ""], plan: Plan) -> State:
     """The analyst's answer: whitened rows, a response surface of them and of each half, their cautious maxima."""
     frame = moments_of(logs.action)
     inner = whiten(logs, frame)
-    even = 2 * (logs.reward.shape[0] // 2)
+    even = 2 * (min(logs.reward.shape[0], SEARCH) // 2)
     halves = jax.tree.map(lambda x: jnp.stack([x[0:even:2], x[1:even:2]]), inner)
     surface, incumbent = _incumbent(inner, frame, plan)
     surfaces, starts = lax.map(lambda half: _incumbent(half, frame, plan), halves)
@@ -133,7 +136,7 @@ def finish(state: State, plan: Plan) -> Learnt:
         **_options(plan, state.frame),
     )  # fmt: skip
     inner = found.policy
-    scale = _scaled(state.frame, inner.scale)
+    scale = rescaled(state.frame, inner.scale)
     return dataclasses.replace(found, policy=Gaussian(outside(inner.mean, state.frame), scale))
 
 
@@ -142,7 +145,7 @@ def surface_of(state: State) -> Surface:
     return dataclasses.replace(state.surface, reference=state.frame)
 
 
-def _scaled(frame, scale):
+def rescaled(frame, scale):
     return frame.scale * scale[None, :] if frame.scale.ndim == 2 else frame.scale * scale
 
 
@@ -186,9 +189,10 @@ def _incumbent(logs, frame, plan):
 
 
 def _propose(plan, frame, task):
-    """The mean (d,) that maximises the bound on one half: from its incumbent, its surface's maximum, and the centre."""
+    """The mean (d,) that maximises the bound on one half: from its incumbent and from the centre of the log."""
     half, surface, start, scale = task
-    starts = jnp.stack([start, highest(surface, plan.radius), jnp.zeros_like(start)])
+    random = jax.random.normal(jax.random.key(0), (plan.starts, start.shape[0]), start.dtype)
+    starts = jnp.concatenate([jnp.stack([start, jnp.zeros_like(start)]), random])
     spread = jnp.broadcast_to(scale, start.shape)
     return fit_many(half, starts, spread, valuer=plan.valuer(surface), **_options(plan, frame)).policy.mean
 

@@ -17,6 +17,7 @@ from mopl_jax.cli.check import check
 from mopl_jax.cli.compare import compare
 from mopl_jax.cli.coverage import coverage
 from mopl_jax.cli.evaluate import evaluate
+from mopl_jax.cli.learn import learn
 from mopl_jax.cli.metric import metric
 from mopl_jax.cli.plan import plan
 
@@ -30,6 +31,7 @@ app.command()(coverage)
 app.command()(check)
 app.command()(evaluate)
 app.command()(compare)
+app.command()(learn)
 app.command()(metric)
 app.command()(plan)
 

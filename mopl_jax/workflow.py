@@ -1,0 +1,153 @@
+"""From a log to certified new weights, stage by stage, so that an interrupt finds the best policy so far."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from mopl_jax import certification, refinement
+from mopl_jax.learning import Learnt
+from mopl_jax.logs import Logs
+from mopl_jax.policies import Gaussian, Policy
+from mopl_jax.refinement import Plan
+
+
+def check_log(logs: Logs, logging: Policy | None = None) -> None:
+    """ValueError for a log that cannot teach: one reward, one action, too few rows, densities of another policy."""
+    n, d = logs.action.shape
+    if np.ptp(logs.reward) == 0:
+        raise ValueError(
+            f"column 'reward': all {n} rewards are {logs.reward[0]:g}: nothing can be learnt; log a reward that varies"
+        )
+    for k in range(d):
+        if np.ptp(logs.action[:, k]) == 0:
+            raise ValueError(
+                f"weight {k}: all {n} rows played {logs.action[0, k]:g}: randomise it, or leave the column out"
+            )
+    if n < 4 * (d + 1) * (d + 2):
+        raise ValueError(f"expected at least {4 * (d + 1) * (d + 2)} rows to learn {d} weights, got {n}; collect more")
+    spread = np.linalg.svd(np.cov(logs.action.T).reshape(d, d), compute_uv=False)
+    if spread[-1] < 1e-10 * spread[0]:
+        raise ValueError(
+            "the logged weights are linearly dependent (do they add up to a constant?); leave one column out"
+        )
+    _check_densities(logs, logging)
+
+
+def _check_densities(logs, logging):
+    """The log's propensities against the declared policy, where there is one."""
+    if logging is None:
+        return
+    declared = np.asarray(jax.vmap(logging.log_density)(jnp.asarray(logs.action)))
+    gap = np.abs(declared - logs.log_propensity)
+    row = int(np.argmax(gap))
+    if gap[row] > 1e-2:
+        raise ValueError(
+            f"propensities contradict the logging policy: row {row + 1}: log density {logs.log_propensity[row]:.4g} in the "
+            f"column, {declared[row]:.4g} by the policy; pass the one that was played"
+        )
+
+
+def advice(outcome) -> str:
+    """Whether to change anything."""
+    deciding = outcome.get("against_production", outcome["certificate"])
+    return "keep the current weights" if bool(deciding.keep) else "change to the learnt weights"
+
+
+# Running, stage by stage, so that an interrupt finds the best policy so far.
+
+
+def run(
+    parts: Sequence[tuple[Logs, Logs]],
+    plan: Plan,
+    scales: tuple[float, ...],
+    current: Float[np.ndarray, " d"] | None = None,
+    advance: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Learn and certify each (learning rows, certification rows): the policy of the best certified gain, and what was found.
+
+    With several parts each certificate is at alpha over their number, so that all hold at once, that of the best included.
+    `advance()` is called after each stage. Interrupted, it returns the best policy so far, certified.
+    """
+    level = plan.alpha / len(parts)
+    interrupted, done = False, []
+    for learning, held in parts:
+        found: dict[str, Any] = {}
+        try:
+            for stage in _stages(_floats(learning), plan, scales):
+                found = stage
+                advance()
+        except KeyboardInterrupt:
+            interrupted = True
+        if not found and not done:
+            raise KeyboardInterrupt
+        if found:
+            done.append(found | _certified(found, _floats(held), plan, level, current))
+            advance()
+        if interrupted:
+            break
+    best = max(done, key=lambda found: float(found["certificate"].gain_bound))
+    together = certification.combine([found["certificate"] for found in done]) if len(done) > 1 else None
+    return best | {
+        "mixture": together,
+        "interrupted": interrupted,
+        "scales": scales,
+        "parts": len(done),
+        "current": current,
+    }
+
+
+def _floats(logs):
+    """Rows in JAX's default precision."""
+    return jax.tree.map(jnp.asarray, logs)
+
+
+def _stages(logs, plan, scales):
+    """What is known after each stage of `refinement.learn`: surface, each scale, the last fit."""
+    begin = jax.jit(refinement.begin, static_argnames="plan")
+    refine = jax.jit(refinement.refine, static_argnums=0)
+    finish = jax.jit(refinement.finish, static_argnames="plan")
+    state = begin(logs, jnp.asarray(scales[0]), plan=plan)
+    history: list[tuple[float, bool]] = []
+    yield _so_far(logs, state, history, plan)
+    for scale in scales:
+        state, (accepted, score) = refine(plan, state, jnp.asarray(scale, state.scale.dtype))
+        history.append((float(score), bool(accepted)))
+        yield _so_far(logs, state, history, plan)
+    learnt = jax.block_until_ready(finish(state, plan=plan))
+    yield _so_far(logs, state, history, plan) | {"learnt": learnt}
+
+
+def _so_far(logs, state, history, plan):
+    """The policy that is ahead, before its last fit."""
+    frame = state.frame
+    policy = Gaussian(
+        refinement.outside(state.mean, frame),
+        refinement.rescaled(frame, jnp.broadcast_to(state.scale, state.mean.shape)),
+    )
+    nothing = jnp.asarray(jnp.nan)
+    no = jnp.asarray(False)
+    learnt = Learnt(policy, nothing, nothing, nothing, jnp.full(1, jnp.nan), jnp.zeros((), jnp.int32), ~no, no, no)
+    return {
+        "learnt": learnt,
+        "surface": refinement.surface_of(state),
+        "frame": frame,
+        "history": list(history),
+        "logs": logs,
+    }
+
+
+def _certified(found, held, plan, level, current):
+    valuer = plan.valuer(found["surface"])
+    if held.cluster is not None:
+        valuer = certification.by_cluster(valuer, int(held.cluster.max()) + 1)
+    certify = jax.jit(functools.partial(certification.certify, valuer=valuer, interval=plan.interval, alpha=level))
+    policy = found["learnt"].policy
+    against = {"certificate": certify(policy, held, found["frame"].mean)}
+    if current is not None:
+        against["against_production"] = certify(policy, held, jnp.asarray(current, policy.mean.dtype))
+    return against | {"held": held}

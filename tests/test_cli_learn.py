@@ -1,0 +1,128 @@
+"""`mopl learn`: bad input is one line before anything is compiled; the artifact reads back; an interrupt leaves one."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import typer
+
+from mopl_jax import refinement, workflow
+from mopl_jax.artifact import read_policy, write_policy
+from mopl_jax.cli.learn import learn
+from mopl_jax.policies import Gaussian
+
+MEAN, SCALE = np.array([0.2, 0.5]), np.array([0.1, 0.2])
+
+
+def write_log(folder, **columns):
+    """600 rows of 200 users, whose reward saturates in the first weight; `columns` replace some."""
+    rng = np.random.default_rng(5)
+    z = rng.normal(size=(600, 2))
+    reward = np.tanh(2 * z[:, 0]) - 0.2 * (z**2).sum(axis=1) + 0.3 * rng.normal(size=600)
+    density = np.exp(-0.5 * (z**2).sum(axis=1)) / (2 * np.pi * SCALE.prod())
+    table = {"w_click": MEAN[0] + SCALE[0] * z[:, 0], "w_like": MEAN[1] + SCALE[1] * z[:, 1]}
+    table |= {"reward": reward, "propensity": density, "user": np.arange(600) // 3}
+    path = folder / "log.parquet"
+    pq.write_table(pa.table(table | columns), path)
+    return path
+
+
+def run(path, **options):
+    """The command with few steps."""
+    return learn(path, out=path.parent / "learnt.json", action="w_", steps=6, scale="0.8", **options)
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "complaint"),
+    [
+        ({"reward": np.full(600, 1.0)}, {}, "all 600 rewards are 1"),
+        ({"w_like": np.full(600, 0.5)}, {}, "weight 1: all 600 rows played 0.5"),
+        ({"user": np.zeros(600)}, {"cluster": "user"}, "all 600 rows are of one user"),
+        ({}, {"folds": 700}, "expected 2 to 600 folds"),
+        ({}, {"share": 1.0}, "strictly between 0 and 1"),
+        ({}, {"low": "0.6", "high": "0.1"}, "infeasible constraints: weight 0"),
+        ({}, {"low": "0", "high": "0.3", "total": 1.0}, "infeasible constraints: the sum must be 1"),
+        ({}, {"max_change": "0.1"}, "--production"),
+        ({}, {"production": "0.1,0.2,0.3"}, "--production: expected 2 weights"),
+        ({}, {"optimiser": "adamm"}, "unknown optimiser: 'adamm'; did you mean 'adam'"),
+        ({}, {"estimator": "dr"}, "unknown estimator"),
+        ({}, {"alpha": 1.5}, "alpha"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path, columns, options, complaint):
+    with pytest.raises(ValueError, match=complaint) as caught:
+        run(write_log(tmp_path, **columns), **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_propensities_must_be_those_of_the_declared_policy(tmp_path):
+    declared = write_policy(tmp_path / "logging.json", Gaussian.diagonal(MEAN + 0.05, SCALE))
+    with pytest.raises(ValueError, match="propensities contradict the logging policy: row"):
+        run(write_log(tmp_path), propensity="propensity", logging=declared)
+
+
+def test_a_stale_production_artifact_is_refused(tmp_path):
+    path = write_policy(tmp_path / "old.json", Gaussian.diagonal(MEAN, SCALE))
+    path.write_text(path.read_text().replace('"mopl_policy": 1', '"mopl_policy": 0'))
+    with pytest.raises(ValueError, match="expected policy format 1, got 0"):
+        run(write_log(tmp_path), production=str(path))
+
+
+@pytest.mark.nightly
+def test_from_log_to_artifact_and_report(tmp_path):
+    """Constraints hold, the certificate is in the artifact, figures are written, users are not split."""
+    run(
+        write_log(tmp_path),
+        cluster="user",
+        high="0.25,1",
+        low="-1",
+        production="0.2,0.5",
+        report_folder=tmp_path / "out",
+    )
+    policy, document = read_policy(tmp_path / "learnt.json")
+    assert isinstance(policy, Gaussian)
+    assert policy.mean[0] <= 0.25 + 1e-6
+    assert document["objectives"] == ["w_click", "w_like"]
+    assert document["certified_lower_bound"] < document["value"]
+    assert document["certified_gain_over_production"] < document["gain_over_production"]
+    assert document["rows"] == {"learning": 300, "certification": 300}
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert page.count("data:image/png;base64,") == 5
+    assert "http" not in page
+    assert len(list((tmp_path / "out").glob("*.png"))) == 5
+
+
+@pytest.mark.nightly
+def test_folds_certify_the_best_and_the_mixture(tmp_path, capsys):
+    run(write_log(tmp_path), folds=2, as_json=True)
+    document = json.loads(capsys.readouterr().out)
+    assert document["mixture"]["certified_lower_bound"] < document["value"]
+    assert document["advice"] in ("keep the current weights", "change to the learnt weights")
+
+
+@pytest.mark.nightly
+def test_an_interrupt_leaves_the_best_policy_so_far(tmp_path, monkeypatch):
+    def interrupt(plan, state, scale):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(refinement, "refine", interrupt)
+    with pytest.raises(typer.Exit) as caught:
+        run(write_log(tmp_path))
+    assert caught.value.exit_code == 130
+    policy, document = read_policy(tmp_path / "learnt.json")
+    assert document["interrupted"]
+    assert np.isfinite(document["certified_lower_bound"])
+    assert np.isfinite(policy.mean).all()
+
+
+def test_advice_follows_the_certificate_that_decides():
+    class Keep:
+        keep = True
+
+    class Change:
+        keep = False
+
+    assert workflow.advice({"certificate": Change}) == "change to the learnt weights"
+    assert workflow.advice({"certificate": Change, "against_production": Keep}) == "keep the current weights"
