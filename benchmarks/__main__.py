@@ -13,6 +13,8 @@ STUDIES = (
     "precision",
     "randomness",
     "memory",
+    "learning",
+    "learning_speed",
     "open_bandit",
 )
 ON_DEMAND = ("open_bandit",)  # needs a path to data: left out of `all`
