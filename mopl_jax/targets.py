@@ -92,5 +92,13 @@ def _select(recording, policy, estimator, alpha):
     logs = Logs(*(jnp.asarray(column) for column in (rows.action, rows.log_propensity, rows.reward)))
     candidates = jnp.asarray(BANDWIDTHS[:, None] * deviation[None, :])
     plain = estimators.NAMED.get(estimator, estimators.snips)
-    chosen = slope(logs, policy.action, candidates, intervals.ess_exact, alpha, plain)
+    chosen = slope(logs, policy.action, candidates, _by_user(rows.cluster), alpha, plain)
     return smooth(policy.action, chosen.bandwidth), [float(x) for x in chosen.bandwidth]
+
+
+def _by_user(cluster):
+    """The interval that SLOPE compares bandwidths by."""
+    if cluster is None:
+        return intervals.ess_exact
+    user, count = jnp.asarray(cluster), int(cluster.max()) + 1
+    return lambda estimate, alpha: intervals.ess_exact(intervals.clustered(estimate, user, count), alpha)

@@ -118,15 +118,17 @@ def test_a_deterministic_target_is_its_smoothed_policy():
     assert evaluated("point", bandwidth=0.5, interval=["ess_exact"])["value"] == smoothed["value"]
 
 
-def test_the_bandwidth_is_selected_and_paid_for():
+@pytest.mark.parametrize("cluster", [None, "user"])
+def test_the_bandwidth_is_selected_and_paid_for(cluster):
     """SLOPE's choice is one of the grid, and the intervals are at alpha over its size."""
-    said = evaluated("point", bandwidth="auto", interval=["normal"])
+    said = evaluated("point", bandwidth="auto", interval=["normal"], cluster=cluster)
     fixed = evaluate_file(
         TABLE,
         target=Gaussian.diagonal(TARGETS["point"].action, np.array(said["bandwidth"])),
         logging=LOGGING,
         interval=["normal"],
         alpha=0.05 / 8,
+        cluster=cluster,
         **ROLES,
     )
     assert said["intervals"] == fixed["intervals"]
