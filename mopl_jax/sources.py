@@ -114,7 +114,7 @@ def _complaints(path, kind):
         yield
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({_reason(error)}); check the path and its permissions") from None
-    except pa.ArrowException as error:
+    except (pa.ArrowException, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: cannot be read as {kind} ({_reason(error)}); export the file again") from None
 
 
@@ -138,6 +138,7 @@ def _from_dataset(path, files, kind):
         data = ds.dataset(
             [str(file) for file in files], format=kind, partitioning=partitioning, partition_base_dir=base
         )
+        _ = data.schema.names  # damaged names fail when they are decoded
 
     def scan(names, text):
         for file in data.get_fragments():
@@ -162,6 +163,7 @@ def _pieces(file, schema, names, batches):
             )
     first, types = 0, [schema.field(name) for name in names]
     for rows in batches(file.path, [name for name in names if name in here]):
+        rows.validate(full=True)  # damaged offsets would be followed out of the file
         columns = [
             rows.column(field.name).cast(field.type)
             if field.name in here
@@ -194,6 +196,7 @@ _BATCHES = {"parquet": _parquet_batches, "ipc": _ipc_batches}
 def _from_csv(path, files):
     with _complaints(files[0], "csv"), csv.open_csv(files[0], read_options=_SERIAL) as file:
         schema = file.schema
+        _ = schema.names
 
     def scan(names, text):
         for file in files:

@@ -321,3 +321,29 @@ def test_csv_numbers_after_the_first_block_may_be_of_another_kind(tmp_path, monk
         file.write("1,oops,1,7\n")
     with pytest.raises(ValueError, match="line 203.*'oops'"):
         tables.read_logs(path, cluster="user")
+
+
+def refusal(path):
+    """What is said against a log, None if it can be read."""
+    try:
+        tables.read_logs(path, action="w_", cluster="user")
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "feather"])
+def test_damaged_files_are_read_or_refused_in_one_line(tmp_path, kind):
+    """Cut off, or some bytes overwritten: never another error, never a crash."""
+    path, rng = written(tmp_path, kind), np.random.default_rng(7)
+    whole = path.read_bytes()
+    for k in range(60):
+        damaged = bytearray(whole)
+        if k % 3 == 0:
+            damaged = damaged[: rng.integers(len(whole))]
+        else:
+            for place in rng.integers(len(whole), size=3):
+                damaged[place] = rng.integers(256)
+        path.write_bytes(bytes(damaged))
+        said = refusal(path)
+        assert said is None or (said.startswith(str(path)) and "\n" not in said), said
