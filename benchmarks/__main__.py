@@ -8,6 +8,7 @@ STUDIES = (
     "dimension",
     "bandwidth",
     "metrics",
+    "design",
     "speed",
     "scaling",
     "precision",

@@ -1,8 +1,9 @@
 """`mopl metric`: the combination of metrics that would have told past experiments' winners most clearly."""
 
 import dataclasses
+import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import typer
 from rich import box
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from mopl_jax import experiments, metrics, storage, validation
@@ -59,7 +61,12 @@ def metric(
     history = experiments.read(tables, north_star)
     chosen = _objective(objective, history.names, l1, positive, negative)
     others = {name: value for name, value in metrics.NAMED.items() if compare and name != objective}
-    report = learnt(history, {objective: chosen, **others}, with_north_star, alpha)
+    told = Console(stderr=True)
+    with Progress(console=told, transient=True, disable=as_json or not told.is_terminal) as progress:
+        objectives = {objective: chosen, **others}
+        report = learnt(
+            history, objectives, with_north_star, alpha, functools.partial(progress.track, description="validating")
+        )
     about = {"l1": l1, "provenance": storage.provenance(tables=[path.name for path in tables])}
     if out is not None:
         stored = {key: value for key, value in report.items() if key not in ("metrics", "weights", "compared")}
@@ -71,7 +78,11 @@ def metric(
 
 
 def learnt(
-    history: metrics.History, objectives: dict[str, metrics.Objective], with_north_star: bool, alpha: float
+    history: metrics.History,
+    objectives: dict[str, metrics.Objective],
+    with_north_star: bool,
+    alpha: float,
+    track: Callable[[Any], Iterable] = iter,
 ) -> dict[str, Any]:
     """What `mopl metric` says, as plain Python; the first objective is the one asked for, the rest are `compared`."""
     _check(history)
@@ -82,7 +93,7 @@ def learnt(
         raise ValueError(f"objective {name!r}: every weight is zero; lower --l1, loosen signs or try another objective")
     judged = {
         name: dataclasses.asdict(validation.validate(history, objective, allowed, alpha))
-        for name, objective in objectives.items()
+        for name, objective in track(list(objectives.items()))
     }
     spread = np.sqrt(np.diagonal(history.user_covariance))
     report = {

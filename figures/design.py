@@ -1,0 +1,89 @@
+"""Rows needed to certify a step, by logging policy and dimension; and the scale of exploration that costs least."""
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from figures import results
+from mopl_jax import plots
+
+COLOURS = {2: "#56B4E9", 5: "#0072B2", 10: "#D55E00", 20: "#CC79A7"}
+LINES: dict[str, tuple[Any, str]] = {
+    "normal": ("-", "normal logging N(0, I)"),
+    "uniform": ("--", "uniform box, same variance"),
+    "densest": (":", "normal, scale of most ESS"),
+}
+MARKERS = {"normal": "o", "uniform": "s", "densest": "^"}
+
+
+def draw() -> Figure:
+    """Left: closed-form rows as lines, simulated logs as points; right: certified regret, its parts and its minimum."""
+    with plt.rc_context(plots.STYLE):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 4.2))
+        _rows(left, results("design"))
+        _scale(right, results("design_scale"))
+    return figure
+
+
+def _rows(ax, rows):
+    for d, colour in COLOURS.items():
+        for kind, (line, _) in LINES.items():
+            some = [row for row in rows if (row["d"], row["logging"]) == (d, kind)]
+            ax.plot([row["step"] for row in some], [row["rows"] for row in some], line, color=colour, linewidth=1.3)
+            seen = [row for row in some if row["rows_normal"] is not None]
+            points = [row["step"] for row in seen], [row["rows_normal"] for row in seen]
+            ax.plot(*points, MARKERS[kind], color=colour, markersize=4)
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_xticks([0.1, 0.2, 0.5, 1, 2], ["0.1", "0.2", "0.5", "1", "2"])
+    ax.minorticks_off()
+    ax.set_ylim(3e2, 1e9)
+    ax.set_xlabel("length of the step (weight units; gain = 0.1 × length)")
+    ax.set_ylabel("rows n to certify the gain with power 80 %")
+    handles = [Line2D([], [], color=colour, label=f"d = {d}") for d, colour in COLOURS.items()]
+    handles += [
+        Line2D([], [], color="black", linestyle=line, marker=MARKERS[kind], markersize=4, label=label)
+        for kind, (line, label) in LINES.items()
+    ]
+    ax.legend(handles=handles, fontsize=7.5, loc="upper left", ncols=2)
+
+
+def _scale(ax, rows):
+    for d in (5, 10):
+        for kind in ("normal", "uniform"):
+            some = [row for row in rows if (row["d"], row["logging"]) == (d, kind) and row["in_box"] >= 0.99]
+            line = LINES[kind][0]
+            ax.plot([row["scale"] for row in some], [row["regret"] for row in some], line, color=COLOURS[d], linewidth=1.4,
+                    label=f"d = {d}, {kind} logging")  # fmt: skip
+            seen = [row for row in some if row["simulated"] is not None]
+            bars = [1.96 * row["simulated_se"] for row in seen]
+            ax.errorbar([row["scale"] for row in seen], [row["simulated"] for row in seen], bars, fmt=MARKERS[kind],
+                        color=COLOURS[d], markersize=4, capsize=2)  # fmt: skip
+        (least,) = (row for row in rows if (row["d"], row["logging"]) == (d, "least"))
+        ax.plot(least["scale"], least["regret"], "*", color="black", markersize=10, zorder=5)
+        ax.annotate(
+            f"s = {least['scale']:.2f}",
+            (least["scale"], least["regret"]),
+            xytext=(0, -13),
+            textcoords="offset points",
+            fontsize=7.5,
+            ha="center",
+        )
+    cost = sorted((row for row in rows if (row["d"], row["logging"]) == (10, "normal")), key=lambda row: row["scale"])
+    ax.plot(
+        [row["scale"] for row in cost],
+        [row["cost"] for row in cost],
+        color="#999999",
+        linewidth=1,
+        label="d = 10, cost of exploring alone",
+    )
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_xticks([0.4, 0.5, 0.7, 1, 1.5, 2], ["0.4", "0.5", "0.7", "1", "1.5", "2"])
+    ax.minorticks_off()
+    ax.set_ylim(100, 5e4)
+    ax.set_xlabel("scale s of exploration (standard deviation, weight units)")
+    ax.set_ylabel("certified regret (reward units, whole horizon)")
+    ax.legend(fontsize=7.5)
