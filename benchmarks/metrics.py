@@ -170,7 +170,7 @@ def main() -> None:
     started = time.perf_counter()
     fresh = draw(np.random.default_rng(7), FRESH)
     rows = [row for wrong in WRONG for objective in metrics.NAMED for row in rows_for(objective, wrong, fresh)]
-    for name, weights in (("north star", np.eye(len(NAMES))[-1]), ("oracle proxy", best_weights())):
+    for name, weights in (("north star", np.eye(len(NAMES))[-1]), ("best", best_weights())):
         rows += [
             {"objective": name, "wrong": wrong, "experiments": SIZES[-1], "histories": 1, **judged(weights, fresh)}
             for wrong in WRONG

@@ -44,20 +44,39 @@ def product(logging: Policy, a: Gaussian, b: Gaussian) -> Product:
 @product.register
 def _(logging: Gaussian, a: Gaussian, b: Gaussian):
     """Precision Pₐ + P_b − P₀; size inf where it is not positive definite, as for Σπ ⪰ 2Σ₀."""
+    independent = logging.scale.ndim == a.scale.ndim == b.scale.ndim == 1
+    log_size, shift, spread = (_independent if independent else _correlated)(logging, a, b)
+    diverges = jnp.isnan(log_size)
+    centre = logging.mean + jnp.where(diverges, 0, shift)
+    covariance = jnp.where(diverges, logging.covariance, spread)
+    return Product(jnp.where(diverges, jnp.inf, jnp.exp(log_size)), centre, covariance, a.mean, b.mean)
+
+
+def _correlated(logging, a, b):
     precisions = [jnp.linalg.inv(policy.covariance) for policy in (a, b, logging)]
     precision = precisions[0] + precisions[1] - precisions[2]
     factor = jnp.linalg.cholesky(precision)
     gaps = [policy.mean - logging.mean for policy in (a, b)]
     pull = precisions[0] @ gaps[0] + precisions[1] @ gaps[1]
-    whitened = _linalg.scale_solve(factor, pull)
-    log_scales = sum(sign * _linalg.log_determinant(p.scale) for sign, p in ((1, logging), (-1, a), (-1, b)))
-    energy = sum(gap @ p @ gap for gap, p in zip(gaps, precisions[:2], strict=True)) - _linalg.square(whitened)
-    size = jnp.exp(log_scales - _linalg.log_determinant(factor) - 0.5 * energy)
-    covariance = jnp.linalg.inv(precision)
-    diverges = jnp.isnan(size)
-    centre = jnp.where(diverges, logging.mean, logging.mean + covariance @ pull)
-    spread = jnp.where(diverges, logging.covariance, covariance)
-    return Product(jnp.where(diverges, jnp.inf, size), centre, spread, a.mean, b.mean)
+    spread = jnp.linalg.inv(precision)
+    energy = gaps[0] @ precisions[0] @ gaps[0] + gaps[1] @ precisions[1] @ gaps[1] - pull @ spread @ pull
+    return _log_scales(logging, a, b) - _linalg.log_determinant(factor) - 0.5 * energy, spread @ pull, spread
+
+
+def _independent(logging, a, b):
+    """The same, entry by entry: what nearly every plan needs, and quick to compile."""
+    precisions = [1 / jnp.square(policy.scale) for policy in (a, b, logging)]
+    precision = precisions[0] + precisions[1] - precisions[2]
+    precision = jnp.where(precision > 0, precision, jnp.nan)
+    gaps = [policy.mean - logging.mean for policy in (a, b)]
+    pull = precisions[0] * gaps[0] + precisions[1] * gaps[1]
+    energy = precisions[0] * jnp.square(gaps[0]) + precisions[1] * jnp.square(gaps[1]) - jnp.square(pull) / precision
+    log_size = _log_scales(logging, a, b) - 0.5 * jnp.sum(jnp.log(precision) + energy)
+    return log_size, pull / precision, jnp.diag(1 / precision)
+
+
+def _log_scales(logging, a, b):
+    return sum(sign * _linalg.log_determinant(policy.scale) for sign, policy in ((1, logging), (-1, a), (-1, b)))
 
 
 @product.register
@@ -243,13 +262,7 @@ def surface(action: Float[Array, "n d"], reward: Float[Array, " n"], centre: Flo
     x = action - centre[None]
     products = x[:, rows] * x[:, columns] * jnp.where(rows == columns, 0.5, 1)[None]
     features = jnp.concatenate([jnp.ones((n, 1), x.dtype), x] + ([products] if curved else []), axis=1)
-    size = jnp.sqrt(jnp.mean(jnp.square(features), axis=0))
-    coefficients, _, rank, _ = jnp.linalg.lstsq(features / size[None], reward)
-    free = n - features.shape[1]
-    noise = jnp.sqrt(jnp.sum(jnp.square(reward - features / size[None] @ coefficients)) / free)
-    inverse = jnp.linalg.inv((features / size[None]).T @ (features / size[None]))
-    error = jnp.where(rank == features.shape[1], noise * jnp.sqrt(jnp.diagonal(inverse)), jnp.inf) / size
-    value = coefficients / size
+    value, error, noise = _least_squares(features, reward)
 
     def matrix(entries):
         empty = jnp.full((d, d), jnp.nan, x.dtype)
@@ -257,3 +270,17 @@ def surface(action: Float[Array, "n d"], reward: Float[Array, " n"], centre: Flo
 
     slope = slice(1, 1 + d)
     return Surface(value[slope], error[slope], noise, matrix(-value[1 + d :]), matrix(error[1 + d :]))
+
+
+def _least_squares(features, reward):
+    """Coefficients, their standard errors (inf where the features are dependent) and the residual standard deviation."""
+    n, k = features.shape
+    size = jnp.sqrt(jnp.mean(jnp.square(features), axis=0))
+    scaled = features / jnp.where(size > 0, size, 1)[None]
+    values, vectors = jnp.linalg.eigh(scaled.T @ scaled)
+    independent = values > 8 * k * jnp.finfo(values.dtype).eps * values[-1]
+    inverse = jnp.where(independent, 1 / jnp.where(independent, values, 1), 0)
+    coefficients = vectors @ (inverse * (vectors.T @ (scaled.T @ reward)))
+    noise = jnp.sqrt(jnp.sum(jnp.square(reward - scaled @ coefficients)) / (n - k))
+    error = jnp.where(jnp.all(independent), noise * jnp.sqrt(jnp.square(vectors) @ inverse), jnp.inf)
+    return coefficients / jnp.where(size > 0, size, 1), error / jnp.where(size > 0, size, 1), noise

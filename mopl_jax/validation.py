@@ -115,9 +115,10 @@ def median_factor(ours: Float[np.ndarray, " e"], theirs: Float[np.ndarray, " e"]
 
 def _resampled(statistic: Callable, ours, theirs, experiment: Int[np.ndarray, " e"]) -> float:
     """Bootstrap standard error over experiments."""
-    rows = [np.flatnonzero(experiment == name) for name in np.unique(experiment)]
+    names, index = np.unique(experiment, return_inverse=True)
     rng = np.random.default_rng(0)
-    picks = (np.concatenate([rows[i] for i in rng.integers(len(rows), size=len(rows))]) for _ in range(RESAMPLES))
+    draws = (np.bincount(rng.integers(names.size, size=names.size), minlength=names.size) for _ in range(RESAMPLES))
+    picks = (np.repeat(np.arange(index.size), times[index]) for times in draws)
     return float(np.std([statistic(ours[pick], theirs[pick]) for pick in picks], ddof=1))
 
 

@@ -1,6 +1,7 @@
 """Learnt metrics: closed forms, optima, invariances, noise correction, leave-one-out and the summary of its z-scores."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ TRUE = np.array([[1.0, 0.4, 0.1, 0.5], [0.4, 0.8, 0.0, 0.2], [0.1, 0.0, 0.2, 0.1
 SIZE = 50_000.0
 
 
+@functools.partial(jax.jit, static_argnames=("e", "nulls", "sizes"))
 def draw(key, e=E, nulls=0.2, true=TRUE, sizes=(SIZE, SIZE)):
     """Experiments with normal true effects; winners are known where the true North Star effect is large."""
     keys = jax.random.split(key, 3)
@@ -36,7 +38,10 @@ def draw(key, e=E, nulls=0.2, true=TRUE, sizes=(SIZE, SIZE)):
 HISTORY = draw(KEY)
 VARIED = draw(KEY, sizes=(2_000.0, 200_000.0))
 learn = jax.jit(metrics.learn, static_argnames="objective")
-every_objective = pytest.mark.parametrize("name", metrics.NAMED)
+effect_covariance, proxy_quality = jax.jit(metrics.effect_covariance), jax.jit(metrics.proxy_quality)
+nightly = {name: pytest.mark.nightly for name in ("mean_z", "p_log_p")}  # every descent compiles for seconds
+every_objective = pytest.mark.parametrize("name", [pytest.param(n, marks=nightly.get(n, ())) for n in metrics.NAMED])
+every_descent = pytest.mark.parametrize("name", [pytest.param(n, marks=nightly.get(n, ())) for n in metrics.LOSSES])
 every_loss = pytest.mark.parametrize("name", metrics.LOSSES)
 
 
@@ -85,6 +90,7 @@ def test_gls_of_one_experiment_has_the_largest_z():
     assert float(metrics.z_scores(weights, one)[0]) == pytest.approx(np.sqrt(delta @ np.linalg.solve(noise, delta)))
 
 
+@pytest.mark.nightly
 def test_mean_z_is_gls_for_equal_covariances():
     """Σ s z is linear in ω on ωᵀSω = 1: its maximum is the pooled closed form. Descent finds it, to 1e-3 in direction."""
     assert direction(learn(HISTORY, metrics.NAMED["mean_z"])) == pytest.approx(
@@ -92,7 +98,7 @@ def test_mean_z_is_gls_for_equal_covariances():
     )
 
 
-@every_loss
+@every_descent
 def test_descent_reaches_the_optimum_of_its_loss(name):
     """scipy's BFGS from the found weights and from elsewhere finds nothing better than 1e-6 of the loss's range."""
     loss, sign = metrics.LOSSES[name], np.asarray(VARIED.sign)
@@ -150,6 +156,7 @@ def test_closed_forms_ignore_what_is_not_theirs():
     np.testing.assert_allclose(learn(shuffled, metrics.proxy), learn(VARIED, metrics.proxy), atol=1e-12)
 
 
+@pytest.mark.nightly
 def test_l1_is_exact_and_sparse():
     """With a penalty: the objective is no worse than scipy's minimum over the L1 problem, and a large one leaves one metric."""
     penalty = 0.3
@@ -206,10 +213,10 @@ def _terms(history):
 def test_effect_covariance_is_consistent_and_positive():
     """With 20,000 experiments Λ is within 4 standard errors of the truth; with 8 it is still positive semi-definite."""
     large = draw(jax.random.fold_in(KEY, 2), e=20_000, nulls=0.0)
-    got = metrics.effect_covariance(large, jnp.ones(20_000))
+    got = effect_covariance(large, jnp.ones(20_000))
     error = np.asarray(_terms(large)).std(axis=0) / np.sqrt(20_000)
     assert np.abs((np.asarray(got) - TRUE) / error).max() < 4
-    few = metrics.effect_covariance(draw(jax.random.fold_in(KEY, 3), e=8), jnp.ones(8))
+    few = effect_covariance(draw(jax.random.fold_in(KEY, 3), e=8), jnp.ones(8))
     assert np.linalg.eigvalsh(few)[0] > -1e-15
 
 
@@ -219,7 +226,7 @@ def test_proxy_maximises_its_quality():
     weights = metrics.proxy(history, jnp.ones(E), jnp.ones(K, bool))
 
     def quality(w):
-        return metrics.proxy_quality(w, history)[0]
+        return proxy_quality(w, history)[0]
 
     best = float(quality(weights))
     assert np.abs(jax.grad(quality)(weights) * jnp.linalg.norm(weights)).max() < 1e-8
@@ -287,12 +294,12 @@ def test_factor_is_the_ratio_of_sample_sizes():
 
 
 def test_factor_standard_error():
-    """The bootstrap's standard error, averaged over 20 histories, is the factor's spread over 200, within a quarter."""
+    """The bootstrap's standard error, averaged over 10 histories, is the factor's spread over 200, within a quarter."""
     keys = jax.random.split(jax.random.fold_in(KEY, 5), 200)
     ours = jnp.array([0.8, 0.3, 0.2, 0.0])
     each = jax.jit(jax.vmap(lambda key: _signed(draw(key, e=300, nulls=0.0, true=10 * TRUE), ours)))(keys)
     known = [(z[s != 0], north[s != 0]) for z, north, s in zip(*map(np.asarray, each), strict=True)]
-    told = [validation._resampled(validation.mean_factor, *pair, np.arange(pair[0].size)) for pair in known[:20]]
+    told = [validation._resampled(validation.mean_factor, *pair, np.arange(pair[0].size)) for pair in known[:10]]
     assert 0.75 < np.mean(told) / np.std([validation.mean_factor(*pair) for pair in known], ddof=1) < 1.25
 
 
@@ -335,7 +342,7 @@ def test_metric_reward_is_linear_and_has_unit_variance():
     assert float(reward.mean()) == pytest.approx(float(weights @ signals.mean(0)), rel=1e-12)
 
 
-@pytest.mark.parametrize("name", ["gls", "log_p"])
+@pytest.mark.parametrize("name", ["gls", pytest.param("log_p", marks=pytest.mark.nightly)])
 def test_dtype_in_is_dtype_out(name):
     """float32 history, float32 weights, equal to float64's within 1e-3."""
     low = cast(VARIED, np.float32)
