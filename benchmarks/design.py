@@ -85,6 +85,7 @@ def needed(kind: str, d: int, step: float) -> dict:
         "scale": scale,
         "rows": n,
         "ess": n * float(design.ess_share(logging, target)),
+        "in_box": float(design.coverage_of_box(logging, target)),
     }
     checked = any(math.isclose(step, one) for one in CHECKED) and n <= MOST
     return row | (_checked(logging, target, production, slope, int(round(n))) if checked else _UNCHECKED)

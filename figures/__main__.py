@@ -5,7 +5,7 @@ import sys
 
 import figures
 
-FIGURES = ("coverage", "dimension", "bandwidth", "metrics", "scaling")
+FIGURES = ("coverage", "dimension", "bandwidth", "design", "metrics", "scaling")
 
 
 def main(names: list[str]) -> int:

@@ -247,6 +247,10 @@ def _warnings(report, found):
     for name, facts in report["designs"].items():
         if facts["ess"] < diagnose.CAUTION_ESS:
             texts.append(f"{name}: {facts['ess']:.1f} effective rows; widths and power are asymptotic, expect worse")
+        if math.isinf(facts["w_max"]):
+            texts.append(
+                f"{name}: weights are unbounded (target wider than logging); a log will show too small an error"
+            )
         if facts["in_box"] < 0.95:
             texts.append(
                 f"{name}: only {facts['in_box']:.0%} of the target lies in the box; the rest cannot be evaluated"
