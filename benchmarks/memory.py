@@ -82,7 +82,7 @@ def main() -> None:
                 )
             log.unlink()
     RESULTS.mkdir(exist_ok=True)
-    about = storage.provenance(d=D, row_group=GROUP)
+    about = storage.provenance(d=D, row_group=GROUP, dtype="float64")  # the commands turn it on
     (RESULTS / "memory.json").write_text(json.dumps({"provenance": about, "rows": rows}, indent=1) + "\n")
 
 
