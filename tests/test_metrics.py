@@ -39,7 +39,7 @@ HISTORY = draw(KEY)
 VARIED = draw(KEY, sizes=(2_000.0, 200_000.0))
 learn = jax.jit(metrics.learn, static_argnames="objective")
 effect_covariance, proxy_quality = jax.jit(metrics.effect_covariance), jax.jit(metrics.proxy_quality)
-nightly = {name: pytest.mark.nightly for name in ("mean_z", "p_log_p")}  # every descent compiles for seconds
+nightly = {name: pytest.mark.nightly for name in ("mean_z", "mean_p", "p_log_p")}  # every descent compiles for seconds
 every_objective = pytest.mark.parametrize("name", [pytest.param(n, marks=nightly.get(n, ())) for n in metrics.NAMED])
 every_descent = pytest.mark.parametrize("name", [pytest.param(n, marks=nightly.get(n, ())) for n in metrics.LOSSES])
 every_loss = pytest.mark.parametrize("name", metrics.LOSSES)
@@ -293,6 +293,7 @@ def test_factor_is_the_ratio_of_sample_sizes():
     assert validation.mean_factor(np.array([-1.0, -2.0]), np.array([1.0, 1.0])) == 0
 
 
+@pytest.mark.nightly
 def test_factor_standard_error():
     """The bootstrap's standard error, averaged over 10 histories, is the factor's spread over 200, within a quarter."""
     keys = jax.random.split(jax.random.fold_in(KEY, 5), 200)
