@@ -152,7 +152,7 @@ def fit(
         short = jnp.maximum(math.log(least) - jnp.log(jnp.maximum(point.ess, 1)), 0)
         return unit * jnp.square(short) - jnp.where(jnp.isfinite(point.bound), point.bound, worst), point
 
-    begin = (loss, project, start.mean, least, optimiser or lbfgs())
+    begin = (jax.jit(loss), project, start.mean, least, optimiser or lbfgs())
     search = _climb(*begin, steps, steps if limit is None else limit, TOLERANCE * unit)
     best = search.best
     return Learnt(

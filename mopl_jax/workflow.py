@@ -67,11 +67,13 @@ def run(
     scales: tuple[float, ...],
     current: Float[np.ndarray, " d"] | None = None,
     advance: Callable[[], None] = lambda: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Learn and certify each (learning rows, certification rows): the policy of the best certified gain, and what was found.
 
     With several parts each certificate is at alpha over their number, so that all hold at once, that of the best included.
-    `advance()` is called after each stage. Interrupted, it returns the best policy so far, certified.
+    `advance()` is called after each stage, and then `stop()`: where it is true, or after KeyboardInterrupt, the result is
+    the best policy so far, certified.
     """
     level = plan.alpha / len(parts)
     interrupted, done = False, []
@@ -81,6 +83,9 @@ def run(
             for stage in _stages(_floats(learning), plan, scales):
                 found = stage
                 advance()
+                if stop():
+                    interrupted = True
+                    break
         except KeyboardInterrupt:
             interrupted = True
         if not found and not done:

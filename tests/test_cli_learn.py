@@ -1,6 +1,7 @@
 """`mopl learn`: bad input is one line before anything is compiled; the artifact reads back; an interrupt leaves one."""
 
 import json
+import signal
 
 import numpy as np
 import pyarrow as pa
@@ -103,11 +104,22 @@ def test_folds_certify_the_best_and_the_mixture(tmp_path, capsys):
 
 
 @pytest.mark.nightly
-def test_an_interrupt_leaves_the_best_policy_so_far(tmp_path, monkeypatch):
-    def interrupt(plan, state, scale):
-        raise KeyboardInterrupt
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_interrupt_leaves_the_best_policy_so_far(tmp_path, monkeypatch, times):
+    """The first asks to stop after the stage, the second stops at once."""
+    begin = refinement.begin
 
-    monkeypatch.setattr(refinement, "refine", interrupt)
+    def asked(logs, scale, plan):
+        for _ in range(times):
+            signal.raise_signal(signal.SIGINT)
+        return begin(logs, scale, plan)
+
+    monkeypatch.setattr(refinement, "begin", asked)
+    if times == 2:
+        with pytest.raises(KeyboardInterrupt):
+            run(write_log(tmp_path))
+        assert not (tmp_path / "learnt.json").exists()  # nothing was known yet
+        return
     with pytest.raises(typer.Exit) as caught:
         run(write_log(tmp_path))
     assert caught.value.exit_code == 130

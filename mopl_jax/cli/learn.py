@@ -1,7 +1,9 @@
 """`mopl learn`: new weights from a log, with a number that may be promised; keeps the current ones where nothing is certain."""
 
+import contextlib
 import json
 import math
+import signal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -111,7 +113,8 @@ def learn(
     parts = [certification.split(logs, share, seed)] if folds == 0 else certification.folds_of(logs, folds, seed)
     with _progress(Console(stderr=True, quiet=as_json)) as progress:
         bar = progress.add_task("learning", total=len(parts) * (len(scales) + 3))
-        outcome = workflow.run(parts, plan, scales, current, lambda: progress.advance(bar))
+        with _interrupts() as asked:
+            outcome = workflow.run(parts, plan, scales, current, lambda: progress.advance(bar), lambda: bool(asked))
     about = _about(
         outcome, names, estimator, interval, alpha, {"log": str(log), "seed": seed, "folds": folds, "share": share}
     )
@@ -186,6 +189,24 @@ def _optimiser(text):
 
 
 # Showing.
+
+
+@contextlib.contextmanager
+def _interrupts():
+    """A list that fills at the first Ctrl-C, which only asks: raised within a compilation it would crash. The second raises."""
+    asked: list[int] = []
+
+    def note(number, frame):
+        if asked:
+            signal.default_int_handler(number, frame)
+        asked.append(number)
+        Console(stderr=True).print("interrupt: finishing this stage; again to stop at once", style="yellow")
+
+    previous = signal.signal(signal.SIGINT, note)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 def _progress(console):
@@ -263,7 +284,7 @@ def _show(console, outcome, names, about, out):
     if "mixture" in about:
         lines += [("mixture of the folds' policies: certified", about["mixture"]["certified_lower_bound"])]
     for label, value in lines:
-        console.print(f"{label:<58}{value:>12.5g}")
+        console.print(f"{label:<58}{f'{value:.5g}' if math.isfinite(value) else 'none':>12}")
     rows = about["rows"]
     console.print(
         f"{'effective sample size on the held-out rows':<58}{about['ess']:>12,.0f} of {rows['certification']:,}"
