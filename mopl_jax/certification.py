@@ -47,12 +47,14 @@ def certify(
     baseline: Float[Array, " d"],
     *,
     valuer: Valuer | None = None,
-    interval: IntervalFunction = intervals.ess_exact,
+    interval: IntervalFunction = intervals.ess_skew,
     alpha: float = 0.05,
 ) -> Certificate:
     """The certificate of `policy` against playing `baseline` (d,) with the policy's own scale.
 
-    `valuer` may hold a surface fitted on the learning rows, never on these.
+    `valuer` may hold a surface fitted on the learning rows, never on these. The default interval allows for skewness:
+    few effective rows with what a wrong surface leaves of the rewards are skewed, and there `ess_exact` covers as little
+    as 0.87 of the lower bounds that `ess_skew` holds at 0.95 or more (retention bit, d = 5, ESS 30).
     """
     value = (valuer or weighted())(logs)
     made, reference = value(policy), value(Gaussian(baseline, policy.scale))

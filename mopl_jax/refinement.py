@@ -62,6 +62,7 @@ class Plan(NamedTuple):
     steps: int = STEPS
     optimiser: optax.GradientTransformation | None = None
     starts: int = 0  # random ones, beside the incumbent and the centre
+    certificate: IntervalFunction = intervals.ess_skew  # for the rows that were not learnt from
 
 
 @record()

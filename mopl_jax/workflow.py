@@ -150,7 +150,7 @@ def _certified(found, held, plan, level, current):
     valuer = plan.valuer(found["surface"])
     if held.cluster is not None:
         valuer = certification.by_cluster(valuer, int(held.cluster.max()) + 1)
-    certify = jax.jit(functools.partial(certification.certify, valuer=valuer, interval=plan.interval, alpha=level))
+    certify = jax.jit(functools.partial(certification.certify, valuer=valuer, interval=plan.certificate, alpha=level))
     policy = found["learnt"].policy
     against = {"certificate": certify(policy, held, found["frame"].mean)}
     if current is not None:

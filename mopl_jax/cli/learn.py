@@ -57,6 +57,7 @@ def learn(
     cluster: options.Cluster = None,
     estimator: Annotated[str, typer.Option(help="doubly_robust, snips, beta_ips.")] = "doubly_robust",
     interval: Annotated[str, typer.Option(help="Interval whose lower end is maximised.")] = "ess_exact",
+    certificate: Annotated[str, typer.Option(help="Interval whose lower end is certified.")] = "ess_skew",
     alpha: options.Alpha = 0.05,
     scale: Annotated[str, typer.Option(help="Scales to try, of the logged one, from coarse to fine.")] = ",".join(
         map(str, SCALES)
@@ -104,6 +105,7 @@ def learn(
     current = _production(production, logs.action.shape[1])
     plan = Plan(
         interval=intervals.bind(choose([interval], intervals.NAMED | intervals.INFORMED, "interval")[0]),
+        certificate=intervals.bind(choose([certificate], intervals.NAMED | intervals.INFORMED, "interval")[0]),
         alpha=alpha,
         valuer=VALUERS[estimator],
         project=_project(logs.action.shape[1], low, high, total, max_change, current),
@@ -116,7 +118,12 @@ def learn(
         with _interrupts() as asked:
             outcome = workflow.run(parts, plan, scales, current, lambda: progress.advance(bar), lambda: bool(asked))
     about = _about(
-        outcome, names, estimator, interval, alpha, {"log": str(log), "seed": seed, "folds": folds, "share": share}
+        outcome,
+        names,
+        estimator,
+        interval,
+        alpha,
+        {"log": str(log), "certificate": certificate, "seed": seed, "folds": folds, "share": share},
     )
     write_policy(out, outcome["learnt"].policy, **about)
     if report_folder is not None and not outcome["interrupted"]:
