@@ -49,7 +49,8 @@ class Traffic(NamedTuple):
 def play(platform: Recommender, policy: Policy, key: Key[Array, ""], users: Users, mesh: Mesh | None = None) -> Traffic:
     """Users start … stop−1 of the round `key`, `users` = (start, stop), each served by a draw of `policy` of their own."""
     batches = list(_batches(platform, policy, _random.row_keys(key, 1)[0], users, mesh or one_device()))
-    return Traffic._make(np.concatenate(columns) for columns in zip(*batches, strict=True))
+    action, signals, expected = (np.concatenate(columns) for columns in zip(*batches, strict=True))
+    return Traffic(action, signals, expected)
 
 
 def _batches(platform, policy, key, users, mesh) -> Iterator[Traffic]:
