@@ -24,7 +24,7 @@ from mopl_jax.policies import Policy
 from mopl_jax.recommender import Visit
 
 CHUNK = 256  # users computed together, so that their candidates stay in the caches
-BATCH = 2**13  # users at a time on each device: one size, so that a platform compiles once
+BATCH = 2**12  # users at a time on each device: one size, so that a platform compiles once
 
 Users = tuple[int, int]
 

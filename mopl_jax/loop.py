@@ -1,0 +1,210 @@
+"""The whole loop on a platform: explore, learn a metric, learn weights with pessimism, certify, test online, adopt or keep.
+
+Every policy here is Gaussian, and it is the Gaussian policy that is estimated, certified and played online: weights w are served
+as N(w, h²), production as well as proposals, so that all gains are differences of means at one smoothing. A round explores
+with N(production, s²), s > h, one draw for each user.
+"""
+
+import functools
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, ArrayLike, Float, Key
+
+from mopl_jax import certification, constraints, intervals, learning, metrics, online
+from mopl_jax.intervals import Interval
+from mopl_jax.online import Recommender
+from mopl_jax.policies import Gaussian
+
+
+class Plan(NamedTuple):
+    """One round: users who explore, users in each arm of the test, `scale` of the exploration, and how to learn.
+
+    `fine` is h/s, the smoothing of what is served over that of exploration; `radius` how far a proposal may go, in s; `alpha` the
+    level of the certificate (one-sided) and of the test (two-sided); `pessimistic` False maximises the plain estimate and
+    tests whatever comes out.
+    """
+
+    explore: int = 200_000
+    test: int = 50_000
+    scale: float = 0.4
+    fine: float = 0.8
+    radius: float = 1.25
+    alpha: float = 0.05
+    pessimistic: bool = True
+
+
+class Round(NamedTuple):
+    """What a round did. Gains are in units of the reward that was learnt from, `north_gain` in days, from the online test.
+
+    `users` spent so far; `production` (d,) after the round; `proposal` (d,); `gain` and `bound` the certificate's; `ess` on the
+    held-out rows; `p` and `north_p` two-sided (None: not tested); `adopted`.
+    """
+
+    users: int
+    production: Float[np.ndarray, " d"]
+    proposal: Float[np.ndarray, " d"]
+    gain: float
+    bound: float
+    ess: float
+    north_gain: float | None
+    p: float | None
+    north_p: float | None
+    adopted: bool
+
+
+def rounds(
+    platform: Recommender,
+    production: ArrayLike,
+    key: Key[Array, ""],
+    count: int,
+    plan: Plan = Plan(),
+    metric: Float[np.ndarray, " k"] | None = None,
+    mesh: Mesh | None = None,
+) -> Iterator[Round]:
+    """`count` rounds from the weights `production` (d,); reward: `metric` (k,) times the signals, or the North Star."""
+    now, users = np.asarray(production, np.float32), 0
+    for number in range(count):
+        done = one_round(platform, now, jax.random.fold_in(key, number), plan, metric, mesh)
+        users += done.users
+        now = done.production
+        yield done._replace(users=users)
+
+
+def one_round(platform, production, key, plan: Plan, metric=None, mesh: Mesh | None = None) -> Round:
+    """Explore around `production`, learn on half of the users, certify on the other half, test, adopt or keep."""
+    logging = Gaussian.diagonal(jnp.asarray(production), plan.scale)
+    traffic = online.play(platform, logging, jax.random.fold_in(key, 0), (0, plan.explore), mesh)
+    halves = certification.split(online.log(traffic, logging, metric))
+    learnt, certificate = propose(*halves, logging, plan)
+    proposal = np.asarray(learnt.policy.mean)
+    found = Round(
+        plan.explore, production, proposal, float(certificate.gain), float(certificate.gain_bound),
+        float(certificate.ess), None, None, None, False,
+    )  # fmt: skip
+    if plan.pessimistic and bool(certificate.keep):
+        return found
+    return _tested(platform, found, learnt.policy.scale, jax.random.fold_in(key, 1), plan, metric, mesh)
+
+
+def _tested(platform, found, scale, key, plan, metric, mesh):
+    """The round after its online test: adopted if the metric is significantly better and the North Star not worse."""
+    arms = [Gaussian(jnp.asarray(mean), scale) for mean in (found.proposal, found.production)]
+    test = online.ab_test(platform, *arms, key, plan.test, mesh)
+    north = np.eye(test.difference.size)[-1]
+    reward = north if metric is None else metric
+    better = test.z(reward) > 0 and test.p(reward) < plan.alpha
+    worse = test.z(north) < 0 and test.p(north) < plan.alpha
+    return found._replace(
+        users=found.users + 2 * plan.test, adopted=better and not worse,
+        production=found.proposal if better and not worse else found.production,
+        north_gain=float(test.difference[-1]), p=test.p(reward), north_p=test.p(north),
+    )  # fmt: skip
+
+
+@functools.partial(jax.jit, static_argnames="plan")
+def propose(
+    rows: learning.Logs, held: learning.Logs, logging: Gaussian, plan: Plan
+) -> tuple[learning.Learnt, certification.Certificate]:
+    """Learn within the trust region on `rows`; the certificate against the logging mean on rows `held` out."""
+    start = Gaussian(logging.mean, plan.fine * logging.scale)
+    learnt = learning.fit(
+        rows, start, interval=intervals.ess_exact if plan.pessimistic else point, alpha=plan.alpha,
+        project=constraints.ball(logging, plan.radius),
+    )  # fmt: skip
+    return learnt, certification.certify(learnt.policy, held, logging.mean, alpha=plan.alpha)
+
+
+def point(estimate, alpha) -> Interval:
+    """No pessimism: the estimate as its own bound."""
+    return Interval(estimate.value, estimate.value)
+
+
+# A history of experiments, and what only a simulation knows.
+
+
+def history(
+    platform: Recommender,
+    production: ArrayLike,
+    key: Key[Array, ""],
+    experiments: int,
+    users: int,
+    plan: Plan = Plan(),
+    step: float = 0.3,
+    mesh: Mesh | None = None,
+) -> metrics.History:
+    """`experiments` past A/B tests of random changes of the production weights, `users` in each arm; every fourth A/A.
+
+    The change is normal with standard deviation `step` in each weight. The winner is known, as if by a longer test, where
+    the true effect on the North Star is among the larger half: labels do not look at the measured difference.
+    """
+    base = np.asarray(production, np.float32)
+    change = step * np.random.default_rng(experiments).normal(size=(experiments, base.size)).astype(np.float32)
+    null = np.arange(experiments) % 4 == 3
+    arms = [smoothed(base + x, plan) for x in np.where(null[:, None], 0, change)]
+    control = smoothed(base, plan)
+    tests = [
+        online.ab_test(platform, arm, control, jax.random.fold_in(key, i), users, mesh) for i, arm in enumerate(arms)
+    ]
+    truth = np.array(
+        [v.mean for v in online.gains(platform, arms, control, jax.random.fold_in(key, experiments), LABEL, mesh)]
+    )
+    known = ~null & (np.abs(truth) >= np.median(np.abs(truth[~null])))
+    return _history(platform, tests, np.where(known, np.sign(truth), 0), null)
+
+
+LABEL = 2**13  # users met twice, with and without the change, whose difference labels an experiment
+
+
+def _history(platform, tests, sign, null):
+    effect, covariance = (np.stack(column) for column in list(zip(*tests, strict=True))[:2])
+    size = np.array([1 / (1 / test.n[0] + 1 / test.n[1]) for test in tests])
+    users = np.mean(covariance * size[:, None, None], axis=0)
+    columns = effect, covariance, size, sign, null, np.arange(len(tests)), users
+    arrays = [jnp.asarray(x if x.dtype.kind in "bi" else x.astype(jnp.zeros(()).dtype)) for x in columns]
+    return metrics.History(*arrays, platform.signals, len(platform.signals) - 1)
+
+
+def smoothed(weights: ArrayLike, plan: Plan) -> Gaussian:
+    """Weights as they are served: N(w, h²)."""
+    return Gaussian.diagonal(jnp.asarray(weights, jnp.zeros(()).dtype), plan.fine * plan.scale)
+
+
+def optimum(
+    platform: Recommender,
+    start: ArrayLike,
+    key: Key[Array, ""],
+    plan: Plan = Plan(),
+    users: int = 2**17,
+    steps: int = 8,
+    mesh: Mesh | None = None,
+) -> Float[np.ndarray, " d"]:
+    """The weights of the highest true smoothed value, by Newton steps on quadratic surfaces of noiseless paired gains.
+
+    Only a simulation can: each of `users` users is met under a perturbed and under the unperturbed weights.
+    """
+    now, length = np.asarray(start, np.float64), float(np.linalg.norm(start))
+    for step in range(steps):
+        now = now + _newton(platform, now, jax.random.fold_in(key, step), plan, users, mesh)
+        now *= length / np.linalg.norm(now)  # a ranking has no scale; smoothing has one
+    return now
+
+
+def _newton(platform, now, key, plan, users, mesh):
+    policy, fixed = Gaussian.diagonal(jnp.asarray(now, jnp.float32), plan.scale), smoothed(now, plan)
+    moved = online.play(platform, policy, key, (0, users), mesh)
+    gain = (moved.expected - online.play(platform, fixed, key, (0, users), mesh).expected).astype(np.float64)
+    z, d = (moved.action - now) / plan.scale, len(now)
+    pairs = np.triu_indices(d)
+    features = np.column_stack([np.ones(users), z, z[:, pairs[0]] * z[:, pairs[1]]])
+    found = np.linalg.lstsq(features, gain, rcond=None)[0]
+    curvature = np.zeros((d, d))
+    curvature[pairs] = found[1 + d :]
+    values, vectors = np.linalg.eigh(curvature + curvature.T)
+    bend = np.maximum(-values, 0.2 * np.abs(values).max())
+    move = vectors @ (vectors.T @ found[1 : 1 + d] / bend)
+    return plan.scale * move * min(1, 2 / np.linalg.norm(move))
