@@ -6,7 +6,7 @@ with N(production, s²), s > h, one draw for each user.
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -38,6 +38,9 @@ class Plan(NamedTuple):
     pessimistic: bool = True
 
 
+DEFAULT = Plan()
+
+
 class Round(NamedTuple):
     """What a round did. Gains are in units of the reward that was learnt from, `north_gain` in days, from the online test.
 
@@ -62,7 +65,7 @@ def rounds(
     production: ArrayLike,
     key: Key[Array, ""],
     count: int,
-    plan: Plan = Plan(),
+    plan: Plan = DEFAULT,
     metric: Float[np.ndarray, " k"] | None = None,
     mesh: Mesh | None = None,
 ) -> Iterator[Round]:
@@ -133,9 +136,10 @@ def history(
     key: Key[Array, ""],
     experiments: int,
     users: int,
-    plan: Plan = Plan(),
+    plan: Plan = DEFAULT,
     step: float = 0.3,
     mesh: Mesh | None = None,
+    done: Callable[[], None] = lambda: None,
 ) -> metrics.History:
     """`experiments` past A/B tests of random changes of the production weights, `users` in each arm; every fourth A/A.
 
@@ -157,6 +161,7 @@ def history(
     return _history(platform, tests, np.where(known, np.sign(truth), 0), null)
 
 
+ARM = 2**13  # users in each arm of a past experiment, by default
 LABEL = 2**13  # users met twice, with and without the change, whose difference labels an experiment
 
 
@@ -178,7 +183,7 @@ def optimum(
     platform: Recommender,
     start: ArrayLike,
     key: Key[Array, ""],
-    plan: Plan = Plan(),
+    plan: Plan = DEFAULT,
     users: int = 2**17,
     steps: int = 8,
     mesh: Mesh | None = None,

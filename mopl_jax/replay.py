@@ -51,7 +51,7 @@ KUAIRAND = Columns(
 
 @record(static=("objectives", "outcomes", "slate"))
 class ReplayPlatform:
-    """Sessions (g) of at most c candidates: `scores` (g, c, d) in units of their spread, `known` outcomes (g, c, k), `there` (g, c).
+    """g sessions of at most c candidates: `scores` in units of their spread, `known` outcomes, `there` 0 where padded.
 
     A visit draws a session uniformly, shows its `slate` best candidates, and counts their outcomes with the weight
     `seen` (slate,) of their position.

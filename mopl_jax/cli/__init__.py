@@ -20,6 +20,7 @@ from mopl_jax.cli.evaluate import evaluate
 from mopl_jax.cli.learn import learn
 from mopl_jax.cli.metric import metric
 from mopl_jax.cli.plan import plan
+from mopl_jax.cli.simulate import simulate
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -34,6 +35,7 @@ app.command()(compare)
 app.command()(learn)
 app.command()(metric)
 app.command()(plan)
+app.command()(simulate)
 
 
 _UsageError: Any = typer.BadParameter.__mro__[1]  # the parent that also covers missing options and unknown commands

@@ -1,0 +1,305 @@
+"""Does the loop work? Estimates against online truth, gains over rounds, power of the learnt metric, users against search.
+
+On the simulated platform, whose true gains are known by paired simulation. Four parts, each in its file:
+`closed_loop_metric` (sensitivity of the learnt metric on fresh changes), `closed_loop_agreement` (intervals from many logs of
+explored users against the truth, for random policies and for policies learnt on other rows), `closed_loop_rounds` (the loop with
+and without pessimism, with the learnt metric and with the North Star; equal traffic a round), `closed_loop_search` (one A/B
+test for each candidate: random steps, one weight at a time, Bayesian optimisation). The tests of a search are drawn from
+their sampling distribution, true difference plus normal noise, instead of being simulated user by user.
+"""
+
+import functools
+import itertools
+import math
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mopl_jax import certification, devices, intervals, learning, loop, metrics, online, recommender, storage
+from mopl_jax.coverage import wilson_interval
+from mopl_jax.estimators import difference, snips
+from mopl_jax.logs import log_weights
+from mopl_jax.policies import Gaussian
+
+RESULTS = Path(__file__).parent / "results"
+PLAN = loop.Plan(explore=98_304, test=49_152)
+EXPERIMENTS, FRESH, ROUNDS, SEEDS = 60, 24, 4, 2
+LOGS, ROWS, LARGE, RANDOM, TRUTH = 60, 2**14, 2**18, 20, 2**14
+CANDIDATES, SEARCHES, SEARCH_TEST, SEARCH_TRUTH = 40, 2, 50_000, 2**13
+FEW = 100  # effective rows of the contrast at or above which intervals are held to their level
+START = np.array(recommender.PRODUCTION, np.float32)
+
+
+class World:
+    """The platform, the users of each part, and the noise of a user."""
+
+    def __init__(self, mesh):
+        self.mesh, self.platform, self.key = mesh, recommender.short_video(), jax.random.key(2024)
+
+    def part(self, name: int):
+        """The key of one part."""
+        return jax.random.fold_in(self.key, name)
+
+    @functools.cached_property
+    def base(self):
+        """The first weights' users, met again under every policy whose true gain is asked for."""
+        return self.play(START)
+
+    def play(self, weights, users=TRUTH):
+        """Users of the truth under smoothed weights."""
+        return online.play(self.platform, loop.smoothed(weights, PLAN), self.part(0), (0, users), self.mesh)
+
+    def gain(self, weights, users=TRUTH) -> online.Value:
+        """True gain over the first weights, paired."""
+        paired = self.play(weights, users).expected.astype(float) - self.base.expected[:users]
+        return online.Value(float(paired.mean()), float(paired.std() / math.sqrt(users)))
+
+
+# The learnt metric.
+
+
+def metric_part(world: World) -> tuple[np.ndarray, list[dict]]:
+    """Weights learnt from the history, and how sensitive each metric is to fresh changes of known truth."""
+    history = loop.history(world.platform, START, world.part(1), EXPERIMENTS, loop.ARM, PLAN, mesh=world.mesh)
+    found = {name: np.asarray(metrics.learn(history, metrics.NAMED[name])) for name in ("proxy", "gls", "log_p")}
+    fresh = START + 0.3 * np.random.default_rng(1).normal(size=(FRESH, START.size))
+    arms = [world.play(weights) for weights in fresh]
+    effect = np.stack([(arm.signals.astype(float) - world.base.signals).mean(0) for arm in arms])
+    truth = np.array([float((arm.expected - world.base.expected).mean()) for arm in arms])
+    signals = world.base.signals.astype(float)
+    return found["proxy"], [
+        {"metric": name, **_sensitivity(effect @ w, (signals @ w).std(), truth, signals[:, -1].std())}
+        | {"weights": w.tolist(), "signals": list(world.platform.signals)}
+        for name, w in found.items()
+    ]
+
+
+def _sensitivity(effect, spread, truth, days):
+    """How many times fewer users for the same power: (Δ/σ)² over the North Star's; bootstrap over changes for its error."""
+    squares = np.stack([(effect / spread) ** 2, (truth / days) ** 2])
+    draws = np.random.default_rng(0).integers(0, truth.size, (1000, truth.size))
+    factors = np.divide(*squares[:, draws].sum(axis=-1))
+    agree = np.sign(effect) == np.sign(truth)
+    large = np.abs(truth) >= np.median(np.abs(truth))
+    return {
+        "factor": float(squares[0].sum() / squares[1].sum()), "factor_se": float(factors.std()),
+        "correlation": float(np.corrcoef(effect, truth)[0, 1]), "signs_agree": float(agree.mean()),
+        "signs_agree_large": float(agree[large].mean()), "changes": truth.size,
+        "effects": (effect / spread).tolist(), "truth": truth.tolist(),
+    }  # fmt: skip
+
+
+# Offline against online.
+
+
+@jax.jit
+def _contrasts(logs, means, now):
+    """Estimated gain, ends of two intervals, and ESS of the contrast, for each mean."""
+
+    def one(mean):
+        made = [
+            snips(log_weights(Gaussian(x, jnp.full_like(x, PLAN.fine * PLAN.scale)), logs), logs.reward)
+            for x in (mean, now)
+        ]
+        gain = difference(*made)
+        ends = [f(gain, 0.05) for f in (intervals.ess_exact, intervals.normal)]
+        size = jnp.minimum(*[1 / jnp.sum(jnp.square(jax.nn.softmax(x.log_weight))) for x in made])
+        return gain.value, size, *[(end.lower, end.upper) for end in ends]
+
+    return jax.lax.map(one, means)
+
+
+@jax.jit
+def _learn(rows, logging):
+    start = Gaussian(logging.mean, PLAN.fine * logging.scale)
+    return learning.fit(rows, start, project=loop.constraints.ball(logging, PLAN.radius)).policy.mean
+
+
+def agreement_part(world: World) -> list[dict]:
+    """Each row: one policy on one log. Learnt policies are judged on the rows that chose them and on rows that did not."""
+    logging = Gaussian.diagonal(jnp.asarray(START), PLAN.scale)
+    ways = np.random.default_rng(2).normal(size=(RANDOM, START.size))
+    reach = np.linspace(0.1, 2.0, RANDOM)[:, None] * PLAN.scale
+    chosen = (START + reach * ways / np.linalg.norm(ways, axis=1, keepdims=True)).astype(np.float32)
+    truth = [world.gain(weights) for weights in chosen]
+    rows, learnt = [], []
+    for number in range(LOGS):
+        traffic = online.play(world.platform, logging, world.part(10 + number), (0, ROWS), world.mesh)
+        halves = certification.split(online.log(traffic, logging))
+        mean = np.asarray(_learn(halves[0], logging))
+        learnt.append((mean, world.gain(mean)))
+        whole = online.log(traffic, logging)
+        rows += _judged(whole, chosen, truth, {"log": number, "kind": "random", "n": ROWS})
+        for kind, half in zip(("learnt, same rows", "learnt, other rows"), halves, strict=True):
+            rows += _judged(half, mean[None], [learnt[-1][1]], {"log": number, "kind": kind, "n": ROWS // 2})
+    traffic = online.play(world.platform, logging, world.part(9), (0, LARGE), world.mesh)
+    large, means = online.log(traffic, logging), np.stack([mean for mean, _ in learnt])
+    rows += _judged(large, chosen, truth, {"log": -1, "kind": "random, large log", "n": LARGE})
+    return rows + _judged(large, means, [v for _, v in learnt], {"log": -1, "kind": "learnt, large log", "n": LARGE})
+
+
+def _judged(logs, means, truth, about):
+    gain, size, exact, normal = map(np.asarray, _flat(_contrasts(logs, jnp.asarray(means), jnp.asarray(START))))
+    return [
+        about | {"estimate": float(gain[i]), "ess": float(size[i]), "truth": t.mean, "truth_se": t.se}
+        | {"lower": float(exact[0][i]), "upper": float(exact[1][i])}
+        | {"normal_lower": float(normal[0][i]), "normal_upper": float(normal[1][i])}
+        for i, t in enumerate(truth)
+    ]  # fmt: skip
+
+
+def _flat(found):
+    gain, size, *ends = found
+    return [gain, size, *(jnp.stack(end) for end in ends)]
+
+
+# The loop, and search.
+
+
+def rounds_part(world: World, metric: np.ndarray) -> list[dict]:
+    """The loop four ways, from the same weights with the same traffic a round."""
+    rows = []
+    for reward, pessimistic in ((True, True), (True, False), (False, True), (False, False)):
+        plan = PLAN._replace(pessimistic=pessimistic)
+        for seed in range(SEEDS):
+            about = {"reward": "learnt metric" if reward else "North Star", "pessimistic": pessimistic, "seed": seed}
+            key = world.part(100 + seed)
+            for number, done in enumerate(
+                loop.rounds(world.platform, START, key, ROUNDS, plan, metric if reward else None, world.mesh), start=1
+            ):
+                now, proposed = world.gain(done.production), world.gain(done.proposal)
+                row = done._asdict() | {"production": done.production.tolist(), "proposal": done.proposal.tolist()}
+                truth = {"true_gain": now.mean, "true_gain_se": now.se, "true_proposal": proposed.mean}
+                rows.append(about | {"round": number} | row | truth)
+                print(about, number, f"{done.users:,} users, true gain {now.mean:.4f}", flush=True)
+    return rows
+
+
+def search_part(world: World) -> list[dict]:
+    """True gain of what each search has adopted, after each of its tests."""
+    noise = float(world.base.signals[:, -1].std()) * math.sqrt(2 / SEARCH_TEST)
+    methods = {"random steps": _random_steps, "one weight at a time": _one_weight, "Bayesian optimisation": _bayesian}
+    rows = []
+    for name, seed in itertools.product(methods, range(SEARCHES)):
+        found = methods[name](lambda w: world.gain(w, SEARCH_TRUTH).mean, noise, np.random.default_rng(seed))
+        about = {"method": name, "seed": seed}
+        rows += [about | {"users": 2 * SEARCH_TEST * i, "true_gain": gain} for i, gain in enumerate(found)]
+    return rows
+
+
+def _climb(gain, noise, rng, steps):
+    """Adopt a step whose test is significant, two-sided 5 %."""
+    now, best, path = START.astype(float), 0.0, [0.0]
+    for step in steps:
+        found = gain(now + step)
+        if found - best + noise * rng.normal() > 1.96 * noise:
+            now, best = now + step, found
+        path.append(best)
+    return path
+
+
+def _random_steps(gain, noise, rng):
+    return _climb(gain, noise, rng, 0.25 * rng.normal(size=(CANDIDATES, START.size)))
+
+
+def _one_weight(gain, noise, rng):
+    axes = 0.4 * np.concatenate([np.eye(START.size), -np.eye(START.size)])
+    return _climb(gain, noise, rng, axes[np.resize(rng.permutation(len(axes)), CANDIDATES)])
+
+
+def _bayesian(gain, noise, rng):
+    """Expected improvement under a Gaussian process; after each test the tried weights of the best posterior mean stand."""
+    tried, seen, truth, path = [START.astype(float)], [0.0], [0.0], [0.0]
+    for _ in range(CANDIDATES):
+        pool = START + rng.normal(size=(2000, START.size)) * rng.uniform(0.1, 0.6, (2000, 1))
+        mean, sd = _posterior(np.array(tried), np.array(seen), noise, pool)
+        ahead = mean - _posterior(np.array(tried), np.array(seen), noise, np.array(tried))[0].max()
+        expected = ahead * _cdf(ahead / sd) + sd * np.exp(-((ahead / sd) ** 2) / 2) / math.sqrt(2 * math.pi)
+        tried.append(pool[np.argmax(expected)])
+        truth.append(gain(tried[-1]))
+        seen.append(truth[-1] + noise * rng.normal())
+        path.append(truth[int(np.argmax(_posterior(np.array(tried), np.array(seen), noise, np.array(tried))[0]))])
+    return path
+
+
+def _posterior(at, seen, noise, where, spread=0.05, length=1.5):
+    """Mean and standard deviation of a Gaussian process with a squared-exponential kernel, at `where`."""
+
+    def kernel(a, b):
+        return spread**2 * np.exp(-((a[:, None] - b[None]) ** 2).sum(-1) / (2 * length**2))
+
+    across = kernel(where, at)
+    solved = np.linalg.solve(kernel(at, at) + noise**2 * np.eye(len(at)), np.column_stack([seen, across.T]))
+    variance = spread**2 - np.einsum("ij,ji->i", across, solved[:, 1:])
+    return across @ solved[:, 0], np.sqrt(np.maximum(variance, 1e-12))
+
+
+def _cdf(z):
+    return 0.5 * (1 + np.vectorize(math.erf)(z / math.sqrt(2)))
+
+
+# The run.
+
+
+def main() -> None:
+    """Write results/closed_loop_*.parquet."""
+    started = time.perf_counter()
+    world = World(devices.start())
+    best = loop.optimum(world.platform, START, world.part(2), PLAN, users=2**16, steps=6, mesh=world.mesh)
+    attainable = world.gain(best)
+    about = {
+        "plan": PLAN._asdict(), "attainable": attainable.mean, "attainable_se": attainable.se, "optimum": best.tolist(),
+        "production": START.tolist(), "days": float(world.base.expected.mean()),
+        "days_sd": float(world.base.signals[:, -1].std()), "few": FEW,
+        "history": {"experiments": EXPERIMENTS, "users": 2 * loop.ARM * EXPERIMENTS},
+    }  # fmt: skip
+
+    def write(name, rows):
+        seconds = time.perf_counter() - started
+        storage.write_results(
+            RESULTS / f"closed_loop_{name}.parquet", rows, storage.provenance(study=about, seconds=seconds)
+        )
+        print(f"{name}: written after {seconds:.0f} s", flush=True)
+
+    print(f"attainable gain {attainable.mean:.4f} ± {attainable.se:.4f} days", flush=True)
+    metric, rows = metric_part(world)
+    write("metric", rows)
+    write("rounds", loops := rounds_part(world, metric))
+    write("agreement", agreed := agreement_part(world))
+    write("search", searched := search_part(world))
+    _report(rows, agreed, loops, searched, attainable.mean)
+
+
+def _report(metric, agreed, loops, searched, attainable):
+    for row in metric:
+        print(
+            f"{row['metric']:8} factor {row['factor']:.1f} ± {row['factor_se']:.1f}, correlation {row['correlation']:.3f}"
+        )
+    for kind in dict.fromkeys(row["kind"] for row in agreed):
+        some = [row for row in agreed if row["kind"] == kind and row["ess"] >= FEW]
+        for low, high in (("lower", "upper"), ("normal_lower", "normal_upper")):
+            hits = sum(row[low] <= row["truth"] <= row[high] for row in some)
+            ends = wilson_interval(hits, max(len(some), 1))
+            print(f"{kind:20} {low:14} {hits}/{len(some)} [{ends[0]:.3f}, {ends[1]:.3f}]")
+    reached = lambda rows: next((row["users"] for row in rows if row["true_gain"] >= 0.9 * attainable), None)  # noqa: E731
+    runs = dict.fromkeys((row["reward"], row["pessimistic"], row["seed"]) for row in loops)
+    for run in runs:
+        some = [row for row in loops if (row["reward"], row["pessimistic"], row["seed"]) == run]
+        print(
+            run, "users to 90 %:", reached(some), f"at the end {some[-1]['true_gain'] / attainable:.2f} of attainable"
+        )
+    for method in dict.fromkeys(row["method"] for row in searched):
+        some = [row for row in searched if row["method"] == method]
+        print(
+            method,
+            "users to 90 %:",
+            reached(some),
+            f"at the end {some[-1]['true_gain'] / attainable:.2f} of attainable",
+        )
+
+
+if __name__ == "__main__":
+    main()
