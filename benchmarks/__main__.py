@@ -16,6 +16,8 @@ STUDIES = (
     "memory",
     "learning",
     "learning_speed",
+    "platform",
+    "closed_loop",
     "open_bandit",
 )
 ON_DEMAND = ("open_bandit",)  # needs a path to data: left out of `all`

@@ -104,7 +104,7 @@ def _contrasts(logs, means, now):
             snips(log_weights(Gaussian(x, jnp.full_like(x, PLAN.fine * PLAN.scale)), logs), logs.reward)
             for x in (mean, now)
         ]
-        gain = difference(*made)
+        gain = difference(made[0], made[1])
         ends = [f(gain, 0.05) for f in (intervals.ess_exact, intervals.normal)]
         size = jnp.minimum(*[1 / jnp.sum(jnp.square(jax.nn.softmax(x.log_weight))) for x in made])
         return gain.value, size, *[(end.lower, end.upper) for end in ends]

@@ -96,8 +96,8 @@ def one_round(platform, production, key, plan: Plan, metric=None, mesh: Mesh | N
 
 def _tested(platform, found, scale, key, plan, metric, mesh):
     """The round after its online test: adopted if the metric is significantly better and the North Star not worse."""
-    arms = [Gaussian(jnp.asarray(mean), scale) for mean in (found.proposal, found.production)]
-    test = online.ab_test(platform, *arms, key, plan.test, mesh)
+    treatment, control = (Gaussian(jnp.asarray(mean), scale) for mean in (found.proposal, found.production))
+    test = online.ab_test(platform, treatment, control, key, plan.test, mesh)
     north = np.eye(test.difference.size)[-1]
     reward = north if metric is None else metric
     better = test.z(reward) > 0 and test.p(reward) < plan.alpha
@@ -147,13 +147,15 @@ def history(
     the true effect on the North Star is among the larger half: labels do not look at the measured difference.
     """
     base = np.asarray(production, np.float32)
-    change = step * np.random.default_rng(experiments).normal(size=(experiments, base.size)).astype(np.float32)
+    drawn = jax.random.normal(jax.random.fold_in(key, experiments + 1), (experiments, base.size), jnp.float32)
+    change = step * np.asarray(drawn)
     null = np.arange(experiments) % 4 == 3
     arms = [smoothed(base + x, plan) for x in np.where(null[:, None], 0, change)]
     control = smoothed(base, plan)
-    tests = [
-        online.ab_test(platform, arm, control, jax.random.fold_in(key, i), users, mesh) for i, arm in enumerate(arms)
-    ]
+    tests = []
+    for number, arm in enumerate(arms):
+        tests.append(online.ab_test(platform, arm, control, jax.random.fold_in(key, number), users, mesh))
+        done()
     truth = np.array(
         [v.mean for v in online.gains(platform, arms, control, jax.random.fold_in(key, experiments), LABEL, mesh)]
     )
@@ -169,9 +171,11 @@ def _history(platform, tests, sign, null):
     effect, covariance = (np.stack(column) for column in list(zip(*tests, strict=True))[:2])
     size = np.array([1 / (1 / test.n[0] + 1 / test.n[1]) for test in tests])
     users = np.mean(covariance * size[:, None, None], axis=0)
-    columns = effect, covariance, size, sign, null, np.arange(len(tests)), users
-    arrays = [jnp.asarray(x if x.dtype.kind in "bi" else x.astype(jnp.zeros(()).dtype)) for x in columns]
-    return metrics.History(*arrays, platform.signals, len(platform.signals) - 1)
+    real = functools.partial(jnp.asarray, dtype=jnp.zeros(()).dtype)
+    return metrics.History(
+        real(effect), real(covariance), real(size), real(sign), jnp.asarray(null), jnp.arange(len(tests)), real(users),
+        platform.signals, len(platform.signals) - 1,
+    )  # fmt: skip
 
 
 def smoothed(weights: ArrayLike, plan: Plan) -> Gaussian:

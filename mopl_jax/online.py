@@ -55,7 +55,7 @@ def play(platform: Recommender, policy: Policy, key: Key[Array, ""], users: User
 
 def _batches(platform, policy, key, users, mesh) -> Iterator[Traffic]:
     size = BATCH * mesh.size
-    for start in range(*users, size):
+    for start in range(users[0], users[1], size):
         kept = slice(min(size, users[1] - start))
         action = _draw(policy, key, start, size)
         visit = jax.device_get(_visit(platform, key, start, action, mesh))

@@ -18,14 +18,14 @@ from mopl_jax.artifact import finite
 from mopl_jax.cli.options import check_alpha
 
 TRUTH = 2**15  # users met under both policies for the true gains that are printed
-QUICK = {"rounds": 2, "explore": 20_000, "test": 10_000, "experiments": 12}
+QUICK = {"rounds": 2, "explore": 20_000, "test": 10_000, "experiments": 0}
 
 
 def simulate(
     rounds: Annotated[int, typer.Option(help="Rounds of explore, learn, certify, test.")] = 4,
     explore: Annotated[int, typer.Option(help="Users of a round who get randomised weights.")] = 100_000,
     test: Annotated[int, typer.Option(help="Users in each arm of the online test.")] = 50_000,
-    experiments: Annotated[int, typer.Option(help="Past A/B tests to learn a metric from; 0: North Star only.")] = 40,
+    experiments: Annotated[int, typer.Option(help="Past A/B tests to learn a metric from; 0: North Star only.")] = 60,
     scale: Annotated[float, typer.Option(help="Standard deviation of the exploration.")] = loop.DEFAULT.scale,
     alpha: Annotated[float, typer.Option(help="Level of certificates and tests.")] = loop.DEFAULT.alpha,
     plain: Annotated[

@@ -1,0 +1,101 @@
+"""The loop on the simulated platform: estimates against truth, gains against users spent, p-values, the learnt metric."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from figures import RESULTS, results
+from mopl_jax import plots, storage
+
+LOOKS = {
+    ("learnt metric", True): ("#D55E00", "-", "learnt metric, pessimistic"),
+    ("learnt metric", False): ("#E69F00", "--", "learnt metric, plain"),
+    ("North Star", True): ("#0072B2", "-", "North Star, pessimistic"),
+    ("North Star", False): ("#56B4E9", "--", "North Star, plain"),
+}
+SEARCH = {"random steps": ":", "one weight at a time": "-.", "Bayesian optimisation": (0, (1, 3))}
+
+
+def draw() -> Figure:
+    """Four panels."""
+    study = storage.read_results(RESULTS / "closed_loop_rounds.parquet")[1]["study"]
+    with plt.rc_context(plots.STYLE):
+        figure, axes = plt.subplots(2, 2, figsize=(10.2, 7.4))
+        agreement(axes[0, 0], results("closed_loop_agreement"))
+        gains(axes[0, 1], results("closed_loop_rounds"), results("closed_loop_search"), study["attainable"])
+        p_values(axes[1, 0], results("closed_loop_rounds"))
+        metric(axes[1, 1], results("closed_loop_metric"), study["days_sd"])
+    return figure
+
+
+def agreement(ax, rows) -> None:
+    """Offline gain with its 95 % interval from one large log, against the true gain online."""
+    for kind, colour, marker in (("random, large log", "#999999", "o"), ("learnt, large log", "#D55E00", "s")):
+        some = [row for row in rows if row["kind"] == kind and np.isfinite(row["upper"])]
+        truth, estimate, low, high = (
+            np.array([row[name] for row in some]) for name in ("truth", "estimate", "lower", "upper")
+        )
+        bars = [estimate - low, high - estimate]
+        ax.errorbar(
+            truth, estimate, bars, fmt=marker, color=colour, markersize=4, linewidth=0.8, label=kind.split(",")[0]
+        )
+    ends = ax.get_xlim()
+    ax.plot(ends, ends, color="black", linewidth=0.8)
+    ax.set_xlabel("true gain of the policy online, days a week")
+    ax.set_ylabel("estimated gain offline, days a week")
+    n = next(row["n"] for row in rows if row["kind"] == "random, large log")
+    ax.set_title(f"Offline against online: one log of {n:,} users, 95 % ess_exact")
+    ax.legend(title="policies", loc="upper left")
+
+
+def gains(ax, loops, searches, attainable) -> None:
+    """True gain of what is in production against the users spent on it; one line for each seed."""
+    for (reward, pessimistic), (colour, line, label) in LOOKS.items():
+        some = [row for row in loops if (row["reward"], row["pessimistic"]) == (reward, pessimistic)]
+        _paths(ax, some, colour, line, label)
+    for method, line in SEARCH.items():
+        _paths(ax, [row for row in searches if row["method"] == method], "black", line, method)
+    ax.axhline(attainable, color="black", linewidth=0.7, linestyle=(0, (4, 3)))
+    ax.text(0, attainable * 1.02, "attainable", fontsize=8)
+    ax.set_xlabel("users spent, millions")
+    ax.set_ylabel("true gain over the first weights, days a week")
+    ax.set_title("The loop against one A/B test for each candidate")
+    ax.legend(fontsize=7.5, loc="lower right")
+
+
+def _paths(ax, rows, colour, line, label):
+    for i, seed in enumerate(dict.fromkeys(row["seed"] for row in rows)):
+        some = [row for row in rows if row["seed"] == seed]
+        users = [0, *(row["users"] / 1e6 for row in some)]
+        path = [0, *(row["true_gain"] for row in some)]
+        ax.step(users, path, where="post", color=colour, linestyle=line, linewidth=1.3, label=label if i == 0 else None)
+
+
+def p_values(ax, rows) -> None:
+    """Each online test twice: the p-value of the learnt metric and that of the North Star."""
+    some = [row for row in rows if row["reward"] == "learnt metric" and row["p"] is not None]
+    floor = 1e-16
+    x, y = ([max(row[name], floor) for row in some] for name in ("north_p", "p"))
+    ax.loglog(x, y, "o", color="#D55E00", markersize=5)
+    ax.plot([floor, 1], [floor, 1], color="black", linewidth=0.8)
+    for line in (ax.axhline, ax.axvline):
+        line(0.05, color="black", linewidth=0.7, linestyle=(0, (4, 3)))
+    ax.set_xlim(1e-8, 2)
+    ax.set_ylim(floor / 3, 2)
+    ax.set_xlabel("p-value of the North Star")
+    ax.set_ylabel("p-value of the learnt metric (10⁻¹⁶ or less at the floor)")
+    ax.set_title("The same online tests by both metrics; dashed: 0.05")
+
+
+def metric(ax, rows, sd) -> None:
+    """Effects of fresh changes in user standard deviations, learnt metric against North Star."""
+    for row, (colour, marker) in zip(rows, (("#D55E00", "o"), ("#009E73", "s"), ("#0072B2", "^")), strict=True):
+        factor = f"{row['factor']:.0f} ± {row['factor_se']:.0f}"
+        label = f"{row['metric']}: {factor} × fewer users, correlation {row['correlation']:.2f}"
+        ax.plot(np.array(row["truth"]) / sd, row["effects"], marker, color=colour, markersize=4, label=label)
+    ax.axhline(0, color="black", linewidth=0.6)
+    ax.axvline(0, color="black", linewidth=0.6)
+    ax.set_xlabel("true effect on the North Star, its standard deviations over users")
+    ax.set_ylabel("effect on the learnt metric, likewise")
+    ax.set_title("Learnt metrics on fresh changes of the weights")
+    ax.legend(fontsize=7.5, loc="upper left")

@@ -1,0 +1,164 @@
+"""The loop does what it says: adopts what is certified and better, keeps otherwise; and `mopl simulate` refuses bad input."""
+
+import json
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import KEY
+
+import mopl_jax.cli
+from mopl_jax import loop, metrics, online
+from mopl_jax._random import normal
+from mopl_jax._record import record
+from mopl_jax.recommender import Visit
+
+PLAN = loop.Plan(explore=8_192, test=4_096)
+
+
+@record(static=("names",))
+class Bowl:
+    """A platform with two weights whose North Star is −½|a − best|² + noise; a signal sees half of it with little noise."""
+
+    best: jax.Array
+    names: tuple[str, ...] = ("signal", "north")
+
+    @property
+    def signals(self):
+        return self.names
+
+    def visit(self, key, action):
+        noise = normal(key, 2).astype(action.dtype)
+        mean = -0.5 * jnp.sum(jnp.square(action - self.best))
+        return Visit(jnp.stack([0.5 * mean + 0.1 * noise[0], mean + noise[1]]), mean)
+
+
+def bowl(x, y):
+    return Bowl(jnp.array([x, y], jnp.float32))
+
+
+START = np.zeros(2, np.float32)
+
+
+@pytest.fixture(autouse=True)
+def _loose(monkeypatch):
+    """The loop runs as its entry points run it, in float32; the strict settings of the tests are for the library's parts."""
+    with jax.enable_x64(False):
+        yield
+
+
+def test_loop_climbs_to_the_optimum():
+    """Each round's weights are nearer to the best ones, the true gain rises, and every adoption was certified."""
+    platform = bowl(1.0, -0.5)
+    done = list(loop.rounds(platform, START, KEY, 4, PLAN))
+    distance = [float(np.linalg.norm(r.production - np.array([1.0, -0.5]))) for r in done]
+    assert all(r.bound > 0 for r in done if r.adopted)
+    assert distance[-1] < 0.35 < distance[0]
+    assert [r.users for r in done] == np.cumsum(
+        [PLAN.explore + (2 * PLAN.test if r.p is not None else 0) for r in done]
+    ).tolist()
+
+
+def test_at_the_optimum_the_loop_keeps():
+    """No gain is there to certify: a false certificate and a false test are needed to move (5 % and 2.5 %)."""
+    done = loop.one_round(bowl(0.0, 0.0), START, KEY, PLAN)
+    assert not done.adopted
+    np.testing.assert_array_equal(done.production, START)
+
+
+@pytest.mark.nightly
+def test_without_pessimism_everything_is_tested():
+    done = loop.one_round(bowl(0.0, 0.0), START, KEY, PLAN._replace(pessimistic=False))
+    assert done.p is not None
+    assert done.users == PLAN.explore + 2 * PLAN.test
+
+
+@pytest.mark.nightly
+def test_a_sensitive_metric_certifies_what_the_north_star_cannot():
+    """A signal of a twentieth of the noise per effect: on the same users its bound is positive, the North Star's is not."""
+    platform, plan = bowl(0.25, 0.0), loop.Plan(explore=2_048, test=1_024)
+    north = loop.one_round(platform, START, KEY, plan)
+    metric = loop.one_round(platform, START, KEY, plan, np.array([1.0, 0.0]))
+    assert north.bound < 0 < metric.bound
+
+
+def test_optimum_of_a_bowl_is_its_best_direction():
+    """Among weights of one length the best are those towards the optimum."""
+    found = loop.optimum(bowl(1.0, 1.0), np.array([1.0, 0.0]), KEY, PLAN, users=4_096, steps=6)
+    np.testing.assert_allclose(found / np.linalg.norm(found), np.sqrt([0.5, 0.5]), atol=0.02)
+
+
+def test_history_has_the_effects_of_its_changes():
+    """A/A rows are null with effects within their noise; labels agree with the true effect; a metric is learnt from it."""
+    history = loop.history(bowl(1.0, 0.0), START, KEY, 16, 4_096, PLAN)
+    null, sign = np.asarray(history.null), np.asarray(history.sign)
+    z = np.asarray(history.effect / np.sqrt(np.diagonal(np.asarray(history.covariance), axis1=1, axis2=2)))
+    assert null.sum() == 4
+    assert np.abs(z[null]).max() < 4.5
+    assert not sign[null].any()
+    assert np.all(np.sign(z[sign != 0, 0]) == sign[sign != 0])
+    assert metrics.learn(history, metrics.gls)[0] > 0
+
+
+def test_gains_are_paired():
+    """With noise that is the policy's own a paired gain of the bowl has almost no error."""
+    found = online.gains(bowl(1.0, 0.0), [loop.smoothed([0.5, 0.0], PLAN)], loop.smoothed(START, PLAN), KEY, 4_096)[0]
+    assert abs(found.mean - 0.375) < 4 * found.se
+    assert found.se < 0.01
+
+
+# The command.
+
+
+def run(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, "argv", ["mopl", "simulate", *map(str, arguments)])
+    with pytest.raises(SystemExit) as exit_:
+        mopl_jax.cli.main()
+    return exit_.value.code, capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--rounds", 0), "--rounds: expected at least 1"),
+        (("--explore", 10), "--explore: expected at least 1,000"),
+        (("--experiments", 3), "--experiments: expected 0 or at least 8"),
+        (("--scale", -1), "--scale: expected a positive"),
+        (("--alpha", 2), "alpha"),
+        (("--slate", 0), "--slate"),
+        (("--replay", "nowhere.csv"), "nowhere.csv"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(monkeypatch, capsys, tmp_path, arguments, words):
+    code, said = run(monkeypatch, capsys, *arguments, "--out", tmp_path)
+    assert code == 2
+    assert words in said.err
+    assert len(said.err.strip().splitlines()) == 1
+
+
+def test_replayed_table_runs_through_the_command(monkeypatch, capsys, tmp_path):
+    """A table of the KuaiRand layout: a round is played, written and printed as JSON."""
+    from test_replay import kuairand, write
+
+    path = write(kuairand(), tmp_path / "log.csv")
+    code, said = run(
+        monkeypatch,
+        capsys,
+        "--replay",
+        path,
+        "--rounds",
+        1,
+        "--explore",
+        2000,
+        "--test",
+        200,
+        "--json",
+        "--out",
+        tmp_path,
+    )
+    assert code == 0
+    document = json.loads(said.out)
+    assert document["rounds"][0]["users"] >= 2000
+    assert (tmp_path / "rounds.parquet").exists()
