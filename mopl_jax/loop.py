@@ -17,8 +17,10 @@ from jaxtyping import Array, ArrayLike, Float, Key
 
 from mopl_jax import certification, constraints, intervals, learning, metrics, online
 from mopl_jax.intervals import Interval
+from mopl_jax.logs import Logs
 from mopl_jax.online import Recommender
 from mopl_jax.policies import Gaussian
+from mopl_jax.response_surface import fit_surface
 
 
 class Plan(NamedTuple):
@@ -83,15 +85,15 @@ def one_round(platform, production, key, plan: Plan, metric=None, mesh: Mesh | N
     logging = Gaussian.diagonal(jnp.asarray(production), plan.scale)
     traffic = online.play(platform, logging, jax.random.fold_in(key, 0), (0, plan.explore), mesh)
     halves = certification.split(online.log(traffic, logging, metric))
-    learnt, certificate = propose(*halves, logging, plan)
-    proposal = np.asarray(learnt.policy.mean)
+    policy, certificate = propose(*halves, logging, plan)
+    proposal = np.asarray(policy.mean)
     found = Round(
         plan.explore, production, proposal, float(certificate.gain), float(certificate.gain_bound),
         float(certificate.ess), None, None, None, False,
     )  # fmt: skip
     if plan.pessimistic and bool(certificate.keep):
         return found
-    return _tested(platform, found, learnt.policy.scale, jax.random.fold_in(key, 1), plan, metric, mesh)
+    return _tested(platform, found, policy.scale, jax.random.fold_in(key, 1), plan, metric, mesh)
 
 
 def _tested(platform, found, scale, key, plan, metric, mesh):
@@ -110,16 +112,17 @@ def _tested(platform, found, scale, key, plan, metric, mesh):
 
 
 @functools.partial(jax.jit, static_argnames="plan")
-def propose(
-    rows: learning.Logs, held: learning.Logs, logging: Gaussian, plan: Plan
-) -> tuple[learning.Learnt, certification.Certificate]:
-    """Learn within the trust region on `rows`; the certificate against the logging mean on rows `held` out."""
-    start = Gaussian(logging.mean, plan.fine * logging.scale)
-    learnt = learning.fit(
-        rows, start, interval=intervals.ess_exact if plan.pessimistic else point, alpha=plan.alpha,
-        project=constraints.ball(logging, plan.radius),
+def propose(rows: Logs, held: Logs, logging: Gaussian, plan: Plan) -> tuple[Gaussian, certification.Certificate]:
+    """Learn within the trust region on `rows`; the certificate against the logging mean on rows `held` out.
+
+    Both doubly robust, by the response surface of the learning rows.
+    """
+    valuer = learning.robust(fit_surface(rows.action, rows.reward, logging))
+    found = learning.fit(
+        rows, Gaussian(logging.mean, plan.fine * logging.scale), valuer=valuer, alpha=plan.alpha,
+        interval=intervals.ess_exact if plan.pessimistic else point, project=constraints.ball(logging, plan.radius),
     )  # fmt: skip
-    return learnt, certification.certify(learnt.policy, held, logging.mean, alpha=plan.alpha)
+    return found.policy, certification.certify(found.policy, held, logging.mean, valuer=valuer, alpha=plan.alpha)
 
 
 def point(estimate, alpha) -> Interval:
