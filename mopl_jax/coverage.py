@@ -5,6 +5,7 @@ its log at the largest n. One compiled function draws a batch of logs, one weigh
 sample size and interval; all targets, worlds and batches of the same shape share the last.
 """
 
+import dataclasses
 import functools
 import math
 import operator
@@ -21,8 +22,9 @@ from jaxtyping import Array, Float, Key
 from mopl_jax import _random, estimators, intervals
 from mopl_jax._record import record
 from mopl_jax._rows import WHOLE, over_prefixes
+from mopl_jax.doubly_robust import doubly_robust
 from mopl_jax.environments import Environment
-from mopl_jax.intervals import Wald, moments
+from mopl_jax.intervals import Facts, Wald, moments
 from mopl_jax.logs import Logs
 from mopl_jax.policies import Gaussian, Mixture, Policy
 
@@ -50,6 +52,13 @@ class World(NamedTuple):
         """The exact value of an estimand."""
         values = [float(self.environment.policy_value(self.targets[name])) for name in self.estimands[estimand]]
         return values[0] - sum(values[1:])
+
+    def facts(self, estimand: str) -> Facts:
+        """What is known before a row is seen; nothing for a difference."""
+        names = self.estimands[estimand]
+        if len(names) > 1:
+            return Facts()
+        return intervals.policy_facts(self.logging, self.targets[names[0]], self.environment.reward_range)
 
     def truths(self, estimand: str) -> dict[str, float]:
         """What the estimand's intervals are held against, by name: its value; and V at the mean for a `smoothed` target."""
@@ -101,41 +110,97 @@ def _log_weights(target, logging, action):
     return jax.vmap(lambda a: target.log_density(a) - logging.log_density(a), in_axes=1)(action)
 
 
-def _evaluate(log_weights, reward, grid, estimator):
+# Estimators by name: those of sums over rows, wherever the rows lie, and those that see a whole prefix.
+
+
+def _modified(weights):
+    """IPS of modified weights; their strength falls as 1/√n."""
+
+    def estimator(log_weight, reward, rows=WHOLE):
+        return estimators.ips(weights(log_weight, reward, jnp.sqrt(rows.count(reward))), reward, rows)
+
+    return estimator
+
+
+def _cross_fitted(log_weight, reward, action, target):
+    return estimators.beta_ips(log_weight, reward, cross_fit=True)
+
+
+def _doubly_robust(log_weight, reward, action, target):
+    return doubly_robust(log_weight, reward, action=action, target=target)
+
+
+ESTIMATORS = estimators.NAMED | {
+    "clipped_ips": _modified(lambda x, r, root: estimators.clipped(x, root)),
+    "harmonic_ips": _modified(lambda x, r, root: estimators.harmonic(x, 1 / root)),
+    "log_smoothed_ips": _modified(lambda x, r, root: estimators.log_smoothed(x, r, 1 / root)),
+}
+OF_PREFIXES = {"beta_ips_cross_fit": _cross_fitted, "doubly_robust": _doubly_robust}  # one target, no difference
+
+
+def _evaluate(log: "_Rows", grid, estimator, facts, target):
     """Values, sizes, pivots and other interval ends of one log at every sample size; a second log weight is subtracted.
 
     Formulas act on all sample sizes at once. Intervals that are no formula in the sums see each prefix.
     """
-    functions = {name: intervals.NAMED[name] for name in grid.intervals}
-    sums = _sums(log_weights, reward, grid.n, estimator)
-    pivots = [f.at(sums) for f in functions.values() if isinstance(f, Wald)]
+    functions = {name: intervals.bind(name, facts) for name in intervals.available(grid.intervals, facts)}
     rest = {name: f for name, f in functions.items() if not isinstance(f, Wald)}
-    prefixes = [_estimate([x[:n] for x in log_weights], reward[:n], estimator) for n in grid.n if rest]
-    others = {name: _stack([f(estimate, grid.alpha) for estimate in prefixes]) for name, f in rest.items()}
+    whole = bool(rest) or estimator in OF_PREFIXES
+    prefixes = [_prefix(jax.tree.map(operator.itemgetter(slice(n)), log), estimator, target) for n in grid.n if whole]
+    sums = _joined([moments(x) for x in prefixes]) if estimator in OF_PREFIXES else _sums(log, grid.n, estimator)
+    pivots = [f.at(sums) for f in functions.values() if isinstance(f, Wald)]
+    others = {
+        name: _stack([_seen(name, facts, n)(x, grid.alpha) for n, x in zip(grid.n, prefixes, strict=True)])
+        for name in rest
+    }
     return sums.value, sums.kish, _stack(pivots) if pivots else None, others
 
 
-def _sums(log_weights, reward, sizes, estimator):
+class _Rows(NamedTuple):
+    """One log as arrays over its rows: rewards, one log weight or two, and actions (n, d) where they are needed."""
+
+    reward: Array
+    log_weights: tuple[Array, ...]
+    action: Array | None
+
+
+def _seen(name, facts, n):
+    """The interval at n rows: simulated weights, where it needs them, are of as many."""
+    draws = None if facts.draws is None else facts.draws[:, :n]
+    return intervals.bind(name, dataclasses.replace(facts, draws=draws))
+
+
+def _sums(log, sizes, estimator):
     """`Moments` (n,) of one log at every sample size."""
 
     def of_rows(rows, reward, *log_weights):
         log_weights = [rows.kept(x, -jnp.inf) for x in log_weights]
-        return moments(_estimate(log_weights, reward, estimator, rows), rows)
+        return moments(_contrast([ESTIMATORS[estimator](x, reward, rows) for x in log_weights], rows), rows)
 
-    return over_prefixes(of_rows, sizes, reward, *log_weights)
-
-
-def _estimate(log_weights, reward, estimator, rows=WHOLE):
-    made = (estimators.NAMED[estimator](x, reward, rows) for x in log_weights)
-    return functools.reduce(functools.partial(estimators.difference, rows=rows), made)
+    return over_prefixes(of_rows, sizes, log.reward, *log.log_weights)
 
 
-def _finish(value, size, pivots, others, grid):
+def _prefix(log, estimator, target):
+    """The estimate of one prefix."""
+    if estimator in OF_PREFIXES:
+        return OF_PREFIXES[estimator](log.log_weights[0], log.reward, log.action, target)
+    return _contrast([ESTIMATORS[estimator](x, log.reward) for x in log.log_weights])
+
+
+def _contrast(estimates, rows=WHOLE):
+    return functools.reduce(functools.partial(estimators.difference, rows=rows), estimates)
+
+
+def _joined(records):
+    return jax.tree.map(lambda *x: jnp.stack(x), *records)
+
+
+def _finish(value, size, pivots, others, grid, names):
     """`Replicates` of one log: one evaluation of the Student quantile for all sample sizes and intervals."""
     made = pivots.interval(grid.alpha) if pivots is not None else None
-    wald = [name for name in grid.intervals if name not in others]
+    wald = [name for name in names if name not in others]
     columns = {name: jax.tree.map(operator.itemgetter((..., i)), made) for i, name in enumerate(wald)}
-    ends = _stack([(others | columns)[name] for name in grid.intervals])
+    ends = _stack([(others | columns)[name] for name in names])
     return Replicates(value, size, ends.lower, ends.upper)
 
 
@@ -194,11 +259,18 @@ def weigh_batch(target, logging, action, mesh):
 
 
 @functools.partial(jax.jit, static_argnames=("grid", "estimator", "mesh"))
-def evaluate_batch(log_weights, reward, grid, estimator, mesh):
-    """`Replicates` of a batch: one log weight (r, n) for a value, two for a difference; `reward` (r, n)."""
-    together = chunk(reward.shape[-1])
-    found = _over_replicates(lambda r, *x: _evaluate(x, r, grid, estimator), mesh, together)(reward, *log_weights)
-    finish = lambda value, size, pivots, others: _finish(value, size, pivots, others, grid)  # noqa: E731
+def evaluate_batch(log_weights, reward, grid, estimator, mesh, facts=Facts(), action=None, target=None):  # noqa: B008
+    """`Replicates` of a batch: one log weight (r, n) for a value, two for a difference; `reward` (r, n).
+
+    Only the intervals that `facts` allow, in the grid's order. `action` (r, d, n) and `target` where the estimator
+    needs them.
+    """
+    together, names = chunk(reward.shape[-1]), intervals.available(grid.intervals, facts)
+    actions = () if action is None else (action,)
+    log = lambda r, a, w: _Rows(r, w, a[0].T if a else None)  # noqa: E731
+    one = lambda r, a, *w: _evaluate(log(r, a, w), grid, estimator, facts, target)  # noqa: E731
+    found = _over_replicates(one, mesh, together)(reward, actions, *log_weights)
+    finish = lambda value, size, pivots, others: _finish(value, size, pivots, others, grid, names)  # noqa: E731
     return _over_replicates(finish, mesh, together)(*found)
 
 
@@ -213,11 +285,39 @@ def run_batch(
     action = draw_batch(keys, world.logging, grid.n[-1], mesh)
     reward = reward_batch(keys, world.environment, action, mesh)
     weights = {name: weigh_batch(target, world.logging, action, mesh) for name, target in world.targets.items()}
+
+    def evaluate(estimand, names, estimator):
+        facts, arrays = _drawn(key, world, grid, estimand), [weights[name] for name in names]
+        more = (action, world.targets[names[0]]) if estimator in OF_PREFIXES else ()
+        return evaluate_batch(arrays, reward, grid, estimator, mesh, facts, *more)
+
     return {
-        (estimand, estimator): evaluate_batch([weights[name] for name in names], reward, grid, estimator, mesh)
+        (estimand, estimator): evaluate(estimand, names, estimator)
         for estimand, names in world.estimands.items()
         for estimator in grid.estimators
+        if _serves(estimator, [world.targets[name] for name in names])
     }
+
+
+def _serves(estimator, targets):
+    """Differences are of estimators over rows; the reward model's value is known under a Gaussian."""
+    if estimator in ESTIMATORS:
+        return True
+    return len(targets) == 1 and (estimator != "doubly_robust" or isinstance(targets[0], Gaussian))
+
+
+def _drawn(key, world, grid, estimand):
+    """The facts of an estimand, with simulated logs of the weights alone if an interval of the grid needs them."""
+    facts = jax.tree.map(np.asarray, world.facts(estimand))  # on no device: every process has them
+    if not any("draws" in intervals.missing(name, facts) for name in grid.intervals) or facts.reward_range is None:
+        return facts
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.fold_in(key, 2**31 - 1), jnp.arange(_DRAWS))
+    draws = draw_batch(keys, world.logging, grid.n[-1], one_device())
+    log_weights = weigh_batch(world.targets[estimand], world.logging, draws, one_device())
+    return dataclasses.replace(facts, draws=np.asarray(log_weights))
+
+
+_DRAWS = 16  # simulated logs of weights, for the expectations of `efron_stein`
 
 
 def batch_size(worlds: Sequence[World], grid: Grid, replicates: int, memory: float, mesh: Mesh) -> int:
@@ -297,7 +397,7 @@ def summarise(world: World, grid: Grid, results: dict[Cell, Replicates]) -> list
         for j, n in enumerate(grid.n):
             about = {"world": world.name, "d": world.d, "estimand": label, "estimator": estimator, "n": n}
             about |= _value_columns(cell.value[:, j], cell.ess[:, j], truth, grid.alpha)
-            for i, interval in enumerate(grid.intervals):
+            for i, interval in enumerate(intervals.available(grid.intervals, world.facts(estimand))):
                 ends = cell.lower[:, j, i], cell.upper[:, j, i]
                 rows.append(
                     about | {"interval": interval, "alpha": grid.alpha} | _interval_columns(*ends, truth, about)

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from mopl_jax import environments, estimators, intervals
+from mopl_jax import environments, intervals
 from mopl_jax._names import check_alpha, choose
-from mopl_jax.coverage import Grid, World
+from mopl_jax.coverage import ESTIMATORS, OF_PREFIXES, Grid, World
 from mopl_jax.overlap import overlapping
 from mopl_jax.policies import Gaussian, Mixture, Policy, Uniform
 
@@ -49,8 +49,8 @@ def build(spec: Mapping[str, Any]) -> Study:
     _known(spec, ("replicates", "seed", "alpha", "n", "estimators", "intervals", "world"), "the study")
     grid = Grid(
         _sizes(spec.get("n", ()), "n", least=2),
-        choose(spec.get("estimators", ["snips"]), estimators.NAMED, "estimator"),
-        choose(spec.get("intervals", list(intervals.NAMED)), intervals.NAMED, "interval"),
+        choose(spec.get("estimators", ["snips"]), ESTIMATORS | OF_PREFIXES, "estimator"),
+        choose(spec.get("intervals", list(intervals.NAMED)), intervals.NAMED | intervals.INFORMED, "interval"),
         check_alpha(spec.get("alpha", 0.05)),
     )
     if not isinstance(spec.get("world", []), list | tuple):

@@ -28,7 +28,7 @@ from mopl_jax.intervals.ess_corrected import (
     ess_student,
     with_max_weight,
 )
-from mopl_jax.intervals.facts import INFORMED, Facts, check_rewards, missing, policy_facts
+from mopl_jax.intervals.facts import INFORMED, Facts, available, check_rewards, missing, policy_facts
 from mopl_jax.intervals.facts import bind as _bind
 from mopl_jax.intervals.interval import Interval, IntervalFunction, Pivot, Wald, lower, together, upper
 from mopl_jax.intervals.moments import Moments, moments
@@ -68,6 +68,7 @@ __all__ = [
     "Pivot",
     "Wald",
     "asymptotic_cs",
+    "available",
     "bca",
     "betting",
     "bind",

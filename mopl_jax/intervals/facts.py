@@ -6,7 +6,7 @@ callers that know a reward range, a largest weight or d₂ give it once, for all
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ from mopl_jax.intervals.bounded import (
     ess_wilson,
     hoeffding,
 )
+from mopl_jax.intervals.ess_corrected import ess_skew
 from mopl_jax.intervals.interval import IntervalFunction
 from mopl_jax.intervals.population import cantelli, efron_stein, log_smoothing
 from mopl_jax.intervals.recommended import recommended
@@ -97,9 +98,16 @@ def missing(name: str, facts: Facts) -> tuple[str, ...]:
     return tuple(need for need, present in known.items() if not present)
 
 
+def available(names: Sequence[str], facts: Facts) -> tuple[str, ...]:
+    """Those of the intervals `names` whose facts are all known (simulated `draws` count: a study can make them)."""
+    return tuple(name for name in names if not set(missing(name, facts)) - {"draws"})
+
+
 def bind(name: str, facts: Facts, named: dict[str, IntervalFunction]) -> IntervalFunction:
     """The interval function `name`, of `named` or `INFORMED`, with the facts it needs; ValueError if one is unknown."""
     choose([name], named | INFORMED, "interval")
+    if name == "recommended" and facts.reward_range is None:
+        return ess_skew  # the same, but known to be a formula in sums over the rows
     if name in named:
         return named[name]
     if absent := missing(name, facts):
