@@ -2,7 +2,8 @@
 
 A study has `replicates`, `seed`, `alpha`, `n`, `estimators`, `intervals` and a list of `[[world]]`; each world has a
 `name`, dimensions `d`, a `reward`, a `noise`, a `logging` policy, named `target`s and optional `differences` of targets.
-Numbers stand for constant vectors. `mopl_jax/studies/default.toml` is the model.
+`logging` and `target` of the study are those of every world that has none of its own. Numbers stand for constant
+vectors. `mopl_jax/studies/default.toml` is the model.
 """
 
 import inspect
@@ -46,7 +47,7 @@ def read(path: Path) -> dict[str, Any]:
 
 def build(spec: Mapping[str, Any]) -> Study:
     """Worlds and grid of a study dictionary. ValueError says which entry, what was expected and what was found."""
-    _known(spec, ("replicates", "seed", "alpha", "n", "estimators", "intervals", "world"), "the study")
+    _known(spec, ("replicates", "seed", "alpha", "n", "estimators", "intervals", *_SHARED, "world"), "the study")
     grid = Grid(
         _sizes(spec.get("n", ()), "n", least=2),
         choose(spec.get("estimators", ["snips"]), ESTIMATORS | OF_PREFIXES, "estimator"),
@@ -55,10 +56,10 @@ def build(spec: Mapping[str, Any]) -> Study:
     )
     if not isinstance(spec.get("world", []), list | tuple):
         raise ValueError(f"world: expected [[world]] tables, got {spec['world']!r}; see mopl_jax/studies/default.toml")
+    shared = {key: spec[key] for key in _SHARED if key in spec}
+    entries = [shared | dict(_table(entry, "world")) for entry in spec.get("world", [])]
     worlds = tuple(
-        _world(entry, d)
-        for entry in spec.get("world", [])
-        for d in _sizes(_table(entry, "world").get("d", ()), "d", least=1)
+        _world(entry, d) for entry in entries for d in _sizes(_table(entry, "world").get("d", ()), "d", least=1)
     )
     if not worlds:
         raise ValueError("expected at least one [[world]] in the study, got none")
@@ -66,7 +67,10 @@ def build(spec: Mapping[str, Any]) -> Study:
     if len(set(labels)) < len(labels):
         raise ValueError("expected a different name for each [[world]] of the same d; rename one")
     replicates = _sizes([spec.get("replicates", 2000)], "replicates", least=2)[0]
-    return Study(worlds, grid, replicates, _integer(spec.get("seed", 0), "seed"), dict(spec))
+    return Study(worlds, grid, replicates, _integer(spec.get("seed", 0), "seed"), dict(spec) | {"world": entries})
+
+
+_SHARED = ("logging", "target")
 
 
 def _world(entry, d):
