@@ -1,0 +1,127 @@
+"""Where does each interval fail, and what holds? The four stress studies, and what docs/intervals.md says of them.
+
+`mopl coverage --config benchmarks/studies/stress.toml` is the map itself; the other three add rows, intervals, estimators.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from mopl_jax import storage
+from mopl_jax.cli.coverage import coverage
+
+RESULTS = Path(__file__).parent / "results"
+STUDIES = Path(__file__).parent / "studies"
+NAMES = ("stress", "stress_large", "stress_rows", "stress_estimators")
+SKEWED = ("zero_inflated", "log_normal", "bernoulli_1")
+APART = ("hidden_tail",)  # no sample shows its weights
+
+
+def main() -> None:
+    """Run the studies, store their rows, write results/stress.md."""
+    for name in NAMES:
+        with tempfile.TemporaryDirectory() as folder:
+            coverage(config=STUDIES / f"{name}.toml", out=Path(folder))
+            shutil.copy(Path(folder) / "results.parquet", RESULTS / f"{name}.parquet")
+    report()
+
+
+def report() -> None:
+    """results/stress.md from the stored rows."""
+    text = "\n\n".join([*map(by_interval, ("stress", "stress_large", "stress_rows")), by_family(), by_estimator(), gallery()])
+    (RESULTS / "stress.md").write_text(text + "\n")
+    print(text)
+
+
+def family(row: dict) -> str:
+    """The reward family of a row: its world, whatever the logging policy."""
+    return row["world"].removesuffix("_box")
+
+
+def aim(row: dict) -> float:
+    """The coverage asked of a default at nominal 0.95."""
+    return 0.94 if family(row) in SKEWED else 0.945
+
+
+def below(row: dict) -> bool:
+    """Whether a cell is below the aim by more than two Monte-Carlo standard errors."""
+    return row["coverage"] < aim(row) - 2 * (aim(row) * (1 - aim(row)) / row["replicates"]) ** 0.5
+
+
+def judged(name: str) -> list[dict]:
+    """Rows that a default answers for: SNIPS of what it estimates, median ESS of two or more, no hidden tail."""
+    rows, _ = storage.read_results(RESULTS / f"{name}.parquet")
+    kept = (r for r in rows if r["estimator"] == "snips" and r["ess_median"] >= 2 and r["world"] not in APART)
+    return [row for row in kept if "unsmoothed" not in row["estimand"]]
+
+
+def columns(rows: list[dict]) -> str:
+    """Cells, share below the aim, worst and median coverage, widths over the oracle's for few and many effective rows."""
+    few = [r["width_ratio"] for r in rows if r["ess_median"] < 10]
+    many = [r["width_ratio"] for r in rows if r["ess_median"] >= 50]
+    found = np.array([r["coverage"] for r in rows])
+    share = np.mean([below(r) for r in rows])
+    return f"{len(rows):,} | {share:.3f} | {found.min():.3f} | {np.median(found):.3f} | {_median(few)} | {_median(many)}"
+
+
+def _median(values):
+    return f"{np.median(values):.2f}" if values else ""
+
+
+HEAD = "cells | below the aim | worst | median | width, ESS < 10 | width, ESS ≥ 50 |\n| --- | --: | --: | --: | --: | --: | --: |"
+
+
+def table(title: str, rows: Iterable[dict], key: Callable[[dict], str]) -> str:
+    """Markdown, one line for each value of `key`."""
+    groups: dict[str, list[dict]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return f"| {title} | {HEAD}\n" + "\n".join(f"| {name} | {columns(some)} |" for name, some in groups.items())
+
+
+def by_interval(name: str) -> str:
+    """Each interval over all cells of a study."""
+    return f"## {name}.toml by interval\n\n" + table("interval", judged(name), lambda r: r["interval"])
+
+
+def by_family() -> str:
+    """Two intervals, by reward family and by target."""
+    rows = [r for r in judged("stress") if r["interval"] in ("ess_exact", "recommended")]
+    first = table("interval, rewards", rows, lambda r: f"{r['interval']}, {family(r)}")
+    return f"## By reward family and by target\n\n{first}\n\n" + table(
+        "interval, target", rows, lambda r: f"{r['interval']}, {r['estimand']}"
+    )
+
+
+def by_estimator() -> str:
+    """`recommended` with every estimator, where the estimand is the target's value."""
+    rows, _ = storage.read_results(RESULTS / "stress_estimators.parquet")
+    kept = [r for r in rows if r["interval"] == "recommended" and r["ess_median"] >= 2]
+    return "## `recommended` by estimator\n\n" + table("estimator", kept, lambda r: r["estimator"])
+
+
+def gallery() -> str:
+    """The fifteen worst cells of `recommended` with ESS of ten or more; the hidden tail; unsmoothed values."""
+    worst = [r for r in judged("stress") if r["interval"] == "recommended" and r["ess_median"] >= 10]
+    rows, _ = storage.read_results(RESULTS / "stress.parquet")
+    apart = [r for r in rows if r["interval"] == "recommended" and r["world"] in APART]
+    moved = [r for r in rows if r["interval"] == "recommended" and "unsmoothed" in r["estimand"] and r["ess_median"] >= 2]
+    lines = [_line(r) for r in [*sorted(worst, key=lambda r: r["coverage"])[:15], *apart]]
+    head = "| world | d | target | n | ESS | coverage | bias / oracle SD | width |\n|---|--:|---|--:|--:|--:|--:|--:|"
+    smoothing = table("unsmoothed", moved, lambda r: r["estimand"])
+    return f"## Where `recommended` fails\n\n{head}\n" + "\n".join(lines) + f"\n\n## Value of the point itself\n\n{smoothing}"
+
+
+def _line(row):
+    shift = row["bias"] / (row["oracle_width"] / 3.92)
+    return (
+        f"| {row['world']} | {row['d']} | {row['estimand']} | {row['n']:,} | {row['ess_median']:.1f} | {row['coverage']:.3f} "
+        f"| {shift:.2f} | {row['width_ratio']:.2f} |"
+    )
+
+
+if __name__ == "__main__":
+    main()
