@@ -31,7 +31,9 @@ def main() -> None:
 
 def report() -> None:
     """results/stress.md from the stored rows."""
-    text = "\n\n".join([*map(by_interval, ("stress", "stress_large", "stress_rows")), by_family(), by_estimator(), gallery()])
+    text = "\n\n".join(
+        [*map(by_interval, ("stress", "stress_large", "stress_rows")), by_family(), by_estimator(), gallery()]
+    )
     (RESULTS / "stress.md").write_text(text + "\n")
     print(text)
 
@@ -64,7 +66,9 @@ def columns(rows: list[dict]) -> str:
     many = [r["width_ratio"] for r in rows if r["ess_median"] >= 50]
     found = np.array([r["coverage"] for r in rows])
     share = np.mean([below(r) for r in rows])
-    return f"{len(rows):,} | {share:.3f} | {found.min():.3f} | {np.median(found):.3f} | {_median(few)} | {_median(many)}"
+    return (
+        f"{len(rows):,} | {share:.3f} | {found.min():.3f} | {np.median(found):.3f} | {_median(few)} | {_median(many)}"
+    )
 
 
 def _median(values):
@@ -108,11 +112,17 @@ def gallery() -> str:
     worst = [r for r in judged("stress") if r["interval"] == "recommended" and r["ess_median"] >= 10]
     rows, _ = storage.read_results(RESULTS / "stress.parquet")
     apart = [r for r in rows if r["interval"] == "recommended" and r["world"] in APART]
-    moved = [r for r in rows if r["interval"] == "recommended" and "unsmoothed" in r["estimand"] and r["ess_median"] >= 2]
+    moved = [
+        r for r in rows if r["interval"] == "recommended" and "unsmoothed" in r["estimand"] and r["ess_median"] >= 2
+    ]
     lines = [_line(r) for r in [*sorted(worst, key=lambda r: r["coverage"])[:15], *apart]]
     head = "| world | d | target | n | ESS | coverage | bias / oracle SD | width |\n|---|--:|---|--:|--:|--:|--:|--:|"
     smoothing = table("unsmoothed", moved, lambda r: r["estimand"])
-    return f"## Where `recommended` fails\n\n{head}\n" + "\n".join(lines) + f"\n\n## Value of the point itself\n\n{smoothing}"
+    return (
+        f"## Where `recommended` fails\n\n{head}\n"
+        + "\n".join(lines)
+        + f"\n\n## Value of the point itself\n\n{smoothing}"
+    )
 
 
 def _line(row):

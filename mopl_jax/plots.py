@@ -40,6 +40,7 @@ LOOKS = {  # colour and line of each interval, the same in every figure
     "ess_exact": ("#D55E00", "-"),
     "ess_safe": ("#009E73", "-"),
     "hc3": ("#CC79A7", ":"),
+    "recommended": ("#CC79A7", "-"),
 }
 
 

@@ -71,20 +71,20 @@ def ess_safe(sums: Moments):
     return sums.residual / _kish(sums)[1], sums.df
 
 
-SETTLED = 16.0  # effective rows until which `ess_skew` prefers the cautious side
-CAUTION = 1.5  # how much more skewed than the sample it takes the estimate to be
+SETTLED = 32.0  # effective rows until which `ess_skew` takes the cautious side; chosen by benchmarks/calibration.py
 
 
 @Wald
-def ess_skew(sums: Moments, settled: float = SETTLED, caution: float = CAUTION):
+def ess_skew(sums: Moments, settled: float = SETTLED, caution: float = 1.0):
     """`ess_exact` for skewed or heavy-tailed rewards, cautious while ESS is small; fades to the central limit.
 
     Variance: Σp²e²/(1−2p+S₂), raised by the share min(1, m/ESS) of what `ess_safe` has more. Degrees of freedom ν:
     2/ν = 2/ν_exact + (Σx⁴ − 3 Σp⁴/S₂²)₊, the relative variance of the variance estimate as the fourth moment shows it.
     The longer tail is stretched by λ = c (1 + m/ESS) Σx³/3, see `Pivot`: with c = 1, m = 0 the second-order
     (Edgeworth) correction of Student's t for a skewed mean on that side (Hall, JRSS B 1992; Johnson, JASA 1978); the
-    short side is never shortened, because a sample that has not seen the tail underestimates it. m = `settled` and
-    c = `caution` were chosen on half of the worlds of the stress study and held on the others (docs/intervals.md).
+    short side is never shortened, because a sample that has not seen the tail underestimates it. m = `settled` was
+    chosen on half of the worlds of the stress study, with c = `caution` = 1, and held on the others
+    (docs/intervals.md).
     """
     size, less_one = _kish(sums)
     excess = jnp.maximum(sums.residual / less_one - sums.exact, 0)
