@@ -5,6 +5,10 @@ import sys
 
 STUDIES = (
     "coverage",
+    "stress",
+    "calibration",
+    "after_selection",
+    "verdict",
     "dimension",
     "bandwidth",
     "metrics",

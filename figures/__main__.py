@@ -5,7 +5,7 @@ import sys
 
 import figures
 
-FIGURES = ("coverage", "dimension", "bandwidth", "design", "metrics", "scaling")
+FIGURES = ("coverage", "dimension", "bandwidth", "design", "metrics", "scaling", "stress", "collapse", "gallery")
 
 
 def main(names: list[str]) -> int:
