@@ -5,7 +5,9 @@ import sys
 
 import figures
 
-FIGURES = ("coverage", "dimension", "bandwidth", "design", "metrics", "scaling", "stress", "collapse", "gallery")
+FIGURES = (
+    "coverage", "dimension", "bandwidth", "design", "metrics", "scaling", "stress", "collapse", "gallery", "learning",
+)  # fmt: skip
 
 
 def main(names: list[str]) -> int:

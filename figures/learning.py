@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from figures import results
 from mopl_jax import plots
@@ -54,9 +55,10 @@ def _regret(ax, rows):
     ax.fill_between(
         _series(rows, "refined", "regret")[0], low, high, color=LOOKS["refined"][0], alpha=0.15, linewidth=0
     )
+    _rows_axis(ax, rows)
     ax.axhline(rows[0]["nothing"], color="black", linewidth=0.7, linestyle=(0, (4, 3)), label="logging mean")
-    ax.set_xscale("log")
     ax.set_yscale("log")
+    ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _bounds(ax, rows):
@@ -66,4 +68,11 @@ def _bounds(ax, rows):
         ("certified", "#0072B2", "-", "certified bound"),
     ):
         ax.plot(*_series(rows, "refined", key), line, color=colour, marker="o", markersize=3.5, label=label)
+    _rows_axis(ax, rows)
+
+
+def _rows_axis(ax, rows):
     ax.set_xscale("log")
+    ax.minorticks_off()
+    sizes = sorted({row["n"] for row in rows})
+    ax.set_xticks(sizes, [f"{n:,}" for n in sizes])
