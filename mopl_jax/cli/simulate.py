@@ -41,11 +41,12 @@ def simulate(
     device: Annotated[str | None, typer.Option("--devices", help="all, or how many; on CPU one for each core.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")] = False,
 ) -> None:
-    """Watch the loop work: randomise, log, learn a metric, learn weights, certify, test online, adopt or keep.
+    """The whole loop, simulated: randomise, log, learn, certify, test online.
 
-    Every round explores around the production weights, learns on half of its users with a pessimistic bound, certifies on
-    the other half, and tests what is certified on fresh users. The true gains beside it are known to the simulation alone.
-    Writes rounds.parquet.
+    Every round explores around the production weights, learns on half of its
+    users with a pessimistic bound, certifies on the other half, and tests what
+    is certified on fresh users. The true gains beside it are known to the
+    simulation alone. Writes rounds.parquet.
     """
     mesh = devices.start(device)
     given = {"rounds": rounds, "explore": explore, "test": test, "experiments": experiments} | (QUICK if quick else {})
