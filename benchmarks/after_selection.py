@@ -16,7 +16,7 @@ from mopl_jax.logs import log_weights
 from mopl_jax.policies import Gaussian
 
 RESULTS = Path(__file__).parent / "results"
-SIZES, REPLICATES, SCALE, ALPHA = (64, 512, 2048), 300, 0.7, 0.05
+SIZES, REPLICATES, SCALE, ALPHA = (64, 512), 200, 0.7, 0.05
 INTERVALS = ("normal", "ess_exact", "ess_safe", "recommended")
 OBJECTIVES = {"normal bound": intervals.normal, "ess_exact bound": intervals.ess_exact}
 

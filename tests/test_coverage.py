@@ -1,6 +1,7 @@
 """The coverage engine: replicates that depend on nothing but their index, tidy summaries, and the reference coverages."""
 
 import math
+import tomllib
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import pytest
 from helpers import DTYPES, INTERVALS, KEY, MEAN_REWARDS, NOISES, WALD, binomial_tail, cast, eps, every_interval
 from statsmodels.stats.proportion import proportion_confint
 
-from mopl_jax import coverage
+from mopl_jax import coverage, intervals, study
 from mopl_jax.coverage import Grid, World
 from mopl_jax.environments import Environment, Linear, Normal, snips_variance
 from mopl_jax.policies import Gaussian
@@ -257,3 +258,61 @@ def test_on_policy_coverage_is_nominal(dtype):
     for row in coverage.coverage(KEY, on_policy, grid, 20_000):
         if row["interval"] in ("ess_exact", "ess_student", "ess_student_max", "ess_safe"):
             assert binomial_tail(round(row["coverage"] * 20_000), 20_000, 0.95) > 1e-4
+
+
+STRESS = """
+replicates = 40
+n = [8, 32]
+estimators = ["snips", "doubly_robust", "clipped_ips"]
+intervals = ["normal", "recommended", "ess_wilson", "cantelli"]
+logging = { kind = "normal", scale = 1.0 }
+target.near = { kind = "overlap", ess = 0.3 }
+target.point = { kind = "smooth", mean = 0.1, bandwidth = 0.5 }
+
+[[world]]
+name = "clicks"
+d = 2
+reward = { kind = "cosine", amplitude = 0.05, offset = 0.1 }
+noise = { kind = "bernoulli" }
+differences = [["near", "point"]]
+
+[[world]]
+name = "watch_time"
+d = 2
+reward = { kind = "exponential", rate = 0.1 }
+noise = { kind = "zero_inflated" }
+"""
+
+
+def test_a_study_evaluates_every_interval_whose_facts_its_worlds_offer():
+    """Clicks have a range, so bounded intervals; watch time has one end; a difference has none, and no reward model."""
+    plan = study.build(tomllib.loads(STRESS))
+    clicks, watch = plan.worlds
+    rows = coverage.coverage(jax.random.key(0), clicks, plan.grid, plan.replicates)
+    seen = {(row["estimand"], row["estimator"]): set() for row in rows}
+    for row in rows:
+        seen[row["estimand"], row["estimator"]].add(row["interval"])
+    everything = {"normal", "recommended", "ess_wilson", "cantelli"}
+    for estimator in ("snips", "doubly_robust", "clipped_ips"):
+        assert seen["near", estimator] == seen["point, unsmoothed", estimator] == everything
+    assert seen["near - point", "snips"] == {"normal", "recommended"}
+    assert ("near - point", "doubly_robust") not in seen
+    assert intervals.available(plan.grid.intervals, watch.facts("near")) == ("normal", "recommended")
+    held = [
+        row for row in rows if (row["interval"], row["estimator"], row["estimand"]) == ("cantelli", "snips", "near")
+    ]
+    assert all(row["coverage"] == 1 and row["median_width"] <= 1 for row in held)
+    truths = {row["estimand"]: row["truth"] for row in rows}
+    assert truths["point, unsmoothed"] == pytest.approx(0.1 + 0.05 * np.cos(0.1), rel=1e-6)
+    assert truths["near - point"] == pytest.approx(truths["near"] - truths["point"], rel=1e-5)
+
+
+def test_a_study_refuses_targets_that_do_not_exist():
+    """An overlap outside (0, 1], or with a logger that has none in closed form: one line, with the place."""
+    spec = tomllib.loads(STRESS)
+    spec["target"]["near"]["ess"] = 2.0
+    with pytest.raises(ValueError, match=r"'clicks' at d=2, target 'near': ess: expected a fraction of n in \(0, 1\]"):
+        study.build(spec)
+    spec["target"]["near"] = {"kind": "overlap", "width": "broad"}
+    with pytest.raises(ValueError, match="unknown width"):
+        study.build(spec)
