@@ -17,6 +17,7 @@ STUDIES = (
     "scaling",
     "precision",
     "randomness",
+    "sharded",
     "memory",
     "learning",
     "learning_speed",
