@@ -31,9 +31,9 @@ def main() -> None:
 
 def report() -> None:
     """results/stress.md from the stored rows."""
-    text = "\n\n".join(
-        [*map(by_interval, ("stress", "stress_large", "stress_rows")), by_family(), by_estimator(), gallery()]
-    )
+    found = [name for name in NAMES if (RESULTS / f"{name}.parquet").exists()]
+    parts = [by_interval(name) for name in found if name != "stress_estimators"] + [by_family(), gallery()]
+    text = "\n\n".join(parts + ([by_estimator()] if "stress_estimators" in found else []))
     (RESULTS / "stress.md").write_text(text + "\n")
     print(text)
 

@@ -21,7 +21,9 @@ def draw() -> Figure:
             some = [row for row in rows if row["interval"] == interval]
             for colour, name in zip(COLOURS, families, strict=True):
                 dots = [(row["ess_median"], row["coverage"]) for row in some if family(row) == name]
-                ax.plot(*zip(*dots, strict=True), ".", color=colour, markersize=2.5, alpha=0.6, label=name)
+                ax.plot(
+                    *zip(*dots, strict=True), ".", color=colour, markersize=2.5, alpha=0.6, label=name, rasterized=True
+                )
             _bins(ax, some)
             ax.axhline(0.95, color="black", linewidth=0.7, linestyle=(0, (4, 3)))
             ax.set_xscale("log")

@@ -25,7 +25,9 @@ def draw() -> Figure:
         for ax, (world, d, estimand, title) in zip(axes.flat, CASES, strict=True):
             some = [r for r in rows if (r["world"], r["d"], r["estimand"]) == (world, d, estimand)]
             plots.coverage_curves(ax, some, SHOWN)
-            ax.set_title(f"{title}\n({world}, d = {d}, {estimand.replace('_', ' ')})", fontsize=8.5)
+            ax.set_title(
+                f"{title}\n({world}, d = {d}, {estimand.replace('_0_', ' 0.').replace('_', ' ')})", fontsize=8.5
+            )
             ax.set_ylim(-0.02, 1.02)
         for ax in axes[:, 1:].flat:
             ax.set_ylabel("")

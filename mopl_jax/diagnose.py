@@ -13,7 +13,8 @@ from mopl_jax.estimators import Estimate
 
 VERDICTS = ("trust", "caution", "refuse")
 
-# Provisional thresholds, to be replaced by a study of coverage against these quantities.
+# What they are worth is measured by benchmarks/verdict.py: unseen heavy weights are refused, and what is trusted covers. Few
+# effective rows are refused for their width, `recommended` covers there as well (docs/intervals.md).
 REFUSE_ESS = 10.0  # below, the Student quantile is above 2.2 and one row decides
 CAUTION_ESS = 100.0
 CAUTION_LARGEST = 0.1  # one row with a tenth of the weight

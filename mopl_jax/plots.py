@@ -31,6 +31,7 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "mopl_jax",
     "svg.fonttype": "none",
 }
+MOST_PANELS = 12  # a study of hundreds of cells is read from its table and its results file
 LOOKS = {  # colour and line of each interval, the same in every figure
     "normal": ("#000000", "-"),
     "ess_bessel": ("#56B4E9", "-"),
@@ -84,8 +85,9 @@ def annotate_ratio(ax: Axes, rows: Rows, interval: str = "ess_exact", level: flo
 
 
 def coverage_figure(rows: Rows, intervals: Iterable[str] = LOOKS) -> Figure:
-    """Coverage above width, one column for each world and estimand."""
-    panels = sorted({(row["world"], row["d"], row["estimand"]) for row in rows}, key=_panel_order(rows))
+    """Coverage above width, one column for each world and estimand: the first `MOST_PANELS`, by the first estimator."""
+    rows = [row for row in rows if row["estimator"] == rows[0]["estimator"]]
+    panels = sorted({(row["world"], row["d"], row["estimand"]) for row in rows}, key=_panel_order(rows))[:MOST_PANELS]
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
             2, len(panels), figsize=(2.9 * len(panels) + 1.2, 5.4), sharex="col", sharey="row", squeeze=False
