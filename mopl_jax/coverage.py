@@ -9,8 +9,8 @@ import dataclasses
 import functools
 import math
 import operator
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +39,7 @@ class World(NamedTuple):
     d: int
     environment: Environment
     logging: Policy
-    targets: dict[str, Gaussian | Mixture]
+    targets: Mapping[str, Gaussian | Mixture]
     differences: tuple[tuple[str, str], ...] = ()
     smoothed: tuple[str, ...] = ()
 
@@ -55,16 +55,18 @@ class World(NamedTuple):
 
     def facts(self, estimand: str) -> Facts:
         """What is known before a row is seen; nothing for a difference."""
-        names = self.estimands[estimand]
-        if len(names) > 1:
+        first, *others = self.estimands[estimand]
+        if others:
             return Facts()
-        return intervals.policy_facts(self.logging, self.targets[names[0]], self.environment.reward_range)
+        return intervals.policy_facts(self.logging, self.targets[first], self.environment.reward_range)
 
     def truths(self, estimand: str) -> dict[str, float]:
         """What the estimand's intervals are held against, by name: its value; and V at the mean for a `smoothed` target."""
         found = {estimand: self.truth(estimand)}
         if estimand in self.smoothed:
-            found[f"{estimand}, unsmoothed"] = float(self.environment.mean_reward(self.targets[estimand].mean))
+            found[f"{estimand}, unsmoothed"] = float(
+                self.environment.mean_reward(cast(Gaussian, self.targets[estimand]).mean)
+            )
         return found
 
 

@@ -7,7 +7,7 @@ standard deviation except where said.
 """
 
 import math
-from typing import Protocol
+from typing import Protocol, cast
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Key
 
 from mopl_jax import _linalg, _random
 from mopl_jax._record import record
-from mopl_jax.policies import Gaussian, Mixture
+from mopl_jax.policies import Gaussian, Mixture, Policy
 
 
 class MeanReward(Protocol):
@@ -55,12 +55,12 @@ class Environment:
         spread = jnp.ones_like(mean) if self.log_spread is None else jnp.exp(_linalg.dot(self.log_spread, action))
         return self.noise.reward(key, mean, spread)
 
-    def policy_value(self, policy: Gaussian | Mixture) -> Float[Array, ""]:
+    def policy_value(self, policy: Policy) -> Float[Array, ""]:
         """The exact expected reward of a Gaussian policy, or of a mixture of such."""
         if isinstance(policy, Mixture):
             values = jnp.stack([self.policy_value(component) for component in policy.components])
             return jnp.sum(jnp.exp(policy.log_weight) * values)
-        return self.mean_reward.expectation(policy)
+        return self.mean_reward.expectation(cast(Gaussian, policy))
 
     @property
     def reward_range(self) -> Range | None:

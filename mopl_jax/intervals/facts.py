@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
 
 from mopl_jax import ess
 from mopl_jax._names import choose
@@ -54,7 +54,7 @@ def policy_facts(logging, target, reward_range: tuple[float, float] | None = Non
     )
 
 
-def _closed(function: Callable, logging, target) -> ArrayLike | None:
+def _closed(function: Callable, logging, target) -> Array | None:
     try:
         return jnp.asarray(function(logging, target))
     except (TypeError, ValueError):
