@@ -280,18 +280,23 @@ Cell = tuple[str, str]  # estimand, estimator
 
 
 def run_batch(
-    key: Key[Array, ""], world: World, grid: Grid, start: int, size: int, mesh: Mesh
-) -> dict[Cell, Replicates]:
-    """Replicates start … start+size−1 of a world, one entry per estimand and estimator; `size` divides over the mesh."""
+    key: Key[Array, ""], world: World, grid: Grid, start: int, size: int, mesh: Mesh,
+    facts: Mapping[str, Facts] | None = None,
+) -> dict[Cell, Replicates]:  # fmt: skip
+    """Replicates start … start+size−1 of a world, one entry per estimand and estimator; `size` divides over the mesh.
+
+    `facts` by estimand, made by `known` if None: many batches share them.
+    """
+    facts = known(key, world, grid) if facts is None else facts
     keys = batch_keys(key, start, size, mesh)
     action = draw_batch(keys, world.logging, grid.n[-1], mesh)
     reward = reward_batch(keys, world.environment, action, mesh)
     weights = {name: weigh_batch(target, world.logging, action, mesh) for name, target in world.targets.items()}
 
     def evaluate(estimand, names, estimator):
-        facts, arrays = _drawn(key, world, grid, estimand), [weights[name] for name in names]
+        arrays = [weights[name] for name in names]
         more = (action, world.targets[names[0]]) if estimator in OF_PREFIXES else ()
-        return evaluate_batch(arrays, reward, grid, estimator, mesh, facts, *more)
+        return evaluate_batch(arrays, reward, grid, estimator, mesh, facts[estimand], *more)
 
     return {
         (estimand, estimator): evaluate(estimand, names, estimator)
@@ -306,6 +311,12 @@ def _serves(estimator, targets):
     if estimator in ESTIMATORS:
         return True
     return len(targets) == 1 and (estimator != "doubly_robust" or isinstance(targets[0], Gaussian))
+
+
+def known(key: Key[Array, ""], world: World, grid: Grid) -> dict[str, Facts]:
+    """The facts of each estimand, if any interval of the grid uses any."""
+    uses = any(name in intervals.INFORMED for name in grid.intervals)
+    return {estimand: _drawn(key, world, grid, estimand) if uses else Facts() for estimand in world.estimands}
 
 
 def _drawn(key, world, grid, estimand):
@@ -350,9 +361,9 @@ def run(
 
     Every batch runs at `size`, a multiple of the mesh's devices, so that nothing compiles twice; the last is cut.
     """
-    mesh = mesh or one_device()
+    mesh, facts = mesh or one_device(), known(key, world, grid)
     for start in range(span[0], span[1], size):
-        batch, kept = gather(run_batch(key, world, grid, start, size, mesh)), min(size, span[1] - start)
+        batch, kept = gather(run_batch(key, world, grid, start, size, mesh, facts)), min(size, span[1] - start)
         yield jax.tree.map(operator.itemgetter(slice(kept)), batch)
 
 
@@ -395,11 +406,11 @@ def summarise(world: World, grid: Grid, results: dict[Cell, Replicates]) -> list
     rows = []
     read = [(*cell, *truth) for cell in results for truth in world.truths(cell[0]).items()]
     for estimand, estimator, label, truth in read:
-        cell = results[estimand, estimator]
+        cell, names = results[estimand, estimator], intervals.available(grid.intervals, world.facts(estimand))
         for j, n in enumerate(grid.n):
             about = {"world": world.name, "d": world.d, "estimand": label, "estimator": estimator, "n": n}
             about |= _value_columns(cell.value[:, j], cell.ess[:, j], truth, grid.alpha)
-            for i, interval in enumerate(intervals.available(grid.intervals, world.facts(estimand))):
+            for i, interval in enumerate(names):
                 ends = cell.lower[:, j, i], cell.upper[:, j, i]
                 rows.append(
                     about | {"interval": interval, "alpha": grid.alpha} | _interval_columns(*ends, truth, about)

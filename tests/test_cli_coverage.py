@@ -57,9 +57,9 @@ def test_resumes_without_recomputing(run, tmp_path, monkeypatch):
     first = json.loads(run(*SMALL, "--replicates", 64, "--out", tmp_path, "--json")[1])["rows"]
     asked, real = [], engine.run_batch
 
-    def counted(key, world, grid, start, size, mesh):
+    def counted(key, world, grid, start, size, mesh, facts):
         asked.append(start)
-        return real(key, world, grid, start, size, mesh)
+        return real(key, world, grid, start, size, mesh, facts)
 
     monkeypatch.setattr(engine, "run_batch", counted)
     again = json.loads(run(*SMALL, "--replicates", 64, "--out", tmp_path, "--json")[1])["rows"]
@@ -75,10 +75,10 @@ def test_interrupted_runs_keep_what_was_finished(run, tmp_path, monkeypatch):
 
     real = engine.run_batch
 
-    def second_batch_never_ends(key, world, grid, start, size, mesh):
+    def second_batch_never_ends(key, world, grid, start, size, mesh, facts):
         if start > 0:
             raise KeyboardInterrupt
-        return real(key, world, grid, start, size, mesh)
+        return real(key, world, grid, start, size, mesh, facts)
 
     options = [*SMALL, "--replicates", 128, "--memory", 0.001, "--json"]
     with monkeypatch.context() as patch:
