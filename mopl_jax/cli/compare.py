@@ -32,7 +32,7 @@ def compare(
     cluster: options.Cluster = None,
     estimator: options.Estimator = "snips",
     alpha: options.Alpha = 0.05,
-    interval: Annotated[str | None, typer.Option(help="One made of sums over rows.", show_default="ess_exact")] = None,
+    interval: Annotated[str | None, typer.Option(help="One made of sums over rows.", show_default="ess_skew")] = None,
     in_memory: options.InMemory = evaluation.IN_MEMORY,
     as_json: options.Json = False,
 ) -> None:
@@ -47,7 +47,7 @@ def compare(
     jax.config.update("jax_enable_x64", True)
     roles = {"reward": reward, "action": action, "propensity": propensity, "log_propensity": log_propensity}
     recording = options.read(log, logging=logging, cluster=cluster, **roles)
-    report = comparison(recording, policies, bandwidth, estimator, alpha, interval or _default(), in_memory, as_json)
+    report = comparison(recording, policies, bandwidth, estimator, alpha, interval or "ess_skew", in_memory, as_json)
     if as_json:
         options.print_json(report)
     else:
@@ -56,17 +56,13 @@ def compare(
         raise typer.Exit(REFUSED)
 
 
-def _default():
-    return next(name for name in ("ess_skew", "ess_exact") if name in intervals.NAMED)
-
-
 def comparison(
     recording: Any,
     policies: Any,
     bandwidth: float | None = None,
     estimator: str = "snips",
     alpha: float = 0.05,
-    interval: str = "ess_exact",
+    interval: str = "ess_skew",
     in_memory: int = evaluation.IN_MEMORY,
     quiet: bool = True,
 ) -> dict[str, Any]:

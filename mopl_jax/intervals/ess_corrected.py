@@ -80,9 +80,11 @@ def ess_skew(sums: Moments, settled: float = SETTLED, caution: float = 1.0):
 
     Variance: Σp²e²/(1−2p+S₂), raised by the share min(1, m/ESS) of what `ess_safe` has more. Degrees of freedom ν:
     2/ν = 2/ν_exact + (Σx⁴ − 3 Σp⁴/S₂²)₊, the relative variance of the variance estimate as the fourth moment shows it.
-    The longer tail is stretched by λ = c (1 + m/ESS) Σx³/3, see `Pivot`: with c = 1, m = 0 the second-order
-    (Edgeworth) correction of Student's t for a skewed mean on that side (Hall, JRSS B 1992; Johnson, JASA 1978); the
-    short side is never shortened, because a sample that has not seen the tail underestimates it. m = `settled` was
+    The longer tail is stretched by λ = c (1 + m/ESS) Σx³/3, see `Pivot`: with c = 1, m = 0 the t² term of the
+    second-order (Edgeworth) correction of Student's t for a skewed mean on that side (Johnson, JASA 1978; Hall, JRSS B
+    1992). For SNIPS the expansion has one term more, −t² Σp²e/√Σp²e², which shortens the stretch where large weights go
+    with large rewards; it is left out on the wide side. The short side is never shortened, because a sample that has
+    not seen the tail underestimates it. m = `settled` was
     chosen on half of the worlds of the stress study, with c = `caution` = 1, and held on the others
     (docs/intervals.md).
     """

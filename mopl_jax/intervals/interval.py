@@ -38,8 +38,8 @@ IntervalFunction = Callable[[Estimate, float], Interval]
 class Pivot:
     """(value − truth) / √variance is taken as Student with `df` degrees of freedom, inf for normal; NaN if unsupported.
 
-    `lean` λ is its skewness: the end on that side, λ > 0 the upper one, is stretched from t to λt² + t√(1 + λ²t²), the
-    root u of u² = t² (1 + 2λu), as if the variance rose with the truth by 2λ√variance (so does Wilson's for a rate).
+    `lean` λ: the end on its side, λ > 0 the upper one, is stretched from t to |λ|t² + t√(1 + λ²t²), the root u of
+    u² = t² (1 + 2|λ|u), as if the variance rose with the truth by 2λ√variance (so does Wilson's for a rate).
     """
 
     value: Float[Array, "*batch"]

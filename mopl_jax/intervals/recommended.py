@@ -15,8 +15,9 @@ def recommended(estimate: Estimate, alpha: float, *, reward_range: Range | None 
     """`ess_skew`; within the reward range if one is known; `ess_wilson` if all rewards are at its two ends (clicks).
 
     Chosen on half of the worlds of the stress study, checked on the other half: docs/intervals.md says where it holds
-    and where nothing that sees only the sample can. Fewer than two effective rows, or rewards that do not vary where
-    no range is known: the whole line. `reward_range` is a fact about the platform, (low, high), one end may be infinite.
+    and where nothing that sees only the sample can. All weight in one row, or rewards that do not vary where no range is
+    known: the whole line. Very wide below two effective rows. `reward_range` is a fact about the platform, (low, high),
+    one end may be infinite.
     """
     skewed = ess_skew(estimate, alpha)
     if reward_range is None:
