@@ -27,7 +27,7 @@ def log() -> Logs:
     rng = np.random.default_rng(0)
     action = rng.standard_normal((N, D), np.float32)
     reward = action.mean(axis=1) + np.float32(0.25) * rng.standard_normal(N, np.float32)
-    log_propensity = jax.vmap(Gaussian.diagonal(np.zeros(D, np.float32), 1.0).log_density)(action)
+    log_propensity = jax.vmap(Gaussian.diagonal(np.zeros(D, np.float32), 1.0).log_density)(jnp.asarray(action))
     return Logs(jnp.asarray(action), log_propensity, jnp.asarray(reward))
 
 
@@ -65,13 +65,14 @@ def main() -> None:
     devices.start("2")
     policy, logs = Gaussian.diagonal(jnp.full(D, 0.1), 0.8), log()
     spreads = {k: sharded.spread(logs, Mesh(np.array(jax.devices()[:k]), ("r",))) for k in (1, 2)}
-    took = {(f.__name__, k): [] for k in spreads for f in (read, evaluate, step)}
+    timed = {"read": read, "evaluate": evaluate, "step": step}
+    took = {(name, k): [] for k in spreads for name in timed}
     for _ in range(ROUNDS + 1):
         for k, spread in spreads.items():
-            for function in (read, evaluate, step):
+            for name, function in timed.items():
                 started = time.perf_counter()
                 jax.block_until_ready(function(spread, policy))
-                took[function.__name__, k].append(time.perf_counter() - started)
+                took[name, k].append(time.perf_counter() - started)
     one, two = (jax.device_get(step(spread, policy)) for spread in spreads.values())
     worst = max(
         float(np.max(np.abs(a - b) / np.abs(a)))
