@@ -146,7 +146,8 @@ def surface_of(state: State) -> Surface:
     return dataclasses.replace(state.surface, reference=state.frame)
 
 
-def rescaled(frame, scale):
+def rescaled(frame: Gaussian, scale: Float[Array, " d"]) -> Float[Array, "d *d"]:
+    """The scale of a policy that is `scale` (d,) wide in the whitened space of `frame`, in the frame's own form."""
     return frame.scale * scale[None, :] if frame.scale.ndim == 2 else frame.scale * scale
 
 
