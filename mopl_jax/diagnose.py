@@ -3,13 +3,15 @@
 import math
 from collections.abc import Mapping
 
+import jax
 import jax.numpy as jnp
 from jax.scipy.special import erfc
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from mopl_jax import ess
 from mopl_jax._record import record
 from mopl_jax.estimators import Estimate
+from mopl_jax.policies import Policy
 
 VERDICTS = ("trust", "caution", "refuse")
 
@@ -22,6 +24,8 @@ REFUSE_PARETO_K = 1.0  # the mean weight of such a tail is infinite
 CAUTION_PARETO_K = 0.7  # or 1 − 1/log₁₀ n if less (Vehtari et al., JMLR 2024)
 REFUSE_P_VALUE = 1e-4  # the weights do not have mean one: wrong propensities, or a heavy tail not yet seen
 CAUTION_P_VALUE = 0.01
+REFUSE_UNSEEN = 0.2  # of the target's probability: as much of its value is a guess
+CAUTION_UNSEEN = 0.05
 
 
 @record()
@@ -30,7 +34,7 @@ class Diagnosis:
 
     `largest_share` is the largest normalised weight, `mean_weight` mean(w) with the two-sided `mean_weight_p_value` of
     E w = 1, `pareto_k` the tail index (−inf for equal weights, inf where too few rows), `out_of_range` how many rewards
-    violate the given range.
+    violate the given range, `unseen` see `unseen` (NaN where the policies are not known).
     """
 
     kish: Float[Array, ""]
@@ -42,11 +46,17 @@ class Diagnosis:
     mean_weight_p_value: Float[Array, ""]
     pareto_k: Float[Array, ""]
     out_of_range: Int[Array, ""]
+    unseen: Float[Array, ""]
     verdict: Int[Array, ""]
 
 
-def diagnose(estimate: Estimate, reward_range: tuple[float, float] = (-math.inf, math.inf)) -> Diagnosis:
-    """All diagnostics of one estimate; `log_weight` are log importance weights, so not for differences."""
+def diagnose(
+    estimate: Estimate, reward_range: tuple[float, float] = (-math.inf, math.inf), unseen: ArrayLike = math.nan
+) -> Diagnosis:
+    """All diagnostics of one estimate; `log_weight` are log importance weights, so not for differences.
+
+    `unseen` is that of the policies, if they are known.
+    """
     log_weight = estimate.log_weight
     p_value, mean = mean_weight_test(log_weight)
     low, high = (jnp.asarray(end, estimate.reward.dtype) for end in reward_range)
@@ -60,6 +70,7 @@ def diagnose(estimate: Estimate, reward_range: tuple[float, float] = (-math.inf,
         "mean_weight_p_value": p_value,
         "pareto_k": pareto_k(log_weight),
         "out_of_range": jnp.sum((estimate.reward < low) | (estimate.reward > high)),
+        "unseen": jnp.asarray(unseen, log_weight.dtype),
     }
     return judged(facts, log_weight.shape[0])
 
@@ -77,14 +88,30 @@ def _verdict(facts, n):
         | (known & (k >= REFUSE_PARETO_K))
         | (facts["mean_weight_p_value"] < REFUSE_P_VALUE)
         | (facts["out_of_range"] > 0)
+        | (facts["unseen"] > REFUSE_UNSEEN)
     )
     caution = (
         (facts["kish"] < CAUTION_ESS)
         | (facts["largest_share"] > CAUTION_LARGEST)
         | (k >= min(CAUTION_PARETO_K, 1 - 1 / math.log10(max(n, 11))))
         | (facts["mean_weight_p_value"] < CAUTION_P_VALUE)
+        | (facts["unseen"] > CAUTION_UNSEEN)
     )
     return jnp.where(refuse, 2, jnp.where(caution, 1, 0)).astype(jnp.int32)
+
+
+def unseen(
+    target: Policy, logging: Policy, log_weight: Float[Array, " n"], draws: int = 4096, seed: int = 0
+) -> Float[Array, ""]:
+    """P(w(a) > the largest logged weight) for a ~ target: the share of the target that the log has not seen.
+
+    By `draws` draws of the target; a weight larger by less than 1 % is not counted. Since E_π 1{w > c} = E_π₀ w 1{w > c},
+    it is as well the share of the weights' mean that has yet to be drawn; it contains what lies outside of the logging
+    policy's support, where w = ∞.
+    """
+    action = jax.vmap(target.sample)(jax.random.split(jax.random.key(seed), draws))
+    played, logged = (jax.vmap(policy.log_density)(action) for policy in (target, logging))
+    return jnp.mean((played - logged > jnp.max(log_weight) + 0.01).astype(log_weight.dtype))
 
 
 def mean_weight_test(log_weight: Float[Array, " n"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
@@ -164,6 +191,7 @@ def reasons(diagnosis: Diagnosis, n: int) -> list[str]:
     limit = min(CAUTION_PARETO_K, 1 - 1 / math.log10(max(n, 11)))
     size, k, share = float(d.kish), float(d.pareto_k), float(d.largest_share)
     p_value, mean, outside = float(d.mean_weight_p_value), float(d.mean_weight), int(d.out_of_range)
+    missed = f"{float(d.unseen):.0%} of the target's actions would weigh more than any logged row"
     grave = {
         f"{outside:,} rewards are outside the declared range: no bound that uses it holds": outside > 0,
         f"mean weight {mean:.4g} is not 1 (p = {p_value:.1g}): wrong densities, or a tail not yet seen": (
@@ -173,6 +201,7 @@ def reasons(diagnosis: Diagnosis, n: int) -> list[str]:
         f"tail index k = {k:.2f} ≥ {REFUSE_PARETO_K:g}: the mean of such weights is infinite": (
             REFUSE_PARETO_K <= k < math.inf
         ),
+        f"{missed}: its value is a guess": float(d.unseen) > REFUSE_UNSEEN,
     }
     mild = {
         f"mean weight {mean:.4g} is doubtful (p = {p_value:.1g})": REFUSE_P_VALUE <= p_value < CAUTION_P_VALUE,
@@ -182,5 +211,6 @@ def reasons(diagnosis: Diagnosis, n: int) -> list[str]:
             limit <= k < REFUSE_PARETO_K
         ),
         "too few rows to judge the tail of the weights": k == math.inf,
+        f"{missed}: the log has hardly seen them": CAUTION_UNSEEN < float(d.unseen) <= REFUSE_UNSEEN,
     }
     return [text for text, applies in (grave | mild).items() if applies]

@@ -67,7 +67,7 @@ def gather(
     for target in targets:
         _check(recording, target, estimator)
     if recording.source.count() <= in_memory:
-        return _from_memory(tables.whole(recording), targets, estimator, reward_range)
+        return _from_memory(tables.whole(recording), recording.logging, targets, estimator, reward_range)
     return _from_blocks(recording, targets, estimator, reward_range, watch)
 
 
@@ -87,12 +87,13 @@ def _check(recording, target, estimator):
 # Rows in memory.
 
 
-def _from_memory(rows, targets, estimator, reward_range):
+def _from_memory(rows, logging, targets, estimator, reward_range):
     made = [_estimated(rows, target, estimator) for target in targets]
     changes = [estimators.difference(each, made[0]) for each in made[1:]]
+    unseen = [_unseen(target, logging, jnp.max(_log_weight(rows, target))) for target in targets]
     evidence = [
-        _of_estimate(each, rows, reward_range, _unusual(rows, target))
-        for each, target in zip(made, targets, strict=True)
+        _of_estimate(each, rows, reward_range, _unusual(rows, target), share)
+        for each, target, share in zip(made, targets, unseen, strict=True)
     ]
     contrasts = [_of_estimate(each, rows, WHOLE_LINE, 0) for each in changes]
     return evidence, contrasts, _correlation(np.array([each.influence for each in changes]))
@@ -133,16 +134,26 @@ def _log_density(policy, action):
     return jax.vmap(policy.log_density)(action)
 
 
+def _unseen(target, logging, top):
+    """`diagnose.unseen` given the largest log weight of a row; NaN where a policy is not known."""
+    if target is LOGGING:
+        return jnp.zeros(())
+    return jnp.asarray(jnp.nan) if target is None or logging is None else _drawn(target, logging, top[None])
+
+
+_drawn = jax.jit(diagnose.unseen)
+
+
 @functools.partial(jax.jit, static_argnames="reward_range")
-def _judged(estimate, reward_range):
+def _judged(estimate, reward_range, unseen=math.nan):
     w = jnp.exp(estimate.log_weight)
     n = w.shape[0]
     error = jnp.sqrt(jnp.sum(jnp.square(w - jnp.mean(w))) / (max(n - 1, 1) * n))
-    return intervals.moments(estimate), diagnose.diagnose(estimate, reward_range), error
+    return intervals.moments(estimate), diagnose.diagnose(estimate, reward_range, unseen), error
 
 
-def _of_estimate(estimate, rows, reward_range, unusual):
-    moments, diagnosis, error = _judged(estimate, reward_range)
+def _of_estimate(estimate, rows, reward_range, unusual, unseen=math.nan):
+    moments, diagnosis, error = _judged(estimate, reward_range, unseen)
     n, units = len(rows.reward), estimate.influence.shape[0]
     return Evidence(estimate.value, n, units, moments, diagnosis, error, unusual, estimate)
 
@@ -174,10 +185,11 @@ def _from_blocks(recording, targets, estimator, reward_range, watch):
 
     weighs = [_blocks.weigh_all_one if target is LOGGING else _blocks.weigh_by(target) for target in targets]
     pieces = streaming.fit(blocks, weighs, estimator, targets)
+    unseen = [_unseen(target, recording.logging, each.totals.top) for target, each in zip(targets, pieces, strict=True)]
     if recording.roles.cluster is not None:
-        return _from_clusters(recording, streaming.by_cluster(blocks, pieces), pieces[0].n, reward_range)
+        return _from_clusters(streaming.by_cluster(blocks, pieces), pieces[0].n, reward_range, unseen)
     usual = float(np.median(next(iter(blocks())).rows.reward))
-    found, _ = streaming.summarise(blocks, pieces, reward_range, usual)
+    found, _ = streaming.summarise(blocks, pieces, reward_range, usual, unseen)
     changes = streaming.differences(blocks, pieces[1:], pieces[0]) if len(pieces) > 1 else []
     contrasts, products = streaming.summarise(blocks, changes, WHOLE_LINE, usual) if changes else ([], np.zeros((0, 0)))
     return (
@@ -192,17 +204,16 @@ def _of_summary(summary, n):
     return Evidence(moments.value, n, n, moments, diagnosis, error, int(unusual), binary=not between)
 
 
-def _from_clusters(recording, made, n, reward_range):
-    rows = n
+def _from_clusters(made, n, reward_range, shares):
     changes = [estimators.difference(each, made[0]) for each in made[1:]]
 
-    def evidence(estimate, limits):
-        moments, diagnosis, error = _judged(estimate, limits)
+    def evidence(estimate, limits, unseen=math.nan):
+        moments, diagnosis, error = _judged(estimate, limits, unseen)
         reward = np.asarray(estimate.reward)
         unusual = int(np.count_nonzero(reward != np.median(reward)))
-        return Evidence(estimate.value, rows, len(reward), moments, diagnosis, error, unusual, estimate)
+        return Evidence(estimate.value, n, len(reward), moments, diagnosis, error, unusual, estimate)
 
-    found = [evidence(each, reward_range) for each in made]
+    found = [evidence(each, reward_range, share) for each, share in zip(made, shares, strict=True)]
     return found, [evidence(each, WHOLE_LINE) for each in changes], _correlation(
         np.array([each.influence for each in changes])
     )  # fmt: skip

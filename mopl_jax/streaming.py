@@ -291,11 +291,15 @@ class _Second(NamedTuple):
 
 
 def summarise(
-    blocks: Blocks, pieces: Sequence[Pieces], reward_range: tuple[float, float], usual: float
+    blocks: Blocks,
+    pieces: Sequence[Pieces],
+    reward_range: tuple[float, float],
+    usual: float,
+    unseen: Sequence[Array] | None = None,
 ) -> tuple[list[Summary], Float[np.ndarray, "k k"]]:
     """Moments and diagnosis of each estimate, and the sums of products of their influences, in one pass.
 
-    `usual`: the reward that rows with weight are compared to.
+    `usual`: the reward that rows with weight are compared to; `unseen` of each, see `diagnose.unseen`.
     """
     zeros = _Second(Sums(*[jnp.zeros(())] * len(Sums._fields)), *[jnp.zeros(())] * 6)
     carry = [[zeros] * len(pieces), [np.empty(0)] * len(pieces), jnp.zeros((len(pieces), len(pieces)))]
@@ -312,7 +316,8 @@ def summarise(
         return [seconds, tails, carry[2] + influence @ influence.T]
 
     ((seconds, tails, products),) = sweep(blocks, [update], [carry])
-    found = [_summary(*each) for each in zip(pieces, seconds, tails, strict=True)]
+    unknown = [jnp.asarray(jnp.nan)] * len(pieces)
+    found = [_summary(*each) for each in zip(pieces, seconds, tails, unseen or unknown, strict=True)]
     return found, np.asarray(products)
 
 
@@ -345,7 +350,7 @@ def _largest(tail, log_weight, keep):
     return both if len(both) < keep else np.partition(both, len(both) - keep)[len(both) - keep :]
 
 
-def _summary(pieces, second, tail):
+def _summary(pieces, second, tail, unseen):
     totals, n = pieces.totals, pieces.n
     made = joined(totals.shares, second.sums, totals.n, pieces.value)
     mean = jnp.exp(totals.log_total - jnp.log(totals.n))
@@ -361,6 +366,7 @@ def _summary(pieces, second, tail):
         "mean_weight_p_value": diagnose.mean_weight_p_value(mean, error),
         "pareto_k": diagnose.tail_shape(jnp.sort(jnp.asarray(tail))[-diagnose.tail_size(n) - 1 :]),
         "out_of_range": second.outside.astype(jnp.int32),
+        "unseen": unseen,
     }
     return Summary(made, diagnose.judged(facts, n), error, second.unusual, second.between)
 

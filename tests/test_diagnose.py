@@ -7,8 +7,17 @@ import pytest
 from helpers import DTYPES, KEY, binomial_tail, eps, rows
 from scipy import stats
 
-from mopl_jax.diagnose import VERDICTS, diagnose, generalised_pareto_shape, mean_weight_test, pareto_k
+from mopl_jax.diagnose import (
+    VERDICTS,
+    diagnose,
+    generalised_pareto_shape,
+    mean_weight_test,
+    pareto_k,
+    reasons,
+    unseen,
+)
 from mopl_jax.estimators import snips
+from mopl_jax.policies import Gaussian, Uniform
 
 run = jax.jit(diagnose, static_argnames="reward_range")
 
@@ -71,10 +80,44 @@ def test_verdicts():
     assert verdict(np.zeros(200), reward[:200]) == "trust"
 
 
+@pytest.mark.parametrize("scale", [1.5, 3.0])
+def test_unseen_mass_of_a_wide_target(scale):
+    """w(a) rises with |a|: what is unseen is beyond the farthest row, 2Φ(−|a|/scale) of it, to binomial error."""
+    target, logging = Gaussian.diagonal([0.0], scale), Gaussian.diagonal([0.0], 1.0)
+    action = jnp.asarray([[0.3], [-2.0]])
+    log_weight = jax.vmap(target.log_density)(action) - jax.vmap(logging.log_density)(action)
+    share = 2 * stats.norm.sf(2.0 / scale)
+    found = float(unseen(target, logging, log_weight))
+    assert abs(found - share) < 4 * np.sqrt(share * (1 - share) / 4096) + 0.01
+    assert float(unseen(target, logging, log_weight + 500)) == 0
+
+
+def test_unseen_mass_outside_a_box():
+    """The largest weight is at the centre and was logged: what is unseen is exactly what leaves the box."""
+    target, logging = Gaussian.diagonal([0.2, 0.0], 0.8), Uniform(jnp.full(2, -1.0), jnp.full(2, 1.0))
+    log_weight = (target.log_density(target.mean) - logging.log_density(target.mean))[None]
+    share = 1 - float(np.prod(stats.norm.cdf([1, 1], target.mean, 0.8) - stats.norm.cdf([-1, -1], target.mean, 0.8)))
+    assert abs(float(unseen(target, logging, log_weight)) - share) < 4 * np.sqrt(share * (1 - share) / 4096)
+
+
+def test_a_policy_has_seen_itself():
+    policy = Gaussian.diagonal([0.1, -0.3], 0.7)
+    assert float(unseen(policy, policy, jnp.zeros(3))) == 0
+
+
+def test_unseen_mass_in_the_verdict():
+    made = snips(*(column[:2000] for column in rows(1, 2000, spread=0.5)))
+    made = snips(made.log_weight - jnp.log(jnp.mean(jnp.exp(made.log_weight))), made.reward)
+    words = [VERDICTS[int(run(made, unseen=share).verdict)] for share in (jnp.nan, 0.01, 0.1, 0.5)]
+    assert words == ["trust", "trust", "caution", "refuse"]
+    assert any("50%" in text for text in reasons(run(made, unseen=0.5), 2000))
+    assert not any("%" in text for text in reasons(run(made), 2000))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_dtype_and_no_nan(dtype):
     for log_weight, reward in (rows(2, 400, dtype), (jnp.full(400, -jnp.inf, dtype), jnp.ones(400, dtype))):
-        made = run(snips(log_weight, reward))
+        made = run(snips(log_weight, reward), unseen=0.0)
         assert not any(np.isnan(leaf) for leaf in jax.tree.leaves(made))
         assert made.kish.dtype == made.pareto_k.dtype == made.mean_weight_p_value.dtype == dtype
     exact = run(snips(*rows(2, 400)))

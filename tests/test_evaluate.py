@@ -28,6 +28,7 @@ KEYS = [
     "ess",
     "mean_weight",
     "pareto_k",
+    "unseen",
     "intervals",
     "verdict",
     "reasons",

@@ -168,6 +168,7 @@ def _report(evidence, estimator, alpha, level, names, facts):
         "ess": sizes | {"fraction": sizes["kish"] / evidence.units},
         "mean_weight": check,
         "pareto_k": float(d.pareto_k),
+        "unseen": float(d.unseen),
         "intervals": entries,
         **_verdict(evidence, facts),
         "warnings": verdicts.warnings(evidence, entries, check),
@@ -209,6 +210,10 @@ def _show(report, console):
         f"reward_aware {sizes['reward_aware']:,.1f})"
     )
     console.print(_mean_line(report["mean_weight"]))
+    if not math.isnan(report["unseen"]):
+        console.print(
+            f"unseen {report['unseen']:.2%}: of the target's actions, those that would outweigh every logged row"
+        )
     for text in report["warnings"]:
         console.print(f"warning: {text}", style="yellow")
     style = {"trust": "green", "caution": "yellow", "refuse": "red"}[report["verdict"]]
