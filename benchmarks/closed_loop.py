@@ -280,11 +280,18 @@ def report(metric, agreed, loops, searched, attainable, history) -> str:
     """Markdown: the metrics, the intervals, and users until most of the attainable gain."""
     parts = [
         f"Attainable gain {attainable.mean:.4f} ± {attainable.se:.4f} days a week; the history took {history:,} users.",
-        "\n".join(["| learnt metric | times fewer users | correlation with the truth |\n| --- | --: | --: |", *map(_metric_line, metric)]),
-        "\n".join(["| policies, ESS ≥ 100 | ess_skew holds the truth | normal |\n| --- | --: | --: |", *_agreement_lines(agreed)]),
-        "\n".join([f"| way | users to {ENOUGH:.0%}, each run | at the end, of attainable |\n| --- | --: | --: |", *_way_lines(loops, searched, attainable.mean)]),
-    ]  # fmt: skip
+        _table(("learnt metric", "times fewer users", "correlation with the truth"), map(_metric_line, metric)),
+        _table(("policies, ESS ≥ 100", "ess_skew holds the truth", "normal"), _agreement_lines(agreed)),
+        _table(
+            ("way", f"users to {ENOUGH:.0%}, each run", "at the end, of attainable"),
+            _way_lines(loops, searched, attainable.mean),
+        ),
+    ]
     return "\n\n".join(parts)
+
+
+def _table(head, lines):
+    return "\n".join([f"| {' | '.join(head)} |", f"| --- |{' --: |' * (len(head) - 1)}", *lines])
 
 
 def _metric_line(row):
