@@ -5,27 +5,31 @@ log its verdict; for each cell the verdict of most of its logs.
 """
 
 import functools
+import math
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.stress import APART, below
 from mopl_jax import coverage, estimators, intervals, storage, study
-from mopl_jax.diagnose import VERDICTS, diagnose
+from mopl_jax.diagnose import VERDICTS, diagnose, unseen
 
 RESULTS = Path(__file__).parent / "results"
 SIZES, REPLICATES, SEED = (32, 256, 2048), 300, 21
 
 
 @functools.partial(jax.jit, static_argnames=("n", "reward_range"))
-def _judge(log_weight, reward, n, reward_range):
-    """Verdict and limits of each log of n rows."""
+def _judge(target, logging, log_weight, reward, n, reward_range):
+    """Of each log of n rows: verdicts with the policies known and not known, what is unseen, limits."""
 
     def one(log):
         made = estimators.snips(log[0][:n], log[1][:n])
         ends = intervals.recommended(made, 0.05, reward_range=reward_range)
-        return diagnose(made).verdict, ends.lower, ends.upper
+        missed = unseen(target, logging, log[0][:n])
+        verdicts = [diagnose(made, unseen=share).verdict for share in (missed, math.nan)]
+        return jnp.stack(verdicts), missed, ends.lower, ends.upper
 
     return jax.lax.map(one, (log_weight, reward), batch_size=32)
 
@@ -38,12 +42,20 @@ def _cells(world):
     for name, target in world.targets.items():
         log_weight, truth = coverage.weigh_batch(target, world.logging, action, mesh), world.truth(name)
         for n in SIZES:
-            verdict, low, high = map(np.asarray, _judge(log_weight, reward, n, world.environment.reward_range))
+            made = _judge(target, world.logging, log_weight, reward, n, world.environment.reward_range)
+            verdicts, missed, low, high = map(np.asarray, made)
             hit = (low <= truth) & (truth <= high)
             about = {"world": world.name, "d": world.d, "estimand": name, "n": n, "replicates": REPLICATES}
-            counts = {word: int(np.sum(verdict == i)) for i, word in enumerate(VERDICTS)}
-            hits = {f"{word}_covered": int(np.sum(hit[verdict == i])) for i, word in enumerate(VERDICTS)}
-            yield about | {"coverage": float(np.mean(hit))} | counts | hits
+            for knows, verdict in zip(("policies", "densities"), verdicts.T, strict=True):
+                counts = {word: int(np.sum(verdict == i)) for i, word in enumerate(VERDICTS)}
+                hits = {f"{word}_covered": int(np.sum(hit[verdict == i])) for i, word in enumerate(VERDICTS)}
+                yield (
+                    about
+                    | {"known": knows, "coverage": float(np.mean(hit))}
+                    | counts
+                    | hits
+                    | {"unseen": float(np.median(missed))}
+                )
 
 
 def main() -> None:
@@ -62,20 +74,25 @@ def main() -> None:
 def table(rows: list[dict]) -> str:
     """Per verdict: cells and how many of them fail, logs and the share of them that is covered; the hidden tail apart."""
     lines = [
-        "| verdict of most logs | cells | of these fail | logs with this verdict | covered |",
-        "|---|--:|--:|--:|--:|",
+        "| known | verdict of most logs | cells | of these fail | logs with this verdict | covered |",
+        "|---|---|--:|--:|--:|--:|",
     ]
-    kept = [row for row in rows if row["world"] not in APART]
-    for word in VERDICTS:
-        cells = [row for row in kept if word == max(VERDICTS, key=row.__getitem__)]
-        failed, logs = sum(map(below, cells)), sum(row[word] for row in kept)
-        covered = sum(row[f"{word}_covered"] for row in kept) / max(logs, 1)
-        share = f"{failed} ({failed / max(len(cells), 1):.1%})"
-        lines.append(f"| {word} | {len(cells)} | {share} | {logs:,} | {covered:.4f} |")
+    for known in ("policies", "densities"):
+        kept = [row for row in rows if row["world"] not in APART and row["known"] == known]
+        lines += [f"| {known} | {word} | {_line(kept, word)} |" for word in VERDICTS]
     for row in (row for row in rows if row["world"] in APART):
         counts = ", ".join(f"{word} {row[word]}" for word in VERDICTS)
-        lines.append(f"| {row['world']}, n = {row['n']:,} | | coverage {row['coverage']:.3f} | {counts} | |")
+        lines.append(
+            f"| {row['known']} | {row['world']}, n = {row['n']:,} | | coverage {row['coverage']:.3f} | {counts} | |"
+        )
     return "\n".join(lines)
+
+
+def _line(rows, word):
+    cells = [row for row in rows if word == max(VERDICTS, key=row.__getitem__)]
+    failed, logs = sum(map(below, cells)), sum(row[word] for row in rows)
+    covered = sum(row[f"{word}_covered"] for row in rows) / max(logs, 1)
+    return f"{len(cells)} | {failed} ({failed / max(len(cells), 1):.1%}) | {logs:,} | {covered:.4f}"
 
 
 if __name__ == "__main__":
