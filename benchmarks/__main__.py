@@ -21,6 +21,7 @@ STUDIES = (
     "memory",
     "learning",
     "learning_speed",
+    "gp_search",
     "platform",
     "closed_loop",
     "open_bandit",

@@ -24,7 +24,7 @@ import numpy as np
 import optax
 from jax import lax
 
-from mopl_jax import _random, estimators, intervals, storage
+from mopl_jax import _random, estimators, storage
 from mopl_jax._record import record
 from mopl_jax.certification import certify
 from mopl_jax.constraints import ball
@@ -36,9 +36,10 @@ from mopl_jax.refinement import learn
 from mopl_jax.response_surface import fit_surface, highest
 
 RESULTS = Path(__file__).parent / "results"
-RADIUS, ALPHA, SCALE, FLOOR = 2.5, 0.05, 0.7, 0.002
-SCALES = (0.85, 0.65, 0.5)
-SHAPES = ((5, 4_000, 200), (5, 1_000, 200), (2, 1_000, 200), (10, 2_000, 100), (5, 16_000, 24))  # d, n, replicates
+RADIUS, ALPHA, SCALE = 2.5, 0.05, 0.7
+SHAPES = (  # d, n, replicates
+    (5, 4_000, 200), (2, 1_000, 200), (5, 1_000, 200), (2, 4_000, 200), (10, 4_000, 100), (5, 16_000, 100), (10, 16_000, 50),
+)  # fmt: skip
 NOISES = {
     "metric": (0.0, 0.5),
     "bit": (1.0, 0.15),
@@ -184,8 +185,8 @@ def one(key, world, noise, d, n):
     found = {"surface": judged(world, top, SCALE)}
     rest = lax.map(lambda s: contender(logs, surface, s, starts), jnp.asarray(list(CONTENDERS.values()), jnp.float32))
     refined = learn(
-        logs, scales=SCALES, radius=RADIUS, floor=FLOOR, steps=10, interval=intervals.normal, optimiser=QUICK
-    )
+        logs, radius=RADIUS, steps=10, optimiser=QUICK
+    )  # `mopl learn`, but for fewer steps and a wider ball
     policies: dict[str, Any] = {
         name: (rest.policy.mean[i], SCALE, rest.bound[i], rest.ess[i]) for i, name in enumerate(CONTENDERS)
     }
@@ -269,7 +270,7 @@ def main(*names: str) -> None:
     shapes = [shape for shape in SHAPES if not names or f"{shape[0]},{shape[1]}" in names]
     stored = storage.read_results(path)[0] if names and path.exists() else []
     rows = [row for row in stored if (row["d"], row["n"]) not in [shape[:2] for shape in shapes]]
-    config = {"radius": RADIUS, "alpha": ALPHA, "scale": SCALE, "scales": SCALES, "floor": FLOOR}
+    config = {"radius": RADIUS, "alpha": ALPHA, "scale": SCALE}
     with ThreadPoolExecutor(2) as pool:
         for part in pool.map(lambda shape: rows_for(*shape), shapes):
             rows += part

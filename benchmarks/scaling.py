@@ -24,8 +24,9 @@ from mopl_jax import coverage, devices, storage, study
 
 RESULTS = Path(__file__).parent / "results"
 GRID = coverage.Grid(tuple(2**k for k in range(5, 15)), ("snips",), ("normal", "ess_exact"), 0.05)
-REPLICATES = (32, 128, 512, 2048, 8192, 32768)
+REPLICATES = (64, 256, 1024, 4096, 16384, 65536)
 ROUNDS = 5
+MEMORY = 48 * 2**20  # bytes for a batch, as the command's default on CPU
 
 
 def seconds(mesh: Mesh, replicates: int, size: int) -> float:
@@ -36,9 +37,13 @@ def seconds(mesh: Mesh, replicates: int, size: int) -> float:
     return time.perf_counter() - started
 
 
+def _batch(mesh):
+    return coverage.batch_size([speed.world()], GRID, REPLICATES[-1], MEMORY, mesh)
+
+
 def cost(mesh: Mesh) -> dict:
     """Seconds and peak memory against rows, and the slope of log time on log rows."""
-    size = coverage.chunk(GRID.n[-1]) * mesh.size
+    size = _batch(mesh)
     seconds(mesh, size, size)
     points = []
     for replicates in REPLICATES:
@@ -81,7 +86,7 @@ def _finish(processes):
 
 def _timed(cores):
     mesh = devices.start(str(cores))
-    size = coverage.chunk(GRID.n[-1]) * mesh.size
+    size = _batch(mesh)
     seconds(mesh, size, size)
     return statistics.median(seconds(mesh, 1024, size) for _ in range(5))
 

@@ -32,7 +32,7 @@ def main() -> None:
 def report() -> None:
     """results/stress.md from the stored rows."""
     found = [name for name in NAMES if (RESULTS / f"{name}.parquet").exists()]
-    parts = [by_interval(name) for name in found if name != "stress_estimators"] + [by_family(), gallery()]
+    parts = [by_interval(name) for name in found if name != "stress_estimators"] + [by_family(), by_reach(), gallery()]
     text = "\n\n".join(parts + ([by_estimator()] if "stress_estimators" in found else []))
     (RESULTS / "stress.md").write_text(text + "\n")
     print(text)
@@ -98,6 +98,29 @@ def by_family() -> str:
     return f"## By reward family and by target\n\n{first}\n\n" + table(
         "interval, target", rows, lambda r: f"{r['interval']}, {r['estimand']}"
     )
+
+
+def by_reach() -> str:
+    """Targets that reach beyond the logger apart; how far coverage is from a function of ESS; each end alone."""
+    rows = judged("stress")
+    beyond = lambda r: "beyond the logger" if r["estimand"].startswith(("same", "wide")) else "within"  # noqa: E731
+    chosen = [r for r in rows if r["interval"] in ("ess_exact", "recommended")]
+    first = table("interval, target", chosen, lambda r: f"{r['interval']}, {beyond(r)}")
+    lines = [
+        "| interval | coverage at 10 ≤ ESS < 50, 5–95 % of cells | upper end misses too often | lower end |\n|---|--:|--:|--:|"
+    ]
+    for name in dict.fromkeys(r["interval"] for r in rows):
+        some = [r for r in rows if r["interval"] == name]
+        middle = np.quantile([r["coverage"] for r in some if 10 <= r["ess_median"] < 50], (0.05, 0.95))
+        below_, above = (np.mean([_often(r[f"miss_{side}"], r) for r in some]) for side in ("below", "above"))
+        lines.append(f"| {name} | {middle[0]:.2f} … {middle[1]:.2f} | {below_:.3f} | {above:.3f} |")
+    return f"## By reach, by ESS, by side\n\n{first}\n\n" + "\n".join(lines)
+
+
+def _often(share, row):
+    """Whether one end misses more often than half of alpha by more than two standard errors."""
+    half = row["alpha"] / 2
+    return share > half + 2 * (half * (1 - half) / row["replicates"]) ** 0.5
 
 
 def by_estimator() -> str:

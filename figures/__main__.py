@@ -7,6 +7,7 @@ import figures
 
 FIGURES = (
     "coverage", "dimension", "bandwidth", "design", "metrics", "scaling", "stress", "collapse", "gallery", "learning",
+    "closed_loop",
 )  # fmt: skip
 
 

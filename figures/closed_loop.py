@@ -13,7 +13,11 @@ LOOKS = {
     ("North Star", True): ("#0072B2", "-", "North Star, pessimistic"),
     ("North Star", False): ("#56B4E9", "--", "North Star, plain"),
 }
-SEARCH = {"random steps": ":", "one weight at a time": "-.", "Bayesian optimisation": (0, (1, 3))}
+SEARCH = {
+    "random steps": ("#999999", "-", "random steps"),
+    "one weight at a time": ("#999999", "--", "one weight at a time"),
+    "Bayesian optimisation": ("#000000", ":", "Bayesian optimisation"),
+}
 
 
 def draw() -> Figure:
@@ -30,45 +34,55 @@ def draw() -> Figure:
 
 def agreement(ax, rows) -> None:
     """Offline gain with its 95 % interval from one large log, against the true gain online."""
-    for kind, colour, marker in (("random, large log", "#999999", "o"), ("learnt, large log", "#D55E00", "s")):
+    for kind, colour, marker in (("learnt, large log", "#D55E00", "s"), ("random, large log", "#000000", "o")):
         some = [row for row in rows if row["kind"] == kind and np.isfinite(row["upper"])]
         truth, estimate, low, high = (
             np.array([row[name] for row in some]) for name in ("truth", "estimate", "lower", "upper")
         )
         bars = [estimate - low, high - estimate]
-        ax.errorbar(
-            truth, estimate, bars, fmt=marker, color=colour, markersize=4, linewidth=0.8, label=kind.split(",")[0]
-        )
+        slope, together = np.polyfit(truth, estimate, 1)[0], np.corrcoef(truth, estimate)[0, 1]
+        label = f"{kind.split(',')[0]} ({len(some)}): slope {slope:.2f}, correlation {together:.2f}"
+        ax.errorbar(truth, estimate, bars, fmt="none", ecolor=colour, elinewidth=0.7, alpha=0.4)
+        ax.plot(truth, estimate, marker, color=colour, markersize=3, label=label)
     ends = ax.get_xlim()
     ax.plot(ends, ends, color="black", linewidth=0.8)
     ax.set_xlabel("true gain of the policy online, days a week")
     ax.set_ylabel("estimated gain offline, days a week")
     n = next(row["n"] for row in rows if row["kind"] == "random, large log")
-    ax.set_title(f"Offline against online: one log of {n:,} users, 95 % ess_exact")
+    ax.set_title(f"Offline against online: one log of {n:,} users, 95 % ess_skew")
     ax.legend(title="policies", loc="upper left")
 
 
 def gains(ax, loops, searches, attainable) -> None:
-    """True gain of what is in production against the users spent on it; one line for each seed."""
-    for (reward, pessimistic), (colour, line, label) in LOOKS.items():
-        some = [row for row in loops if (row["reward"], row["pessimistic"]) == (reward, pessimistic)]
-        _paths(ax, some, colour, line, label)
-    for method, line in SEARCH.items():
-        _paths(ax, [row for row in searches if row["method"] == method], "black", line, method)
+    """True gain of what is in production against the users spent on it: median of the runs, and their range."""
+    for (reward, pessimistic), look in LOOKS.items():
+        _path(ax, [row for row in loops if (row["reward"], row["pessimistic"]) == (reward, pessimistic)], *look)
+    for method, look in SEARCH.items():
+        _path(ax, [row for row in searches if row["method"] == method], *look)
     ax.axhline(attainable, color="black", linewidth=0.7, linestyle=(0, (4, 3)))
-    ax.text(0, attainable * 1.02, "attainable", fontsize=8)
-    ax.set_xlabel("users spent, millions")
+    ax.text(2.2e4, attainable * 1.02, "attainable", fontsize=8)
+    ax.set_xscale("log")
+    ax.set_xlim(2e4, 2e7)
+    ax.set_xlabel("users spent")
     ax.set_ylabel("true gain over the first weights, days a week")
     ax.set_title("The loop against one A/B test for each candidate")
-    ax.legend(fontsize=7.5, loc="lower right")
+    ax.legend(fontsize=7, loc="upper left", bbox_to_anchor=(0, 0.93))
 
 
-def _paths(ax, rows, colour, line, label):
-    for i, seed in enumerate(dict.fromkeys(row["seed"] for row in rows)):
-        some = [row for row in rows if row["seed"] == seed]
-        users = [0, *(row["users"] / 1e6 for row in some)]
-        path = [0, *(row["true_gain"] for row in some)]
-        ax.step(users, path, where="post", color=colour, linestyle=line, linewidth=1.3, label=label if i == 0 else None)
+def _path(ax, rows, colour, line, label):
+    users = np.array(sorted({row["users"] for row in rows}), float)
+    runs = [[row for row in rows if row["seed"] == seed] for seed in dict.fromkeys(row["seed"] for row in rows)]
+    paths = np.array([[_gain(run, at) for at in users] for run in runs])
+    end = {"where": "post", "color": colour, "linestyle": line, "label": label}
+    ax.step([2e4, *users], [0, *np.median(paths, axis=0)], linewidth=1.5, **end)
+    ax.fill_between(users, paths.min(axis=0), paths.max(axis=0), step="post", color=colour, alpha=0.13, linewidth=0)
+
+
+def _gain(run, users):
+    """True gain of a run once so many users are spent."""
+    return max(
+        (row["users"], row["true_gain"]) for row in [{"users": 0, "true_gain": 0.0}, *run] if row["users"] <= users
+    )[1]
 
 
 def p_values(ax, rows) -> None:
@@ -80,7 +94,7 @@ def p_values(ax, rows) -> None:
     ax.plot([floor, 1], [floor, 1], color="black", linewidth=0.8)
     for line in (ax.axhline, ax.axvline):
         line(0.05, color="black", linewidth=0.7, linestyle=(0, (4, 3)))
-    ax.set_xlim(1e-8, 2)
+    ax.set_xlim(1e-5, 2)
     ax.set_ylim(floor / 3, 2)
     ax.set_xlabel("p-value of the North Star")
     ax.set_ylabel("p-value of the learnt metric (10⁻¹⁶ or less at the floor)")

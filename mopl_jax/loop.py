@@ -7,6 +7,7 @@ with N(production, s²), s > h, one draw for each user.
 
 import functools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -15,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, ArrayLike, Float, Key
 
-from mopl_jax import certification, constraints, intervals, learning, metrics, online
+from mopl_jax import certification, constraints, experiments, intervals, learning, metrics, online
 from mopl_jax.intervals import Interval
 from mopl_jax.logs import Logs
 from mopl_jax.online import Recommender
@@ -133,52 +134,61 @@ def point(estimate, alpha) -> Interval:
 # A history of experiments, and what only a simulation knows.
 
 
-def history(
+def history(platform: Recommender, *args, **options) -> metrics.History:
+    """What a metric is learnt from, of the `past_tests` of a platform (same arguments)."""
+    rows = [(Path("past tests"), row) for row in past_tests(platform, *args, **options)]
+    return experiments.history(rows, platform.signals, platform.signals[-1])
+
+
+def past_tests(
     platform: Recommender,
     production: ArrayLike,
     key: Key[Array, ""],
-    experiments: int,
+    count: int,
     users: int,
     plan: Plan = DEFAULT,
     step: float = 0.3,
     mesh: Mesh | None = None,
     done: Callable[[], None] = lambda: None,
-) -> metrics.History:
-    """`experiments` past A/B tests of random changes of the production weights, `users` in each arm; every fourth A/A.
+) -> list[dict]:
+    """Rows of the experiments table: `count` past A/B tests of random changes of the production weights; every fourth A/A.
 
-    The change is normal with standard deviation `step` in each weight. The winner is known, as if by a longer test, where
-    the true effect on the North Star is among the larger half: labels do not look at the measured difference.
+    `users` in each arm. The change is normal with standard deviation `step` in each weight. The winner is known, as if by
+    a longer test, where the true effect on the North Star is among the larger half: labels do not look at the measured
+    difference.
     """
     base = np.asarray(production, np.float32)
-    drawn = jax.random.normal(jax.random.fold_in(key, experiments + 1), (experiments, base.size), jnp.float32)
-    change = step * np.asarray(drawn)
-    null = np.arange(experiments) % 4 == 3
-    arms = [smoothed(base + x, plan) for x in np.where(null[:, None], 0, change)]
-    control = smoothed(base, plan)
-    tests = []
-    for number, arm in enumerate(arms):
-        tests.append(online.ab_test(platform, arm, control, jax.random.fold_in(key, number), users, mesh))
+    drawn = jax.random.normal(jax.random.fold_in(key, count + 1), (count, base.size), jnp.float32)
+    null = np.arange(count) % 4 == 3
+    treated = [smoothed(base + x, plan) for x in np.where(null[:, None], 0, step * np.asarray(drawn))]
+    control, measured = smoothed(base, plan), []
+    for number, policy in enumerate(treated):
+        measured.append(online.arms(platform, (policy, control), jax.random.fold_in(key, number), users, mesh))
         done()
-    truth = np.array(
-        [v.mean for v in online.gains(platform, arms, control, jax.random.fold_in(key, experiments), LABEL, mesh)]
-    )
-    known = ~null & (np.abs(truth) >= np.median(np.abs(truth[~null])))
-    return _history(platform, tests, np.where(known, np.sign(truth), 0), null)
+    labels = _labels(online.gains(platform, treated, control, jax.random.fold_in(key, count), LABEL, mesh), null)
+    return [
+        _row(platform, f"{number:04}", *arm)
+        for number, (label, (new, old)) in enumerate(zip(labels, measured, strict=True))
+        for arm in (("treatment", label, new), ("control", "control", old))
+    ]
 
 
 ARM = 2**13  # users in each arm of a past experiment, by default
 LABEL = 2**13  # users met twice, with and without the change, whose difference labels an experiment
 
 
-def _history(platform, tests, sign, null):
-    effect, covariance = (np.stack(column) for column in list(zip(*tests, strict=True))[:2])
-    size = np.array([1 / (1 / test.n[0] + 1 / test.n[1]) for test in tests])
-    users = np.mean(covariance * size[:, None, None], axis=0)
-    real = functools.partial(jnp.asarray, dtype=jnp.zeros(()).dtype)
-    return metrics.History(
-        real(effect), real(covariance), real(size), real(sign), jnp.asarray(null), jnp.arange(len(tests)), real(users),
-        platform.signals, len(platform.signals) - 1,
-    )  # fmt: skip
+def _labels(truth, null):
+    """A/A; winner or loser among the larger half of the true effects; unknown."""
+    effect = np.array([value.mean for value in truth])
+    known = np.abs(effect) >= np.median(np.abs(effect[~null]))
+    winner = np.where(effect > 0, "winner", "loser")
+    return np.where(null, "aa", np.where(known, winner, "unknown")).tolist()
+
+
+def _row(platform, experiment, arm, label, signals):
+    signals = signals.astype(np.float64)
+    means = dict(zip(platform.signals, signals.mean(axis=0), strict=True))
+    return experiments.row(experiment, arm, label, len(signals), means, np.cov(signals, rowvar=False))
 
 
 def smoothed(weights: ArrayLike, plan: Plan) -> Gaussian:

@@ -130,10 +130,16 @@ def ab_test(
     platform: Recommender, treatment: Policy, control: Policy, key: Key[Array, ""], users: int, mesh: Mesh | None = None
 ) -> Contrast:
     """Play `treatment` and `control` on `users` fresh users each."""
-    arms = [
-        play(platform, policy, key, (i * users, (i + 1) * users), mesh) for i, policy in enumerate((treatment, control))
+    return contrast(*arms(platform, (treatment, control), key, users, mesh))
+
+
+def arms(
+    platform: Recommender, policies: Sequence[Policy], key: Key[Array, ""], users: int, mesh: Mesh | None = None
+) -> list[Float[np.ndarray, "n k"]]:
+    """Signals of `users` fresh users for each of the policies."""
+    return [
+        play(platform, policy, key, (i * users, (i + 1) * users), mesh).signals for i, policy in enumerate(policies)
     ]
-    return contrast(*(arm.signals for arm in arms))
 
 
 # What only a simulation knows.

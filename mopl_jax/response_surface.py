@@ -36,8 +36,8 @@ class Surface:
     def __call__(self, action: Float[Array, " d"]) -> Float[Array, ""]:
         """q(a) of one action."""
         z = _linalg.scale_solve(self.reference.scale, action - self.reference.mean)
-        bent = sum(z[i] * _linalg.dot(row, z) for i, row in enumerate(self.curvature))
-        return self.constant + _linalg.dot(self.slope, z) + 0.5 * bent
+        bent = jnp.matmul(self.curvature, z, precision="highest")
+        return self.constant + jnp.dot(self.slope + 0.5 * bent, z, precision="highest")
 
     def error(self, action: Float[Array, " d"]) -> Float[Array, ""]:
         """The standard error of q(a) where the reward is quadratic."""

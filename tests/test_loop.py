@@ -10,7 +10,7 @@ import pytest
 from helpers import KEY
 
 import mopl_jax.cli
-from mopl_jax import loop, metrics, online
+from mopl_jax import experiments, loop, metrics, online
 from mopl_jax._random import normal
 from mopl_jax._record import record
 from mopl_jax.recommender import Visit
@@ -100,6 +100,18 @@ def test_history_has_the_effects_of_its_changes():
     assert not sign[null].any()
     assert np.all(np.sign(z[sign != 0, 0]) == sign[sign != 0])
     assert metrics.learn(history, metrics.gls)[0] > 0
+
+
+def test_past_tests_are_an_experiments_table(tmp_path):
+    """What is written is what is learnt from: the table reads back as the history, bit for bit."""
+    platform = bowl(1.0, 0.0)
+    rows = loop.past_tests(platform, START, KEY, 8, 512, PLAN)
+    assert [row["label"] for row in rows[6:8]] == ["aa", "control"]
+    path = experiments.write(tmp_path / "experiments.parquet", rows)
+    stored, direct = experiments.read([path], platform.signals[-1]), loop.history(platform, START, KEY, 8, 512, PLAN)
+    for name in ("effect", "covariance", "size", "sign", "null", "user_covariance"):
+        np.testing.assert_array_equal(getattr(stored, name), getattr(direct, name))
+    assert stored.names == direct.names
 
 
 def test_gains_are_paired():

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from mopl_jax import devices, loop, metrics, online, recommender, replay, storage
+from mopl_jax import devices, experiments, loop, metrics, online, recommender, replay, storage
 from mopl_jax.artifact import finite
 from mopl_jax.cli.options import check_alpha
 
@@ -46,7 +46,8 @@ def simulate(
     Every round explores around the production weights, learns on half of its
     users with a pessimistic bound, certifies on the other half, and tests what
     is certified on fresh users. The true gains beside it are known to the
-    simulation alone. Writes rounds.parquet.
+    simulation alone. Writes rounds.parquet, and the past tests as
+    experiments.parquet, for `mopl metric`.
     """
     mesh = devices.start(device)
     given = {"rounds": rounds, "explore": explore, "test": test, "experiments": experiments} | (QUICK if quick else {})
@@ -57,7 +58,9 @@ def simulate(
     key = jax.random.key(seed)
     with _progress(Console(stderr=True, quiet=as_json)) as progress:
         past = given["experiments"] if table is None else 0
-        metric = _metric(platform, start, jax.random.fold_in(key, 0), past, plan, mesh, progress) if past else None
+        metric = (
+            _metric(platform, start, jax.random.fold_in(key, 0), past, plan, mesh, progress, folder) if past else None
+        )
         rows = _rows(platform, start, jax.random.fold_in(key, 1), given["rounds"], plan, metric, mesh, progress)
     settings = plan._asdict() | given | {"seed": seed, "replay": None if table is None else str(table)}
     about = storage.provenance(
@@ -92,9 +95,12 @@ def _platform(table, slate):
     return platform, np.full(len(platform.objectives), 0.5, np.float32)
 
 
-def _metric(platform, start, key, past, plan, mesh, progress):
+def _metric(platform, start, key, past, plan, mesh, progress, folder):
+    """The metric of the past tests, as the file says them."""
     bar = progress.add_task("past experiments", total=past)
-    history = loop.history(platform, start, key, past, loop.ARM, plan, mesh=mesh, done=lambda: progress.advance(bar))
+    rows = loop.past_tests(platform, start, key, past, loop.ARM, plan, mesh=mesh, done=lambda: progress.advance(bar))
+    path = experiments.write(folder / "experiments.parquet", rows)
+    history = experiments.read([path], platform.signals[-1])
     return np.asarray(metrics.learn(history, metrics.proxy), np.float64)
 
 
