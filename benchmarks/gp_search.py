@@ -22,7 +22,7 @@ from benchmarks.learning import BASE, NOISES, RADIUS, best, worlds
 from mopl_jax import storage
 
 RESULTS = Path(__file__).parent / "results"
-D, USERS, REPLICATES = 5, (4_000, 16_000), 20
+D, USERS, REPLICATES = 5, (4_000,), 10
 ROUNDS, BATCH, POOL = 10, 8, 1024
 
 

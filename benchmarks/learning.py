@@ -276,7 +276,7 @@ def main(*names: str) -> None:
             rows += part
             about = storage.provenance(study=config, seconds=time.perf_counter() - started)
             storage.write_results(path, rows, about)
-    text = table(rows)
+    text = f"{table(rows)}\n\n{claims(rows)}"
     (RESULTS / "learning.md").write_text(text + "\n")
     print(text)
 
@@ -291,6 +291,24 @@ def table(rows: list[dict]) -> str:
         some = {row["learner"]: row for row in rows if (row["world"], row["noise"], row["d"], row["n"]) == cell[:4]}
         cells_of = [*map(str, cell[:4]), f"{cell[4]:.3f}", *(f"{some[name]['regret']:.4f}" for name in learners)]
         lines.append("| " + " | ".join(cells_of) + " |")
+    return "\n".join(lines)
+
+
+def claims(rows: list[dict]) -> str:
+    """Markdown: what was aimed at, cell by cell: regret over the surface's, certificates, harm."""
+    head = (
+        "world", "noise", "d", "n", "surface / refined", "bound that was maximised holds", "certificate holds",
+        "gain certified", "certified, yet worse than nothing",
+    )  # fmt: skip
+    lines = [f"| {' | '.join(head)} |", "| --- | --- |" + " --: |" * (len(head) - 2)]
+    named = {(*(row[k] for k in ("world", "noise", "d", "n")), row["learner"]): row for row in rows}
+    for *cell, _ in sorted(key for key in named if key[-1] == "refined"):
+        surface, refined, chosen = (named[*cell, name] for name in ("surface", "refined", "chosen"))
+        ratio = surface["regret"] / refined["regret"]
+        shares = (refined["bound_holds"], refined["certified_holds"], refined["certified_gain"], chosen["worse"])
+        lines.append(
+            f"| {' | '.join(map(str, cell))} | {ratio:.2f} | {' | '.join(f'{share:.3f}' for share in shares)} |"
+        )
     return "\n".join(lines)
 
 
