@@ -30,7 +30,7 @@ def in_ball(count: int, seed: int) -> np.ndarray:
     """A scrambled Sobol set, uniform in the ball of RADIUS."""
     from scipy.stats import norm, qmc
 
-    u = np.clip(qmc.Sobol(D + 1, seed=seed).random(count), 1e-6, 1 - 1e-6)
+    u = np.clip(qmc.Sobol(D + 1, rng=seed).random(count), 1e-6, 1 - 1e-6)
     way = norm.ppf(u[:, :D])
     return RADIUS * u[:, D:] ** (1 / D) * way / np.linalg.norm(way, axis=1, keepdims=True)
 
@@ -60,8 +60,8 @@ def search(f, noise, users: int, seed: int) -> np.ndarray:
     seen, spread = measured(f, noise, tried, each, rng)
     torch.manual_seed(seed)
     for number in range(1, ROUNDS + 1):
-        columns = [torch.tensor(x) for x in (tried / RADIUS, seen[:, None], spread[:, None])]
-        model = SingleTaskGP(*columns, outcome_transform=Standardize(1))
+        at, reward, variance = (torch.tensor(x) for x in (tried / RADIUS, seen[:, None], spread[:, None]))
+        model = SingleTaskGP(at, reward, variance, outcome_transform=Standardize(1))
         fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
         pool = in_ball(POOL, 1000 * seed + number)
         if number == ROUNDS:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from mopl_jax import _blocks, diagnose, estimators, intervals, streaming, tables
 from mopl_jax._names import choose
@@ -152,7 +152,7 @@ def _judged(estimate, reward_range, unseen=math.nan):
     return intervals.moments(estimate), diagnose.diagnose(estimate, reward_range, unseen), error
 
 
-def _of_estimate(estimate, rows, reward_range, unusual, unseen=math.nan):
+def _of_estimate(estimate, rows, reward_range, unusual, unseen: ArrayLike = math.nan):
     moments, diagnosis, error = _judged(estimate, reward_range, unseen)
     n, units = len(rows.reward), estimate.influence.shape[0]
     return Evidence(estimate.value, n, units, moments, diagnosis, error, unusual, estimate)
