@@ -9,7 +9,6 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.scipy.linalg import cho_factor, cho_solve
 from jaxtyping import Array, Float, Int
 
 from mopl_jax import _linalg
@@ -87,6 +86,6 @@ def fit_without_each_fold(of_folds: Float[Array, "folds f f+1"], ridge: float) -
     def fit(own):
         kept = total - own
         gram = inverse[:, None] * kept[:, :size] * inverse[None, :] + jnp.maximum(kept[0, 0], 1) * penalty
-        return inverse * cho_solve(cho_factor(gram), inverse * kept[:, size])
+        return inverse * _linalg.solve_positive(gram, inverse * kept[:, size])
 
     return lax.map(fit, of_folds)

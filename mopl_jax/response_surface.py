@@ -10,7 +10,6 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.scipy.linalg import cho_factor, cho_solve
 from jaxtyping import Array, Float
 
 from mopl_jax import _linalg
@@ -55,7 +54,8 @@ def moments_of(action: Float[Array, "n d"]) -> Gaussian:
     """The Gaussian with the mean and covariance of the logged actions (n, d), n > d: the logging policy as it was played."""
     mean = jnp.mean(action, axis=0)
     centred = action - mean[None, :]
-    return Gaussian.full(mean, jnp.matmul(centred.T, centred, precision="highest") / action.shape[0])
+    covariance = jnp.matmul(centred.T, centred, precision="highest") / action.shape[0]
+    return Gaussian(mean, _linalg.cholesky(covariance))
 
 
 def fit_surface(
@@ -68,7 +68,7 @@ def fit_surface(
     d, centre = action.shape[1], jnp.mean(reward)
     gram, moment = _normal_equations(reference, action, reward - centre)
     penalty = ridge * jnp.eye(gram.shape[0], dtype=gram.dtype).at[0, 0].set(1e-6)  # the constant is hardly shrunk
-    inverse = cho_solve(cho_factor(gram + penalty), jnp.eye(gram.shape[0], dtype=gram.dtype))
+    inverse = _linalg.solve_positive(gram + penalty, jnp.eye(gram.shape[0], dtype=gram.dtype))
     found = inverse @ moment
     left = jnp.mean(jnp.square(reward - centre)) - 2 * (moment @ found) + found @ gram @ found
     rows, columns = jnp.triu_indices(d)
@@ -116,7 +116,7 @@ def cautious(
     def height(action):
         return surface(action) - pessimism * surface.error(action)
 
-    steepness = jnp.sum(jnp.abs(jnp.linalg.eigvalsh(surface.curvature))) + pessimism * surface.error(starts[0])
+    steepness = jnp.sum(jnp.abs(_linalg.eigvalsh(surface.curvature))) + pessimism * surface.error(starts[0])
     slope = jax.grad(height)
 
     def climb(start):
@@ -132,7 +132,7 @@ def highest(surface: Surface, radius: float) -> Float[Array, " d"]:
     z = (λ − H)⁻¹b with the least λ ≥ 0, λ ≥ the largest eigenvalue of H, for which |z| ≤ radius (Moré & Sorensen 1983),
     by bisection; the hard case (b orthogonal to the steepest direction, probability zero) gives a shorter z.
     """
-    value, vector = jnp.linalg.eigh(surface.curvature)
+    value, vector = _linalg.eigh(surface.curvature)
     slope = vector.T @ surface.slope
     floor = jnp.maximum(jnp.max(value), 0)
     tiny = jnp.finfo(slope.dtype).eps * (1 + jnp.max(jnp.abs(value)))

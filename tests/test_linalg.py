@@ -1,0 +1,58 @@
+"""Small factorisations: right, and one at a time however they are batched."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.scipy.linalg import solve_triangular
+
+from mopl_jax import _linalg
+from mopl_jax.doubly_robust import doubly_robust
+from mopl_jax.policies import Gaussian
+from mopl_jax.response_surface import fit_surface, highest, moments_of
+
+
+def positive(count, d):
+    """(count, d, d) positive definite matrices."""
+    half = np.random.default_rng(0).normal(size=(count, d, d + 3))
+    return half @ half.transpose(0, 2, 1)
+
+
+def test_values_and_batches():
+    matrices, right = positive(3, 4), np.random.default_rng(1).normal(size=(3, 4))
+    np.testing.assert_allclose(
+        jax.vmap(_linalg.solve_positive)(matrices, right), np.linalg.solve(matrices, right[..., None])[..., 0]
+    )
+    values, vectors = jax.vmap(_linalg.eigh)(matrices)
+    np.testing.assert_allclose(vectors * values[:, None, :] @ vectors.transpose(0, 2, 1), matrices, atol=1e-9)
+    np.testing.assert_allclose(jax.vmap(_linalg.eigvalsh)(matrices), values)
+    np.testing.assert_allclose(jax.vmap(_linalg.cholesky)(matrices), np.linalg.cholesky(matrices))
+
+
+def test_derivatives_of_the_inverse():
+    factors, direction = np.linalg.cholesky(positive(2, 4)), np.random.default_rng(2).normal(size=(2, 4, 4))
+    solve = lambda factor: jnp.sum(jnp.sin(solve_triangular(factor, jnp.eye(4), lower=True)))  # noqa: E731
+    invert = lambda factor: jnp.sum(jnp.sin(_linalg.invert_lower(factor)))  # noqa: E731
+    expected = jax.vmap(jax.grad(solve))(factors)
+    np.testing.assert_allclose(jax.vmap(jax.grad(invert))(factors), expected, atol=1e-12)
+    forward = jax.jvp(jax.vmap(invert), (factors,), (direction,))[1]
+    np.testing.assert_allclose(forward, np.sum(expected * direction, axis=(1, 2)))
+
+
+def fitted(action, reward):
+    return highest(fit_surface(action, reward, moments_of(action)), 2.0)
+
+
+def robust(action, reward):
+    target = Gaussian.diagonal(jnp.zeros(3), 0.8)
+    return doubly_robust(jnp.zeros(reward.shape[0]), reward, action=action, target=target).value
+
+
+@pytest.mark.parametrize("compute", [fitted, robust])
+def test_no_batched_factorisation_in_sweeps(compute):
+    """XLA's CPU kernels for batches of matrices can wait for ever on the thread pool that runs them."""
+    shapes = jax.ShapeDtypeStruct((7, 40, 3), float), jax.ShapeDtypeStruct((7, 40), float)
+    lowered = jax.jit(jax.vmap(compute)).lower(*shapes).as_text().splitlines()
+    calls = [line for line in lowered if any(name in line for name in ("lapack", "cholesky", "triangular_solve"))]
+    assert calls
+    assert not [line for line in calls if "tensor<7x" in line]
