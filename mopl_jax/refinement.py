@@ -3,9 +3,13 @@
 Importance weighting sees any reward, at a price that rises with every weight and with fineness, d₂ = (h²(2−h²))^(−d/2) for a
 target of h times the logging scale; a quadratic response surface is cheap and wrong elsewhere. So: the cautious maximum of
 the surface is the incumbent. For scales from coarse to fine, each half of the rows proposes the policy that maximises its
-doubly robust lower bound, and the other half judges it against the incumbent. The two judgements are added; a scale whose
-gain is significant takes over (Lepski's principle, with the comparison held out: a maximum over many places is no winner on
-rows that did not choose it). The accepted scale is fitted again on all rows.
+doubly robust lower bound, and the other half judges it against the one ahead. The two judgements are added (Lepski's
+principle, with the comparison held out: a maximum over many places is no winner on rows that did not choose it).
+
+Two rules say who takes over. While the surface is credible, a proposal must be significantly better, and a finer scale is
+tried only after a coarser one was. Where rewards are shown not to be quadratic towards the incumbent (`lack_of_fit`), the
+surface promises nothing where no rows are, and the proposal with the higher held-out lower bound leads. The accepted scale is
+fitted again on all rows.
 """
 
 import dataclasses
@@ -28,11 +32,12 @@ from mopl_jax.intervals.interval import IntervalFunction
 from mopl_jax.learning import FLOOR, STEPS, Learnt, Valuer, fit, fit_many, robust
 from mopl_jax.logs import Logs
 from mopl_jax.policies import Gaussian
-from mopl_jax.response_surface import Surface, cautious, fit_surface, highest, moments_of
+from mopl_jax.response_surface import Surface, cautious, fit_surface, highest, lack_of_fit, moments_of
 
-SCALES = (0.85, 0.7, 0.55)  # of the logging scale: d₂ of a centred target is 1.04, 1.16, 1.39 for each weight
+SCALES = (0.85, 0.7, 0.55, 0.4)  # of the logging scale: d₂ of a centred target is 1.04, 1.16, 1.39, 1.84 a weight
 RADIUS = 2.0  # of the mean about the logging mean, in logging standard deviations: KL ≤ 2 at the logging scale
 SEARCH = 2**17  # rows that choose the scale: the last fit, from where they led, sees all
+CREDIBLE = 0.05  # least p-value of a credible surface
 LEVEL = 0.1  # at which a finer scale must be better on held-out rows: 0.05 keeps a wrong surface too long, 0.2 leaves a right one
 
 
@@ -40,12 +45,14 @@ LEVEL = 0.1  # at which a finer scale must be better on held-out rows: 0.05 keep
 class Refined:
     """What was learnt, the `surface` it started from and its cautious maximum, `incumbent` (d,), and how scales fared.
 
-    `accepted` (m,) and `score` (m,): the held-out gain of each scale over the incumbent, in standard errors.
+    `accepted` (m,) and `score` (m,): the held-out gain of each scale over the one ahead, in standard errors. `surface_p`: the
+    p-value of rewards being quadratic towards the incumbent; NaN where the incumbent is the logging mean.
     """
 
     learnt: Learnt
     surface: Surface
     incumbent: Float[Array, " d"]
+    surface_p: Float[Array, ""]
     accepted: Bool[Array, " m"]
     score: Float[Array, " m"]
 
@@ -80,6 +87,7 @@ class State:
     mean: Float[Array, " d"]
     scale: Float[Array, ""]
     refined: Bool[Array, ""]
+    surface_p: Float[Array, ""]
 
 
 def learn(logs: Logs, *, scales: tuple[float, ...] = SCALES, **plan) -> Refined:
@@ -93,7 +101,8 @@ def learn(logs: Logs, *, scales: tuple[float, ...] = SCALES, **plan) -> Refined:
     options = Plan(**plan)
     factor = jnp.asarray(scales, jnp.asarray(logs.reward).dtype)
     state, (accepted, score) = lax.scan(functools.partial(refine, options), begin(logs, factor[0], options), factor)
-    return Refined(finish(state, options), surface_of(state), outside(state.incumbent, state.frame), accepted, score)
+    learnt, incumbent = finish(state, options), outside(state.incumbent, state.frame)
+    return Refined(learnt, surface_of(state), incumbent, state.surface_p, accepted, score)
 
 
 def begin(logs: Logs, scale: Float[Array, ""], plan: Plan) -> State:
@@ -104,9 +113,13 @@ def begin(logs: Logs, scale: Float[Array, ""], plan: Plan) -> State:
     halves = jax.tree.map(lambda x: jnp.stack([x[0:even:2], x[1:even:2]]), inner)
     surface, incumbent = _incumbent(inner, frame, plan)
     surfaces, starts = lax.map(lambda half: _incumbent(half, frame, plan), halves)
+    misfit = lax.map(lambda task: lack_of_fit(*task), (surfaces, halves.action, halves.reward, starts[::-1]))
+    half = jnp.sum(misfit) / 2
+    surface_p = jnp.exp(-half) * (1 + half)  # χ² with four degrees of freedom
+    no = jnp.asarray(False)
     return State(
-        frame, inner, surface, incumbent, halves, surfaces, starts, starts, incumbent, scale, jnp.asarray(False)
-    )
+        frame, inner, surface, incumbent, halves, surfaces, starts, starts, incumbent, scale, no, surface_p
+    )  # fmt: skip
 
 
 def refine(plan: Plan, state: State, scale: Float[Array, ""]) -> tuple[State, tuple[Array, Array]]:
@@ -116,9 +129,11 @@ def refine(plan: Plan, state: State, scale: Float[Array, ""]) -> tuple[State, tu
     proposed = lax.map(functools.partial(_propose, plan, state.frame), tasks)
     swapped = jax.tree.map(lambda x: x[::-1], state.halves)
     tasks = (swapped, state.surfaces, proposed, state.ahead, scale_of)
-    gain, variance = lax.map(functools.partial(_gain, plan), tasks)
-    score = jnp.sum(gain) / jnp.sqrt(jnp.maximum(jnp.sum(variance), jnp.finfo(gain.dtype).tiny))
-    better = score > NormalDist().inv_cdf(1 - LEVEL)
+    gain, variance, safer = jax.tree.map(jnp.sum, lax.map(functools.partial(_gain, plan), tasks))
+    score = gain / jnp.sqrt(jnp.maximum(variance, jnp.finfo(gain.dtype).tiny))
+    due = state.refined | (scale >= state.scale)
+    shown = due & (score > NormalDist().inv_cdf(1 - LEVEL))
+    better = jnp.where(state.surface_p < CREDIBLE, safer > 0, shown)
     state = dataclasses.replace(
         state,
         ahead=jnp.where(better, proposed, state.ahead),
@@ -200,9 +215,12 @@ def _propose(plan, frame, task):
 
 
 def _gain(plan, task):
-    """Gain of a proposed mean over the one ahead on the rows that did not propose it, and its variance."""
+    """On the rows that did not propose a mean: its gain over the one ahead, the variance of that, the gain in lower bound."""
     logs, surface, mean, ahead, scale = task
     value = plan.valuer(surface)(logs)
     spread = jnp.broadcast_to(scale, mean.shape)
-    contrast = difference(value(Gaussian(mean, spread)), value(Gaussian(ahead, spread)))
-    return contrast.value, jnp.sum(jnp.square(contrast.influence / contrast.influence.shape[0]))
+    new, old = value(Gaussian(mean, spread)), value(Gaussian(ahead, spread))
+    contrast = difference(new, old)
+    lower = intervals.lower(plan.interval)
+    safer = lower(new, plan.alpha).lower - lower(old, plan.alpha).lower
+    return contrast.value, jnp.sum(jnp.square(contrast.influence / contrast.influence.shape[0])), safer

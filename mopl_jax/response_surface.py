@@ -4,6 +4,7 @@ Fitted once, in one pass over blocks of rows, it serves three ends: its maximum 
 a Gaussian is known exactly, and what it leaves of the rewards is what doubly robust estimation has to weigh.
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -76,6 +77,28 @@ def fit_surface(
     free_rows = max(action.shape[0] - gram.shape[0], 1)
     variance = jnp.maximum(left, 0) / free_rows * inverse
     return Surface(reference, centre + found[0], found[1 : 1 + d], half + half.T, variance)
+
+
+def lack_of_fit(
+    surface: Surface, action: Float[Array, "n d"], reward: Float[Array, " n"], direction: Float[Array, " d"]
+) -> Float[Array, ""]:
+    """Is the reward quadratic along a line? χ² with two degrees of freedom where it is, whatever the noise.
+
+    Neyman's smooth test (1937) of what the surface, fitted on these rows, leaves of their rewards: its products with the
+    third and fourth Hermite polynomial of the place along `direction` (d,), in the reference's units; both are made orthogonal
+    to 1, t, t², and their covariance is estimated from the rows. The direction must come from other rows.
+    """
+    z = jax.vmap(lambda a: _linalg.scale_solve(surface.reference.scale, a - surface.reference.mean))(action)
+    length = jnp.maximum(jnp.sqrt(jnp.sum(jnp.square(direction))), jnp.finfo(z.dtype).tiny)
+    t = z @ (direction / length)
+    low = jnp.stack([jnp.ones_like(t), t, (t**2 - 1) / math.sqrt(2)])
+    high = jnp.stack([(t**3 - 3 * t) / math.sqrt(6), (t**4 - 6 * t**2 + 3) / math.sqrt(24)])
+    multiply = functools.partial(jnp.matmul, precision="highest")
+    high = high - multiply(_linalg.solve_positive(multiply(low, low.T), multiply(low, high.T)).T, low)
+    left = high * (reward - jax.vmap(surface)(action))[None, :]
+    covariance = multiply(left, left.T) + jnp.finfo(t.dtype).tiny * jnp.eye(2, dtype=t.dtype)
+    total = jnp.sum(left, axis=1)
+    return total @ _linalg.solve_positive(covariance, total)
 
 
 def _features(reference, action):

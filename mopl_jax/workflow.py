@@ -142,6 +142,7 @@ def _so_far(logs, state, history, plan):
         "surface": refinement.surface_of(state),
         "frame": frame,
         "history": list(history),
+        "surface_p": float(state.surface_p),
         "logs": logs,
     }
 

@@ -5,12 +5,14 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from helpers import KEY
+from helpers import KEY, binomial_tail
+from scipy import stats
 
 from mopl_jax import intervals, refinement, response_surface
 from mopl_jax.logs import Logs
 from mopl_jax.policies import Gaussian
 
+STANDARD = Gaussian.diagonal(np.zeros(2), 1.0)
 FRAME = Gaussian.full(np.array([1.0, -2.0]), np.array([[0.5, 0.2], [0.2, 0.3]]))
 
 
@@ -23,13 +25,13 @@ def bump(z):
 
 
 @functools.partial(jax.jit, static_argnames="n")
-def log_of(key, height, n=4000):
+def log_of(key, height, noise=0.3, n=4000):
     """Rows of the mixture of both worlds, logged from N(0, I)."""
     keys = jax.random.split(key)
     z = jax.random.normal(keys[0], (n, 2), jnp.float64)
     mean = jax.vmap(lambda row: (1 - height) * quadratic(row) + height * bump(row))(z)
     log_propensity = -0.5 * jnp.sum(jnp.square(z), axis=1) - jnp.log(2 * jnp.pi)
-    return Logs(z, log_propensity, mean + 0.3 * jax.random.normal(keys[1], (n,), jnp.float64))
+    return Logs(z, log_propensity, mean + noise * jax.random.normal(keys[1], (n,), jnp.float64))
 
 
 @jax.jit
@@ -54,6 +56,49 @@ def test_leaves_the_surface_where_they_are_not():
     assert bump(made.learnt.policy.mean) > 0.9 > bump(surface_best)
 
 
+def test_where_the_surface_is_void_the_held_out_bound_decides():
+    """Too noisy for significance against a far incumbent; the shape of the rewards still shows that the surface is wrong."""
+    made = [learn(log_of(jax.random.fold_in(KEY, i), 1.0, 1.5)) for i in range(12)]
+    void = np.array([m.surface_p < refinement.CREDIBLE for m in made])
+    better = np.array([bump(m.learnt.policy.mean) > bump(m.incumbent) + 0.1 for m in made])
+    print(
+        void, better, [(m.surface_p, m.accepted, m.score, bump(m.learnt.policy.mean), bump(m.incumbent)) for m in made]
+    )
+
+
+def _of_fit(key, height, spread, n=1000):
+    """Lack of fit of one log, its noise growing with the action where `spread` is positive; along (1, 1)."""
+    logs = log_of(key, height, 0.0, n)
+    noise = (0.5 + spread * jnp.abs(logs.action[:, 0])) * jax.random.normal(jax.random.fold_in(key, 9), (n,))
+    surface = response_surface.fit_surface(logs.action, logs.reward + noise, STANDARD)
+    return surface, logs.action, logs.reward + noise, jnp.ones(2)
+
+
+def test_lack_of_fit_has_its_size_and_power():
+    keys = jax.random.split(KEY, 1000)
+    of = jax.jit(
+        jax.vmap(
+            lambda key, height, spread: response_surface.lack_of_fit(*_of_fit(key, height, spread)), (0, None, None)
+        )
+    )
+    for spread in (0.0, 0.5):
+        beyond = int(jnp.sum(of(keys, 0.0, spread) > stats.chi2(2).ppf(0.95)))
+        assert binomial_tail(beyond, 1000, 0.05) > 1e-3, beyond
+    assert jnp.mean(of(keys[:200], 1.0, 0.0) > stats.chi2(2).ppf(0.95)) > 0.95
+
+
+def test_lack_of_fit_is_a_robust_score_test():
+    """Dense least squares: scores of the third and fourth power, freed of lower ones, and their covariance."""
+    surface, action, reward, direction = _of_fit(KEY, 0.5, 0.5)
+    t = np.asarray(action @ direction) / np.sqrt(2)
+    low = np.stack([np.ones_like(t), t, t**2], axis=1)
+    high = np.stack([t**3, t**4], axis=1)
+    high = high - low @ np.linalg.lstsq(low, high, rcond=None)[0]
+    scores = high * np.asarray(reward - jax.vmap(surface)(action))[:, None]
+    expected = scores.sum(0) @ np.linalg.solve(scores.T @ scores, scores.sum(0))
+    np.testing.assert_allclose(response_surface.lack_of_fit(surface, action, reward, direction), expected, rtol=1e-8)
+
+
 def test_coordinates_do_not_matter():
     """Weights in other units and correlated: the same policy, expressed in them."""
     logs = log_of(KEY, 1.0)
@@ -72,7 +117,7 @@ def test_coordinates_do_not_matter():
 def test_caution_follows_no_extrapolation():
     """With a few noisy rows the surface's maximum is at the edge; the cautious one is not farther out."""
     logs = jax.tree.map(lambda x: x[:40], log_of(KEY, 0.0))
-    surface = response_surface.fit_surface(logs.action, logs.reward, Gaussian.diagonal(np.zeros(2), 1.0))
+    surface = response_surface.fit_surface(logs.action, logs.reward, STANDARD)
     starts = jnp.stack([response_surface.highest(surface, 3.0), jnp.zeros(2)])
     careful = response_surface.cautious(surface, starts, lambda a: a, 2.0)
     heights = jax.vmap(lambda a: surface(a) - 2.0 * surface.error(a))(jnp.concatenate([careful[None], starts]))

@@ -21,7 +21,7 @@ from mopl_jax.cli import options
 from mopl_jax.cli.options import check_alpha, choose
 from mopl_jax.estimators import beta_ips, snips
 from mopl_jax.learning import FLOOR, robust, weighted
-from mopl_jax.refinement import RADIUS, SCALES, Plan
+from mopl_jax.refinement import CREDIBLE, RADIUS, SCALES, Plan
 
 VALUERS: dict[str, Any] = {
     "doubly_robust": robust,
@@ -231,6 +231,7 @@ def _about(outcome, names, estimator, interval, alpha, more):
         "baseline": np.asarray(outcome["frame"].mean).tolist(),
         "advice": workflow.advice(outcome), "interrupted": outcome["interrupted"], "diverged": bool(learnt.diverged),
         "converged": bool(learnt.converged), "feasible": bool(learnt.feasible),
+        "surface_p": outcome["surface_p"] if math.isfinite(outcome["surface_p"]) else None,
         "scales": [
             {"scale": s, "score": z, "accepted": a}
             for s, (z, a) in zip(outcome["scales"], outcome["history"], strict=False)
@@ -296,6 +297,11 @@ def _show(console, outcome, names, about, out):
     console.print(
         f"{'effective sample size on the held-out rows':<58}{about['ess']:>12,.0f} of {rows['certification']:,}"
     )
+    if about["surface_p"] is not None:
+        decides = "significance" if about["surface_p"] >= CREDIBLE else "the held-out lower bound"
+        console.print(
+            f"rewards quadratic towards the maximum: p = {about['surface_p']:.2g}; {decides} decides", style="dim"
+        )
     for step in about["scales"]:
         fate = "accepted" if step["accepted"] else "not accepted"
         text = f"scale {step['scale']:g}: gain on rows that did not propose it {step['score']:+.1f} standard errors, {fate}"
