@@ -37,7 +37,9 @@ def simulate(
     slate: Annotated[int, typer.Option(help="Items shown of each replayed session.")] = 5,
     seed: Annotated[int, typer.Option(help="Seed; the same seed gives the same numbers.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("mopl-simulate"),
-    quick: Annotated[bool, typer.Option("--quick", help="A small run: no past tests, too few users to certify much.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A small run: no past tests, too few users to certify much.")
+    ] = False,
     device: Annotated[str | None, typer.Option("--devices", help="all, or how many; on CPU one for each core.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")] = False,
 ) -> None:
