@@ -24,6 +24,7 @@ STUDIES = (
     "gp_search",
     "platform",
     "closed_loop",
+    "ceiling",
     "open_bandit",
 )
 ON_DEMAND = ("open_bandit",)  # needs a path to data: left out of `all`

@@ -17,6 +17,7 @@
 that leaving experiments out is a `vmap`.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 
@@ -143,7 +144,7 @@ def proxy_quality(weights: Float[Array, " k"], history: History) -> Float[Array,
     ωᵀΛe_N / √(ωᵀ(Λ+S)ω Λ_NN): below one by what the metric misses and by its noise (Tripuraneni et al., KDD 2024, arXiv
     2309.07893). NaN where the North Star's effects do not vary beyond their noise.
     """
-    true = effect_covariance(history, 1.0 - history.null.astype(history.effect.dtype))
+    true = _true_effects(history)
     noise = jnp.einsum("i,eij,j->e", weights, history.covariance, weights)
     variance = true[history.north_star, history.north_star] * (weights @ true @ weights + noise)
     return weights @ true[:, history.north_star] / jnp.sqrt(jnp.where(variance > 0, variance, jnp.nan))
@@ -151,9 +152,15 @@ def proxy_quality(weights: Float[Array, " k"], history: History) -> Float[Array,
 
 def exchange_rate(weights: Float[Array, " k"], history: History) -> Float[Array, ""]:
     """North Star units for one unit of the metric's effect, ωᵀΛe_N / ωᵀΛω: the regression of true effects through 0."""
-    true = effect_covariance(history, 1.0 - history.null.astype(history.effect.dtype))
+    true = _true_effects(history)
     variance = weights @ true @ weights
     return weights @ true[:, history.north_star] / jnp.where(variance > 0, variance, jnp.nan)
+
+
+def _true_effects(history):
+    """Λ without the A/A tests, in the metrics' own units but estimated in standard ones: shrinkage knows no units."""
+    standard, scale = _scaled(history)
+    return effect_covariance(standard, 1.0 - history.null.astype(history.effect.dtype)) * jnp.outer(scale, scale)
 
 
 def towards_diagonal(matrix: Float[Array, "k k"], error: Float[Array, "k k"]) -> Float[Array, "k k"]:
@@ -272,11 +279,15 @@ def learn(
 
 
 def _standardise(history):
+    standard, scale = _scaled(history)
+    return dataclasses.replace(standard, covariance=jax.vmap(_shrunk)(standard.covariance, history.size)), scale
+
+
+def _scaled(history):
+    """The history with mean noise variance 1 in every metric, and the scale (k,) that was divided by."""
     scale = jnp.sqrt(jnp.mean(jnp.diagonal(history.covariance, axis1=1, axis2=2), axis=0))
-    covariance = jax.vmap(_shrunk)(history.covariance / jnp.outer(scale, scale)[None], history.size)
-    fields = {field: getattr(history, field) for field in ("size", "sign", "null", "experiment", "user_covariance")}
-    names = {"names": history.names, "north_star": history.north_star}
-    return History(history.effect / scale[None], covariance, **fields, **names), scale
+    covariance = history.covariance / jnp.outer(scale, scale)[None]
+    return dataclasses.replace(history, effect=history.effect / scale[None], covariance=covariance), scale
 
 
 def _shrunk(covariance, size):

@@ -50,11 +50,11 @@ def _loose(monkeypatch):
 
 
 def test_loop_climbs_to_the_optimum():
-    """Each round's weights are nearer to the best ones, the true gain rises, and every adoption was certified."""
+    """After four rounds the weights are near the best ones; what is certified is tested, and nothing else is."""
     platform = bowl(1.0, -0.5)
     done = list(loop.rounds(platform, START, KEY, 4, PLAN))
     distance = [float(np.linalg.norm(r.production - np.array([1.0, -0.5]))) for r in done]
-    assert all(r.bound > 0 for r in done if r.adopted)
+    assert [r.p is not None for r in done] == [r.bound > 0 for r in done]
     assert distance[-1] < 0.35 < distance[0]
     assert [r.users for r in done] == np.cumsum(
         [PLAN.explore + (2 * PLAN.test if r.p is not None else 0) for r in done]
@@ -62,8 +62,21 @@ def test_loop_climbs_to_the_optimum():
 
 
 def test_at_the_optimum_the_loop_keeps():
-    """No gain is there to certify: a false certificate and a false test are needed to move (5 % and 2.5 %)."""
+    """No gain is there to certify: no test is spent; a false certificate and a false test are needed to move (5 % and 2.5 %)."""
     done = loop.one_round(bowl(0.0, 0.0), START, KEY, PLAN)
+    assert done.p is None
+    assert done.users == PLAN.explore
+    assert not done.adopted
+    np.testing.assert_array_equal(done.production, START)
+
+
+def test_what_harms_the_north_star_is_not_adopted():
+    """A metric that rises where the North Star falls, −signal: certified and significantly better, and yet kept out."""
+    done = loop.one_round(bowl(0.5, 0.0), START, KEY, PLAN, np.array([-1.0, 0.0]))
+    assert done.bound > 0
+    assert done.p < PLAN.alpha
+    assert done.north_p < PLAN.alpha
+    assert done.north_gain < 0
     assert not done.adopted
     np.testing.assert_array_equal(done.production, START)
 
