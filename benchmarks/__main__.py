@@ -24,7 +24,6 @@ STUDIES = (
     "gp_search",
     "platform",
     "closed_loop",
-    "ceiling",
     "open_bandit",
 )
 ON_DEMAND = ("open_bandit",)  # needs a path to data: left out of `all`

@@ -81,6 +81,24 @@ def ball(reference: Gaussian, radius: float) -> Projection:
     return project
 
 
+def cap(centre: Float[Array, " d"], radius: float) -> Projection:
+    """Actions of the length of `centre` (d,) ≠ 0, at most `radius` < √2 ‖centre‖ from it: rankings as sharp, near by.
+
+    Whatever points further aside is turned towards `centre` in the plane of both, then scaled.
+    """
+    length = jnp.linalg.norm(centre)
+    widest = 2 * jnp.arcsin(jnp.minimum(radius / (2 * length), math.sqrt(0.5)))
+
+    def project(a):
+        along = centre * jnp.dot(a, centre) / length**2
+        aside = optax.safe_norm(a - along, 1e-6 * length)
+        short = jnp.maximum(aside / jnp.tan(widest) - jnp.dot(a, centre) / length, 0)
+        turned = a + short * centre / length
+        return length * turned / jnp.linalg.norm(turned)
+
+    return project
+
+
 def radius_of(divergence: float) -> float:
     """The radius of `ball` for KL(π‖π₀) ≤ divergence at the logging covariance."""
     return math.sqrt(2 * divergence)

@@ -235,6 +235,21 @@ def check_intervals(recording: Recording, names: Sequence[str], facts: Facts, in
             )
 
 
+def check_facts(evidence: Evidence, names: Sequence[str], facts: Facts) -> None:
+    """ValueError where a row weighs more than the declared `w_max` that an interval of `names` uses."""
+    users = [name for name in names if name in intervals.INFORMED and "w_max" in intervals.INFORMED[name].needs]
+    if facts.w_max is None or evidence.estimate is None or not users:
+        return
+    heaviest = np.asarray(evidence.estimate.log_weight)
+    row = int(np.argmax(heaviest))
+    largest, declared = float(np.exp(heaviest[row])), float(facts.w_max)
+    if largest > declared * (1 + 1e-4):  # densities that were rounded
+        raise ValueError(
+            f"interval {users[0]!r}: expected importance weights up to w_max = {declared:g}, got {largest:.4g} in row "
+            f"{row + 1}; give the largest that the two policies allow (--w-max), or choose another interval"
+        )
+
+
 def limits(evidence: Evidence, names: Sequence[str], alpha: float, facts: Facts) -> list[Interval]:
     """The intervals `names`, numbers as numpy."""
     wald = [name for name in names if isinstance(intervals.NAMED.get(name), Wald)]

@@ -1,8 +1,9 @@
 """The whole loop on a platform: explore, learn a metric, learn weights with pessimism, certify, test online, adopt or keep.
 
 Every policy here is Gaussian, and it is the Gaussian policy that is estimated, certified and played online: weights w are served
-as N(w, h²), production as well as proposals, so that all gains are differences of means at one smoothing. A round explores
-with N(production, s²), s > h, one draw for each user.
+as N(w, h²), production as well as proposals, so that all gains are differences of means at one smoothing. A ranking has no
+scale, but smoothing has: longer weights are blurred less. So w keeps the length of the first weights. A round explores with
+N(production, s²), s > h, one draw for each user.
 """
 
 import functools
@@ -72,8 +73,10 @@ def rounds(
     metric: Float[np.ndarray, " k"] | None = None,
     mesh: Mesh | None = None,
 ) -> Iterator[Round]:
-    """`count` rounds from the weights `production` (d,); reward: `metric` (k,) times the signals, or the North Star."""
+    """`count` rounds from the weights `production` (d,) ≠ 0; reward: `metric` (k,) times the signals, or the North Star."""
     now, users = np.asarray(production, np.float32), 0
+    if not now.any():
+        raise ValueError("production: expected a weight that is not 0; with zeros alone there is no ranking to improve")
     for number in range(count):
         done = one_round(platform, now, jax.random.fold_in(key, number), plan, metric, mesh)
         users += done.users
@@ -119,9 +122,10 @@ def propose(rows: Logs, held: Logs, logging: Gaussian, plan: Plan) -> tuple[Gaus
     Both doubly robust, by the response surface of the learning rows.
     """
     valuer = learning.robust(fit_surface(rows.action, rows.reward, logging))
+    near = constraints.cap(logging.mean, plan.radius * plan.scale)
     found = learning.fit(
         rows, Gaussian(logging.mean, plan.fine * logging.scale), valuer=valuer, alpha=plan.alpha,
-        interval=intervals.ess_exact if plan.pessimistic else point, project=constraints.ball(logging, plan.radius),
+        interval=intervals.ess_exact if plan.pessimistic else point, project=near,
     )  # fmt: skip
     return found.policy, certification.certify(found.policy, held, logging.mean, valuer=valuer, alpha=plan.alpha)
 
@@ -205,14 +209,15 @@ def optimum(
     steps: int = 8,
     mesh: Mesh | None = None,
 ) -> Float[np.ndarray, " d"]:
-    """The weights of the highest true smoothed value, by Newton steps on quadratic surfaces of noiseless paired gains.
+    """The weights of the highest true smoothed value among those as long as `start`.
 
-    Only a simulation can: each of `users` users is met under a perturbed and under the unperturbed weights.
+    By Newton steps on quadratic surfaces of noiseless paired gains, which only a simulation has: each of `users` users is
+    met under a perturbed and under the unperturbed weights.
     """
     now, length = np.asarray(start, np.float64), float(np.linalg.norm(start))
     for step in range(steps):
         now = now + _newton(platform, now, jax.random.fold_in(key, step), plan, users, mesh)
-        now *= length / np.linalg.norm(now)  # a ranking has no scale; smoothing has one
+        now *= length / np.linalg.norm(now)
     return now
 
 

@@ -91,8 +91,9 @@ def mean_p(z: Float[Array, "..."]) -> Float[Array, "..."]:
 def log_p(z: Float[Array, "..."]) -> Float[Array, "..."]:
     """−log(1 − p) = −log Φ(z) ≥ p, convex in z; over its value at c it bounds the error 1[z < c] for every c.
 
-    c = 0 is the wrong sign (type III), c = 1.64 a miss (type II). For covariances proportional to one another the
-    problem in ω is convex: minimise over ωᵀSω ≤ 1.
+    c = 0 is the wrong sign (type III), c = 1.64 a miss (type II). For covariances proportional to one another the mean over
+    differences is convex on ωᵀSω ≤ 1. `descent` searches the rim, ωᵀSω = 1: the same minimum but where it lies inside,
+    that is where labels contradict every metric.
     """
     return -norm.logcdf(z)
 
@@ -106,7 +107,11 @@ def p_log_p(z: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 def gls(history: History, include: Float[Array, " e"], allowed: Bool[Array, " k"]) -> Float[Array, " k"]:
-    """ω ∝ (Σ S)⁻¹ Σ sΔ over known winners: the largest z of their pooled difference. One experiment: S⁻¹Δ."""
+    """ω ∝ (Σ S)⁻¹ Σ sΔ over known winners: the largest z of their pooled difference. One experiment: S⁻¹Δ.
+
+    Differences count as independent. Those that share a control are not; with covariances proportional to one another
+    that changes the length of ω alone.
+    """
     known = include * jnp.abs(history.sign)
     pooled = jnp.einsum("e,eij->ij", known, history.covariance)
     return _solve(pooled, (known * history.sign) @ history.effect, allowed)
@@ -131,11 +136,16 @@ def effect_covariance(history: History, include: Float[Array, " e"]) -> Float[Ar
     2402.17637). Shrinkage intensity: that of Schäfer & Strimmer (2005), from the spread of the terms.
     """
     share = _shares(include)
-    terms = jnp.einsum("ei,ej->eij", history.effect, history.effect) - history.covariance
+    terms = _terms(history)
     mean = jnp.einsum("e,eij->ij", share, terms)
     error = jnp.einsum("e,eij->ij", jnp.square(share), jnp.square(terms - mean[None]))
     values, vectors = jnp.linalg.eigh(towards_diagonal(mean, error))
     return (vectors * jnp.maximum(values, 0)[None]) @ vectors.T
+
+
+def _terms(history):
+    """ΔΔᵀ − S (e, k, k), whose mean is the covariance of true effects."""
+    return jnp.einsum("ei,ej->eij", history.effect, history.effect) - history.covariance
 
 
 def proxy_quality(weights: Float[Array, " k"], history: History) -> Float[Array, " e"]:
@@ -291,7 +301,10 @@ def _scaled(history):
 
 
 def _shrunk(covariance, size):
-    """Sampling variance of a covariance of normal metrics: (S_ii S_jj + S_ij²) / n."""
+    """S towards its diagonal, by the sampling variance of a covariance of n normal rows, (S_ii S_jj + S_ij²) / n.
+
+    `size` is that n where the control is much the larger arm; with equal arms S is four times as precise, and shrunk too far.
+    """
     variance = jnp.diagonal(covariance)
     return towards_diagonal(covariance, (jnp.outer(variance, variance) + jnp.square(covariance)) / size)
 

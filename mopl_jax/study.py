@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -63,6 +64,7 @@ def build(spec: Mapping[str, Any]) -> Study:
     )
     if not worlds:
         raise ValueError("expected at least one [[world]] in the study, got none")
+    _check_available(worlds, grid.intervals)
     labels = [(world.name, world.d) for world in worlds]
     if len(set(labels)) < len(labels):
         raise ValueError("expected a different name for each [[world]] of the same d; rename one")
@@ -79,6 +81,10 @@ def _world(entry, d):
     for key in ("name", "reward", "noise", "logging", "target"):
         if key not in entry:
             raise ValueError(f"{where}: expected an entry {key!r}; see mopl_jax/studies/default.toml")
+    if "log_spread" in entry and entry["noise"].get("kind") in ("bernoulli", "zero_inflated"):
+        raise ValueError(
+            f"{where}: log_spread: expected none with {entry['noise']['kind']} noise, whose mean sets its spread"
+        )
     spread = entry.get("log_spread")
     environment = environments.Environment(
         _make(REWARDS, entry["reward"], d, f"{where}, reward"),
@@ -86,6 +92,7 @@ def _world(entry, d):
         None if spread is None else _vector(spread, d, f"{where}, log_spread"),
     )
     logging = _make(POLICIES, entry["logging"], d, f"{where}, logging")
+    _check_means(environment, logging, where)
     targets = {
         name: _target(target, d, f"{where}, target {name!r}", logging)
         for name, target in _table(entry["target"], where).items()
@@ -95,6 +102,34 @@ def _world(entry, d):
     for name in {name for pair in differences for name in pair}:
         choose([name], targets, f"target in the differences of {where}")
     return World(entry["name"], d, environment, logging, targets, differences, smoothed)
+
+
+def _check_means(environment, logging, where, draws=4096):
+    """ValueError where logged actions have mean rewards that no reward in the noise's range can have."""
+    if environment.reward_range is None:
+        return
+    action = jax.vmap(logging.sample)(jax.random.split(jax.random.key(0), draws))
+    means, (low, high) = jax.vmap(environment.mean_reward)(action), environment.reward_range
+    if not bool(jnp.all((means >= low) & (means <= high))):
+        raise ValueError(
+            f"{where}: expected mean rewards in [{low:g}, {high:g}], the range of this noise, got {float(means.min()):.3g} to "
+            f"{float(means.max()):.3g} for logged actions; set amplitude and offset of a cosine or exponential reward"
+        )
+
+
+def _check_available(worlds, names):
+    """ValueError for an estimand of which no interval can be had."""
+    if intervals.available(names, intervals.Facts()):
+        return
+    for world in worlds:
+        for estimand in world.estimands:
+            facts = world.facts(estimand)
+            if not intervals.available(names, facts):
+                lacks = dict.fromkeys(fact for name in names for fact in intervals.missing(name, facts))
+                raise ValueError(
+                    f"world {world.name!r} at d={world.d}, {estimand}: expected an interval that it has the facts for, got "
+                    f"{', '.join(names)}, without {', '.join(lacks)}; add one that needs none, as recommended"
+                )
 
 
 def _target(entry, d, where, logging):

@@ -47,12 +47,14 @@ class Rows(NamedTuple):
 class Recording(NamedTuple):
     """A log that can be read: rows, the resolved columns of every role, and the logging policy where it is known.
 
-    Log propensities are those of the propensity column where there is one, and the policy's otherwise.
+    Log propensities are those of the propensity column where there is one, and the policy's otherwise. A reward outside of
+    `reward_range`, if that is declared, is a ValueError that names its row: bounds that use the range would not hold.
     """
 
     source: Source
     roles: Roles
     logging: Policy | None = None
+    reward_range: tuple[float, float] | None = None
 
 
 def open_log(source: Any, *, logging: Policy | Path | str | None = None, **roles: Any) -> Recording:
@@ -161,6 +163,15 @@ def _rows(recording, piece: Piece, known) -> Rows:
     """A piece as arrays."""
     roles, place = recording.roles, Place(piece.place, "", piece.first_row)
 
+    def reward():
+        values = numbers(piece.rows.column(roles.reward), place._replace(name=roles.reward))
+        if recording.reward_range is not None:
+            low, high = recording.reward_range
+            remedy = "declare the range that the platform guarantees, or repair the row"
+            fine = (values >= low) & (values <= high)
+            place._replace(name=roles.reward).require(fine, values, f"a reward in [{low:g}, {high:g}]", remedy)
+        return values
+
     def column(name, read, **options):
         return None if name is None else read(piece.rows.column(name), place._replace(name=name), **options)
 
@@ -169,7 +180,7 @@ def _rows(recording, piece: Piece, known) -> Rows:
         return column(name, log_density, log=log is not None, zero=zero)
 
     return Rows(
-        reward=column(roles.reward, numbers),  # pyright: ignore[reportArgumentType]
+        reward=reward(),
         action=_matrix(roles.action, column, piece, recording.logging),
         log_propensity=density(roles.propensity, roles.log_propensity, zero=False),
         log_target=density(roles.target_propensity, roles.log_target_propensity, zero=True),

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from estimators.bandits import clopper_pearson, cressieread, gaussian
 from helpers import DTYPES, KEY, cast, eps, sample_rows
 from scipy import stats
 from scipy.optimize import brentq
@@ -60,7 +61,6 @@ def all_ends(log_weight, reward):
 @pytest.mark.parametrize("w_max", [np.inf, 30.0])
 @pytest.mark.parametrize("n", [2, 40, 300])
 def test_cressie_read_is_that_of_vw_estimators(n, w_max):
-    cressieread = pytest.importorskip("estimators.bandits.cressieread")
     for seed, binary in ((1, True), (2, False)):
         log_weight, reward = log_of(seed, n, binary=binary)
         reference = cressieread.Interval(wmin=0, wmax=w_max, rmin=0, rmax=1)
@@ -71,7 +71,6 @@ def test_cressie_read_is_that_of_vw_estimators(n, w_max):
 
 
 def test_normal_ips_is_the_gaussian_of_vw_estimators():
-    gaussian = pytest.importorskip("estimators.bandits.gaussian")
     log_weight, reward = log_of(8, 50)
     reference = gaussian.Interval()
     for w, r in zip(np.exp(np.asarray(log_weight)), np.asarray(reward), strict=True):
@@ -82,7 +81,6 @@ def test_normal_ips_is_the_gaussian_of_vw_estimators():
 
 def test_clopper_pearson_is_that_of_vw_estimators():
     """Theirs is at the max-weight sample size, and ours the same where the mean weight is one."""
-    clopper_pearson = pytest.importorskip("estimators.bandits.clopper_pearson")
     log_weight, reward = log_of(3, 50, binary=True)
     log_weight = log_weight - jnp.log(jnp.mean(jnp.exp(log_weight)))
     reference = clopper_pearson.Interval()
@@ -142,6 +140,14 @@ def test_hoeffding_and_bernstein_formulas():
 
 
 # Properties.
+
+
+@pytest.mark.parametrize("name", ["hoeffding", "ess_wilson", "betting", "cantelli"])
+@pytest.mark.parametrize("reward_range", [(1.0, 0.0), (0.0, 0.0), (0.0, np.nan)])
+def test_a_range_out_of_order_is_refused(name, reward_range):
+    """It would make every interval a point, or undefined."""
+    with pytest.raises(ValueError, match="low < high"):
+        BOUNDED[name](snips(*log_of(5, 10)), ALPHA, reward_range=reward_range)
 
 
 @pytest.mark.parametrize("name", BOUNDED)
@@ -233,7 +239,7 @@ def test_bind_gives_every_interval_the_house_contract_and_refuses_what_is_unknow
     assert float(facts.w_max) >= 1
     assert intervals.bind("ess_exact") is intervals.ess_exact
     assert intervals.bind("cantelli", facts).keywords == {"reward_range": (0.0, 1.0), "d2": facts.d2}
-    with pytest.raises(ValueError, match="'betting' needs reward_range and w_max"):
+    with pytest.raises(ValueError, match=r"'betting' needs reward_range \(--reward-range LOW,HIGH\) and w_max"):
         intervals.bind("betting")
     with pytest.raises(ValueError, match="'hoeffding' needs reward_range"):
         intervals.bind("hoeffding", intervals.policy_facts(logging, target, (0.0, float("inf"))))

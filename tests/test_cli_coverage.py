@@ -122,6 +122,12 @@ BAD = {
     "memory": (["--memory", "0"], "--memory: expected a positive"),
     "unknown option": (["--intervall", "x"], "No such option"),
     "config": (["--config", "absent.toml"], "cannot be read"),
+    "no facts": (["--interval", "hoeffding", "--d", "2"], "without reward_range; add one that needs none"),
+    "probabilities": (
+        ["--noise", "bernoulli", "--reward", "linear"],
+        "mean rewards in [0, 1], the range of this noise",
+    ),
+    "watch time": (["--noise", "zero_inflated", "--reward", "linear"], "mean rewards in [0, inf]"),
 }
 
 
@@ -167,6 +173,16 @@ def test_bad_studies_are_one_line(case, run, tmp_path):
     assert code == 2
     assert complaint in err
     assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("noise", ["bernoulli", "zero_inflated"])
+def test_noises_with_a_range_come_with_a_mean_that_suits(noise, run, tmp_path):
+    """By flags alone: the oracle's interval covers, so the truth is that of the rewards."""
+    small = ("--d", 2, "--n", 512, "--replicates", 200, "--interval", "normal", "--json")
+    code, out, _ = run("--noise", noise, *small, "--out", tmp_path)
+    assert code == 0
+    (row,) = json.loads(out)["rows"]
+    assert row["coverage"] > 0.85
 
 
 def test_folder_that_cannot_be_written(run, tmp_path):

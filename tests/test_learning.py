@@ -135,6 +135,21 @@ def test_projections_are_the_nearest_feasible_points():
         constraints.box_with_sum([0.0, 0.0], [1.0, 1.0], 3.0)
 
 
+def test_cap_keeps_length_and_distance():
+    """Inside, only the length changes; outside, the point is turned to the rim in the plane of both; slopes are finite."""
+    centre = np.array([1.0, -2.0, 2.0])
+    project = constraints.cap(jnp.asarray(centre), 1.0)
+    turned = np.array([[1.2, -1.8, 2.0], [5.0, 0.0, 0.0], [-1.0, 2.0, -2.1], [0.1, -0.2, 0.2]])
+    found = np.asarray(jax.vmap(project)(jnp.asarray(turned)))
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 3, rtol=1e-9)
+    distance = np.linalg.norm(found - centre, axis=1)
+    np.testing.assert_allclose(distance[1:], [1, 1, 0], atol=1e-9)
+    np.testing.assert_allclose(found[0], 3 * turned[0] / np.linalg.norm(turned[0]), rtol=1e-9)
+    assert abs(np.linalg.det(np.stack([found[1], centre, turned[1]]))) < 1e-9
+    slope = jax.jacobian(project)(jnp.asarray(centre))  # at the centre: onto the plane that touches the sphere
+    np.testing.assert_allclose(slope, np.eye(3) - np.outer(centre, centre) / 9, atol=1e-9)
+
+
 def test_constraints_hold_and_are_used():
     """Up to the line search, the constrained optimum is scipy's."""
     project = constraints.box_with_sum([-0.5, -0.5, -0.1], [0.1, 0.5, 0.5], 0.2)

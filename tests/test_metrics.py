@@ -199,22 +199,18 @@ def test_effect_covariance_subtracts_the_noise():
     Shrinkage and the projection on positive matrices are off: the mean of their input is what the theorem is about.
     """
     keys = jax.random.split(jax.random.fold_in(KEY, 1), 400)
-    raw = jax.jit(jax.vmap(lambda key: jnp.mean(_terms(draw(key, nulls=0.0)), axis=0)))(keys)
+    raw = jax.jit(jax.vmap(lambda key: jnp.mean(metrics._terms(draw(key, nulls=0.0)), axis=0)))(keys)
     rows, columns = np.triu_indices(K)
     assert standard_errors(np.asarray(raw)[:, rows, columns], TRUE[rows, columns]).max() < 4
     noisy = np.asarray(raw) + USERS / SIZE
     assert standard_errors(noisy[:, rows, columns], TRUE[rows, columns]).max() > 4
 
 
-def _terms(history):
-    return jnp.einsum("ei,ej->eij", history.effect, history.effect) - history.covariance
-
-
 def test_effect_covariance_is_consistent_and_positive():
     """With 20,000 experiments Λ is within 4 standard errors of the truth; with 8 it is still positive semi-definite."""
     large = draw(jax.random.fold_in(KEY, 2), e=20_000, nulls=0.0)
     got = effect_covariance(large, jnp.ones(20_000))
-    error = np.asarray(_terms(large)).std(axis=0) / np.sqrt(20_000)
+    error = np.asarray(metrics._terms(large)).std(axis=0) / np.sqrt(20_000)
     assert np.abs((np.asarray(got) - TRUE) / error).max() < 4
     few = effect_covariance(draw(jax.random.fold_in(KEY, 3), e=8), jnp.ones(8))
     assert np.linalg.eigvalsh(few)[0] > -1e-15

@@ -180,7 +180,7 @@ def test_a_metric_that_does_not_vary_decides_nothing(traffic):
 
 def test_a_a_tests_reject_at_their_level(traffic):
     """Of A/A tests on disjoint users 5 % have p < 0.05, for the North Star and for a skewed signal."""
-    groups = traffic.signals.reshape(64, 256, -1)
+    groups = traffic.signals.reshape(256, 64, -1)
     for metric in (NORTH, np.eye(len(NORTH))[PLATFORM.signals.index("minutes")]):
         p = np.array([online.contrast(a, b).p(metric) for a, b in zip(groups[::2], groups[1::2], strict=True)])
         assert binomial_tail(int((p < 0.05).sum()), p.size, 0.05) > 0.001

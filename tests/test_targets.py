@@ -140,9 +140,23 @@ def test_equal_rewards_and_no_overlap_are_refused():
     assert evaluate_file(table, **options)["verdict"] == "refuse"
     assert evaluate_file(table, reward_range=(0, 1), **options)["verdict"] == "caution"
     assert evaluated("far")["verdict"] == "refuse"
-    outside = evaluated("normal", reward_range=(0, 0.5))
-    assert outside["verdict"] == "refuse"
-    assert "outside the declared range" in outside["reasons"][0]
+
+
+@pytest.mark.parametrize("in_memory", [10, 10 * N])
+def test_a_reward_outside_the_declared_range_is_named(in_memory):
+    """A bound that uses the range would not be one: no number is given."""
+    first = int(np.argmax(np.asarray(TABLE["click"]) > 0)) + 1
+    with pytest.raises(ValueError, match=rf"row {first} .*: expected a reward in \[0, 0.5\], got 1.0; declare"):
+        evaluated("normal", reward_range=(0, 0.5), in_memory=in_memory)
+
+
+def test_a_largest_weight_that_the_log_exceeds_is_refused():
+    """And one of rows says nothing of users."""
+    options = {"reward_range": (0, 1), "interval": ["hoeffding"]}
+    with pytest.raises(ValueError, match=r"weights up to w_max = 1, got .* in row \d+"):
+        evaluated("normal", w_max=1.0, **options)
+    with pytest.raises(ValueError, match="--w-max, --d2: expected a log without --cluster"):
+        evaluated("normal", w_max=100.0, cluster="user", **options)
 
 
 # Comparisons.

@@ -41,10 +41,14 @@ def coverage(
     alpha: Annotated[float | None, typer.Option(help="One minus the nominal coverage.")] = None,
     n: Annotated[str | None, typer.Option(help="Sample sizes, as 8,64,512.")] = None,
     d: Annotated[str | None, typer.Option(help="Objectives (dimension of the action), as 2,5,10.")] = None,
-    estimator: Annotated[OptionalList, typer.Option(help="ips, snips, beta_ips; repeat for several.")] = None,
+    estimator: Annotated[
+        OptionalList, typer.Option(help="ips, snips, beta_ips, doubly_robust, …; repeat for several.")
+    ] = None,
     interval: Annotated[OptionalList, typer.Option(help="Interval name; repeat for several.")] = None,
     reward: Annotated[str | None, typer.Option(help="Mean reward: linear, quadratic, cosine, exponential.")] = None,
-    noise: Annotated[str | None, typer.Option(help="Noise: normal, student_t, log_normal, bernoulli.")] = None,
+    noise: Annotated[
+        str | None, typer.Option(help="Noise: normal, student_t, log_normal, bernoulli, zero_inflated.")
+    ] = None,
     noise_scale: Annotated[float | None, typer.Option(help="Scale of the noise.")] = None,
     logging: Annotated[str | None, typer.Option(help="Logging policy: normal or uniform.")] = None,
     logging_mean: Annotated[float | None, typer.Option(help="Its mean (centre of the box), each objective.")] = None,
@@ -100,15 +104,23 @@ def coverage(
         _show(rows, folder, seconds)
 
 
-def _custom_world(d=(5,), reward="linear", noise="normal", noise_scale=0.25, logging="normal", logging_mean=0.0,
+# Mean rewards that suit a noise with a range: clicks at 5 to 15 %, watch time above 0.
+_MEANS = {
+    "bernoulli": {"kind": "cosine", "amplitude": 0.05, "offset": 0.1},
+    "zero_inflated": {"kind": "exponential", "rate": 0.1},
+}
+
+
+def _custom_world(d=(5,), reward=None, noise="normal", noise_scale=0.25, logging="normal", logging_mean=0.0,
                   logging_scale=1.0, target_mean=0.3, target_scale=0.5):  # fmt: skip
     bounds = {"low": logging_mean - logging_scale, "high": logging_mean + logging_scale}
+    mean = _MEANS.get(noise, {"kind": "linear"})
     policy = bounds if logging == "uniform" else {"mean": logging_mean, "scale": logging_scale}
     return {
         "name": "custom",
         "d": list(d),
-        "reward": {"kind": reward},
-        "noise": {"kind": noise} | ({} if noise == "bernoulli" else {"scale": noise_scale}),
+        "reward": mean if reward in (None, mean["kind"]) else {"kind": reward},
+        "noise": {"kind": noise} | ({} if noise in _MEANS else {"scale": noise_scale}),
         "logging": {"kind": logging} | policy,
         "target": {"target": {"mean": target_mean, "scale": target_scale}},
     }

@@ -114,6 +114,7 @@ def evaluate_file(
     kind = "log_" if log_densities else ""
     densities = {f"{kind}propensity": propensity, f"{kind}target_propensity": target_propensity}
     recording = options.read(log, **(roles | {name: column for name, column in densities.items() if column}))
+    recording = recording._replace(reward_range=reward_range)
     policy, selected = (None, None) if target is None else choose_target(recording, target, bandwidth, estimator, alpha)
     level = alpha / len(BANDWIDTHS) if selected else alpha
     facts = _facts(recording, policy, reward_range, w_max, d2)
@@ -140,6 +141,10 @@ def _names(asked):
 
 def _facts(recording, policy, reward_range, w_max, d2):
     """Facts about the pair hold for rows, not for users."""
+    if recording.roles.cluster is not None and (w_max is not None or d2 is not None):
+        raise ValueError(
+            "--w-max, --d2: expected a log without --cluster: they bound the weight of a row, not of a user"
+        )
     known = Facts(reward_range)
     if recording.roles.cluster is None and recording.logging is not None and isinstance(policy, Gaussian):
         known = policy_facts(recording.logging, policy, reward_range)
@@ -155,6 +160,7 @@ def _facts(recording, policy, reward_range, w_max, d2):
 
 
 def _report(evidence, estimator, alpha, level, names, facts):
+    evaluation.check_facts(evidence, names, facts)
     ends = evaluation.limits(evidence, names, level, facts)
     entries = [{"name": name, "lower": x.lower, "upper": x.upper} for name, x in zip(names, ends, strict=True)]
     check, d = verdicts.mean_weight(evidence), evidence.diagnosis

@@ -20,6 +20,7 @@ value: they bound V whichever estimator made it, and are not for differences, wh
 import math
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.scipy.special import betainc
@@ -93,7 +94,10 @@ def within(estimate: Estimate, low, high, reward_range: Range) -> Interval:
 
 
 def _range(reward_range, like):
+    """The ends; ValueError where they are numbers that are not in order: every bound would be a point."""
     low, high = reward_range
+    if not isinstance(low, jax.Array) and not isinstance(high, jax.Array) and not low < high:
+        raise ValueError(f"expected a reward_range (low, high) with low < high, got ({low:g}, {high:g})")
     return jnp.asarray(low, like.dtype), jnp.asarray(high, like.dtype)
 
 

@@ -87,6 +87,12 @@ INFORMED = {
     "empirical_bernstein_cs": Informed(empirical_bernstein_cs, ("reward_range", "w_max")),
     "betting": Informed(betting, ("reward_range", "w_max")),
 }
+GIVEN = {
+    "reward_range": "--reward-range LOW,HIGH",
+    "w_max": "--w-max",
+    "d2": "--d2",
+    "draws": "in Python alone: intervals.bind(name, Facts(draws=…))",
+}
 ONE_SIDED_RANGE = ("log_smoothing",)  # these accept a range with one infinite end
 
 
@@ -111,7 +117,8 @@ def bind(name: str, facts: Facts, named: dict[str, IntervalFunction]) -> Interva
     if name in named:
         return named[name]
     if absent := missing(name, facts):
-        raise ValueError(f"interval {name!r} needs {' and '.join(absent)}; give it, or choose another interval")
+        told = " and ".join(f"{fact} ({GIVEN[fact]})" for fact in absent)
+        raise ValueError(f"interval {name!r} needs {told}; give it, or choose another interval")
     function, needs, welcomes = INFORMED[name]
     return functools.partial(function, **{fact: getattr(facts, fact) for fact in needs + welcomes})
 
