@@ -107,9 +107,4 @@ def radius_of(divergence: float) -> float:
 def both(first: Projection, second: Projection) -> Projection:
     """The intersection of two sets by alternating projections, ending in `second` (von Neumann; nearly the nearest)."""
 
-    def project(a):
-        for _ in range(ROUNDS):
-            a = second(first(a))
-        return a
-
-    return project
+    return lambda a: lax.fori_loop(0, ROUNDS, lambda _, x: second(first(x)), a)

@@ -162,7 +162,8 @@ def generalised_pareto_shape(exceedances: Float[Array, " m"]) -> Float[Array, ""
     x, m = exceedances, exceedances.shape[0]
     points = 30 + math.isqrt(m)
     top = jnp.where(x[-1] > 0, x[-1], 1)
-    quartile = jnp.maximum(x[max(math.floor(m / 4 + 0.5) - 1, 0)], top * jnp.finfo(x.dtype).eps)
+    quartile = x[max(math.floor(m / 4 + 0.5) - 1, 0)]
+    quartile = jnp.where(quartile > 0, quartile, jnp.min(jnp.where(x > 0, x, top)))  # ties with the row below the tail
     grid = 1 - jnp.sqrt(points / (jnp.arange(1, points + 1, dtype=x.dtype) - 0.5))
     theta = 1 / top + grid / (3 * quartile)
     shape = _profile_shape(theta[:, None], x[None, :])

@@ -66,6 +66,7 @@ def gather(
     choose([estimator], ESTIMATORS, "estimator")
     for target in targets:
         _check(recording, target, estimator)
+    tables.check_densities(recording)
     if recording.source.count() <= in_memory:
         return _from_memory(tables.whole(recording), recording.logging, targets, estimator, reward_range)
     return _from_blocks(recording, targets, estimator, reward_range, watch)

@@ -7,7 +7,7 @@ N(production, s²), s > h, one draw for each user.
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,16 +21,16 @@ from mopl_jax import certification, constraints, experiments, intervals, learnin
 from mopl_jax.intervals import Interval
 from mopl_jax.logs import Logs
 from mopl_jax.online import Recommender
-from mopl_jax.policies import Gaussian
+from mopl_jax.policies import Gaussian, Mixture
 from mopl_jax.response_surface import fit_surface
 
 
 class Plan(NamedTuple):
     """One round: users who explore, users in each arm of the test, `scale` of the exploration, and how to learn.
 
-    `fine` is h/s, the smoothing of what is served over that of exploration; `radius` how far a proposal may go, in s; `alpha` the
-    level of the certificate (one-sided) and of the test (two-sided); `pessimistic` False maximises the plain estimate and
-    tests whatever comes out.
+    `fine` is h/s, the smoothing of what is served over that of exploration; `radius` how far a proposal may go, in s; `recall`
+    how many earlier explorations are learnt from as well, never certified on; `alpha` the level of the certificate
+    (one-sided) and of the test (two-sided); `pessimistic` False maximises the plain estimate and tests whatever comes out.
     """
 
     explore: int = 200_000
@@ -38,11 +38,15 @@ class Plan(NamedTuple):
     scale: float = 0.4
     fine: float = 0.8
     radius: float = 1.25
+    recall: int = 2
     alpha: float = 0.05
     pessimistic: bool = True
 
 
 DEFAULT = Plan()
+
+
+Explored = tuple[Logs, Gaussian]  # rows of an earlier round, and the policy that played them
 
 
 class Round(NamedTuple):
@@ -74,30 +78,53 @@ def rounds(
     mesh: Mesh | None = None,
 ) -> Iterator[Round]:
     """`count` rounds from the weights `production` (d,) ≠ 0; reward: `metric` (k,) times the signals, or the North Star."""
-    now, users = np.asarray(production, np.float32), 0
+    now, users, earlier = np.asarray(production, np.float32), 0, []
     if not now.any():
         raise ValueError("production: expected a weight that is not 0; with zeros alone there is no ranking to improve")
     for number in range(count):
-        done = one_round(platform, now, jax.random.fold_in(key, number), plan, metric, mesh)
+        done, explored = one_round(platform, now, jax.random.fold_in(key, number), plan, metric, mesh, earlier)
+        earlier = [explored, *earlier][: plan.recall]
         users += done.users
         now = done.production
         yield done._replace(users=users)
 
 
-def one_round(platform, production, key, plan: Plan, metric=None, mesh: Mesh | None = None) -> Round:
-    """Explore around `production`, learn on half of the users, certify on the other half, test, adopt or keep."""
+def one_round(
+    platform, production, key, plan: Plan, metric=None, mesh: Mesh | None = None, earlier: Sequence[Explored] = ()
+) -> tuple[Round, Explored]:
+    """Explore around `production`, learn on half of the users, certify on the other half, test, adopt or keep.
+
+    Users of `earlier` rounds are learnt from too; the certificate needs ones that had no say in what is proposed. Also returns
+    what was explored.
+    """
     logging = Gaussian.diagonal(jnp.asarray(production), plan.scale)
     traffic = online.play(platform, logging, jax.random.fold_in(key, 0), (0, plan.explore), mesh)
-    halves = certification.split(online.log(traffic, logging, metric))
-    policy, certificate = propose(*halves, logging, plan)
+    explored = online.log(traffic, logging, metric)
+    rows, held = certification.split(explored)
+    policy, certificate = propose(_pooled([(rows, logging), *earlier]), held, logging, plan)
     proposal = np.asarray(policy.mean)
     found = Round(
         plan.explore, production, proposal, float(certificate.gain), float(certificate.gain_bound),
         float(certificate.ess), None, None, None, False,
     )  # fmt: skip
-    if plan.pessimistic and bool(certificate.keep):
-        return found
-    return _tested(platform, found, policy.scale, jax.random.fold_in(key, 1), plan, metric, mesh)
+    if not plan.pessimistic or not bool(certificate.keep):
+        found = _tested(platform, found, policy.scale, jax.random.fold_in(key, 1), plan, metric, mesh)
+    return found, (explored, logging)
+
+
+def _pooled(parts: Sequence[Explored]) -> Logs:
+    """One log by the balance heuristic: every row's propensity is that of the mixture of the policies (see `tables.pool`)."""
+    if len(parts) == 1:
+        return parts[0][0]
+    logs, policies = zip(*parts, strict=True)
+    action, reward = (jnp.concatenate([getattr(x, name) for x in logs]) for name in ("action", "reward"))
+    mixture = Mixture.of(np.array([x.reward.shape[0] for x in logs], float), policies)
+    return Logs(action, _density(mixture, action), reward)
+
+
+@jax.jit
+def _density(policy, action):
+    return jax.vmap(policy.log_density)(action)
 
 
 def _tested(platform, found, scale, key, plan, metric, mesh):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mopl_jax.policies import Policy
+from mopl_jax.policies import Mixture, Policy
 from mopl_jax.sources import Source
 
 
@@ -23,16 +23,19 @@ class Roles(NamedTuple):
 
 
 def resolve(source: Source, roles: Roles, logging: Policy | None) -> Roles:
-    """Roles with columns that exist; vectors as a tuple of names. ValueError for absent ones, or densities from nowhere."""
+    """Roles with columns that exist; vectors as a tuple of names. ValueError for absent ones, or densities from nowhere.
+
+    A column of the default name counts where no other is named, but for a mixture: of a pool each row has its own part's.
+    """
     names = source.schema.names
-    if not (roles.propensity or roles.log_propensity or logging is not None):
+    if not (roles.propensity or roles.log_propensity or isinstance(logging, Mixture)):
         default = next((name for name in ("log_propensity", "propensity") if name in names), None)
-        if default is None:
+        if default is None and logging is None:
             raise ValueError(
                 f"{source.name}: no propensities: name a column (--propensity, --log-propensity) or a logging policy "
                 f"(--logging); columns: {', '.join(names)}"
             )
-        roles = roles._replace(**{default: default})
+        roles = roles if default is None else roles._replace(**{default: default})
     for name in _scalars(roles):
         source.column(name)
     action = _action(source, roles)

@@ -61,7 +61,8 @@ def open_log(source: Any, *, logging: Policy | Path | str | None = None, **roles
     """A log from a path (file, folder, or a TOML that describes one), a table or a `Source`; `roles` as in `Roles`.
 
     Without a propensity role the column `log_propensity` or `propensity` serves if there is one; then `logging`, a policy
-    or the path of its JSON document. ValueError for columns that are not there, or densities from nowhere.
+    or the path of its JSON document (`check_densities` compares the two). ValueError for columns that are not there, or
+    densities from nowhere.
     """
     if isinstance(source, Recording):
         return source
@@ -149,6 +150,24 @@ def check_weights(recording: Recording, policy: Policy, what: str) -> None:
             f"{recording.source.name}: the {what} has {d} weights, the log's action {len(columns)}: "
             f"{', '.join(columns) or 'none'}; name the action columns in the policy's order"
         )
+
+
+AGREE = 0.01  # log densities of column and policy within this: the column may be rounded
+
+
+def check_densities(recording: Recording, rows: int = 10_000) -> None:
+    """ValueError where a propensity column contradicts the logging policy, in the first rows of the log."""
+    stated, policy = recording.roles.propensity or recording.roles.log_propensity, recording.logging
+    if stated is None or policy is None:
+        return
+    first = next(chunks(recording, rows))
+    declared = np.asarray(jax.jit(jax.vmap(policy.log_density))(jnp.asarray(first.action)))
+    fine = np.abs(declared - first.log_propensity) <= AGREE
+    remedy = (
+        f"the logging policy says {declared[np.argmin(fine)]:.4g}: name the one that was played, rename the other away"
+    )
+    where = Place(recording.source.name, stated)
+    where.require(fine, first.log_propensity, "the log density of the logging policy", remedy)
 
 
 def _is_list_column(recording):

@@ -55,6 +55,18 @@ def test_degenerate_tails():
     assert pareto_k(jnp.asarray([0.0, 1.0, 2.0])) == np.inf
 
 
+@pytest.mark.parametrize("counts", ["uniform", "poisson", "geometric"])
+def test_ties_are_not_a_heavy_tail(counts):
+    """Users with a few rows each, as `compare` weighs the logging policy by cluster: bounded or light tails, k well below one."""
+    rng = np.random.default_rng(0)
+    rows = {
+        "uniform": rng.integers(1, 10, 871),
+        "poisson": 1 + rng.poisson(1.5, 871),
+        "geometric": rng.geometric(0.3, 871),
+    }
+    assert pareto_k(jnp.log(jnp.asarray(rows[counts], float))) < 0.7
+
+
 def test_mean_weight_test_has_its_level():
     log_weight = 0.3 * jax.random.normal(KEY, (1000, 500)) - 0.3**2 / 2
     p_value, _ = jax.vmap(mean_weight_test)(log_weight)

@@ -135,6 +135,16 @@ def test_projections_are_the_nearest_feasible_points():
         constraints.box_with_sum([0.0, 0.0], [1.0, 1.0], 3.0)
 
 
+def test_an_intersection_is_traced_once():
+    """Alternating is a loop of the compiled program: thirty copies in every line search took minutes to compile."""
+    box, reference = constraints.box(np.zeros(3), np.full(3, 0.5)), Gaussian.diagonal(np.zeros(3), 1.0)
+    project = constraints.both(box, constraints.ball(reference, 0.6))
+    assert str(jax.make_jaxpr(project)(jnp.ones(3))).count("div") < 10
+    np.testing.assert_allclose(project(jnp.array([1.0, -1.0, 0.1])), [0.5, 0, 0.1], atol=1e-6)
+    slope = jax.jacobian(project)(jnp.array([0.1, -1.0, 0.2]))
+    np.testing.assert_allclose(slope, np.diag([1.0, 0, 1]), atol=1e-9)
+
+
 def test_cap_keeps_length_and_distance():
     """Inside, only the length changes; outside, the point is turned to the rim in the plane of both; slopes are finite."""
     centre = np.array([1.0, -2.0, 2.0])

@@ -67,7 +67,7 @@ def test_loop_climbs_to_the_optimum():
 
 def test_at_the_optimum_the_loop_keeps():
     """No gain is there to certify: no test is spent; a false certificate and a false test are needed to move (5 % and 2.5 %)."""
-    done = loop.one_round(bowl(1.0, 0.0), START, KEY, PLAN)
+    done = loop.one_round(bowl(1.0, 0.0), START, KEY, PLAN)[0]
     assert done.p is None
     assert done.users == PLAN.explore
     assert not done.adopted
@@ -81,7 +81,7 @@ def test_zeros_rank_nothing():
 
 def test_what_harms_the_north_star_is_not_adopted():
     """A metric that rises where the North Star falls, −signal: certified and significantly better, and yet kept out."""
-    done = loop.one_round(bowl(0.0, 1.0), START, KEY, PLAN, np.array([-1.0, 0.0]))
+    done = loop.one_round(bowl(0.0, 1.0), START, KEY, PLAN, np.array([-1.0, 0.0]))[0]
     assert done.bound > 0
     assert done.p < PLAN.alpha
     assert done.north_p < PLAN.alpha
@@ -92,7 +92,7 @@ def test_what_harms_the_north_star_is_not_adopted():
 
 @pytest.mark.nightly
 def test_without_pessimism_everything_is_tested():
-    done = loop.one_round(bowl(1.0, 0.0), START, KEY, PLAN._replace(pessimistic=False))
+    done = loop.one_round(bowl(1.0, 0.0), START, KEY, PLAN._replace(pessimistic=False))[0]
     assert done.p is not None
     assert done.users == PLAN.explore + 2 * PLAN.test
 
@@ -101,8 +101,8 @@ def test_without_pessimism_everything_is_tested():
 def test_a_sensitive_metric_certifies_what_the_north_star_cannot():
     """A signal of a twentieth of the noise per effect: on the same users its bound is positive, the North Star's is not."""
     platform, plan = bowl(0.0, 0.25), loop.Plan(explore=2_048, test=1_024)
-    north = loop.one_round(platform, START, KEY, plan)
-    metric = loop.one_round(platform, START, KEY, plan, np.array([1.0, 0.0]))
+    north = loop.one_round(platform, START, KEY, plan)[0]
+    metric = loop.one_round(platform, START, KEY, plan, np.array([1.0, 0.0]))[0]
     assert north.bound < 0 < metric.bound
 
 

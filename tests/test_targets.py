@@ -33,6 +33,7 @@ TARGETS = {
     "box": Uniform(jnp.array([-0.5, -0.5]), jnp.array([0.7, 0.9])),
     "point": Deterministic(jnp.array([0.4, 0.4])),
     "mixture": Mixture.of(np.ones(2), [Gaussian.diagonal(np.array([0.3, 0.2]), 0.7), LOGGING]),
+    "edge": Gaussian.diagonal(np.full(D, 1.5), 0.4),
     "far": Gaussian.diagonal(np.full(D, 4.0), 0.5),
 }
 ROLES = {"action": "w_", "reward": "click"}
@@ -140,6 +141,7 @@ def test_equal_rewards_and_no_overlap_are_refused():
     assert evaluate_file(table, **options)["verdict"] == "refuse"
     assert evaluate_file(table, reward_range=(0, 1), **options)["verdict"] == "caution"
     assert evaluated("far")["verdict"] == "refuse"
+    assert evaluated("edge")["verdict"] == "caution"
 
 
 @pytest.mark.parametrize("in_memory", [10, 10 * N])
@@ -148,6 +150,17 @@ def test_a_reward_outside_the_declared_range_is_named(in_memory):
     first = int(np.argmax(np.asarray(TABLE["click"]) > 0)) + 1
     with pytest.raises(ValueError, match=rf"row {first} .*: expected a reward in \[0, 0.5\], got 1.0; declare"):
         evaluated("normal", reward_range=(0, 0.5), in_memory=in_memory)
+
+
+@pytest.mark.parametrize("named", [{}, {"log_propensity": "log_propensity"}])
+def test_propensities_that_contradict_the_logging_policy_are_refused(named):
+    """Whether the column is named or found by its name; one that agrees changes nothing."""
+    density = np.asarray(jax.vmap(LOGGING.log_density)(jnp.asarray(ACTION)))
+    options = {"target": TARGETS["normal"], "logging": LOGGING, "interval": ["normal"]} | ROLES | named
+    agreeing = TABLE.append_column("log_propensity", pa.array(density))
+    assert evaluate_file(agreeing, **options)["value"] == pytest.approx(evaluated("normal")["value"], rel=1e-9)
+    with pytest.raises(ValueError, match="row 1 .* expected the log density of the logging policy, got"):
+        evaluate_file(TABLE.append_column("log_propensity", pa.array(density + 0.5)), **options)
 
 
 def test_a_largest_weight_that_the_log_exceeds_is_refused():
@@ -219,6 +232,7 @@ def test_pages_fit_one_hundred_columns_and_exit_codes_follow_the_verdict(monkeyp
     evaluate = ("evaluate", "log.parquet", "--interval", "ess_exact")
     for arguments, expected in (
         ((*evaluate, "--target", "normal.json", "--cluster", "user"), 0),
+        ((*evaluate, "--target", "edge.json"), 0),
         ((*evaluate, "--target", "far.json"), 3),
         (("compare", "log.parquet", "logging", "normal.json", "box.json"), 0),
         (("compare", "log.parquet", "normal.json", "far.json"), 3),
