@@ -64,9 +64,11 @@ def _scale(ax, rows):
                         color=COLOURS[d], markersize=4, capsize=2)  # fmt: skip
         (least,) = (row for row in rows if (row["d"], row["logging"]) == (d, "least"))
         ax.plot(least["scale"], least["regret"], "*", color="black", markersize=10, zorder=5)
-        offset = {5: (12, -14), 10: (-2, 12)}[d]
+        offset = {5: (14, -16), 10: (-14, 14)}[d]
         ax.annotate(f"s = {least['scale']:.2f}", (least["scale"], least["regret"]), offset, textcoords="offset points",
                     fontsize=7.5, color=COLOURS[d])  # fmt: skip
+    ax.plot([], [], "*", color="black", markersize=9, linestyle="none", label="least regret of any normal scale")
+    ax.errorbar([], [], [], fmt="o", color="black", markersize=4, capsize=2, label="simulated, ± 1.96 SE")
     cost = sorted((row for row in rows if (row["d"], row["logging"]) == (10, "normal")), key=lambda row: row["scale"])
     ax.plot(
         [row["scale"] for row in cost],
@@ -80,9 +82,11 @@ def _scale(ax, rows):
     ax.set_xlim(0.27, 2.1)
     ax.set_xticks([0.3, 0.4, 0.5, 0.7, 1, 1.5, 2], ["0.3", "0.4", "0.5", "0.7", "1", "1.5", "2"])
     ax.minorticks_off()
-    ax.set_ylim(100, 5e4)
+    ax.set_ylim(20, 5e4)
     ax.axvline(0.5, color="black", linewidth=0.7, linestyle=(0, (4, 3)))
     ax.text(0.49, 380, "weights unbounded:\nlogs hide their error", fontsize=7.5, ha="right")
-    ax.set_xlabel("scale s of exploration (standard deviation, weight units)")
+    ax.set_xlabel(
+        "scale s of exploration (standard deviation, weight units);\nuniform: boxes that hold 95 % of the target"
+    )
     ax.set_ylabel("certified regret (reward units, whole horizon)")
-    ax.legend(fontsize=7.5)
+    ax.legend(fontsize=6.8, loc="lower right", ncols=2)

@@ -25,7 +25,7 @@ def draw() -> Figure:
         for ax, wrong in zip(axes[0], TITLES, strict=True):
             _history(ax, [row for row in rows if row["wrong"] == wrong])
             ax.set_title(TITLES[wrong])
-        axes[0, 0].legend(fontsize=7.5, loc="lower right")
+        axes[0, 0].legend(fontsize=7, loc="lower right", bbox_to_anchor=(1, 0.1), ncols=2)
         axes[0, 0].set_ylabel("North Star's users / learnt metric's,\nsame mean z (fresh experiments)")
         some = [row for row in checked if row["wrong"] == 0.0]
         _p_values(axes[1, 0], some)
@@ -42,11 +42,12 @@ def _history(ax, rows):
     (oracle,) = (row["factor"] for row in rows if row["objective"] == "best")
     ax.axhline(oracle, color="#999999", linewidth=1, linestyle=":", label="proxy that knows the platform")
     ax.axhline(1, color="black", linewidth=0.7, linestyle=(0, (4, 3)))
+    ax.text(0.02, 0.3, "the North Star itself", fontsize=7, transform=ax.get_yaxis_transform())
     ax.set_xscale("log", base=2)
     ticks = sorted({row["experiments"] for row in rows})
     ax.set_xticks(ticks, [str(tick) for tick in ticks])
     ax.set_ylim(0, 12.5)
-    ax.set_xlabel("past experiments (a third A/A, a third with a known winner)")
+    ax.set_xlabel("past experiments, a third of them A/A; ± 1.96 SE")
 
 
 def _p_values(ax, rows):
@@ -56,9 +57,10 @@ def _p_values(ax, rows):
         _steps(ax, row["p"], colour, line, name)
     _steps(ax, rows[0]["p_north"], "black", "-", "North Star")
     ax.axvline(0.025, color="black", linewidth=0.7, linestyle=(0, (4, 3)))
+    ax.text(0.022, 0.02, "0.025", fontsize=7, ha="right", transform=ax.get_xaxis_transform())
     ax.set_xscale("log")
     ax.set_xlim(1e-6, 1)
-    ax.set_xlabel(f"one-sided p-value towards the known winner ({rows[0]['known']} experiments, held out)")
+    ax.set_xlabel(f"one-sided p-value towards the known winner\n({rows[0]['known']} experiments, each held out)")
     ax.set_ylabel("share of experiments below")
     ax.legend(fontsize=7.5, loc="upper left")
 
