@@ -37,7 +37,7 @@ def report() -> None:
     """results/stress.md from the stored rows."""
     found = [name for name in NAMES if (RESULTS / f"{name}.parquet").exists()]
     parts = [by_interval(name) for name in found if name != "stress_estimators"]
-    parts += [by_family(), by_reach(), by_side(), by_size(), gallery(), within_reach()]
+    parts += [by_family(), by_reach(), collapse(), by_side(), by_size(), gallery(), within_reach()]
     parts += [beyond_reach()] if "stress_large" in found else []
     parts += [by_estimator()] if "stress_estimators" in found else []
     text = "\n\n".join(parts)
@@ -113,16 +113,29 @@ def by_family() -> str:
 
 
 def by_reach() -> str:
-    """Targets that reach beyond the logger apart; how far coverage is from a function of ESS."""
+    """Targets that reach beyond the logger apart."""
     rows = judged("stress")
     chosen = [r for r in rows if r["interval"] in ("ess_exact", "recommended")]
     first = table("interval, target", chosen, lambda r: f"{r['interval']}, {reach(r)}")
-    lines = ["| interval | coverage at 10 ≤ ESS < 50, 5–95 % of cells |\n|---|--:|"]
+    return f"## By reach\n\n{first}"
+
+
+def collapse() -> str:
+    """Is coverage a function of ESS? Its spread at one ESS, and that of its medians by reward family, d and target."""
+    keys = (family, lambda r: r["d"], lambda r: r["estimand"])
+    lines = ["| interval | 5–95 % of cells | medians by family | by d | by target |\n|---|--:|--:|--:|--:|"]
+    rows = [r for r in judged("stress") if 10 <= r["ess_median"] < 50]
     for name in dict.fromkeys(r["interval"] for r in rows):
-        some = [r["coverage"] for r in rows if r["interval"] == name and 10 <= r["ess_median"] < 50]
-        low, high = np.quantile(some, (0.05, 0.95))
-        lines.append(f"| {name} | {low:.2f} … {high:.2f} |")
-    return f"## By reach, by ESS\n\n{first}\n\n" + "\n".join(lines)
+        some = [r for r in rows if r["interval"] == name]
+        spreads = [np.quantile([r["coverage"] for r in some], (0.05, 0.95)), *(_medians(some, key) for key in keys)]
+        lines.append(f"| {name} | " + " | ".join(f"{min(s):.2f} … {max(s):.2f}" for s in spreads) + " |")
+    return "## Coverage at 10 ≤ ESS < 50\n\n" + "\n".join(lines)
+
+
+def _medians(rows, key):
+    """Median coverage of each group with five cells or more."""
+    groups = [[r["coverage"] for r in rows if key(r) == name] for name in {*map(key, rows)}]
+    return [np.median(group) for group in groups if len(group) >= 5]
 
 
 def by_side() -> str:
