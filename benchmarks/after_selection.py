@@ -82,12 +82,20 @@ def main() -> None:
                     )
             print(name, d, n, objective, flush=True)
     storage.write_results(RESULTS / "after_selection.parquet", rows, storage.provenance(seed=7))
-    (RESULTS / "after_selection.md").write_text(table(rows) + "\n")
-    print(table(rows))
+    report()
 
 
-def table(rows: list[dict]) -> str:
-    """Coverage over all worlds: worst and median, by interval, n and what is evaluated."""
+def report() -> None:
+    """results/after_selection.md from the stored rows."""
+    rows, _ = storage.read_results(RESULTS / "after_selection.parquet")
+    titles = {"coverage": "Coverage of 95 % intervals", "bound_valid": "Validity of their lower ends, bounds at 97.5 %"}
+    text = "\n\n".join(f"## {title}\n\n{table(rows, measure)}" for measure, title in titles.items())
+    (RESULTS / "after_selection.md").write_text(text + "\n")
+    print(text)
+
+
+def table(rows: list[dict], measure: str) -> str:
+    """A share over all worlds, median (worst), by interval, n and what is evaluated."""
     head = (
         "| interval | learnt by | n | "
         + " | ".join(("same log", "fresh log", "fixed policy"))
@@ -99,7 +107,7 @@ def table(rows: list[dict]) -> str:
             for n in SIZES:
                 some = [r for r in rows if (r["interval"], r["learnt by"], r["n"]) == (interval, objective, n)]
                 cells = [
-                    [r["coverage"] for r in some if r["evaluated on"] == log]
+                    [r[measure] for r in some if r["evaluated on"] == log]
                     for log in ("same log", "fresh log", "fixed policy")
                 ]
                 text = " | ".join(f"{np.median(c):.3f} ({min(c):.3f})" for c in cells)

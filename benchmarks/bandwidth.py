@@ -2,9 +2,11 @@
 
 The target plays τ for certain; smoothing plays N(τ, h² I). On a quadratic North Star the bias is exactly −½h² tr C; the
 standard deviation falls with h as ESS ≈ n h^d grows. Coverage of V(τ) and of the smoothed value V(N(τ, h²I)) are reported
-apart: an interval promises only the second.
+apart: an interval promises only the second. SLOPE (`--bandwidth auto`) chooses among eight bandwidths on each log; its
+intervals are at alpha/m ("joint"), those that `mopl evaluate` then gives at alpha ("plain").
 """
 
+import functools
 import time
 from pathlib import Path
 
@@ -12,14 +14,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mopl_jax import coverage, ess, storage
+from mopl_jax import coverage, ess, estimators, intervals, storage
+from mopl_jax.bandwidth import lepski, slope
 from mopl_jax.environments import Environment, Normal, Quadratic
+from mopl_jax.logs import log_weights
 from mopl_jax.policies import Gaussian, smooth
+from mopl_jax.targets import BANDWIDTHS as CANDIDATES
 
 RESULTS = Path(__file__).parent / "results"
 D, ROWS, REPLICATES = 3, 4096, 1000
 BANDWIDTHS = tuple(float(h) for h in np.geomspace(0.03, 0.9, 13).round(4))
-ACTION = 0.5
+ACTION, ALPHA = 0.5, 0.05
+WIDENINGS = (2.0, 1.0)  # SLOPE's, and intervals as they are
 
 
 def world() -> coverage.World:
@@ -33,7 +39,7 @@ def world() -> coverage.World:
 
 def rows_for(world: coverage.World) -> list[dict]:
     """Bias, standard deviation, root mean squared error and both coverages at each bandwidth."""
-    grid = coverage.Grid((ROWS,), ("snips",), ("normal", "ess_exact"), 0.05)
+    grid = coverage.Grid((ROWS,), ("snips",), ("normal", "ess_exact"), ALPHA)
     batches = list(coverage.run(jax.random.key(0), world, grid, (0, REPLICATES), 50))
     results = coverage.concatenate(batches)
     point = float(world.environment.mean_reward(jnp.full(D, ACTION)))
@@ -59,20 +65,78 @@ def _row(bandwidth, cell, world, name, point):
     }
 
 
+@functools.partial(jax.jit, static_argnames="n")
+def _selected(keys, environment, logging, n):
+    """Of each log and widening: index, value and smoothed policy's value, limits (at alpha/m and alpha, lower and upper)."""
+    candidates = jnp.asarray(CANDIDATES)
+
+    def one(key):
+        log = coverage.replicate(key, environment, logging, n)
+        tried = slope(log, jnp.full(D, ACTION), candidates, intervals.ess_exact, ALPHA)
+        return [choose(log, lepski(tried.values, tried.intervals, widening)) for widening in WIDENINGS]
+
+    def choose(log, index):
+        target = smooth(jnp.full(D, ACTION), candidates[index])
+        estimate = estimators.snips(log_weights(target, log), log.reward)
+        made = [intervals.ess_exact(estimate, level) for level in (ALPHA / candidates.size, ALPHA)]
+        limits = jnp.asarray([[x.lower, x.upper] for x in made])
+        return index, estimate.value, environment.policy_value(target), limits
+
+    return jax.lax.map(one, keys, batch_size=50)
+
+
+def selected_rows(world: coverage.World) -> list[dict]:
+    """What is selected with each widening: over all logs, then over those of each bandwidth."""
+    keys = jax.random.split(jax.random.key(1), REPLICATES)
+    point = float(world.environment.mean_reward(jnp.full(D, ACTION)))
+    rows = []
+    for widening, found in zip(WIDENINGS, _selected(keys, world.environment, world.logging, ROWS), strict=True):
+        index, *arrays = map(np.asarray, found)
+        groups = {"all": np.full(REPLICATES, True)} | {f"{h:.3g}": index == i for i, h in enumerate(CANDIDATES)}
+        for name, inside in groups.items():
+            if inside.any():
+                row = {"widening": widening, "selected": name, "share": float(inside.mean())}
+                rows.append(row | _selection(point, *(x[inside] for x in arrays)))
+    return rows
+
+
+def _selection(point, value, smoothed, limits):
+    row = {"rmse": float(np.sqrt(np.mean((value.astype(float) - point) ** 2)))}
+    for i, level in enumerate(("joint", "plain")):
+        low, high = limits[:, i].T.astype(float)
+        row |= {
+            f"coverage_{what}_{level}": float(np.mean((low <= truth) & (truth <= high)))
+            for what, truth in (("point", point), ("smoothed", smoothed))
+        }
+        row[f"width_{level}"] = float(np.median(high - low))
+    return row
+
+
 def main() -> None:
-    """Write results/bandwidth.parquet."""
-    started = time.perf_counter()
-    rows = rows_for(world())
-    about = storage.provenance(
-        study={"d": D, "rows": ROWS, "replicates": REPLICATES}, seconds=time.perf_counter() - started
-    )
-    storage.write_results(RESULTS / "bandwidth.parquet", rows, about)
-    for row in rows:
-        print(
-            "  ".join(
-                f"{key} {row[key]:.3g}" for key in ("bandwidth", "bias_exact", "bias", "sd", "rmse", "ess", "ess_exact")
-            )
-        )
+    """Write results/bandwidth.parquet, bandwidth_slope.parquet and bandwidth.md."""
+    started, made = time.perf_counter(), world()
+    for name, rows in (("bandwidth", rows_for(made)), ("bandwidth_slope", selected_rows(made))):
+        config = {"d": D, "rows": ROWS, "replicates": REPLICATES}
+        about = storage.provenance(study=config, seconds=time.perf_counter() - started)
+        storage.write_results(RESULTS / f"{name}.parquet", rows, about)
+    report()
+
+
+def report() -> None:
+    """results/bandwidth.md from the stored rows."""
+    each, _ = storage.read_results(RESULTS / "bandwidth.parquet")
+    chosen, _ = storage.read_results(RESULTS / "bandwidth_slope.parquet")
+    kinds = ("point_ess_exact", "smoothed_ess_exact", "point_normal", "smoothed_normal")
+    first = _table(each, ("bandwidth", "bias_exact", "bias", "sd", "rmse", "ess", *(f"coverage_{k}" for k in kinds)))
+    text = f"## Each bandwidth\n\n{first}\n\n## What is selected: SLOPE doubles the intervals that must meet\n\n"
+    (RESULTS / "bandwidth.md").write_text(text + _table(chosen, tuple(chosen[0])) + "\n")
+    print(text + _table(chosen, tuple(chosen[0])))
+
+
+def _table(rows, columns):
+    lines = [" | ".join(f"{v:.3g}" if isinstance(v := row[key], float) else str(v) for key in columns) for row in rows]
+    head = " | ".join(columns).replace("_", " ")
+    return f"| {head} |\n|{'--:|' * len(columns)}\n" + "\n".join(f"| {line} |" for line in lines)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """Where does each interval fail, and what holds? The four stress studies, and what docs/intervals.md says of them.
 
 `mopl coverage --config benchmarks/studies/stress.toml` is the map itself; the other three add rows, intervals, estimators.
+`report()` writes the tables again from the stored rows, without the studies.
 """
 
+import itertools
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
@@ -18,6 +20,8 @@ STUDIES = Path(__file__).parent / "studies"
 NAMES = ("stress", "stress_large", "stress_rows", "stress_estimators")
 SKEWED = ("zero_inflated", "log_normal", "bernoulli_1")
 APART = ("hidden_tail",)  # no sample shows its weights
+ONE_SIDED = ("normal", "ess_exact", "ess_safe", "recommended", "ess_wilson")
+BINS = (2, 3, 5, 10, 50, np.inf)  # of the median ESS
 
 
 def main() -> None:
@@ -32,8 +36,11 @@ def main() -> None:
 def report() -> None:
     """results/stress.md from the stored rows."""
     found = [name for name in NAMES if (RESULTS / f"{name}.parquet").exists()]
-    parts = [by_interval(name) for name in found if name != "stress_estimators"] + [by_family(), by_reach(), gallery()]
-    text = "\n\n".join(parts + ([by_estimator()] if "stress_estimators" in found else []))
+    parts = [by_interval(name) for name in found if name != "stress_estimators"]
+    parts += [by_family(), by_reach(), collapse(), by_side(), by_size(), gallery(), within_reach()]
+    parts += [beyond_reach()] if "stress_large" in found else []
+    parts += [by_estimator()] if "stress_estimators" in found else []
+    text = "\n\n".join(parts)
     (RESULTS / "stress.md").write_text(text + "\n")
     print(text)
 
@@ -51,6 +58,11 @@ def aim(row: dict) -> float:
 def below(row: dict) -> bool:
     """Whether a cell is below the aim by more than two Monte-Carlo standard errors."""
     return row["coverage"] < aim(row) - 2 * (aim(row) * (1 - aim(row)) / row["replicates"]) ** 0.5
+
+
+def reach(row: dict) -> str:
+    """Whether the target reaches beyond the logger: its scale is not smaller, so far weights are unbounded or nearly so."""
+    return "beyond the logger" if row["estimand"].startswith(("same", "wide")) else "within"
 
 
 def judged(name: str) -> list[dict]:
@@ -101,26 +113,67 @@ def by_family() -> str:
 
 
 def by_reach() -> str:
-    """Targets that reach beyond the logger apart; how far coverage is from a function of ESS; each end alone."""
+    """Targets that reach beyond the logger apart."""
     rows = judged("stress")
-    beyond = lambda r: "beyond the logger" if r["estimand"].startswith(("same", "wide")) else "within"  # noqa: E731
     chosen = [r for r in rows if r["interval"] in ("ess_exact", "recommended")]
-    first = table("interval, target", chosen, lambda r: f"{r['interval']}, {beyond(r)}")
-    lines = [
-        "| interval | coverage at 10 ≤ ESS < 50, 5–95 % of cells | upper end misses too often | lower end |\n|---|--:|--:|--:|"
-    ]
+    first = table("interval, target", chosen, lambda r: f"{r['interval']}, {reach(r)}")
+    return f"## By reach\n\n{first}"
+
+
+def collapse() -> str:
+    """Is coverage a function of ESS? Its spread at one ESS, and that of its medians by reward family, d and target."""
+    keys = (family, lambda r: r["d"], lambda r: r["estimand"])
+    lines = ["| interval | 5–95 % of cells | medians by family | by d | by target |\n|---|--:|--:|--:|--:|"]
+    rows = [r for r in judged("stress") if 10 <= r["ess_median"] < 50]
     for name in dict.fromkeys(r["interval"] for r in rows):
         some = [r for r in rows if r["interval"] == name]
-        middle = np.quantile([r["coverage"] for r in some if 10 <= r["ess_median"] < 50], (0.05, 0.95))
-        below_, above = (np.mean([_often(r[f"miss_{side}"], r) for r in some]) for side in ("below", "above"))
-        lines.append(f"| {name} | {middle[0]:.2f} … {middle[1]:.2f} | {below_:.3f} | {above:.3f} |")
-    return f"## By reach, by ESS, by side\n\n{first}\n\n" + "\n".join(lines)
+        spreads = [np.quantile([r["coverage"] for r in some], (0.05, 0.95)), *(_medians(some, key) for key in keys)]
+        lines.append(f"| {name} | " + " | ".join(f"{min(s):.2f} … {max(s):.2f}" for s in spreads) + " |")
+    return "## Coverage at 10 ≤ ESS < 50\n\n" + "\n".join(lines)
+
+
+def _medians(rows, key):
+    """Median coverage of each group with five cells or more."""
+    groups = [[r["coverage"] for r in rows if key(r) == name] for name in {*map(key, rows)}]
+    return [np.median(group) for group in groups if len(group) >= 5]
+
+
+def by_side() -> str:
+    """One-sided bounds at 97.5 %, the two ends: the share of cells where each misses too often, and the worst miss rate."""
+    rows = judged("stress")
+    sides = ("lower bound fails", "worst miss", "upper bound fails", "worst miss")
+    lines = [f"| interval, target | cells | {' | '.join(sides)} |\n|---|--:|--:|--:|--:|--:|"]
+    for name, where in itertools.product(ONE_SIDED, ("all", "within")):
+        some = [r for r in rows if r["interval"] == name and where in ("all", reach(r))]
+        lines.append(
+            f"| {name}, {where} | {len(some):,} | {_missed(some, 'miss_above')} | {_missed(some, 'miss_below')} |"
+        )
+    head = "A bound fails where it misses in more than 2.5 % of logs by more than two Monte-Carlo standard errors."
+    return f"## One-sided bounds at 97.5 %\n\n{head}\n\n" + "\n".join(lines)
+
+
+def _missed(rows, side):
+    return f"{np.mean([_often(r[side], r) for r in rows]):.3f} | {max(r[side] for r in rows):.3f}"
 
 
 def _often(share, row):
     """Whether one end misses more often than half of alpha by more than two standard errors."""
     half = row["alpha"] / 2
     return share > half + 2 * (half * (1 - half) / row["replicates"]) ** 0.5
+
+
+def by_size() -> str:
+    """`recommended` by its median effective sample size: what few effective rows cost in width."""
+    rows = [r for r in judged("stress") if r["interval"] == "recommended"]
+    lines = ["| ESS | cells | below the aim | worst | median width / oracle |\n|---|--:|--:|--:|--:|"]
+    for low, high in zip(BINS[:-1], BINS[1:], strict=True):
+        some = [r for r in rows if low <= r["ess_median"] < high]
+        share, worst = np.mean([below(r) for r in some]), min(r["coverage"] for r in some)
+        name = f"{low} … {high}" if high < np.inf else f"≥ {low}"
+        lines.append(
+            f"| {name} | {len(some)} | {share:.3f} | {worst:.3f} | {_median([r['width_ratio'] for r in some])} |"
+        )
+    return "## `recommended` by ESS\n\n" + "\n".join(lines)
 
 
 def by_estimator() -> str:
@@ -138,14 +191,38 @@ def gallery() -> str:
     moved = [
         r for r in rows if r["interval"] == "recommended" and "unsmoothed" in r["estimand"] and r["ess_median"] >= 2
     ]
-    lines = [_line(r) for r in [*sorted(worst, key=lambda r: r["coverage"])[:15], *apart]]
-    head = "| world | d | target | n | ESS | coverage | bias / oracle SD | width |\n|---|--:|---|--:|--:|--:|--:|--:|"
+    cells = _cells([*sorted(worst, key=lambda r: r["coverage"])[:15], *apart])
+    never = _cells([r for r in moved if r["coverage"] == 0])
     smoothing = table("unsmoothed", moved, lambda r: r["estimand"])
+    return f"## Where `recommended` fails\n\n{cells}\n\n## Value of the point itself\n\n{smoothing}\n\nNever covered:\n\n{never}"
+
+
+def within_reach() -> str:
+    """Every cell within the logger's reach where `recommended` fails, and how many of them `ess_wilson` shares."""
+    rows = [r for r in judged("stress") if reach(r) == "within"]
+    failed = {name: [r for r in rows if r["interval"] == name and below(r)] for name in ("recommended", "ess_wilson")}
+    shared = {*map(_place, failed["recommended"])} & {*map(_place, failed["ess_wilson"])}
     return (
-        f"## Where `recommended` fails\n\n{head}\n"
-        + "\n".join(lines)
-        + f"\n\n## Value of the point itself\n\n{smoothing}"
+        f"## Where `recommended` fails within the logger's reach\n\n{_cells(sorted(failed['recommended'], key=family))}"
+        f"\n\n`ess_wilson` fails in {len(failed['ess_wilson'])} cells, {len(shared)} of them in this table."
     )
+
+
+def _place(row):
+    return row["world"], row["d"], row["estimand"], row["n"]
+
+
+def beyond_reach() -> str:
+    """Does a target wider than the logger heal with more rows? Every interval by reach, and where `recommended` fails."""
+    rows = judged("stress_large")
+    first = table("interval, target", rows, lambda r: f"{r['interval']}, {reach(r)}")
+    failed = [r for r in rows if r["interval"] == "recommended" and below(r)]
+    return f"## More rows, by reach\n\n{first}\n\n`recommended` fails in these:\n\n{_cells(failed)}"
+
+
+def _cells(rows):
+    head = "| world | d | target | n | ESS | coverage | bias / oracle SD | width |\n|---|--:|---|--:|--:|--:|--:|--:|"
+    return "\n".join([head, *map(_line, rows)])
 
 
 def _line(row):

@@ -10,9 +10,10 @@ from mopl_jax import plots
 def draw() -> Figure:
     """Left: bias, standard deviation and error; right: coverage of the smoothed and of the deterministic value."""
     rows = results("bandwidth")
+    chosen = [row for row in results("bandwidth_slope") if row["widening"] == 2 and row["selected"] != "all"]
     h = [row["bandwidth"] for row in rows]
     with plt.rc_context(plots.STYLE):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.4))
+        figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 4.1))
         left.plot(h, [abs(row["bias_exact"]) for row in rows], color="#D55E00", label="|bias|, closed form ½h² tr C")
         noise = [1.96 * row["sd"] / row["replicates"] ** 0.5 for row in rows]
         left.errorbar(
@@ -43,11 +44,17 @@ def draw() -> Figure:
                 label=f"ess_exact, {label}",
             )
             right.plot(h, [row[f"coverage_{what}_normal"] for row in rows], ":", color=colour, label=f"normal, {label}")
+            at = [float(row["selected"]) for row in chosen]
+            right.plot(at, [row[f"coverage_{what}_plain"] for row in chosen], "*", color=colour, markersize=11)
+        right.plot([], [], "*", color="grey", markersize=9, label="ess_exact where SLOPE selects h")
         right.axhline(0.95, color="black", linewidth=0.7, linestyle=(0, (4, 3)))
         right.set_ylabel("coverage")
+        for row in chosen:
+            left.axvline(float(row["selected"]), color="grey", linewidth=8 * row["share"], alpha=0.35)
+        left.plot([], [], color="grey", linewidth=5, alpha=0.35, label="selected by SLOPE (as wide as its share)")
         for ax in (left, right):
             ax.set_xscale("log")
             ax.set_xticks([0.03, 0.1, 0.3, 0.9], ["0.03", "0.1", "0.3", "0.9"])
             ax.set_xlabel("bandwidth h (standard deviation, weight units)")
-            ax.legend(fontsize=7.5)
+            ax.legend(fontsize=7.5, loc="upper center", bbox_to_anchor=(0.45, -0.16), ncols=2)
     return figure

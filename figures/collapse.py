@@ -1,4 +1,6 @@
-"""Coverage against the effective sample size over the whole stress map: does it decide alone?"""
+"""Coverage against the effective sample size over the whole stress map: does the curve collapse over family, d, target?"""
+
+from collections.abc import Callable
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -8,42 +10,54 @@ from benchmarks.stress import family, judged
 from mopl_jax import plots
 
 SHOWN = ("normal", "ess_exact", "recommended")
-COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#999999")
+COLOURS = (
+    "#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#999999", "#882255", "#44AA99",
+)  # fmt: skip
+EDGES = 2.0 ** np.arange(1, 14)  # of the bins of ESS
+FEWEST = 5  # cells of a bin
+
+
+def _target(row):
+    return row["estimand"].replace("_0_", " 0.").replace("_", " ")
+
+
+GROUPS: dict[str, Callable[[dict], str]] = {
+    "reward family": family,
+    "dimension": lambda row: f"d = {row['d']}",
+    "target, ESS/n or h": _target,
+}
 
 
 def draw() -> Figure:
-    """One dot a cell, coloured by reward family; the line is the median of a bin, the band its 5–95 % range."""
-    rows = judged("stress")
-    families = list(dict.fromkeys(map(family, rows)))
+    """One dot a cell, a column an interval; each row colours by another axis, a line being the median of its group's bins."""
+    rows = sorted(judged("stress"), key=lambda row: (row["estimand"], row["d"]))
     with plt.rc_context(plots.STYLE):
-        figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), sharex=True, sharey=True)
-        for ax, interval in zip(axes, SHOWN, strict=True):
-            some = [row for row in rows if row["interval"] == interval]
-            for colour, name in zip(COLOURS, families, strict=True):
-                dots = [(row["ess_median"], row["coverage"]) for row in some if family(row) == name]
-                ax.plot(
-                    *zip(*dots, strict=True), ".", color=colour, markersize=2.5, alpha=0.6, label=name, rasterized=True
-                )
-            _bins(ax, some)
-            ax.axhline(0.95, color="black", linewidth=0.7, linestyle=(0, (4, 3)))
-            ax.set_xscale("log")
+        figure, axes = plt.subplots(3, 3, figsize=(10.6, 8.4), sharex=True, sharey=True)
+        for line, (title, key) in zip(axes, GROUPS.items(), strict=True):
+            for ax, interval in zip(line, SHOWN, strict=True):
+                _panel(ax, [row for row in rows if row["interval"] == interval], key)
+            line[0].set_ylabel("coverage of nominal 95 %")
+            line[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=7.5, title=title, title_fontsize=8)
+        for ax, interval in zip(axes[0], SHOWN, strict=True):
             ax.set_title(interval)
+        for ax in axes[-1]:
             ax.set_xlabel("median effective sample size (Kish)")
-        axes[0].set_ylabel("coverage of nominal 95 %")
-        axes[0].set_ylim(0.3, 1.005)
-        axes[0].legend(loc="lower right", fontsize=6.5, markerscale=3)
+        axes[0, 0].set_xscale("log")
+        axes[0, 0].set_ylim(0.3, 1.005)
     return figure
 
 
-def _bins(ax, rows):
-    size, found = np.array([(row["ess_median"], row["coverage"]) for row in rows]).T
-    edges = 2.0 ** np.arange(1, 13)
-    middle, quantiles = [], []
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
-        inside = found[(size >= low) & (size < high)]
-        if inside.size >= 5:
-            middle.append((low * high) ** 0.5)
-            quantiles.append(np.quantile(inside, (0.05, 0.5, 0.95)))
-    low, centre, high = np.array(quantiles).T
-    ax.fill_between(middle, low, high, color="black", alpha=0.12, linewidth=0)
-    ax.plot(middle, centre, color="black", linewidth=1.4)
+def _panel(ax, rows, key):
+    groups = list(dict.fromkeys(map(key, rows)))
+    for colour, name in zip(COLOURS[: len(groups)], groups, strict=True):
+        some = [row for row in rows if key(row) == name]
+        size, found = np.array([(row["ess_median"], row["coverage"]) for row in some]).T
+        ax.plot(size, found, ".", color=colour, markersize=1.6, alpha=0.3, rasterized=True)
+        ax.plot(*_medians(size, found), color=colour, linewidth=1.6, label=name)
+    ax.axhline(0.95, color="black", linewidth=0.7, linestyle=(0, (4, 3)))
+
+
+def _medians(size, found):
+    bins = [(size >= low) & (size < high) for low, high in zip(EDGES[:-1], EDGES[1:], strict=True)]
+    kept = [inside for inside in bins if inside.sum() >= FEWEST]
+    return [np.median(size[inside]) for inside in kept], [np.median(found[inside]) for inside in kept]

@@ -12,11 +12,13 @@ SHOWN = (
     "hc3",
     "ess_bessel",
     "ess_kish",
+    "ess_kish_max",
     "ess_student",
     "ess_student_max",
     "ess_exact",
     "ess_safe",
     "recommended",
+    "ess_wilson",
 )
 PANELS = (
     ("worst coverage", lambda rows: min(r["coverage"] for r in rows), (0.4, 1.0), ".2f"),
@@ -31,11 +33,11 @@ PANELS = (
 
 
 def draw() -> Figure:
-    """One panel a summary; rows are intervals, columns reward families."""
+    """One panel a summary; rows are intervals, columns reward families; empty where an interval is not for such rewards."""
     rows = [row for row in judged("stress") if row["interval"] in SHOWN]
     families = list(dict.fromkeys(map(family, rows)))
     with plt.rc_context(plots.STYLE):
-        figure, axes = plt.subplots(1, 3, figsize=(13, 4.2), sharey=True)
+        figure, axes = plt.subplots(1, 3, figsize=(13, 4.8), sharey=True)
         for ax, (title, summary, limits, form) in zip(axes, PANELS, strict=True):
             table = [[_cell(rows, interval, name, summary) for name in families] for interval in SHOWN]
             _heat(ax, np.array(table), families, title, limits, form)
@@ -48,7 +50,8 @@ def draw() -> Figure:
 
 
 def _cell(rows, interval, name, summary):
-    return summary([row for row in rows if row["interval"] == interval and family(row) == name])
+    some = [row for row in rows if row["interval"] == interval and family(row) == name]
+    return summary(some) if some else np.nan
 
 
 def _heat(ax, table, families, title, limits, form):
@@ -61,7 +64,7 @@ def _heat(ax, table, families, title, limits, form):
         ax.text(
             j,
             i,
-            f"{value:{form}}",
+            "" if np.isnan(value) else f"{value:{form}}",
             ha="center",
             va="center",
             fontsize=6.5,
