@@ -128,7 +128,7 @@ def report() -> None:
     chosen, _ = storage.read_results(RESULTS / "bandwidth_slope.parquet")
     kinds = ("point_ess_exact", "smoothed_ess_exact", "point_normal", "smoothed_normal")
     first = _table(each, ("bandwidth", "bias_exact", "bias", "sd", "rmse", "ess", *(f"coverage_{k}" for k in kinds)))
-    text = f"## Each bandwidth\n\n{first}\n\n## What is selected: SLOPE doubles the intervals that must meet\n\n"
+    text = f"## Each bandwidth\n\n{first}\n\n## What is selected: `--bandwidth auto` has widening 1, SLOPE 2\n\n"
     (RESULTS / "bandwidth.md").write_text(text + _table(chosen, tuple(chosen[0])) + "\n")
     print(text + _table(chosen, tuple(chosen[0])))
 

@@ -10,7 +10,11 @@ from mopl_jax import plots
 def draw() -> Figure:
     """Left: bias, standard deviation and error; right: coverage of the smoothed and of the deterministic value."""
     rows = results("bandwidth")
-    chosen = [row for row in results("bandwidth_slope") if row["widening"] == 2 and row["selected"] != "all"]
+    chosen = [
+        row
+        for row in results("bandwidth_slope")
+        if row["widening"] == 1 and row["selected"] != "all" and row["share"] > 0.05
+    ]
     h = [row["bandwidth"] for row in rows]
     with plt.rc_context(plots.STYLE):
         figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 4.1))
@@ -46,12 +50,12 @@ def draw() -> Figure:
             right.plot(h, [row[f"coverage_{what}_normal"] for row in rows], ":", color=colour, label=f"normal, {label}")
             at = [float(row["selected"]) for row in chosen]
             right.plot(at, [row[f"coverage_{what}_plain"] for row in chosen], "*", color=colour, markersize=11)
-        right.plot([], [], "*", color="grey", markersize=9, label="ess_exact where SLOPE selects h")
+        right.plot([], [], "*", color="grey", markersize=9, label="ess_exact where auto selects h")
         right.axhline(0.95, color="black", linewidth=0.7, linestyle=(0, (4, 3)))
         right.set_ylabel("coverage")
         for row in chosen:
             left.axvline(float(row["selected"]), color="grey", linewidth=8 * row["share"], alpha=0.35)
-        left.plot([], [], color="grey", linewidth=5, alpha=0.35, label="selected by SLOPE (as wide as its share)")
+        left.plot([], [], color="grey", linewidth=5, alpha=0.35, label="selected by auto (as wide as its share)")
         for ax in (left, right):
             ax.set_xscale("log")
             ax.set_xticks([0.03, 0.1, 0.3, 0.9], ["0.03", "0.1", "0.3", "0.9"])

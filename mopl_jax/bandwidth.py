@@ -25,11 +25,12 @@ class Selection:
     intervals: Interval
 
 
-def lepski(value: Float[Array, " m"], interval: Interval, widening: float = 2.0) -> Int[Array, ""]:
+def lepski(value: Float[Array, " m"], interval: Interval, widening: float = 1.0) -> Int[Array, ""]:
     """The last index whose interval, widened about its value, still meets those of all before it; 0 if none does.
 
-    Su, Srinath & Krishnamurthy (SLOPE, ICML 2020, arXiv 2002.07729), with intervals of twice the width, ordered by rising
-    bias and falling width. Its error is within a constant factor of the best choice's, without knowing any bias.
+    In the order of rising bias and falling width: Lepski's rule (1991), for off-policy estimates that of Su, Srinath &
+    Krishnamurthy (SLOPE, ICML 2020, arXiv 2002.07729). They double the intervals, so that the error is within a constant
+    factor of the best choice's; simultaneous intervals are wide already, and doubled they hide more bias than they save.
     """
     lower = jnp.where(jnp.isfinite(interval.lower), value - widening * (value - interval.lower), -jnp.inf)
     upper = jnp.where(jnp.isfinite(interval.upper), value + widening * (interval.upper - value), jnp.inf)

@@ -16,7 +16,7 @@ from mopl_jax.logs import Logs
 from mopl_jax.policies import Deterministic, Policy, smooth
 from mopl_jax.tables import Recording, check_weights, chunks
 
-BANDWIDTHS = np.geomspace(0.05, 1.0, 8)  # of the standard deviation of each logged weight, for SLOPE
+BANDWIDTHS = np.geomspace(0.05, 1.0, 8)  # of the standard deviation of each logged weight, for auto
 
 
 def read_target(
@@ -82,7 +82,7 @@ def choose_target(
 
 
 def _select(recording, policy, estimator, alpha):
-    """SLOPE on the rows that fit in memory: multiples of the standard deviation of each logged weight."""
+    """Lepski's rule on the rows that fit in memory: multiples of the standard deviation of each logged weight."""
     rows = next(chunks(recording, IN_MEMORY))
     if rows.action is None:
         raise ValueError(f"{recording.source.name}: a target policy needs the actions: name their columns (--action)")
@@ -97,7 +97,7 @@ def _select(recording, policy, estimator, alpha):
 
 
 def _by_user(cluster):
-    """The interval that SLOPE compares bandwidths by."""
+    """The interval that it compares bandwidths by."""
     if cluster is None:
         return intervals.ess_exact
     user, count = jnp.asarray(cluster), int(cluster.max()) + 1

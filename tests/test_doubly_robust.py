@@ -118,7 +118,7 @@ def test_modified_weights():
 )
 def test_lepski_by_hand(lower, upper, index):
     lower, upper = jnp.asarray(lower), jnp.asarray(upper)
-    assert lepski(0.5 * (lower + upper), Interval(lower, upper), widening=1.0) == index
+    assert lepski(0.5 * (lower + upper), Interval(lower, upper)) == index
 
 
 def test_slope_smooths_more_where_the_reward_is_flat():

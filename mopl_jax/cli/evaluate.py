@@ -33,7 +33,7 @@ def evaluate(
     log: options.Log,
     target: Annotated[Path | None, typer.Option(help="Target policy (JSON).", show_default=False)] = None,
     bandwidth: Annotated[
-        str | None, typer.Option(help="Smoothing of a deterministic target: a standard deviation, or auto (SLOPE).")
+        str | None, typer.Option(help="Smoothing of a deterministic target: a standard deviation, or auto (Lepski).")
     ] = None,
     reward: options.Reward = None,
     action: options.Action = None,
@@ -208,7 +208,7 @@ def _show(report, console):
     console.print(f"[bold]{number(value)}[/]  value of the target policy by {report['estimator']}, n = {n:,}{units}\n")
     if "bandwidth" in report:
         chosen = ", ".join(f"{h:.3g}" for h in report["bandwidth"])
-        console.print(f"smoothed by bandwidth {chosen} (SLOPE; intervals hold for all {len(BANDWIDTHS)} at once)\n")
+        console.print(f"smoothed by bandwidth {chosen} (Lepski; intervals hold for all {len(BANDWIDTHS)} at once)\n")
     console.print(interval_table(report["intervals"], report["alpha"]))
     console.print(
         f"effective sample size {sizes['kish']:,.1f} = {sizes['fraction']:.1%} of {report['units']:,} "
