@@ -22,6 +22,7 @@ STUDIES = (
     "learning",
     "learning_speed",
     "gp_search",
+    "obp_learner",
     "platform",
     "closed_loop",
     "open_bandit",

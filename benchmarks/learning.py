@@ -82,7 +82,7 @@ class World:
 def worlds(d: int) -> dict[str, World]:
     """The four North Stars in d dimensions."""
     u, v = np.full(d, d**-0.5), np.zeros(d)
-    v[:2] = math.sqrt(0.5) * np.array([1, -1])
+    v[:2] = math.sqrt(0.5) * np.array([1, -1]) if d > 1 else 0
     zero, none = np.zeros(d), np.zeros((2, 3)) + [0, 0, 1]
     flat = np.full(d, 0.15)
     made = {

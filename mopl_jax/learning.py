@@ -100,7 +100,7 @@ def lower_bound(
 class _Point(NamedTuple):
     """What the search knows of one iterate."""
 
-    at: tuple[Array, Array]
+    at: Array
     bound: Array
     value: Array
     ess: Array
@@ -109,7 +109,7 @@ class _Point(NamedTuple):
 class _Search(NamedTuple):
     """Where the search is, the best feasible point it has seen (bound −inf if none), and how it went."""
 
-    at: tuple[Array, Array]
+    at: Array
     state: optax.OptState
     best: _Point
     last: Array
@@ -128,13 +128,12 @@ def fit(
     alpha: float = 0.05,
     project: Projection = free,
     floor: float = FLOOR,
-    learn_scale: bool = False,
     optimiser: optax.GradientTransformation | None = None,
     steps: int = STEPS,
     limit: ArrayLike | None = None,
     size: Callable[[Array], Array] = ess.kish,
 ) -> Learnt:
-    """Maximise the lower bound over the mean (and a common factor of the scale) of a Gaussian, from `start`.
+    """Maximise the lower bound over the mean of a Gaussian, from `start`; `refinement` tries scales.
 
     Trust region: `size`(log weights) ≥ `floor` n. For n → ∞ Kish's size over n is exp(−D₂(π‖π₀)), D₂ the Rényi divergence
     log d₂, and `ess.perplexity` over n is exp(−KL(π‖π₀)): a floor on either is a ceiling on a divergence that needs
@@ -148,7 +147,7 @@ def fit(
     worst, least = jnp.min(logs.reward) - 10 * unit, max(floor * logs.reward.shape[0], 1e-9)
 
     def loss(at):
-        point = judge(_policy(start, project, learn_scale, at), at)
+        point = judge(Gaussian(project(at), start.scale), at)
         short = jnp.maximum(math.log(least) - jnp.log(jnp.maximum(point.ess, 1)), 0)
         return unit * jnp.square(short) - jnp.where(jnp.isfinite(point.bound), point.bound, worst), point
 
@@ -156,7 +155,7 @@ def fit(
     search = _climb(*begin, steps, steps if limit is None else limit, TOLERANCE * unit)
     best = search.best
     return Learnt(
-        _policy(start, project, learn_scale, best.at), best.bound, best.value, best.ess, search.trace, search.steps,
+        Gaussian(project(best.at), start.scale), best.bound, best.value, best.ess, search.trace, search.steps,
         jnp.isfinite(best.bound), search.diverged, search.converged,
     )  # fmt: skip
 
@@ -164,12 +163,6 @@ def fit(
 def lbfgs() -> optax.GradientTransformation:
     """Full-batch L-BFGS with optax's zoom line search, at most six evaluations a step."""
     return optax.lbfgs(linesearch=optax.scale_by_zoom_linesearch(6))
-
-
-def _policy(start, project, learn_scale, at):
-    """The policy of a point: its mean projected, its scale multiplied if that is learnt."""
-    mean, log_factor = at
-    return Gaussian(project(mean), start.scale * jnp.exp(log_factor) if learn_scale else start.scale)
 
 
 def _judge(value, lower, alpha, size, policy, at):
@@ -188,8 +181,7 @@ def _climb(loss, project, mean, least, optimiser, steps, limit, tolerance):
         with jax.numpy_dtype_promotion("standard"):  # optax mixes integer widths under x64
             moves, state = optimiser.update(slope, search.state, search.at, value=now, grad=slope, value_fn=value_of)  # pyright: ignore
         moved: Any = optax.apply_updates(search.at, moves)
-        mean, factor = moved
-        at = (project(mean), factor)
+        at = project(moved)
         trace = search.trace.at[search.steps].set(point.bound)
         lost = ~(jnp.isfinite(now) & _finite(slope) & _finite(at))
         return _Search(at, state, best, now, trace, search.steps + 1, lost, jnp.abs(now - search.last) <= tolerance)
@@ -197,7 +189,7 @@ def _climb(loss, project, mean, least, optimiser, steps, limit, tolerance):
     def going(search):
         return (search.steps < limit) & ~search.diverged & ~search.converged
 
-    first = (project(mean), jnp.zeros((), mean.dtype))
+    first = project(mean)
     nothing = jnp.full((), -jnp.inf, mean.dtype)
     return lax.while_loop(
         going,
