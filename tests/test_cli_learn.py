@@ -32,7 +32,7 @@ def write_log(folder, **columns):
 
 def run(path, **options):
     """The command with few steps."""
-    return learn(path, out=path.parent / "learnt.json", action="w_", steps=6, scale="0.8", **options)
+    return learn(path, **{"out": path.parent / "learnt.json", "action": "w_", "steps": 6, "scale": "0.8"} | options)
 
 
 @pytest.mark.parametrize(
@@ -50,12 +50,40 @@ def run(path, **options):
         ({}, {"optimiser": "adamm"}, "unknown optimiser: 'adamm'; did you mean 'adam'"),
         ({}, {"estimator": "dr"}, "unknown estimator"),
         ({}, {"alpha": 1.5}, "alpha"),
+        ({}, {"optimiser": "adam:-1"}, "--optimiser: expected a finite rate > 0, got -1"),
+        ({}, {"steps": 0}, "--steps: expected at least 1, got 0"),
+        ({}, {"starts": -1}, "--starts: expected 0 or more, got -1"),
+        ({}, {"seed": -1}, "--seed: expected 0 or more, got -1"),
+        ({}, {"radius": -1.0}, "--radius: expected a finite number > 0, got -1"),
+        ({}, {"radius": np.nan}, "--radius: expected a finite number > 0, got nan"),
+        ({}, {"floor": 2.0}, "--floor: expected 0 ≤ floor < 1, got 2"),
+        ({}, {"floor": -0.1}, "--floor: expected 0 ≤ floor < 1, got -0.1"),
+        ({}, {"scale": "0.8,0"}, "--scale: expected finite numbers > 0, got 0"),
+        ({}, {"scale": "nan"}, "--scale: expected finite numbers > 0, got nan"),
+        ({}, {"scale": "wide"}, "--scale: expected numbers separated by commas, got 'wide'"),
     ],
 )
 def test_bad_input_is_one_line(tmp_path, columns, options, complaint):
     with pytest.raises(ValueError, match=complaint) as caught:
         run(write_log(tmp_path, **columns), **options)
     assert "\n" not in str(caught.value)
+
+
+def test_the_seed_is_that_of_split_and_starts(tmp_path, monkeypatch):
+    """What would be run, with two seeds."""
+    seen = []
+
+    def stop(parts, plan, *_):
+        seen.append((np.asarray(parts[0][0].reward), plan.seed))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workflow, "run", stop)
+    for seed in (0, 0, 7):
+        with pytest.raises(KeyboardInterrupt):
+            run(write_log(tmp_path), seed=seed, starts=2)
+    np.testing.assert_array_equal(seen[0][0], seen[1][0])
+    assert (seen[0][0] != seen[2][0]).any()
+    assert [plan_seed for _, plan_seed in seen] == [0, 0, 7]
 
 
 def test_propensities_must_be_those_of_the_declared_policy(tmp_path):

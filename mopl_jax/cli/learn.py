@@ -21,7 +21,7 @@ from mopl_jax.cli import options
 from mopl_jax.cli.options import check_alpha, choose
 from mopl_jax.estimators import beta_ips, snips
 from mopl_jax.learning import FLOOR, robust, weighted
-from mopl_jax.refinement import CREDIBLE, RADIUS, SCALES, Plan
+from mopl_jax.refinement import CREDIBLE, RADIUS, SCALES, Plan, check_plan
 
 VALUERS: dict[str, Any] = {
     "doubly_robust": robust,
@@ -109,9 +109,10 @@ def learn(
         alpha=alpha,
         valuer=VALUERS[estimator],
         project=_project(logs.action.shape[1], low, high, total, max_change, current),
-        radius=radius, floor=floor, steps=steps, optimiser=_optimiser(optimiser), starts=starts,
+        radius=radius, floor=floor, steps=steps, optimiser=_optimiser(optimiser), starts=starts, seed=seed,
     )  # fmt: skip
     scales = _numbers("--scale", scale)
+    _check(plan, scales)
     parts = [certification.split(logs, share, seed)] if folds == 0 else certification.folds_of(logs, folds, seed)
     with _progress(Console(stderr=True, quiet=as_json)) as progress:
         bar = progress.add_task("learning", total=len(parts) * (len(scales) + 3))
@@ -189,10 +190,21 @@ def _project(d, low, high, total, max_change, current):
     return constraints.box(bottom, top) if total is None else constraints.box_with_sum(bottom, top, total)
 
 
+def _check(plan, scales):
+    """The plan's own checks, by the names of the options."""
+    try:
+        check_plan(plan, scales)
+    except ValueError as error:
+        raise ValueError(f"--{error}") from None
+
+
 def _optimiser(text):
     name, _, rate = text.partition(":")
     choose([name], OPTIMISERS, "optimiser")
-    return OPTIMISERS[name](_numbers("--optimiser", rate)[0] if rate else 0.05)
+    step = _numbers("--optimiser", rate)[0] if rate else 0.05
+    if not 0 < step < math.inf:
+        raise ValueError(f"--optimiser: expected a finite rate > 0, got {rate}; {name}:0.05 is the default")
+    return OPTIMISERS[name](step)
 
 
 # Showing.
