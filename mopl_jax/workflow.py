@@ -16,29 +16,43 @@ from mopl_jax.policies import Gaussian, Policy
 from mopl_jax.refinement import Plan
 
 
-def check_log(logs: Logs, logging: Policy | None = None) -> None:
-    """ValueError for a log that cannot teach: one reward, one action, too few rows, densities of another policy."""
+def check_log(
+    logs: Logs,
+    logging: Policy | None = None,
+    *,
+    names: Sequence[str] | None = None,
+    reward: str = "reward",
+    place: str = "log",
+) -> None:
+    """ValueError for a log that cannot teach: one reward, one action, too few rows, densities of another policy.
+
+    `names` of the weights, `reward` the name of its column and `place` that of the file are for the complaint.
+    """
     n, d = logs.action.shape
     if np.ptp(logs.reward) == 0:
         raise ValueError(
-            f"column 'reward': all {n} rewards are {logs.reward[0]:g}: nothing can be learnt; log a reward that varies"
+            f"{place}: column {reward!r}: all {n} rewards are {logs.reward[0]:g}: nothing can be learnt; "
+            "name a reward that varies"
         )
-    for k in range(d):
+    for k, name in enumerate(names or [f"action[{k}]" for k in range(d)]):
         if np.ptp(logs.action[:, k]) == 0:
             raise ValueError(
-                f"weight {k}: all {n} rows played {logs.action[0, k]:g}: randomise it, or leave the column out"
+                f"{place}: weight {name!r}: all {n} rows played {logs.action[0, k]:g}: "
+                "randomise it, or leave the column out"
             )
-    if n < 4 * (d + 1) * (d + 2):
-        raise ValueError(f"expected at least {4 * (d + 1) * (d + 2)} rows to learn {d} weights, got {n}; collect more")
+    least = 4 * (d + 1) * (d + 2)
+    if n < least:
+        raise ValueError(f"{place}: expected at least {least} rows to learn {d} weights, got {n}; collect more")
     spread = np.linalg.svd(np.cov(logs.action.T).reshape(d, d), compute_uv=False)
     if spread[-1] < 1e-10 * spread[0]:
         raise ValueError(
-            "the logged weights are linearly dependent (do they add up to a constant?); leave one column out"
+            f"{place}: the logged weights are linearly dependent (do they add up to a constant?): "
+            f"{', '.join(names or ['action'])}; leave one column out"
         )
-    _check_densities(logs, logging)
+    _check_densities(logs, logging, place)
 
 
-def _check_densities(logs, logging):
+def _check_densities(logs, logging, place):
     """The log's propensities against the declared policy, where there is one."""
     if logging is None:
         return
@@ -47,8 +61,8 @@ def _check_densities(logs, logging):
     row = int(np.argmax(gap))
     if gap[row] > 1e-2:
         raise ValueError(
-            f"propensities contradict the logging policy: row {row + 1}: log density {logs.log_propensity[row]:.4g} in the "
-            f"column, {declared[row]:.4g} by the policy; pass the one that was played"
+            f"{place}: propensities contradict the logging policy: row {row + 1}: log density "
+            f"{logs.log_propensity[row]:.4g} in the column, {declared[row]:.4g} by the policy; pass the one that was played"
         )
 
 

@@ -2,6 +2,8 @@
 
 import json
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +13,7 @@ import typer
 
 from mopl_jax import refinement, workflow
 from mopl_jax.artifact import read_policy, write_policy
+from mopl_jax.cli import app, main
 from mopl_jax.cli.learn import learn
 from mopl_jax.policies import Gaussian
 
@@ -39,7 +42,12 @@ def run(path, **options):
     ("columns", "options", "complaint"),
     [
         ({"reward": np.full(600, 1.0)}, {}, "all 600 rewards are 1"),
-        ({"w_like": np.full(600, 0.5)}, {}, "weight 1: all 600 rows played 0.5"),
+        (
+            {"retained": np.full(600, 0)},
+            {"reward": "retained"},
+            "log.parquet: column 'retained': all 600 rewards are 0",
+        ),
+        ({"w_like": np.full(600, 0.5)}, {}, "log.parquet: weight 'w_like': all 600 rows played 0.5"),
         ({"user": np.zeros(600)}, {"cluster": "user"}, "all 600 rows are of one user"),
         ({}, {"folds": 700}, "expected 2 to 600 folds"),
         ({}, {"share": 1.0}, "strictly between 0 and 1"),
@@ -132,22 +140,15 @@ def test_folds_certify_the_best_and_the_mixture(tmp_path, capsys):
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("times", [1, 2])
-def test_an_interrupt_leaves_the_best_policy_so_far(tmp_path, monkeypatch, times):
-    """The first asks to stop after the stage, the second stops at once."""
+def test_an_interrupt_leaves_the_best_policy_so_far(tmp_path, monkeypatch):
+    """It asks to stop after the stage."""
     begin = refinement.begin
 
     def asked(logs, scale, plan):
-        for _ in range(times):
-            signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         return begin(logs, scale, plan)
 
     monkeypatch.setattr(refinement, "begin", asked)
-    if times == 2:
-        with pytest.raises(KeyboardInterrupt):
-            run(write_log(tmp_path))
-        assert not (tmp_path / "learnt.json").exists()  # nothing was known yet
-        return
     with pytest.raises(typer.Exit) as caught:
         run(write_log(tmp_path))
     assert caught.value.exit_code == 130
@@ -155,6 +156,41 @@ def test_an_interrupt_leaves_the_best_policy_so_far(tmp_path, monkeypatch, times
     assert document["interrupted"]
     assert np.isfinite(document["certified_lower_bound"])
     assert np.isfinite(policy.mean).all()
+
+
+_TWICE = """
+import os, signal, sys
+from mopl_jax import refinement
+from mopl_jax.cli import main
+
+def begin(*_, **__):
+    for _ in range(2):
+        signal.raise_signal(signal.SIGINT)
+
+refinement.begin = begin
+sys.argv = ["mopl", "learn", *sys.argv[1:], "--action", "w_", "--out", os.devnull]
+main()
+"""
+
+
+def test_a_second_interrupt_ends_at_once_without_a_traceback(tmp_path):
+    ended = subprocess.run([sys.executable, "-c", _TWICE, write_log(tmp_path)], capture_output=True, text=True)
+    assert ended.returncode == -signal.SIGINT  # what a shell shows as 130
+    assert "interrupt: ends after this stage" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(("command", "said"), [("learn", "start it again"), ("coverage", "the same command resumes")])
+def test_only_what_resumes_says_so(monkeypatch, capsys, command, said):
+    def interrupted(**_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(app, "app", interrupted)
+    monkeypatch.setattr(sys, "argv", ["mopl", command])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 130
+    assert said in capsys.readouterr().err
 
 
 def test_advice_follows_the_certificate_that_decides():

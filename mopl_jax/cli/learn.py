@@ -97,9 +97,11 @@ def learn(
                              logging=logging, cluster=cluster)  # fmt: skip
     logs = tables.read_logs(recording)
     names = objectives(recording, logs)
+    in_column = recording.roles.propensity or recording.roles.log_propensity
     workflow.check_log(
-        logs, None if recording.roles.propensity is recording.roles.log_propensity is None else recording.logging
-    )
+        logs, recording.logging if in_column else None,
+        names=names, reward=recording.roles.reward, place=recording.source.name,
+    )  # fmt: skip
     check_alpha(alpha)
     choose([estimator], VALUERS, "estimator")
     current = _production(production, logs.action.shape[1])
@@ -212,20 +214,27 @@ def _optimiser(text):
 
 @contextlib.contextmanager
 def _interrupts():
-    """A list that fills at the first Ctrl-C, which only asks: raised within a compilation it would crash. The second raises."""
+    """A list that fills at the first Ctrl-C, which only asks; the second ends the process: raised, it may crash a compilation."""
     asked: list[int] = []
 
     def note(number, frame):
-        if asked:
-            signal.default_int_handler(number, frame)
         asked.append(number)
-        Console(stderr=True).print("interrupt: finishing this stage; again to stop at once", style="yellow")
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        console = Console(stderr=True)
+        console.show_cursor()  # which the progress bar hides
+        console.print(_ASKED, style="yellow")
 
     previous = signal.signal(signal.SIGINT, note)
     try:
         yield asked
     finally:
         signal.signal(signal.SIGINT, previous)
+
+
+_ASKED = (
+    "interrupt: ends after this stage, with the best policy so far (compiling may take a minute); "
+    "again to stop at once, without"
+)
 
 
 def _progress(console):
