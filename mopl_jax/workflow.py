@@ -130,11 +130,12 @@ def _stages(logs, plan, scales):
     begin = jax.jit(refinement.begin, static_argnames="plan")
     refine = jax.jit(refinement.refine, static_argnums=0)
     finish = jax.jit(refinement.finish, static_argnames="plan")
-    state = begin(logs, jnp.asarray(scales[0]), plan=plan)
+    factor = jnp.asarray(scales, logs.reward.dtype)  # strongly typed, as what `refine` returns: else it compiles twice
+    state = begin(logs, factor[0], plan=plan)
     history: list[tuple[float, bool]] = []
     yield _so_far(logs, state, history, plan)
-    for scale in scales:
-        state, (accepted, score) = refine(plan, state, jnp.asarray(scale, state.scale.dtype))
+    for scale in factor:
+        state, (accepted, score) = refine(plan, state, scale)
         history.append((float(score), bool(accepted)))
         yield _so_far(logs, state, history, plan)
     learnt = jax.block_until_ready(finish(state, plan=plan))
