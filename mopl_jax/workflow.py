@@ -68,8 +68,22 @@ def _check_densities(logs, logging, place):
 
 def advice(outcome) -> str:
     """Whether to change anything."""
-    deciding = outcome.get("against_production", outcome["certificate"])
-    return "keep the current weights" if bool(deciding.keep) else "change to the learnt weights"
+    return "keep the current weights" if bool(_deciding(outcome).keep) else "change to the learnt weights"
+
+
+def reason(outcome, alpha: float) -> str:
+    """Why: what is certain of the gain over what is played now."""
+    made = _deciding(outcome)
+    over = "production" if "against_production" in outcome else "the logging mean"
+    least, gain = float(made.gain_bound), float(made.gain)
+    if not made.keep:
+        return f"they gain at least {least:.4g} over {over}, with confidence {1 - alpha:.4g} (estimate {gain:.4g})"
+    certain = f"at least {least:.4g} with confidence {1 - alpha:.4g}" if np.isfinite(least) else "no bound"
+    return f"no gain over {over} is certain ({certain}, estimate {gain:.4g})"
+
+
+def _deciding(outcome):
+    return outcome.get("against_production", outcome["certificate"])
 
 
 # Running, stage by stage, so that an interrupt finds the best policy so far.
@@ -156,6 +170,7 @@ def _so_far(logs, state, history, plan):
         "learnt": learnt,
         "surface": refinement.surface_of(state),
         "frame": frame,
+        "by_half": jax.vmap(lambda mean: refinement.outside(mean, frame))(state.ahead),
         "history": list(history),
         "surface_p": float(state.surface_p),
         "logs": logs,

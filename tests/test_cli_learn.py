@@ -1,6 +1,9 @@
 """`mopl learn`: bad input is one line before anything is compiled; the artifact reads back; an interrupt leaves one."""
 
+import contextlib
+import io
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import typer
 
-from mopl_jax import refinement, workflow
+from mopl_jax import refinement, report_figures, workflow
 from mopl_jax.artifact import read_policy, write_policy
 from mopl_jax.cli import app, main
 from mopl_jax.cli.learn import learn
@@ -105,6 +108,55 @@ def test_a_stale_production_artifact_is_refused(tmp_path):
     path.write_text(path.read_text().replace('"mopl_policy": 1', '"mopl_policy": 0'))
     with pytest.raises(ValueError, match="expected policy format 1, got 0"):
         run(write_log(tmp_path), production=str(path))
+
+
+CHEAP = {"estimator": "snips", "interval": "normal", "certificate": "normal", "optimiser": "adam:0.1"}  # to compile
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The folder of one run of the command, with its report, and what it printed."""
+    folder = tmp_path_factory.mktemp("learnt")
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        run(write_log(folder), production="0.2,0.5", report_folder=folder / "out", starts=1, **CHEAP)
+    return folder, printed.getvalue()
+
+
+def test_the_artifact_reads_back_and_says_what_to_do(made):
+    """What a pipeline reads: the policy, the advice, bounds that are in order."""
+    policy, document = read_policy(made[0] / "learnt.json")
+    assert isinstance(policy, Gaussian)
+    assert policy.mean.shape == (2,)
+    keep = document["certified_gain_over_production"] <= 0
+    assert document["advice"] == ("keep the current weights" if keep else "change to the learnt weights")
+    assert document["certified_lower_bound"] < document["value"]
+    assert document["production"] == [0.2, 0.5]
+    assert document["objectives"] == ["w_click", "w_like"]
+
+
+def test_the_advice_is_the_first_thing_printed(made):
+    advice = read_policy(made[0] / "learnt.json")[1]["advice"]
+    lines = [line for line in made[1].splitlines() if line.strip()]
+    assert lines[0].startswith(f"{advice}: ")
+    assert [line for line in lines if line.startswith(advice)] == [lines[0]] * 2  # and the last but one
+
+
+def test_the_report_has_its_figures_and_speaks_in_words(made):
+    """Self-contained, advice first, no raw keys."""
+    folder = made[0] / "out"
+    page = (folder / "index.html").read_text()
+    names = [name for name, *_ in report_figures.FIGURES]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(["index.html", *(f"{name}.png" for name in names)])
+    assert all((folder / f"{name}.png").read_bytes().startswith(b"\x89PNG") for name in names)
+    assert page.count("data:image/png;base64,") == len(names) == 5
+    assert "http" not in page
+    document = read_policy(made[0] / "learnt.json")[1]
+    assert page.index(f"<h1>{document['advice']}") < page.index("<table>")
+    text = re.sub("base64,[^']*", "", page)
+    for words in ("production", "w_click", "scale 0.8: gain", "rows that certify", "the learnt mean"):
+        assert words in text
+    assert not re.search("surface_p|certified_gain|lower_bound", text)
 
 
 @pytest.mark.nightly
