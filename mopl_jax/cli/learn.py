@@ -319,9 +319,10 @@ def _show(console, outcome, names, about, out):
         console.print("interrupted: the best policy so far", style="yellow")
     _advise(console, about)
     kept = ", which is not to be played" if about["advice"].startswith("keep") else ""
-    console.print(f"Written: {out}{kept}; its value on any log: mopl evaluate LOG --target {out}", highlight=False)
+    written = f"Written: {out}{kept}; its value on any log: mopl evaluate LOG --target {out}"
+    console.print(written, highlight=False, soft_wrap=True)
 
 
 def _advise(console, about):
     """The answer: the first thing seen, and the last."""
-    console.print(f"\n[bold]{about['advice']}[/]: {about['reason']}", highlight=False)
+    console.print(f"\n[bold]{about['advice']}[/]: {about['reason']}", highlight=False, soft_wrap=True)
