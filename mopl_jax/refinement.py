@@ -14,7 +14,8 @@ fitted again on all rows.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -70,6 +71,28 @@ class Plan(NamedTuple):
     optimiser: optax.GradientTransformation | None = None
     starts: int = 0  # random ones, beside the incumbent and the centre
     certificate: IntervalFunction = intervals.ess_skew  # for the rows that were not learnt from
+    seed: int = 0  # of the random starts
+
+
+def check_plan(plan: Plan, scales: Sequence[float]) -> None:
+    """ValueError, before anything is compiled, for numbers that leave nothing to search."""
+    for name, got, fine, expected, remedy in (
+        ("steps", plan.steps, plan.steps >= 1, "at least 1", "30 are enough for most logs"),
+        ("starts", plan.starts, plan.starts >= 0, "0 or more", "0 searches from the surface's maximum and the centre"),
+        (
+            "radius",
+            plan.radius,
+            0 < plan.radius < math.inf,
+            "a finite number > 0",
+            "2 logged standard deviations is the default",
+        ),
+        ("floor", plan.floor, 0 <= plan.floor < 1, "0 ≤ floor < 1", "0.002 asks for an effective row in 500"),
+        ("seed", plan.seed, plan.seed >= 0, "0 or more", "0 is the default"),
+        *(("scale", s, 0 < s < math.inf, "finite numbers > 0", "0.85,0.7 play narrower than the log") for s in scales),
+        ("scale", "none", len(scales) > 0, "one number at least", "0.85 plays a little narrower than the log"),
+    ):
+        if not fine:
+            raise ValueError(f"{name}: expected {expected}, got {got}; {remedy}")
 
 
 @record()
@@ -99,6 +122,7 @@ def learn(logs: Logs, *, scales: tuple[float, ...] = SCALES, **plan) -> Refined:
     `jit`, and `vmap` over logs.
     """
     options = Plan(**plan)
+    check_plan(options, scales)
     factor = jnp.asarray(scales, jnp.asarray(logs.reward).dtype)
     state, (accepted, score) = lax.scan(functools.partial(refine, options), begin(logs, factor[0], options), factor)
     learnt, incumbent = finish(state, options), outside(state.incumbent, state.frame)
@@ -205,13 +229,21 @@ def _incumbent(logs, frame, plan):
     return surface, cautious(surface, starts, _feasible(plan, frame))
 
 
+def starts_of(plan: Plan, incumbent: Float[Array, " d"]) -> Float[Array, "s d"]:
+    """Where searches start in the whitened space: the incumbent, the centre of the log, random ones by `plan.seed`.
+
+    The random ones are the same for both halves, so that the halves can meet.
+    """
+    random = jax.random.normal(jax.random.key(plan.seed), (plan.starts, incumbent.shape[0]), incumbent.dtype)
+    return jnp.concatenate([jnp.stack([incumbent, jnp.zeros_like(incumbent)]), random])
+
+
 def _propose(plan, frame, task):
-    """The mean (d,) that maximises the bound on one half: from its incumbent and from the centre of the log."""
+    """The mean (d,) that maximises the bound on one half."""
     half, surface, start, scale = task
-    random = jax.random.normal(jax.random.key(0), (plan.starts, start.shape[0]), start.dtype)
-    starts = jnp.concatenate([jnp.stack([start, jnp.zeros_like(start)]), random])
     spread = jnp.broadcast_to(scale, start.shape)
-    return fit_many(half, starts, spread, valuer=plan.valuer(surface), **_options(plan, frame)).policy.mean
+    found = fit_many(half, starts_of(plan, start), spread, valuer=plan.valuer(surface), **_options(plan, frame))
+    return found.policy.mean
 
 
 def _gain(plan, task):

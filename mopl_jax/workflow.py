@@ -16,29 +16,43 @@ from mopl_jax.policies import Gaussian, Policy
 from mopl_jax.refinement import Plan
 
 
-def check_log(logs: Logs, logging: Policy | None = None) -> None:
-    """ValueError for a log that cannot teach: one reward, one action, too few rows, densities of another policy."""
+def check_log(
+    logs: Logs,
+    logging: Policy | None = None,
+    *,
+    names: Sequence[str] | None = None,
+    reward: str = "reward",
+    place: str = "log",
+) -> None:
+    """ValueError for a log that cannot teach: one reward, one action, too few rows, densities of another policy.
+
+    `names` of the weights, `reward` the name of its column and `place` that of the file are for the complaint.
+    """
     n, d = logs.action.shape
     if np.ptp(logs.reward) == 0:
         raise ValueError(
-            f"column 'reward': all {n} rewards are {logs.reward[0]:g}: nothing can be learnt; log a reward that varies"
+            f"{place}: column {reward!r}: all {n} rewards are {logs.reward[0]:g}: nothing can be learnt; "
+            "name a reward that varies"
         )
-    for k in range(d):
+    for k, name in enumerate(names or [f"action[{k}]" for k in range(d)]):
         if np.ptp(logs.action[:, k]) == 0:
             raise ValueError(
-                f"weight {k}: all {n} rows played {logs.action[0, k]:g}: randomise it, or leave the column out"
+                f"{place}: weight {name!r}: all {n} rows played {logs.action[0, k]:g}: "
+                "randomise it, or leave the column out"
             )
-    if n < 4 * (d + 1) * (d + 2):
-        raise ValueError(f"expected at least {4 * (d + 1) * (d + 2)} rows to learn {d} weights, got {n}; collect more")
+    least = 4 * (d + 1) * (d + 2)
+    if n < least:
+        raise ValueError(f"{place}: expected at least {least} rows to learn {d} weights, got {n}; collect more")
     spread = np.linalg.svd(np.cov(logs.action.T).reshape(d, d), compute_uv=False)
     if spread[-1] < 1e-10 * spread[0]:
         raise ValueError(
-            "the logged weights are linearly dependent (do they add up to a constant?); leave one column out"
+            f"{place}: the logged weights are linearly dependent (do they add up to a constant?): "
+            f"{', '.join(names or ['action'])}; leave one column out"
         )
-    _check_densities(logs, logging)
+    _check_densities(logs, logging, place)
 
 
-def _check_densities(logs, logging):
+def _check_densities(logs, logging, place):
     """The log's propensities against the declared policy, where there is one."""
     if logging is None:
         return
@@ -47,15 +61,29 @@ def _check_densities(logs, logging):
     row = int(np.argmax(gap))
     if gap[row] > 1e-2:
         raise ValueError(
-            f"propensities contradict the logging policy: row {row + 1}: log density {logs.log_propensity[row]:.4g} in the "
-            f"column, {declared[row]:.4g} by the policy; pass the one that was played"
+            f"{place}: propensities contradict the logging policy: row {row + 1}: log density "
+            f"{logs.log_propensity[row]:.4g} in the column, {declared[row]:.4g} by the policy; pass the one that was played"
         )
 
 
 def advice(outcome) -> str:
     """Whether to change anything."""
-    deciding = outcome.get("against_production", outcome["certificate"])
-    return "keep the current weights" if bool(deciding.keep) else "change to the learnt weights"
+    return "keep the current weights" if bool(_deciding(outcome).keep) else "change to the learnt weights"
+
+
+def reason(outcome, alpha: float) -> str:
+    """Why: what is certain of the gain over what is played now."""
+    made = _deciding(outcome)
+    over = "production" if "against_production" in outcome else "the logging mean"
+    least, gain = float(made.gain_bound), float(made.gain)
+    if not made.keep:
+        return f"they gain at least {least:.4g} over {over}, with confidence {1 - alpha:.4g} (estimate {gain:.4g})"
+    certain = f"at least {least:.4g} with confidence {1 - alpha:.4g}" if np.isfinite(least) else "no bound"
+    return f"no gain over {over} is certain ({certain}, estimate {gain:.4g})"
+
+
+def _deciding(outcome):
+    return outcome.get("against_production", outcome["certificate"])
 
 
 # Running, stage by stage, so that an interrupt finds the best policy so far.
@@ -116,11 +144,12 @@ def _stages(logs, plan, scales):
     begin = jax.jit(refinement.begin, static_argnames="plan")
     refine = jax.jit(refinement.refine, static_argnums=0)
     finish = jax.jit(refinement.finish, static_argnames="plan")
-    state = begin(logs, jnp.asarray(scales[0]), plan=plan)
+    factor = jnp.asarray(scales, logs.reward.dtype)  # strongly typed, as what `refine` returns: else it compiles twice
+    state = begin(logs, factor[0], plan=plan)
     history: list[tuple[float, bool]] = []
     yield _so_far(logs, state, history, plan)
-    for scale in scales:
-        state, (accepted, score) = refine(plan, state, jnp.asarray(scale, state.scale.dtype))
+    for scale in factor:
+        state, (accepted, score) = refine(plan, state, scale)
         history.append((float(score), bool(accepted)))
         yield _so_far(logs, state, history, plan)
     learnt = jax.block_until_ready(finish(state, plan=plan))
@@ -141,6 +170,7 @@ def _so_far(logs, state, history, plan):
         "learnt": learnt,
         "surface": refinement.surface_of(state),
         "frame": frame,
+        "by_half": jax.vmap(lambda mean: refinement.outside(mean, frame))(state.ahead),
         "history": list(history),
         "surface_p": float(state.surface_p),
         "logs": logs,

@@ -1,7 +1,12 @@
 """`mopl learn`: bad input is one line before anything is compiled; the artifact reads back; an interrupt leaves one."""
 
+import contextlib
+import io
 import json
+import re
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -9,8 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 import typer
 
-from mopl_jax import refinement, workflow
+from mopl_jax import refinement, report_figures, workflow
 from mopl_jax.artifact import read_policy, write_policy
+from mopl_jax.cli import app, main
 from mopl_jax.cli.learn import learn
 from mopl_jax.policies import Gaussian
 
@@ -32,14 +38,19 @@ def write_log(folder, **columns):
 
 def run(path, **options):
     """The command with few steps."""
-    return learn(path, out=path.parent / "learnt.json", action="w_", steps=6, scale="0.8", **options)
+    return learn(path, **{"out": path.parent / "learnt.json", "action": "w_", "steps": 6, "scale": "0.8"} | options)
 
 
 @pytest.mark.parametrize(
     ("columns", "options", "complaint"),
     [
         ({"reward": np.full(600, 1.0)}, {}, "all 600 rewards are 1"),
-        ({"w_like": np.full(600, 0.5)}, {}, "weight 1: all 600 rows played 0.5"),
+        (
+            {"retained": np.full(600, 0)},
+            {"reward": "retained"},
+            "log.parquet: column 'retained': all 600 rewards are 0",
+        ),
+        ({"w_like": np.full(600, 0.5)}, {}, "log.parquet: weight 'w_like': all 600 rows played 0.5"),
         ({"user": np.zeros(600)}, {"cluster": "user"}, "all 600 rows are of one user"),
         ({}, {"folds": 700}, "expected 2 to 600 folds"),
         ({}, {"share": 1.0}, "strictly between 0 and 1"),
@@ -50,12 +61,40 @@ def run(path, **options):
         ({}, {"optimiser": "adamm"}, "unknown optimiser: 'adamm'; did you mean 'adam'"),
         ({}, {"estimator": "dr"}, "unknown estimator"),
         ({}, {"alpha": 1.5}, "alpha"),
+        ({}, {"optimiser": "adam:-1"}, "--optimiser: expected a finite rate > 0, got -1"),
+        ({}, {"steps": 0}, "--steps: expected at least 1, got 0"),
+        ({}, {"starts": -1}, "--starts: expected 0 or more, got -1"),
+        ({}, {"seed": -1}, "--seed: expected 0 or more, got -1"),
+        ({}, {"radius": -1.0}, "--radius: expected a finite number > 0, got -1"),
+        ({}, {"radius": np.nan}, "--radius: expected a finite number > 0, got nan"),
+        ({}, {"floor": 2.0}, "--floor: expected 0 ≤ floor < 1, got 2"),
+        ({}, {"floor": -0.1}, "--floor: expected 0 ≤ floor < 1, got -0.1"),
+        ({}, {"scale": "0.8,0"}, "--scale: expected finite numbers > 0, got 0"),
+        ({}, {"scale": "nan"}, "--scale: expected finite numbers > 0, got nan"),
+        ({}, {"scale": "wide"}, "--scale: expected numbers separated by commas, got 'wide'"),
     ],
 )
 def test_bad_input_is_one_line(tmp_path, columns, options, complaint):
     with pytest.raises(ValueError, match=complaint) as caught:
         run(write_log(tmp_path, **columns), **options)
     assert "\n" not in str(caught.value)
+
+
+def test_the_seed_is_that_of_split_and_starts(tmp_path, monkeypatch):
+    """What would be run, with two seeds."""
+    seen = []
+
+    def stop(parts, plan, *_):
+        seen.append((np.asarray(parts[0][0].reward), plan.seed))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workflow, "run", stop)
+    for seed in (0, 0, 7):
+        with pytest.raises(KeyboardInterrupt):
+            run(write_log(tmp_path), seed=seed, starts=2)
+    np.testing.assert_array_equal(seen[0][0], seen[1][0])
+    assert (seen[0][0] != seen[2][0]).any()
+    assert [plan_seed for _, plan_seed in seen] == [0, 0, 7]
 
 
 def test_propensities_must_be_those_of_the_declared_policy(tmp_path):
@@ -69,6 +108,55 @@ def test_a_stale_production_artifact_is_refused(tmp_path):
     path.write_text(path.read_text().replace('"mopl_policy": 1', '"mopl_policy": 0'))
     with pytest.raises(ValueError, match="expected policy format 1, got 0"):
         run(write_log(tmp_path), production=str(path))
+
+
+CHEAP = {"estimator": "snips", "interval": "normal", "certificate": "normal", "optimiser": "adam:0.1"}  # to compile
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The folder of one run of the command, with its report, and what it printed."""
+    folder = tmp_path_factory.mktemp("learnt")
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        run(write_log(folder), production="0.2,0.5", report_folder=folder / "out", starts=1, **CHEAP)
+    return folder, printed.getvalue()
+
+
+def test_the_artifact_reads_back_and_says_what_to_do(made):
+    """What a pipeline reads: the policy, the advice, bounds that are in order."""
+    policy, document = read_policy(made[0] / "learnt.json")
+    assert isinstance(policy, Gaussian)
+    assert policy.mean.shape == (2,)
+    keep = document["certified_gain_over_production"] <= 0
+    assert document["advice"] == ("keep the current weights" if keep else "change to the learnt weights")
+    assert document["certified_lower_bound"] < document["value"]
+    assert document["production"] == [0.2, 0.5]
+    assert document["objectives"] == ["w_click", "w_like"]
+
+
+def test_the_advice_is_the_first_thing_printed(made):
+    advice = read_policy(made[0] / "learnt.json")[1]["advice"]
+    lines = [line for line in made[1].splitlines() if line.strip()]
+    assert lines[0].startswith(f"{advice}: ")
+    assert [line for line in lines if line.startswith(advice)] == [lines[0]] * 2  # and the last but one
+
+
+def test_the_report_has_its_figures_and_speaks_in_words(made):
+    """Self-contained, advice first, no raw keys."""
+    folder = made[0] / "out"
+    page = (folder / "index.html").read_text()
+    names = [name for name, *_ in report_figures.FIGURES]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(["index.html", *(f"{name}.png" for name in names)])
+    assert all((folder / f"{name}.png").read_bytes().startswith(b"\x89PNG") for name in names)
+    assert page.count("data:image/png;base64,") == len(names) == 5
+    assert "http" not in page
+    document = read_policy(made[0] / "learnt.json")[1]
+    assert page.index(f"<h1>{document['advice']}") < page.index("<table>")
+    text = re.sub("base64,[^']*", "", page)
+    for words in ("production", "w_click", "scale 0.8: gain", "rows that certify", "the learnt mean"):
+        assert words in text
+    assert not re.search("surface_p|certified_gain|lower_bound", text)
 
 
 @pytest.mark.nightly
@@ -104,22 +192,15 @@ def test_folds_certify_the_best_and_the_mixture(tmp_path, capsys):
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("times", [1, 2])
-def test_an_interrupt_leaves_the_best_policy_so_far(tmp_path, monkeypatch, times):
-    """The first asks to stop after the stage, the second stops at once."""
+def test_an_interrupt_leaves_the_best_policy_so_far(tmp_path, monkeypatch):
+    """It asks to stop after the stage."""
     begin = refinement.begin
 
     def asked(logs, scale, plan):
-        for _ in range(times):
-            signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         return begin(logs, scale, plan)
 
     monkeypatch.setattr(refinement, "begin", asked)
-    if times == 2:
-        with pytest.raises(KeyboardInterrupt):
-            run(write_log(tmp_path))
-        assert not (tmp_path / "learnt.json").exists()  # nothing was known yet
-        return
     with pytest.raises(typer.Exit) as caught:
         run(write_log(tmp_path))
     assert caught.value.exit_code == 130
@@ -127,6 +208,41 @@ def test_an_interrupt_leaves_the_best_policy_so_far(tmp_path, monkeypatch, times
     assert document["interrupted"]
     assert np.isfinite(document["certified_lower_bound"])
     assert np.isfinite(policy.mean).all()
+
+
+_TWICE = """
+import os, signal, sys
+from mopl_jax import refinement
+from mopl_jax.cli import main
+
+def begin(*_, **__):
+    for _ in range(2):
+        signal.raise_signal(signal.SIGINT)
+
+refinement.begin = begin
+sys.argv = ["mopl", "learn", *sys.argv[1:], "--action", "w_", "--out", os.devnull]
+main()
+"""
+
+
+def test_a_second_interrupt_ends_at_once_without_a_traceback(tmp_path):
+    ended = subprocess.run([sys.executable, "-c", _TWICE, write_log(tmp_path)], capture_output=True, text=True)
+    assert ended.returncode == -signal.SIGINT  # what a shell shows as 130
+    assert "interrupt: ends after this stage" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(("command", "said"), [("learn", "start it again"), ("coverage", "the same command resumes")])
+def test_only_what_resumes_says_so(monkeypatch, capsys, command, said):
+    def interrupted(**_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(app, "app", interrupted)
+    monkeypatch.setattr(sys, "argv", ["mopl", command])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 130
+    assert said in capsys.readouterr().err
 
 
 def test_advice_follows_the_certificate_that_decides():

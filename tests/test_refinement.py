@@ -74,6 +74,16 @@ def _of_fit(key, height, spread, n=1000):
     return surface, logs.action, logs.reward + noise, jnp.ones(2)
 
 
+def test_random_starts_are_those_of_the_seed():
+    """Beside the incumbent and the centre; the same for the same seed, others for another."""
+    incumbent = jnp.array([0.5, -0.5])
+    found = [refinement.starts_of(refinement.Plan(starts=3, seed=seed), incumbent) for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0][:2], [[0.5, -0.5], [0.0, 0.0]])
+    assert np.all(found[0][2:] != found[2][2:])
+    assert found[0].shape == (5, 2)
+
+
 def test_lack_of_fit_has_its_size_and_power():
     keys = jax.random.split(KEY, 1000)
     of = jax.jit(

@@ -2,71 +2,17 @@
 
 Exit codes: 0 done · 2 bad input or usage, one line on standard error says what, where, what was expected and the remedy ·
 3 the verdict on a log is refuse: what is printed should not be used ·
-4 another process of the run was lost · 130 interrupted, what was finished is kept.
+4 another process of the run was lost · 130 interrupted.
 """
 
-import os
 import sys
-from typing import Any
-
-import jax
-import typer
-from rich.console import Console
-
-from mopl_jax.cli.check import check
-from mopl_jax.cli.compare import compare
-from mopl_jax.cli.coverage import coverage
-from mopl_jax.cli.evaluate import evaluate
-from mopl_jax.cli.learn import learn
-from mopl_jax.cli.metric import metric
-from mopl_jax.cli.plan import plan
-from mopl_jax.cli.simulate import simulate
-
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="From a log of randomised scalarisation weights to values and weights you can trust.",
-)
-app.command()(coverage)
-app.command()(check)
-app.command()(evaluate)
-app.command()(compare)
-app.command()(learn)
-app.command()(metric)
-app.command()(plan)
-app.command()(simulate)
-
-
-_UsageError: Any = typer.BadParameter.__mro__[1]  # the parent that also covers missing options and unknown commands
 
 
 def main() -> None:
-    """Run the command; bad input is one line, never a traceback."""
+    """Run the command; it takes seconds to import, and an interrupt until then is one line too."""
     try:
-        sys.exit(app(standalone_mode=False) or 0)
-    except (ValueError, OSError) as error:
-        _leave(2, str(error))
-    except _UsageError as error:
-        _leave(2, f"{error.format_message()} See mopl --help.")
-    except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() == 1:
-            raise
-        _leave(
-            4, f"lost another process of this run; start it again, it resumes from the stored parts ({_first(error)})"
-        )
-    except (KeyboardInterrupt, typer.Abort):
-        _leave(130, "interrupted; what was finished is kept, the same command resumes")
-
-
-def _first(error):
-    return str(error).strip().splitlines()[0][:120]
-
-
-def _leave(code, message):
-    """Say why on standard error, and exit."""
-    Console(stderr=True, soft_wrap=True).print(f"mopl: {message}", style="red", highlight=False, markup=False)
-    sys.stderr.flush()
-    if jax.distributed.is_initialized():
-        os._exit(code)  # the shutdown handshake would wait for a process that is gone
-    sys.exit(code)
+        from mopl_jax.cli.app import run
+    except KeyboardInterrupt:
+        print("mopl: interrupted before it started", file=sys.stderr)
+        sys.exit(130)
+    run()

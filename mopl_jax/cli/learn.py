@@ -21,7 +21,7 @@ from mopl_jax.cli import options
 from mopl_jax.cli.options import check_alpha, choose
 from mopl_jax.estimators import beta_ips, snips
 from mopl_jax.learning import FLOOR, robust, weighted
-from mopl_jax.refinement import CREDIBLE, RADIUS, SCALES, Plan
+from mopl_jax.refinement import RADIUS, SCALES, Plan, check_plan
 
 VALUERS: dict[str, Any] = {
     "doubly_robust": robust,
@@ -89,17 +89,23 @@ def learn(
     is a normal policy; bounds are for it, and gains are over the logging mean
     and production weights played with the same scale.
 
-    Exit code 0: done; the table says to keep the current weights where no gain
-    is certain. 130: interrupted; the artifact is the best policy so far.
+    Exit code 0: done, also where no gain is certain. A pipeline reads the key
+    "advice" of the artifact (or of --json): "change to the learnt weights", or
+    "keep the current weights", and then the policy in the artifact is not to be
+    played. 130: interrupted; the artifact is the best policy so far, and there
+    is no report.
     """
     console = Console(width=100, quiet=as_json)
     recording = options.read(log, reward=reward, action=action, propensity=propensity, log_propensity=log_propensity,
                              logging=logging, cluster=cluster)  # fmt: skip
     logs = tables.read_logs(recording)
     names = objectives(recording, logs)
+    target = recording.roles.reward or "reward"
+    in_column = recording.roles.propensity or recording.roles.log_propensity
     workflow.check_log(
-        logs, None if recording.roles.propensity is recording.roles.log_propensity is None else recording.logging
-    )
+        logs, recording.logging if in_column else None,
+        names=names, reward=target, place=recording.source.name,
+    )  # fmt: skip
     check_alpha(alpha)
     choose([estimator], VALUERS, "estimator")
     current = _production(production, logs.action.shape[1])
@@ -109,9 +115,10 @@ def learn(
         alpha=alpha,
         valuer=VALUERS[estimator],
         project=_project(logs.action.shape[1], low, high, total, max_change, current),
-        radius=radius, floor=floor, steps=steps, optimiser=_optimiser(optimiser), starts=starts,
+        radius=radius, floor=floor, steps=steps, optimiser=_optimiser(optimiser), starts=starts, seed=seed,
     )  # fmt: skip
     scales = _numbers("--scale", scale)
+    _check(plan, scales)
     parts = [certification.split(logs, share, seed)] if folds == 0 else certification.folds_of(logs, folds, seed)
     with _progress(Console(stderr=True, quiet=as_json)) as progress:
         bar = progress.add_task("learning", total=len(parts) * (len(scales) + 3))
@@ -120,6 +127,7 @@ def learn(
     about = _about(
         outcome,
         names,
+        target,
         estimator,
         interval,
         alpha,
@@ -127,7 +135,7 @@ def learn(
     )
     write_policy(out, outcome["learnt"].policy, **about)
     if report_folder is not None and not outcome["interrupted"]:
-        report.write(storage.prepare(report_folder), outcome, names, about)
+        report.write(storage.prepare(report_folder), outcome, about)
     if as_json:
         print(json.dumps(finite(about), allow_nan=False, default=str))
     else:
@@ -189,10 +197,21 @@ def _project(d, low, high, total, max_change, current):
     return constraints.box(bottom, top) if total is None else constraints.box_with_sum(bottom, top, total)
 
 
+def _check(plan, scales):
+    """The plan's own checks, by the names of the options."""
+    try:
+        check_plan(plan, scales)
+    except ValueError as error:
+        raise ValueError(f"--{error}") from None
+
+
 def _optimiser(text):
     name, _, rate = text.partition(":")
     choose([name], OPTIMISERS, "optimiser")
-    return OPTIMISERS[name](_numbers("--optimiser", rate)[0] if rate else 0.05)
+    step = _numbers("--optimiser", rate)[0] if rate else 0.05
+    if not 0 < step < math.inf:
+        raise ValueError(f"--optimiser: expected a finite rate > 0, got {rate}; {name}:0.05 is the default")
+    return OPTIMISERS[name](step)
 
 
 # Showing.
@@ -200,14 +219,15 @@ def _optimiser(text):
 
 @contextlib.contextmanager
 def _interrupts():
-    """A list that fills at the first Ctrl-C, which only asks: raised within a compilation it would crash. The second raises."""
+    """A list that fills at the first Ctrl-C, which only asks; the second ends the process: raised, it may crash a compilation."""
     asked: list[int] = []
 
     def note(number, frame):
-        if asked:
-            signal.default_int_handler(number, frame)
         asked.append(number)
-        Console(stderr=True).print("interrupt: finishing this stage; again to stop at once", style="yellow")
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        console = Console(stderr=True)
+        console.show_cursor()  # which the progress bar hides
+        console.print(_ASKED, style="yellow")
 
     previous = signal.signal(signal.SIGINT, note)
     try:
@@ -216,21 +236,29 @@ def _interrupts():
         signal.signal(signal.SIGINT, previous)
 
 
+_ASKED = (
+    "interrupt: ends after this stage, with the best policy so far (compiling may take a minute); "
+    "again to stop at once, without"
+)
+
+
 def _progress(console):
     columns = TextColumn("{task.description:>12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     return Progress(*columns, console=console)
 
 
-def _about(outcome, names, estimator, interval, alpha, more):
+def _about(outcome, names, reward, estimator, interval, alpha, more):
     learnt, made = outcome["learnt"], outcome["certificate"]
     about = {
-        "objectives": names, "estimator": estimator, "interval": interval, "alpha": alpha,
+        "advice": workflow.advice(outcome), "reason": workflow.reason(outcome, alpha),
+        "objectives": names, "reward": reward, "estimator": estimator, "interval": interval, "alpha": alpha,
         "optimistic_lower_bound": float(learnt.bound), "learning_value": float(learnt.value),
         "value": float(made.value), "certified_lower_bound": float(made.bound), "ess": float(made.ess),
         "certified_gain": float(made.gain_bound), "gain": float(made.gain),
         "baseline": np.asarray(outcome["frame"].mean).tolist(),
-        "advice": workflow.advice(outcome), "interrupted": outcome["interrupted"], "diverged": bool(learnt.diverged),
-        "converged": bool(learnt.converged), "feasible": bool(learnt.feasible),
+        "interrupted": outcome["interrupted"], "diverged": bool(learnt.diverged),
+        "converged": bool(learnt.converged) if any(taken for _, taken in outcome["history"]) else None,
+        "feasible": bool(learnt.feasible),
         "surface_p": outcome["surface_p"] if math.isfinite(outcome["surface_p"]) else None,
         "scales": [
             {"scale": s, "score": z, "accepted": a}
@@ -259,6 +287,7 @@ def _about(outcome, names, estimator, interval, alpha, more):
 
 def _show(console, outcome, names, about, out):
     learnt, frame = outcome["learnt"], outcome["frame"]
+    _advise(console, about)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("weight", no_wrap=True, max_width=30)
     for title in (
@@ -276,35 +305,9 @@ def _show(console, outcome, names, about, out):
             name, f"{frame.mean[k]:.4g}", f"{before[k]:.3g}", *now, f"{learnt.policy.mean[k]:.4g}", f"{after[k]:.3g}"
         )
     console.print(table)
-    level = f"{1 - about['alpha']:.4g}"
-    lines = [
-        ("value of the learnt normal policy (held-out rows)", about["value"]),
-        (f"certified: at least, with confidence {level}", about["certified_lower_bound"]),
-        ("optimistic: the bound that learning maximised", about["optimistic_lower_bound"]),
-        ("gain over the logging mean, played with the same scale", about["gain"]),
-        ("certified gain: at least", about["certified_gain"]),
-    ]
-    if "certified_gain_over_production" in about:
-        lines += [
-            ("gain over production, played with the same scale", about["gain_over_production"]),
-            ("certified gain over production: at least", about["certified_gain_over_production"]),
-        ]
-    if "mixture" in about:
-        lines += [("mixture of the folds' policies: certified", about["mixture"]["certified_lower_bound"])]
-    for label, value in lines:
-        console.print(f"{label:<58}{f'{value:.5g}' if math.isfinite(value) else 'none':>12}")
-    rows = about["rows"]
-    console.print(
-        f"{'effective sample size on the held-out rows':<58}{about['ess']:>12,.0f} of {rows['certification']:,}"
-    )
-    if about["surface_p"] is not None:
-        decides = "significance" if about["surface_p"] >= CREDIBLE else "the held-out lower bound"
-        console.print(
-            f"rewards quadratic towards the maximum: p = {about['surface_p']:.2g}; {decides} decides", style="dim"
-        )
-    for step in about["scales"]:
-        fate = "accepted" if step["accepted"] else "not accepted"
-        text = f"scale {step['scale']:g}: gain on rows that did not propose it {step['score']:+.1f} standard errors, {fate}"
+    for label, text in report.numbers(about):
+        console.print(f"{label:<58}{text:>12}")
+    for text in report.remarks(about):
         console.print(text, style="dim")
     if not about["feasible"]:
         console.print("warning: no policy had the effective sample size that was asked for (--floor)", style="yellow")
@@ -314,5 +317,12 @@ def _show(console, outcome, names, about, out):
         )
     if about["interrupted"]:
         console.print("interrupted: the best policy so far", style="yellow")
-    console.print(f"\n[bold]{about['advice']}[/]", highlight=False)
-    console.print(f"Written: {out}; its value on any log: mopl evaluate LOG --target {out}", highlight=False)
+    _advise(console, about)
+    kept = ", which is not to be played" if about["advice"].startswith("keep") else ""
+    written = f"Written: {out}{kept}; its value on any log: mopl evaluate LOG --target {out}"
+    console.print(written, highlight=False, soft_wrap=True)
+
+
+def _advise(console, about):
+    """The answer: the first thing seen, and the last."""
+    console.print(f"\n[bold]{about['advice']}[/]: {about['reason']}", highlight=False, soft_wrap=True)
