@@ -98,7 +98,7 @@ def _validated(said: validation.Validation) -> dict:
     return {
         "known": said.known, "nulls": said.nulls, "agreement": said.metric.agreement, "power": said.metric.power,
         "north_power": said.north_star.power, "factor": said.factor, "factor_se": said.factor_se,
-        "false_positives": said.false_positives,
+        "false_positives": [said.false_positives, said.false_positives_low, said.false_positives_high],
     }  # fmt: skip
 
 
@@ -311,6 +311,7 @@ def main() -> None:
 def report(metric, agreed, loops, searched, about) -> str:
     """Markdown: the metrics, the intervals, and users until most of the attainable gain."""
     held = about["validation"]
+    rejected, low, high = held["false_positives"]
     longer = ", ".join(f"{value['mean']:.4f} at {factor} × it" for factor, value in about["sharper"].items())
     parts = [
         f"Attainable gain, by weights of the first ones' length: {about['attainable']:.4f} ± {about['attainable_se']:.4f} days a "
@@ -318,7 +319,7 @@ def report(metric, agreed, loops, searched, about) -> str:
         _table(("learnt metric", "times fewer users", "correlation with the truth"), map(_metric_line, metric)),
         f"Each past test by a proxy learnt without it: sign right in {held['agreement']:.1%} of {held['known']} known winners "
         f"and losers, power {held['power']:.0%} against {held['north_power']:.0%}, {held['factor']:.0f} ± "
-        f"{held['factor_se']:.0f} × fewer users, {held['false_positives']:.1%} of {held['nulls']} A/A differences significant.",
+        f"{held['factor_se']:.0f} × fewer users, {rejected:.1%} of {held['nulls']} A/A tests reject [{low:.1%}, {high:.1%}].",
         _table(
             (f"policies, ESS ≥ {FEW}", "least ESS", "ess_skew holds the truth", "normal"), _agreement_lines(agreed)
         ) + "\n\n± one standard error, clustered by log.",
