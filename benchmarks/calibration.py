@@ -59,7 +59,7 @@ def _cells(world, seed):
 
 def summary(rows: list[dict], families: tuple[str, ...] = FAMILIES) -> list[dict]:
     """Per half and pair: the share of cells with ESS ≥ 2 below the aim by two standard errors, the worst, the widths."""
-    cells: dict[tuple, list[dict]] = {}
+    cells: dict[tuple[str, float, float], list[dict]] = {}
     for row in rows:
         if row["ess_median"] >= 2 and row["world"] in families:
             cells.setdefault((row["half"], row["settled"], row["caution"]), []).append(row)
