@@ -1,9 +1,10 @@
 """mopl_jax: from randomised scalarisation weights to new weights you can trust.
 
-Rooms, each importing only those before it: `policies`, `logs`, `ess`, `estimators`, `intervals`, `environments`,
-`coverage`, `metrics`, `validation`, `design`; then `devices`, `study`, `storage`, `artifact`, `sources`, `roles`,
-`tables`, `experiments`, `streaming`, `evaluation`, `targets`, `verdicts`, `doctor`, `obp`, `plots` and the command in
-`cli`.
+Rooms, each importing only those before it: `policies`, `logs`, `ess`, `estimators`, `environments`, `diagnose`,
+`doubly_robust`, `intervals`, `bandwidth`, `coverage`; to learn, `constraints`, `response_surface`, `learning`, `certification`,
+`refinement`, `workflow`; before and around it, `design`, `metrics`, `validation`, `recommender`, `online`, `replay`, `loop`;
+then `study`, `storage`, `artifact`, `sources`, `roles`, `tables`, `experiments`, `sharded`, `streaming`, `evaluation`, `doctor`,
+`targets`, `verdicts`, `plots`, `report` and the command in `cli`.
 """
 
 from mopl_jax import coverage, environments, ess, estimators, intervals, logs, policies
