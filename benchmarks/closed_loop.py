@@ -3,9 +3,10 @@
 On the simulated platform, whose true gains are known by paired simulation. Four parts, each in its file:
 `closed_loop_metric` (sensitivity of the learnt metric on fresh changes), `closed_loop_agreement` (intervals from many logs of
 explored users against the truth, for random policies and for policies learnt on other rows), `closed_loop_rounds` (the loop with
-and without pessimism, with the learnt metric and with the North Star; equal traffic a round), `closed_loop_search` (one A/B
-test for each candidate: random steps, one weight at a time, Bayesian optimisation). The tests of a search are drawn from
-their sampling distribution, true difference plus normal noise, instead of being simulated user by user. Every way is held to
+and without pessimism, with the learnt metric and with the North Star), `closed_loop_search` (one A/B
+test for each candidate: random steps, one weight at a time, Bayesian optimisation; by the North Star, and by the learnt metric
+with as many times fewer users). The tests of a search are drawn from their sampling distribution, true difference plus normal
+noise, instead of being simulated user by user. Every way is held to
 weights as long as the first ones, and so is the attainable gain: served with normal noise, longer weights are blurred less
 (`sharper` in the study's record: what the best direction gains at other lengths).
 """
@@ -38,10 +39,18 @@ from mopl_jax.logs import log_weights
 from mopl_jax.policies import Gaussian
 
 RESULTS = Path(__file__).parent / "results"
-PLAN = loop.Plan(explore=49_152, test=24_576)  # sizes and metric were chosen with other users (another key)
-EXPERIMENTS, FRESH, ROUNDS, SEEDS = 300, 24, 8, 5
+PLAN = loop.DEFAULT
+SIZES = {  # users of a round: sizes and metric were chosen with other users (another key)
+    "learnt metric": {"explore": 16_384, "test": 8_192},
+    "North Star": {"explore": 49_152, "test": 24_576},
+}
+EXPERIMENTS, FRESH, ROUNDS, SEEDS = 300, 24, 12, 5
 LOGS, ROWS, LARGE, RANDOM, TRUTH = 200, 2**14, 2**18, 20, 2**14
-CANDIDATES, SEARCHES, SEARCH_TEST, SEARCH_TRUTH = 160, 5, 50_000, 2**13
+CANDIDATES, SEARCHES, SEARCH_TRUTH = 160, 5, 2**13
+SEARCH_TEST = {
+    "North Star": 50_000,
+    "learnt metric": 1_024,
+}  # users in each arm: about as certain
 FEW = 100  # effective rows of the contrast at or above which intervals are held to their level
 ENOUGH = 0.9  # of the attainable gain
 LENGTHS = (1.5, 2.0, 4.0, 16.0)  # of the best weights, in that of the first ones
@@ -90,7 +99,8 @@ def metric_part(world: World) -> tuple[np.ndarray, list[dict], dict]:
         | {"weights": w.tolist(), "signals": list(world.platform.signals)}
         for name, w in found.items()
     ]
-    return found["proxy"], rows, _validated(validation.validate(history, metrics.proxy))
+    rate = float(metrics.exchange_rate(jnp.asarray(found["proxy"]), history))
+    return found["proxy"], rows, _validated(validation.validate(history, metrics.proxy)) | {"rate": rate}
 
 
 def _validated(said: validation.Validation) -> dict:
@@ -185,15 +195,18 @@ def _flat(found):
 
 
 def rounds_part(world: World, metric: np.ndarray) -> list[dict]:
-    """The loop four ways, from the same weights with the same traffic a round."""
+    """The loop four ways, from the same weights."""
     rows = []
-    for reward, pessimistic in ((True, True), (True, False), (False, True), (False, False)):
-        plan = PLAN._replace(pessimistic=pessimistic)
+    for reward, pessimistic in itertools.product(SIZES, (True, False)):
+        plan, learnt = (
+            PLAN._replace(pessimistic=pessimistic, **SIZES[reward]),
+            metric if reward == "learnt metric" else None,
+        )
         for seed in range(SEEDS):
-            about = {"reward": "learnt metric" if reward else "North Star", "pessimistic": pessimistic, "seed": seed}
+            about = {"reward": reward, "pessimistic": pessimistic, "seed": seed}
             key = world.part(100 + seed)
             for number, done in enumerate(
-                loop.rounds(world.platform, START, key, ROUNDS, plan, metric if reward else None, world.mesh), start=1
+                loop.rounds(world.platform, START, key, ROUNDS, plan, learnt, world.mesh), start=1
             ):
                 now, proposed = world.gain(done.production), world.gain(done.proposal)
                 row = done._asdict() | {"production": done.production.tolist(), "proposal": done.proposal.tolist()}
@@ -203,15 +216,25 @@ def rounds_part(world: World, metric: np.ndarray) -> list[dict]:
     return rows
 
 
-def search_part(world: World) -> list[dict]:
-    """True gain of what each search has adopted, after each of its tests."""
-    noise = float(world.base.signals[:, -1].std()) * math.sqrt(2 / SEARCH_TEST)
-    methods = {"random steps": _random_steps, "one weight at a time": _one_weight, "Bayesian optimisation": _bayesian}
+def search_part(world: World, metric: np.ndarray, rate: float) -> list[dict]:
+    """True gain of what each search has adopted, after each of its tests; `rate`: days for a unit of the metric."""
+    base = world.base.signals[:SEARCH_TRUTH].astype(float)
+    north = np.eye(base.shape[1])[-1]
     rows = []
-    for name, seed in itertools.product(methods, range(SEARCHES)):
-        found = methods[name](lambda w: world.gain(w, SEARCH_TRUTH).mean, noise, np.random.default_rng(seed))
-        about = {"method": name, "seed": seed}
-        rows += [about | {"users": 2 * SEARCH_TEST * i, "true_gain": gain} for i, gain in enumerate(found)]
+    for reward, name, seed in itertools.product(SEARCH_TEST, SEARCH, range(SEARCHES)):
+        weights = rate * metric if reward == "learnt metric" else north
+        noise = float((base @ weights).std()) * math.sqrt(2 / SEARCH_TEST[reward])
+
+        def effects(w, weights=weights, by_metric=reward == "learnt metric"):
+            """True gain, and the difference that a test of endless users would show."""
+            played = world.play(w, SEARCH_TRUTH)
+            gain = float((played.expected.astype(float) - world.base.expected[:SEARCH_TRUTH]).mean())
+            return gain, float(((played.signals - base) @ weights).mean()) if by_metric else gain
+
+        found = SEARCH[name](effects, noise, np.random.default_rng(seed))
+        about = {"method": name, "reward": reward, "seed": seed}
+        rows += [about | {"users": 2 * SEARCH_TEST[reward] * i, "true_gain": gain} for i, gain in enumerate(found)]
+        print(about, f"{found[-1]:.4f}", flush=True)
     return rows
 
 
@@ -220,28 +243,28 @@ def as_long(weights):
     return weights * np.linalg.norm(START) / np.linalg.norm(weights, axis=-1, keepdims=True)
 
 
-def _climb(gain, noise, rng, steps):
+def _climb(effects, noise, rng, steps):
     """Adopt a step whose test is significant, two-sided 5 %."""
-    now, best, path = START.astype(float), 0.0, [0.0]
+    now, stands, path = START.astype(float), (0.0, 0.0), [0.0]
     for step in steps:
         tried = as_long(now + step)
-        found = gain(tried)
-        if found - best + noise * rng.normal() > 1.96 * noise:
-            now, best = tried, found
-        path.append(best)
+        found = effects(tried)
+        if found[1] - stands[1] + noise * rng.normal() > 1.96 * noise:
+            now, stands = tried, found
+        path.append(stands[0])
     return path
 
 
-def _random_steps(gain, noise, rng):
-    return _climb(gain, noise, rng, 0.25 * rng.normal(size=(CANDIDATES, START.size)))
+def _random_steps(effects, noise, rng):
+    return _climb(effects, noise, rng, 0.25 * rng.normal(size=(CANDIDATES, START.size)))
 
 
-def _one_weight(gain, noise, rng):
+def _one_weight(effects, noise, rng):
     axes = 0.4 * np.concatenate([np.eye(START.size), -np.eye(START.size)])
-    return _climb(gain, noise, rng, axes[np.resize(rng.permutation(len(axes)), CANDIDATES)])
+    return _climb(effects, noise, rng, axes[np.resize(rng.permutation(len(axes)), CANDIDATES)])
 
 
-def _bayesian(gain, noise, rng):
+def _bayesian(effects, noise, rng):
     """Expected improvement under a Gaussian process; after each test the tried weights of the best posterior mean stand."""
     tried, seen, truth, path = [START.astype(float)], [0.0], [0.0], [0.0]
     for _ in range(CANDIDATES):
@@ -250,10 +273,14 @@ def _bayesian(gain, noise, rng):
         ahead = mean - _posterior(np.array(tried), np.array(seen), noise, np.array(tried))[0].max()
         expected = ahead * _cdf(ahead / sd) + sd * np.exp(-((ahead / sd) ** 2) / 2) / math.sqrt(2 * math.pi)
         tried.append(pool[np.argmax(expected)])
-        truth.append(gain(tried[-1]))
-        seen.append(truth[-1] + noise * rng.normal())
+        gain, measured = effects(tried[-1])
+        truth.append(gain)
+        seen.append(measured + noise * rng.normal())
         path.append(truth[int(np.argmax(_posterior(np.array(tried), np.array(seen), noise, np.array(tried))[0]))])
     return path
+
+
+SEARCH = {"random steps": _random_steps, "one weight at a time": _one_weight, "Bayesian optimisation": _bayesian}
 
 
 def _posterior(at, seen, noise, where, spread=0.05, length=1.5):
@@ -283,7 +310,7 @@ def main() -> None:
     attainable = world.gain(best)
     sharper = {str(factor): world.gain(factor * best)._asdict() for factor in LENGTHS}
     about = {
-        "plan": PLAN._asdict(), "attainable": attainable.mean, "attainable_se": attainable.se, "optimum": best.tolist(),
+        "plan": PLAN._asdict(), "sizes": SIZES, "attainable": attainable.mean, "attainable_se": attainable.se, "optimum": best.tolist(),
         "sharper": sharper,
         "production": START.tolist(), "days": float(world.base.expected.mean()),
         "days_sd": float(world.base.signals[:, -1].std()), "few": FEW,
@@ -302,7 +329,7 @@ def main() -> None:
     write("metric", rows)
     write("rounds", loops := rounds_part(world, metric))
     write("agreement", agreed := agreement_part(world))
-    write("search", searched := search_part(world))
+    write("search", searched := search_part(world, metric, about["validation"]["rate"]))
     text = report(rows, agreed, loops, searched, about)
     (RESULTS / "closed_loop.md").write_text(text + "\n")
     print(text)
@@ -360,7 +387,8 @@ def _held(rows, prefix):
 def _way_lines(loops, searched, attainable):
     ways: dict[str, dict[int, list[dict]]] = {}
     for row in [*loops, *searched]:
-        way = row.get("method") or f"loop, {row['reward']}, {'pessimistic' if row['pessimistic'] else 'plain'}"
+        kind = row["method"] if "method" in row else f"loop, {'pessimistic' if row['pessimistic'] else 'plain'}"
+        way = f"{kind}, {row['reward']}"
         ways.setdefault(way, {}).setdefault(row["seed"], []).append(row)
     for way, runs in ways.items():
         reached = sorted(users_until(run, ENOUGH * attainable) for run in runs.values())

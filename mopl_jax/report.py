@@ -66,8 +66,9 @@ def remarks(about: dict[str, Any]) -> list[str]:
     if about["surface_p"] is not None:
         decides = "significance" if about["surface_p"] >= CREDIBLE else "the held-out lower bound"
         lines.append(f"rewards quadratic towards the maximum: p = {about['surface_p']:.2g}; {decides} decides")
+    by = "" if (about["surface_p"] or 0) >= CREDIBLE else " by its lower bound"
     for step in about["scales"]:
-        fate = "accepted" if step["accepted"] else "not accepted"
+        fate = f"accepted{by}" if step["accepted"] else "not accepted"
         lines.append(
             f"scale {step['scale']:g}: gain on rows that did not propose it {step['score']:+.1f} standard errors, {fate}"
         )
