@@ -310,7 +310,8 @@ def main() -> None:
     attainable = world.gain(best)
     sharper = {str(factor): world.gain(factor * best)._asdict() for factor in LENGTHS}
     about = {
-        "plan": PLAN._asdict(), "sizes": SIZES, "attainable": attainable.mean, "attainable_se": attainable.se, "optimum": best.tolist(),
+        "plan": PLAN._asdict(), "sizes": SIZES, "optimum": best.tolist(),
+        "attainable": attainable.mean, "attainable_se": attainable.se,
         "sharper": sharper,
         "production": START.tolist(), "days": float(world.base.expected.mean()),
         "days_sd": float(world.base.signals[:, -1].std()), "few": FEW,
