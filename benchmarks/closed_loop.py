@@ -47,12 +47,9 @@ SIZES = {  # users of a round: sizes and metric were chosen with other users (an
 EXPERIMENTS, FRESH, ROUNDS, SEEDS = 300, 24, 12, 5
 LOGS, ROWS, LARGE, RANDOM, TRUTH = 200, 2**14, 2**18, 20, 2**14
 CANDIDATES, SEARCHES, SEARCH_TRUTH = 160, 5, 2**13
-SEARCH_TEST = {
-    "North Star": 50_000,
-    "learnt metric": 1_024,
-}  # users in each arm: about as certain
+SEARCH_TEST = {"North Star": (50_000, 5_000), "learnt metric": (1_024, 128)}  # users in each arm: certain, and cheap
 FEW = 100  # effective rows of the contrast at or above which intervals are held to their level
-ENOUGH = 0.9  # of the attainable gain
+LEVELS = (0.8, 0.9, 0.95)  # of the attainable gain
 LENGTHS = (1.5, 2.0, 4.0, 16.0)  # of the best weights, in that of the first ones
 START = np.array(recommender.PRODUCTION, np.float32)
 
@@ -221,9 +218,10 @@ def search_part(world: World, metric: np.ndarray, rate: float) -> list[dict]:
     base = world.base.signals[:SEARCH_TRUTH].astype(float)
     north = np.eye(base.shape[1])[-1]
     rows = []
-    for reward, name, seed in itertools.product(SEARCH_TEST, SEARCH, range(SEARCHES)):
+    sizes = [(reward, size) for reward, some in SEARCH_TEST.items() for size in some]
+    for (reward, size), name, seed in itertools.product(sizes, SEARCH, range(SEARCHES)):
         weights = rate * metric if reward == "learnt metric" else north
-        noise = float((base @ weights).std()) * math.sqrt(2 / SEARCH_TEST[reward])
+        noise = float((base @ weights).std()) * math.sqrt(2 / size)
 
         def effects(w, weights=weights, by_metric=reward == "learnt metric"):
             """True gain, and the difference that a test of endless users would show."""
@@ -232,8 +230,8 @@ def search_part(world: World, metric: np.ndarray, rate: float) -> list[dict]:
             return gain, float(((played.signals - base) @ weights).mean()) if by_metric else gain
 
         found = SEARCH[name](effects, noise, np.random.default_rng(seed))
-        about = {"method": name, "reward": reward, "seed": seed}
-        rows += [about | {"users": 2 * SEARCH_TEST[reward] * i, "true_gain": gain} for i, gain in enumerate(found)]
+        about = {"method": name, "reward": reward, "test": size, "seed": seed}
+        rows += [about | {"users": 2 * size * i, "true_gain": gain} for i, gain in enumerate(found)]
         print(about, f"{found[-1]:.4f}", flush=True)
     return rows
 
@@ -352,7 +350,7 @@ def report(metric, agreed, loops, searched, about) -> str:
             (f"policies, ESS ≥ {FEW}", "least ESS", "ess_skew holds the truth", "normal"), _agreement_lines(agreed)
         ) + "\n\n± one standard error, clustered by log.",
         _table(
-            ("way", f"users to {ENOUGH:.0%} of the attainable gain, each run", "at the end"),
+            ("reward: way", *(f"users to {level:.0%}, runs" for level in LEVELS), "at the end", "after users"),
             _way_lines(loops, searched, about["attainable"]),
         ),
     ]  # fmt: skip
@@ -386,16 +384,26 @@ def _held(rows, prefix):
 
 
 def _way_lines(loops, searched, attainable):
+    """Median users to each level and how many runs have it; where the runs end, and after how many users."""
     ways: dict[str, dict[int, list[dict]]] = {}
     for row in [*loops, *searched]:
-        kind = row["method"] if "method" in row else f"loop, {'pessimistic' if row['pessimistic'] else 'plain'}"
-        way = f"{kind}, {row['reward']}"
-        ways.setdefault(way, {}).setdefault(row["seed"], []).append(row)
+        if "method" in row:
+            kind = f"{row['method']}, {2 * row['test']:,} users a test"
+        else:
+            kind = f"loop, {'pessimistic' if row['pessimistic'] else 'plain'}"
+        ways.setdefault(f"{row['reward']}: {kind}", {}).setdefault(row["seed"], []).append(row)
     for way, runs in ways.items():
-        reached = sorted(users_until(run, ENOUGH * attainable) for run in runs.values())
+        reached = [[users_until(run, level * attainable) for run in runs.values()] for level in LEVELS]
         ends = [run[-1]["true_gain"] / attainable for run in runs.values()]
-        text = ", ".join("never" if math.isinf(users) else f"{users:,.0f}" for users in reached)
-        yield f"| {way} | {text} | {np.median(ends):.2f} ({min(ends):.2f} … {max(ends):.2f}) |"
+        spent = np.median([run[-1]["users"] for run in runs.values()])
+        end = f"{np.median(ends):.2f} ({min(ends):.2f} … {max(ends):.2f})"
+        yield f"| {way} | {' | '.join(map(_reached, reached))} | {end} | {spent:,.0f} |"
+
+
+def _reached(users: list[float]) -> str:
+    """The median, and how many runs have got there."""
+    middle = float(np.median(users))
+    return f"{'never' if math.isinf(middle) else f'{middle:,.0f}'} ({np.isfinite(users).sum()} of {len(users)})"
 
 
 def users_until(run: list[dict], gain: float) -> float:

@@ -82,7 +82,7 @@ def ball(reference: Gaussian, radius: float) -> Projection:
 
 
 def cap(centre: Float[Array, " d"], radius: float) -> Projection:
-    """Actions of the length of `centre` (d,) ≠ 0, at most `radius` < √2 ‖centre‖ from it: rankings as sharp, near by.
+    """Actions of the length of `centre` (d,) ≠ 0, d ≥ 2, at most `radius` < √2 ‖centre‖ from it: rankings as sharp, near by.
 
     Whatever points further aside is turned towards `centre` in the plane of both, then scaled.
     """

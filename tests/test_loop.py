@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import KEY
+from scipy import stats
 
 import mopl_jax.cli
 from mopl_jax import experiments, loop, metrics, online
@@ -74,6 +75,22 @@ def test_at_the_optimum_the_loop_keeps():
     np.testing.assert_array_equal(done.production, START)
 
 
+def test_rounds_before_are_learnt_from_and_never_certified_on(monkeypatch):
+    """Their rows come with the density of the mixture that played all rows; the held-out rows are new ones."""
+    seen, propose = [], loop.propose
+    monkeypatch.setattr(loop, "propose", lambda *given: seen.append(given) or propose(*given))
+    list(loop.rounds(bowl(0.0, 1.0), START, KEY, 4, PLAN))
+    sizes = [rows.reward.shape[0] for rows, *_ in seen]
+    assert sizes == [PLAN.explore // 2 + min(k, PLAN.recall) * PLAN.explore for k in range(4)]
+    rows, held, logging, _ = seen[1]
+    assert not set(np.asarray(held.reward).tolist()) & set(np.asarray(rows.reward).tolist())
+    density = [
+        stats.norm.logpdf(np.asarray(rows.action), np.asarray(x.mean), PLAN.scale).sum(1) for x in (logging, seen[0][2])
+    ]
+    expected = np.logaddexp(density[0] + np.log(1 / 3), density[1] + np.log(2 / 3))
+    np.testing.assert_allclose(rows.log_propensity, expected, atol=1e-4)
+
+
 def test_zeros_rank_nothing():
     with pytest.raises(ValueError, match="a weight that is not 0"):
         next(loop.rounds(bowl(1.0, 0.0), np.zeros(2), KEY, 1, PLAN))
@@ -137,10 +154,10 @@ def test_past_tests_are_an_experiments_table(tmp_path):
 
 
 def test_gains_are_paired():
-    """With noise that is the policy's own a paired gain of the bowl has almost no error."""
-    found = online.gains(bowl(1.0, 0.0), [loop.smoothed([0.5, 0.0], PLAN)], loop.smoothed(START, PLAN), KEY, 4_096)[0]
-    assert abs(found.mean + 0.125) < 4 * found.se
-    assert found.se < 0.01
+    """On the same draws a small step of the bowl has an error of h |step| / √n; on draws of their own, ten times as much."""
+    found = online.gains(bowl(0.0, 0.0), [loop.smoothed([1.02, 0.0], PLAN)], loop.smoothed(START, PLAN), KEY, 4_096)[0]
+    assert abs(found.mean + 0.5 * (1.02**2 - 1)) < 4 * found.se
+    assert found.se < 2 * PLAN.fine * PLAN.scale * 0.02 / 64
 
 
 # The command.
