@@ -134,9 +134,9 @@ def _show(console, platform, metric, rows, about, folder):
         console.print(f"[bold]learnt metric[/] (proxy, from {past} past tests{few}): {told}\n", highlight=False)
     console.print(_table(platform, rows))
     console.print(
-        f"gain, bound: of the proposal by certificate, in the reward learnt from · online: p-values of the test, of the "
-        f"reward and of {platform.signals[-1]} · true: gain in {platform.signals[-1]} over the first weights, known to the "
-        f"simulation alone (± {rows[-1]['true_gain_se']:.4f})",
+        f"users: spent by the rounds, past tests apart · gain, bound: of the proposal by certificate, in the reward learnt "
+        f"from · online: p-values of the test, of the reward and of {platform.signals[-1]} · true: gain in "
+        f"{platform.signals[-1]} over the first weights, known to the simulation alone (± {rows[-1]['true_gain_se']:.4f})",
         style="dim", highlight=False,
     )  # fmt: skip
     weights = ", ".join(f"{w:.2f} {n}" for n, w in zip(platform.objectives, rows[-1]["production"], strict=True))
