@@ -38,7 +38,7 @@ from mopl_jax.response_surface import fit_surface, highest
 RESULTS = Path(__file__).parent / "results"
 RADIUS, ALPHA, SCALE = 2.5, 0.05, 0.7
 SHAPES = (  # d, n, replicates
-    (5, 4_000, 200), (2, 1_000, 200), (5, 1_000, 200), (2, 4_000, 200), (10, 4_000, 100), (5, 16_000, 100),
+    (5, 4_000, 200), (2, 1_000, 200), (5, 1_000, 200), (2, 4_000, 200), (10, 4_000, 200), (5, 16_000, 200),
 )  # fmt: skip
 NOISES = {
     "metric": (0.0, 0.5),
