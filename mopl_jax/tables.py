@@ -155,8 +155,8 @@ def check_weights(recording: Recording, policy: Policy, what: str) -> None:
 AGREE = 0.01  # log densities of column and policy within this: the column may be rounded
 
 
-def check_densities(recording: Recording, rows: int = 10_000) -> None:
-    """ValueError where a propensity column contradicts the logging policy, in the first rows of the log."""
+def check_densities(recording: Recording, rows: int | None = 10_000) -> None:
+    """ValueError where a propensity column contradicts the logging policy, in the first `rows` of the log or in all (None)."""
     stated, policy = recording.roles.propensity or recording.roles.log_propensity, recording.logging
     if stated is None or policy is None:
         return

@@ -12,19 +12,18 @@ from jaxtyping import Float
 from mopl_jax import certification, refinement
 from mopl_jax.learning import Learnt
 from mopl_jax.logs import Logs
-from mopl_jax.policies import Gaussian, Policy
+from mopl_jax.policies import Gaussian
 from mopl_jax.refinement import Plan
 
 
 def check_log(
     logs: Logs,
-    logging: Policy | None = None,
     *,
     names: Sequence[str] | None = None,
     reward: str = "reward",
     place: str = "log",
 ) -> None:
-    """ValueError for a log that cannot teach: one reward, one action, too few rows, densities of another policy.
+    """ValueError for a log that cannot teach: one reward, one action, too few rows.
 
     `names` of the weights, `reward` the name of its column and `place` that of the file are for the complaint.
     """
@@ -48,21 +47,6 @@ def check_log(
         raise ValueError(
             f"{place}: the logged weights are linearly dependent (do they add up to a constant?): "
             f"{', '.join(names or ['action'])}; leave one column out"
-        )
-    _check_densities(logs, logging, place)
-
-
-def _check_densities(logs, logging, place):
-    """The log's propensities against the declared policy, where there is one."""
-    if logging is None:
-        return
-    declared = np.asarray(jax.vmap(logging.log_density)(jnp.asarray(logs.action)))
-    gap = np.abs(declared - logs.log_propensity)
-    row = int(np.argmax(gap))
-    if gap[row] > 1e-2:
-        raise ValueError(
-            f"{place}: propensities contradict the logging policy: row {row + 1}: log density "
-            f"{logs.log_propensity[row]:.4g} in the column, {declared[row]:.4g} by the policy; pass the one that was played"
         )
 
 

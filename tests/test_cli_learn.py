@@ -99,7 +99,9 @@ def test_the_seed_is_that_of_split_and_starts(tmp_path, monkeypatch):
 
 def test_propensities_must_be_those_of_the_declared_policy(tmp_path):
     declared = write_policy(tmp_path / "logging.json", Gaussian.diagonal(MEAN + 0.05, SCALE))
-    with pytest.raises(ValueError, match="propensities contradict the logging policy: row"):
+    with pytest.raises(
+        ValueError, match="column .propensity., row 1 .* expected the log density of the logging policy, got"
+    ):
         run(write_log(tmp_path), propensity="propensity", logging=declared)
 
 

@@ -101,11 +101,8 @@ def learn(
     logs = tables.read_logs(recording)
     names = objectives(recording, logs)
     target = recording.roles.reward or "reward"
-    in_column = recording.roles.propensity or recording.roles.log_propensity
-    workflow.check_log(
-        logs, recording.logging if in_column else None,
-        names=names, reward=target, place=recording.source.name,
-    )  # fmt: skip
+    tables.check_densities(recording, None)
+    workflow.check_log(logs, names=names, reward=target, place=recording.source.name)
     check_alpha(alpha)
     choose([estimator], VALUERS, "estimator")
     current = _production(production, logs.action.shape[1])

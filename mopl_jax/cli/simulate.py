@@ -18,7 +18,7 @@ from mopl_jax.artifact import finite
 from mopl_jax.cli.options import check_alpha
 
 TRUTH = 2**15  # users met under both policies for the true gains that are printed
-FEW = 100  # past tests: with 60 the proxy has been seen to stop at 0.85 of the attainable gain
+FEW = 100  # past tests, below which a metric has been seen to mislead (docs/system.md)
 QUICK = {"rounds": 2, "explore": 20_000, "test": 10_000, "experiments": 0}
 
 
