@@ -1,13 +1,15 @@
 """What does a sweep cost? Time against replicates × n, peak memory, compile time, and one device against two.
 
 One world (d = 5, SNIPS, the normal interval and `ess_exact`). Time is fitted by a power of the rows drawn over more than three
-decades; memory is the process's peak after each size; scaling compares one core with one device and two with two, round by round.
+decades; memory is the process's peak after each size; scaling compares one device on one core with two on two, of one process and of
+two that are joined, round by round.
 """
 
 import functools
 import json
 import os
 import resource
+import socket
 import statistics
 import subprocess
 import sys
@@ -57,24 +59,36 @@ def cost(mesh: Mesh) -> dict:
 
 
 def strong_scaling() -> dict:
-    """Time on one core with one device over time on two with two, in processes of their own, round by round.
+    """Time of one device on one core over that of two devices on two cores, round by round.
 
-    `ceiling` is what the machine allows: the same one-device process on each core at once, over one alone.
+    `one_process` has both devices; `two_processes` have one each and are joined through `jax.distributed`; `ceiling` is
+    what the machine allows: two one-device processes that know nothing of one another.
     """
     rounds = [_scaling_round() for _ in range(ROUNDS)]
-    ratios, ceilings = ([each[k] for each in rounds] for k in (0, 1))
-    return {"median": statistics.median(ratios), "ceiling": statistics.median(ceilings), "all": rounds}
+    return {name: statistics.median(each[name] for each in rounds) for name in rounds[0]} | {"rounds": rounds}
 
 
 def _scaling_round():
-    (alone,), (two,) = (_finish([_start(range(cores))]) for cores in (1, 2))
-    pair = _finish([_start([0]), _start([1])])
-    return alone / two, sum(alone / each for each in pair)
+    (alone,), (both,) = (_finish([_start(range(cores), str(cores))]) for cores in (1, 2))
+    address = f"localhost:{_free_port()}"
+    joined = _finish([_start([i], "1", address, str(i)) for i in (0, 1)])
+    apart = _finish([_start([i], "1") for i in (0, 1)])
+    return {
+        "one_process": alone / both,
+        "two_processes": alone / max(joined),
+        "ceiling": sum(alone / each for each in apart),
+    }
 
 
-def _start(cores):
-    """A new process on these cores, one device each."""
-    command = [sys.executable, "-m", "benchmarks.scaling", "--cores", str(len(cores))]
+def _free_port():
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return free.getsockname()[1]
+
+
+def _start(cores, *arguments):
+    """A new process on these cores; `_timed` takes the arguments."""
+    command = [sys.executable, "-m", "benchmarks.scaling", "--timed", *arguments]
     limit = functools.partial(os.sched_setaffinity, 0, cores)
     return subprocess.Popen(command, preexec_fn=limit, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
@@ -84,8 +98,10 @@ def _finish(processes):
     return [float(process.communicate()[0]) for process in processes]
 
 
-def _timed(cores):
-    mesh = devices.start(str(cores))
+def _timed(count, address=None, process=None):
+    """Median seconds of a sweep on so many devices of this process, or of two processes that meet at an address."""
+    joined = () if address is None or process is None else (address, 2, int(process))
+    mesh = devices.start(count, *joined)
     size = _batch(mesh)
     seconds(mesh, size, size)
     return statistics.median(seconds(mesh, 1024, size) for _ in range(5))
@@ -110,16 +126,17 @@ def _batch_seconds(world, grid, size, mesh):
 
 def main() -> None:
     """Write results/scaling.json."""
-    if sys.argv[1:2] == ["--cores"]:
-        print(_timed(int(sys.argv[2])))
+    if sys.argv[1:2] == ["--timed"]:
+        print(_timed(*sys.argv[2:]))
         return
     document: dict[str, Any] = {"two_devices": strong_scaling()}
     mesh = devices.start("2")
     document |= {"compile_seconds": compile_default(mesh), "cost": cost(mesh)}
     print(f"default study compiles in {document['compile_seconds']['total']:.1f} s")
+    two = document["two_devices"]
     print(
-        f"time grows as rows^{document['cost']['slope']:.3f}; two devices {document['two_devices']['median']:.2f} × one, "
-        f"two processes {document['two_devices']['ceiling']:.2f} ×"
+        f"time grows as rows^{document['cost']['slope']:.3f}; two devices of one process {two['one_process']:.2f} × one, "
+        f"of two processes {two['two_processes']:.2f} × (two that are not joined {two['ceiling']:.2f} ×)"
     )
     (RESULTS / "scaling.json").write_text(json.dumps(storage.provenance() | document, indent=1) + "\n")
 
