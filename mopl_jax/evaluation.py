@@ -20,7 +20,7 @@ from mopl_jax.doubly_robust import doubly_robust
 from mopl_jax.ess import enough
 from mopl_jax.estimators import Estimate
 from mopl_jax.intervals import Facts, Interval, Moments, Wald
-from mopl_jax.intervals.bounded import score
+from mopl_jax.intervals.bounded import skewed_score
 from mopl_jax.policies import Gaussian, Policy
 from mopl_jax.tables import Recording, Rows
 
@@ -273,7 +273,7 @@ def _recommended(evidence, alpha, reward_range):
     sums = evidence.moments
     if evidence.binary and enough(sums.squared):
         share = jnp.clip((sums.value - low) / (high - low), 0, 1)
-        skewed = Interval(*(low + (high - low) * end for end in score(share, sums.kish, sums.df, alpha)))
+        skewed = Interval(*(low + (high - low) * end for end in skewed_score(share, sums, alpha)))
     return Interval(jnp.clip(skewed.lower, low, high), jnp.clip(skewed.upper, low, high))
 
 

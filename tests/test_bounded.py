@@ -13,7 +13,7 @@ from scipy.optimize import brentq
 
 from mopl_jax import ess
 from mopl_jax.estimators import ips, snips
-from mopl_jax.intervals import bounded, normal, population, sequential
+from mopl_jax.intervals import bounded, ess_exact, normal, population, sequential
 from mopl_jax.policies import Gaussian
 
 ALPHA = 0.05
@@ -30,6 +30,7 @@ with_w_max = {
 }
 BOUNDED = {name: functools.partial(interval, w_max=W_MAX) for name, interval in with_w_max.items()} | {
     "ess_wilson": bounded.ess_wilson,
+    "ess_wilson_skew": bounded.ess_wilson_skew,
     "clopper_pearson": bounded.clopper_pearson,
     "cressie_read_unbounded": bounded.cressie_read,
     "empirical_likelihood": functools.partial(bounded.empirical_likelihood, reward_range=(0.0, 1.0)),
@@ -103,6 +104,35 @@ def test_equal_weights_give_the_binomial_intervals(hits, n):
     np.testing.assert_allclose(
         [score.lower, score.upper], proportion.proportion_confint(hits, n, level, "wilson"), atol=1e-9
     )
+
+
+def test_following_the_skewness_evens_the_two_ends():
+    """A hundred equal weights, exact binomial probabilities, means over 1 to 6 %: Wilson's lower end misses far too often."""
+    n, truths = 100, np.linspace(0.01, 0.06, 51)
+    hits = np.arange(n + 1)
+    rewards = jnp.asarray(hits[:, None] > np.arange(n), float)
+    chance = stats.binom.pmf(hits, n, truths[:, None])
+
+    def misses(name):
+        ends = jax.jit(jax.vmap(lambda r: BOUNDED[name](snips(jnp.zeros(n), r), ALPHA)))(rewards)
+        above, below = np.asarray(ends.lower) > truths[:, None], np.asarray(ends.upper) < truths[:, None]
+        return (chance * above).sum(axis=1).mean(), (chance * below).sum(axis=1).mean()
+
+    (wilson_above, wilson_below), (above, below) = misses("ess_wilson"), misses("ess_wilson_skew")
+    assert wilson_above > 0.035 and wilson_below < 0.01
+    assert above < 0.025 and wilson_below < below < 0.025
+
+
+def test_skewness_of_a_share_with_unequal_weights():
+    """The ends solve |v' − x| = t √(x(1−x) Σp²) with v' = v − (1−2v) (t²−1)/6 Σp³/Σp², by another root finder."""
+    log_weight, reward = log_of(7, 60, binary=True)
+    p = np.exp(np.asarray(log_weight)) / np.exp(np.asarray(log_weight)).sum()
+    v, s2 = p @ np.asarray(reward), p @ p
+    t = stats.t.isf(ALPHA / 2, float(ess_exact.moments(snips(log_weight, reward))[1]))
+    moved = v - (1 - 2 * v) * (t**2 - 1) / 6 * (p**3).sum() / s2
+    ends = [brentq(lambda x: (x - moved) ** 2 - t**2 * x * (1 - x) * s2, *span) for span in ((0, moved), (moved, 1))]
+    made = bounded.ess_wilson_skew(snips(log_weight, reward), ALPHA)
+    np.testing.assert_allclose([made.lower, made.upper], ends, rtol=1e-6)
 
 
 @pytest.mark.parametrize("n", [3, 10, 200])

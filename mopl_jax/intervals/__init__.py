@@ -15,6 +15,7 @@ from mopl_jax.intervals.bounded import (
     empirical_bernstein,
     empirical_likelihood,
     ess_wilson,
+    ess_wilson_skew,
     hoeffding,
 )
 from mopl_jax.intervals.cluster import cluster_exact, clustered
@@ -90,6 +91,7 @@ __all__ = [
     "ess_skew",
     "ess_student",
     "ess_wilson",
+    "ess_wilson_skew",
     "hc2",
     "hc3",
     "hoeffding",

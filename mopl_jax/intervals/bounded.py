@@ -8,7 +8,7 @@ counts those that do not.
 | | exact for every n | needs | for |
 |---|---|---|---|
 | `hoeffding`, `empirical_bernstein` | yes | range, w_max, independent rows | V from mean(w (r−c)) |
-| `ess_wilson`, `clopper_pearson` | no: ESS stands for n | range | `snips` |
+| `ess_wilson`, `ess_wilson_skew`, `clopper_pearson` | no: ESS stands for n | range | `snips` |
 | `cressie_read` | asymptotically, very good for few rows | range, w_max or ∞ | V from w and w r |
 | `empirical_likelihood` | asymptotically | nothing | V from the ratio Σwr / Σw |
 
@@ -17,6 +17,7 @@ value: they bound V whichever estimator made it, and are not for differences, wh
 `clopper_pearson` and `empirical_likelihood` search for their ends: their gradients are not those of the limits.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable
 
@@ -32,6 +33,7 @@ from mopl_jax.estimators import Estimate, snips
 from mopl_jax.intervals.asymptotic import influence_variance
 from mopl_jax.intervals.ess_corrected import ess_exact
 from mopl_jax.intervals.interval import Interval, supported
+from mopl_jax.intervals.moments import Moments, moments
 
 Range = tuple[float, float]
 
@@ -136,6 +138,26 @@ def score(v: Float[Array, ""], m: Float[Array, ""], df: Float[Array, ""], alpha:
     unbounded = ~jnp.isfinite(square)
     ends = (jnp.where(unbounded, end, x) for end, x in ((0.0, centre - half), (1.0, centre + half)))
     return tuple(end.astype(v.dtype) for end in ends)
+
+
+def ess_wilson_skew(estimate: Estimate, alpha: float, *, reward_range: Range = (0.0, 1.0)) -> Interval:
+    """`ess_wilson` that follows the skewness of 0/1 rewards: from v − (1−2v) (t²−1)/6 · Σp³/Σp² in place of v.
+
+    That is the Cornish–Fisher term of (v−V)/sd for v = Σp r with shares p of the weight that tell nothing of r: third
+    over second cumulant, (1−2V) Σp³/Σp², at V = v. For equal shares it is 1/m times the term by which one-sided Wilson
+    bounds are off (Cai, J. Stat. Plan. Inference 131, 2005). Both ends move towards the nearer end of the range, so that the
+    interval is narrower than Wilson's, and neither end misses more often than the other (`benchmarks/clicks.py`).
+    """
+    sums = moments(estimate)
+    sums = dataclasses.replace(sums, df=jnp.where(supported(estimate), sums.df, 1))
+    return _unshare(estimate, *skewed_score(_share(estimate, reward_range), sums, alpha), reward_range)
+
+
+def skewed_score(v: Float[Array, ""], sums: Moments, alpha: float):
+    """Both ends for a share v, as `score`, moved by the skewness."""
+    term = (jnp.square(student_quantile(alpha / 2, sums.df)) - 1) / 6 * sums.cubic
+    moved = v - (1 - 2 * v) * jnp.where(term < 1, term, 1)
+    return score(jnp.clip(moved, 0, 1), sums.kish, sums.df, alpha)
 
 
 def clopper_pearson(estimate: Estimate, alpha: float, *, reward_range: Range = (0.0, 1.0), ess=kish) -> Interval:

@@ -23,6 +23,7 @@ from mopl_jax.intervals.bounded import (
     empirical_bernstein,
     empirical_likelihood,
     ess_wilson,
+    ess_wilson_skew,
     hoeffding,
 )
 from mopl_jax.intervals.ess_corrected import ess_skew
@@ -77,6 +78,7 @@ INFORMED = {
     "empirical_likelihood": Informed(empirical_likelihood, ()),
     "asymptotic_cs": Informed(asymptotic_cs, ()),
     "ess_wilson": Informed(ess_wilson, ("reward_range",)),
+    "ess_wilson_skew": Informed(ess_wilson_skew, ("reward_range",)),
     "clopper_pearson": Informed(clopper_pearson, ("reward_range",)),
     "cressie_read": Informed(cressie_read, ("reward_range", "w_max")),
     "hoeffding": Informed(hoeffding, ("reward_range", "w_max")),

@@ -18,8 +18,8 @@ class Moments:
 
     `squared` S₂ · `spare` 1−S₂ · `largest` max p · `slack` 1−max p · `influence` Σψ²/n² (Σp²e² for SNIPS) · `residual`
     Σpe² · `hc2`, `hc3` Σψ²/n² over 1−p and (1−p)² · `exact` Σψ²/n² over 1−2p+S₂ · `df` its Satterthwaite degrees of
-    freedom · `skewness` Σx³ and `kurtosis` Σx⁴ of the terms x, scaled to Σx² = 1, whose squares `exact` adds · `quartic`
-    Σp⁴/S₂². Complements to one are sums over the other rows: float32 holds them however near one row is to all.
+    freedom · `skewness` Σx³ and `kurtosis` Σx⁴ of the terms x, scaled to Σx² = 1, whose squares `exact` adds · `cubic`
+    Σp³/S₂ · `quartic` Σp⁴/S₂². Complements to one are sums over the other rows: float32 holds them however near one row is to all.
     """
 
     n: Float[Array, "*batch"]
@@ -36,6 +36,7 @@ class Moments:
     df: Float[Array, "*batch"]
     skewness: Float[Array, "*batch"]
     kurtosis: Float[Array, "*batch"]
+    cubic: Float[Array, "*batch"]
     quartic: Float[Array, "*batch"]
 
     @property
@@ -60,7 +61,7 @@ class Shares(NamedTuple):
 class Sums(NamedTuple):
     """Sums over rows: of two sets of rows they add up, given the `Shares` of both together.
 
-    `third` and `fourth` powers are of terms over max p, and of p over max p: the powers of 1/n would vanish in float32.
+    `third` and `fourth` powers are of terms over max p, `cubic` and `quartic` of p over max p: the powers of 1/n would vanish in float32.
     """
 
     influence: Float[Array, ""]
@@ -75,6 +76,7 @@ class Sums(NamedTuple):
     across: Float[Array, ""]
     third: Float[Array, ""]
     fourth: Float[Array, ""]
+    cubic: Float[Array, ""]
     quartic: Float[Array, ""]
 
 
@@ -118,6 +120,7 @@ def sums(
         across=jnp.sum(g * jnp.square(shares.rest2 - shares.largest * shares.slack - rest)),
         third=jnp.sum(x**3),
         fourth=jnp.sum(x**4),
+        cubic=jnp.sum(u**3),
         quartic=jnp.sum(u**4),
     )
 
@@ -127,6 +130,7 @@ def joined(shares: Shares, parts: Sums, n: Float[Array, ""], value: Float[Array,
     largest, slack, rest2 = shares
     scale = _reciprocal(parts.exact) * largest * largest
     root = jnp.sqrt(jnp.where(scale > 0, scale, 1))
+    heaviest = largest * largest * _reciprocal(shares.squared)
     return Moments(
         n=n,
         value=value,
@@ -142,7 +146,8 @@ def joined(shares: Shares, parts: Sums, n: Float[Array, ""], value: Float[Array,
         df=_satterthwaite(shares, parts),
         skewness=parts.third * scale * root,
         kurtosis=parts.fourth * scale * scale,
-        quartic=parts.quartic * jnp.square(largest * largest * _reciprocal(shares.squared)),
+        cubic=parts.cubic * largest * heaviest,
+        quartic=parts.quartic * jnp.square(heaviest),
     )
 
 

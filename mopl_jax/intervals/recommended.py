@@ -6,13 +6,13 @@ import math
 import jax.numpy as jnp
 
 from mopl_jax.estimators import Estimate
-from mopl_jax.intervals.bounded import Range, ess_wilson, within
+from mopl_jax.intervals.bounded import Range, ess_wilson_skew, within
 from mopl_jax.intervals.ess_corrected import ess_skew
 from mopl_jax.intervals.interval import Interval, IntervalFunction, lower
 
 
 def recommended(estimate: Estimate, alpha: float, *, reward_range: Range | None = None) -> Interval:
-    """`ess_skew`; within the reward range if one is known; `ess_wilson` if all rewards are at its two ends (clicks).
+    """`ess_skew`; within the reward range if one is known; `ess_wilson_skew` if all rewards are at its ends (clicks).
 
     Chosen on half of the worlds of the stress study, checked on the other half: docs/intervals.md says where it holds
     and where nothing that sees only the sample can. All weight in one row, or rewards that do not vary where no range is
@@ -27,7 +27,7 @@ def recommended(estimate: Estimate, alpha: float, *, reward_range: Range | None 
     if not (math.isfinite(low) and math.isfinite(high)):
         return inside
     binary = jnp.all((estimate.reward == low) | (estimate.reward == high))
-    wilson = ess_wilson(estimate, alpha, reward_range=reward_range)
+    wilson = ess_wilson_skew(estimate, alpha, reward_range=reward_range)
     return Interval(jnp.where(binary, wilson.lower, inside.lower), jnp.where(binary, wilson.upper, inside.upper))
 
 

@@ -1,0 +1,125 @@
+"""Which interval for clicks? Proportions with an effective sample size, on both halves of the click worlds of the stress study.
+
+Rewards of 10 % and 1 % in every dimension and at every target. The rule: of those that fail in no more cells of the first
+half (d = 1, 5, 20) than false alarms explain, the narrowest once ESS ≥ 50. The second half (d = 2, 10) has other seeds.
+"""
+
+import dataclasses
+import functools
+import itertools
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.stress import aim
+from mopl_jax import coverage, storage, study
+from mopl_jax.ess import kish
+from mopl_jax.estimators import snips
+from mopl_jax.intervals import Interval, clopper_pearson, ess_wilson, ess_wilson_skew
+
+RESULTS = Path(__file__).parent / "results"
+STUDY = RESULTS.parent / "studies" / "stress.toml"
+SIZES, REPLICATES, ALPHA = (8, 32, 128, 512, 2048), 400, 0.05
+HALVES = {"chosen on": ((1, 5, 20), 21), "held out": ((2, 10), 22)}
+
+
+def _continuity(estimate, alpha):
+    """Wilson's interval whose lower end starts half a click lower, as if each weighed 1/ESS."""
+    less = jnp.maximum(estimate.value - 0.5 / kish(estimate.log_weight), 0)
+    lower = ess_wilson(dataclasses.replace(estimate, value=less), alpha).lower
+    return Interval(lower, ess_wilson(estimate, alpha).upper)
+
+
+def _lower_only(estimate, alpha):
+    return Interval(ess_wilson_skew(estimate, alpha).lower, ess_wilson(estimate, alpha).upper)
+
+
+CANDIDATES = {
+    "ess_wilson": ess_wilson,
+    "ess_wilson, lower end half a click lower": _continuity,
+    "ess_wilson, lower end of ess_wilson_skew": _lower_only,
+    "ess_wilson_skew": ess_wilson_skew,
+    "clopper_pearson": clopper_pearson,
+}
+
+
+@jax.jit
+def _made(log_weights, rewards):
+    """Limits (r, n, candidate), values and ESS (r, n) of a batch of logs."""
+
+    def one(log):
+        estimates = [snips(*(x[:n] for x in log)) for n in SIZES]
+        ends = [[f(e, ALPHA) for f in CANDIDATES.values()] for e in estimates]
+        stack = functools.partial(jax.tree.map, lambda *x: jnp.stack(x))
+        facts = stack(*[(e.value, kish(e.log_weight)) for e in estimates])
+        return stack(*[stack(*some) for some in ends]), *facts
+
+    return jax.lax.map(one, (log_weights, rewards), batch_size=32)
+
+
+def _cells(world, seed):
+    """One row per target, n and candidate."""
+    key, mesh = jax.random.fold_in(jax.random.key(seed), world.d), coverage.one_device()
+    keys = coverage.batch_keys(key, 0, REPLICATES, mesh)
+    action = coverage.draw_batch(keys, world.logging, SIZES[-1], mesh)
+    reward = coverage.reward_batch(keys, world.environment, action, mesh)
+    for name, target in world.targets.items():
+        log_weights = coverage.weigh_batch(target, world.logging, action, mesh)
+        ends, values, sizes = jax.device_get(_made(log_weights, reward))
+        truth, oracle = world.truth(name), 2 * 1.959964 * np.std(values.astype(float), axis=0)
+        for (j, n), (i, candidate) in itertools.product(enumerate(SIZES), enumerate(CANDIDATES)):
+            low, high = ends.lower[:, j, i], ends.upper[:, j, i]
+            about = {"world": world.name, "d": world.d, "estimand": name, "n": n, "interval": candidate}
+            about |= {"ess_median": float(np.median(sizes[:, j])), "replicates": REPLICATES}
+            about |= {"miss_above": float(np.mean(low > truth)), "miss_below": float(np.mean(high < truth))}
+            about["coverage"] = 1 - about["miss_above"] - about["miss_below"]
+            yield about | {"width_ratio": float(np.median(high - low) / oracle[j])}
+
+
+def main() -> None:
+    """Run, store every cell, print both halves."""
+    spec, rows = study.read(STUDY), []
+    spec["world"] = [entry for entry in spec["world"] if entry["name"].startswith("bernoulli")]
+    for world in study.build(spec).worlds:
+        for half, (dimensions, seed) in HALVES.items():
+            if world.d in dimensions:
+                rows += [row | {"half": half} for row in _cells(world, seed)]
+    storage.write_results(RESULTS / "clicks.parquet", rows, storage.provenance(study="stress.toml", sizes=SIZES))
+    report()
+
+
+def report() -> None:
+    """results/clicks.md from the stored cells with ESS ≥ 2."""
+    rows = [r for r in storage.read_results(RESULTS / "clicks.parquet")[0] if r["ess_median"] >= 2]
+    head = ("half", "interval", "cells", "below the aim", "worst", "lower end fails", "upper end fails")
+    head += ("width, ESS ≥ 50, 10 %", "1 %", "width, ESS < 10")
+    lines = [f"| {' | '.join(head)} |", "| --- | --- |" + " --: |" * (len(head) - 2)]
+    for half, name in itertools.product(HALVES, CANDIDATES):
+        some = [r for r in rows if (r["half"], r["interval"]) == (half, name)]
+        lines.append(f"| {half} | {name} | {_line(some)} |")
+    (RESULTS / "clicks.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+def _line(some):
+    wide = [_median([r for r in some if r["world"] == w and r["ess_median"] >= 50]) for w in ("bernoulli_10", "bernoulli_1")]
+    ends = (np.mean([_too_often(r[side], 0.025, r) for r in some]) for side in ("miss_above", "miss_below"))
+    below = sum(_too_often(1 - r["coverage"], 1 - aim(r), r) for r in some)
+    worst = min(r["coverage"] for r in some)
+    few = _median([r for r in some if r["ess_median"] < 10])
+    return f"{len(some)} | {below} | {worst:.3f} | " + " | ".join([*(f"{x:.3f}" for x in ends), *wide, few])
+
+
+def _too_often(share, expected, row):
+    """Whether a share of misses is above what is expected by more than two Monte-Carlo standard errors."""
+    return share > expected + 2 * (expected * (1 - expected) / row["replicates"]) ** 0.5
+
+
+def _median(rows):
+    return f"{np.median([r['width_ratio'] for r in rows]):.3f}"
+
+
+if __name__ == "__main__":
+    main()
