@@ -25,23 +25,25 @@ def box(low: ArrayLike, high: ArrayLike) -> Projection:
     """low ≤ a ≤ high entrywise, ±inf where open (a sign is a box with one end at 0); ValueError if it is empty."""
     bottom, top = np.asarray(low, float), np.asarray(high, float)
     for k in np.flatnonzero(~(bottom <= top)):
-        raise ValueError(f"infeasible constraints: weight {k}: expected lower ≤ upper, got {bottom[k]:g} > {top[k]:g}")
+        raise ValueError(f"infeasible constraints: weight {k + 1} of {bottom.size}: expected lower ≤ upper, got {bottom[k]:g} > {top[k]:g}")
     return lambda a: optax.projections.projection_box(a, jnp.asarray(bottom, a.dtype), jnp.asarray(top, a.dtype))
 
 
 def box_with_sum(low: ArrayLike, high: ArrayLike, total: float) -> Projection:
-    """low ≤ a ≤ high and Σa = total; exact: clip(a − λ) with the λ that gives the sum, by bisection; both ends finite.
+    """low ≤ a ≤ high and Σa = total; exact: clip(a − λ) with the λ that gives the sum, by bisection.
 
-    ValueError if no action satisfies both.
+    Bounds all open leave the plane, and where all are closed on one side the sum closes the other. ValueError if no action
+    satisfies both, and for other mixtures of open and closed bounds.
     """
     bottom, top = np.asarray(low, float), np.asarray(high, float)
     box(bottom, top)
-    if not (np.isfinite(bottom).all() and np.isfinite(top).all()):
-        raise ValueError("expected finite lower and upper bounds with a fixed sum; bound every weight")
+    if not (np.isfinite(bottom).any() or np.isfinite(top).any()):
+        return lambda a: optax.projections.projection_hyperplane(a, jnp.ones_like(a), total)
     if not bottom.sum() <= total <= top.sum():
         raise ValueError(
             f"infeasible constraints: the sum must be {total:g}, but bounds allow {bottom.sum():g} to {top.sum():g}"
         )
+    bottom, top = _closed(bottom, top, total)
 
     def project(a):
         lo, hi = jnp.asarray(bottom, a.dtype), jnp.asarray(top, a.dtype)
@@ -60,6 +62,15 @@ def box_with_sum(low: ArrayLike, high: ArrayLike, total: float) -> Projection:
         return jnp.clip(a - shift, lo, hi) - share * inside  # the multiplier moves with the free entries
 
     return project
+
+
+def _closed(bottom, top, total):
+    """The bounds, with those that the sum and the closed side imply."""
+    if np.isfinite(bottom).all():
+        return bottom, np.minimum(top, total - (bottom.sum() - bottom))
+    if np.isfinite(top).all():
+        return np.maximum(bottom, total - (top.sum() - top)), top
+    raise ValueError("with a fixed sum, expected all lower or all upper bounds to be finite, or none; bound every weight")
 
 
 def within_change(current: ArrayLike, change: ArrayLike) -> Projection:

@@ -54,7 +54,7 @@ def run(path, **options):
         ({"user": np.zeros(600)}, {"cluster": "user"}, "all 600 rows are of one user"),
         ({}, {"folds": 700}, "expected 2 to 600 folds"),
         ({}, {"share": 1.0}, "strictly between 0 and 1"),
-        ({}, {"low": "0.6", "high": "0.1"}, "infeasible constraints: weight 0"),
+        ({}, {"low": "0.6", "high": "0.1"}, "infeasible constraints: weight 1 of 2"),
         ({}, {"low": "0", "high": "0.3", "total": 1.0}, "infeasible constraints: the sum must be 1"),
         ({}, {"max_change": "0.1"}, "--production"),
         ({}, {"production": "0.1,0.2,0.3"}, "--production: expected 2 weights"),

@@ -135,6 +135,28 @@ def test_projections_are_the_nearest_feasible_points():
         constraints.box_with_sum([0.0, 0.0], [1.0, 1.0], 3.0)
 
 
+@pytest.mark.parametrize("low", [0.0, -np.inf])
+@pytest.mark.parametrize("high", [0.8, np.inf])
+def test_a_sum_with_open_bounds(low, high):
+    """The simplex, its mirror image and the plane: the nearest points that scipy finds."""
+    rng = np.random.default_rng(0)
+    project = constraints.box_with_sum(np.full(4, low), np.full(4, high), 1.0)
+    plane = {"type": "eq", "fun": lambda x: x.sum() - 1.0}
+    for point in rng.normal(size=(5, 4)):
+        near = optimize.minimize(
+            lambda x, point=point: np.sum((x - point) ** 2), np.full(4, 0.25), bounds=[(low, high)] * 4, constraints=plane,
+            tol=1e-14,
+        )  # fmt: skip
+        np.testing.assert_allclose(project(jnp.asarray(point)), near.x, atol=1e-5)
+
+
+def test_a_sum_that_is_out_of_reach_or_half_open_is_refused():
+    with pytest.raises(ValueError, match="infeasible constraints: the sum must be 1, but bounds allow 2 to inf"):
+        constraints.box_with_sum([1.0, 1.0], [np.inf, np.inf], 1.0)
+    with pytest.raises(ValueError, match="bound every weight"):
+        constraints.box_with_sum([0.0, -np.inf], [np.inf, np.inf], 1.0)
+
+
 def test_an_intersection_is_traced_once():
     """Alternating is a loop of the compiled program: thirty copies in every line search took minutes to compile."""
     box, reference = constraints.box(np.zeros(3), np.full(3, 0.5)), Gaussian.diagonal(np.zeros(3), 1.0)
