@@ -19,7 +19,9 @@ from mopl_jax.bandwidth import lepski, slope
 from mopl_jax.environments import Environment, Normal, Quadratic
 from mopl_jax.logs import log_weights
 from mopl_jax.policies import Gaussian, smooth
+from mopl_jax.replicates import concatenate
 from mopl_jax.targets import BANDWIDTHS as CANDIDATES
+from mopl_jax.world import Grid, World
 
 RESULTS = Path(__file__).parent / "results"
 D, ROWS, REPLICATES = 3, 4096, 1000
@@ -28,20 +30,20 @@ ACTION, ALPHA = 0.5, 0.05
 WIDENINGS = (2.0, 1.0)  # SLOPE's, and intervals as they are
 
 
-def world() -> coverage.World:
+def world() -> World:
     """Quadratic North Star with its optimum away from the action played; one target a bandwidth."""
     mean = Quadratic(jnp.asarray(1.0), jnp.full(D, 0.8), 0.5 * jnp.eye(D))
     targets = {str(h): smooth(jnp.full(D, ACTION), h) for h in BANDWIDTHS}
-    return coverage.World(
+    return World(
         "bandwidth", D, Environment(mean, Normal(jnp.asarray(0.5))), Gaussian.diagonal(jnp.zeros(D), 1.0), targets
     )
 
 
-def rows_for(world: coverage.World) -> list[dict]:
+def rows_for(world: World) -> list[dict]:
     """Bias, standard deviation, root mean squared error and both coverages at each bandwidth."""
-    grid = coverage.Grid((ROWS,), ("snips",), ("normal", "ess_exact"), ALPHA)
+    grid = Grid((ROWS,), ("snips",), ("normal", "ess_exact"), ALPHA)
     batches = list(coverage.run(jax.random.key(0), world, grid, (0, REPLICATES), 50))
-    results = coverage.concatenate(batches)
+    results = concatenate(batches)
     point = float(world.environment.mean_reward(jnp.full(D, ACTION)))
     return [_row(float(name), cell, world, name, point) for (name, _), cell in results.items()]
 
@@ -85,7 +87,7 @@ def _selected(keys, environment, logging, n):
     return jax.lax.map(one, keys, batch_size=50)
 
 
-def selected_rows(world: coverage.World) -> list[dict]:
+def selected_rows(world: World) -> list[dict]:
     """What is selected with each widening: over all logs, then over those of each bandwidth."""
     keys = jax.random.split(jax.random.key(1), REPLICATES)
     point = float(world.environment.mean_reward(jnp.full(D, ACTION)))

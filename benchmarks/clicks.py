@@ -104,7 +104,9 @@ def report() -> None:
 
 
 def _line(some):
-    wide = [_median([r for r in some if r["world"] == w and r["ess_median"] >= 50]) for w in ("bernoulli_10", "bernoulli_1")]
+    wide = [
+        _median([r for r in some if r["world"] == w and r["ess_median"] >= 50]) for w in ("bernoulli_10", "bernoulli_1")
+    ]
     ends = (np.mean([_too_often(r[side], 0.025, r) for r in some]) for side in ("miss_above", "miss_below"))
     below = sum(_too_often(1 - r["coverage"], 1 - aim(r), r) for r in some)
     worst = min(r["coverage"] for r in some)

@@ -18,6 +18,7 @@ import numpy as np
 
 from benchmarks import speed
 from mopl_jax import coverage
+from mopl_jax.world import Grid
 
 RESULTS = Path(__file__).parent / "results"
 OPTIONS = "--d 5 --n 64,4096,65536,1048576 --replicates 200 --interval normal --interval ess_exact --interval ess_safe".split()
@@ -51,7 +52,7 @@ def apart() -> list[dict]:
 
 
 def _cell(dtype):
-    grid = coverage.Grid(SIZES, ("snips",), ("normal", "ess_exact", "ess_safe"), 0.05)
+    grid = Grid(SIZES, ("snips",), ("normal", "ess_exact", "ess_safe"), 0.05)
     cast = functools.partial(jax.tree.map, lambda x: jnp.asarray(x, dtype))
     world = speed.world()
     world = world._replace(

@@ -1,8 +1,8 @@
 """What does a sweep cost? Time against replicates × n, peak memory, compile time, and one device against two.
 
 One world (d = 5, SNIPS, the normal interval and `ess_exact`). Time is fitted by a power of the rows drawn over more than three
-decades; memory is the process's peak after each size; scaling compares one device on one core with two on two, of one process and of
-two that are joined, round by round.
+decades; memory is the process's peak after each size; scaling compares one device on one core with two on two, of one
+process and of two that are joined, round by round.
 """
 
 import functools
@@ -23,9 +23,10 @@ from jax.sharding import Mesh
 
 from benchmarks import speed
 from mopl_jax import coverage, devices, storage, study
+from mopl_jax.world import Grid
 
 RESULTS = Path(__file__).parent / "results"
-GRID = coverage.Grid(tuple(2**k for k in range(5, 15)), ("snips",), ("normal", "ess_exact"), 0.05)
+GRID = Grid(tuple(2**k for k in range(5, 15)), ("snips",), ("normal", "ess_exact"), 0.05)
 REPLICATES = (64, 256, 1024, 4096, 16384, 65536)
 ROUNDS = 5
 MEMORY = 48 * 2**20  # bytes for a batch, as the command's default on CPU
@@ -98,10 +99,10 @@ def _finish(processes):
     return [float(process.communicate()[0]) for process in processes]
 
 
-def _timed(count, address=None, process=None):
+def _timed(count, address=None, process="0"):
     """Median seconds of a sweep on so many devices of this process, or of two processes that meet at an address."""
-    joined = () if address is None or process is None else (address, 2, int(process))
-    mesh = devices.start(count, *joined)
+    job: dict[str, Any] = {} if address is None else {"coordinator": address, "processes": 2, "process": int(process)}
+    mesh = devices.start(count, **job)
     size = _batch(mesh)
     seconds(mesh, size, size)
     return statistics.median(seconds(mesh, 1024, size) for _ in range(5))

@@ -22,19 +22,20 @@ import numpy as np
 from mopl_jax import coverage, devices, intervals, storage, study
 from mopl_jax.environments import Environment, Linear, Normal
 from mopl_jax.policies import Gaussian
+from mopl_jax.world import Grid, World
 
 RESULTS = Path(__file__).parent / "results"
 D, SIZES, ALPHA = 5, tuple(2**k for k in range(5, 15)), 0.05
 MEAN, SCALE, NOISE, TRUTH = 0.3, 0.5, 0.25, 0.3
-GRID = coverage.Grid(SIZES, ("snips",), ("normal",), ALPHA)
+GRID = Grid(SIZES, ("snips",), ("normal",), ALPHA)
 Z = 1.959963984540054
 
 
-def world() -> coverage.World:
+def world() -> World:
     """The reference world in five dimensions."""
     environment = Environment(Linear(jnp.full(D, 1 / D), jnp.asarray(0.0)), Normal(jnp.asarray(NOISE)))
     target = Gaussian.diagonal(jnp.full(D, MEAN), SCALE)
-    return coverage.World("speed", D, environment, Gaussian.diagonal(jnp.zeros(D), 1.0), {"target": target})
+    return World("speed", D, environment, Gaussian.diagonal(jnp.zeros(D), 1.0), {"target": target})
 
 
 # Every contender: (replicates, seed) -> hits at each n, and how many rows it was asked for.
@@ -213,7 +214,7 @@ def studies() -> dict[str, study.Study]:
     base = world()
     targets = {f"{i}": Gaussian.diagonal(jnp.full(D, 0.05 * i), SCALE) for i in range(1, 9)}
     names = tuple(name for name, f in intervals.NAMED.items() if isinstance(f, intervals.Wald))
-    grid = coverage.Grid(SIZES, ("snips",), names, ALPHA)
+    grid = Grid(SIZES, ("snips",), names, ALPHA)
     return {"default": default, "many targets": default._replace(worlds=(base._replace(targets=targets),), grid=grid)}
 
 

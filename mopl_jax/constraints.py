@@ -25,7 +25,9 @@ def box(low: ArrayLike, high: ArrayLike) -> Projection:
     """low ≤ a ≤ high entrywise, ±inf where open (a sign is a box with one end at 0); ValueError if it is empty."""
     bottom, top = np.asarray(low, float), np.asarray(high, float)
     for k in np.flatnonzero(~(bottom <= top)):
-        raise ValueError(f"infeasible constraints: weight {k + 1} of {bottom.size}: expected lower ≤ upper, got {bottom[k]:g} > {top[k]:g}")
+        raise ValueError(
+            f"infeasible constraints: weight {k + 1} of {bottom.size}: expected lower ≤ upper, got {bottom[k]:g} > {top[k]:g}"
+        )
     return lambda a: optax.projections.projection_box(a, jnp.asarray(bottom, a.dtype), jnp.asarray(top, a.dtype))
 
 
@@ -70,7 +72,9 @@ def _closed(bottom, top, total):
         return bottom, np.minimum(top, total - (bottom.sum() - bottom))
     if np.isfinite(top).all():
         return np.maximum(bottom, total - (top.sum() - top)), top
-    raise ValueError("with a fixed sum, expected all lower or all upper bounds to be finite, or none; bound every weight")
+    raise ValueError(
+        "with a fixed sum, expected all lower or all upper bounds to be finite, or none; bound every weight"
+    )
 
 
 def within_change(current: ArrayLike, change: ArrayLike) -> Projection:

@@ -10,83 +10,24 @@ import functools
 import math
 import operator
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Key
 
 from mopl_jax import _random, estimators, intervals
-from mopl_jax._record import record
 from mopl_jax._rows import WHOLE, over_prefixes
 from mopl_jax.doubly_robust import doubly_robust
 from mopl_jax.environments import Environment
 from mopl_jax.intervals import Facts, Wald, moments
 from mopl_jax.logs import Logs
-from mopl_jax.policies import Gaussian, Mixture, Policy
-
-
-class World(NamedTuple):
-    """A synthetic platform: an environment, a logging policy, named targets, and pairs of targets to contrast.
-
-    `smoothed` names the targets that stand for the deterministic policy at their mean, whose value is reported as well.
-    """
-
-    name: str
-    d: int
-    environment: Environment
-    logging: Policy
-    targets: Mapping[str, Gaussian | Mixture]
-    differences: tuple[tuple[str, str], ...] = ()
-    smoothed: tuple[str, ...] = ()
-
-    @property
-    def estimands(self) -> dict[str, tuple[str, ...]]:
-        """What is estimated: each target's value, and each pair's difference (first minus second)."""
-        return {name: (name,) for name in self.targets} | {f"{a} - {b}": (a, b) for a, b in self.differences}
-
-    def truth(self, estimand: str) -> float:
-        """The exact value of an estimand."""
-        values = [float(self.environment.policy_value(self.targets[name])) for name in self.estimands[estimand]]
-        return values[0] - sum(values[1:])
-
-    def facts(self, estimand: str) -> Facts:
-        """What is known before a row is seen; nothing for a difference."""
-        first, *others = self.estimands[estimand]
-        if others:
-            return Facts()
-        return intervals.policy_facts(self.logging, self.targets[first], self.environment.reward_range)
-
-    def truths(self, estimand: str) -> dict[str, float]:
-        """What the estimand's intervals are held against, by name: its value; and V at the mean for a `smoothed` target."""
-        found = {estimand: self.truth(estimand)}
-        if estimand in self.smoothed:
-            found[f"{estimand}, unsmoothed"] = float(
-                self.environment.mean_reward(cast(Gaussian, self.targets[estimand]).mean)
-            )
-        return found
-
-
-class Grid(NamedTuple):
-    """What is evaluated on each log: sample sizes (ascending), estimators and intervals by name, and alpha."""
-
-    n: tuple[int, ...]
-    estimators: tuple[str, ...]
-    intervals: tuple[str, ...]
-    alpha: float
-
-
-@record()
-class Replicates:
-    """Results per replicate: `value` and Kish `ess` (r, n); interval ends `lower` and `upper` (r, n, interval)."""
-
-    value: Float[Array, "r n"]
-    ess: Float[Array, "r n"]
-    lower: Float[Array, "r n i"]
-    upper: Float[Array, "r n i"]
+from mopl_jax.policies import Gaussian, Policy
+from mopl_jax.replicates import Cell, Replicates, concatenate, summarise
+from mopl_jax.world import Grid, World
 
 
 def replicate(key: Key[Array, ""], environment: Environment, logging: Policy, n: int) -> Logs:
@@ -276,9 +217,6 @@ def evaluate_batch(log_weights, reward, grid, estimator, mesh, facts=Facts(), ac
     return _over_replicates(finish, mesh, together)(*found)
 
 
-Cell = tuple[str, str]  # estimand, estimator
-
-
 def run_batch(
     key: Key[Array, ""], world: World, grid: Grid, start: int, size: int, mesh: Mesh,
     facts: Mapping[str, Facts] | None = None,
@@ -386,108 +324,3 @@ def coverage(key: Key[Array, ""], world: World, grid: Grid, replicates: int, mem
 def sweep(key: Key[Array, ""], worlds: Sequence[World], grid: Grid, replicates: int) -> list[dict]:
     """The tidy rows of several worlds on one grid."""
     return [row for world in worlds for row in coverage(key, world, grid, replicates)]
-
-
-def concatenate(parts: Sequence[dict[Cell, Replicates]]) -> dict[Cell, Replicates]:
-    """Batches joined along the replicates."""
-    return jax.tree.map(lambda *x: np.concatenate(x), *parts)
-
-
-def count(results: dict[Cell, Replicates]) -> int:
-    """How many replicates a batch holds."""
-    return len(next(iter(results.values())).value)
-
-
-# From replicates to tidy rows.
-
-
-def summarise(world: World, grid: Grid, results: dict[Cell, Replicates]) -> list[dict]:
-    """One row per estimand, estimator, n and interval; see `summary` for the columns."""
-    rows = []
-    read = [(*cell, *truth) for cell in results for truth in world.truths(cell[0]).items()]
-    for estimand, estimator, label, truth in read:
-        cell, names = results[estimand, estimator], intervals.available(grid.intervals, world.facts(estimand))
-        for j, n in enumerate(grid.n):
-            about = {"world": world.name, "d": world.d, "estimand": label, "estimator": estimator, "n": n}
-            about |= _value_columns(cell.value[:, j], cell.ess[:, j], truth, grid.alpha)
-            for i, interval in enumerate(names):
-                ends = cell.lower[:, j, i], cell.upper[:, j, i]
-                rows.append(
-                    about | {"interval": interval, "alpha": grid.alpha} | _interval_columns(*ends, truth, about)
-                )
-    return rows
-
-
-def _value_columns(value, size, truth, alpha):
-    """Truth, bias and its standard error, ESS quantiles, and the width of a normal interval that knew the true SD."""
-    value = value.astype(float)
-    sd = float(np.nanstd(value, ddof=1)) if value.size > 1 else math.nan
-    quantiles = np.quantile(size, (0.05, 0.5, 0.95))
-    return {
-        "replicates": value.size,
-        "truth": truth,
-        "bias": float(np.nanmean(value)) - truth,
-        "bias_se": sd / math.sqrt(value.size),
-        "oracle_width": 2 * _normal_quantile(alpha) * sd,
-        "ess_q05": float(quantiles[0]),
-        "ess_median": float(quantiles[1]),
-        "ess_q95": float(quantiles[2]),
-    }
-
-
-def _interval_columns(low, high, truth, about):
-    """Coverage with its Wilson interval, both one-sided miss rates, widths (infinite ones counted as such)."""
-    hits = (low <= truth) & (truth <= high)
-    wilson = wilson_interval(int(hits.sum()), hits.size)
-    width = high.astype(float) - low
-    finite = width[np.isfinite(width)]
-    return {
-        "coverage": float(hits.mean(dtype=float)),
-        "coverage_se": math.sqrt(max(hits.mean(dtype=float) * (1 - hits.mean(dtype=float)), 0) / hits.size),
-        "coverage_low": wilson[0],
-        "coverage_high": wilson[1],
-        "miss_below": float(np.mean(high < truth, dtype=float)),
-        "miss_above": float(np.mean(low > truth, dtype=float)),
-        "median_width": float(np.median(width)),
-        "mean_finite_width": float(finite.mean()) if finite.size else math.inf,
-        "infinite_share": 1 - finite.size / width.size,
-        "width_ratio": float(np.median(width)) / about["oracle_width"] if about["oracle_width"] else math.nan,
-    }
-
-
-def _normal_quantile(alpha):
-    from statistics import NormalDist
-
-    return NormalDist().inv_cdf(1 - alpha / 2)
-
-
-def wilson_interval(hits: int, trials: int, alpha: float = 0.05) -> tuple[float, float]:
-    """Wilson's score interval for a coverage: its Monte-Carlo error, right also when every replicate is covered."""
-    z = _normal_quantile(alpha)
-    centre = (hits + z * z / 2) / (trials + z * z)
-    half = z * math.sqrt(hits * (trials - hits) / trials + z * z / 4) / (trials + z * z)
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def smallest_n(rows: Sequence[dict], level: float) -> int | None:
-    """The smallest n of one interval's rows from which coverage stays ≥ `level` up to the largest n; None if it never does."""
-    found = None
-    for row in sorted(rows, key=lambda row: row["n"], reverse=True):
-        if row["coverage"] < level:
-            break
-        found = row["n"]
-    return found
-
-
-def sample_size_ratio(baseline: Sequence[dict], rows: Sequence[dict], level: float) -> tuple[float, bool]:
-    """How many times more rows the baseline interval needs to hold `level`, and whether the grid of n brackets that.
-
-    Where the baseline never holds (its largest n stands in), or the interval already holds at the smallest n and the
-    baseline does not, the ratio is a lower limit: False. (nan, False) where the interval itself never holds.
-    """
-    needed, reached = smallest_n(baseline, level), smallest_n(rows, level)
-    if reached is None:
-        return math.nan, False
-    sizes = [row["n"] for row in baseline]
-    bracketed = needed is not None and (reached > min(sizes) or needed == reached)
-    return (needed or max(sizes)) / reached, bracketed

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mopl_jax.coverage import sample_size_ratio, smallest_n
+from mopl_jax.replicates import sample_size_ratio, smallest_n
 
 Rows = Sequence[dict[str, Any]]
 

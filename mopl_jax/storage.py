@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mopl_jax.coverage import Cell, Replicates, concatenate, count
+from mopl_jax.replicates import Cell, Replicates, concatenate, count
 
 _FIELDS = ("value", "ess", "lower", "upper")
 _KEY = b"mopl_jax"

@@ -19,9 +19,10 @@ import numpy as np
 
 from mopl_jax import environments, intervals
 from mopl_jax._names import check_alpha, choose
-from mopl_jax.coverage import ESTIMATORS, OF_PREFIXES, Grid, World
+from mopl_jax.coverage import ESTIMATORS, OF_PREFIXES
 from mopl_jax.overlap import overlapping
 from mopl_jax.policies import Gaussian, Mixture, Policy, Uniform
+from mopl_jax.world import Grid, World
 
 DEFAULT = Path(__file__).parent / "studies" / "default.toml"
 

@@ -11,8 +11,8 @@ from jax.scipy.stats import norm
 from jaxtyping import Array, Bool, Float, Int
 
 from mopl_jax._record import record
-from mopl_jax.coverage import wilson_interval
 from mopl_jax.metrics import History, Objective, leave_one_out, z_scores
+from mopl_jax.replicates import wilson_interval
 
 RESAMPLES = 1000
 

@@ -119,8 +119,10 @@ def test_following_the_skewness_evens_the_two_ends():
         return (chance * above).sum(axis=1).mean(), (chance * below).sum(axis=1).mean()
 
     (wilson_above, wilson_below), (above, below) = misses("ess_wilson"), misses("ess_wilson_skew")
-    assert wilson_above > 0.035 and wilson_below < 0.01
-    assert above < 0.025 and wilson_below < below < 0.025
+    assert wilson_above > 0.035
+    assert wilson_below < 0.01
+    assert above < 0.025
+    assert wilson_below < below < 0.025
 
 
 def test_skewness_of_a_share_with_unequal_weights():

@@ -11,9 +11,10 @@ from helpers import DTYPES, INTERVALS, KEY, MEAN_REWARDS, NOISES, WALD, binomial
 from statsmodels.stats.proportion import proportion_confint
 
 from mopl_jax import coverage, intervals, study
-from mopl_jax.coverage import Grid, World
 from mopl_jax.environments import Environment, Linear, Normal, snips_variance
 from mopl_jax.policies import Gaussian
+from mopl_jax.replicates import concatenate, count, sample_size_ratio, smallest_n, summarise, wilson_interval
+from mopl_jax.world import Grid, World
 
 D = 3
 WORLD = World(
@@ -39,7 +40,7 @@ def in_dtype(world, dtype):
 
 def run(world, grid, span, size):
     """The replicates of a span, in batches of `size`."""
-    return coverage.concatenate(list(coverage.run(KEY, world, grid, span, size)))
+    return concatenate(list(coverage.run(KEY, world, grid, span, size)))
 
 
 def same(a, b):
@@ -109,7 +110,7 @@ def test_sample_sizes_do_not_interact(results):
 def test_results_have_every_cell(results):
     """Every estimand (targets and differences) and estimator has its replicates, with the shapes said."""
     assert set(results) == {(estimand, e) for estimand in ("a", "b", "a - b") for e in GRID.estimators}
-    assert coverage.count(results) == 40
+    assert count(results) == 40
     for cell in results.values():
         assert cell.value.shape == cell.ess.shape == (40, 2)
         assert cell.lower.shape == cell.upper.shape == (40, 2, 2)
@@ -119,7 +120,7 @@ def test_results_have_every_cell(results):
 
 def test_summary_counts(results):
     """The tidy rows: coverage and one-sided misses add up to one, truth and widths are those of the replicates."""
-    summary = coverage.summarise(WORLD, GRID, results)
+    summary = summarise(WORLD, GRID, results)
     assert len(summary) == 3 * len(GRID.n) * len(NAMES)
     for row in summary:
         cell = results[row["estimand"], row["estimator"]]
@@ -150,7 +151,7 @@ def test_wilson_is_statsmodels(hits):
     """Wilson's score interval equals statsmodels', also when every replicate or none is covered."""
     for alpha in (0.05, 0.01):
         expected = proportion_confint(hits, 1000, alpha, method="wilson")
-        np.testing.assert_allclose(coverage.wilson_interval(hits, 1000, alpha), expected, rtol=1e-12, atol=1e-15)
+        np.testing.assert_allclose(wilson_interval(hits, 1000, alpha), expected, rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +161,7 @@ def test_wilson_is_statsmodels(hits):
 def test_smallest_n_stays_above(covered, expected):
     """The smallest n from which coverage never falls below the level again, in whatever order the rows come."""
     table = [{"n": n, "coverage": c} for n, c in zip((8, 64, 512), covered, strict=True)]
-    assert coverage.smallest_n(table, 0.95) == coverage.smallest_n(table[::-1], 0.95) == expected
+    assert smallest_n(table, 0.95) == smallest_n(table[::-1], 0.95) == expected
 
 
 def test_sample_size_ratio():
@@ -168,11 +169,11 @@ def test_sample_size_ratio():
     table = lambda *covered: [{"n": n, "coverage": c} for n, c in zip((8, 64, 512), covered, strict=True)]  # noqa: E731
     never, late, early = table(0.1, 0.2, 0.3), table(0.1, 0.2, 0.96), table(0.95, 0.96, 0.97)
     middle = table(0.1, 0.96, 0.97)
-    assert coverage.sample_size_ratio(late, middle, 0.95) == (8, True)
-    assert coverage.sample_size_ratio(late, late, 0.95) == (1, True)
-    assert coverage.sample_size_ratio(late, early, 0.95) == (64, False)
-    assert coverage.sample_size_ratio(never, early, 0.95) == (64, False)
-    ratio, exact = coverage.sample_size_ratio(early, never, 0.95)
+    assert sample_size_ratio(late, middle, 0.95) == (8, True)
+    assert sample_size_ratio(late, late, 0.95) == (1, True)
+    assert sample_size_ratio(late, early, 0.95) == (64, False)
+    assert sample_size_ratio(never, early, 0.95) == (64, False)
+    ratio, exact = sample_size_ratio(early, never, 0.95)
     assert math.isnan(ratio)
     assert not exact
 

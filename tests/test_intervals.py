@@ -132,7 +132,9 @@ def test_recommended_knows_the_range():
     assert inside.lower >= reward.min()
     clicks = estimate(log_weight, (reward > 0.5).astype(reward.dtype))
     for alpha in (0.05, 0.3):
-        got, score = (f(clicks, alpha, reward_range=(0.0, 1.0)) for f in (intervals.recommended, intervals.ess_wilson_skew))
+        got, score = (
+            f(clicks, alpha, reward_range=(0.0, 1.0)) for f in (intervals.recommended, intervals.ess_wilson_skew)
+        )
         assert (got.lower, got.upper) == (score.lower, score.upper)
     bound = intervals.recommended_lower(clicks, 0.05, reward_range=(0.0, 1.0))
     assert bound.lower == intervals.ess_wilson_skew(clicks, 0.1).lower

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from mopl_jax import coverage as engine
 from mopl_jax import devices, plots, storage, study
+from mopl_jax.replicates import concatenate, count, sample_size_ratio, smallest_n, summarise
 
 LEVEL = 0.94  # an interval "holds" from the n where its coverage stays at or above this (nominal 0.95)
 QUICK = {
@@ -162,8 +163,8 @@ def _run_world(plan, world, folder, size, mesh, advance):
             _drain(batches)
     if not devices.is_first():
         return []
-    joined = engine.concatenate([parts.load(span) for span in parts.done()])
-    return engine.summarise(world, plan.grid, jax.tree.map(lambda x: x[: plan.replicates], joined))
+    joined = concatenate([parts.load(span) for span in parts.done()])
+    return summarise(world, plan.grid, jax.tree.map(lambda x: x[: plan.replicates], joined))
 
 
 def _drain(batches):
@@ -174,7 +175,7 @@ def _drain(batches):
 def _counted(batches, advance):
     for batch in batches:
         yield batch
-        advance(engine.count(batch))
+        advance(count(batch))
 
 
 def _budget(memory):
@@ -219,11 +220,11 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _line(name, rows, baseline):
-    ratio, exact = engine.sample_size_ratio(baseline, rows, LEVEL) if baseline else (math.nan, False)
+    ratio, exact = sample_size_ratio(baseline, rows, LEVEL) if baseline else (math.nan, False)
     first, last = rows[0], rows[-1]
     return {
         "interval": name,
-        "holds_from": engine.smallest_n(rows, LEVEL),
+        "holds_from": smallest_n(rows, LEVEL),
         "ratio": ratio,
         "ratio_exact": exact,
         "worst": min(rows, key=lambda row: row["coverage"]),

@@ -150,7 +150,8 @@ def ess_wilson_skew(estimate: Estimate, alpha: float, *, reward_range: Range = (
     """
     sums = moments(estimate)
     sums = dataclasses.replace(sums, df=jnp.where(supported(estimate), sums.df, 1))
-    return _unshare(estimate, *skewed_score(_share(estimate, reward_range), sums, alpha), reward_range)
+    low, high = skewed_score(_share(estimate, reward_range), sums, alpha)
+    return _unshare(estimate, low, high, reward_range)
 
 
 def skewed_score(v: Float[Array, ""], sums: Moments, alpha: float):

@@ -16,10 +16,11 @@ from mopl_jax.estimators import Estimate
 class Moments:
     """Sums of an estimate's normalised weights p, influence ψ and residuals e over its n rows, S₂ = Σp².
 
-    `squared` S₂ · `spare` 1−S₂ · `largest` max p · `slack` 1−max p · `influence` Σψ²/n² (Σp²e² for SNIPS) · `residual`
-    Σpe² · `hc2`, `hc3` Σψ²/n² over 1−p and (1−p)² · `exact` Σψ²/n² over 1−2p+S₂ · `df` its Satterthwaite degrees of
-    freedom · `skewness` Σx³ and `kurtosis` Σx⁴ of the terms x, scaled to Σx² = 1, whose squares `exact` adds · `cubic`
-    Σp³/S₂ · `quartic` Σp⁴/S₂². Complements to one are sums over the other rows: float32 holds them however near one row is to all.
+    `squared` S₂ · `spare` 1−S₂ · `largest` max p · `slack` 1−max p · `influence` Σψ²/n² (Σp²e² for SNIPS) ·
+    `residual` Σpe² · `hc2`, `hc3` Σψ²/n² over 1−p and (1−p)² · `exact` Σψ²/n² over 1−2p+S₂ · `df` its Satterthwaite
+    degrees of freedom · `skewness` Σx³ and `kurtosis` Σx⁴ of the terms x, scaled to Σx² = 1, whose squares `exact`
+    adds · `cubic` Σp³/S₂ · `quartic` Σp⁴/S₂². Complements to one are sums over the other rows: float32 holds them
+    however near one row is to all.
     """
 
     n: Float[Array, "*batch"]
@@ -61,7 +62,8 @@ class Shares(NamedTuple):
 class Sums(NamedTuple):
     """Sums over rows: of two sets of rows they add up, given the `Shares` of both together.
 
-    `third` and `fourth` powers are of terms over max p, `cubic` and `quartic` of p over max p: the powers of 1/n would vanish in float32.
+    `third` and `fourth` powers are of terms over max p, `cubic` and `quartic` of p over max p: the powers of 1/n
+    would vanish in float32.
     """
 
     influence: Float[Array, ""]
