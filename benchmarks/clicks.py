@@ -2,25 +2,32 @@
 
 Rewards of 10 % and 1 % in every dimension and at every target. The rule: of those that fail in no more cells of the first
 half (d = 1, 5, 20) than false alarms explain, the narrowest once ESS ≥ 50. The second half (d = 2, 10) has other seeds.
+With equal weights coverage is a sum of binomial probabilities: exact, and lowest where the lattice hurts most.
 """
 
 import dataclasses
 import functools
 import itertools
+import types
 from pathlib import Path
+from typing import cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import stats
 
 from benchmarks.stress import aim
 from mopl_jax import coverage, storage, study
 from mopl_jax.ess import kish
 from mopl_jax.estimators import snips
 from mopl_jax.intervals import Interval, clopper_pearson, ess_wilson, ess_wilson_skew
+from mopl_jax.intervals.bounded import score, skewed_score
+from mopl_jax.intervals.moments import Moments
 
 RESULTS = Path(__file__).parent / "results"
 STUDY = RESULTS.parent / "studies" / "stress.toml"
+MOST = 2048  # rows of equal weight
 SIZES, REPLICATES, ALPHA = (8, 32, 128, 512, 2048), 400, 0.05
 HALVES = {"chosen on": ((1, 5, 20), 21), "held out": ((2, 10), 22)}
 
@@ -99,8 +106,43 @@ def report() -> None:
     for half, name in itertools.product(HALVES, CANDIDATES):
         some = [r for r in rows if (r["half"], r["interval"]) == (half, name)]
         lines.append(f"| {half} | {name} | {_line(some)} |")
-    (RESULTS / "clicks.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    text = "\n".join(lines) + f"\n\n{exact()}\n"
+    (RESULTS / "clicks.md").write_text(text)
+    print(text)
+
+
+def exact() -> str:
+    """Markdown: coverage with n equal weights, for n = 8 … 2,048 and click rates within a fifth of 1 and 10 %."""
+    head = ("equal weights", "rate", "mean coverage", "lowest", "share of (n, rate) below 0.94")
+    lines = [f"| {' | '.join(head)} |", "| --- | --: |" + " --: |" * (len(head) - 2)]
+    for (name, ends), rate in itertools.product(
+        {"ess_wilson": score, "ess_wilson_skew": skewed_score}.items(), (0.01, 0.1)
+    ):
+        found = np.array(
+            [_binomial(ends, n, rate * x) for n in range(8, MOST + 1, 6) for x in np.linspace(0.8, 1.2, 9)]
+        )
+        lines.append(f"| {name} | {rate:.0%} | {found.mean():.3f} | {found.min():.3f} | {np.mean(found < 0.94):.3f} |")
+    return "\n".join(lines)
+
+
+def _binomial(ends, n, rate):
+    """Exact coverage of a rate by n rows of equal weight."""
+    low, high = _scores(ends, n)
+    return stats.binom.pmf(np.arange(MOST + 1), n, rate)[(low <= rate) & (rate <= high)].sum()
+
+
+@functools.cache
+def _scores(ends, n):
+    return [np.asarray(end, float) for end in _of_equal(ends, jnp.asarray(float(n)))]
+
+
+@functools.partial(jax.jit, static_argnames="ends")
+def _of_equal(ends, n):
+    """Both ends for 0 … `MOST` clicks of n rows, those beyond n clicks unused."""
+    shares = jnp.minimum(jnp.arange(MOST + 1) / n, 1)
+    if ends is score:
+        return score(shares, n, n - 1, ALPHA)
+    return skewed_score(shares, cast(Moments, types.SimpleNamespace(kish=n, df=n - 1, cubic=1 / n)), ALPHA)
 
 
 def _line(some):
