@@ -19,17 +19,19 @@ from scipy import stats
 
 from benchmarks.stress import aim
 from mopl_jax import coverage, storage, study
+from mopl_jax._student import student_quantile
 from mopl_jax.ess import kish
 from mopl_jax.estimators import snips
 from mopl_jax.intervals import Interval, clopper_pearson, ess_wilson, ess_wilson_skew
-from mopl_jax.intervals.bounded import score, skewed_score
-from mopl_jax.intervals.moments import Moments
+from mopl_jax.intervals.bounded import score, skewed_score, within
+from mopl_jax.intervals.interval import supported
+from mopl_jax.intervals.moments import Moments, moments
 
 RESULTS = Path(__file__).parent / "results"
 STUDY = RESULTS.parent / "studies" / "stress.toml"
 MOST = 2048  # rows of equal weight
-SIZES, REPLICATES, ALPHA = (8, 32, 128, 512, 2048), 400, 0.05
-HALVES = {"chosen on": ((1, 5, 20), 21), "held out": ((2, 10), 22)}
+SIZES, REPLICATES, ALPHA = (8, 32, 128, 512, 2048, 16384), 400, 0.05
+HALVES = {"chosen on": ((1, 5, 20), 31), "held out": ((2, 10), 32)}
 
 
 def _continuity(estimate, alpha):
@@ -43,10 +45,20 @@ def _lower_only(estimate, alpha):
     return Interval(ess_wilson_skew(estimate, alpha).lower, ess_wilson(estimate, alpha).upper)
 
 
+def _uncapped(estimate, alpha):
+    """`ess_wilson_skew` with all of the skewness, also where a few heavy rows make it."""
+    sums, v = moments(estimate), estimate.value
+    df = jnp.where(supported(estimate), sums.df, 1)
+    term = (jnp.square(student_quantile(alpha / 2, df)) - 1) / 6 * sums.cubic
+    low, high = score(jnp.clip(v - (1 - 2 * v) * jnp.where(term < 1, term, 1), 0, 1), sums.kish, df, alpha)
+    return within(estimate, low, high, (0.0, 1.0))
+
+
 CANDIDATES = {
     "ess_wilson": ess_wilson,
     "ess_wilson, lower end half a click lower": _continuity,
     "ess_wilson, lower end of ess_wilson_skew": _lower_only,
+    "ess_wilson_skew, uncapped": _uncapped,
     "ess_wilson_skew": ess_wilson_skew,
     "clopper_pearson": clopper_pearson,
 }
@@ -142,7 +154,9 @@ def _of_equal(ends, n):
     shares = jnp.minimum(jnp.arange(MOST + 1) / n, 1)
     if ends is score:
         return score(shares, n, n - 1, ALPHA)
-    return skewed_score(shares, cast(Moments, types.SimpleNamespace(kish=n, df=n - 1, cubic=1 / n)), ALPHA)
+    return skewed_score(
+        shares, cast(Moments, types.SimpleNamespace(kish=n, squared=1 / n, df=n - 1, cubic=1 / n)), ALPHA
+    )
 
 
 def _line(some):

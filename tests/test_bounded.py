@@ -125,14 +125,18 @@ def test_following_the_skewness_evens_the_two_ends():
     assert wilson_below < below < 0.025
 
 
-def test_skewness_of_a_share_with_unequal_weights():
-    """The ends solve |v' − x| = t √(x(1−x) Σp²) with v' = v − (1−2v) (t²−1)/6 Σp³/Σp², by another root finder."""
+@pytest.mark.parametrize("heaviest", [1.0, 4.0])
+def test_skewness_of_a_share_with_unequal_weights(heaviest):
+    """The ends solve |v' − x| = t √(x(1−x) Σp²) with v' = v − (t²−1)/6 κ, by another root finder; one heavy row caps κ."""
     log_weight, reward = log_of(7, 60, binary=True)
+    log_weight = log_weight.at[jnp.argmin(reward)].set(heaviest)
     p = np.exp(np.asarray(log_weight)) / np.exp(np.asarray(log_weight)).sum()
     v, s2 = p @ np.asarray(reward), p @ p
     t = stats.t.isf(ALPHA / 2, float(ess_exact.moments(snips(log_weight, reward))[1]))
-    moved = v - (1 - 2 * v) * (t**2 - 1) / 6 * (p**3).sum() / s2
-    ends = [brentq(lambda x: (x - moved) ** 2 - t**2 * x * (1 - x) * s2, *span) for span in ((0, moved), (moved, 1))]
+    lean, sd = (1 - 2 * v) * (p**3).sum() / s2, np.sqrt(v * (1 - v) * s2)
+    assert (lean > sd) == (heaviest == 4.0)
+    moved = max(v - (t**2 - 1) / 6 * min(lean, sd), 0)
+    ends = [brentq(lambda x: (x - moved) ** 2 - t**2 * x * (1 - x) * s2, *span) for span in ((0, moved), (moved + 1e-9, 1))]
     made = bounded.ess_wilson_skew(snips(log_weight, reward), ALPHA)
     np.testing.assert_allclose([made.lower, made.upper], ends, rtol=1e-6)
 
