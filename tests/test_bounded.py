@@ -136,7 +136,9 @@ def test_skewness_of_a_share_with_unequal_weights(heaviest):
     lean, sd = (1 - 2 * v) * (p**3).sum() / s2, np.sqrt(v * (1 - v) * s2)
     assert (lean > sd) == (heaviest == 4.0)
     moved = max(v - (t**2 - 1) / 6 * min(lean, sd), 0)
-    ends = [brentq(lambda x: (x - moved) ** 2 - t**2 * x * (1 - x) * s2, *span) for span in ((0, moved), (moved + 1e-9, 1))]
+    ends = [
+        brentq(lambda x: (x - moved) ** 2 - t**2 * x * (1 - x) * s2, *span) for span in ((0, moved), (moved + 1e-9, 1))
+    ]
     made = bounded.ess_wilson_skew(snips(log_weight, reward), ALPHA)
     np.testing.assert_allclose([made.lower, made.upper], ends, rtol=1e-6)
 

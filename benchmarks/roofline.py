@@ -1,0 +1,107 @@
+"""How near is drawing to what this machine can do, on CPU or an accelerator? Words and normals a second, against two roofs.
+
+The roofs are measured, on the same devices: memory traffic by writing an array; arithmetic by the generator itself, when of
+many words or normals only a sum is stored. A share is the speed over the lower roof. JAX's own generator is beside it.
+`python -m benchmarks speed` has the sweep over its draws.
+"""
+
+import functools
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
+
+from mopl_jax import _random, devices, storage
+
+RESULTS = Path(__file__).parent / "results"
+D, CHAIN, ROUNDS = 6, 16, 9  # numbers of a row, blocks folded into one number, timings
+OPERATIONS = (
+    20 * 5 + 5 * 3 + 3
+)  # integer operations of a block of two words: rounds, injections, start and key schedule
+
+
+def rows(backend: str) -> tuple[int, int]:
+    """Replicates on a device and rows of each: what the engine keeps in the caches, or what fills an accelerator."""
+    return (32, 2**13) if backend == "cpu" else (1024, 2**15)
+
+
+def _normals(key, n):
+    return jax.vmap(lambda row: _random.normal(row, D), out_axes=1)(_random.row_keys(key, n))
+
+
+def _words(key, n):
+    return jax.vmap(lambda row: jax.random.bits(row, (D,), jnp.uint32), out_axes=1)(_random.row_keys(key, n))
+
+
+def _as_numbers(words):
+    return [word.astype(jnp.float32) for word in words]
+
+
+def _folded(numbers, key, n):
+    """One number for each row, of a chain of `CHAIN` blocks of two, so that memory hardly counts."""
+    words, total = (jnp.arange(n, dtype=jnp.uint32), jnp.zeros(n, jnp.uint32)), 0.0
+    for _ in range(CHAIN):
+        words = _random.threefry2x32(jax.random.key_data(key), words)
+        total = total + functools.reduce(jnp.add, numbers(words))
+    return total
+
+
+TASKS: dict[str, tuple[Callable, int]] = {  # of a key and rows; numbers made of a row
+    "words, folded": (functools.partial(_folded, _as_numbers), 2 * CHAIN),
+    "words, stored": (_words, D),
+    "normals, folded": (functools.partial(_folded, _random.box_muller), 2 * CHAIN),
+    "normals, stored": (_normals, D),
+    "zeros, stored": (lambda key, n: jnp.zeros((D, n)) + jax.random.key_data(key)[0].astype(jnp.float32), D),
+    "jax.random.bits, stored": (lambda key, n: jax.random.bits(key, (D, n), jnp.uint32), D),
+    "jax.random.normal, stored": (lambda key, n: jax.random.normal(key, (D, n)), D),
+}
+
+
+def rate(function: Callable, numbers: int, mesh: Mesh) -> float:
+    """Numbers a second over the mesh: the median of some calls, compiled before."""
+    together, n = rows(jax.default_backend())
+    split = PartitionSpec("r")
+    mapped = jax.vmap(lambda key: function(key, n))
+    task = jax.jit(jax.shard_map(mapped, mesh=mesh, in_specs=split, out_specs=split, check_vma=False))
+    keys = jax.device_put(jax.random.split(jax.random.key(0), together * mesh.size), jax.NamedSharding(mesh, split))
+    jax.block_until_ready(task(keys))
+    return numbers * n * together * mesh.size / statistics.median(_seconds(task, keys) for _ in range(ROUNDS))
+
+
+def _seconds(task, keys):
+    started = time.perf_counter()
+    jax.block_until_ready(task(keys))
+    return time.perf_counter() - started
+
+
+def shares(rates: dict[str, float]) -> dict[str, float]:
+    """Of words and normals stored: their speed over the lower of the two roofs."""
+    return {
+        f"{name}, stored": rates[f"{name}, stored"] / min(rates["zeros, stored"], rates[f"{name}, folded"])
+        for name in ("words", "normals")
+    }
+
+
+def main() -> None:
+    """Print the table and write results/roofline.json."""
+    mesh = devices.start()
+    rates = {name: rate(*task, mesh) for name, task in TASKS.items()}
+    found, device = shares(rates), mesh.devices.flat[0].device_kind
+    print(f"{mesh.size} × {device}: {'':12} 10⁹ a second  share of the roof")
+    for name, each in rates.items():
+        print(f"{name:32} {each / 1e9:12.3f}  {f'{found[name]:.0%}' if name in found else '':>17}")
+    operations = rates["words, folded"] / 2 * OPERATIONS
+    print(
+        f"{operations / 1e9:,.0f} × 10⁹ integer operations a second, {4e-9 * rates['zeros, stored']:.1f} GB/s written"
+    )
+    document = storage.provenance(d=D, device_kind=device) | {"rates": rates, "shares": found, "operations": operations}
+    (RESULTS / "roofline.json").write_text(json.dumps(document, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
