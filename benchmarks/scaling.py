@@ -28,7 +28,7 @@ from mopl_jax.world import Grid
 RESULTS = Path(__file__).parent / "results"
 GRID = Grid(tuple(2**k for k in range(5, 15)), ("snips",), ("normal", "ess_exact"), 0.05)
 REPLICATES = (64, 256, 1024, 4096, 16384, 65536)
-ROUNDS = 5
+ROUNDS, BATCHES = 5, 12
 MEMORY = 48 * 2**20  # bytes for a batch, as the command's default on CPU
 
 
@@ -95,17 +95,17 @@ def _start(cores, *arguments):
 
 
 def _finish(processes):
-    """Median seconds of 1,024 replicates in each."""
+    """Median seconds of a replicate in each."""
     return [float(process.communicate()[0]) for process in processes]
 
 
 def _timed(count, address=None, process="0"):
-    """Median seconds of a sweep on so many devices of this process, or of two processes that meet at an address."""
+    """Median seconds of a replicate, in whole batches, on so many devices of this process, or of two that meet."""
     job: dict[str, Any] = {} if address is None else {"coordinator": address, "processes": 2, "process": int(process)}
     mesh = devices.start(count, **job)
     size = _batch(mesh)
     seconds(mesh, size, size)
-    return statistics.median(seconds(mesh, 1024, size) for _ in range(5))
+    return statistics.median(seconds(mesh, BATCHES * size, size) for _ in range(5)) / (BATCHES * size)
 
 
 def compile_default(mesh: Mesh) -> dict:

@@ -15,7 +15,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Key
 
@@ -272,14 +271,14 @@ _DRAWS = 16  # simulated logs of weights, for the expectations of `efron_stein`
 
 
 def batch_size(worlds: Sequence[World], grid: Grid, replicates: int, memory: float, mesh: Mesh) -> int:
-    """Replicates per batch within `memory` bytes for actions, weights and rewards; whole chunks on every device.
+    """Replicates per batch within `memory` bytes a process for actions, weights, rewards; whole chunks on every device.
 
     One size for all worlds, so that one compiled evaluation serves them all. At least one chunk a device; no more
     than `replicates` rounded up.
     """
     columns = max(world.d + 2 * len(world.targets) + 2 for world in worlds)
     step = chunk(grid.n[-1]) * mesh.size
-    fits = memory / (grid.n[-1] * jnp.zeros(()).dtype.itemsize * columns * step)
+    fits = memory * jax.process_count() / (grid.n[-1] * jnp.zeros(()).dtype.itemsize * columns * step)
     return step * max(1, min(int(fits), math.ceil(replicates / step)))
 
 
@@ -311,8 +310,21 @@ def one_device() -> Mesh:
 
 
 def gather(tree):
-    """Numpy copies of arrays that may be spread over several processes."""
-    return process_allgather(tree, tiled=True) if jax.process_count() > 1 else jax.device_get(tree)
+    """Numpy copies of arrays over replicates, which may be spread over several processes: all of them in one message."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    leaves, form = jax.tree.flatten(tree)
+    packed = np.asarray(_packed(leaves[0].sharding.mesh)(leaves).addressable_data(0))
+    ends = np.cumsum([math.prod(x.shape[1:]) for x in leaves])
+    parts = np.split(packed, ends[:-1], axis=1)
+    return jax.tree.unflatten(form, [part.reshape(x.shape) for part, x in zip(parts, leaves, strict=True)])
+
+
+@functools.cache
+def _packed(mesh):
+    """A function that puts arrays (r, …) side by side, on every process."""
+    beside = lambda leaves: jnp.concatenate([x.reshape(x.shape[0], -1) for x in leaves], axis=1)  # noqa: E731
+    return jax.jit(beside, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
 
 def coverage(key: Key[Array, ""], world: World, grid: Grid, replicates: int, memory: float = 2**26) -> list[dict]:
