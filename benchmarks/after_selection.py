@@ -1,6 +1,6 @@
 """Do intervals cover the value of a policy that was learnt from the same log? Against one that was fixed before, and a fresh log.
 
-Each replicate climbs a lower bound from the logging mean (`learning.fit`, the scale fixed at 0.7 of the logger's) and is
+Each replicate climbs a lower bound from the logging mean (`optimise.fit`, the scale fixed at 0.7 of the logger's) and is
 then evaluated on its own log and on an independent one of the same size; truth is the exact value of the learnt policy.
 """
 
@@ -11,9 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mopl_jax import coverage, environments, estimators, intervals, learning, storage
+from mopl_jax import estimators, intervals
+from mopl_jax.coverage import engine
+from mopl_jax.io import storage
+from mopl_jax.learning import optimise
 from mopl_jax.logs import log_weights
 from mopl_jax.policies import Gaussian
+from mopl_jax.simulation import environments
 
 RESULTS = Path(__file__).parent / "results"
 SIZES, REPLICATES, SCALE, ALPHA = (64, 512), 200, 0.7, 0.05
@@ -41,8 +45,8 @@ def _replicates(keys, environment, logging, n, objective):
     start = Gaussian(logging.mean, SCALE * logging.scale)
 
     def one(key):
-        mine, fresh = (coverage.replicate(jax.random.fold_in(key, i), environment, logging, n) for i in (0, 1))
-        learnt = learning.fit(mine, start, interval=OBJECTIVES[objective], alpha=ALPHA)
+        mine, fresh = (engine.replicate(jax.random.fold_in(key, i), environment, logging, n) for i in (0, 1))
+        learnt = optimise.fit(mine, start, interval=OBJECTIVES[objective], alpha=ALPHA)
         made = [estimators.snips(log_weights(learnt.policy, logs), logs.reward) for logs in (mine, fresh)]
         ends = [[f(estimate, ALPHA) for f in named] for estimate in made]
         ends += [[f(estimators.snips(log_weights(start, mine), mine.reward), ALPHA) for f in named]]

@@ -14,14 +14,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mopl_jax import coverage, ess, estimators, intervals, storage
-from mopl_jax.bandwidth import lepski, slope
-from mopl_jax.environments import Environment, Normal, Quadratic
+from mopl_jax import estimators, intervals
+from mopl_jax.coverage import engine
+from mopl_jax.coverage.results import concatenate
+from mopl_jax.coverage.world import Grid, World
+from mopl_jax.estimators import ess
+from mopl_jax.evaluation.smoothing import lepski, slope
+from mopl_jax.evaluation.targets import BANDWIDTHS as CANDIDATES
+from mopl_jax.io import storage
 from mopl_jax.logs import log_weights
 from mopl_jax.policies import Gaussian, smooth
-from mopl_jax.replicates import concatenate
-from mopl_jax.targets import BANDWIDTHS as CANDIDATES
-from mopl_jax.world import Grid, World
+from mopl_jax.simulation.environments import Environment, Normal, Quadratic
 
 RESULTS = Path(__file__).parent / "results"
 D, ROWS, REPLICATES = 3, 4096, 1000
@@ -42,7 +45,7 @@ def world() -> World:
 def rows_for(world: World) -> list[dict]:
     """Bias, standard deviation, root mean squared error and both coverages at each bandwidth."""
     grid = Grid((ROWS,), ("snips",), ("normal", "ess_exact"), ALPHA)
-    batches = list(coverage.run(jax.random.key(0), world, grid, (0, REPLICATES), 50))
+    batches = list(engine.run(jax.random.key(0), world, grid, (0, REPLICATES), 50))
     results = concatenate(batches)
     point = float(world.environment.mean_reward(jnp.full(D, ACTION)))
     return [_row(float(name), cell, world, name, point) for (name, _), cell in results.items()]
@@ -73,7 +76,7 @@ def _selected(keys, environment, logging, n):
     candidates = jnp.asarray(CANDIDATES)
 
     def one(key):
-        log = coverage.replicate(key, environment, logging, n)
+        log = engine.replicate(key, environment, logging, n)
         tried = slope(log, jnp.full(D, ACTION), candidates, intervals.ess_exact, ALPHA)
         return [choose(log, lepski(tried.values, tried.intervals, widening)) for widening in WIDENINGS]
 

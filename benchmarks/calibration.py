@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mopl_jax import coverage, storage, study
+from mopl_jax.coverage import engine, study
 from mopl_jax.intervals import Wald
 from mopl_jax.intervals.ess_corrected import ess_skew
+from mopl_jax.io import storage
 
 RESULTS = Path(__file__).parent / "results"
 STUDY = RESULTS.parent / "studies" / "stress.toml"
@@ -28,7 +29,7 @@ WIDEST = 1.10
 
 @jax.jit
 def _sums(log_weight, reward):
-    one = lambda x: coverage._sums(coverage._Rows(x[1], (x[0],), None), SIZES, "snips")  # noqa: E731
+    one = lambda x: engine._sums(engine._Rows(x[1], (x[0],), None), SIZES, "snips")  # noqa: E731
     return jax.lax.map(one, (log_weight, reward), batch_size=32)
 
 
@@ -42,11 +43,11 @@ def _ends(sums):
 def _cells(world, seed):
     """One row per target, n and pair: coverage, width over the oracle's, ESS."""
     key = jax.random.fold_in(jax.random.key(seed), world.d)
-    keys, mesh = coverage.batch_keys(key, 0, REPLICATES, coverage.one_device()), coverage.one_device()
-    action = coverage.draw_batch(keys, world.logging, SIZES[-1], mesh)
-    reward = coverage.reward_batch(keys, world.environment, action, mesh)
+    keys, mesh = engine.batch_keys(key, 0, REPLICATES, engine.one_device()), engine.one_device()
+    action = engine.draw_batch(keys, world.logging, SIZES[-1], mesh)
+    reward = engine.reward_batch(keys, world.environment, action, mesh)
     for name, target in world.targets.items():
-        sums = _sums(coverage.weigh_batch(target, world.logging, action, mesh), reward)
+        sums = _sums(engine.weigh_batch(target, world.logging, action, mesh), reward)
         ends, truth = jax.device_get(_ends(sums)), world.truth(name)
         hit = np.mean((ends.lower <= truth) & (truth <= ends.upper), axis=1)
         oracle = 2 * 1.959964 * np.std(np.asarray(sums.value, float), axis=0)

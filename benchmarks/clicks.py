@@ -18,14 +18,15 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.stress import aim
-from mopl_jax import coverage, storage, study
-from mopl_jax._student import student_quantile
-from mopl_jax.ess import kish
+from mopl_jax.coverage import engine, study
 from mopl_jax.estimators import snips
+from mopl_jax.estimators.ess import kish
 from mopl_jax.intervals import Interval, clopper_pearson, ess_wilson, ess_wilson_skew
-from mopl_jax.intervals.bounded import score, skewed_score, within
 from mopl_jax.intervals.interval import supported
 from mopl_jax.intervals.moments import Moments, moments
+from mopl_jax.intervals.proportions import score, skewed_score, within
+from mopl_jax.io import storage
+from mopl_jax.numerics.student import student_quantile
 
 RESULTS = Path(__file__).parent / "results"
 STUDY = RESULTS.parent / "studies" / "stress.toml"
@@ -80,12 +81,12 @@ def _made(log_weights, rewards):
 
 def _cells(world, seed):
     """One row per target, n and candidate."""
-    key, mesh = jax.random.fold_in(jax.random.key(seed), world.d), coverage.one_device()
-    keys = coverage.batch_keys(key, 0, REPLICATES, mesh)
-    action = coverage.draw_batch(keys, world.logging, SIZES[-1], mesh)
-    reward = coverage.reward_batch(keys, world.environment, action, mesh)
+    key, mesh = jax.random.fold_in(jax.random.key(seed), world.d), engine.one_device()
+    keys = engine.batch_keys(key, 0, REPLICATES, mesh)
+    action = engine.draw_batch(keys, world.logging, SIZES[-1], mesh)
+    reward = engine.reward_batch(keys, world.environment, action, mesh)
     for name, target in world.targets.items():
-        log_weights = coverage.weigh_batch(target, world.logging, action, mesh)
+        log_weights = engine.weigh_batch(target, world.logging, action, mesh)
         ends, values, sizes = jax.device_get(_made(log_weights, reward))
         truth, oracle = world.truth(name), 2 * 1.959964 * np.std(values.astype(float), axis=0)
         for (j, n), (i, candidate) in itertools.product(enumerate(SIZES), enumerate(CANDIDATES)):

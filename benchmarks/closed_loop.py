@@ -21,25 +21,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mopl_jax import (
-    certification,
-    constraints,
-    devices,
-    intervals,
-    learning,
-    loop,
-    metrics,
-    online,
-    recommender,
-    storage,
-    validation,
-)
+from mopl_jax import intervals
+from mopl_jax.coverage import devices
 from mopl_jax.estimators import difference, snips
+from mopl_jax.io import storage
+from mopl_jax.learning import certification, constraints, optimise
 from mopl_jax.logs import log_weights
+from mopl_jax.metrics import objectives, validation
 from mopl_jax.policies import Gaussian
+from mopl_jax.simulation import closed_loop, online, recommender
 
 RESULTS = Path(__file__).parent / "results"
-PLAN = loop.DEFAULT
+PLAN = closed_loop.DEFAULT
 SIZES = {  # users of a round: sizes and metric were chosen with other users (another key)
     "learnt metric": {"explore": 16_384, "test": 8_192},
     "North Star": {"explore": 49_152, "test": 24_576},
@@ -71,7 +64,7 @@ class World:
 
     def play(self, weights, users=TRUTH):
         """Users of the truth under smoothed weights."""
-        return online.play(self.platform, loop.smoothed(weights, PLAN), self.part(0), (0, users), self.mesh)
+        return online.play(self.platform, closed_loop.smoothed(weights, PLAN), self.part(0), (0, users), self.mesh)
 
     def gain(self, weights, users=TRUTH) -> online.Value:
         """True gain over the first weights, paired."""
@@ -84,8 +77,10 @@ class World:
 
 def metric_part(world: World) -> tuple[np.ndarray, list[dict], dict]:
     """The metric of the loop, how sensitive each metric is to fresh changes of known truth, and the history's own validation."""
-    history = loop.history(world.platform, START, world.part(1), EXPERIMENTS, loop.ARM, PLAN, mesh=world.mesh)
-    found = {name: np.asarray(metrics.learn(history, metrics.NAMED[name])) for name in ("proxy", "gls", "log_p")}
+    history = closed_loop.history(
+        world.platform, START, world.part(1), EXPERIMENTS, closed_loop.ARM, PLAN, mesh=world.mesh
+    )
+    found = {name: np.asarray(objectives.learn(history, objectives.NAMED[name])) for name in ("proxy", "gls", "log_p")}
     fresh = START + 0.3 * np.random.default_rng(1).normal(size=(FRESH, START.size))
     arms = [world.play(weights) for weights in fresh]
     effect = np.stack([(arm.signals.astype(float) - world.base.signals).mean(0) for arm in arms])
@@ -96,8 +91,8 @@ def metric_part(world: World) -> tuple[np.ndarray, list[dict], dict]:
         | {"weights": w.tolist(), "signals": list(world.platform.signals)}
         for name, w in found.items()
     ]
-    rate = float(metrics.exchange_rate(jnp.asarray(found["proxy"]), history))
-    return found["proxy"], rows, _validated(validation.validate(history, metrics.proxy)) | {"rate": rate}
+    rate = float(objectives.exchange_rate(jnp.asarray(found["proxy"]), history))
+    return found["proxy"], rows, _validated(validation.validate(history, objectives.proxy)) | {"rate": rate}
 
 
 def _validated(said: validation.Validation) -> dict:
@@ -147,7 +142,7 @@ def _contrasts(logs, means, now):
 @jax.jit
 def _learn(rows, logging):
     start = Gaussian(logging.mean, PLAN.fine * logging.scale)
-    return learning.fit(rows, start, project=constraints.cap(logging.mean, PLAN.radius * PLAN.scale)).policy.mean
+    return optimise.fit(rows, start, project=constraints.cap(logging.mean, PLAN.radius * PLAN.scale)).policy.mean
 
 
 def agreement_part(world: World) -> list[dict]:
@@ -203,7 +198,7 @@ def rounds_part(world: World, metric: np.ndarray) -> list[dict]:
             about = {"reward": reward, "pessimistic": pessimistic, "seed": seed}
             key = world.part(100 + seed)
             for number, done in enumerate(
-                loop.rounds(world.platform, START, key, ROUNDS, plan, learnt, world.mesh), start=1
+                closed_loop.rounds(world.platform, START, key, ROUNDS, plan, learnt, world.mesh), start=1
             ):
                 now, proposed = world.gain(done.production), world.gain(done.proposal)
                 row = done._asdict() | {"production": done.production.tolist(), "proposal": done.proposal.tolist()}
@@ -304,7 +299,7 @@ def main() -> None:
     """Write results/closed_loop_*.parquet."""
     started = time.perf_counter()
     world = World(devices.start())
-    best = loop.optimum(world.platform, START, world.part(2), PLAN, users=2**16, steps=6, mesh=world.mesh)
+    best = closed_loop.optimum(world.platform, START, world.part(2), PLAN, users=2**16, steps=6, mesh=world.mesh)
     attainable = world.gain(best)
     sharper = {str(factor): world.gain(factor * best)._asdict() for factor in LENGTHS}
     about = {
@@ -313,7 +308,7 @@ def main() -> None:
         "sharper": sharper,
         "production": START.tolist(), "days": float(world.base.expected.mean()),
         "days_sd": float(world.base.signals[:, -1].std()), "few": FEW,
-        "history": {"experiments": EXPERIMENTS, "users": 2 * loop.ARM * EXPERIMENTS},
+        "history": {"experiments": EXPERIMENTS, "users": 2 * closed_loop.ARM * EXPERIMENTS},
     }  # fmt: skip
 
     def write(name, rows):

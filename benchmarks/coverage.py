@@ -9,8 +9,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from mopl_jax import storage
 from mopl_jax.cli.coverage import coverage, summary
+from mopl_jax.io import storage
 
 RESULTS = Path(__file__).parent / "results"
 SHOWN = ("ess_bessel", "ess_rescaled", "ess_student", "ess_student_max", "ess_exact", "ess_safe")

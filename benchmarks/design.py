@@ -22,9 +22,12 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from mopl_jax import _random, design, estimators, intervals, online, recommender, storage
-from mopl_jax.environments import Linear, Quadratic
+from mopl_jax import estimators, intervals, planning
+from mopl_jax.io import storage
+from mopl_jax.numerics import random
 from mopl_jax.policies import Gaussian, Uniform
+from mopl_jax.simulation import online, recommender
+from mopl_jax.simulation.environments import Linear, Quadratic
 
 RESULTS = Path(__file__).parent / "results"
 SMOOTHING, NOISE, SLOPE, ALPHA, POWER = 0.5, 0.5, 0.1, 0.05, 0.8
@@ -49,7 +52,7 @@ def logger(kind: str, d: int, scale: float) -> Gaussian | Uniform:
     return Uniform(-edge, edge) if kind == "uniform" else Gaussian.diagonal(jnp.zeros(d), scale)
 
 
-_variance = jax.jit(design.variance)
+_variance = jax.jit(planning.variance)
 
 
 @functools.partial(jax.jit, static_argnames="n")
@@ -58,9 +61,9 @@ def simulated(keys, logging, target, production, surface, n):
     limits = [intervals.lower(intervals.normal), intervals.lower(intervals.ess_exact)]
 
     def one(key):
-        action = jax.vmap(logging.sample)(_random.row_keys(key, n))
+        action = jax.vmap(logging.sample)(random.row_keys(key, n))
         mean = jax.vmap(surface)(action)
-        noise = jax.vmap(lambda k: _random.normal(k, 1)[0])(_random.row_keys(jax.random.fold_in(key, 1), n))
+        noise = jax.vmap(lambda k: random.normal(k, 1)[0])(random.row_keys(jax.random.fold_in(key, 1), n))
         weights = [
             jax.vmap(lambda a, p=p: p.log_density(a) - logging.log_density(a))(action) for p in (target, production)
         ]
@@ -75,17 +78,17 @@ def simulated(keys, logging, target, production, surface, n):
 def needed(kind: str, d: int, step: float) -> dict:
     """Closed-form rows for one step; simulated ones where they are few enough."""
     target, production, slope = world(d, step)
-    scale = float(design.densest_scale(d, step, SMOOTHING)) if kind == "densest" else 1.0
+    scale = float(planning.densest_scale(d, step, SMOOTHING)) if kind == "densest" else 1.0
     logging = logger(kind, d, scale)
-    n = float(design.rows_needed(SLOPE * step, _variance(logging, target, slope, NOISE, production), ALPHA, POWER))
+    n = float(planning.rows_needed(SLOPE * step, _variance(logging, target, slope, NOISE, production), ALPHA, POWER))
     row = {
         "d": d,
         "logging": kind,
         "step": step,
         "scale": scale,
         "rows": n,
-        "ess": n * float(design.ess_share(logging, target)),
-        "in_box": float(design.coverage_of_box(logging, target)),
+        "ess": n * float(planning.ess_share(logging, target)),
+        "in_box": float(planning.coverage_of_box(logging, target)),
     }
     checked = any(math.isclose(step, one) for one in CHECKED) and n <= MOST
     return row | (_checked(logging, target, production, slope, int(round(n))) if checked else _UNCHECKED)
@@ -113,12 +116,12 @@ def regret(kind: str, d: int, scale: float, check: bool) -> dict:
     target, production, slope = world(d, STEP)
     logging = logger(kind, d, scale)
     curvature = CURVATURE * jnp.eye(d)
-    cost = float(design.exploration_cost(curvature, scale**2 * jnp.eye(d)))
+    cost = float(planning.exploration_cost(curvature, scale**2 * jnp.eye(d)))
     variance = _variance(logging, target, slope, NOISE, production)
-    total = float(design.certified_regret(LOGGED, cost, variance, HORIZON, ALPHA))
+    total = float(planning.certified_regret(LOGGED, cost, variance, HORIZON, ALPHA))
     row = {
         "d": d, "logging": kind, "scale": scale, "cost": LOGGED * cost, "regret": total,
-        "ess": LOGGED * float(design.ess_share(logging, target)), "in_box": float(design.coverage_of_box(logging, target)),
+        "ess": LOGGED * float(planning.ess_share(logging, target)), "in_box": float(planning.coverage_of_box(logging, target)),
         "simulated": None, "simulated_se": None,
     }  # fmt: skip
     if not check or row["ess"] < FEW or row["in_box"] < INSIDE:
@@ -141,13 +144,13 @@ def regrets() -> list[dict]:
 
         def loss(s, d=d, target=target, production=production, slope=slope):
             logging = Gaussian(jnp.zeros(d), jnp.full(d, 1.0) * s)
-            cost = design.exploration_cost(CURVATURE * jnp.eye(d), logging.covariance)
-            variance = design.variance(logging, target, slope, NOISE, production)
-            return design.certified_regret(LOGGED, cost, variance, HORIZON, ALPHA)
+            cost = planning.exploration_cost(CURVATURE * jnp.eye(d), logging.covariance)
+            variance = planning.variance(logging, target, slope, NOISE, production)
+            return planning.certified_regret(LOGGED, cost, variance, HORIZON, ALPHA)
 
-        rows.append(regret("normal", d, float(design.least(loss, 0.36, 4.0)), check=False) | {"logging": "least"})
+        rows.append(regret("normal", d, float(planning.least(loss, 0.36, 4.0)), check=False) | {"logging": "least"})
         rows.append(
-            regret("normal", d, float(design.densest_scale(d, STEP, SMOOTHING)), check=False) | {"logging": "densest"}
+            regret("normal", d, float(planning.densest_scale(d, STEP, SMOOTHING)), check=False) | {"logging": "densest"}
         )
     return rows
 
@@ -156,7 +159,7 @@ def on_platform() -> list[dict]:
     """Predicted and observed standard error of the gain in days of return, d = 8, heterogeneous users, discrete reward."""
     platform, centre, d = recommender.short_video(), jnp.asarray(recommender.PRODUCTION), len(recommender.PRODUCTION)
     pilot = online.play(platform, Gaussian.diagonal(centre, PILOT_SCALE), jax.random.key(1), (0, PILOT))
-    found = jax.jit(design.surface)(jnp.asarray(pilot.action), jnp.asarray(pilot.signals[:, -1]), centre)
+    found = jax.jit(planning.surface)(jnp.asarray(pilot.action), jnp.asarray(pilot.signals[:, -1]), centre)
     step = 0.5 * PILOT_SCALE * found.slope / jnp.linalg.norm(found.slope)
     target, production = (Gaussian.diagonal(mean, 0.7 * PILOT_SCALE) for mean in (centre + step, centre))
     rows = []
@@ -170,7 +173,7 @@ def on_platform() -> list[dict]:
         spread = float(gains.std(ddof=1))
         rows.append({
             "logging": kind, "d": d, "pilot": PILOT, "rows": FRESH_ROWS, "logs": FRESH,
-            "ess": FRESH_ROWS * float(design.ess_share(logging, target)), "noise": float(found.noise),
+            "ess": FRESH_ROWS * float(planning.ess_share(logging, target)), "noise": float(found.noise),
             "predicted": math.sqrt(float(variance) / FRESH_ROWS), "observed": spread,
             "observed_se": spread / math.sqrt(2 * (FRESH - 1)),
         })  # fmt: skip

@@ -13,7 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mopl_jax import _random, ess, policies, storage
+from mopl_jax import policies
+from mopl_jax.estimators import ess
+from mopl_jax.io import storage
+from mopl_jax.numerics import random
 
 RESULTS = Path(__file__).parent / "results"
 STEP, WIDTH, ROWS, REPLICATES = 0.5, 0.5, 16_384, 200
@@ -29,7 +32,7 @@ def loggers(d: int) -> dict[str, policies.Policy]:
 @jax.jit
 def _kish(keys, logging, target):
     def one(key):
-        action = jax.vmap(logging.sample)(_random.row_keys(key, ROWS))
+        action = jax.vmap(logging.sample)(random.row_keys(key, ROWS))
         return ess.kish(jax.vmap(lambda a: target.log_density(a) - logging.log_density(a))(action))
 
     return jax.lax.map(one, keys, batch_size=4)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.learning import BASE, NOISES, RADIUS, best, worlds
-from mopl_jax import storage
+from mopl_jax.io import storage
 
 RESULTS = Path(__file__).parent / "results"
 D, USERS, REPLICATES = 5, (4_000,), 10

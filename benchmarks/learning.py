@@ -24,16 +24,18 @@ import numpy as np
 import optax
 from jax import lax
 
-from mopl_jax import _random, estimators, storage
-from mopl_jax._record import record
-from mopl_jax.certification import certify
-from mopl_jax.constraints import ball
+from mopl_jax import estimators
 from mopl_jax.intervals import Interval
-from mopl_jax.learning import fit_many, robust
+from mopl_jax.io import storage
+from mopl_jax.learning.certification import certify
+from mopl_jax.learning.constraints import ball
+from mopl_jax.learning.optimise import fit_many, robust
+from mopl_jax.learning.refinement import learn
+from mopl_jax.learning.response_surface import fit_surface, highest
 from mopl_jax.logs import Logs
+from mopl_jax.numerics import random
+from mopl_jax.numerics.pytree import record
 from mopl_jax.policies import Gaussian
-from mopl_jax.refinement import learn
-from mopl_jax.response_surface import fit_surface, highest
 
 RESULTS = Path(__file__).parent / "results"
 RADIUS, ALPHA, SCALE = 2.5, 0.05, 0.7
@@ -110,7 +112,7 @@ def standard(d: int) -> Gaussian:
 def draw(key, world, noise, d, n) -> Logs:
     """One log of n rows, rewards in units of f."""
     policy = standard(d)
-    action = jax.vmap(policy.sample)(_random.row_keys(jax.random.fold_in(key, 0), n))
+    action = jax.vmap(policy.sample)(random.row_keys(jax.random.fold_in(key, 0), n))
     mean = jax.vmap(world)(action)
     z = jax.random.normal(jax.random.fold_in(key, 1), (n,))
     bit = (jax.random.uniform(jax.random.fold_in(key, 2), (n,)) < BASE + noise[1] * mean).astype(mean.dtype)

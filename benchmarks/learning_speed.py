@@ -8,10 +8,10 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from mopl_jax import storage
+from mopl_jax.io import storage
+from mopl_jax.learning.refinement import learn
 from mopl_jax.logs import Logs
 from mopl_jax.policies import Gaussian
-from mopl_jax.refinement import learn
 
 RESULTS = Path(__file__).parent / "results"
 ROWS, D = 1_000_000, 10

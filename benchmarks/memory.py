@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mopl_jax import storage
-from mopl_jax.artifact import write_policy
+from mopl_jax.io import storage
+from mopl_jax.io.policy_json import write_policy
 from mopl_jax.policies import Gaussian
 
 RESULTS = Path(__file__).parent / "results"

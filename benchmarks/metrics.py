@@ -19,7 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from mopl_jax import experiments, metrics, storage, validation
+from mopl_jax.io import storage
+from mopl_jax.metrics import experiments, objectives, validation
 
 RESULTS = Path(__file__).parent / "results"
 SIGNALS = ("sessions", "likes", "shares", "long_views", "watch_minutes", "comments", "skips")
@@ -65,13 +66,13 @@ def draw(rng: np.random.Generator, count: int, wrong: float = 0.0) -> dict[str, 
     }  # fmt: skip
 
 
-def history(drawn: dict[str, np.ndarray]) -> metrics.History:
+def history(drawn: dict[str, np.ndarray]) -> objectives.History:
     """The record that an experiments table of these differences becomes."""
     count, users = drawn["users"].size, drawn["users"]
     each = covariance() * (2 / users)[:, None, None]
     columns = drawn["estimate"], each, users / 2, drawn["sign"], drawn["null"], np.arange(count), covariance()
     effect, noise, size, sign, null, index, over_users = (jnp.asarray(column) for column in columns)
-    return metrics.History(effect, noise, size, sign, null, index, over_users, NAMES, len(NAMES) - 1)
+    return objectives.History(effect, noise, size, sign, null, index, over_users, NAMES, len(NAMES) - 1)
 
 
 def table(drawn: dict[str, np.ndarray]) -> Iterator[dict]:
@@ -120,7 +121,8 @@ def _past(i, wrong):
 def _learn(histories, objective):
     first = (jnp.arange(SIZES[-1])[None] < jnp.asarray(SIZES)[:, None]).astype(float)
     return jax.lax.map(
-        lambda past: jax.vmap(lambda include: metrics.learn(past, metrics.NAMED[objective], include))(first), histories
+        lambda past: jax.vmap(lambda include: objectives.learn(past, objectives.NAMED[objective], include))(first),
+        histories,
     )
 
 
@@ -146,9 +148,9 @@ def _summary(each):
 def validated(objective: str, wrong: float) -> dict:
     """One long history: held-out p-values and errors, and A/A false positives, as `mopl metric` reports them."""
     past = _past(-1, wrong)
-    z = validation.held_out(past, metrics.NAMED[objective])
+    z = validation.held_out(past, objectives.NAMED[objective])
     found = validation.judge(z, past, ALPHA)
-    north = np.asarray(metrics.z_scores(jnp.eye(len(NAMES))[-1], past))
+    north = np.asarray(objectives.z_scores(jnp.eye(len(NAMES))[-1], past))
     sign, null = np.asarray(past.sign), np.asarray(past.null)
     return {
         "objective": objective, "wrong": wrong, "experiments": SIZES[-1], "known": found.known, "nulls": found.nulls,
@@ -169,13 +171,13 @@ def main() -> None:
     jax.config.update("jax_enable_x64", True)
     started = time.perf_counter()
     fresh = draw(np.random.default_rng(7), FRESH)
-    rows = [row for wrong in WRONG for objective in metrics.NAMED for row in rows_for(objective, wrong, fresh)]
+    rows = [row for wrong in WRONG for objective in objectives.NAMED for row in rows_for(objective, wrong, fresh)]
     for name, weights in (("north star", np.eye(len(NAMES))[-1]), ("best", best_weights())):
         rows += [
             {"objective": name, "wrong": wrong, "experiments": SIZES[-1], "histories": 1, **judged(weights, fresh)}
             for wrong in WRONG
         ]
-    checked = [validated(objective, wrong) for wrong in WRONG for objective in metrics.NAMED]
+    checked = [validated(objective, wrong) for wrong in WRONG for objective in objectives.NAMED]
     config = {"sizes": SIZES, "histories": HISTORIES, "fresh": FRESH, "nulls": NULLS, "wrong": WRONG, "known": KNOWN}
     about = storage.provenance(study=config, seconds=time.perf_counter() - started)
     storage.write_results(RESULTS / "metrics.parquet", rows, about)

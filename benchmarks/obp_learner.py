@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.learning import NOISES, QUICK, RADIUS, best, draw, standard, worlds
-from mopl_jax import storage
-from mopl_jax.refinement import learn
-from mopl_jax.response_surface import fit_surface, highest
+from mopl_jax.io import storage
+from mopl_jax.learning.refinement import learn
+from mopl_jax.learning.response_surface import fit_surface, highest
 
 RESULTS = Path(__file__).parent / "results"
 N, REPLICATES = 4_000, 5

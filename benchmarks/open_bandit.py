@@ -31,8 +31,8 @@ from rich.console import Console
 from rich.table import Table
 
 from mopl_jax.cli.evaluate import evaluate_file, finite
-from mopl_jax.storage import provenance, write_atomically
-from mopl_jax.tables import read_columns
+from mopl_jax.io.storage import provenance, write_atomically
+from mopl_jax.io.tables import read_columns
 
 CAMPAIGNS = ("men", "women")
 SHOWN = ("normal", "ess_exact", "ess_safe", "ess_student")

@@ -6,8 +6,10 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from mopl_jax import devices, online, recommender, storage
+from mopl_jax.coverage import devices
+from mopl_jax.io import storage
 from mopl_jax.policies import Gaussian
+from mopl_jax.simulation import online, recommender
 
 RESULTS = Path(__file__).parent / "results"
 USERS, ROUNDS = 2**17, 5

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import speed
-from mopl_jax import coverage
-from mopl_jax.world import Grid
+from mopl_jax.coverage import engine
+from mopl_jax.coverage.world import Grid
 
 RESULTS = Path(__file__).parent / "results"
 OPTIONS = "--d 5 --n 64,4096,65536,1048576 --replicates 200 --interval normal --interval ess_exact --interval ess_safe".split()
@@ -58,7 +58,7 @@ def _cell(dtype):
     world = world._replace(
         environment=cast(world.environment), logging=cast(world.logging), targets=cast(world.targets)
     )
-    (batch,) = coverage.run(jax.random.key(1), world, grid, (0, REPLICATES), REPLICATES)
+    (batch,) = engine.run(jax.random.key(1), world, grid, (0, REPLICATES), REPLICATES)
     return jax.tree.map(lambda x: x.astype(float), batch["target", "snips"])
 
 

@@ -17,7 +17,8 @@ import numpy as np
 from jax.extend.random import threefry_2x32
 from scipy import stats
 
-from mopl_jax import _random, storage
+from mopl_jax.io import storage
+from mopl_jax.numerics import random
 
 RESULTS = Path(__file__).parent / "results"
 D, ROWS = 5, 2**17  # numbers of a row, rows of a replicate
@@ -31,14 +32,14 @@ def bits_differ(n: int) -> int:
     """How many of n words differ from JAX's own threefry2x32 for the same key and counters."""
     rng = np.random.default_rng(0)
     key, count = rng.integers(0, 2**32, 2, dtype=np.uint32), rng.integers(0, 2**32, n, dtype=np.uint32)
-    own = jnp.concatenate(_random.threefry2x32(key, (count[: n // 2], count[n // 2 :])))
+    own = jnp.concatenate(random.threefry2x32(key, (count[: n // 2], count[n // 2 :])))
     return int(jnp.sum(own != threefry_2x32(jnp.asarray(key), jnp.asarray(count))))
 
 
 @jax.jit
 def draw(key):
     """(D, ROWS) normals of one replicate, by its row keys, as the engine draws its actions."""
-    return jax.vmap(lambda row: _random.normal(row, D), out_axes=1)(_random.row_keys(jax.random.fold_in(key, 0), ROWS))
+    return jax.vmap(lambda row: random.normal(row, D), out_axes=1)(random.row_keys(jax.random.fold_in(key, 0), ROWS))
 
 
 @jax.jit

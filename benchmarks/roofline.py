@@ -16,7 +16,9 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
-from mopl_jax import _random, devices, storage
+from mopl_jax.coverage import devices
+from mopl_jax.io import storage
+from mopl_jax.numerics import random
 
 RESULTS = Path(__file__).parent / "results"
 D, CHAIN, ROUNDS = 6, 16, 9  # numbers of a row, blocks folded into one number, timings
@@ -31,11 +33,11 @@ def rows(backend: str) -> tuple[int, int]:
 
 
 def _normals(key, n):
-    return jax.vmap(lambda row: _random.normal(row, D), out_axes=1)(_random.row_keys(key, n))
+    return jax.vmap(lambda row: random.normal(row, D), out_axes=1)(random.row_keys(key, n))
 
 
 def _words(key, n):
-    return jax.vmap(lambda row: jax.random.bits(row, (D,), jnp.uint32), out_axes=1)(_random.row_keys(key, n))
+    return jax.vmap(lambda row: jax.random.bits(row, (D,), jnp.uint32), out_axes=1)(random.row_keys(key, n))
 
 
 def _as_numbers(words):
@@ -46,7 +48,7 @@ def _folded(numbers, key, n):
     """One number for each row, of a chain of `CHAIN` blocks of two, so that memory hardly counts."""
     words, total = (jnp.arange(n, dtype=jnp.uint32), jnp.zeros(n, jnp.uint32)), 0.0
     for _ in range(CHAIN):
-        words = _random.threefry2x32(jax.random.key_data(key), words)
+        words = random.threefry2x32(jax.random.key_data(key), words)
         total = total + functools.reduce(jnp.add, numbers(words))
     return total
 
@@ -54,7 +56,7 @@ def _folded(numbers, key, n):
 TASKS: dict[str, tuple[Callable, int]] = {  # of a key and rows; numbers made of a row
     "words, folded": (functools.partial(_folded, _as_numbers), 2 * CHAIN),
     "words, stored": (_words, D),
-    "normals, folded": (functools.partial(_folded, _random.box_muller), 2 * CHAIN),
+    "normals, folded": (functools.partial(_folded, random.box_muller), 2 * CHAIN),
     "normals, stored": (_normals, D),
     "zeros, stored": (lambda key, n: jnp.zeros((D, n)) + jax.random.key_data(key)[0].astype(jnp.float32), D),
     "jax.random.bits, stored": (lambda key, n: jax.random.bits(key, (D, n), jnp.uint32), D),

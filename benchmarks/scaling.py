@@ -22,8 +22,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from benchmarks import speed
-from mopl_jax import coverage, devices, storage, study
-from mopl_jax.world import Grid
+from mopl_jax.coverage import devices, engine, study
+from mopl_jax.coverage.world import Grid
+from mopl_jax.io import storage
 
 RESULTS = Path(__file__).parent / "results"
 GRID = Grid(tuple(2**k for k in range(5, 15)), ("snips",), ("normal", "ess_exact"), 0.05)
@@ -35,13 +36,13 @@ MEMORY = 48 * 2**20  # bytes for a batch, as the command's default on CPU
 def seconds(mesh: Mesh, replicates: int, size: int) -> float:
     """Wall time of a sweep whose functions are compiled."""
     started = time.perf_counter()
-    for _ in coverage.run(jax.random.key(0), speed.world(), GRID, (0, replicates), size, mesh):
+    for _ in engine.run(jax.random.key(0), speed.world(), GRID, (0, replicates), size, mesh):
         pass
     return time.perf_counter() - started
 
 
 def _batch(mesh):
-    return coverage.batch_size([speed.world()], GRID, REPLICATES[-1], MEMORY, mesh)
+    return engine.batch_size([speed.world()], GRID, REPLICATES[-1], MEMORY, mesh)
 
 
 def cost(mesh: Mesh) -> dict:
@@ -111,7 +112,7 @@ def _timed(count, address=None, process="0"):
 def compile_default(mesh: Mesh) -> dict:
     """Seconds that the default study spends compiling: first batch of each world less a second one."""
     plan = study.build(study.read(study.DEFAULT))
-    size = coverage.batch_size(plan.worlds, plan.grid, plan.replicates, 0, mesh)
+    size = engine.batch_size(plan.worlds, plan.grid, plan.replicates, 0, mesh)
     took = {}
     for world in plan.worlds:
         first, second = (_batch_seconds(world, plan.grid, size, mesh) for _ in range(2))
@@ -121,7 +122,7 @@ def compile_default(mesh: Mesh) -> dict:
 
 def _batch_seconds(world, grid, size, mesh):
     started = time.perf_counter()
-    next(coverage.run(jax.random.key(0), world, grid, (0, size), size, mesh))
+    next(engine.run(jax.random.key(0), world, grid, (0, size), size, mesh))
     return time.perf_counter() - started
 
 

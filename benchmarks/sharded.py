@@ -14,7 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from mopl_jax import devices, intervals, sharded, storage
+from mopl_jax import intervals
+from mopl_jax.coverage import devices
+from mopl_jax.evaluation import sharded
+from mopl_jax.io import storage
 from mopl_jax.logs import Logs
 from mopl_jax.policies import Gaussian
 

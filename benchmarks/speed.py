@@ -19,10 +19,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mopl_jax import coverage, devices, intervals, storage, study
-from mopl_jax.environments import Environment, Linear, Normal
+from mopl_jax import intervals
+from mopl_jax.coverage import devices, engine, study
+from mopl_jax.coverage.world import Grid, World
+from mopl_jax.io import storage
 from mopl_jax.policies import Gaussian
-from mopl_jax.world import Grid, World
+from mopl_jax.simulation.environments import Environment, Linear, Normal
 
 RESULTS = Path(__file__).parent / "results"
 D, SIZES, ALPHA = 5, tuple(2**k for k in range(5, 15)), 0.05
@@ -44,8 +46,8 @@ def world() -> World:
 def mopl(replicates, seed):
     """This package, on a mesh of one device a core."""
     mesh = devices.start()
-    size = 2 * coverage.chunk(SIZES[-1]) * mesh.size
-    batches = coverage.run(jax.random.key(seed), world(), GRID, (0, replicates), size, mesh)
+    size = 2 * engine.chunk(SIZES[-1]) * mesh.size
+    batches = engine.run(jax.random.key(seed), world(), GRID, (0, replicates), size, mesh)
     hits = [_hits(cell) for batch in batches for cell in batch.values()]
     return np.sum(hits, axis=0), replicates * SIZES[-1]
 
@@ -162,11 +164,11 @@ def torch_numba(replicates, seed, size=16, d=D, sizes=SIZES):
 def draws_only(replicates, seed):
     """The normals of this package's sweep, drawn and thrown away: the floor under its time."""
     mesh = devices.start()
-    size, n = 2 * coverage.chunk(SIZES[-1]) * mesh.size, SIZES[-1]
+    size, n = 2 * engine.chunk(SIZES[-1]) * mesh.size, SIZES[-1]
     for start in range(0, replicates, size):
-        keys = coverage.batch_keys(jax.random.key(seed), start, size, mesh)
-        action = coverage.draw_batch(keys, world().logging, n, mesh)
-        jax.block_until_ready((action, coverage.reward_batch(keys, world().environment, action, mesh)))
+        keys = engine.batch_keys(jax.random.key(seed), start, size, mesh)
+        action = engine.draw_batch(keys, world().logging, n, mesh)
+        jax.block_until_ready((action, engine.reward_batch(keys, world().environment, action, mesh)))
     return None, replicates * n
 
 
@@ -233,10 +235,10 @@ def by_study(rounds: int, replicates: int = 256) -> dict:
 
 def _study_seconds(plan, replicates, seed):
     mesh = devices.start()
-    size = coverage.batch_size(plan.worlds, plan.grid, replicates, 48 * 2**20, mesh)
+    size = engine.batch_size(plan.worlds, plan.grid, replicates, 48 * 2**20, mesh)
     started = time.perf_counter()
     for each in plan.worlds:
-        for _ in coverage.run(jax.random.key(seed), each, plan.grid, (0, replicates), size, mesh):
+        for _ in engine.run(jax.random.key(seed), each, plan.grid, (0, replicates), size, mesh):
             pass
     return time.perf_counter() - started
 

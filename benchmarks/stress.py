@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mopl_jax import storage
 from mopl_jax.cli.coverage import coverage
+from mopl_jax.io import storage
 
 RESULTS = Path(__file__).parent / "results"
 STUDIES = Path(__file__).parent / "studies"

@@ -13,8 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.stress import APART, below
-from mopl_jax import coverage, estimators, intervals, storage, study
-from mopl_jax.diagnose import VERDICTS, diagnose, unseen
+from mopl_jax import estimators, intervals
+from mopl_jax.coverage import engine, study
+from mopl_jax.diagnostics.weight_diagnostics import VERDICTS, diagnose, unseen
+from mopl_jax.io import storage
 
 RESULTS = Path(__file__).parent / "results"
 SIZES, REPLICATES, SEED = (32, 256, 2048), 300, 21
@@ -36,11 +38,11 @@ def _judge(target, logging, log_weight, reward, n, reward_range):
 
 def _cells(world):
     keys = jax.random.split(jax.random.fold_in(jax.random.key(SEED), world.d), REPLICATES)
-    mesh = coverage.one_device()
-    action = coverage.draw_batch(keys, world.logging, SIZES[-1], mesh)
-    reward = coverage.reward_batch(keys, world.environment, action, mesh)
+    mesh = engine.one_device()
+    action = engine.draw_batch(keys, world.logging, SIZES[-1], mesh)
+    reward = engine.reward_batch(keys, world.environment, action, mesh)
     for name, target in world.targets.items():
-        log_weight, truth = coverage.weigh_batch(target, world.logging, action, mesh), world.truth(name)
+        log_weight, truth = engine.weigh_batch(target, world.logging, action, mesh), world.truth(name)
         for n in SIZES:
             made = _judge(target, world.logging, log_weight, reward, n, world.environment.reward_range)
             verdicts, missed, low, high = map(np.asarray, made)

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from mopl_jax import plots, storage
+from mopl_jax.io import storage
+from mopl_jax.report import plots
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "benchmarks" / "results"

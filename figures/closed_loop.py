@@ -5,7 +5,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from figures import RESULTS, results
-from mopl_jax import plots, storage
+from mopl_jax.io import storage
+from mopl_jax.report import plots
 
 LOOKS = {
     ("learnt metric", True): ("#D55E00", "-", "learnt metric, pessimistic"),

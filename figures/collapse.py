@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.stress import family, judged
-from mopl_jax import plots
+from mopl_jax.report import plots
 
 SHOWN = ("normal", "ess_exact", "recommended")
 COLOURS = (

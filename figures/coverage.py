@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 
 from figures import results
-from mopl_jax import plots
+from mopl_jax.report import plots
 
 SHOWN = ("normal", "ess_bessel", "ess_rescaled", "ess_student", "ess_exact", "ess_safe")
 

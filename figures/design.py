@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from figures import results
-from mopl_jax import plots
+from mopl_jax.report import plots
 
 COLOURS = {2: "#56B4E9", 5: "#0072B2", 10: "#D55E00", 20: "#CC79A7"}
 LINES: dict[str, tuple[Any, str]] = {

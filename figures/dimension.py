@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from figures import results
-from mopl_jax import plots
+from mopl_jax.report import plots
 
 LOOKS = {"normal": ("#0072B2", "o"), "uniform": ("#D55E00", "s")}
 

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from figures import results
-from mopl_jax import plots
+from mopl_jax.report import plots
 
 CASES = (
     ("hidden_tail", 1, "hidden", "rare weights of 1,000, unseen"),

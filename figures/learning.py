@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from figures import results
-from mopl_jax import plots
+from mopl_jax.report import plots
 
 WORLDS = ("quadratic", "saturating", "bimodal", "ridge")
 NOISES = {"metric": "learnt metric", "bit": "retention bit"}

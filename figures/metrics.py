@@ -5,7 +5,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from figures import results
-from mopl_jax import plots
+from mopl_jax.report import plots
 
 LOOKS = {
     "gls": ("#0072B2", "-", "o"),

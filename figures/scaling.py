@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from figures import RESULTS
-from mopl_jax import plots
+from mopl_jax.report import plots
 
 
 def draw() -> Figure:

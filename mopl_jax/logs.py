@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mopl_jax._record import record
+from mopl_jax.numerics.pytree import record
 from mopl_jax.policies import Policy
 
 

@@ -11,10 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from mopl_jax import _random, environments, ess, estimators, intervals
-from mopl_jax.environments import Environment
+from mopl_jax import estimators, intervals
+from mopl_jax.estimators import ess
 from mopl_jax.intervals import Interval, Wald
+from mopl_jax.numerics import random
 from mopl_jax.policies import Gaussian, Mixture, Uniform, smooth
+from mopl_jax.simulation import environments
+from mopl_jax.simulation.environments import Environment
 
 KEY = jax.random.key(2405)
 DTYPES = (np.float32, np.float64)
@@ -131,7 +134,7 @@ def every_interval(log_weight, reward, alpha, estimator="snips") -> dict[str, tu
 @functools.partial(jax.jit, static_argnames="n")
 def sample_rows(key, policy, n):
     """n actions (n, d) of a policy."""
-    return jax.vmap(policy.sample)(_random.row_keys(key, n))
+    return jax.vmap(policy.sample)(random.row_keys(key, n))
 
 
 # Yardsticks.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers import KEY, POLICIES, sample_rows
 
-from mopl_jax.artifact import VERSION, document, parse, read_policy, write_policy
+from mopl_jax.io.policy_json import VERSION, document, parse, read_policy, write_policy
 from mopl_jax.policies import Deterministic, Gaussian, Mixture
 
 WRITTEN = POLICIES | {

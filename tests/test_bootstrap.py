@@ -12,8 +12,8 @@ from helpers import DTYPES, KEY, binomial_tail, cast, eps, rows
 from scipy import stats
 
 from mopl_jax.estimators import beta_ips, difference, ips, snips
+from mopl_jax.estimators.cluster import clustered
 from mopl_jax.intervals.bootstrap import bca, percentile, resample, resampled_rows, studentised
-from mopl_jax.intervals.cluster import clustered
 
 ALPHA = 0.1
 METHODS = {"percentile": percentile, "studentised": studentised, "bca": bca}

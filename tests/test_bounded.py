@@ -11,9 +11,11 @@ from helpers import DTYPES, KEY, cast, eps, sample_rows
 from scipy import stats
 from scipy.optimize import brentq
 
-from mopl_jax import ess
-from mopl_jax.estimators import ips, snips
-from mopl_jax.intervals import bounded, ess_exact, normal, population, sequential
+from mopl_jax.estimators import ess, ips, snips
+from mopl_jax.intervals import concentration as population
+from mopl_jax.intervals import confidence_sequences as sequential
+from mopl_jax.intervals import ess_exact, normal
+from mopl_jax.intervals import proportions as bounded
 from mopl_jax.policies import Gaussian
 
 ALPHA = 0.05

@@ -13,8 +13,9 @@ from helpers import binomial_tail
 from scipy import stats
 
 import mopl_jax.cli
-from mopl_jax import _tally, doctor, tables
-from mopl_jax.artifact import write_policy
+from mopl_jax.diagnostics import log_checks, log_statistics
+from mopl_jax.io import tables
+from mopl_jax.io.policy_json import write_policy
 from mopl_jax.policies import Gaussian, Mixture, Uniform
 
 N = 4000
@@ -39,7 +40,7 @@ def columns(seed=0, n=N):
 
 def examined(table, logging=LOGGING, **roles):
     recording = tables.open_log(table, logging=logging, **({"log_propensity": "log_propensity"} | roles))
-    return doctor.examine(recording)[0]
+    return log_checks.examine(recording)[0]
 
 
 def level(findings, check):
@@ -48,7 +49,7 @@ def level(findings, check):
 
 def test_a_clean_log_is_ok():
     findings = examined(columns(), time="when")
-    assert doctor.verdict(findings) == "ok", [x for x in findings if x.level != "ok"]
+    assert log_checks.verdict(findings) == "ok", [x for x in findings if x.level != "ok"]
     assert {"action means", "action distribution", "declared density", "drift of the reward"} <= {
         x.check for x in findings
     }
@@ -61,7 +62,7 @@ def test_the_tests_have_their_level():
         table = columns(seed + 1, 500)
         findings = examined(table)
         alarms += any(x.level != "ok" for x in findings if x.check.startswith("action "))
-    assert binomial_tail(alarms, 300, doctor.LEVEL) > 1e-3 or alarms < 300 * doctor.LEVEL
+    assert binomial_tail(alarms, 300, log_checks.LEVEL) > 1e-3 or alarms < 300 * log_checks.LEVEL
 
 
 RNG = np.random.default_rng(9)
@@ -123,7 +124,7 @@ def test_uniform_logging_is_tested_and_a_mixture_said_not_to_be():
     rng = np.random.default_rng(1)
     action = rng.uniform([0, -1], [1, 3], (N, 2))
     table = {"action_0": action[:, 0], "action_1": action[:, 1], "reward": rng.normal(size=N)}
-    assert doctor.verdict(examined(table, BOX, log_propensity=None)) == "ok"
+    assert log_checks.verdict(examined(table, BOX, log_propensity=None)) == "ok"
     squeezed = table | {"action_0": np.square(action[:, 0])}
     assert level(examined(squeezed, BOX, log_propensity=None), "action distribution") == "refuse"
     mixture = Mixture.of(np.ones(2), [BOX, LOGGING])
@@ -134,7 +135,7 @@ def test_uniform_logging_is_tested_and_a_mixture_said_not_to_be():
 
 def test_chunks_do_not_matter(monkeypatch):
     whole = examined(columns(), cluster="user", time="when")
-    monkeypatch.setattr(doctor, "CHUNK", 333)
+    monkeypatch.setattr(log_checks, "CHUNK", 333)
     assert [x[:2] for x in examined(columns(), cluster="user", time="when")] == [x[:2] for x in whole]
 
 
@@ -142,11 +143,11 @@ def test_the_sketch_counts_repeats_beyond_its_size(monkeypatch):
     """Exact while it holds every row; afterwards within four standard errors of the share of the rows it kept."""
     rows = np.random.default_rng(0).integers(0, 2**63, 30_000).astype(np.uint64) * np.uint64(2)
     twice = np.concatenate([rows, rows[:6000]])
-    exact, small = _tally.Sketch(), _tally.Sketch()
+    exact, small = log_statistics.Sketch(), log_statistics.Sketch()
     for part in np.array_split(twice, 7):
         exact.add(part)
     assert exact.repeated == pytest.approx(6000 / 36_000)
-    monkeypatch.setattr(_tally, "SKETCH", 4096)
+    monkeypatch.setattr(log_statistics, "SKETCH", 4096)
     for part in np.array_split(twice, 7):
         small.add(part)
     assert len(small.hashes) <= 4096

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from mopl_jax import storage
 from mopl_jax.cli import main
+from mopl_jax.io import storage
 
 SMALL = ["--n", "8,64", "--d", "2", "--interval", "normal", "--interval", "ess_exact"]
 
@@ -52,7 +52,7 @@ def test_misses_and_hits_add_up(run, tmp_path):
 
 def test_resumes_without_recomputing(run, tmp_path, monkeypatch):
     """A second run computes nothing; more replicates compute only what is missing, and the first are the same."""
-    from mopl_jax import coverage as engine
+    from mopl_jax.coverage import engine as engine
 
     first = json.loads(run(*SMALL, "--replicates", 64, "--out", tmp_path, "--json")[1])["rows"]
     asked, real = [], engine.run_batch
@@ -71,7 +71,7 @@ def test_resumes_without_recomputing(run, tmp_path, monkeypatch):
 
 def test_interrupted_runs_keep_what_was_finished(run, tmp_path, monkeypatch):
     """Ctrl-C leaves the finished batches, exit code 130, and no results; the next run ends with the same numbers."""
-    from mopl_jax import coverage as engine
+    from mopl_jax.coverage import engine as engine
 
     real = engine.run_batch
 

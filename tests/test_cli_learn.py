@@ -14,11 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 import typer
 
-from mopl_jax import refinement, report_figures, workflow
-from mopl_jax.artifact import read_policy, write_policy
 from mopl_jax.cli import app, main
 from mopl_jax.cli.learn import learn
+from mopl_jax.io.policy_json import read_policy, write_policy
+from mopl_jax.learning import pipeline, refinement
 from mopl_jax.policies import Gaussian
+from mopl_jax.report import figures
 
 MEAN, SCALE = np.array([0.2, 0.5]), np.array([0.1, 0.2])
 
@@ -88,7 +89,7 @@ def test_the_seed_is_that_of_split_and_starts(tmp_path, monkeypatch):
         seen.append((np.asarray(parts[0][0].reward), plan.seed))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(workflow, "run", stop)
+    monkeypatch.setattr(pipeline, "run", stop)
     for seed in (0, 0, 7):
         with pytest.raises(KeyboardInterrupt):
             run(write_log(tmp_path), seed=seed, starts=2)
@@ -148,7 +149,7 @@ def test_the_report_has_its_figures_and_speaks_in_words(made):
     """Self-contained, advice first, no raw keys."""
     folder = made[0] / "out"
     page = (folder / "index.html").read_text()
-    names = [name for name, *_ in report_figures.FIGURES]
+    names = [name for name, *_ in figures.FIGURES]
     assert sorted(path.name for path in folder.iterdir()) == sorted(["index.html", *(f"{name}.png" for name in names)])
     assert all((folder / f"{name}.png").read_bytes().startswith(b"\x89PNG") for name in names)
     assert page.count("data:image/png;base64,") == len(names) == 5
@@ -214,7 +215,7 @@ def test_an_interrupt_leaves_the_best_policy_so_far(tmp_path, monkeypatch):
 
 _TWICE = """
 import os, signal, sys
-from mopl_jax import refinement
+from mopl_jax.learning import refinement
 from mopl_jax.cli import main
 
 def begin(*_, **__):
@@ -254,5 +255,5 @@ def test_advice_follows_the_certificate_that_decides():
     class Change:
         keep = False
 
-    assert workflow.advice({"certificate": Change}) == "change to the learnt weights"
-    assert workflow.advice({"certificate": Change, "against_production": Keep}) == "keep the current weights"
+    assert pipeline.advice({"certificate": Change}) == "change to the learnt weights"
+    assert pipeline.advice({"certificate": Change, "against_production": Keep}) == "keep the current weights"

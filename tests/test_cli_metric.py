@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import mopl_jax.cli
-from mopl_jax import experiments, metrics
+from mopl_jax.metrics import experiments, objectives
 
 NAMES = ("likes", "shares", "retention")
 COVARIANCE = np.array([[1.0, 0.2, 0.1], [0.2, 2.0, 0.1], [0.1, 0.1, 4.0]])
@@ -99,7 +99,7 @@ def test_json_is_what_the_library_says(monkeypatch, capsys, path, tmp_path):
     assert (code, err) == (0, "")
     said = json.loads(out, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
     history = experiments.read([path], "retention")
-    assert said["weights"] == pytest.approx(np.asarray(metrics.learn(history, metrics.gls)).tolist(), rel=1e-9)
+    assert said["weights"] == pytest.approx(np.asarray(objectives.learn(history, objectives.gls)).tolist(), rel=1e-9)
     assert said["validation"]["known"] == 10
     assert said["validation"]["nulls"] == 2
     names, weights = experiments.read_metric(tmp_path / "m.json")
@@ -107,7 +107,7 @@ def test_json_is_what_the_library_says(monkeypatch, capsys, path, tmp_path):
     swapped = experiments.read_metric(tmp_path / "m.json", NAMES[::-1])
     signals = jnp.asarray(np.random.default_rng(0).normal(size=(5, 3)))
     rewards = [
-        metrics.metric_reward(jnp.asarray(w), s) for w, s in ((weights, signals), (swapped[1], signals[:, ::-1]))
+        objectives.metric_reward(jnp.asarray(w), s) for w, s in ((weights, signals), (swapped[1], signals[:, ::-1]))
     ]
     np.testing.assert_allclose(*rewards, rtol=1e-12)
 

@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import mopl_jax.cli
-from mopl_jax import artifact, design
+from mopl_jax import planning
+from mopl_jax.io import policy_json
 from mopl_jax.policies import Gaussian, Uniform
 
-variance, ess_share, surface = jax.jit(design.variance), jax.jit(design.ess_share), jax.jit(design.surface)
+variance, ess_share, surface = jax.jit(planning.variance), jax.jit(planning.ess_share), jax.jit(planning.surface)
 PLAN = "--d", "4", "--step", "0.6", "--gain", "0.02", "--noise", "0.5", "--curvature", "0.01", "--horizon", "1e6"
 
 
@@ -49,7 +50,7 @@ def pilot(tmp_path):
     reward = 1 + x @ [0.2, 0.1] - 0.5 * 0.3 * (x**2).sum(1) + 0.1 * rng.normal(size=2000)
     columns = {"action_a": action[:, 0], "action_b": action[:, 1], "reward": reward}
     pq.write_table(pa.table(columns), tmp_path / "pilot.parquet")
-    artifact.write_policy(tmp_path / "logging.json", policy)
+    policy_json.write_policy(tmp_path / "logging.json", policy)
     return tmp_path / "pilot.parquet", tmp_path / "logging.json", action, reward
 
 
@@ -64,11 +65,11 @@ def test_json_is_what_the_library_says(monkeypatch, capsys):
     for name, logging in loggers.items():
         facts, v = said["designs"][name], variance(logging, target, slope, 0.5, production)
         assert facts["gain_standard_error"] == pytest.approx(float(jnp.sqrt(v / 50_000)), rel=1e-9)
-        assert facts["power"] == pytest.approx(float(design.power(0.02, jnp.sqrt(v / 50_000), 0.05)), rel=1e-9)
-        assert facts["rows_for_power"] == np.ceil(float(design.rows_needed(0.02, v, 0.05, 0.8)))
+        assert facts["power"] == pytest.approx(float(planning.power(0.02, jnp.sqrt(v / 50_000), 0.05)), rel=1e-9)
+        assert facts["rows_for_power"] == np.ceil(float(planning.rows_needed(0.02, v, 0.05, 0.8)))
         assert facts["cost"] == pytest.approx(0.5 * 4 * 0.01, rel=1e-9)
     densest, thriftiest = (said["designs"][f"normal, {which}"] for which in ("most ESS", "least regret"))
-    assert densest["scale"] == pytest.approx(float(design.densest_scale(4, 0.6, 0.5)), rel=1e-5)
+    assert densest["scale"] == pytest.approx(float(planning.densest_scale(4, 0.6, 0.5)), rel=1e-5)
     assert densest["ess"] == max(facts["ess"] for facts in said["designs"].values())
     assert thriftiest["certified_regret"] == min(facts["certified_regret"] for facts in said["designs"].values())
     assert said["assumed"]["step"] == pytest.approx([0.3] * 4)
@@ -92,7 +93,7 @@ def test_pilot_tells_slope_noise_and_curvature(monkeypatch, capsys, pilot):
 def test_full_covariance(monkeypatch, capsys, tmp_path):
     """A policy's covariance is explored around the current weights; boxes have no correlations and are left out."""
     covariance = np.array([[1.0, 0.3], [0.3, 0.5]])
-    artifact.write_policy(tmp_path / "p.json", Gaussian.full(np.array([9.0, 9.0]), covariance))
+    policy_json.write_policy(tmp_path / "p.json", Gaussian.full(np.array([9.0, 9.0]), covariance))
     said = document(monkeypatch, capsys, "--covariance", tmp_path / "p.json", "--gain", "0.02", "--step", "0.2,0.1")
     target = Gaussian.diagonal(np.array([0.2, 0.1]), 0.5)
     expected = float(ess_share(Gaussian.full(np.zeros(2), covariance), target))

@@ -10,11 +10,12 @@ import pytest
 from helpers import DTYPES, INTERVALS, KEY, MEAN_REWARDS, NOISES, WALD, binomial_tail, cast, eps, every_interval
 from statsmodels.stats.proportion import proportion_confint
 
-from mopl_jax import coverage, intervals, study
-from mopl_jax.environments import Environment, Linear, Normal, snips_variance
+from mopl_jax import intervals
+from mopl_jax.coverage import engine, study
+from mopl_jax.coverage.results import concatenate, count, sample_size_ratio, smallest_n, summarise, wilson_interval
+from mopl_jax.coverage.world import Grid, World
 from mopl_jax.policies import Gaussian
-from mopl_jax.replicates import concatenate, count, sample_size_ratio, smallest_n, summarise, wilson_interval
-from mopl_jax.world import Grid, World
+from mopl_jax.simulation.environments import Environment, Linear, Normal, snips_variance
 
 D = 3
 WORLD = World(
@@ -40,7 +41,7 @@ def in_dtype(world, dtype):
 
 def run(world, grid, span, size):
     """The replicates of a span, in batches of `size`."""
-    return concatenate(list(coverage.run(KEY, world, grid, span, size)))
+    return concatenate(list(engine.run(KEY, world, grid, span, size)))
 
 
 def same(a, b):
@@ -58,7 +59,7 @@ def results():
 
 def test_a_short_log_is_the_prefix_of_a_long_one():
     """The log at n rows is the first n rows of any longer log from the same key, bit for bit."""
-    make = jax.jit(coverage.replicate, static_argnums=3)
+    make = jax.jit(engine.replicate, static_argnums=3)
     short, long = (make(KEY, WORLD.environment, WORLD.logging, n) for n in (8, 64))
     for a, b in zip(jax.tree.leaves(short), jax.tree.leaves(long), strict=True):
         np.testing.assert_array_equal(a, b[:8])
@@ -67,7 +68,7 @@ def test_a_short_log_is_the_prefix_of_a_long_one():
 def test_engine_is_the_composition(results):
     """One replicate is replicate → log weights → estimator → interval at every n, to the rounding of float32 draws."""
     key = jax.random.fold_in(KEY, 5)
-    logs = jax.jit(coverage.replicate, static_argnums=3)(key, WORLD.environment, WORLD.logging, 128)
+    logs = jax.jit(engine.replicate, static_argnums=3)(key, WORLD.environment, WORLD.logging, 128)
     log_weight = jax.jit(jax.vmap(WORLD.targets["a"].log_density))(logs.action) - logs.log_propensity
     cell = results["a", "snips"]
     for j, n in enumerate(GRID.n):
@@ -84,7 +85,7 @@ def test_batch_size_does_not_matter():
     A loop of one chunk is compiled without the loop, and may differ in the last bit (JAX 0.12 does).
     """
     grid = Grid((64, 4096), ("snips",), NAMES, 0.05)
-    size = 2 * coverage.chunk(4096)
+    size = 2 * engine.chunk(4096)
     one, two = (run(ALONE, grid, (0, 2 * size), k * size) for k in (1, 2))
     assert same(one, two)
     later = run(ALONE, grid, (10, 10 + size), size)
@@ -141,7 +142,7 @@ def test_summary_counts(results):
 def test_gaps_complete_the_work(done):
     """What is done and what the gaps leave open fill 0 … 9, and the gaps repeat nothing."""
     finished = {i for span in done for i in range(*span) if i < 10}
-    opened = [i for span in coverage.gaps(done, 10) for i in range(*span)]
+    opened = [i for span in engine.gaps(done, 10) for i in range(*span)]
     assert len(opened) == len(set(opened))
     assert set(opened) == set(range(10)) - finished
 
@@ -180,7 +181,7 @@ def test_sample_size_ratio():
 
 def test_float32_covers_like_float64():
     """The same logs in float32 and float64: coverages differ by less than 3 standard errors of a paired difference."""
-    tables = [coverage.coverage(KEY, in_dtype(ALONE, dtype), GRID, 500) for dtype in DTYPES]
+    tables = [engine.coverage(KEY, in_dtype(ALONE, dtype), GRID, 500) for dtype in DTYPES]
     assert len(tables[0]) == len(GRID.n) * len(NAMES)
     for single, double in zip(*tables, strict=True):
         assert all(single[k] == double[k] for k in ("estimand", "n", "interval"))
@@ -211,9 +212,7 @@ def reference_world(d=10, dtype=np.float32):
 @pytest.fixture(scope="module")
 def reference():
     """{(interval, n): row} of 2,000 replicates in float32."""
-    table = coverage.coverage(
-        jax.random.key(0), reference_world(), Grid(SIZES, ("snips",), tuple(REFERENCE), 0.05), 2000
-    )
+    table = engine.coverage(jax.random.key(0), reference_world(), Grid(SIZES, ("snips",), tuple(REFERENCE), 0.05), 2000)
     return {(row["interval"], row["n"]): row for row in table}
 
 
@@ -256,7 +255,7 @@ def test_on_policy_coverage_is_nominal(dtype):
     """On-policy with normal rewards the t intervals are exact: 20,000 replicates, binomial tail above 1e-4."""
     on_policy = in_dtype(ALONE._replace(targets={"t": WORLD.logging}), dtype)
     grid = Grid((3, 30), ("snips",), tuple(name for name in INTERVALS if name in WALD), 0.05)
-    for row in coverage.coverage(KEY, on_policy, grid, 20_000):
+    for row in engine.coverage(KEY, on_policy, grid, 20_000):
         if row["interval"] in ("ess_exact", "ess_student", "ess_student_max", "ess_safe"):
             assert binomial_tail(round(row["coverage"] * 20_000), 20_000, 0.95) > 1e-4
 
@@ -289,7 +288,7 @@ def test_a_study_evaluates_every_interval_whose_facts_its_worlds_offer():
     """Clicks have a range, so bounded intervals; watch time has one end; a difference has none, and no reward model."""
     plan = study.build(tomllib.loads(STRESS))
     clicks, watch = plan.worlds
-    rows = coverage.coverage(jax.random.key(0), clicks, plan.grid, plan.replicates)
+    rows = engine.coverage(jax.random.key(0), clicks, plan.grid, plan.replicates)
     seen = {(row["estimand"], row["estimator"]): set() for row in rows}
     for row in rows:
         seen[row["estimand"], row["estimator"]].add(row["interval"])

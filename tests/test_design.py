@@ -9,10 +9,10 @@ import pytest
 from helpers import DTYPES, KEY, binomial_tail, cast, sample_rows, standard_errors
 from scipy import stats
 
-from mopl_jax import design, estimators
-from mopl_jax.environments import Environment, Linear, Normal, Quadratic, snips_variance
-from mopl_jax.ess import population_d2
+from mopl_jax import estimators, planning
+from mopl_jax.estimators.ess import population_d2
 from mopl_jax.policies import Gaussian, Uniform
+from mopl_jax.simulation.environments import Environment, Linear, Normal, Quadratic, snips_variance
 
 D, N, NOISE = 3, 200_000, 0.5
 SLOPE = jnp.array([0.5, -0.2, 0.3])
@@ -27,8 +27,8 @@ LOGGERS = {
     "narrow box": Uniform(jnp.asarray(CENTRE - 0.8), jnp.asarray(CENTRE + 1.0)),
 }
 every_logger = pytest.mark.parametrize("name", LOGGERS)
-variance, product = jax.jit(design.variance), jax.jit(design.product)
-essential, surface_of = jax.jit(design.ess_share), jax.jit(design.surface)
+variance, product = jax.jit(planning.variance), jax.jit(planning.product)
+essential, surface_of = jax.jit(planning.ess_share), jax.jit(planning.surface)
 
 
 @functools.partial(jax.jit, static_argnames="n")
@@ -65,7 +65,7 @@ def replicates():
 def test_product_size_is_d2(name):
     """size = E w² for a = b: the closed form of ess, over the squared mass of the box where there is one."""
     logging = LOGGERS[name]
-    mass = float(design.coverage_of_box(logging, TARGET))
+    mass = float(planning.coverage_of_box(logging, TARGET))
     assert float(product(logging, TARGET, TARGET).size) == pytest.approx(
         float(population_d2(logging, TARGET)) / mass**2, rel=1e-10
     )
@@ -86,12 +86,12 @@ def test_second_moments_by_simulation(name):
     """E_π₀[w_a w_b (r−V_a)(r−V_b)] for (a, b) = (target, target), (target, production): 4 standard errors of 200,000 rows."""
     logging = LOGGERS[name]
     ours, theirs, reward = logged(KEY, logging, N)
-    masses = [float(design.coverage_of_box(logging, p)) for p in (TARGET, PRODUCTION)]
+    masses = [float(planning.coverage_of_box(logging, p)) for p in (TARGET, PRODUCTION)]
     terms = []
     for log_weight, mass, policy in zip((ours, theirs), masses, (TARGET, PRODUCTION), strict=True):
         value = float(SLOPE @ product(logging, policy, policy).mean_a)
         terms.append(np.exp(np.asarray(log_weight)) / mass * (np.asarray(reward) - value))
-    cov = jax.jit(design.covariance)
+    cov = jax.jit(planning.covariance)
     assert standard_errors(terms[0] ** 2, cov(logging, TARGET, TARGET, SLOPE, NOISE)) < 4
     assert standard_errors(terms[0] * terms[1], cov(logging, TARGET, PRODUCTION, SLOPE, NOISE)) < 4
     assert standard_errors((terms[0] - terms[1]) ** 2, variance(logging, TARGET, SLOPE, NOISE, PRODUCTION)) < 4
@@ -117,7 +117,7 @@ def test_on_policy_variance_is_that_of_the_reward():
 def test_moments_of_normals_cut_to_a_box():
     """Mass, mean and variance against scipy's truncnorm."""
     box = LOGGERS["narrow box"]
-    mass, mean, spread = design._cut(box, TARGET.mean, TARGET.scale)
+    mass, mean, spread = planning._cut(box, TARGET.mean, TARGET.scale)
     low, high = ((np.asarray(edge) - TARGET.mean) / TARGET.scale for edge in (box.low, box.high))
     cut = stats.truncnorm(low, high, TARGET.mean, TARGET.scale)
     np.testing.assert_allclose(mass, stats.norm.cdf(high) - stats.norm.cdf(low), rtol=1e-10)
@@ -131,13 +131,13 @@ def test_logging_that_cannot_answer_has_infinite_variance():
     assert float(variance(narrow, TARGET, SLOPE, NOISE)) == np.inf
     assert float(variance(narrow, TARGET, SLOPE, NOISE, PRODUCTION)) == np.inf
     assert float(essential(narrow, TARGET)) == 0
-    assert float(design.power(0.1, jnp.inf, 0.05)) == pytest.approx(0.05)
+    assert float(planning.power(0.1, jnp.inf, 0.05)) == pytest.approx(0.05)
 
 
 @jax.jit
 @jax.grad
 def _gradient(logging, target, production, slope, noise):
-    return design.variance(logging, target, slope, noise, production)
+    return planning.variance(logging, target, slope, noise, production)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -156,9 +156,9 @@ def test_dtype_in_is_dtype_out_and_gradients_are_finite(dtype):
 
 def test_a_full_target_is_refused_for_a_box():
     with pytest.raises(ValueError, match="diagonal target"):
-        design.variance(LOGGERS["uniform"], LOGGERS["full"], SLOPE, NOISE)
+        planning.variance(LOGGERS["uniform"], LOGGERS["full"], SLOPE, NOISE)
     with pytest.raises(TypeError, match="Gaussian or Uniform"):
-        design.product(object(), TARGET, TARGET)  # pyright: ignore[reportArgumentType]
+        planning.product(object(), TARGET, TARGET)  # pyright: ignore[reportArgumentType]
 
 
 # Against the estimator: SNIPS on simulated logs.
@@ -188,7 +188,7 @@ def test_power_is_the_rate_of_certified_gains(name, replicates):
     gain = float(SLOPE @ (both[0] - both[1]))
     error = float(jnp.sqrt(variance(LOGGERS[name], TARGET, SLOPE, NOISE, PRODUCTION) / 1000))
     scaled = difference - gain + 2 * error  # the same errors about a gain of two standard errors
-    expected = float(design.power(2 * error, error, 0.05))
+    expected = float(planning.power(2 * error, error, 0.05))
     assert 0.6 < expected < 0.7
     assert binomial_tail(int((scaled > 1.6449 * error).sum()), 3000, expected) > 1e-4
 
@@ -198,7 +198,7 @@ def test_certified_regret_is_what_the_certificate_holds_back(replicates):
     difference = replicates["normal"][:, 0] - replicates["normal"][:, 1]
     gain = float(SLOPE @ (TARGET.mean - PRODUCTION.mean))
     v = variance(LOGGERS["normal"], TARGET, SLOPE, NOISE, PRODUCTION)
-    regret = float(design.certified_regret(1000, 0.0, v, 1.0, 0.05))
+    regret = float(planning.certified_regret(1000, 0.0, v, 1.0, 0.05))
     shortfall = gain - (difference - 1.6448536 * np.sqrt(float(v) / 1000))
     bias = 1e-3 * float(product(LOGGERS["normal"], TARGET, TARGET).size)
     assert abs(shortfall.mean() - regret) < 4 * shortfall.std() / np.sqrt(3000) + bias
@@ -210,8 +210,8 @@ def test_certified_regret_is_what_the_certificate_holds_back(replicates):
 @pytest.mark.parametrize("wanted", [0.5, 0.8, 0.95])
 def test_rows_needed_inverts_power(wanted):
     """With the rows that a power needs the power is that."""
-    n = design.rows_needed(0.02, 3.0, 0.05, wanted)
-    assert float(design.power(0.02, jnp.sqrt(3.0 / n), 0.05)) == pytest.approx(wanted, rel=1e-12)
+    n = planning.rows_needed(0.02, 3.0, 0.05, wanted)
+    assert float(planning.power(0.02, jnp.sqrt(3.0 / n), 0.05)) == pytest.approx(wanted, rel=1e-12)
 
 
 def test_exploration_cost_is_the_loss_of_the_logging_policy():
@@ -220,19 +220,19 @@ def test_exploration_cost_is_the_loss_of_the_logging_policy():
     surface = Quadratic(jnp.array(1.0), jnp.array([0.7, 0.1, -0.3]), curvature)
     for logging in (LOGGERS["normal"], LOGGERS["full"]):
         expected = float(surface(jnp.asarray(CENTRE)) - surface.expectation(logging))
-        assert float(design.exploration_cost(curvature, logging.covariance)) == pytest.approx(expected, rel=1e-10)
+        assert float(planning.exploration_cost(curvature, logging.covariance)) == pytest.approx(expected, rel=1e-10)
     actions = sample_rows(KEY, LOGGERS["uniform"], N)
     losses = surface(jnp.asarray(CENTRE)) - jax.jit(jax.vmap(surface))(actions)
-    assert standard_errors(losses, design.exploration_cost(curvature, jnp.eye(D))) < 4
+    assert standard_errors(losses, planning.exploration_cost(curvature, jnp.eye(D))) < 4
 
 
 def test_best_rows_is_stationary():
     """d/dn certified_regret = 0 there, and the loss afterwards is twice the cost of exploring."""
     facts = {"cost": 0.02, "variance": 3.0, "horizon": 1e6, "alpha": 0.05}
-    n = design.best_rows(**facts)
-    slope = jax.grad(lambda x: design.certified_regret(x, **facts))(n)
+    n = planning.best_rows(**facts)
+    slope = jax.grad(lambda x: planning.certified_regret(x, **facts))(n)
     assert abs(float(slope)) < 1e-10
-    total = float(design.certified_regret(n, **facts))
+    total = float(planning.certified_regret(n, **facts))
     assert total == pytest.approx(3 * float(n) * 0.02, rel=1e-10)
 
 
@@ -251,13 +251,13 @@ _slope = jax.jit(jax.grad(_log_d2))
 
 @jax.jit
 def _least_d2(length, target_scale):
-    return design.least(lambda s: _log_d2(s, length, target_scale), 0.72 * target_scale, 5.0)
+    return planning.least(lambda s: _log_d2(s, length, target_scale), 0.72 * target_scale, 5.0)
 
 
 @pytest.mark.parametrize(("length", "target_scale"), [(0.0, 0.5), (0.3, 0.5), (2.0, 0.2)])
 def test_densest_scale_is_stationary_and_least(length, target_scale):
     """The root of the quadratic makes d log d₂/ds = 0, and the search by golden section agrees to 1e-6."""
-    scale = design.densest_scale(4, length, target_scale)
+    scale = planning.densest_scale(4, length, target_scale)
     slope = _slope(scale, length, target_scale)
     assert abs(float(slope)) < 1e-8
     found = _least_d2(length, target_scale)
@@ -268,7 +268,7 @@ def test_densest_scale_is_stationary_and_least(length, target_scale):
 
 def test_least_survives_infinities():
     """x + 1/x², inf below 0.5: 2^⅓."""
-    found = design.least(lambda x: jnp.where(x < 0.5, jnp.inf, x + 1 / x**2), 0.01, 100.0)
+    found = planning.least(lambda x: jnp.where(x < 0.5, jnp.inf, x + 1 / x**2), 0.01, 100.0)
     assert float(found) == pytest.approx(2 ** (1 / 3), rel=1e-6)
 
 
@@ -289,7 +289,7 @@ def pilot(key, n):
 def test_surface_is_unbiased_with_honest_standard_errors():
     """Over 400 pilots of 500 rows: (estimate − truth)/SE has mean 0 and mean square 1 for slope and curvature, 4 SE."""
     keys = jax.random.split(jax.random.fold_in(KEY, 2), 400)
-    found = jax.jit(jax.vmap(lambda key: design.surface(*pilot(key, 500), jnp.asarray(CENTRE))))(keys)
+    found = jax.jit(jax.vmap(lambda key: planning.surface(*pilot(key, 500), jnp.asarray(CENTRE))))(keys)
     rows, columns = np.triu_indices(D)
     slope = (found.slope - SLOPE[None]) / found.slope_se
     bend = ((found.curvature - CURVATURE[None]) / found.curvature_se)[:, rows, columns]
@@ -305,7 +305,7 @@ def test_surface_claims_no_curvature_from_few_rows():
     assert np.isnan(np.asarray(found.curvature)).all()
     assert np.isfinite(np.asarray(found.slope_se)).all()
     with pytest.raises(ValueError, match="at least 12 rows of pilot for 3 weights, got 11"):
-        design.surface(*pilot(KEY, 11), jnp.asarray(CENTRE))
+        planning.surface(*pilot(KEY, 11), jnp.asarray(CENTRE))
 
 
 def test_a_weight_that_never_moved_has_infinite_standard_errors():

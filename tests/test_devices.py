@@ -25,14 +25,15 @@ MESHES = """
 import jax, numpy as np
 jax.config.update("jax_num_cpu_devices", 8)
 from jax.sharding import Mesh
-from mopl_jax import coverage, study
+from mopl_jax.coverage import engine
+from mopl_jax.coverage import study
 plan = study.build(study.read(study.DEFAULT) | {"n": [8, 512], "intervals": ["normal", "ess_exact"]})
 world = plan.worlds[-1]
 cells = []
 for devices in (1, 2, 4, 8):
     mesh = Mesh(np.array(jax.devices()[:devices]), ("r",))
-    size = coverage.chunk(512) * 8
-    cells.append(next(coverage.run(jax.random.key(0), world, plan.grid, (0, size), size, mesh)))
+    size = engine.chunk(512) * 8
+    cells.append(next(engine.run(jax.random.key(0), world, plan.grid, (0, size), size, mesh)))
 for other in cells[1:]:
     jax.tree.map(np.testing.assert_array_equal, cells[0], other)
 print("equal")

@@ -7,7 +7,7 @@ import pytest
 from helpers import DTYPES, KEY, binomial_tail, eps, rows
 from scipy import stats
 
-from mopl_jax.diagnose import (
+from mopl_jax.diagnostics.weight_diagnostics import (
     VERDICTS,
     diagnose,
     generalised_pareto_shape,

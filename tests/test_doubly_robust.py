@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from helpers import DTYPES, KEY, MEAN_REWARDS, cast, standard_errors
 
-from mopl_jax.bandwidth import lepski, slope
-from mopl_jax.coverage import replicate
-from mopl_jax.doubly_robust import doubly_robust, expected_features, quadratic_features
-from mopl_jax.environments import Environment, Normal
+from mopl_jax.coverage.engine import replicate
 from mopl_jax.estimators import clipped, harmonic, ips, snips
+from mopl_jax.estimators.reward_model import doubly_robust, expected_features, quadratic_features
+from mopl_jax.evaluation.smoothing import lepski, slope
 from mopl_jax.intervals import Interval, ess_exact
 from mopl_jax.logs import log_weights
 from mopl_jax.policies import Gaussian
+from mopl_jax.simulation.environments import Environment, Normal
 
 LOGGING = Gaussian.diagonal(np.zeros(3), 1.0)
 TARGET = Gaussian.full(np.full(3, 0.3), np.array([[0.4, 0.1, 0.0], [0.1, 0.5, 0.0], [0.0, 0.0, 0.3]]))

@@ -20,11 +20,19 @@ from helpers import (
 )
 from scipy import stats
 
-from mopl_jax import _random
-from mopl_jax.environments import Bernoulli, Environment, Linear, Normal, StudentT, ZeroInflated, snips_variance
-from mopl_jax.ess import population_d2
-from mopl_jax.overlap import WIDTHS, overlapping
+from mopl_jax.coverage.overlap import WIDTHS, overlapping
+from mopl_jax.estimators.ess import population_d2
+from mopl_jax.numerics import random
 from mopl_jax.policies import Gaussian, Mixture, Uniform
+from mopl_jax.simulation.environments import (
+    Bernoulli,
+    Environment,
+    Linear,
+    Normal,
+    StudentT,
+    ZeroInflated,
+    snips_variance,
+)
 
 N = 50_000
 POLICY = Gaussian.full(np.array([0.3, -0.2, 0.5]), np.array([[0.5, 0.1, 0], [0.1, 0.4, -0.1], [0, -0.1, 0.3]]))
@@ -35,14 +43,14 @@ every_noise = pytest.mark.parametrize("name", NOISES)
 @functools.partial(jax.jit, static_argnames="n")
 def rewards(key, environment, actions, n):
     """n rewards, one per action."""
-    return jax.vmap(environment.sample_reward)(_random.row_keys(key, n), actions)
+    return jax.vmap(environment.sample_reward)(random.row_keys(key, n), actions)
 
 
 @functools.partial(jax.jit, static_argnames="n")
 def noise_rows(key, noise, n):
     """n draws of a noise of spread one around zero."""
     zero, one = (jnp.full((), x, jax.tree.leaves(noise)[0].dtype) for x in (0, 1))
-    return jax.vmap(lambda k: noise.reward(k, zero, one))(_random.row_keys(key, n))
+    return jax.vmap(lambda k: noise.reward(k, zero, one))(random.row_keys(key, n))
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +204,7 @@ def test_bernoulli_certainties():
 def test_zero_inflated_rewards_have_the_stated_moments():
     """P(r > 0) = share, sd = mean √(exp(shape²)/share − 1), at 4 standard errors."""
     noise, mean = ZeroInflated(jnp.array(0.3), jnp.array(0.5)), jnp.array(2.0)
-    r = jax.vmap(lambda k: noise.reward(k, mean, jnp.array(1.0)))(_random.row_keys(KEY, 4 * N))
+    r = jax.vmap(lambda k: noise.reward(k, mean, jnp.array(1.0)))(random.row_keys(KEY, 4 * N))
     assert standard_errors(r > 0, 0.3) < 4
     assert standard_errors(jnp.square(r - mean), mean**2 * (np.exp(0.25) / 0.3 - 1)) < 4
     assert float(r.min()) == noise.reward_range[0]

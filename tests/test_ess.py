@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from mopl_jax import ess
+from mopl_jax.estimators import ess
 from mopl_jax.policies import Gaussian, Uniform
 
 N = 12

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from helpers import DTYPES, ESTIMATORS, KEY, MEAN_REWARDS, NOISES, eps, estimate, rows, standard_errors
 
-from mopl_jax import coverage, estimators
-from mopl_jax.environments import Environment
-from mopl_jax.ess import population_d2
+from mopl_jax import estimators
+from mopl_jax.coverage import engine
+from mopl_jax.estimators.ess import population_d2
 from mopl_jax.policies import Gaussian
+from mopl_jax.simulation.environments import Environment
 
 N = 16
 every_estimator = pytest.mark.parametrize("name", ESTIMATORS)
@@ -242,7 +243,7 @@ def values(keys, environment, logging, target, n):
     """Every estimator's value on one log of n rows per key."""
 
     def one(key):
-        logs = coverage.replicate(key, environment, logging, n)
+        logs = engine.replicate(key, environment, logging, n)
         log_weight = jax.vmap(target.log_density)(logs.action) - logs.log_propensity
         return [ESTIMATORS[name](log_weight, logs.reward).value for name in ("ips", "snips", "beta_ips_cross_fit")]
 

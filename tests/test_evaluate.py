@@ -15,7 +15,8 @@ from scipy import stats
 
 import mopl_jax.cli
 from benchmarks import open_bandit
-from mopl_jax import ess, estimators, intervals
+from mopl_jax import estimators, intervals
+from mopl_jax.estimators import ess
 
 OPEN_BANDIT = Path(__file__).parents[1].parent / "shared" / "data" / "open_bandit"
 N = 400

@@ -10,13 +10,14 @@ import pytest
 from helpers import DTYPES, KEY, MEAN_REWARDS, binomial_tail, cast, standard_errors
 from scipy import optimize
 
-from mopl_jax import certification, constraints, ess, intervals, response_surface
-from mopl_jax.coverage import replicate
-from mopl_jax.environments import Environment, Normal
-from mopl_jax.estimators import beta_ips, snips
-from mopl_jax.learning import fit, lower_bound, robust, weighted
+from mopl_jax import intervals
+from mopl_jax.coverage.engine import replicate
+from mopl_jax.estimators import beta_ips, ess, snips
+from mopl_jax.learning import certification, constraints, response_surface
+from mopl_jax.learning.optimise import fit, lower_bound, robust, weighted
 from mopl_jax.logs import log_weights
 from mopl_jax.policies import Gaussian
+from mopl_jax.simulation.environments import Environment, Normal
 
 LOGGING = Gaussian.diagonal(np.zeros(3), 1.0)
 QUADRATIC = MEAN_REWARDS["quadratic"]

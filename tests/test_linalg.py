@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from jax.scipy.linalg import solve_triangular
 
-from mopl_jax import _linalg
-from mopl_jax.doubly_robust import doubly_robust
+from mopl_jax.estimators.reward_model import doubly_robust
+from mopl_jax.learning.response_surface import fit_surface, highest, moments_of
+from mopl_jax.numerics import linalg
 from mopl_jax.policies import Gaussian
-from mopl_jax.response_surface import fit_surface, highest, moments_of
 
 
 def positive(count, d):
@@ -21,18 +21,18 @@ def positive(count, d):
 def test_values_and_batches():
     matrices, right = positive(3, 4), np.random.default_rng(1).normal(size=(3, 4))
     np.testing.assert_allclose(
-        jax.vmap(_linalg.solve_positive)(matrices, right), np.linalg.solve(matrices, right[..., None])[..., 0]
+        jax.vmap(linalg.solve_positive)(matrices, right), np.linalg.solve(matrices, right[..., None])[..., 0]
     )
-    values, vectors = jax.vmap(_linalg.eigh)(matrices)
+    values, vectors = jax.vmap(linalg.eigh)(matrices)
     np.testing.assert_allclose(vectors * values[:, None, :] @ vectors.transpose(0, 2, 1), matrices, atol=1e-9)
-    np.testing.assert_allclose(jax.vmap(_linalg.eigvalsh)(matrices), values)
-    np.testing.assert_allclose(jax.vmap(_linalg.cholesky)(matrices), np.linalg.cholesky(matrices))
+    np.testing.assert_allclose(jax.vmap(linalg.eigvalsh)(matrices), values)
+    np.testing.assert_allclose(jax.vmap(linalg.cholesky)(matrices), np.linalg.cholesky(matrices))
 
 
 def test_derivatives_of_the_inverse():
     factors, direction = np.linalg.cholesky(positive(2, 4)), np.random.default_rng(2).normal(size=(2, 4, 4))
     solve = lambda factor: jnp.sum(jnp.sin(solve_triangular(factor, jnp.eye(4), lower=True)))  # noqa: E731
-    invert = lambda factor: jnp.sum(jnp.sin(_linalg.invert_lower(factor)))  # noqa: E731
+    invert = lambda factor: jnp.sum(jnp.sin(linalg.invert_lower(factor)))  # noqa: E731
     expected = jax.vmap(jax.grad(solve))(factors)
     np.testing.assert_allclose(jax.vmap(jax.grad(invert))(factors), expected, atol=1e-12)
     forward = jax.jvp(jax.vmap(invert), (factors,), (direction,))[1]

@@ -11,12 +11,13 @@ from helpers import KEY
 from scipy import stats
 
 import mopl_jax.cli
-from mopl_jax import experiments, loop, metrics, online
-from mopl_jax._random import normal
-from mopl_jax._record import record
-from mopl_jax.recommender import Visit
+from mopl_jax.metrics import experiments, objectives
+from mopl_jax.numerics.pytree import record
+from mopl_jax.numerics.random import normal
+from mopl_jax.simulation import closed_loop, online
+from mopl_jax.simulation.recommender import Visit
 
-PLAN = loop.Plan(explore=8_192, test=4_096)
+PLAN = closed_loop.Plan(explore=8_192, test=4_096)
 
 
 @record(static=("names",))
@@ -56,7 +57,7 @@ def _loose(monkeypatch):
 def test_loop_climbs_to_the_optimum():
     """After four rounds the weights are near the best ones as long; what is certified is tested, and nothing else is."""
     platform = bowl(0.0, -1.0)
-    done = list(loop.rounds(platform, START, KEY, 4, PLAN))
+    done = list(closed_loop.rounds(platform, START, KEY, 4, PLAN))
     distance = [float(np.linalg.norm(r.production - np.array([0.0, -1.0]))) for r in done]
     np.testing.assert_allclose([np.linalg.norm(r.proposal) for r in done], 1, rtol=1e-5)
     assert [r.p is not None for r in done] == [r.bound > 0 for r in done]
@@ -68,7 +69,7 @@ def test_loop_climbs_to_the_optimum():
 
 def test_at_the_optimum_the_loop_keeps():
     """No gain is there to certify: no test is spent; a false certificate and a false test are needed to move (5 % and 2.5 %)."""
-    done = loop.one_round(bowl(1.0, 0.0), START, KEY, PLAN)[0]
+    done = closed_loop.one_round(bowl(1.0, 0.0), START, KEY, PLAN)[0]
     assert done.p is None
     assert done.users == PLAN.explore
     assert not done.adopted
@@ -77,9 +78,9 @@ def test_at_the_optimum_the_loop_keeps():
 
 def test_rounds_before_are_learnt_from_and_never_certified_on(monkeypatch):
     """Their rows come with the density of the mixture that played all rows; the held-out rows are new ones."""
-    seen, propose = [], loop.propose
-    monkeypatch.setattr(loop, "propose", lambda *given: seen.append(given) or propose(*given))
-    list(loop.rounds(bowl(0.0, 1.0), START, KEY, 4, PLAN))
+    seen, propose = [], closed_loop.propose
+    monkeypatch.setattr(closed_loop, "propose", lambda *given: seen.append(given) or propose(*given))
+    list(closed_loop.rounds(bowl(0.0, 1.0), START, KEY, 4, PLAN))
     sizes = [rows.reward.shape[0] for rows, *_ in seen]
     assert sizes == [PLAN.explore // 2 + min(k, PLAN.recall) * PLAN.explore for k in range(4)]
     rows, held, logging, _ = seen[1]
@@ -93,12 +94,12 @@ def test_rounds_before_are_learnt_from_and_never_certified_on(monkeypatch):
 
 def test_zeros_rank_nothing():
     with pytest.raises(ValueError, match="a weight that is not 0"):
-        next(loop.rounds(bowl(1.0, 0.0), np.zeros(2), KEY, 1, PLAN))
+        next(closed_loop.rounds(bowl(1.0, 0.0), np.zeros(2), KEY, 1, PLAN))
 
 
 def test_what_harms_the_north_star_is_not_adopted():
     """A metric that rises where the North Star falls, −signal: certified and significantly better, and yet kept out."""
-    done = loop.one_round(bowl(0.0, 1.0), START, KEY, PLAN, np.array([-1.0, 0.0]))[0]
+    done = closed_loop.one_round(bowl(0.0, 1.0), START, KEY, PLAN, np.array([-1.0, 0.0]))[0]
     assert done.bound > 0
     assert done.p < PLAN.alpha
     assert done.north_p < PLAN.alpha
@@ -109,7 +110,7 @@ def test_what_harms_the_north_star_is_not_adopted():
 
 @pytest.mark.nightly
 def test_without_pessimism_everything_is_tested():
-    done = loop.one_round(bowl(1.0, 0.0), START, KEY, PLAN._replace(pessimistic=False))[0]
+    done = closed_loop.one_round(bowl(1.0, 0.0), START, KEY, PLAN._replace(pessimistic=False))[0]
     assert done.p is not None
     assert done.users == PLAN.explore + 2 * PLAN.test
 
@@ -117,37 +118,40 @@ def test_without_pessimism_everything_is_tested():
 @pytest.mark.nightly
 def test_a_sensitive_metric_certifies_what_the_north_star_cannot():
     """A signal of a twentieth of the noise per effect: on the same users its bound is positive, the North Star's is not."""
-    platform, plan = bowl(0.0, 0.25), loop.Plan(explore=2_048, test=1_024)
-    north = loop.one_round(platform, START, KEY, plan)[0]
-    metric = loop.one_round(platform, START, KEY, plan, np.array([1.0, 0.0]))[0]
+    platform, plan = bowl(0.0, 0.25), closed_loop.Plan(explore=2_048, test=1_024)
+    north = closed_loop.one_round(platform, START, KEY, plan)[0]
+    metric = closed_loop.one_round(platform, START, KEY, plan, np.array([1.0, 0.0]))[0]
     assert north.bound < 0 < metric.bound
 
 
 def test_optimum_of_a_bowl_is_its_best_direction():
     """Among weights of one length the best are those towards the optimum."""
-    found = loop.optimum(bowl(1.0, 1.0), np.array([1.0, 0.0]), KEY, PLAN, users=4_096, steps=6)
+    found = closed_loop.optimum(bowl(1.0, 1.0), np.array([1.0, 0.0]), KEY, PLAN, users=4_096, steps=6)
     np.testing.assert_allclose(found / np.linalg.norm(found), np.sqrt([0.5, 0.5]), atol=0.02)
 
 
 def test_history_has_the_effects_of_its_changes():
     """A/A rows are null with effects within their noise; labels agree with the true effect; a metric is learnt from it."""
-    history = loop.history(bowl(1.0, 0.0), START, KEY, 16, 4_096, PLAN)
+    history = closed_loop.history(bowl(1.0, 0.0), START, KEY, 16, 4_096, PLAN)
     null, sign = np.asarray(history.null), np.asarray(history.sign)
     z = np.asarray(history.effect / np.sqrt(np.diagonal(np.asarray(history.covariance), axis1=1, axis2=2)))
     assert null.sum() == 4
     assert np.abs(z[null]).max() < 4.5
     assert not sign[null].any()
     assert np.all(np.sign(z[sign != 0, 0]) == sign[sign != 0])
-    assert metrics.learn(history, metrics.gls)[0] > 0
+    assert objectives.learn(history, objectives.gls)[0] > 0
 
 
 def test_past_tests_are_an_experiments_table(tmp_path):
     """What is written is what is learnt from: the table reads back as the history, bit for bit."""
     platform = bowl(1.0, 0.0)
-    rows = loop.past_tests(platform, START, KEY, 8, 512, PLAN)
+    rows = closed_loop.past_tests(platform, START, KEY, 8, 512, PLAN)
     assert [row["label"] for row in rows[6:8]] == ["aa", "control"]
     path = experiments.write(tmp_path / "experiments.parquet", rows)
-    stored, direct = experiments.read([path], platform.signals[-1]), loop.history(platform, START, KEY, 8, 512, PLAN)
+    stored, direct = (
+        experiments.read([path], platform.signals[-1]),
+        closed_loop.history(platform, START, KEY, 8, 512, PLAN),
+    )
     for name in ("effect", "covariance", "size", "sign", "null", "user_covariance"):
         np.testing.assert_array_equal(getattr(stored, name), getattr(direct, name))
     assert stored.names == direct.names
@@ -155,7 +159,9 @@ def test_past_tests_are_an_experiments_table(tmp_path):
 
 def test_gains_are_paired():
     """On the same draws a small step of the bowl has an error of h |step| / √n; on draws of their own, ten times as much."""
-    found = online.gains(bowl(0.0, 0.0), [loop.smoothed([1.02, 0.0], PLAN)], loop.smoothed(START, PLAN), KEY, 4_096)[0]
+    found = online.gains(
+        bowl(0.0, 0.0), [closed_loop.smoothed([1.02, 0.0], PLAN)], closed_loop.smoothed(START, PLAN), KEY, 4_096
+    )[0]
     assert abs(found.mean + 0.5 * (1.02**2 - 1)) < 4 * found.se
     assert found.se < 2 * PLAN.fine * PLAN.scale * 0.02 / 64
 

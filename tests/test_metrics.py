@@ -10,7 +10,7 @@ import pytest
 from helpers import KEY, binomial_tail, cast, eps, standard_errors
 from scipy import optimize, stats
 
-from mopl_jax import metrics, validation
+from mopl_jax.metrics import objectives, validation
 
 K, E = 4, 60
 NAMES = ("a", "b", "c", "star")
@@ -30,19 +30,19 @@ def draw(key, e=E, nulls=0.2, true=TRUE, sizes=(SIZE, SIZE)):
     covariance = jnp.asarray(USERS)[None] / size[:, None, None]
     noise = jax.random.normal(keys[2], (e, K)) @ jnp.linalg.cholesky(jnp.asarray(USERS)).T / jnp.sqrt(size)[:, None]
     sign = jnp.where(jnp.abs(effect[:, -1]) > 3e-3, jnp.sign(effect[:, -1]), 0)
-    return metrics.History(
+    return objectives.History(
         effect + noise, covariance, size, sign, null, jnp.arange(e), jnp.asarray(USERS), NAMES, K - 1
     )
 
 
 HISTORY = draw(KEY)
 VARIED = draw(KEY, sizes=(2_000.0, 200_000.0))
-learn = jax.jit(metrics.learn, static_argnames="objective")
-effect_covariance, proxy_quality = jax.jit(metrics.effect_covariance), jax.jit(metrics.proxy_quality)
+learn = jax.jit(objectives.learn, static_argnames="objective")
+effect_covariance, proxy_quality = jax.jit(objectives.effect_covariance), jax.jit(objectives.proxy_quality)
 nightly = {name: pytest.mark.nightly for name in ("mean_z", "mean_p", "p_log_p")}  # every descent compiles for seconds
-every_objective = pytest.mark.parametrize("name", [pytest.param(n, marks=nightly.get(n, ())) for n in metrics.NAMED])
-every_descent = pytest.mark.parametrize("name", [pytest.param(n, marks=nightly.get(n, ())) for n in metrics.LOSSES])
-every_loss = pytest.mark.parametrize("name", metrics.LOSSES)
+every_objective = pytest.mark.parametrize("name", [pytest.param(n, marks=nightly.get(n, ())) for n in objectives.NAMED])
+every_descent = pytest.mark.parametrize("name", [pytest.param(n, marks=nightly.get(n, ())) for n in objectives.LOSSES])
+every_loss = pytest.mark.parametrize("name", objectives.LOSSES)
 
 
 def changed(history, **fields):
@@ -60,7 +60,7 @@ def direction(weights):
 def test_losses_fall_and_all_but_mean_p_are_convex(name):
     """Convex in z: second differences ≥ 0 to rounding; p = Φ(−z) is not, its curvature is negative at z = −1."""
     z = jnp.linspace(-6, 6, 1201)
-    loss = np.asarray(metrics.LOSSES[name](z))
+    loss = np.asarray(objectives.LOSSES[name](z))
     assert (np.diff(loss) <= 0).all()
     curvature = np.diff(loss, 2)
     assert (curvature.min() >= -64 * eps(np.float64) * np.abs(loss).max()) == (name != "mean_p")
@@ -69,13 +69,13 @@ def test_losses_fall_and_all_but_mean_p_are_convex(name):
 def test_bounds_of_the_errors():
     """log_p ≥ p ≥ … : −log Φ(z) ≥ 1 − Φ(z) ≥ −p log(1−p) ≥ p², and loss(z)/loss(c) ≥ 1[z < c]."""
     z = jnp.linspace(-6, 6, 301)
-    p, log_p, p_log_p = (np.asarray(f(z)) for f in (metrics.mean_p, metrics.log_p, metrics.p_log_p))
+    p, log_p, p_log_p = (np.asarray(f(z)) for f in (objectives.mean_p, objectives.log_p, objectives.p_log_p))
     slack = 1 + 1e-6  # log Φ(6) is known to that
     assert (p <= log_p * slack).all()
     assert (p**2 <= p_log_p * slack).all()
     assert (p_log_p <= log_p * slack).all()
     for c in (0.0, 1.64):
-        assert (log_p / float(metrics.log_p(jnp.array(c))) * slack >= (np.asarray(z) < c)).all()
+        assert (log_p / float(objectives.log_p(jnp.array(c))) * slack >= (np.asarray(z) < c)).all()
 
 
 # Objectives.
@@ -85,31 +85,31 @@ def test_gls_of_one_experiment_has_the_largest_z():
     """ω ∝ S⁻¹Δ attains √(ΔᵀS⁻¹Δ), the largest |z| of any metric (Cauchy–Schwarz)."""
     one = jax.tree.map(lambda x: x[:1], changed(HISTORY, user_covariance=USERS[None]))
     one = changed(one, user_covariance=jnp.asarray(USERS), sign=jnp.ones(1), size=jnp.full(1, 1e12))
-    weights = metrics.gls(one, jnp.ones(1), jnp.ones(K, bool))
+    weights = objectives.gls(one, jnp.ones(1), jnp.ones(K, bool))
     delta, noise = np.asarray(one.effect[0]), np.asarray(one.covariance[0])
-    assert float(metrics.z_scores(weights, one)[0]) == pytest.approx(np.sqrt(delta @ np.linalg.solve(noise, delta)))
+    assert float(objectives.z_scores(weights, one)[0]) == pytest.approx(np.sqrt(delta @ np.linalg.solve(noise, delta)))
 
 
 @pytest.mark.nightly
 def test_mean_z_is_gls_for_equal_covariances():
     """Σ s z is linear in ω on ωᵀSω = 1: its maximum is the pooled closed form. Descent finds it, to 1e-3 in direction."""
-    assert direction(learn(HISTORY, metrics.NAMED["mean_z"])) == pytest.approx(
-        direction(learn(HISTORY, metrics.gls)), abs=1e-3
+    assert direction(learn(HISTORY, objectives.NAMED["mean_z"])) == pytest.approx(
+        direction(learn(HISTORY, objectives.gls)), abs=1e-3
     )
 
 
 @every_descent
 def test_descent_reaches_the_optimum_of_its_loss(name):
     """scipy's BFGS from the found weights and from elsewhere finds nothing better than 1e-6 of the loss's range."""
-    loss, sign = metrics.LOSSES[name], np.asarray(VARIED.sign)
+    loss, sign = objectives.LOSSES[name], np.asarray(VARIED.sign)
     known = sign != 0
 
     @jax.jit
     def mean_loss(weights):
-        z = VARIED.sign * metrics.z_scores(jnp.append(weights, 0.0), VARIED)
+        z = VARIED.sign * objectives.z_scores(jnp.append(weights, 0.0), VARIED)
         return jnp.sum(jnp.where(known, loss(z), 0)) / float(known.sum())
 
-    found = np.asarray(learn(VARIED, metrics.NAMED[name]))[:-1]
+    found = np.asarray(learn(VARIED, objectives.NAMED[name]))[:-1]
     starts = found, found + [0.3, -0.3, 0.3]
     best = min(optimize.minimize(mean_loss, start, jac=jax.jit(jax.grad(mean_loss))).fun for start in starts)
     assert float(mean_loss(found)) < best + 1e-6
@@ -118,10 +118,10 @@ def test_descent_reaches_the_optimum_of_its_loss(name):
 @every_objective
 def test_weights_have_unit_variance_exclude_the_north_star_and_point_up(name):
     """ωᵀ Σ ω = 1 over users; the North Star's weight is exactly 0; held-in winners have positive mean z."""
-    weights = learn(HISTORY, metrics.NAMED[name])
+    weights = learn(HISTORY, objectives.NAMED[name])
     assert float(weights @ USERS @ weights) == pytest.approx(1, rel=1e-12)
     assert float(weights[-1]) == 0
-    assert float(jnp.sum(HISTORY.sign * metrics.z_scores(weights, HISTORY))) > 0
+    assert float(jnp.sum(HISTORY.sign * objectives.z_scores(weights, HISTORY))) > 0
 
 
 @every_objective
@@ -135,7 +135,7 @@ def test_units_of_the_metrics_do_not_matter(name):
         covariance=VARIED.covariance * both[None],
         user_covariance=VARIED.user_covariance * both,
     )
-    got, expected = learn(other, metrics.NAMED[name]) * units, learn(VARIED, metrics.NAMED[name])
+    got, expected = learn(other, objectives.NAMED[name]) * units, learn(VARIED, objectives.NAMED[name])
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-6)
 
 
@@ -144,25 +144,25 @@ def test_swapped_arms_change_nothing(name):
     """Control and treatment exchanged: Δ → −Δ, winner → loser."""
     flip = jnp.where(jnp.arange(E) % 2 == 0, -1.0, 1.0)
     other = changed(VARIED, effect=VARIED.effect * flip[:, None], sign=VARIED.sign * flip)
-    np.testing.assert_allclose(learn(other, metrics.NAMED[name]), learn(VARIED, metrics.NAMED[name]), atol=1e-9)
+    np.testing.assert_allclose(learn(other, objectives.NAMED[name]), learn(VARIED, objectives.NAMED[name]), atol=1e-9)
 
 
 def test_closed_forms_ignore_what_is_not_theirs():
     """GLS sees only known winners; the proxy sees no label and no A/A test."""
     unknown = VARIED.sign == 0
     shuffled = changed(VARIED, effect=jnp.where(unknown[:, None], 1e3, VARIED.effect))
-    np.testing.assert_allclose(learn(shuffled, metrics.gls), learn(VARIED, metrics.gls), atol=1e-12)
+    np.testing.assert_allclose(learn(shuffled, objectives.gls), learn(VARIED, objectives.gls), atol=1e-12)
     shuffled = changed(VARIED, sign=-VARIED.sign, effect=jnp.where(VARIED.null[:, None], 1e3, VARIED.effect))
-    np.testing.assert_allclose(learn(shuffled, metrics.proxy), learn(VARIED, metrics.proxy), atol=1e-12)
+    np.testing.assert_allclose(learn(shuffled, objectives.proxy), learn(VARIED, objectives.proxy), atol=1e-12)
 
 
 @pytest.mark.nightly
 def test_l1_is_exact_and_sparse():
     """With a penalty: the objective is no worse than scipy's minimum over the L1 problem, and a large one leaves one metric."""
     penalty = 0.3
-    sparse = metrics.descent(metrics.mean_z, l1=penalty)
+    sparse = objectives.descent(objectives.mean_z, l1=penalty)
     everything = jnp.ones(E)
-    got = np.asarray(sparse(HISTORY_STANDARD, everything, metrics.signals_only(HISTORY)))[:-1]
+    got = np.asarray(sparse(HISTORY_STANDARD, everything, objectives.signals_only(HISTORY)))[:-1]
     sign = np.asarray(HISTORY_STANDARD.sign)
     noise = np.asarray(HISTORY_STANDARD.covariance)[sign != 0].mean(0)[:-1, :-1]
     pooled = (sign @ np.asarray(HISTORY_STANDARD.effect))[:-1] / np.abs(sign).sum()
@@ -175,17 +175,17 @@ def test_l1_is_exact_and_sparse():
     found = [optimize.minimize(objective, start, method="Nelder-Mead", options=tight).fun for start in starts]
     best = min(found)
     assert objective(got) < best + 1e-4
-    assert (np.asarray(learn(HISTORY, metrics.descent(metrics.mean_z, l1=5.0))) != 0).sum() == 1
+    assert (np.asarray(learn(HISTORY, objectives.descent(objectives.mean_z, l1=5.0))) != 0).sum() == 1
 
 
-HISTORY_STANDARD = metrics._standardise(HISTORY)[0]
+HISTORY_STANDARD = objectives._standardise(HISTORY)[0]
 
 
 def test_signs_are_kept():
     """A weight that wants to be positive is at most 0 where the sign says so; the others adapt."""
-    free = learn(HISTORY, metrics.NAMED["log_p"])
+    free = learn(HISTORY, objectives.NAMED["log_p"])
     wanted = tuple(-int(s) for s in np.sign(np.asarray(free)))
-    held = learn(HISTORY, metrics.descent(metrics.log_p, signs=(wanted[0], 0, 0, 0)))
+    held = learn(HISTORY, objectives.descent(objectives.log_p, signs=(wanted[0], 0, 0, 0)))
     assert float(free[0]) * float(held[0]) <= 0
     assert float(jnp.linalg.norm(held)) > 0
 
@@ -199,7 +199,7 @@ def test_effect_covariance_subtracts_the_noise():
     Shrinkage and the projection on positive matrices are off: the mean of their input is what the theorem is about.
     """
     keys = jax.random.split(jax.random.fold_in(KEY, 1), 400)
-    raw = jax.jit(jax.vmap(lambda key: jnp.mean(metrics._terms(draw(key, nulls=0.0)), axis=0)))(keys)
+    raw = jax.jit(jax.vmap(lambda key: jnp.mean(objectives._terms(draw(key, nulls=0.0)), axis=0)))(keys)
     rows, columns = np.triu_indices(K)
     assert standard_errors(np.asarray(raw)[:, rows, columns], TRUE[rows, columns]).max() < 4
     noisy = np.asarray(raw) + USERS / SIZE
@@ -210,7 +210,7 @@ def test_effect_covariance_is_consistent_and_positive():
     """With 20,000 experiments Λ is within 4 standard errors of the truth; with 8 it is still positive semi-definite."""
     large = draw(jax.random.fold_in(KEY, 2), e=20_000, nulls=0.0)
     got = effect_covariance(large, jnp.ones(20_000))
-    error = np.asarray(metrics._terms(large)).std(axis=0) / np.sqrt(20_000)
+    error = np.asarray(objectives._terms(large)).std(axis=0) / np.sqrt(20_000)
     assert np.abs((np.asarray(got) - TRUE) / error).max() < 4
     few = effect_covariance(draw(jax.random.fold_in(KEY, 3), e=8), jnp.ones(8))
     assert np.linalg.eigvalsh(few)[0] > -1e-15
@@ -219,7 +219,7 @@ def test_effect_covariance_is_consistent_and_positive():
 def test_proxy_maximises_its_quality():
     """No other metric correlates better: the gradient of the mean-noise quality is 0 at the proxy, for equal S."""
     history = HISTORY_STANDARD
-    weights = metrics.proxy(history, jnp.ones(E), jnp.ones(K, bool))
+    weights = objectives.proxy(history, jnp.ones(E), jnp.ones(K, bool))
 
     def quality(w):
         return proxy_quality(w, history)[0]
@@ -237,7 +237,7 @@ def test_shrinkage_has_the_least_expected_error():
     rng = np.random.default_rng(0)
     truth = np.eye(6) + 0.15 * (1 - np.eye(6))
     raw = np.stack([np.cov(rng.multivariate_normal(np.zeros(6), truth, 30).T) for _ in range(400)])
-    shrunk = np.asarray(jax.vmap(metrics._shrunk)(jnp.asarray(raw), jnp.full(400, 30.0)))
+    shrunk = np.asarray(jax.vmap(objectives._shrunk)(jnp.asarray(raw), jnp.full(400, 30.0)))
     gain = ((raw - truth) ** 2 - (shrunk - truth) ** 2).sum((1, 2))
     assert gain.mean() / (gain.std(ddof=1) / 20) > 4
     assert (np.diagonal(shrunk, axis1=1, axis2=2) == np.diagonal(raw, axis1=1, axis2=2)).all()
@@ -250,10 +250,10 @@ def test_shrinkage_has_the_least_expected_error():
 def test_leave_one_out_is_learning_without_the_experiment(name):
     """Row i of the vmap equals a fit with include = 0 for the rows of experiment i, arms of one experiment together."""
     grouped = changed(VARIED, experiment=jnp.arange(E) // 2)
-    together = metrics.leave_one_out(grouped, metrics.NAMED[name])
+    together = objectives.leave_one_out(grouped, objectives.NAMED[name])
     for i in (0, 31):
         include = (grouped.experiment != i // 2).astype(float)
-        np.testing.assert_allclose(together[i], learn(grouped, metrics.NAMED[name], include), atol=1e-9)
+        np.testing.assert_allclose(together[i], learn(grouped, objectives.NAMED[name], include), atol=1e-9)
 
 
 def test_held_out_z_scores_do_not_see_their_experiment():
@@ -261,7 +261,7 @@ def test_held_out_z_scores_do_not_see_their_experiment():
     row = int(np.flatnonzero(np.asarray(VARIED.sign))[3])
     louder = changed(VARIED, effect=VARIED.effect.at[row].multiply(5.0))
     # the standard units come from covariances alone, so nothing else can leak
-    before, after = (validation.held_out(history, metrics.gls) for history in (VARIED, louder))
+    before, after = (validation.held_out(history, objectives.gls) for history in (VARIED, louder))
     assert after[row] == pytest.approx(5 * before[row], rel=1e-9)
     assert np.abs(after - before)[np.arange(E) != row].max() > 0
 
@@ -269,7 +269,7 @@ def test_held_out_z_scores_do_not_see_their_experiment():
 def test_false_positives_of_held_out_metrics_are_at_their_level():
     """A/A differences by metrics learnt elsewhere are standard normal: significant in 5 %, binomial tail above 1e-3."""
     history = draw(jax.random.fold_in(KEY, 4), e=1000, nulls=0.8)
-    found = validation.judge(validation.held_out(history, metrics.gls), history)
+    found = validation.judge(validation.held_out(history, objectives.gls), history)
     hits = round(found.false_positives * found.nulls)
     assert found.nulls == 800
     assert binomial_tail(hits, found.nulls, 0.05) > 1e-3
@@ -281,7 +281,7 @@ def test_false_positives_of_held_out_metrics_are_at_their_level():
 
 def test_factor_is_the_ratio_of_sample_sizes():
     """A metric whose z is twice the North Star's in every experiment needs a quarter of the users: both factors are 4, SE 0."""
-    north = np.asarray(metrics.z_scores(jnp.eye(K)[-1], HISTORY))
+    north = np.asarray(objectives.z_scores(jnp.eye(K)[-1], HISTORY))
     found = validation.judge(2 * north, HISTORY)
     assert (found.factor, found.median_factor) == (pytest.approx(4), pytest.approx(4))
     assert max(found.factor_se, found.median_factor_se) < 1e-12
@@ -303,8 +303,8 @@ def test_factor_standard_error():
 def _signed(history, weights):
     star = jnp.eye(K)[-1]
     return (
-        history.sign * metrics.z_scores(weights, history),
-        history.sign * metrics.z_scores(star, history),
+        history.sign * objectives.z_scores(weights, history),
+        history.sign * objectives.z_scores(star, history),
         history.sign,
     )
 
@@ -331,9 +331,9 @@ def test_bonferroni_holds_its_level():
 
 def test_metric_reward_is_linear_and_has_unit_variance():
     """Rewards of users with the stated covariance have variance 1: 4 standard errors; means map to means."""
-    weights = learn(HISTORY, metrics.gls)
+    weights = learn(HISTORY, objectives.gls)
     signals = jax.random.normal(KEY, (50_000, K)) @ jnp.linalg.cholesky(jnp.asarray(USERS)).T + 3.0
-    reward = metrics.metric_reward(weights, signals)
+    reward = objectives.metric_reward(weights, signals)
     assert reward.shape == (50_000,)
     assert standard_errors((reward - 3.0 * weights.sum()) ** 2, 1) < 4
     assert float(reward.mean()) == pytest.approx(float(weights @ signals.mean(0)), rel=1e-12)
@@ -344,18 +344,18 @@ def test_dtype_in_is_dtype_out(name):
     """float32 history, float32 weights, equal to float64's within 1e-3."""
     low = cast(VARIED, np.float32)
     low = changed(low, null=VARIED.null, experiment=VARIED.experiment)
-    got = learn(low, metrics.NAMED[name])
+    got = learn(low, objectives.NAMED[name])
     assert got.dtype == np.float32
-    np.testing.assert_allclose(got, learn(VARIED, metrics.NAMED[name]), atol=1e-3)
+    np.testing.assert_allclose(got, learn(VARIED, objectives.NAMED[name]), atol=1e-3)
 
 
 def test_nothing_to_learn_from_is_zero_not_nan():
     """No known winner: no weights, and z = 0 rather than NaN."""
     silent = changed(HISTORY, sign=jnp.zeros(E))
-    for objective in (metrics.gls, metrics.NAMED["log_p"]):
+    for objective in (objectives.gls, objectives.NAMED["log_p"]):
         weights = learn(silent, objective)
         assert (np.asarray(weights) == 0).all()
-        assert (np.asarray(metrics.z_scores(weights, silent)) == 0).all()
+        assert (np.asarray(objectives.z_scores(weights, silent)) == 0).all()
 
 
 def test_quality_and_exchange_rate_are_those_of_the_true_effects():
@@ -370,6 +370,6 @@ def test_quality_and_exchange_rate_are_those_of_the_true_effects():
         quality = along[-1] / np.sqrt((along @ w + noise) * TRUE[-1, -1])
         np.testing.assert_allclose(proxy_quality(w, large), quality, atol=0.03)
         np.testing.assert_allclose(proxy_quality(w / units, other), proxy_quality(w, large), rtol=1e-9)
-        rate = float(metrics.exchange_rate(jnp.asarray(w), large))
+        rate = float(objectives.exchange_rate(jnp.asarray(w), large))
         assert rate == pytest.approx(along[-1] / (along @ w), rel=0.05)
-        assert float(metrics.exchange_rate(w / units, other)) == pytest.approx(rate, rel=1e-9)
+        assert float(objectives.exchange_rate(w / units, other)) == pytest.approx(rate, rel=1e-9)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from mopl_jax.io.bandit_feedback import from_bandit_feedback, to_bandit_feedback
 from mopl_jax.logs import Logs
-from mopl_jax.obp import from_bandit_feedback, to_bandit_feedback
 
 RNG = np.random.default_rng(0)
 N = 20

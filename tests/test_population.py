@@ -9,9 +9,8 @@ import pytest
 from helpers import DTYPES, KEY, eps, rows, sample_rows
 from scipy import stats
 
-from mopl_jax import ess
-from mopl_jax.estimators import ips, log_smoothed, snips
-from mopl_jax.intervals import population
+from mopl_jax.estimators import ess, ips, log_smoothed, snips
+from mopl_jax.intervals import concentration as population
 from mopl_jax.policies import Gaussian
 
 ALPHA = 0.1

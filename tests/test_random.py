@@ -9,7 +9,7 @@ from jax.extend.random import threefry_2x32
 from scipy import stats
 
 from benchmarks import randomness
-from mopl_jax import _random
+from mopl_jax.numerics import random
 
 N, D = 40_000, 5
 
@@ -23,14 +23,14 @@ def normals():
 @jax.jit
 def _streams(key):
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(2))
-    return jax.vmap(lambda k: jax.vmap(lambda row: _random.normal(row, D))(_random.row_keys(k, N)))(keys)
+    return jax.vmap(lambda k: jax.vmap(lambda row: random.normal(row, D))(random.row_keys(k, N)))(keys)
 
 
 def test_bits_are_threefry():
     """The generator equals JAX's threefry2x32 bit for bit, on random keys and counters."""
     rng = np.random.default_rng(0)
     key, counter = rng.integers(0, 2**32, (2, 2, 20), dtype=np.uint32)
-    drawn = np.stack(_random.threefry2x32(key, counter))
+    drawn = np.stack(random.threefry2x32(key, counter))
     for i in range(20):
         expected = threefry_2x32(jnp.asarray(key[:, i]), jnp.asarray(counter[:, i]))
         assert (drawn[:, i] == np.asarray(expected)).all()
@@ -38,14 +38,14 @@ def test_bits_are_threefry():
 
 def test_rows_are_a_prefix():
     """Row i has the same key however many rows there are, and different rows have different keys."""
-    many, few = (np.asarray(jax.random.key_data(_random.row_keys(KEY, n))) for n in (64, 7))
+    many, few = (np.asarray(jax.random.key_data(random.row_keys(KEY, n))) for n in (64, 7))
     assert (many[:7] == few).all()
     assert len({tuple(row) for row in many}) == 64
 
 
 def test_keys_split_and_fold_apart():
     """Keys derived from row keys by split and fold_in differ from each other and from the keys of other rows."""
-    parents = _random.row_keys(KEY, 4)
+    parents = random.row_keys(KEY, 4)
     children = [jax.random.split(parent, 3) for parent in parents]
     folded = [jax.random.fold_in(parent, i)[None] for parent in parents for i in range(3, 6)]
     data = np.concatenate([np.asarray(jax.random.key_data(keys)) for keys in [parents, *children, *folded]])
@@ -54,15 +54,15 @@ def test_keys_split_and_fold_apart():
 
 def test_one_more_draw_keeps_the_first():
     """Drawing more numbers from a key does not change the first ones, for an even number of normals."""
-    assert (_random.normal(KEY, 2) != _random.normal(jax.random.fold_in(KEY, 1), 2)).all()
-    row = _random.row_keys(KEY, 1)[0]
-    np.testing.assert_array_equal(_random.normal(row, 4), _random.normal(row, 6)[:4])
+    assert (random.normal(KEY, 2) != random.normal(jax.random.fold_in(KEY, 1), 2)).all()
+    row = random.row_keys(KEY, 1)[0]
+    np.testing.assert_array_equal(random.normal(row, 4), random.normal(row, 6)[:4])
 
 
 def test_row_keys_draw_32_bits_only():
     """A row key refuses words of another width instead of giving poor ones."""
     with pytest.raises(ValueError, match="32-bit"):
-        jax.random.bits(_random.row_keys(KEY, 1)[0], (2,), jnp.uint64)
+        jax.random.bits(random.row_keys(KEY, 1)[0], (2,), jnp.uint64)
 
 
 def test_normal_moments(normals):
@@ -91,17 +91,17 @@ def test_normals_are_independent(normals, power):
 
 def test_uniform_is_open_and_uniform():
     """Uniforms lie strictly inside (0, 1), also for the extreme words, and pass Kolmogorov–Smirnov."""
-    extreme = _random.unit(jnp.array([0, 2**32 - 1], jnp.uint32))
+    extreme = random.unit(jnp.array([0, 2**32 - 1], jnp.uint32))
     assert (extreme > 0).all()
     assert (extreme < 1).all()
-    assert stats.kstest(np.asarray(_random.uniform(KEY, N)), "uniform").pvalue > 1e-4
+    assert stats.kstest(np.asarray(random.uniform(KEY, N)), "uniform").pvalue > 1e-4
 
 
 def test_cosine_and_sine_are_on_the_circle():
     """The polynomial cosine and sine equal numpy's to four float32 roundings, over the whole circle."""
     word = np.random.default_rng(1).integers(0, 2**32, 10_000, dtype=np.uint32)
     angle = word.view(np.int32).astype(np.float64) * np.pi / 2**31
-    cosine, sine = _random.cosine_sine(jnp.asarray(word))
+    cosine, sine = random.cosine_sine(jnp.asarray(word))
     rounding = 4 * np.finfo(np.float32).eps
     np.testing.assert_allclose(cosine, np.cos(angle), rtol=0, atol=rounding)
     np.testing.assert_allclose(sine, np.sin(angle), rtol=0, atol=rounding)
@@ -111,7 +111,7 @@ def test_cosine_and_sine_are_on_the_circle():
 def test_any_key_will_do(impl):
     """`normal` serves JAX's own keys too: mean 0 and variance 1 at 4 standard errors, and no two keys alike."""
     keys = jax.random.split(jax.random.key(0, impl=impl), 2000)
-    drawn = np.asarray(jax.jit(jax.vmap(lambda key: _random.normal(key, 3)))(keys))
+    drawn = np.asarray(jax.jit(jax.vmap(lambda key: random.normal(key, 3)))(keys))
     assert drawn.shape == (2000, 3)
     assert standard_errors(drawn, 0).max() < 4
     assert standard_errors(drawn**2, 1).max() < 4
@@ -121,7 +121,7 @@ def test_any_key_will_do(impl):
 def test_largest_normal_is_bounded():
     """|z| ≤ √(−2 log 2⁻³³) = 6.76: Box–Muller from 32-bit words."""
     word = jnp.array([0, 0], jnp.uint32)
-    z = np.abs(np.stack(_random.box_muller((word, jnp.array([0, 2**31], jnp.uint32)))))
+    z = np.abs(np.stack(random.box_muller((word, jnp.array([0, 2**31], jnp.uint32)))))
     assert z.max() == pytest.approx(np.sqrt(66 * np.log(2)), rel=4 * float(np.finfo(np.float32).eps))
 
 

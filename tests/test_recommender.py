@@ -9,8 +9,9 @@ import pytest
 from helpers import KEY, binomial_tail, cast, eps, standard_errors
 from scipy import stats
 
-from mopl_jax import _random, online, recommender
+from mopl_jax.numerics import random
 from mopl_jax.policies import Gaussian
+from mopl_jax.simulation import online, recommender
 
 PLATFORM = cast(recommender.short_video(), np.float32)
 PRODUCTION = Gaussian.diagonal(jnp.asarray(recommender.PRODUCTION, jnp.float32), 0.3)
@@ -32,12 +33,12 @@ def items():
         user, words = PLATFORM.user(jax.random.fold_in(key, 0)), jax.random.key_data(jax.random.fold_in(key, 1))
         index = jnp.arange(10)
         factors = PLATFORM.factors(words, index)
-        quality = _random.box_muller(recommender._words(words, index, 16))[0]
+        quality = random.box_muller(recommender._words(words, index, 16))[0]
         events = PLATFORM.events(PLATFORM.margins(user, factors), quality, words, index)
         scores = PLATFORM.scores(user, factors)
         return jnp.stack(scores), jnp.stack(events), PLATFORM.ranking(user, words, PRODUCTION.mean)[:10]
 
-    return [np.asarray(x, float) for x in draw(_random.row_keys(KEY, 20_000))]
+    return [np.asarray(x, float) for x in draw(random.row_keys(KEY, 20_000))]
 
 
 def test_user_does_not_depend_on_the_batch(traffic):
@@ -151,7 +152,7 @@ def test_the_response_is_smooth_and_production_can_be_improved():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_dtype_in_is_dtype_out(dtype):
-    found = jax.eval_shape(cast(PLATFORM, dtype).visit, _random.row_keys(KEY, 1)[0], PRODUCTION.mean.astype(dtype))
+    found = jax.eval_shape(cast(PLATFORM, dtype).visit, random.row_keys(KEY, 1)[0], PRODUCTION.mean.astype(dtype))
     assert (found.signals.dtype, found.expected.dtype) == (dtype, dtype)
 
 

@@ -8,7 +8,8 @@ import numpy as np
 from helpers import KEY, binomial_tail
 from scipy import stats
 
-from mopl_jax import intervals, refinement, response_surface
+from mopl_jax import intervals
+from mopl_jax.learning import refinement, response_surface
 from mopl_jax.logs import Logs
 from mopl_jax.policies import Gaussian
 

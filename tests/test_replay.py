@@ -8,8 +8,9 @@ import pyarrow.csv
 import pytest
 from helpers import KEY
 
-from mopl_jax import _random, online, replay
+from mopl_jax.numerics import random
 from mopl_jax.policies import Deterministic
+from mopl_jax.simulation import online, replay
 
 USERS, ITEMS, ROWS = 40, 30, 3_000
 LAYOUT = (
@@ -90,7 +91,7 @@ def test_ranking_by_click_earns_clicks(platform):
 
 
 def test_visit_takes_any_key(platform):
-    found = jax.eval_shape(platform.visit, _random.row_keys(KEY, 1)[0], jnp.zeros(6))
+    found = jax.eval_shape(platform.visit, random.row_keys(KEY, 1)[0], jnp.zeros(6))
     assert found.signals.shape == (len(platform.signals),)
 
 

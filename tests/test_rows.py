@@ -9,8 +9,8 @@ import pytest
 from helpers import KEY, eps
 
 from mopl_jax import estimators
-from mopl_jax._rows import WHOLE, over_prefixes
 from mopl_jax.intervals import moments
+from mopl_jax.numerics.reduce import WHOLE, over_prefixes
 
 SIZES = (3, 513, 1100)  # inside one tile, one row beyond its edge, and three tiles of which the last is short
 TILED = jax.jit(lambda function, *vectors: over_prefixes(function, SIZES, *vectors), static_argnums=0)

@@ -9,7 +9,12 @@ from scipy import stats
 
 from mopl_jax.estimators import Estimate, ips, snips
 from mopl_jax.intervals import normal
-from mopl_jax.intervals.sequential import asymptotic_cs, betting, empirical_bernstein_cs, empirical_bernstein_path
+from mopl_jax.intervals.confidence_sequences import (
+    asymptotic_cs,
+    betting,
+    empirical_bernstein_cs,
+    empirical_bernstein_path,
+)
 
 ALPHA = 0.1
 RANGE = {"w_max": 2.0, "reward_range": (0.0, 1.0)}

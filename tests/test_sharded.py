@@ -8,12 +8,15 @@ import sys
 import numpy as np
 import pytest
 
-from mopl_jax import sharded
+from mopl_jax.evaluation import sharded
 
 COMMON = """
 import json, sys
 import jax, jax.numpy as jnp, numpy as np
-from mopl_jax import devices, estimators, intervals, sharded
+from mopl_jax.coverage import devices
+from mopl_jax import estimators
+from mopl_jax import intervals
+from mopl_jax.evaluation import sharded
 from mopl_jax.logs import log_weights
 from mopl_jax.policies import Gaussian
 

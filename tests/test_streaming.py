@@ -9,8 +9,11 @@ import pyarrow as pa
 import pytest
 from helpers import eps
 
-from mopl_jax import _blocks, diagnose, estimators, intervals, streaming, tables
-from mopl_jax.doubly_robust import doubly_robust
+from mopl_jax import estimators, intervals
+from mopl_jax.diagnostics import weight_diagnostics
+from mopl_jax.estimators.reward_model import doubly_robust
+from mopl_jax.evaluation import row_blocks, streaming
+from mopl_jax.io import tables
 from mopl_jax.policies import Gaussian
 
 N, D = 700, 2
@@ -31,12 +34,12 @@ NAMES = [*estimators.NAMED, "doubly_robust"]
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch):
     """Eleven blocks, the last one not full."""
-    for module in (_blocks, streaming):
+    for module in (row_blocks, streaming):
         monkeypatch.setattr(module, "SIZE", 64)
 
 
 def blocks(recording=ALONE):
-    return lambda: _blocks.blocks(tables.chunks(recording, 64))
+    return lambda: row_blocks.blocks(tables.chunks(recording, 64))
 
 
 @functools.cache
@@ -65,11 +68,11 @@ def assert_same(made, expected, scale=1.0):
 
 
 def fitted(name, recording=ALONE):
-    return streaming.fit(blocks(recording), [_blocks.weigh_by(target) for target in TARGETS], name, TARGETS)
+    return streaming.fit(blocks(recording), [row_blocks.weigh_by(target) for target in TARGETS], name, TARGETS)
 
 
 moments, difference = jax.jit(intervals.moments), jax.jit(estimators.difference)
-diagnosed = jax.jit(functools.partial(diagnose.diagnose, reward_range=RANGE))
+diagnosed = jax.jit(functools.partial(weight_diagnostics.diagnose, reward_range=RANGE))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -128,7 +131,7 @@ def test_nothing_is_claimed_from_blocks_that_is_not_claimed_from_the_whole(case,
     """Where the whole log has no variance, or no finite value, the blocks have none; elsewhere they agree."""
     log_target, reward = ODD[case]
     made = blocks(odd_log(log_target, reward))
-    pieces = streaming.fit(made, [_blocks.weigh_by(None)], name, [None])
+    pieces = streaming.fit(made, [row_blocks.weigh_by(None)], name, [None])
     (summary,), _ = streaming.summarise(made, pieces, RANGE, float(reward[0]))
     estimate = jax.jit(estimators.NAMED[name])(jnp.asarray(log_target), jnp.asarray(reward))
     with np.errstate(over="ignore"):

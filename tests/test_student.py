@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mopl_jax._student import student_quantile
+from mopl_jax.numerics.student import student_quantile
 
 TAILS = np.array([0.4, 0.25, 0.1, 0.05, 0.025, 0.005, 5e-4])
 DFS = np.concatenate([np.geomspace(0.05, 1e8, 60), np.array([1.0, 2.0, 39.9, 40.1])])

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from helpers import standard_errors
 
-from mopl_jax import sources, tables
-from mopl_jax.artifact import write_policy
+from mopl_jax.io import sources, tables
+from mopl_jax.io.policy_json import write_policy
 from mopl_jax.logs import log_weights
 from mopl_jax.policies import Gaussian, Mixture, Uniform
 

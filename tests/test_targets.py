@@ -13,10 +13,12 @@ from helpers import binomial_tail
 from scipy import stats
 
 import mopl_jax.cli
-from mopl_jax import estimators, evaluation, intervals, tables
-from mopl_jax.artifact import write_policy
+from mopl_jax import estimators, intervals
 from mopl_jax.cli.compare import comparison
 from mopl_jax.cli.evaluate import evaluate_file
+from mopl_jax.evaluation import evaluation
+from mopl_jax.io import tables
+from mopl_jax.io.policy_json import write_policy
 from mopl_jax.logs import log_weights
 from mopl_jax.policies import Deterministic, Gaussian, Mixture, Uniform, smooth
 

@@ -6,9 +6,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from mopl_jax import doctor
 from mopl_jax.cli import options
 from mopl_jax.cli.evaluate import REFUSED
+from mopl_jax.diagnostics import log_checks
 
 _STYLES = {"ok": "green", "warning": "yellow", "refuse": "red"}
 
@@ -37,8 +37,8 @@ def check(
         log, reward=reward, action=action, propensity=propensity, log_propensity=log_propensity, logging=logging,
         cluster=cluster, time=time,
     )  # fmt: skip
-    findings, numbers = doctor.examine(recording, options.watched(recording, as_json))
-    verdict = doctor.verdict(findings)
+    findings, numbers = log_checks.examine(recording, options.watched(recording, as_json))
+    verdict = log_checks.verdict(findings)
     if as_json:
         rows = [finding._asdict() for finding in findings]
         options.print_json({"log": recording.source.name, "verdict": verdict, "findings": rows} | numbers)

@@ -9,12 +9,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from mopl_jax import diagnose, evaluation, intervals
+from mopl_jax import intervals
 from mopl_jax.cli import options
 from mopl_jax.cli.evaluate import REFUSED, number
 from mopl_jax.cli.options import check_alpha, choose
+from mopl_jax.diagnostics import weight_diagnostics
+from mopl_jax.evaluation import evaluation
+from mopl_jax.evaluation.targets import read_target
 from mopl_jax.intervals import Facts
-from mopl_jax.targets import read_target
 
 
 def compare(
@@ -110,8 +112,8 @@ def _row(name, evidence, interval, alpha):
         "upper": ends.upper,
         "ess": float(d.kish),
         "mean_weight": float(d.mean_weight),
-        "verdict": diagnose.VERDICTS[int(d.verdict)],
-        "reasons": diagnose.reasons(d, evidence.units),
+        "verdict": weight_diagnostics.VERDICTS[int(d.verdict)],
+        "reasons": weight_diagnostics.reasons(d, evidence.units),
     }
 
 

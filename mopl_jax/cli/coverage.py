@@ -15,9 +15,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from mopl_jax import coverage as engine
-from mopl_jax import devices, plots, storage, study
-from mopl_jax.replicates import concatenate, count, sample_size_ratio, smallest_n, summarise
+from mopl_jax.coverage import devices, study
+from mopl_jax.coverage import engine as engine
+from mopl_jax.coverage.results import concatenate, count, sample_size_ratio, smallest_n, summarise
+from mopl_jax.io import storage
+from mopl_jax.report import plots
 
 LEVEL = 0.94  # an interval "holds" from the n where its coverage stays at or above this (nominal 0.95)
 QUICK = {

@@ -16,13 +16,16 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from mopl_jax import diagnose, evaluation, intervals, tables, verdicts
-from mopl_jax.artifact import finite
+from mopl_jax import intervals
 from mopl_jax.cli import options
 from mopl_jax.cli.options import check_alpha, choose
+from mopl_jax.diagnostics import verdicts, weight_diagnostics
+from mopl_jax.evaluation import evaluation
+from mopl_jax.evaluation.targets import BANDWIDTHS, choose_target
 from mopl_jax.intervals import Facts, policy_facts
+from mopl_jax.io import tables
+from mopl_jax.io.policy_json import finite
 from mopl_jax.policies import Gaussian
-from mopl_jax.targets import BANDWIDTHS, choose_target
 
 __all__ = ["evaluate", "evaluate_file", "finite"]
 
@@ -184,11 +187,11 @@ def _report(evidence, estimator, alpha, level, names, facts):
 def _verdict(evidence, facts):
     """The diagnosis; and rewards that are all equal tell nothing, unless a range says what they could have been."""
     d = evidence.diagnosis
-    verdict, reasons = int(d.verdict), diagnose.reasons(d, evidence.units)
+    verdict, reasons = int(d.verdict), weight_diagnostics.reasons(d, evidence.units)
     if evidence.unusual == 0:
         verdict = max(verdict, 2 if facts.reward_range is None else 1)
         reasons = [*reasons, "all rewards are equal: nothing is known of how they vary"]
-    return {"verdict": diagnose.VERDICTS[verdict], "reasons": reasons}
+    return {"verdict": weight_diagnostics.VERDICTS[verdict], "reasons": reasons}
 
 
 def _no_logs(recording):

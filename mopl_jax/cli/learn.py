@@ -15,13 +15,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from mopl_jax import certification, constraints, intervals, report, storage, tables, workflow
-from mopl_jax.artifact import finite, read_policy, write_policy
+from mopl_jax import intervals
 from mopl_jax.cli import options
 from mopl_jax.cli.options import check_alpha, choose
 from mopl_jax.estimators import beta_ips, snips
-from mopl_jax.learning import FLOOR, robust, weighted
-from mopl_jax.refinement import RADIUS, SCALES, Plan, check_plan
+from mopl_jax.io import storage, tables
+from mopl_jax.io.policy_json import finite, read_policy, write_policy
+from mopl_jax.learning import certification, constraints, pipeline
+from mopl_jax.learning.optimise import FLOOR, robust, weighted
+from mopl_jax.learning.refinement import RADIUS, SCALES, Plan, check_plan
+from mopl_jax.report import page
 
 VALUERS: dict[str, Any] = {
     "doubly_robust": robust,
@@ -102,7 +105,7 @@ def learn(
     names = objectives(recording, logs)
     target = recording.roles.reward or "reward"
     tables.check_densities(recording, None)
-    workflow.check_log(logs, names=names, reward=target, place=recording.source.name)
+    pipeline.check_log(logs, names=names, reward=target, place=recording.source.name)
     check_alpha(alpha)
     choose([estimator], VALUERS, "estimator")
     current = _production(production, logs.action.shape[1])
@@ -120,7 +123,7 @@ def learn(
     with _progress(Console(stderr=True, quiet=as_json)) as progress:
         bar = progress.add_task("learning", total=len(parts) * (len(scales) + 3))
         with _interrupts() as asked:
-            outcome = workflow.run(parts, plan, scales, current, lambda: progress.advance(bar), lambda: bool(asked))
+            outcome = pipeline.run(parts, plan, scales, current, lambda: progress.advance(bar), lambda: bool(asked))
     about = _about(
         outcome,
         names,
@@ -132,7 +135,7 @@ def learn(
     )
     write_policy(out, outcome["learnt"].policy, **about)
     if report_folder is not None and not outcome["interrupted"]:
-        report.write(storage.prepare(report_folder), outcome, about)
+        page.write(storage.prepare(report_folder), outcome, about)
     if as_json:
         print(json.dumps(finite(about), allow_nan=False, default=str))
     else:
@@ -247,7 +250,7 @@ def _progress(console):
 def _about(outcome, names, reward, estimator, interval, alpha, more):
     learnt, made = outcome["learnt"], outcome["certificate"]
     about = {
-        "advice": workflow.advice(outcome), "reason": workflow.reason(outcome, alpha),
+        "advice": pipeline.advice(outcome), "reason": pipeline.reason(outcome, alpha),
         "objectives": names, "reward": reward, "estimator": estimator, "interval": interval, "alpha": alpha,
         "optimistic_lower_bound": float(learnt.bound), "learning_value": float(learnt.value),
         "value": float(made.value), "certified_lower_bound": float(made.bound), "ess": float(made.ess),
@@ -302,9 +305,9 @@ def _show(console, outcome, names, about, out):
             name, f"{frame.mean[k]:.4g}", f"{before[k]:.3g}", *now, f"{learnt.policy.mean[k]:.4g}", f"{after[k]:.3g}"
         )
     console.print(table)
-    for label, text in report.numbers(about):
+    for label, text in page.numbers(about):
         console.print(f"{label:<58}{text:>12}")
-    for text in report.remarks(about):
+    for text in page.remarks(about):
         console.print(text, style="dim")
     if not about["feasible"]:
         console.print("warning: no policy had the effective sample size that was asked for (--floor)", style="yellow")

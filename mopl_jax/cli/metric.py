@@ -15,9 +15,10 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from mopl_jax import experiments, metrics, storage, validation
-from mopl_jax.artifact import finite
 from mopl_jax.cli.options import check_alpha, choose
+from mopl_jax.io import storage
+from mopl_jax.io.policy_json import finite
+from mopl_jax.metrics import experiments, objectives, validation
 
 Names = list[str] | None
 _LEGEND = (
@@ -31,7 +32,7 @@ def metric(
         list[Path], typer.Argument(metavar="EXPERIMENTS...", help="Experiments table: .parquet or .json.")
     ],
     north_star: Annotated[str, typer.Option(help="The metric that the others stand for.", show_default=False)],
-    objective: Annotated[str, typer.Option(help=f"One of {', '.join(metrics.NAMED)}.")] = "gls",
+    objective: Annotated[str, typer.Option(help=f"One of {', '.join(objectives.NAMED)}.")] = "gls",
     compare: Annotated[bool, typer.Option("--compare", help="Also validate every other objective.")] = False,
     l1: Annotated[
         float, typer.Option(help="Penalty on the sum of |weights|; more is sparser. Not for gls, proxy.")
@@ -60,12 +61,12 @@ def metric(
     check_alpha(alpha)
     history = experiments.read(tables, north_star)
     chosen = _objective(objective, history.names, l1, positive, negative)
-    others = {name: value for name, value in metrics.NAMED.items() if compare and name != objective}
+    others = {name: value for name, value in objectives.NAMED.items() if compare and name != objective}
     told = Console(stderr=True)
     with Progress(console=told, transient=True, disable=as_json or not told.is_terminal) as progress:
-        objectives = {objective: chosen, **others}
+        tried = {objective: chosen, **others}
         report = learnt(
-            history, objectives, with_north_star, alpha, functools.partial(progress.track, description="validating")
+            history, tried, with_north_star, alpha, functools.partial(progress.track, description="validating")
         )
     about = {"l1": l1, "provenance": storage.provenance(tables=[path.name for path in tables])}
     if out is not None:
@@ -78,22 +79,22 @@ def metric(
 
 
 def learnt(
-    history: metrics.History,
-    objectives: dict[str, metrics.Objective],
+    history: objectives.History,
+    tried: dict[str, objectives.Objective],
     with_north_star: bool,
     alpha: float,
     track: Callable[[Any], Iterable] = iter,
 ) -> dict[str, Any]:
     """What `mopl metric` says, as plain Python; the first objective is the one asked for, the rest are `compared`."""
     _check(history)
-    allowed = metrics.signals_only(history) | with_north_star
-    name, objective = next(iter(objectives.items()))
-    weights = metrics.learn(history, objective, allowed=allowed)
+    allowed = objectives.signals_only(history) | with_north_star
+    name, objective = next(iter(tried.items()))
+    weights = objectives.learn(history, objective, allowed=allowed)
     if not np.any(weights):
         raise ValueError(f"objective {name!r}: every weight is zero; lower --l1, loosen signs or try another objective")
     judged = {
         name: dataclasses.asdict(validation.validate(history, objective, allowed, alpha))
-        for name, objective in track(list(objectives.items()))
+        for name, objective in track(list(tried.items()))
     }
     spread = np.sqrt(np.diagonal(history.user_covariance))
     report = {
@@ -103,8 +104,8 @@ def learnt(
         "north_star": history.names[history.north_star],
         "objective": name,
         "alpha": alpha,
-        "north_star_per_unit": float(metrics.exchange_rate(weights, history)),
-        "proxy_quality": float(np.median(metrics.proxy_quality(weights, history))),
+        "north_star_per_unit": float(objectives.exchange_rate(weights, history)),
+        "proxy_quality": float(np.median(objectives.proxy_quality(weights, history))),
         "validation": judged[name],
         "compared": judged,
     }
@@ -126,18 +127,20 @@ def _check(history):
 
 
 def _objective(name, names, l1, positive, negative):
-    choose([name], metrics.NAMED, "objective")
+    choose([name], objectives.NAMED, "objective")
     positive, negative = (choose(some or [], dict.fromkeys(names), "metric") for some in (positive, negative))
     if both := set(positive) & set(negative):
         raise ValueError(f"--positive and --negative: expected different metrics, got {', '.join(both)} in both")
     if not (np.isfinite(l1) and l1 >= 0):
         raise ValueError(f"--l1: expected a number ≥ 0, got {l1}")
-    if name in metrics.CLOSED:
+    if name in objectives.CLOSED:
         if l1 or positive or negative:
-            raise ValueError(f"--l1, --positive, --negative: expected one of {', '.join(metrics.LOSSES)}, got {name}")
-        return metrics.CLOSED[name]
+            raise ValueError(
+                f"--l1, --positive, --negative: expected one of {', '.join(objectives.LOSSES)}, got {name}"
+            )
+        return objectives.CLOSED[name]
     signs = tuple((n in positive) - (n in negative) for n in names)
-    return metrics.descent(metrics.LOSSES[name], l1=l1, signs=signs)
+    return objectives.descent(objectives.LOSSES[name], l1=l1, signs=signs)
 
 
 def _warnings(found, k, alpha):

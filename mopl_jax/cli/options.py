@@ -9,9 +9,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from mopl_jax._names import check_alpha, choose
-from mopl_jax.artifact import finite
-from mopl_jax.tables import Recording, open_log
+from mopl_jax.io.policy_json import finite
+from mopl_jax.io.tables import Recording, open_log
+from mopl_jax.numerics.check import check_alpha, choose
 
 Log = Annotated[
     Path,

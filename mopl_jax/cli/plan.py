@@ -13,11 +13,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from mopl_jax import design, diagnose, ess
-from mopl_jax.artifact import finite, read_policy
+from mopl_jax import planning
 from mopl_jax.cli.options import check_alpha
+from mopl_jax.diagnostics import weight_diagnostics
+from mopl_jax.estimators import ess
+from mopl_jax.io.policy_json import finite, read_policy
+from mopl_jax.io.tables import read_logs
 from mopl_jax.policies import Gaussian, Uniform
-from mopl_jax.tables import read_logs
 
 ROWS: tuple[tuple[str, str, str], ...] = (
     ("scale", "exploration scale (standard deviation)", "{:.4g}"),
@@ -108,7 +110,7 @@ def planned(
     """What `mopl plan` says, as plain Python: `designs`, one column each by name, `assumed`, `pilot`, `warnings`."""
     found = None
     if pilot is not None:
-        found = design.surface(jnp.asarray(pilot.action), jnp.asarray(pilot.reward), jnp.asarray(current))
+        found = planning.surface(jnp.asarray(pilot.action), jnp.asarray(pilot.reward), jnp.asarray(current))
     shift = _step(step, current.size, found)
     slope, gain = _slope(shift, gain, found)
     noise = float(found.noise) if noise is None and found is not None else 1.0 if noise is None else noise
@@ -150,15 +152,15 @@ def _loggers(current, scale, covariance, target, production, slope, noise, curva
 
 @jax.jit
 def _densest(normal, target):
-    return _widened(normal, lambda logging: 1 / design.ess_share(logging, target), target)
+    return _widened(normal, lambda logging: 1 / planning.ess_share(logging, target), target)
 
 
 @jax.jit
 def _thriftiest(normal, target, production, slope, noise, curvature, n, horizon, alpha):
     def regret(logging):
-        cost = design.exploration_cost(curvature, logging.covariance)
-        variance = design.variance(logging, target, slope, noise, production)
-        return design.certified_regret(n, cost, variance, horizon, alpha)
+        cost = planning.exploration_cost(curvature, logging.covariance)
+        variance = planning.variance(logging, target, slope, noise, production)
+        return planning.certified_regret(n, cost, variance, horizon, alpha)
 
     return _widened(normal, regret, target)
 
@@ -169,32 +171,32 @@ def _widened(normal, loss, target):
     reach = jnp.linalg.norm(target.mean - normal.mean) + jnp.max(target.scale)
     span = 0.3 * jnp.min(target.scale) / own, 10 * reach / own
     return Gaussian(
-        normal.mean, normal.scale * design.least(lambda s: loss(Gaussian(normal.mean, s * normal.scale)), *span)
+        normal.mean, normal.scale * planning.least(lambda s: loss(Gaussian(normal.mean, s * normal.scale)), *span)
     )
 
 
 @jax.jit
 def _facts(logging, target, production, *, slope, noise, gain, n, alpha, power, curvature, horizon):
     """Every row of the table that is known, for one logging policy."""
-    share = design.ess_share(logging, target)
-    alone = design.variance(logging, target, slope, noise)
-    difference = design.variance(logging, target, slope, noise, production)
+    share = planning.ess_share(logging, target)
+    alone = planning.variance(logging, target, slope, noise)
+    difference = planning.variance(logging, target, slope, noise, production)
     error = jnp.sqrt(difference / n)
     facts = {
         "scale": _scale(logging), "d2": 1 / share, "w_max": ess.population_max_weight(logging, target),
-        "in_box": design.coverage_of_box(logging, target), "ess": n * share, "ess_share": share,
+        "in_box": planning.coverage_of_box(logging, target), "ess": n * share, "ess_share": share,
         "standard_error": jnp.sqrt(alone / n), "gain_standard_error": error,
-        "gain_width": -2 * jax.scipy.special.ndtri(alpha) * error, "rows_for_ess": diagnose.CAUTION_ESS / share,
+        "gain_width": -2 * jax.scipy.special.ndtri(alpha) * error, "rows_for_ess": weight_diagnostics.CAUTION_ESS / share,
     }  # fmt: skip
     if gain is not None:
-        facts["power"] = design.power(gain, error, alpha)
-        facts["rows_for_power"] = jnp.ceil(design.rows_needed(gain, difference, alpha, power))
+        facts["power"] = planning.power(gain, error, alpha)
+        facts["rows_for_power"] = jnp.ceil(planning.rows_needed(gain, difference, alpha, power))
     if curvature is not None:
-        cost = design.exploration_cost(jnp.asarray(curvature), jnp.asarray(_covariance_of(logging)))
+        cost = planning.exploration_cost(jnp.asarray(curvature), jnp.asarray(_covariance_of(logging)))
         facts |= {"cost": cost, "total_cost": n * cost}
         if horizon is not None:
-            facts["certified_regret"] = design.certified_regret(n, cost, difference, horizon, alpha)
-            facts["best_rows"] = design.best_rows(cost, difference, horizon, alpha)
+            facts["certified_regret"] = planning.certified_regret(n, cost, difference, horizon, alpha)
+            facts["best_rows"] = planning.best_rows(cost, difference, horizon, alpha)
     return facts
 
 
@@ -245,7 +247,7 @@ def _curved(found):
 def _warnings(report, found):
     texts = []
     for name, facts in report["designs"].items():
-        if facts["ess"] < diagnose.CAUTION_ESS:
+        if facts["ess"] < weight_diagnostics.CAUTION_ESS:
             texts.append(f"{name}: {facts['ess']:.1f} effective rows; widths and power are asymptotic, expect worse")
         if math.isinf(facts["w_max"]):
             texts.append(
@@ -337,7 +339,7 @@ def _show(report, console):
     for key, label, form in ROWS:
         if any(key in facts for facts in report["designs"].values()):
             cells = [_cell(facts.get(key), form) for facts in report["designs"].values()]
-            table.add_row(label.format(few=diagnose.CAUTION_ESS), *cells)
+            table.add_row(label.format(few=weight_diagnostics.CAUTION_ESS), *cells)
     console.print(table)
     for text in report["warnings"]:
         console.print(f"warning: {text}", style="yellow")

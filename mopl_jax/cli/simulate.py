@@ -13,9 +13,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from mopl_jax import devices, experiments, loop, metrics, online, recommender, replay, storage
-from mopl_jax.artifact import finite
 from mopl_jax.cli.options import check_alpha
+from mopl_jax.coverage import devices
+from mopl_jax.io import storage
+from mopl_jax.io.policy_json import finite
+from mopl_jax.metrics import experiments, objectives
+from mopl_jax.simulation import closed_loop, online, recommender, replay
 
 TRUTH = 2**15  # users met under both policies for the true gains that are printed
 FEW = 100  # past tests, below which a metric has been seen to mislead (docs/system.md)
@@ -27,8 +30,8 @@ def simulate(
     explore: Annotated[int, typer.Option(help="Users of a round who get randomised weights.")] = 100_000,
     test: Annotated[int, typer.Option(help="Users in each arm of the online test.")] = 50_000,
     experiments: Annotated[int, typer.Option(help="Past A/B tests to learn a metric from; 0: North Star only.")] = 60,
-    scale: Annotated[float, typer.Option(help="Standard deviation of the exploration.")] = loop.DEFAULT.scale,
-    alpha: Annotated[float, typer.Option(help="Level of certificates and tests.")] = loop.DEFAULT.alpha,
+    scale: Annotated[float, typer.Option(help="Standard deviation of the exploration.")] = closed_loop.DEFAULT.scale,
+    alpha: Annotated[float, typer.Option(help="Level of certificates and tests.")] = closed_loop.DEFAULT.alpha,
     plain: Annotated[
         bool, typer.Option("--plain", help="No pessimism: maximise the estimate, test it always.")
     ] = False,
@@ -55,7 +58,7 @@ def simulate(
     mesh = devices.start(device)
     given = {"rounds": rounds, "explore": explore, "test": test, "experiments": experiments} | (QUICK if quick else {})
     _check(given, scale, slate)
-    plan = loop.Plan(given["explore"], given["test"], scale, alpha=check_alpha(alpha), pessimistic=not plain)
+    plan = closed_loop.Plan(given["explore"], given["test"], scale, alpha=check_alpha(alpha), pessimistic=not plain)
     platform, start = _platform(table, slate)
     folder, began = storage.prepare(out), time.perf_counter()
     key = jax.random.key(seed)
@@ -101,16 +104,18 @@ def _platform(table, slate):
 def _metric(platform, start, key, past, plan, mesh, progress, folder):
     """The metric of the past tests, as the file says them."""
     bar = progress.add_task("past experiments", total=past)
-    rows = loop.past_tests(platform, start, key, past, loop.ARM, plan, mesh=mesh, done=lambda: progress.advance(bar))
+    rows = closed_loop.past_tests(
+        platform, start, key, past, closed_loop.ARM, plan, mesh=mesh, done=lambda: progress.advance(bar)
+    )
     path = experiments.write(folder / "experiments.parquet", rows)
     history = experiments.read([path], platform.signals[-1])
-    return np.asarray(metrics.learn(history, metrics.proxy), np.float64)
+    return np.asarray(objectives.learn(history, objectives.proxy), np.float64)
 
 
 def _rows(platform, start, key, count, plan, metric, mesh, progress) -> list[dict[str, Any]]:
-    bar, rows, base = progress.add_task("rounds", total=count), [], loop.smoothed(start, plan)
-    for number, done in enumerate(loop.rounds(platform, start, key, count, plan, metric, mesh), start=1):
-        policies = [loop.smoothed(weights, plan) for weights in (done.production, done.proposal)]
+    bar, rows, base = progress.add_task("rounds", total=count), [], closed_loop.smoothed(start, plan)
+    for number, done in enumerate(closed_loop.rounds(platform, start, key, count, plan, metric, mesh), start=1):
+        policies = [closed_loop.smoothed(weights, plan) for weights in (done.production, done.proposal)]
         truth = online.gains(platform, policies, base, jax.random.fold_in(key, count), TRUTH, mesh)
         known = {"true_gain": truth[0].mean, "true_gain_se": truth[0].se, "true_proposal": truth[1].mean}
         row = done._asdict() | {"production": done.production.tolist(), "proposal": done.proposal.tolist()}

@@ -24,10 +24,10 @@ from jax import lax
 from jax.scipy.special import ndtr, ndtri
 from jaxtyping import Array, Float, Key, UInt32
 
-from mopl_jax._random import threefry2x32
 from mopl_jax.estimators import Estimate, snips
-from mopl_jax.intervals.asymptotic import influence_variance
 from mopl_jax.intervals.interval import Interval, supported
+from mopl_jax.intervals.wald import influence_variance
+from mopl_jax.numerics.random import threefry2x32
 
 _BLOCK = 2**19  # rows in flight: a few megabytes, about the size of the cache
 

@@ -10,7 +10,7 @@ import functools
 
 import jax.numpy as jnp
 
-from mopl_jax.ess import ONE_ROW
+from mopl_jax.estimators.ess import ONE_ROW
 from mopl_jax.intervals.interval import Wald
 from mopl_jax.intervals.moments import Moments
 

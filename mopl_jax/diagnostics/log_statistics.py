@@ -1,0 +1,186 @@
+"""What two passes over a log count for its examination: spans first, then everything else, mergeable, in little memory."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.linalg import solve_triangular
+from jax.scipy.special import gammainc, ndtr
+from jaxtyping import UInt64
+
+from mopl_jax.io.tables import Recording, Rows
+from mopl_jax.policies import Gaussian, Uniform
+
+PERIODS = 10
+CELLS = 1000  # of the Kolmogorov–Smirnov statistic, which is therefore up to 1/CELLS too small
+SKETCH = 2**20  # hashes kept
+
+
+class Spans(NamedTuple):
+    """Smallest and largest entries."""
+
+    n: int
+    low: list
+    high: list
+
+
+NOTHING = Spans(0, [], [])
+
+
+def widen(spans: Spans, rows: Rows) -> Spans:
+    """The spans with a chunk more."""
+    columns = rows.reward, rows.action, rows.log_propensity, rows.time
+    low, high = ([None if x is None else f(x, axis=0) for x in columns] for f in (np.min, np.max))
+    if spans.n == 0:
+        return Spans(len(rows.reward), low, high)
+    return Spans(spans.n + len(rows.reward), _joined(np.minimum, spans.low, low), _joined(np.maximum, spans.high, high))
+
+
+def _joined(function, old, new):
+    return [None if x is None else function(x, y) for x, y in zip(old, new, strict=True)]
+
+
+class Tally:
+    """Sums over the rows seen so far."""
+
+    def __init__(self, recording: Recording, spans: Spans):
+        self.recording, self.spans = recording, spans
+        self.series = 1 + (0 if spans.low[1] is None else len(spans.low[1]))
+        self.tested = 0
+        self.periods = np.zeros((3, PERIODS, self.series))  # rows, sums, sums of squares of the shifted series
+        self.values: set[float] = set()
+        self.sizes = np.zeros(0, np.int64)
+        self.rows, self.actions = Sketch(), Sketch()
+        self.whitened: np.ndarray | None = None
+        self.cells: np.ndarray | None = None
+        self.log_ratio: tuple | None = None
+        self.seen = 0
+        self.reward = np.zeros(2)
+
+    def add(self, rows: Rows) -> None:
+        """Count a chunk."""
+        if len(self.values) <= 10:
+            self.values |= set(np.unique(rows.reward)[:11].tolist())
+        columns = [column for column in (rows.action, rows.reward, rows.cluster, rows.time) if column is not None]
+        self.rows.add(_hashes(columns))
+        if rows.action is not None:
+            self.actions.add(_hashes([rows.action]))
+        first = self._first_of_each_user(rows)
+        self.tested += len(first)
+        self._add_periods(rows, first)
+        self._add_declared(rows, first)
+        centred = rows.reward - self.spans.low[0]
+        self.reward += [centred.sum(), np.square(centred).sum()]
+
+    def _first_of_each_user(self, rows):
+        if rows.cluster is None:
+            return np.arange(len(rows.reward))
+        known = len(self.sizes)
+        here = np.bincount(rows.cluster, minlength=known)
+        here[:known] += self.sizes
+        self.sizes = here
+        users, index = np.unique(rows.cluster, return_index=True)
+        return index[users >= known]
+
+    def _add_periods(self, rows, first):
+        at, low, high = self._clock(rows)
+        period = np.clip(((at - low) / max(high - low, 1e-300) * PERIODS).astype(int), 0, PERIODS - 1)[first]
+        parts = [rows.reward[:, None]] if rows.action is None else [rows.reward[:, None], rows.action]
+        series = (np.concatenate(parts, axis=1) - self._origin())[first]
+        for k, power in enumerate((np.ones_like(series), series, np.square(series))):
+            for j in range(self.series):
+                self.periods[k, :, j] += np.bincount(period, power[:, j], PERIODS)
+
+    def _clock(self, rows):
+        if rows.time is not None:
+            return rows.time, self.spans.low[3], self.spans.high[3]
+        start, self.seen = self.seen, self.seen + len(rows.reward)
+        return np.arange(start, self.seen), 0, self.spans.n
+
+    def _origin(self):
+        low = [np.atleast_1d(x) for x in self.spans.low[:2] if x is not None]
+        high = [np.atleast_1d(x) for x in self.spans.high[:2] if x is not None]
+        return 0.5 * (np.concatenate(low) + np.concatenate(high))
+
+    def _add_declared(self, rows, first):
+        policy = self.recording.logging
+        if policy is None or rows.action is None:
+            return
+        if self.recording.roles.propensity or self.recording.roles.log_propensity:
+            ratio = np.asarray(_log_density(policy, jnp.asarray(rows.action))) - rows.log_propensity
+            self.log_ratio = _merge_ratio(self.log_ratio, ratio)
+        if isinstance(policy, Gaussian):
+            z, u = (np.asarray(x)[first] for x in _whiten(policy, jnp.asarray(rows.action)))
+            ones = np.concatenate([np.ones((len(z), 1)), z], axis=1)
+            self.whitened = ones.T @ ones + (0 if self.whitened is None else self.whitened)
+        elif isinstance(policy, Uniform):
+            u = (rows.action[first] - np.asarray(policy.low)) / np.asarray(policy.high - policy.low)
+        else:
+            return
+        cells = np.clip((u * CELLS).astype(int), 0, CELLS - 1)
+        counts = np.stack([np.bincount(column, minlength=CELLS) for column in cells.T])
+        self.cells = counts + (0 if self.cells is None else self.cells)
+
+
+@jax.jit
+def _log_density(policy, action):
+    return jax.vmap(policy.log_density)(action)
+
+
+@jax.jit
+def _whiten(policy, action):
+    """z standard normal under the policy; and its distribution functions, with that of |z|², which no entry shows."""
+    centred = (action - policy.mean[None, :]).T
+    diagonal = policy.scale.ndim == 1
+    z = centred / policy.scale[:, None] if diagonal else solve_triangular(policy.scale, centred, lower=True)
+    radius = gammainc(0.5 * z.shape[0], 0.5 * jnp.sum(jnp.square(z), axis=0))
+    return z.T, jnp.concatenate([ndtr(z), radius[None, :]]).T
+
+
+def _merge_ratio(so_far, ratio):
+    """Count, Σw, Σw², smallest and largest log ratio, of declared density over propensity."""
+    with np.errstate(over="ignore"):
+        w = np.exp(ratio)
+    here = np.array([len(w), w.sum(), np.square(w).sum()]), ratio.min(), ratio.max()
+    if so_far is None:
+        return here
+    return so_far[0] + here[0], min(so_far[1], here[1]), max(so_far[2], here[2])
+
+
+class Sketch:
+    """How often rows repeat, from the rows whose hash is below a falling threshold: exact up to `SKETCH` distinct rows."""
+
+    def __init__(self):
+        self.hashes, self.counts = np.zeros(0, np.uint64), np.zeros(0, np.int64)
+        self.threshold = np.uint64(2**64 - 1)
+
+    def add(self, hashes: UInt64[np.ndarray, " n"]) -> None:
+        """Count rows by their hashes."""
+        values, counts = np.unique(hashes[hashes <= self.threshold], return_counts=True)
+        both, where = np.unique(np.concatenate([self.hashes, values]), return_inverse=True)
+        total = np.bincount(where, np.concatenate([self.counts, counts]), len(both)).astype(np.int64)
+        if len(both) > SKETCH:
+            self.threshold = both[SKETCH // 2]
+            both, total = both[: SKETCH // 2], total[: SKETCH // 2]
+        self.hashes, self.counts = both, total
+
+    @property
+    def repeated(self) -> float:
+        """The share of rows that are the same as an earlier one."""
+        return 1 - len(self.counts) / max(int(self.counts.sum()), 1)
+
+    @property
+    def distinct(self) -> float:
+        """How many different rows there are, about."""
+        return len(self.hashes) * (2.0**64 / (float(self.threshold) + 1))
+
+
+def _hashes(columns) -> UInt64[np.ndarray, " n"]:
+    """64 bits that mix all entries of each row."""
+    mixed = np.full(len(columns[0]), 0x9E3779B97F4A7C15, np.uint64)
+    for column in columns:
+        for x in np.asarray(column, np.float64).reshape(len(mixed), -1).T:
+            mixed = (mixed ^ (x + 0.0).view(np.uint64)) * np.uint64(0xFF51AFD7ED558CCD)
+            mixed ^= mixed >> np.uint64(32)
+    return mixed

@@ -1,0 +1,143 @@
+"""Certificates: bounds for a learnt policy on rows that it was not learnt from.
+
+The bound that learning maximised is optimistic for the policy it selected (the winner's curse). On disjoint rows the policy is
+a fixed one, and the interval means what it says. Rows of one user (cluster) are all on one side.
+
+`certify` is for the Gaussian policy, and compares it with *smoothed* baselines: the logging mean and production weights, each
+played with the same scale, so that the difference is that of the means.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from mopl_jax import intervals
+from mopl_jax.estimators import difference, ess
+from mopl_jax.intervals import clustered
+from mopl_jax.intervals.interval import IntervalFunction
+from mopl_jax.learning.optimise import Valuer, weighted
+from mopl_jax.logs import Logs
+from mopl_jax.numerics.pytree import record
+from mopl_jax.policies import Gaussian
+
+
+@record()
+class Certificate:
+    """One-sided bounds at one level, on rows that were not learnt from; each gain has a level of its own.
+
+    `bound` and `value` of the policy, `ess` of its weights; `gain` over the baseline and its lower bound `gain_bound`; `keep`
+    is true where the bound is not positive: keep the current weights.
+    """
+
+    bound: Float[Array, ""]
+    value: Float[Array, ""]
+    ess: Float[Array, ""]
+    gain: Float[Array, ""]
+    gain_bound: Float[Array, ""]
+    keep: Bool[Array, ""]
+
+
+def certify(
+    policy: Gaussian,
+    logs: Logs,
+    baseline: Float[Array, " d"],
+    *,
+    valuer: Valuer | None = None,
+    interval: IntervalFunction = intervals.ess_skew,
+    alpha: float = 0.05,
+) -> Certificate:
+    """The certificate of `policy` against playing `baseline` (d,) with the policy's own scale.
+
+    `valuer` may hold a surface fitted on the learning rows, never on these. The default interval allows for skewness:
+    few effective rows with what a wrong surface leaves of the rewards are skewed, and there `ess_exact` covers as little
+    as 0.87 of the lower bounds that `ess_skew` holds at 0.95 or more (retention bit, d = 5, ESS 30; no remedy is complete:
+    0.92 for a saturating metric at ESS 29, where `ess_exact` covers 0.81).
+    """
+    value = (valuer or weighted())(logs)
+    made, reference = value(policy), value(Gaussian(baseline, policy.scale))
+    low = intervals.lower(interval)
+    contrast = difference(made, reference)
+    gain_bound = jnp.where(jnp.all(policy.mean == baseline), 0, low(contrast, alpha).lower)
+    return Certificate(
+        low(made, alpha).lower, made.value, ess.kish(made.log_weight), contrast.value, gain_bound, ~(gain_bound > 0)
+    )  # fmt: skip
+
+
+def by_cluster(valuer: Valuer, num_clusters: int) -> Valuer:
+    """The same values with users (`logs.cluster`, numbered from 0) as the independent unit: see `intervals.clustered`."""
+
+    def of(logs):
+        if logs.cluster is None:
+            raise ValueError("expected logs with clusters, got none; pass the user of each row")
+        value, cluster = valuer(logs), logs.cluster
+        return lambda policy: clustered(value(policy), cluster, num_clusters)
+
+    return of
+
+
+def combine(certificates: Sequence[Certificate]) -> Certificate:
+    """The certificate of the policy that plays πₖ with probability 1/K, from K certificates each at level alpha/K.
+
+    Fold k's bound Lₖ ≤ V(πₖ) fails with probability at most α/K given the rows that πₖ was learnt from; all K hold with
+    probability ≥ 1−α, however they depend on each other, and then mean Lₖ ≤ mean V(πₖ), the mixture's value. Each Lₖ is
+    as well a valid bound at level α for its own πₖ, the best one included.
+    """
+    mean = jax.tree.map(lambda *x: jnp.mean(jnp.stack(x).astype(x[0].dtype), axis=0), *certificates)
+    total = sum(c.ess for c in certificates)
+    return Certificate(mean.bound, mean.value, jnp.asarray(total), mean.gain, mean.gain_bound, ~(mean.gain_bound > 0))
+
+
+# Splitting: on concrete rows, before anything is compiled.
+
+
+def folds_of(logs: Logs, folds: int, seed: int = 0) -> list[tuple[Logs, Logs]]:
+    """`folds` pairs (learning rows, certification rows): each user's rows are in one fold; ValueError if one is empty."""
+    fold = _fold(logs, folds, seed)
+    return [(rows(logs, fold != k), rows(logs, fold == k)) for k in range(folds)]
+
+
+def split(logs: Logs, share: float = 0.5, seed: int = 0) -> tuple[Logs, Logs]:
+    """Learning rows and certification rows, `share` of the users (of the rows, without clusters) in the latter."""
+    if not 0 < share < 1:
+        raise ValueError(f"expected a certification share strictly between 0 and 1, got {share}")
+    unit, count = _units(logs)
+    held = np.random.default_rng(seed).permutation(count)[: max(1, round(share * count))]
+    certify_rows = np.isin(unit, held)
+    if certify_rows.all() or not certify_rows.any():
+        raise ValueError(f"expected rows on both sides of the split, got all {len(unit)} on one; lower the share")
+    return rows(logs, ~certify_rows), rows(logs, certify_rows)
+
+
+def rows(logs: Logs, kept) -> Logs:
+    """The rows where `kept` (n,), clusters numbered anew from 0."""
+    part = jax.tree.map(lambda column: jnp.asarray(np.asarray(column)[kept]), logs)
+    if part.cluster is None:
+        return part
+    number = np.unique(np.asarray(part.cluster), return_inverse=True)[1]
+    return dataclasses.replace(part, cluster=jnp.asarray(number))
+
+
+def _units(logs):
+    """The number of the independent unit of each row, and how many there are."""
+    n = np.shape(logs.action)[0]
+    if logs.cluster is None:
+        unit, count = np.arange(n), n
+    else:
+        values, unit = np.unique(np.asarray(logs.cluster), return_inverse=True)
+        count = len(values)
+    if count < 2:
+        raise ValueError(
+            f"all {n} rows are of one user: none is left to certify on; split by another column, or not at all"
+        )
+    return unit, count
+
+
+def _fold(logs, folds, seed):
+    unit, count = _units(logs)
+    if not 2 <= folds <= count:
+        raise ValueError(f"expected 2 to {count} folds, one user at least in each, got {folds}")
+    return np.random.default_rng(seed).permutation(count)[unit] % folds

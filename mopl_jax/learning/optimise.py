@@ -1,0 +1,228 @@
+"""Pessimistic learning: maximise the one-sided lower bound of a Gaussian policy's value, with the code that evaluates it.
+
+`valuer(logs)(policy) -> Estimate` is an estimator of a policy's value on a log: `weighted(snips)`, `weighted(beta_ips)` or
+`robust(surface)`; what does not depend on the policy is computed once. The learnt policy is *Gaussian*: bounds are for it,
+not for its mean played exactly. The maximised bound is optimistic for the policy that it selected: `certification` has
+bounds on rows that were not used.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
+
+from mopl_jax import intervals
+from mopl_jax.estimators import Estimate, ess, snips
+from mopl_jax.intervals.interval import IntervalFunction
+from mopl_jax.learning.constraints import Projection, free
+from mopl_jax.learning.response_surface import Surface
+from mopl_jax.logs import Logs, log_weights
+from mopl_jax.numerics.pytree import record
+from mopl_jax.policies import Gaussian
+
+Valuer = Callable[[Logs], Callable[[Gaussian], Estimate]]
+FLOOR = 0.002  # least ESS/n
+STEPS = 30
+TOLERANCE = 1e-5  # of the reward's standard deviation: a step that gains less ends the search
+
+
+@record()
+class Learnt:
+    """A policy, its lower `bound` and `value` on the rows it was learnt from, its Kish `ess`, and how the search went.
+
+    `trace` (steps,) is the bound of each iterate, NaN after the last; `feasible` whether any iterate had the ESS that was
+    asked for and a finite bound, `diverged` whether the search met a number that is not finite: the policy is then the
+    best feasible iterate before, `converged` whether it ended because a step gained nothing.
+    """
+
+    policy: Gaussian
+    bound: Float[Array, ""]
+    value: Float[Array, ""]
+    ess: Float[Array, ""]
+    trace: Float[Array, " steps"]
+    steps: Int[Array, ""]
+    feasible: Bool[Array, ""]
+    diverged: Bool[Array, ""]
+    converged: Bool[Array, ""]
+
+
+# Estimators as functions of the policy.
+
+
+def weighted(estimator: Callable[..., Estimate] = snips) -> Valuer:
+    """The valuer of an estimator that needs log weights (n,) and rewards (n,)."""
+    return lambda logs: lambda policy: estimator(log_weights(policy, logs), logs.reward)
+
+
+def robust(surface: Surface, estimator: Callable[..., Estimate] = snips) -> Valuer:
+    """Doubly robust: E_π q exactly, plus the estimate of what q leaves of the rewards, V̂ = E_π q + Σ p (r − q(a)).
+
+    Self-normalised, so exact for r = q + constant (Thomas & Brunskill, ICML 2016, "weighted doubly robust"). The surface is
+    taken as given: unbiased, to SNIPS' 1/n, for any q fitted on other rows. Fitted on these rows, what it leaves is
+    orthogonal to 1, a, aaᵀ, hence to the weights of a small step at the logging scale, exp(Δᵀa) to second order: there
+    the estimate is the surface's, and noise enters only as finer policies are weighed.
+    """
+
+    def of(logs):
+        rest = dataclasses.replace(logs, reward=logs.reward - jax.vmap(surface)(logs.action))
+
+        def value(policy):
+            made = estimator(log_weights(policy, rest), rest.reward)
+            return dataclasses.replace(made, value=made.value + surface.expectation(policy), reward=logs.reward)
+
+        return value
+
+    return of
+
+
+def lower_bound(
+    policy: Gaussian,
+    logs: Logs,
+    *,
+    valuer: Valuer | None = None,
+    interval: IntervalFunction = intervals.ess_exact,
+    alpha: float = 0.05,
+) -> Float[Array, ""]:
+    """The one-sided lower bound of a policy's value at level `alpha`: the lower end of the interval at 2 alpha."""
+    return intervals.lower(interval)((valuer or weighted())(logs)(policy), alpha).lower
+
+
+# The search.
+
+
+class _Point(NamedTuple):
+    """What the search knows of one iterate."""
+
+    at: Array
+    bound: Array
+    value: Array
+    ess: Array
+
+
+class _Search(NamedTuple):
+    """Where the search is, the best feasible point it has seen (bound −inf if none), and how it went."""
+
+    at: Array
+    state: optax.OptState
+    best: _Point
+    last: Array
+    trace: Array
+    steps: Array
+    diverged: Array
+    converged: Array
+
+
+def fit(
+    logs: Logs,
+    start: Gaussian,
+    *,
+    valuer: Valuer | None = None,
+    interval: IntervalFunction = intervals.ess_exact,
+    alpha: float = 0.05,
+    project: Projection = free,
+    floor: float = FLOOR,
+    optimiser: optax.GradientTransformation | None = None,
+    steps: int = STEPS,
+    limit: ArrayLike | None = None,
+    size: Callable[[Array], Array] = ess.kish,
+) -> Learnt:
+    """Maximise the lower bound over the mean of a Gaussian, from `start`; `refinement` tries scales.
+
+    Trust region: `size`(log weights) ≥ `floor` n. For n → ∞ Kish's size over n is exp(−D₂(π‖π₀)), D₂ the Rényi divergence
+    log d₂, and `ess.perplexity` over n is exp(−KL(π‖π₀)): a floor on either is a ceiling on a divergence that needs
+    no logging policy, only propensities. It enters as the smooth penalty s·max(0, log(floor n / size))², s the reward's
+    standard deviation, in the search; only iterates that keep the floor are returned. `project` maps means to feasible
+    ones: the search climbs bound∘project and goes on from the projected point. At most `steps` steps, or `limit` ≤ `steps`
+    of them, which may be traced (1 only judges the start). `jit`, and `vmap` over starts and logs.
+    """
+    judge = functools.partial(_judge, (valuer or weighted())(logs), intervals.lower(interval), alpha, size)
+    unit = jnp.maximum(jnp.std(logs.reward), jnp.finfo(logs.reward.dtype).tiny)
+    worst, least = jnp.min(logs.reward) - 10 * unit, max(floor * logs.reward.shape[0], 1e-9)
+
+    def loss(at):
+        point = judge(Gaussian(project(at), start.scale), at)
+        short = jnp.maximum(math.log(least) - jnp.log(jnp.maximum(point.ess, 1)), 0)
+        return unit * jnp.square(short) - jnp.where(jnp.isfinite(point.bound), point.bound, worst), point
+
+    begin = (jax.jit(loss), project, start.mean, least, optimiser or lbfgs())
+    search = _climb(*begin, steps, steps if limit is None else limit, TOLERANCE * unit)
+    best = search.best
+    return Learnt(
+        Gaussian(project(best.at), start.scale), best.bound, best.value, best.ess, search.trace, search.steps,
+        jnp.isfinite(best.bound), search.diverged, search.converged,
+    )  # fmt: skip
+
+
+def lbfgs() -> optax.GradientTransformation:
+    """Full-batch L-BFGS with optax's zoom line search, at most six evaluations a step."""
+    return optax.lbfgs(linesearch=optax.scale_by_zoom_linesearch(6))
+
+
+def _judge(value, lower, alpha, size, policy, at):
+    made = value(policy)
+    return _Point(at, lower(made, alpha).lower, made.value, size(made.log_weight))
+
+
+def _climb(loss, project, mean, least, optimiser, steps, limit, tolerance):
+    optimiser = optax.with_extra_args_support(optimiser)
+    gradient = jax.value_and_grad(loss, has_aux=True)
+    value_of = lambda at: loss(at)[0]  # noqa: E731
+
+    def step(search):
+        (now, point), slope = gradient(search.at)
+        best = _better(search.best, point, least)
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes integer widths under x64
+            moves, state = optimiser.update(slope, search.state, search.at, value=now, grad=slope, value_fn=value_of)  # pyright: ignore
+        moved: Any = optax.apply_updates(search.at, moves)
+        at = project(moved)
+        trace = search.trace.at[search.steps].set(point.bound)
+        lost = ~(jnp.isfinite(now) & _finite(slope) & _finite(at))
+        return _Search(at, state, best, now, trace, search.steps + 1, lost, jnp.abs(now - search.last) <= tolerance)
+
+    def going(search):
+        return (search.steps < limit) & ~search.diverged & ~search.converged
+
+    first = project(mean)
+    nothing = jnp.full((), -jnp.inf, mean.dtype)
+    return lax.while_loop(
+        going,
+        step,
+        _Search(
+            at=first,
+            state=optimiser.init(first),
+            best=_Point(first, nothing, nothing, jnp.zeros((), mean.dtype)),
+            last=-nothing,
+            trace=jnp.full(steps, jnp.nan, mean.dtype),
+            steps=jnp.zeros((), jnp.int32),
+            diverged=jnp.asarray(False),
+            converged=jnp.asarray(False),
+        ),
+    )
+
+
+def _better(best, point, least):
+    """The better of two points; one without the least ESS, or a finite bound, does not count."""
+    better = (point.ess >= least) & (point.bound > best.bound) & _finite(point.at)
+    return jax.tree.map(lambda new, old: jnp.where(better, new, old), point, best)
+
+
+def _finite(tree):
+    return functools.reduce(jnp.logical_and, [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)])
+
+
+def fit_many(logs: Logs, starts: Float[Array, "s d"], scale: Float[Array, "d *d"], **options) -> Learnt:
+    """`fit` from several means (s, d) at once; the one of the highest bound."""
+    return best_of(jax.vmap(lambda mean: fit(logs, Gaussian(mean, scale), **options))(starts))
+
+
+def best_of(found: Learnt) -> Learnt:
+    """The one with the highest bound of several, (s, …)."""
+    best = jnp.argmax(found.bound)
+    return jax.tree.map(lambda x: x[best], found)

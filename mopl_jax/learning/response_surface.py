@@ -1,0 +1,175 @@
+"""The quadratic response surface: what a good analyst fits to a log of randomised weights (Box & Wilson 1951).
+
+Fitted once, in one pass over blocks of rows, it serves three ends: its maximum is a start for learning, its expectation under
+a Gaussian is known exactly, and what it leaves of the rewards is what doubly robust estimation has to weigh.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from mopl_jax.numerics import linalg
+from mopl_jax.numerics.pytree import record
+from mopl_jax.policies import Gaussian
+
+BLOCK = 8192  # rows whose d(d+3)/2 + 1 features exist at once: 2 MiB in float32 at d = 10
+
+
+@record()
+class Surface:
+    """q(a) = constant + slopeᵀz + ½ zᵀ curvature z with z = scale⁻¹(a − mean) of the `reference` policy.
+
+    `covariance` (f, f) is that of the coefficients of the features 1, zᵢ, zᵢzⱼ (i ≤ j), if the noise has one variance.
+    """
+
+    reference: Gaussian
+    constant: Float[Array, ""]
+    slope: Float[Array, " d"]
+    curvature: Float[Array, "d d"]
+    covariance: Float[Array, "f f"]
+
+    def __call__(self, action: Float[Array, " d"]) -> Float[Array, ""]:
+        """q(a) of one action."""
+        z = linalg.scale_solve(self.reference.scale, action - self.reference.mean)
+        bent = jnp.matmul(self.curvature, z, precision="highest")
+        return self.constant + jnp.dot(self.slope + 0.5 * bent, z, precision="highest")
+
+    def error(self, action: Float[Array, " d"]) -> Float[Array, ""]:
+        """The standard error of q(a) where the reward is quadratic."""
+        x = _features(self.reference, action)
+        return jnp.sqrt(jnp.maximum(x @ self.covariance @ x, jnp.finfo(x.dtype).tiny))
+
+    def expectation(self, policy: Gaussian) -> Float[Array, ""]:
+        """E q(a) = q(μ) + ½ tr(curvature L⁻¹ΣL⁻ᵀ), L the reference's scale: exact for a Gaussian policy."""
+        dense = jnp.diag(policy.scale) if policy.scale.ndim == 1 else policy.scale
+        whitened = jax.vmap(lambda column: linalg.scale_solve(self.reference.scale, column), 1, 1)(dense)
+        return self(policy.mean) + 0.5 * jnp.sum(self.curvature * (whitened @ whitened.T))
+
+
+def moments_of(action: Float[Array, "n d"]) -> Gaussian:
+    """The Gaussian with the mean and covariance of the logged actions (n, d), n > d: the logging policy as it was played."""
+    mean = jnp.mean(action, axis=0)
+    centred = action - mean[None, :]
+    covariance = jnp.matmul(centred.T, centred, precision="highest") / action.shape[0]
+    return Gaussian(mean, linalg.cholesky(covariance))
+
+
+def fit_surface(
+    action: Float[Array, "n d"], reward: Float[Array, " n"], reference: Gaussian, ridge: float = 1e-3
+) -> Surface:
+    """Ridge least squares of reward (n,) on 1, z and zzᵀ; `ridge` is relative to a feature's unit of mean square.
+
+    Normal equations summed over blocks of rows: memory does not grow with n.
+    """
+    d, centre = action.shape[1], jnp.mean(reward)
+    gram, moment = _normal_equations(reference, action, reward - centre)
+    penalty = ridge * jnp.eye(gram.shape[0], dtype=gram.dtype).at[0, 0].set(1e-6)  # the constant is hardly shrunk
+    inverse = linalg.solve_positive(gram + penalty, jnp.eye(gram.shape[0], dtype=gram.dtype))
+    found = inverse @ moment
+    left = jnp.mean(jnp.square(reward - centre)) - 2 * (moment @ found) + found @ gram @ found
+    rows, columns = jnp.triu_indices(d)
+    half = jnp.zeros((d, d), found.dtype).at[rows, columns].set(found[1 + d :])
+    free_rows = max(action.shape[0] - gram.shape[0], 1)
+    variance = jnp.maximum(left, 0) / free_rows * inverse
+    return Surface(reference, centre + found[0], found[1 : 1 + d], half + half.T, variance)
+
+
+def lack_of_fit(
+    surface: Surface, action: Float[Array, "n d"], reward: Float[Array, " n"], direction: Float[Array, " d"]
+) -> Float[Array, ""]:
+    """Is the reward quadratic along a line? χ² with two degrees of freedom where it is, whatever the noise.
+
+    Neyman's smooth test (1937) of what the surface, fitted on these rows, leaves of their rewards: its products with the
+    third and fourth Hermite polynomial of the place along `direction` (d,), in the reference's units; both are made orthogonal
+    to 1, t, t², and their covariance is estimated from the rows. The direction must come from other rows.
+    """
+    z = jax.vmap(lambda a: linalg.scale_solve(surface.reference.scale, a - surface.reference.mean))(action)
+    length = jnp.maximum(jnp.sqrt(jnp.sum(jnp.square(direction))), jnp.finfo(z.dtype).tiny)
+    t = z @ (direction / length)
+    low = jnp.stack([jnp.ones_like(t), t, (t**2 - 1) / math.sqrt(2)])
+    high = jnp.stack([(t**3 - 3 * t) / math.sqrt(6), (t**4 - 6 * t**2 + 3) / math.sqrt(24)])
+    multiply = functools.partial(jnp.matmul, precision="highest")
+    high = high - multiply(linalg.solve_positive(multiply(low, low.T), multiply(low, high.T)).T, low)
+    left = high * (reward - jax.vmap(surface)(action))[None, :]
+    covariance = multiply(left, left.T) + jnp.finfo(t.dtype).tiny * jnp.eye(2, dtype=t.dtype)
+    total = jnp.sum(left, axis=1)
+    return total @ linalg.solve_positive(covariance, total)
+
+
+def _features(reference, action):
+    z = linalg.scale_solve(reference.scale, action - reference.mean)
+    rows, columns = jnp.triu_indices(z.shape[0])
+    return jnp.concatenate([jnp.ones(1, z.dtype), z, z[rows] * z[columns]])
+
+
+def _normal_equations(reference, action, reward):
+    """FᵀF/n and Fᵀr/n by blocks; rows that fill up the last block have weight zero."""
+    n, d = action.shape
+    blocks = math.ceil(n / BLOCK)
+    size = math.ceil(n / blocks)
+
+    def block(i):
+        index = i * size + jnp.arange(size)
+        kept = (index < n).astype(action.dtype)
+        row = jnp.minimum(index, n - 1)
+        features = jax.vmap(lambda a: _features(reference, a))(action[row]) * kept[:, None]
+        table = jnp.concatenate([features, (reward[row] * kept)[:, None]], axis=1)
+        return jnp.matmul(features.T, table, precision="highest")
+
+    width = 1 + d + d * (d + 1) // 2
+    start = jnp.zeros((width, width + 1), action.dtype)
+    total = lax.fori_loop(0, blocks, lambda i, total: total + block(i), start) / n
+    return total[:, :width], total[:, width]
+
+
+def cautious(
+    surface: Surface, starts: Float[Array, "s d"], project: Callable[[Array], Array], pessimism: float = 1.0
+) -> Float[Array, " d"]:
+    """The action (d,) that maximises q − `pessimism` · error, by projected gradient from each start; the best of them.
+
+    Where the reward is quadratic, caution shifts the maximum by H⁻¹ t∇error: the expected regret grows by a factor of about
+    1 + t²/(2d) over that of `highest`, and a maximum that is only extrapolation is not followed.
+    """
+
+    def height(action):
+        return surface(action) - pessimism * surface.error(action)
+
+    steepness = jnp.sum(jnp.abs(linalg.eigvalsh(surface.curvature))) + pessimism * surface.error(starts[0])
+    slope = jax.grad(height)
+
+    def climb(start):
+        return lax.fori_loop(0, 200, lambda _, a: project(a + slope(a) / steepness), project(start))
+
+    found = jax.vmap(climb)(starts)
+    return found[jnp.argmax(jax.vmap(height)(found))]
+
+
+def highest(surface: Surface, radius: float) -> Float[Array, " d"]:
+    """The action (d,) that maximises the surface where |z| ≤ `radius`: the trust-region subproblem, solved exactly.
+
+    z = (λ − H)⁻¹b with the least λ ≥ 0, λ ≥ the largest eigenvalue of H, for which |z| ≤ radius (Moré & Sorensen 1983),
+    by bisection; the hard case (b orthogonal to the steepest direction, probability zero) gives a shorter z.
+    """
+    value, vector = linalg.eigh(surface.curvature)
+    slope = vector.T @ surface.slope
+    floor = jnp.maximum(jnp.max(value), 0)
+    tiny = jnp.finfo(slope.dtype).eps * (1 + jnp.max(jnp.abs(value)))
+
+    def step(shift):
+        return slope / (floor + tiny + shift - value)
+
+    def halve(_, bounds):
+        middle = 0.5 * (bounds[0] + bounds[1])
+        outside = jnp.sum(jnp.square(step(middle))) > radius * radius
+        return jnp.where(outside, middle, bounds[0]), jnp.where(outside, bounds[1], middle)
+
+    far = jnp.sqrt(jnp.sum(jnp.square(slope))) / radius
+    inside = jnp.sum(jnp.square(step(0))) <= radius * radius
+    shift = lax.fori_loop(0, 40, halve, (jnp.zeros_like(far), far))[1]
+    z = vector @ step(jnp.where(inside, 0, shift))
+    return surface.reference.mean + linalg.scale_times(surface.reference.scale, z)

@@ -1,0 +1,267 @@
+"""The whole loop on a platform: explore, learn a metric, learn weights with pessimism, certify, test online, adopt or keep.
+
+Every policy here is Gaussian, and it is the Gaussian policy that is estimated, certified and played online: weights w are served
+as N(w, h²), production as well as proposals, so that all gains are differences of means at one smoothing. A ranking has no
+scale, but smoothing has: longer weights are blurred less. So w keeps the length of the first weights. A round explores with
+N(production, s²), s > h, one draw for each user.
+"""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, ArrayLike, Float, Key
+
+from mopl_jax import intervals
+from mopl_jax.intervals import Interval
+from mopl_jax.learning import certification, constraints, optimise
+from mopl_jax.learning.response_surface import fit_surface
+from mopl_jax.logs import Logs
+from mopl_jax.metrics import experiments, objectives
+from mopl_jax.policies import Gaussian, Mixture
+from mopl_jax.simulation import online
+from mopl_jax.simulation.online import Recommender
+
+
+class Plan(NamedTuple):
+    """One round: users who explore, users in each arm of the test, `scale` of the exploration, and how to learn.
+
+    `fine` is h/s, the smoothing of what is served over that of exploration; `radius` how far a proposal may go, in s; `recall`
+    how many earlier explorations are learnt from as well, never certified on; `alpha` the level of the certificate
+    (one-sided) and of the test (two-sided); `pessimistic` False maximises the plain estimate and tests whatever comes out.
+    """
+
+    explore: int = 200_000
+    test: int = 50_000
+    scale: float = 0.4
+    fine: float = 0.8
+    radius: float = 1.25
+    recall: int = 2
+    alpha: float = 0.05
+    pessimistic: bool = True
+
+
+DEFAULT = Plan()
+
+
+Explored = tuple[Logs, Gaussian]  # rows of an earlier round, and the policy that played them
+
+
+class Round(NamedTuple):
+    """What a round did. Gains are in units of the reward that was learnt from, `north_gain` in days, from the online test.
+
+    `users` spent so far; `production` (d,) after the round; `proposal` (d,); `gain` and `bound` the certificate's; `ess` on the
+    held-out rows; `p` and `north_p` two-sided (None: not tested); `adopted`.
+    """
+
+    users: int
+    production: Float[np.ndarray, " d"]
+    proposal: Float[np.ndarray, " d"]
+    gain: float
+    bound: float
+    ess: float
+    north_gain: float | None
+    p: float | None
+    north_p: float | None
+    adopted: bool
+
+
+def rounds(
+    platform: Recommender,
+    production: ArrayLike,
+    key: Key[Array, ""],
+    count: int,
+    plan: Plan = DEFAULT,
+    metric: Float[np.ndarray, " k"] | None = None,
+    mesh: Mesh | None = None,
+) -> Iterator[Round]:
+    """`count` rounds from the weights `production` (d,) ≠ 0; reward: `metric` (k,) times the signals, or the North Star."""
+    now, users, earlier = np.asarray(production, np.float32), 0, []
+    if not now.any():
+        raise ValueError("production: expected a weight that is not 0; with zeros alone there is no ranking to improve")
+    for number in range(count):
+        done, explored = one_round(platform, now, jax.random.fold_in(key, number), plan, metric, mesh, earlier)
+        earlier = [explored, *earlier][: plan.recall]
+        users += done.users
+        now = done.production
+        yield done._replace(users=users)
+
+
+def one_round(
+    platform, production, key, plan: Plan, metric=None, mesh: Mesh | None = None, earlier: Sequence[Explored] = ()
+) -> tuple[Round, Explored]:
+    """Explore around `production`, learn on half of the users, certify on the other half, test, adopt or keep.
+
+    Users of `earlier` rounds are learnt from too; the certificate needs ones that had no say in what is proposed. Also returns
+    what was explored.
+    """
+    logging = Gaussian.diagonal(jnp.asarray(production), plan.scale)
+    traffic = online.play(platform, logging, jax.random.fold_in(key, 0), (0, plan.explore), mesh)
+    explored = online.log(traffic, logging, metric)
+    rows, held = certification.split(explored)
+    policy, certificate = propose(_pooled([(rows, logging), *earlier]), held, logging, plan)
+    proposal = np.asarray(policy.mean)
+    found = Round(
+        plan.explore, production, proposal, float(certificate.gain), float(certificate.gain_bound),
+        float(certificate.ess), None, None, None, False,
+    )  # fmt: skip
+    if not plan.pessimistic or not bool(certificate.keep):
+        found = _tested(platform, found, policy.scale, jax.random.fold_in(key, 1), plan, metric, mesh)
+    return found, (explored, logging)
+
+
+def _pooled(parts: Sequence[Explored]) -> Logs:
+    """One log by the balance heuristic: every row's propensity is that of the mixture of the policies (see `tables.pool`)."""
+    if len(parts) == 1:
+        return parts[0][0]
+    logs, policies = zip(*parts, strict=True)
+    action, reward = (jnp.concatenate([getattr(x, name) for x in logs]) for name in ("action", "reward"))
+    mixture = Mixture.of(np.array([x.reward.shape[0] for x in logs], float), policies)
+    return Logs(action, _density(mixture, action), reward)
+
+
+@jax.jit
+def _density(policy, action):
+    return jax.vmap(policy.log_density)(action)
+
+
+def _tested(platform, found, scale, key, plan, metric, mesh):
+    """The round after its online test: adopted if the metric is significantly better and the North Star not worse."""
+    treatment, control = (Gaussian(jnp.asarray(mean), scale) for mean in (found.proposal, found.production))
+    test = online.ab_test(platform, treatment, control, key, plan.test, mesh)
+    north = np.eye(test.difference.size)[-1]
+    reward = north if metric is None else metric
+    better = test.z(reward) > 0 and test.p(reward) < plan.alpha
+    worse = test.z(north) < 0 and test.p(north) < plan.alpha
+    return found._replace(
+        users=found.users + 2 * plan.test, adopted=better and not worse,
+        production=found.proposal if better and not worse else found.production,
+        north_gain=float(test.difference[-1]), p=test.p(reward), north_p=test.p(north),
+    )  # fmt: skip
+
+
+@functools.partial(jax.jit, static_argnames="plan")
+def propose(rows: Logs, held: Logs, logging: Gaussian, plan: Plan) -> tuple[Gaussian, certification.Certificate]:
+    """Learn within the trust region on `rows`; the certificate against the logging mean on rows `held` out.
+
+    Both doubly robust, by the response surface of the learning rows.
+    """
+    valuer = optimise.robust(fit_surface(rows.action, rows.reward, logging))
+    near = constraints.cap(logging.mean, plan.radius * plan.scale)
+    found = optimise.fit(
+        rows, Gaussian(logging.mean, plan.fine * logging.scale), valuer=valuer, alpha=plan.alpha,
+        interval=intervals.ess_exact if plan.pessimistic else point, project=near,
+    )  # fmt: skip
+    return found.policy, certification.certify(found.policy, held, logging.mean, valuer=valuer, alpha=plan.alpha)
+
+
+def point(estimate, alpha) -> Interval:
+    """No pessimism: the estimate as its own bound."""
+    return Interval(estimate.value, estimate.value)
+
+
+# A history of experiments, and what only a simulation knows.
+
+
+def history(platform: Recommender, *args, **options) -> objectives.History:
+    """What a metric is learnt from, of the `past_tests` of a platform (same arguments)."""
+    rows = [(Path("past tests"), row) for row in past_tests(platform, *args, **options)]
+    return experiments.history(rows, platform.signals, platform.signals[-1])
+
+
+def past_tests(
+    platform: Recommender,
+    production: ArrayLike,
+    key: Key[Array, ""],
+    count: int,
+    users: int,
+    plan: Plan = DEFAULT,
+    step: float = 0.3,
+    mesh: Mesh | None = None,
+    done: Callable[[], None] = lambda: None,
+) -> list[dict]:
+    """Rows of the experiments table: `count` past A/B tests of random changes of the production weights; every fourth A/A.
+
+    `users` in each arm. The change is normal with standard deviation `step` in each weight. The winner is known, as if by
+    a longer test, where the true effect on the North Star is among the larger half: labels do not look at the measured
+    difference.
+    """
+    base = np.asarray(production, np.float32)
+    drawn = jax.random.normal(jax.random.fold_in(key, count + 1), (count, base.size), jnp.float32)
+    null = np.arange(count) % 4 == 3
+    treated = [smoothed(base + x, plan) for x in np.where(null[:, None], 0, step * np.asarray(drawn))]
+    control, measured = smoothed(base, plan), []
+    for number, policy in enumerate(treated):
+        measured.append(online.arms(platform, (policy, control), jax.random.fold_in(key, number), users, mesh))
+        done()
+    labels = _labels(online.gains(platform, treated, control, jax.random.fold_in(key, count), LABEL, mesh), null)
+    return [
+        _row(platform, f"{number:04}", *arm)
+        for number, (label, (new, old)) in enumerate(zip(labels, measured, strict=True))
+        for arm in (("treatment", label, new), ("control", "control", old))
+    ]
+
+
+ARM = 2**13  # users in each arm of a past experiment, by default
+LABEL = 2**13  # users met twice, with and without the change, whose difference labels an experiment
+
+
+def _labels(truth, null):
+    """A/A; winner or loser among the larger half of the true effects; unknown."""
+    effect = np.array([value.mean for value in truth])
+    known = np.abs(effect) >= np.median(np.abs(effect[~null]))
+    winner = np.where(effect > 0, "winner", "loser")
+    return np.where(null, "aa", np.where(known, winner, "unknown")).tolist()
+
+
+def _row(platform, experiment, arm, label, signals):
+    signals = signals.astype(np.float64)
+    means = dict(zip(platform.signals, signals.mean(axis=0), strict=True))
+    return experiments.row(experiment, arm, label, len(signals), means, np.cov(signals, rowvar=False))
+
+
+def smoothed(weights: ArrayLike, plan: Plan) -> Gaussian:
+    """Weights as they are served: N(w, h²)."""
+    return Gaussian.diagonal(jnp.asarray(weights, jnp.zeros(()).dtype), plan.fine * plan.scale)
+
+
+def optimum(
+    platform: Recommender,
+    start: ArrayLike,
+    key: Key[Array, ""],
+    plan: Plan = DEFAULT,
+    users: int = 2**17,
+    steps: int = 8,
+    mesh: Mesh | None = None,
+) -> Float[np.ndarray, " d"]:
+    """The weights of the highest true smoothed value among those as long as `start`.
+
+    By Newton steps on quadratic surfaces of noiseless paired gains, which only a simulation has: each of `users` users is
+    met under a perturbed and under the unperturbed weights.
+    """
+    now, length = np.asarray(start, np.float64), float(np.linalg.norm(start))
+    for step in range(steps):
+        now = now + _newton(platform, now, jax.random.fold_in(key, step), plan, users, mesh)
+        now *= length / np.linalg.norm(now)
+    return now
+
+
+def _newton(platform, now, key, plan, users, mesh):
+    policy, fixed = Gaussian.diagonal(jnp.asarray(now, jnp.float32), plan.scale), smoothed(now, plan)
+    moved = online.play(platform, policy, key, (0, users), mesh)
+    gain = (moved.expected - online.play(platform, fixed, key, (0, users), mesh).expected).astype(np.float64)
+    z, d = (moved.action - now) / plan.scale, len(now)
+    pairs = np.triu_indices(d)
+    features = np.column_stack([np.ones(users), z, z[:, pairs[0]] * z[:, pairs[1]]])
+    found = np.linalg.lstsq(features, gain, rcond=None)[0]
+    curvature = np.zeros((d, d))
+    curvature[pairs] = found[1 + d :]
+    values, vectors = np.linalg.eigh(curvature + curvature.T)
+    bend = np.maximum(-values, 0.2 * np.abs(values).max())
+    move = vectors @ (vectors.T @ found[1 : 1 + d] / bend)
+    return plan.scale * move * min(1, 2 / np.linalg.norm(move))
