@@ -18,7 +18,7 @@ from mopl_jax import estimators, intervals
 from mopl_jax.coverage import engine
 from mopl_jax.coverage.results import concatenate
 from mopl_jax.coverage.world import Grid, World
-from mopl_jax.estimators import ess
+from mopl_jax.estimators import divergence
 from mopl_jax.evaluation.smoothing import lepski, slope
 from mopl_jax.evaluation.targets import BANDWIDTHS as CANDIDATES
 from mopl_jax.io import storage
@@ -66,7 +66,7 @@ def _row(bandwidth, cell, world, name, point):
         "sd": value.std(ddof=1),
         "rmse": float(np.sqrt(np.mean((value - point) ** 2))),
         "ess": float(np.median(cell.ess)),
-        "ess_exact": float(ROWS / ess.population_d2(world.logging, world.targets[name])),
+        "ess_exact": float(ROWS / divergence.population_d2(world.logging, world.targets[name])),
     }
 
 

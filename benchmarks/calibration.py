@@ -16,6 +16,7 @@ from mopl_jax.coverage import engine, study
 from mopl_jax.intervals import Wald
 from mopl_jax.intervals.ess_corrected import ess_skew
 from mopl_jax.io import storage
+from mopl_jax.numerics import devices
 
 RESULTS = Path(__file__).parent / "results"
 STUDY = RESULTS.parent / "studies" / "stress.toml"
@@ -43,7 +44,7 @@ def _ends(sums):
 def _cells(world, seed):
     """One row per target, n and pair: coverage, width over the oracle's, ESS."""
     key = jax.random.fold_in(jax.random.key(seed), world.d)
-    keys, mesh = engine.batch_keys(key, 0, REPLICATES, engine.one_device()), engine.one_device()
+    keys, mesh = engine.batch_keys(key, 0, REPLICATES, devices.one_device()), devices.one_device()
     action = engine.draw_batch(keys, world.logging, SIZES[-1], mesh)
     reward = engine.reward_batch(keys, world.environment, action, mesh)
     for name, target in world.targets.items():

@@ -24,8 +24,10 @@ from mopl_jax.estimators.ess import kish
 from mopl_jax.intervals import Interval, clopper_pearson, ess_wilson, ess_wilson_skew
 from mopl_jax.intervals.interval import supported
 from mopl_jax.intervals.moments import Moments, moments
-from mopl_jax.intervals.proportions import score, skewed_score, within
+from mopl_jax.intervals.proportions import score, skewed_score
+from mopl_jax.intervals.reward_range import within
 from mopl_jax.io import storage
+from mopl_jax.numerics import devices
 from mopl_jax.numerics.student import student_quantile
 
 RESULTS = Path(__file__).parent / "results"
@@ -81,7 +83,7 @@ def _made(log_weights, rewards):
 
 def _cells(world, seed):
     """One row per target, n and candidate."""
-    key, mesh = jax.random.fold_in(jax.random.key(seed), world.d), engine.one_device()
+    key, mesh = jax.random.fold_in(jax.random.key(seed), world.d), devices.one_device()
     keys = engine.batch_keys(key, 0, REPLICATES, mesh)
     action = engine.draw_batch(keys, world.logging, SIZES[-1], mesh)
     reward = engine.reward_batch(keys, world.environment, action, mesh)

@@ -21,13 +21,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mopl_jax import intervals
-from mopl_jax.coverage import devices
+from mopl_jax import intervals, logs
 from mopl_jax.estimators import difference, snips
 from mopl_jax.io import storage
-from mopl_jax.learning import certification, constraints, optimise
+from mopl_jax.learning import constraints, optimise
 from mopl_jax.logs import log_weights
 from mopl_jax.metrics import objectives, validation
+from mopl_jax.numerics import devices
 from mopl_jax.policies import Gaussian
 from mopl_jax.simulation import closed_loop, online, recommender
 
@@ -155,7 +155,7 @@ def agreement_part(world: World) -> list[dict]:
     rows, learnt = [], []
     for number in range(LOGS):
         traffic = online.play(world.platform, logging, world.part(10 + number), (0, ROWS), world.mesh)
-        halves = certification.split(online.log(traffic, logging))
+        halves = logs.split(online.log(traffic, logging))
         mean = np.asarray(_learn(halves[0], logging))
         learnt.append((mean, world.gain(mean)))
         whole = online.log(traffic, logging)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mopl_jax import policies
-from mopl_jax.estimators import ess
+from mopl_jax.estimators import divergence, ess
 from mopl_jax.io import storage
 from mopl_jax.numerics import random
 
@@ -46,7 +46,7 @@ def rows_for(d: int) -> list[dict]:
     for name, logging in loggers(d).items():
         share = np.asarray(_kish(keys, logging, target), float) / ROWS
         low, median, high = np.quantile(share, (0.05, 0.5, 0.95))
-        exact = float(1 / ess.population_d2(logging, target))
+        exact = float(1 / divergence.population_d2(logging, target))
         rows.append({"d": d, "logging": name, "n": ROWS, "exact": exact, "median": median, "q05": low, "q95": high})
     return rows
 

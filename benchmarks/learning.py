@@ -29,7 +29,8 @@ from mopl_jax.intervals import Interval
 from mopl_jax.io import storage
 from mopl_jax.learning.certification import certify
 from mopl_jax.learning.constraints import ball
-from mopl_jax.learning.optimise import fit_many, robust
+from mopl_jax.learning.objective import robust
+from mopl_jax.learning.optimise import fit_many
 from mopl_jax.learning.refinement import learn
 from mopl_jax.learning.response_surface import fit_surface, highest
 from mopl_jax.logs import Logs

@@ -31,7 +31,8 @@ from rich.console import Console
 from rich.table import Table
 
 from mopl_jax.cli.evaluate import evaluate_file, finite
-from mopl_jax.io.storage import provenance, write_atomically
+from mopl_jax.io.files import write_atomically
+from mopl_jax.io.storage import provenance
 from mopl_jax.io.tables import read_columns
 
 CAMPAIGNS = ("men", "women")

@@ -6,8 +6,8 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from mopl_jax.coverage import devices
 from mopl_jax.io import storage
+from mopl_jax.numerics import devices
 from mopl_jax.policies import Gaussian
 from mopl_jax.simulation import online, recommender
 

@@ -16,9 +16,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
-from mopl_jax.coverage import devices
 from mopl_jax.io import storage
-from mopl_jax.numerics import random
+from mopl_jax.numerics import devices, random
 
 RESULTS = Path(__file__).parent / "results"
 D, CHAIN, ROUNDS = 6, 16, 9  # numbers of a row, blocks folded into one number, timings

@@ -22,9 +22,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from benchmarks import speed
-from mopl_jax.coverage import devices, engine, study
+from mopl_jax.coverage import engine, study
 from mopl_jax.coverage.world import Grid
 from mopl_jax.io import storage
+from mopl_jax.numerics import devices
 
 RESULTS = Path(__file__).parent / "results"
 GRID = Grid(tuple(2**k for k in range(5, 15)), ("snips",), ("normal", "ess_exact"), 0.05)

@@ -15,10 +15,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from mopl_jax import intervals
-from mopl_jax.coverage import devices
 from mopl_jax.evaluation import sharded
 from mopl_jax.io import storage
 from mopl_jax.logs import Logs
+from mopl_jax.numerics import devices
 from mopl_jax.policies import Gaussian
 
 RESULTS = Path(__file__).parent / "results"

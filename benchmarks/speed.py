@@ -20,9 +20,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from mopl_jax import intervals
-from mopl_jax.coverage import devices, engine, study
+from mopl_jax.coverage import engine, study
 from mopl_jax.coverage.world import Grid, World
 from mopl_jax.io import storage
+from mopl_jax.numerics import devices
 from mopl_jax.policies import Gaussian
 from mopl_jax.simulation.environments import Environment, Linear, Normal
 

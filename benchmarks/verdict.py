@@ -17,6 +17,7 @@ from mopl_jax import estimators, intervals
 from mopl_jax.coverage import engine, study
 from mopl_jax.diagnostics.weight_diagnostics import VERDICTS, diagnose, unseen
 from mopl_jax.io import storage
+from mopl_jax.numerics import devices
 
 RESULTS = Path(__file__).parent / "results"
 SIZES, REPLICATES, SEED = (32, 256, 2048), 300, 21
@@ -38,7 +39,7 @@ def _judge(target, logging, log_weight, reward, n, reward_range):
 
 def _cells(world):
     keys = jax.random.split(jax.random.fold_in(jax.random.key(SEED), world.d), REPLICATES)
-    mesh = engine.one_device()
+    mesh = devices.one_device()
     action = engine.draw_batch(keys, world.logging, SIZES[-1], mesh)
     reward = engine.reward_batch(keys, world.environment, action, mesh)
     for name, target in world.targets.items():

@@ -18,7 +18,9 @@ from jaxtyping import Array, ArrayLike, Float
 
 from mopl_jax.numerics import linalg
 from mopl_jax.numerics.pytree import record
-from mopl_jax.policies import Gaussian, Policy, Uniform
+from mopl_jax.policies.gaussian import Gaussian
+from mopl_jax.policies.policy import Policy
+from mopl_jax.policies.uniform import Uniform
 
 
 @record()

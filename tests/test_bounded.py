@@ -11,22 +11,21 @@ from helpers import DTYPES, KEY, cast, eps, sample_rows
 from scipy import stats
 from scipy.optimize import brentq
 
-from mopl_jax.estimators import ess, ips, snips
-from mopl_jax.intervals import concentration as population
+from mopl_jax.estimators import divergence, ess, ips, snips
+from mopl_jax.intervals import concentration, ess_exact, likelihood, normal
 from mopl_jax.intervals import confidence_sequences as sequential
-from mopl_jax.intervals import ess_exact, normal
 from mopl_jax.intervals import proportions as bounded
 from mopl_jax.policies import Gaussian
 
 ALPHA = 0.05
 LOGGING = Gaussian.diagonal(np.zeros(2), 1.0)
 TARGET = Gaussian.diagonal(np.full(2, 0.3), np.sqrt(0.5))
-W_MAX = float(ess.population_max_weight(LOGGING, TARGET))
-D2 = float(ess.population_d2(LOGGING, TARGET))
+W_MAX = float(divergence.population_max_weight(LOGGING, TARGET))
+D2 = float(divergence.population_d2(LOGGING, TARGET))
 with_w_max = {
-    "hoeffding": bounded.hoeffding,
-    "empirical_bernstein": bounded.empirical_bernstein,
-    "cressie_read": bounded.cressie_read,
+    "hoeffding": concentration.hoeffding,
+    "empirical_bernstein": concentration.empirical_bernstein,
+    "cressie_read": likelihood.cressie_read,
     "empirical_bernstein_cs": sequential.empirical_bernstein_cs,
     "betting": sequential.betting,
 }
@@ -34,10 +33,10 @@ BOUNDED = {name: functools.partial(interval, w_max=W_MAX) for name, interval in 
     "ess_wilson": bounded.ess_wilson,
     "ess_wilson_skew": bounded.ess_wilson_skew,
     "clopper_pearson": bounded.clopper_pearson,
-    "cressie_read_unbounded": bounded.cressie_read,
-    "empirical_likelihood": functools.partial(bounded.empirical_likelihood, reward_range=(0.0, 1.0)),
-    "cantelli": functools.partial(population.cantelli, d2=D2),
-    "log_smoothing": functools.partial(population.log_smoothing, reward_range=(0.0, 1.0)),
+    "cressie_read_unbounded": likelihood.cressie_read,
+    "empirical_likelihood": functools.partial(likelihood.empirical_likelihood, reward_range=(0.0, 1.0)),
+    "cantelli": functools.partial(concentration.cantelli, d2=D2),
+    "log_smoothing": functools.partial(concentration.log_smoothing, reward_range=(0.0, 1.0)),
 }
 EXACT = ("hoeffding", "empirical_bernstein", "empirical_bernstein_cs", "betting", "cantelli", "log_smoothing")
 
@@ -69,7 +68,7 @@ def test_cressie_read_is_that_of_vw_estimators(n, w_max):
         reference = cressieread.Interval(wmin=0, wmax=w_max, rmin=0, rmax=1)
         for w, r in zip(np.exp(np.asarray(log_weight)), np.asarray(reward), strict=True):
             reference.add_example(1.0, float(r), float(w))
-        made = bounded.cressie_read(snips(log_weight, reward), ALPHA, w_max=w_max)
+        made = likelihood.cressie_read(snips(log_weight, reward), ALPHA, w_max=w_max)
         np.testing.assert_allclose([made.lower, made.upper], reference.get(ALPHA), atol=1e-8)
 
 
@@ -149,7 +148,7 @@ def test_skewness_of_a_share_with_unequal_weights(heaviest):
 def test_empirical_likelihood_is_owens_for_equal_weights(n):
     descriptive = pytest.importorskip("statsmodels.emplike.descriptive")
     reward = np.random.default_rng(n).exponential(size=n) ** 2
-    made = bounded.empirical_likelihood(snips(jnp.zeros(n), jnp.asarray(reward)), ALPHA)
+    made = likelihood.empirical_likelihood(snips(jnp.zeros(n), jnp.asarray(reward)), ALPHA)
     np.testing.assert_allclose(
         [made.lower, made.upper], descriptive.DescStat(reward).ci_mean(sig=ALPHA), rtol=1e-8, atol=1e-9
     )
@@ -158,7 +157,7 @@ def test_empirical_likelihood_is_owens_for_equal_weights(n):
 def test_empirical_likelihood_ends_have_the_budgets_likelihood_ratio():
     """With weights: brute-force −2 log R at both ends is the χ² quantile."""
     log_weight, reward = log_of(4, 60)
-    made = bounded.empirical_likelihood(snips(log_weight, reward), ALPHA)
+    made = likelihood.empirical_likelihood(snips(log_weight, reward), ALPHA)
     for end in (made.lower, made.upper):
         g = np.exp(np.asarray(log_weight)) * (np.asarray(reward) - float(end))
         low, high = -(1 - 1 / 60) / g.max(), (1 - 1 / 60) / -g.min()
@@ -171,11 +170,11 @@ def test_hoeffding_and_bernstein_formulas():
     terms = np.exp(np.asarray(log_weight)) * np.asarray(reward)  # baseline 0: plain IPS
     half = W_MAX * np.sqrt(np.log(2 / ALPHA) / 60)
     options = {"w_max": W_MAX, "baseline": 0.0, "reward_range": (0.0, 1.0)}
-    made = bounded.hoeffding(ips(log_weight, reward), ALPHA, **options)
+    made = concentration.hoeffding(ips(log_weight, reward), ALPHA, **options)
     np.testing.assert_allclose(made.upper, min(terms.mean() + half, 1), rtol=1e-12)
     bound = np.log(4 / ALPHA)
     half = np.sqrt(2 * terms.var(ddof=1) * bound / 30) + 7 * W_MAX * bound / (3 * 29)
-    made = bounded.empirical_bernstein(ips(log_weight, reward), ALPHA, **options)
+    made = concentration.empirical_bernstein(ips(log_weight, reward), ALPHA, **options)
     np.testing.assert_allclose(made.upper, min(terms.mean() + half, 1), rtol=1e-12)
 
 

@@ -8,8 +8,9 @@ from helpers import DTYPES, ESTIMATORS, KEY, binomial_tail, rows
 from scipy import stats
 
 from mopl_jax.estimators import ips, snips
-from mopl_jax.estimators.cluster import cluster_exact, cluster_pivot, clustered
+from mopl_jax.estimators.cluster import clustered
 from mopl_jax.intervals import ess_exact, hc3, normal
+from mopl_jax.intervals.cluster_robust import cluster_exact, cluster_pivot
 
 N, G = 40, 9
 CLUSTER = np.concatenate([np.arange(G), np.random.default_rng(0).integers(0, G, N - G)])

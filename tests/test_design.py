@@ -10,7 +10,7 @@ from helpers import DTYPES, KEY, binomial_tail, cast, sample_rows, standard_erro
 from scipy import stats
 
 from mopl_jax import estimators, planning
-from mopl_jax.estimators.ess import population_d2
+from mopl_jax.estimators.divergence import population_d2
 from mopl_jax.policies import Gaussian, Uniform
 from mopl_jax.simulation.environments import Environment, Linear, Normal, Quadratic, snips_variance
 

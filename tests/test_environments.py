@@ -21,7 +21,7 @@ from helpers import (
 from scipy import stats
 
 from mopl_jax.coverage.overlap import WIDTHS, overlapping
-from mopl_jax.estimators.ess import population_d2
+from mopl_jax.estimators.divergence import population_d2
 from mopl_jax.numerics import random
 from mopl_jax.policies import Gaussian, Mixture, Uniform
 from mopl_jax.simulation.environments import (

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from mopl_jax.estimators import ess
+from mopl_jax.estimators import divergence, ess
 from mopl_jax.policies import Gaussian, Uniform
 
 N = 12
@@ -27,7 +27,10 @@ def sizes(log_weight):
 
 slopes = jax.jit(jax.jacrev(sizes))
 population = jax.jit(
-    lambda logging, target: (ess.population_d2(logging, target), ess.population_max_weight(logging, target))
+    lambda logging, target: (
+        divergence.population_d2(logging, target),
+        divergence.population_max_weight(logging, target),
+    )
 )
 
 
@@ -152,12 +155,12 @@ def simulated():
 def test_gaussian_d2_is_the_second_moment(simulated):
     """E_π₀[w] = 1 and E_π₀[w²] = d₂ for full covariances, at 4 standard errors."""
     assert standard_errors(simulated, 1) < 4
-    assert standard_errors(simulated**2, ess.population_d2(LOGGING, TARGET)) < 4
+    assert standard_errors(simulated**2, divergence.population_d2(LOGGING, TARGET)) < 4
 
 
 def test_population_ess_is_the_limit(simulated):
     """ESS/n → 1/d₂: the ratio estimator Σw²/n / (Σw/n)² at 4 delta-method standard errors."""
-    d2 = float(ess.population_d2(LOGGING, TARGET))
+    d2 = float(divergence.population_d2(LOGGING, TARGET))
     linearised = simulated**2 - 2 * d2 * simulated
     error = linearised.std() / np.sqrt(simulated.size)
     assert abs(simulated.size / float(ess.kish(jnp.log(simulated))) - d2) < 4 * error
@@ -165,7 +168,7 @@ def test_population_ess_is_the_limit(simulated):
 
 def test_gaussian_max_weight_is_attained(simulated):
     """No simulated weight exceeds w_max, and w = w_max where the gradient of log w vanishes."""
-    w_max = float(ess.population_max_weight(LOGGING, TARGET))
+    w_max = float(divergence.population_max_weight(LOGGING, TARGET))
     assert simulated.max() <= w_max
     precision, logging_precision = (np.linalg.inv(policy.covariance) for policy in (TARGET, LOGGING))
     mean, logging_mean = np.asarray(TARGET.mean), np.asarray(LOGGING.mean)
@@ -199,7 +202,7 @@ def test_d2_by_quadrature(logging):
         integrate.quad(lambda a, i=i: pi.pdf(a)[i] ** 2 / pi_0.pdf(a)[i], low[i], high[i], epsabs=0, epsrel=1e-10)[0]
         for i in range(2)
     ]
-    assert float(ess.population_d2(policy, target)) == pytest.approx(np.prod(moments), rel=1e-8)
+    assert float(divergence.population_d2(policy, target)) == pytest.approx(np.prod(moments), rel=1e-8)
 
 
 def test_uniform_d2_is_the_second_moment():
@@ -209,8 +212,8 @@ def test_uniform_d2_is_the_second_moment():
     actions = sample_rows(KEY, box, 100_000)
     w = np.exp(jax.jit(jax.vmap(lambda a: target.log_density(a) - box.log_density(a)))(actions))
     assert standard_errors(w, 1) < 4
-    assert standard_errors(w**2, ess.population_d2(box, target)) < 4
-    assert w.max() <= ess.population_max_weight(box, target)
+    assert standard_errors(w**2, divergence.population_d2(box, target)) < 4
+    assert w.max() <= divergence.population_max_weight(box, target)
 
 
 @pytest.mark.parametrize("mean", [0.3, 1.7], ids=["inside", "outside"])
@@ -219,7 +222,7 @@ def test_uniform_max_weight(mean):
     box, target = Uniform(jnp.zeros(1), jnp.ones(1)), Gaussian.diagonal(np.array([mean]), 0.5)
     grid = np.linspace(0, 1, 1001)
     expected = stats.norm(mean, 0.5).pdf(grid).max()
-    assert float(ess.population_max_weight(box, target)) == pytest.approx(expected, rel=1e-12)
+    assert float(divergence.population_max_weight(box, target)) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("logging", ["gaussian", "uniform"])
@@ -266,7 +269,7 @@ def test_population_keeps_the_dtype(dtype):
 
 def test_unsupported_policies_are_refused():
     """Uniform logging with a full covariance, or an unknown logging policy, raise errors that say what is expected."""
-    for function in (ess.population_d2, ess.population_max_weight):
+    for function in (divergence.population_d2, divergence.population_max_weight):
         with pytest.raises(TypeError, match="Gaussian or Uniform"):
             function("uniform", TARGET)
         with pytest.raises(ValueError, match="diagonal target"):

@@ -10,7 +10,7 @@ from helpers import DTYPES, ESTIMATORS, KEY, MEAN_REWARDS, NOISES, eps, estimate
 
 from mopl_jax import estimators
 from mopl_jax.coverage import engine
-from mopl_jax.estimators.ess import population_d2
+from mopl_jax.estimators.divergence import population_d2
 from mopl_jax.policies import Gaussian
 from mopl_jax.simulation.environments import Environment
 

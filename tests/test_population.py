@@ -9,7 +9,7 @@ import pytest
 from helpers import DTYPES, KEY, eps, rows, sample_rows
 from scipy import stats
 
-from mopl_jax.estimators import ess, ips, log_smoothed, snips
+from mopl_jax.estimators import divergence, ips, log_smoothed, snips
 from mopl_jax.intervals import concentration as population
 from mopl_jax.policies import Gaussian
 
@@ -112,7 +112,7 @@ def test_no_support_gives_the_range():
 def test_one_sided_coverage():
     """Each end misses at most α/2 of 1,000 logs; the bounds are conservative."""
     bounds = {
-        "cantelli": functools.partial(population.cantelli, d2=float(ess.population_d2(LOGGING, TARGET))),
+        "cantelli": functools.partial(population.cantelli, d2=float(divergence.population_d2(LOGGING, TARGET))),
         "log_smoothing": functools.partial(population.log_smoothing, reward_range=(0.0, 1.0)),
         "efron_stein": functools.partial(population.efron_stein, draws=simulated(30)),
     }

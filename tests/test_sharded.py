@@ -13,7 +13,7 @@ from mopl_jax.evaluation import sharded
 COMMON = """
 import json, sys
 import jax, jax.numpy as jnp, numpy as np
-from mopl_jax.coverage import devices
+from mopl_jax.numerics import devices
 from mopl_jax import estimators
 from mopl_jax import intervals
 from mopl_jax.evaluation import sharded

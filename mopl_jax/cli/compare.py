@@ -16,7 +16,7 @@ from mopl_jax.cli.options import check_alpha, choose
 from mopl_jax.diagnostics import weight_diagnostics
 from mopl_jax.evaluation import evaluation
 from mopl_jax.evaluation.targets import read_target
-from mopl_jax.intervals import Facts
+from mopl_jax.intervals.registry import Facts
 
 
 def compare(

@@ -15,10 +15,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from mopl_jax.coverage import devices, study
 from mopl_jax.coverage import engine as engine
+from mopl_jax.coverage import study
+from mopl_jax.coverage.parts import Parts
 from mopl_jax.coverage.results import concatenate, count, sample_size_ratio, smallest_n, summarise
-from mopl_jax.io import storage
+from mopl_jax.io import files, storage
+from mopl_jax.numerics import devices
 from mopl_jax.report import plots
 
 LEVEL = 0.94  # an interval "holds" from the n where its coverage stays at or above this (nominal 0.95)
@@ -95,7 +97,7 @@ def coverage(
     overrides |= {"estimators": estimator, "intervals": interval}
     spec |= (QUICK if quick else {}) | {key: value for key, value in overrides.items() if value is not None}
     plan = study.build(spec)
-    folder = storage.prepare(out)
+    folder = files.prepare(out)
     rows, seconds = _run(plan, folder, mesh, memory, Console(stderr=True, quiet=as_json or not devices.is_first()))
     if not devices.is_first():
         return
@@ -154,7 +156,7 @@ def _run(plan, folder, mesh, memory, console):
 def _run_world(plan, world, folder, size, mesh, advance):
     key = jax.random.fold_in(jax.random.key(plan.seed), _world_number(world))
     mark = storage.fingerprint([2, _entry(plan, world), plan.grid, plan.seed, str(jnp.zeros(()).dtype)])
-    parts = storage.Parts(folder, f"{world.name}-d{world.d}", mark)
+    parts = Parts(folder, f"{world.name}-d{world.d}", mark)
     gaps = devices.agree(list(engine.gaps(parts.done(), plan.replicates)))
     advance(plan.replicates - sum(stop - start for start, stop in gaps))
     for span in gaps:
@@ -277,7 +279,7 @@ def _coverage(row):
 def _write(folder, rows, about):
     storage.write_results(folder / "results.parquet", rows, about)
     for suffix in ("png", "svg"):
-        storage.write_atomically(
+        files.write_atomically(
             folder / f"coverage.{suffix}", lambda path: plots.save(plots.coverage_figure(rows), path)
         )
 

@@ -22,10 +22,10 @@ from mopl_jax.cli.options import check_alpha, choose
 from mopl_jax.diagnostics import verdicts, weight_diagnostics
 from mopl_jax.evaluation import evaluation
 from mopl_jax.evaluation.targets import BANDWIDTHS, choose_target
-from mopl_jax.intervals import Facts, policy_facts
+from mopl_jax.intervals.registry import Facts, policy_facts
 from mopl_jax.io import tables
 from mopl_jax.io.policy_json import finite
-from mopl_jax.policies import Gaussian
+from mopl_jax.policies.gaussian import Gaussian
 
 __all__ = ["evaluate", "evaluate_file", "finite"]
 

@@ -18,12 +18,14 @@ from rich.table import Table
 from mopl_jax import intervals
 from mopl_jax.cli import options
 from mopl_jax.cli.options import check_alpha, choose
-from mopl_jax.estimators import beta_ips, snips
-from mopl_jax.io import storage, tables
+from mopl_jax.estimators.importance import beta_ips, snips
+from mopl_jax.io import files, storage, tables
 from mopl_jax.io.policy_json import finite, read_policy, write_policy
-from mopl_jax.learning import certification, constraints, pipeline
-from mopl_jax.learning.optimise import FLOOR, robust, weighted
+from mopl_jax.learning import constraints, pipeline
+from mopl_jax.learning.objective import robust, weighted
+from mopl_jax.learning.optimise import FLOOR
 from mopl_jax.learning.refinement import RADIUS, SCALES, Plan, check_plan
+from mopl_jax.logs import folds_of, split
 from mopl_jax.report import page
 
 VALUERS: dict[str, Any] = {
@@ -119,7 +121,7 @@ def learn(
     )  # fmt: skip
     scales = _numbers("--scale", scale)
     _check(plan, scales)
-    parts = [certification.split(logs, share, seed)] if folds == 0 else certification.folds_of(logs, folds, seed)
+    parts = [split(logs, share, seed)] if folds == 0 else folds_of(logs, folds, seed)
     with _progress(Console(stderr=True, quiet=as_json)) as progress:
         bar = progress.add_task("learning", total=len(parts) * (len(scales) + 3))
         with _interrupts() as asked:
@@ -135,7 +137,7 @@ def learn(
     )
     write_policy(out, outcome["learnt"].policy, **about)
     if report_folder is not None and not outcome["interrupted"]:
-        page.write(storage.prepare(report_folder), outcome, about)
+        page.write(files.prepare(report_folder), outcome, about)
     if as_json:
         print(json.dumps(finite(about), allow_nan=False, default=str))
     else:

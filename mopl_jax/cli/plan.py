@@ -16,10 +16,11 @@ from rich.table import Table
 from mopl_jax import planning
 from mopl_jax.cli.options import check_alpha
 from mopl_jax.diagnostics import weight_diagnostics
-from mopl_jax.estimators import ess
+from mopl_jax.estimators import divergence
 from mopl_jax.io.policy_json import finite, read_policy
 from mopl_jax.io.tables import read_logs
-from mopl_jax.policies import Gaussian, Uniform
+from mopl_jax.policies.gaussian import Gaussian
+from mopl_jax.policies.uniform import Uniform
 
 ROWS: tuple[tuple[str, str, str], ...] = (
     ("scale", "exploration scale (standard deviation)", "{:.4g}"),
@@ -183,7 +184,7 @@ def _facts(logging, target, production, *, slope, noise, gain, n, alpha, power, 
     difference = planning.variance(logging, target, slope, noise, production)
     error = jnp.sqrt(difference / n)
     facts = {
-        "scale": _scale(logging), "d2": 1 / share, "w_max": ess.population_max_weight(logging, target),
+        "scale": _scale(logging), "d2": 1 / share, "w_max": divergence.population_max_weight(logging, target),
         "in_box": planning.coverage_of_box(logging, target), "ess": n * share, "ess_share": share,
         "standard_error": jnp.sqrt(alone / n), "gain_standard_error": error,
         "gain_width": -2 * jax.scipy.special.ndtri(alpha) * error, "rows_for_ess": weight_diagnostics.CAUTION_ESS / share,

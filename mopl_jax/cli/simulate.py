@@ -14,10 +14,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from mopl_jax.cli.options import check_alpha
-from mopl_jax.coverage import devices
-from mopl_jax.io import storage
+from mopl_jax.io import files, storage
 from mopl_jax.io.policy_json import finite
 from mopl_jax.metrics import experiments, objectives
+from mopl_jax.numerics import devices
 from mopl_jax.simulation import closed_loop, online, recommender, replay
 
 TRUTH = 2**15  # users met under both policies for the true gains that are printed
@@ -60,7 +60,7 @@ def simulate(
     _check(given, scale, slate)
     plan = closed_loop.Plan(given["explore"], given["test"], scale, alpha=check_alpha(alpha), pessimistic=not plain)
     platform, start = _platform(table, slate)
-    folder, began = storage.prepare(out), time.perf_counter()
+    folder, began = files.prepare(out), time.perf_counter()
     key = jax.random.key(seed)
     with _progress(Console(stderr=True, quiet=as_json)) as progress:
         past = given["experiments"] if table is None else 0

@@ -22,11 +22,15 @@ from mopl_jax import estimators, intervals
 from mopl_jax.coverage.results import Cell, Replicates, concatenate, summarise
 from mopl_jax.coverage.world import Grid, World
 from mopl_jax.estimators.reward_model import doubly_robust
-from mopl_jax.intervals import Facts, Wald, moments
+from mopl_jax.intervals.interval import Wald
+from mopl_jax.intervals.moments import moments
+from mopl_jax.intervals.registry import Facts
 from mopl_jax.logs import Logs
 from mopl_jax.numerics import random
+from mopl_jax.numerics.devices import one_device
 from mopl_jax.numerics.reduce import WHOLE, over_prefixes
-from mopl_jax.policies import Gaussian, Policy
+from mopl_jax.policies.gaussian import Gaussian
+from mopl_jax.policies.policy import Policy
 from mopl_jax.simulation.environments import Environment
 
 
@@ -303,11 +307,6 @@ def run(
     for start in range(span[0], span[1], size):
         batch, kept = gather(run_batch(key, world, grid, start, size, mesh, facts)), min(size, span[1] - start)
         yield jax.tree.map(operator.itemgetter(slice(kept)), batch)
-
-
-def one_device() -> Mesh:
-    """The mesh of the default device alone."""
-    return Mesh(jax.devices()[:1], ("r",))
 
 
 def gather(tree):

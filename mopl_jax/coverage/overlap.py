@@ -6,9 +6,11 @@ import math
 import jax.numpy as jnp
 import numpy as np
 
-from mopl_jax.estimators.ess import population_d2
+from mopl_jax.estimators.divergence import population_d2
 from mopl_jax.numerics.check import choose
-from mopl_jax.policies import Gaussian, Policy, Uniform
+from mopl_jax.policies.gaussian import Gaussian
+from mopl_jax.policies.policy import Policy
+from mopl_jax.policies.uniform import Uniform
 
 # Of log d₂, the share that the change of scale makes; the shift of the mean makes the rest.
 WIDTHS = {"narrow": 0.5, "same": 0.0, "wide": 0.3}

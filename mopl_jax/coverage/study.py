@@ -22,7 +22,10 @@ from mopl_jax.coverage.engine import ESTIMATORS, OF_PREFIXES
 from mopl_jax.coverage.overlap import overlapping
 from mopl_jax.coverage.world import Grid, World
 from mopl_jax.numerics.check import check_alpha, choose
-from mopl_jax.policies import Gaussian, Mixture, Policy, Uniform
+from mopl_jax.policies.gaussian import Gaussian
+from mopl_jax.policies.mixture import Mixture
+from mopl_jax.policies.policy import Policy
+from mopl_jax.policies.uniform import Uniform
 from mopl_jax.simulation import environments
 
 DEFAULT = Path(__file__).parent / "studies" / "default.toml"

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from typing import NamedTuple, cast
 
 from mopl_jax import intervals
-from mopl_jax.intervals import Facts
-from mopl_jax.policies import Gaussian, Mixture, Policy
+from mopl_jax.intervals.registry import Facts
+from mopl_jax.policies.gaussian import Gaussian
+from mopl_jax.policies.mixture import Mixture
+from mopl_jax.policies.policy import Policy
 from mopl_jax.simulation.environments import Environment
 
 

@@ -10,7 +10,8 @@ from jax.scipy.special import gammainc, ndtr
 from jaxtyping import UInt64
 
 from mopl_jax.io.tables import Recording, Rows
-from mopl_jax.policies import Gaussian, Uniform
+from mopl_jax.policies.gaussian import Gaussian
+from mopl_jax.policies.uniform import Uniform
 
 PERIODS = 10
 CELLS = 1000  # of the Kolmogorov–Smirnov statistic, which is therefore up to 1/CELLS too small

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from jax.scipy.special import erfc
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from mopl_jax.estimators import Estimate, ess
+from mopl_jax.estimators import ess
+from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.numerics.pytree import record
-from mopl_jax.policies import Policy
+from mopl_jax.policies.policy import Policy
 
 VERDICTS = ("trust", "caution", "refuse")
 

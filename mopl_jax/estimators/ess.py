@@ -5,16 +5,17 @@ has positive weight, n iff the weights are equal, and 0 iff no row has positive 
 two policies.
 """
 
-import functools
 import math
 
 import jax.numpy as jnp
 from jax.scipy.stats import norm
 from jaxtyping import Array, Bool, Float
 
+from mopl_jax.estimators.divergence import _diagonal, _gap_factor, population_d2, population_max_weight
 from mopl_jax.numerics import linalg
 from mopl_jax.numerics.reduce import WHOLE, Rows
-from mopl_jax.policies import Gaussian, Uniform
+from mopl_jax.policies.gaussian import Gaussian
+from mopl_jax.policies.uniform import Uniform
 
 
 def normalise(log_weight: Float[Array, " n"], rows: Rows = WHOLE) -> Float[Array, " n"]:
@@ -79,15 +80,6 @@ def reward_aware(log_weight: Float[Array, " n"], residual: Float[Array, " n"]) -
 # Population versions: what the log is worth before it is drawn.
 
 
-@functools.singledispatch
-def population_d2(logging, target: Gaussian) -> Float[Array, ""]:
-    """d₂ = E_π₀[w²], the second moment of the importance weight; population ESS is n / d₂. inf where it diverges.
-
-    `population_d2(logging, target)`: logging Gaussian (any covariance), or uniform with a diagonal Gaussian target.
-    """
-    raise TypeError(f"expected a Gaussian or Uniform logging policy, got {type(logging).__name__}")
-
-
 @population_d2.register
 def _(logging: Gaussian, target: Gaussian):
     """|Σ₀| / √(|2Σ₀−Σπ||Σπ|) · exp(Δᵀ(2Σ₀−Σπ)⁻¹Δ), finite iff Σπ ≺ 2Σ₀."""
@@ -108,15 +100,6 @@ def _(logging: Uniform, target: Gaussian):
     return jnp.exp(jnp.sum(log_volume - 0.5 * math.log(4 * math.pi) - jnp.log(scale) + log_inside))
 
 
-@functools.singledispatch
-def population_max_weight(logging, target: Gaussian) -> Float[Array, ""]:
-    """w_max = sup π/π₀, the largest importance weight that can occur; inf where weights are unbounded.
-
-    `population_max_weight(logging, target)`: logging Gaussian, or uniform with a diagonal Gaussian target.
-    """
-    raise TypeError(f"expected a Gaussian or Uniform logging policy, got {type(logging).__name__}")
-
-
 @population_max_weight.register
 def _(logging: Gaussian, target: Gaussian):
     """√(|Σ₀|/|Σπ|) exp(½ Δᵀ(Σ₀−Σπ)⁻¹Δ), finite iff Σπ ≺ Σ₀ (equal policies have w = 1)."""
@@ -134,14 +117,3 @@ def _(logging: Uniform, target: Gaussian):
     scale = _diagonal(target)
     nearest = jnp.clip(target.mean, logging.low, logging.high)
     return jnp.exp(Gaussian(target.mean, scale).log_density(nearest) + jnp.sum(jnp.log(logging.high - logging.low)))
-
-
-def _gap_factor(covariance):
-    """Cholesky factor; NaN where the matrix is not positive definite, which the callers read as divergence."""
-    return jnp.linalg.cholesky(covariance)
-
-
-def _diagonal(target):
-    if target.scale.ndim == 2:
-        raise ValueError("expected a diagonal target for uniform logging, got a full covariance; use Gaussian.diagonal")
-    return target.scale

@@ -5,27 +5,11 @@ from which each interval is made; write an interval once and it serves every est
 """
 
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
 
 from mopl_jax.estimators.ess import normalise, spread_out
-from mopl_jax.numerics.pytree import record
+from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.numerics.reduce import WHOLE, Rows
-
-
-@record()
-class Estimate:
-    """A value and what its intervals need, for n rows.
-
-    `value` () · `influence` (n,): n ∂value/∂multiplicity of each row, mean zero · `log_weight` (n,): log of the size of
-    the coefficient with which a row's reward enters, up to a constant · `residual` (n,): what that coefficient
-    multiplies, so that n p residual is the influence up to a constant (p the normalised weights) · `reward` (n,).
-    """
-
-    value: Float[Array, ""]
-    influence: Float[Array, " n"]
-    log_weight: Float[Array, " n"]
-    residual: Float[Array, " n"]
-    reward: Float[Array, " n"]
 
 
 def ips(log_weight: Float[Array, " n"], reward: Float[Array, " n"], rows: Rows = WHOLE) -> Estimate:
@@ -115,28 +99,3 @@ NAMED = {"ips": ips, "snips": snips, "beta_ips": beta_ips}
 
 # Modified weights: log weights to log weights, composed with any estimator: `ips(clipped(log_weight, bound=10.0), reward)`.
 # Less variance for bias; the interval of the result covers the modified value, which is not V.
-
-
-def clipped(log_weight: Float[Array, " n"], bound: ArrayLike) -> Float[Array, " n"]:
-    """min(w, bound) (Ionides 2008); biased towards 0 for rewards ≥ 0."""
-    return jnp.minimum(log_weight, jnp.log(jnp.asarray(bound, log_weight.dtype)))
-
-
-def harmonic(log_weight: Float[Array, " n"], mix: ArrayLike) -> Float[Array, " n"]:
-    """w / ((1−λ) + λw), λ = `mix` in [0, 1]: bounded by 1/λ (Metelli et al., NeurIPS 2021); 0 leaves w, 1 gives 1."""
-    share = jnp.asarray(mix, log_weight.dtype)
-    shrunk = log_weight - jnp.logaddexp(jnp.log1p(-share), jnp.log(share) + log_weight)
-    return jnp.where(log_weight == -jnp.inf, log_weight, shrunk)
-
-
-def log_smoothed(
-    log_weight: Float[Array, " n"], reward: Float[Array, " n"], smoothing: ArrayLike
-) -> Float[Array, " n"]:
-    """The weights with which IPS is mean(log(1 + λwr))/λ, for rewards ≥ 0 (Sakhi et al., NeurIPS 2024, arXiv 2405.14335).
-
-    log(1 + x)/x times w, x = λwr; rows without reward keep w.
-    """
-    reward = jnp.asarray(smoothing, reward.dtype) * reward
-    log_x = log_weight + jnp.log(jnp.where(reward > 0, reward, 1))
-    damped = jnp.log(jnp.logaddexp(log_x, 0.0)) - jnp.log(jnp.where(reward > 0, reward, 1))
-    return jnp.where((reward > 0) & (log_weight > -jnp.inf), damped, log_weight)

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from mopl_jax.estimators import Estimate
+from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.numerics import linalg
-from mopl_jax.policies import Gaussian
+from mopl_jax.policies.gaussian import Gaussian
 
 
 def doubly_robust(

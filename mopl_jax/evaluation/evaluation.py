@@ -16,16 +16,19 @@ from jaxtyping import Array, ArrayLike, Float
 
 from mopl_jax import estimators, intervals
 from mopl_jax.diagnostics import weight_diagnostics
-from mopl_jax.estimators import Estimate
 from mopl_jax.estimators.ess import enough
+from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.estimators.reward_model import doubly_robust
 from mopl_jax.evaluation import row_blocks, streaming
-from mopl_jax.intervals import Facts, Interval, Moments, Wald
+from mopl_jax.intervals.interval import Interval, Wald
+from mopl_jax.intervals.moments import Moments
 from mopl_jax.intervals.proportions import skewed_score
+from mopl_jax.intervals.registry import Facts
 from mopl_jax.io import tables
 from mopl_jax.io.tables import Recording, Rows
 from mopl_jax.numerics.check import choose
-from mopl_jax.policies import Gaussian, Policy
+from mopl_jax.policies.gaussian import Gaussian
+from mopl_jax.policies.policy import Policy
 
 IN_MEMORY = 1_000_000
 ESTIMATORS = {**estimators.NAMED, "doubly_robust": doubly_robust}

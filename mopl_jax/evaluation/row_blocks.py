@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from mopl_jax.io.tables import Rows
-from mopl_jax.policies import Policy
+from mopl_jax.policies.policy import Policy
 
 SIZE = 2**15  # rows of a block: a few megabytes at ten objectives
 

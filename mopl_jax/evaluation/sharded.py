@@ -18,13 +18,15 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from mopl_jax import intervals
-from mopl_jax.estimators import Estimate, snips
-from mopl_jax.intervals import Moments, Wald
+from mopl_jax.estimators.estimate import Estimate
+from mopl_jax.estimators.importance import snips
+from mopl_jax.intervals.interval import Wald
+from mopl_jax.intervals.moments import Moments
 from mopl_jax.io.tables import read_logs
 from mopl_jax.logs import Logs, check, log_weights
 from mopl_jax.numerics.pytree import record
 from mopl_jax.numerics.reduce import shard
-from mopl_jax.policies import Policy
+from mopl_jax.policies.policy import Policy
 
 
 @record(static=("mesh",))

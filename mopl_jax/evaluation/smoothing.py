@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mopl_jax.estimators import Estimate, snips
+from mopl_jax.estimators.estimate import Estimate
+from mopl_jax.estimators.importance import snips
 from mopl_jax.intervals.interval import Interval, IntervalFunction
 from mopl_jax.logs import Logs, log_weights
 from mopl_jax.numerics.pytree import record
-from mopl_jax.policies import smooth
+from mopl_jax.policies.deterministic import smooth
 
 
 @record()

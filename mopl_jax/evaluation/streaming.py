@@ -17,13 +17,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mopl_jax.diagnostics import weight_diagnostics
-from mopl_jax.estimators import Estimate
 from mopl_jax.estimators.cluster import of_clusters
 from mopl_jax.estimators.ess import enough
+from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.estimators.reward_model import expected_features, fit_without_each_fold, products, quadratic_features
 from mopl_jax.evaluation.row_blocks import SIZE, Block, Blocks, Weigh, fold_of, sweep
 from mopl_jax.intervals.moments import Moments, Shares, Sums, joined, sums
-from mopl_jax.policies import Gaussian, Policy
+from mopl_jax.policies.gaussian import Gaussian
+from mopl_jax.policies.policy import Policy
 
 FOLDS, RIDGE = 5, 1e-3  # as `doubly_robust`
 

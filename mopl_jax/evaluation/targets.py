@@ -14,7 +14,8 @@ from mopl_jax.evaluation.smoothing import slope
 from mopl_jax.io.policy_json import read_policy
 from mopl_jax.io.tables import Recording, check_weights, chunks
 from mopl_jax.logs import Logs
-from mopl_jax.policies import Deterministic, Policy, smooth
+from mopl_jax.policies.deterministic import Deterministic, smooth
+from mopl_jax.policies.policy import Policy
 
 BANDWIDTHS = np.geomspace(0.05, 1.0, 8)  # of the standard deviation of each logged weight, for auto
 

@@ -7,9 +7,10 @@ formulas in sums over the rows; `INFORMED` the others, with the facts each needs
 and `bind(name, facts)` gives any of both the house contract.
 """
 
-from mopl_jax.estimators.cluster import cluster_exact, clustered
+from mopl_jax.estimators.cluster import clustered
 from mopl_jax.intervals.bootstrap import bca, percentile, studentised
-from mopl_jax.intervals.concentration import cantelli, efron_stein, log_smoothing
+from mopl_jax.intervals.cluster_robust import cluster_exact
+from mopl_jax.intervals.concentration import cantelli, efron_stein, empirical_bernstein, hoeffding, log_smoothing
 from mopl_jax.intervals.confidence_sequences import asymptotic_cs, betting, empirical_bernstein_cs
 from mopl_jax.intervals.default import recommended, recommended_lower
 from mopl_jax.intervals.ess_corrected import (
@@ -23,16 +24,9 @@ from mopl_jax.intervals.ess_corrected import (
     with_max_weight,
 )
 from mopl_jax.intervals.interval import Interval, IntervalFunction, Pivot, Wald, lower, together, upper
+from mopl_jax.intervals.likelihood import cressie_read, empirical_likelihood
 from mopl_jax.intervals.moments import Moments, moments
-from mopl_jax.intervals.proportions import (
-    clopper_pearson,
-    cressie_read,
-    empirical_bernstein,
-    empirical_likelihood,
-    ess_wilson,
-    ess_wilson_skew,
-    hoeffding,
-)
+from mopl_jax.intervals.proportions import clopper_pearson, ess_wilson, ess_wilson_skew
 from mopl_jax.intervals.registry import INFORMED, Facts, available, check_rewards, missing, policy_facts
 from mopl_jax.intervals.registry import bind as _bind
 from mopl_jax.intervals.wald import hc2, hc3, normal

@@ -13,9 +13,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float
 
-from mopl_jax.estimators import Estimate, snips
+from mopl_jax.estimators.estimate import Estimate
+from mopl_jax.estimators.importance import snips
 from mopl_jax.intervals.interval import Interval
-from mopl_jax.intervals.proportions import Range, weighted_terms, within
+from mopl_jax.intervals.reward_range import Range, _range, within
 
 _TYPICAL = 8  # simulated logs averaged for U, which may be any number chosen without the data
 
@@ -112,3 +113,51 @@ def _bias_factor(fresh):
 
 def _ratio(part, total):
     return jnp.where(total > 0, part / jnp.where(total > 0, total, 1), 0)
+
+
+def hoeffding(
+    estimate: Estimate,
+    alpha: float,
+    *,
+    w_max: ArrayLike,
+    reward_range: Range = (0.0, 1.0),
+    baseline: ArrayLike | None = None,
+) -> Interval:
+    """c + mean(w (r−c)) ± R √(log(2/α) / 2n), R the width of the range of w (r−c) (Hoeffding 1963).
+
+    `baseline` c is the middle of the reward range unless given; 0 gives plain IPS.
+    """
+    terms, shortest, longest = weighted_terms(estimate, reward_range, w_max, baseline)
+    half = (longest - shortest) * jnp.sqrt(jnp.log(2 / alpha) / (2 * terms.shape[0]))
+    value = jnp.mean(terms)
+    return within(estimate, value - half, value + half, reward_range)
+
+
+def empirical_bernstein(
+    estimate: Estimate,
+    alpha: float,
+    *,
+    w_max: ArrayLike,
+    reward_range: Range = (0.0, 1.0),
+    baseline: ArrayLike | None = None,
+) -> Interval:
+    """As `hoeffding` with half-width √(2 s² log(4/α) / n) + 7 R log(4/α) / (3(n−1)), s² the sample variance of the terms.
+
+    Maurer & Pontil (COLT 2009, arXiv 0907.3740, theorem 4), at α/2 for each end.
+    """
+    terms, shortest, longest = weighted_terms(estimate, reward_range, w_max, baseline)
+    n, value, log_term = terms.shape[0], jnp.mean(terms), jnp.log(4 / alpha)
+    variance = jnp.sum(jnp.square(terms - value)) / max(n - 1, 1)
+    half = jnp.sqrt(2 * variance * log_term / n) + 7 * (longest - shortest) * log_term / (3 * max(n - 1, 1))
+    return within(estimate, value - half, value + half, reward_range)
+
+
+def weighted_terms(
+    estimate: Estimate, reward_range: Range, w_max: ArrayLike, baseline: ArrayLike | None = None
+) -> tuple[Float[Array, " n"], Float[Array, ""], Float[Array, ""]]:
+    """c + w (r−c), (n,), independent with mean V for every fixed c because E w = 1; and the range they lie in."""
+    low, high = _range(reward_range, estimate.value)
+    heaviest = jnp.asarray(w_max, low.dtype)
+    c = 0.5 * (low + high) if baseline is None else jnp.asarray(baseline, low.dtype)
+    terms = c + jnp.exp(estimate.log_weight) * (estimate.reward - c)
+    return terms, c + jnp.minimum(heaviest * (low - c), 0), c + jnp.maximum(heaviest * (high - c), 0)

@@ -12,10 +12,12 @@ import math
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from mopl_jax.estimators import Estimate
+from mopl_jax.estimators.estimate import Estimate
+from mopl_jax.intervals.concentration import weighted_terms
 from mopl_jax.intervals.interval import Interval, supported
-from mopl_jax.intervals.proportions import Range, crossing, weighted_terms, within
+from mopl_jax.intervals.reward_range import Range, within
 from mopl_jax.intervals.wald import influence_variance
+from mopl_jax.numerics.roots import crossing
 
 
 def asymptotic_cs(estimate: Estimate, alpha: float, *, tuned_at: int = 1000) -> Interval:

@@ -5,10 +5,11 @@ import math
 
 import jax.numpy as jnp
 
-from mopl_jax.estimators import Estimate
+from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.intervals.ess_corrected import ess_skew
 from mopl_jax.intervals.interval import Interval, IntervalFunction, lower
-from mopl_jax.intervals.proportions import Range, ess_wilson_skew, within
+from mopl_jax.intervals.proportions import ess_wilson_skew
+from mopl_jax.intervals.reward_range import Range, within
 
 
 def recommended(estimate: Estimate, alpha: float, *, reward_range: Range | None = None) -> Interval:

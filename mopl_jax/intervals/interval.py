@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mopl_jax.estimators import Estimate
 from mopl_jax.estimators.ess import enough, spread_out
+from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.intervals.moments import Moments, moments
 from mopl_jax.numerics.pytree import record
 from mopl_jax.numerics.student import student_quantile

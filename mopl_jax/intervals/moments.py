@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mopl_jax.estimators import Estimate
 from mopl_jax.estimators.ess import enough, normalise
+from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.numerics.pytree import record
 from mopl_jax.numerics.reduce import WHOLE, Rows
 

@@ -13,22 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from mopl_jax.estimators import ess
+from mopl_jax.estimators import divergence
 from mopl_jax.intervals.bootstrap import bca, percentile, studentised
-from mopl_jax.intervals.concentration import cantelli, efron_stein, log_smoothing
+from mopl_jax.intervals.concentration import cantelli, efron_stein, empirical_bernstein, hoeffding, log_smoothing
 from mopl_jax.intervals.confidence_sequences import asymptotic_cs, betting, empirical_bernstein_cs
 from mopl_jax.intervals.default import recommended
 from mopl_jax.intervals.ess_corrected import ess_skew
 from mopl_jax.intervals.interval import IntervalFunction
-from mopl_jax.intervals.proportions import (
-    clopper_pearson,
-    cressie_read,
-    empirical_bernstein,
-    empirical_likelihood,
-    ess_wilson,
-    ess_wilson_skew,
-    hoeffding,
-)
+from mopl_jax.intervals.likelihood import cressie_read, empirical_likelihood
+from mopl_jax.intervals.proportions import clopper_pearson, ess_wilson, ess_wilson_skew
 from mopl_jax.numerics.check import choose
 from mopl_jax.numerics.pytree import record
 
@@ -51,7 +44,9 @@ class Facts:
 def policy_facts(logging, target, reward_range: tuple[float, float] | None = None) -> Facts:
     """`Facts` with w_max and d₂ of a logging and a target policy where they have a closed form, None elsewhere."""
     return Facts(
-        reward_range, _closed(ess.population_max_weight, logging, target), _closed(ess.population_d2, logging, target)
+        reward_range,
+        _closed(divergence.population_max_weight, logging, target),
+        _closed(divergence.population_d2, logging, target),
     )
 
 

@@ -6,7 +6,7 @@ ESS-corrected family repairs. Each formula gives (variance, degrees of freedom);
 
 import jax.numpy as jnp
 
-from mopl_jax.estimators import Estimate
+from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.intervals.interval import Wald
 from mopl_jax.intervals.moments import Moments
 

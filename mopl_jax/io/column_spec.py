@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from mopl_jax.io.sources import Source
-from mopl_jax.policies import Mixture, Policy
+from mopl_jax.policies.mixture import Mixture
+from mopl_jax.policies.policy import Policy
 
 
 class Roles(NamedTuple):

@@ -23,9 +23,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike
 
-from mopl_jax.io.storage import write_atomically
+from mopl_jax.io.files import write_atomically
 from mopl_jax.numerics.check import choose
-from mopl_jax.policies import Deterministic, Gaussian, Mixture, Policy, Uniform
+from mopl_jax.policies.deterministic import Deterministic
+from mopl_jax.policies.gaussian import Gaussian
+from mopl_jax.policies.mixture import Mixture
+from mopl_jax.policies.policy import Policy
+from mopl_jax.policies.uniform import Uniform
 
 VERSION = 1
 

@@ -29,7 +29,8 @@ from mopl_jax.io.policy_json import dimension, read_policy
 from mopl_jax.io.sources import Piece, Source, open_source, pooled
 from mopl_jax.logs import Logs
 from mopl_jax.numerics.check import choose
-from mopl_jax.policies import Mixture, Policy
+from mopl_jax.policies.mixture import Mixture
+from mopl_jax.policies.policy import Policy
 
 
 class Rows(NamedTuple):

@@ -10,7 +10,7 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Float
 
 from mopl_jax.numerics import linalg
-from mopl_jax.policies import Gaussian
+from mopl_jax.policies.gaussian import Gaussian
 
 Projection = Callable[[Float[Array, " d"]], Float[Array, " d"]]
 ROUNDS = 30  # of alternating between two sets; each round shrinks the error geometrically where the sets cross

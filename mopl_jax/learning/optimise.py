@@ -6,7 +6,6 @@ not for its mean played exactly. The maximised bound is optimistic for the polic
 bounds on rows that were not used.
 """
 
-import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -19,15 +18,14 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from mopl_jax import intervals
-from mopl_jax.estimators import Estimate, ess, snips
+from mopl_jax.estimators import ess
 from mopl_jax.intervals.interval import IntervalFunction
 from mopl_jax.learning.constraints import Projection, free
-from mopl_jax.learning.response_surface import Surface
-from mopl_jax.logs import Logs, log_weights
+from mopl_jax.learning.objective import Valuer, weighted
+from mopl_jax.logs import Logs
 from mopl_jax.numerics.pytree import record
-from mopl_jax.policies import Gaussian
+from mopl_jax.policies.gaussian import Gaussian
 
-Valuer = Callable[[Logs], Callable[[Gaussian], Estimate]]
 FLOOR = 0.002  # least ESS/n
 STEPS = 30
 TOLERANCE = 1e-5  # of the reward's standard deviation: a step that gains less ends the search
@@ -54,44 +52,6 @@ class Learnt:
 
 
 # Estimators as functions of the policy.
-
-
-def weighted(estimator: Callable[..., Estimate] = snips) -> Valuer:
-    """The valuer of an estimator that needs log weights (n,) and rewards (n,)."""
-    return lambda logs: lambda policy: estimator(log_weights(policy, logs), logs.reward)
-
-
-def robust(surface: Surface, estimator: Callable[..., Estimate] = snips) -> Valuer:
-    """Doubly robust: E_π q exactly, plus the estimate of what q leaves of the rewards, V̂ = E_π q + Σ p (r − q(a)).
-
-    Self-normalised, so exact for r = q + constant (Thomas & Brunskill, ICML 2016, "weighted doubly robust"). The surface is
-    taken as given: unbiased, to SNIPS' 1/n, for any q fitted on other rows. Fitted on these rows, what it leaves is
-    orthogonal to 1, a, aaᵀ, hence to the weights of a small step at the logging scale, exp(Δᵀa) to second order: there
-    the estimate is the surface's, and noise enters only as finer policies are weighed.
-    """
-
-    def of(logs):
-        rest = dataclasses.replace(logs, reward=logs.reward - jax.vmap(surface)(logs.action))
-
-        def value(policy):
-            made = estimator(log_weights(policy, rest), rest.reward)
-            return dataclasses.replace(made, value=made.value + surface.expectation(policy), reward=logs.reward)
-
-        return value
-
-    return of
-
-
-def lower_bound(
-    policy: Gaussian,
-    logs: Logs,
-    *,
-    valuer: Valuer | None = None,
-    interval: IntervalFunction = intervals.ess_exact,
-    alpha: float = 0.05,
-) -> Float[Array, ""]:
-    """The one-sided lower bound of a policy's value at level `alpha`: the lower end of the interval at 2 alpha."""
-    return intervals.lower(interval)((valuer or weighted())(logs)(policy), alpha).lower
 
 
 # The search.

@@ -13,7 +13,7 @@ from mopl_jax.learning import certification, refinement
 from mopl_jax.learning.optimise import Learnt
 from mopl_jax.learning.refinement import Plan
 from mopl_jax.logs import Logs
-from mopl_jax.policies import Gaussian
+from mopl_jax.policies.gaussian import Gaussian
 
 
 def check_log(

@@ -26,15 +26,16 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from mopl_jax import intervals
-from mopl_jax.estimators import difference
+from mopl_jax.estimators.importance import difference
 from mopl_jax.intervals.interval import IntervalFunction
 from mopl_jax.learning.constraints import Projection, ball, both, free
-from mopl_jax.learning.optimise import FLOOR, STEPS, Learnt, Valuer, fit, fit_many, robust
+from mopl_jax.learning.objective import Valuer, robust
+from mopl_jax.learning.optimise import FLOOR, STEPS, Learnt, fit, fit_many
 from mopl_jax.learning.response_surface import Surface, cautious, fit_surface, highest, lack_of_fit, moments_of
 from mopl_jax.logs import Logs
 from mopl_jax.numerics import linalg
 from mopl_jax.numerics.pytree import record
-from mopl_jax.policies import Gaussian
+from mopl_jax.policies.gaussian import Gaussian
 
 SCALES = (0.85, 0.7, 0.55, 0.4)  # of the logging scale: d₂ of a centred target is 1.04, 1.16, 1.39, 1.84 a weight
 RADIUS = 2.0  # of the mean about the logging mean, in logging standard deviations: KL ≤ 2 at the logging scale

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from mopl_jax.numerics import linalg
 from mopl_jax.numerics.pytree import record
-from mopl_jax.policies import Gaussian
+from mopl_jax.policies.gaussian import Gaussian
 
 BLOCK = 8192  # rows whose d(d+3)/2 + 1 features exist at once: 2 MiB in float32 at d = 10
 

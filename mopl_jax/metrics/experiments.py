@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float
 
+from mopl_jax.io.files import write_atomically
 from mopl_jax.io.policy_json import finite
-from mopl_jax.io.storage import write_atomically
 from mopl_jax.metrics.objectives import History
 from mopl_jax.numerics.check import choose
 

@@ -14,11 +14,13 @@ from jaxtyping import Float
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from mopl_jax.diagnostics.weight_diagnostics import REFUSE_ESS
-from mopl_jax.estimators import ess, snips
-from mopl_jax.intervals import Interval, ess_exact
-from mopl_jax.learning.optimise import robust
+from mopl_jax.estimators import ess
+from mopl_jax.estimators.importance import snips
+from mopl_jax.intervals.ess_corrected import ess_exact
+from mopl_jax.intervals.interval import Interval
+from mopl_jax.learning.objective import robust
 from mopl_jax.logs import Logs, log_weights
-from mopl_jax.policies import Gaussian
+from mopl_jax.policies.gaussian import Gaussian
 
 BLUE, RED, GREY = "#0072B2", "#D55E00", "#999999"
 POINTS = 25  # along each weight

@@ -8,7 +8,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 
-from mopl_jax.io.storage import write_atomically
+from mopl_jax.io.files import write_atomically
 from mopl_jax.learning.refinement import CREDIBLE
 from mopl_jax.report import plots
 from mopl_jax.report.figures import FIGURES, spread

@@ -17,13 +17,14 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, ArrayLike, Float, Key
 
-from mopl_jax import intervals
-from mopl_jax.intervals import Interval
-from mopl_jax.learning import certification, constraints, optimise
+from mopl_jax import intervals, logs
+from mopl_jax.intervals.interval import Interval
+from mopl_jax.learning import certification, constraints, objective, optimise
 from mopl_jax.learning.response_surface import fit_surface
 from mopl_jax.logs import Logs
 from mopl_jax.metrics import experiments, objectives
-from mopl_jax.policies import Gaussian, Mixture
+from mopl_jax.policies.gaussian import Gaussian
+from mopl_jax.policies.mixture import Mixture
 from mopl_jax.simulation import online
 from mopl_jax.simulation.online import Recommender
 
@@ -103,7 +104,7 @@ def one_round(
     logging = Gaussian.diagonal(jnp.asarray(production), plan.scale)
     traffic = online.play(platform, logging, jax.random.fold_in(key, 0), (0, plan.explore), mesh)
     explored = online.log(traffic, logging, metric)
-    rows, held = certification.split(explored)
+    rows, held = logs.split(explored)
     policy, certificate = propose(_pooled([(rows, logging), *earlier]), held, logging, plan)
     proposal = np.asarray(policy.mean)
     found = Round(
@@ -151,7 +152,7 @@ def propose(rows: Logs, held: Logs, logging: Gaussian, plan: Plan) -> tuple[Gaus
 
     Both doubly robust, by the response surface of the learning rows.
     """
-    valuer = optimise.robust(fit_surface(rows.action, rows.reward, logging))
+    valuer = objective.robust(fit_surface(rows.action, rows.reward, logging))
     near = constraints.cap(logging.mean, plan.radius * plan.scale)
     found = optimise.fit(
         rows, Gaussian(logging.mean, plan.fine * logging.scale), valuer=valuer, alpha=plan.alpha,

@@ -15,7 +15,9 @@ from jaxtyping import Array, Float, Key
 
 from mopl_jax.numerics import linalg, random
 from mopl_jax.numerics.pytree import record
-from mopl_jax.policies import Gaussian, Mixture, Policy
+from mopl_jax.policies.gaussian import Gaussian
+from mopl_jax.policies.mixture import Mixture
+from mopl_jax.policies.policy import Policy
 
 
 class MeanReward(Protocol):
@@ -215,7 +217,7 @@ def snips_variance(environment: Environment, logging: Gaussian, target: Gaussian
 
     d₂ (bᵀΣ̃b + (bᵀ(μ̃−μ))² + σ²) with w²π₀/d₂ = N(μ̃, Σ̃). Raises TypeError for other environments.
     """
-    from mopl_jax.estimators.ess import population_d2
+    from mopl_jax.estimators.divergence import population_d2
 
     mean, noise = environment.mean_reward, environment.noise
     if not isinstance(mean, Linear) or not isinstance(noise, Normal) or environment.log_spread is not None:

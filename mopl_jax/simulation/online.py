@@ -17,10 +17,10 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, ArrayLike, Float, Key
 
-from mopl_jax.coverage.engine import one_device
 from mopl_jax.logs import Logs
 from mopl_jax.numerics import random
-from mopl_jax.policies import Policy
+from mopl_jax.numerics.devices import one_device
+from mopl_jax.policies.policy import Policy
 from mopl_jax.simulation.recommender import Visit
 
 CHUNK = 256  # users computed together, so that their candidates stay in the caches

@@ -84,3 +84,8 @@ def _split_cpu(count):
             jax.config.update("jax_num_cpu_devices", count)
         except RuntimeError:  # in use: the mesh is made of what there is
             return
+
+
+def one_device() -> Mesh:
+    """The mesh of the default device alone."""
+    return Mesh(jax.devices()[:1], ("r",))

@@ -1,0 +1,21 @@
+"""`Estimate`: a value and what its intervals need."""
+
+from jaxtyping import Array, Float
+
+from mopl_jax.numerics.pytree import record
+
+
+@record()
+class Estimate:
+    """A value and what its intervals need, for n rows.
+
+    `value` () · `influence` (n,): n ∂value/∂multiplicity of each row, mean zero · `log_weight` (n,): log of the size of
+    the coefficient with which a row's reward enters, up to a constant · `residual` (n,): what that coefficient
+    multiplies, so that n p residual is the influence up to a constant (p the normalised weights) · `reward` (n,).
+    """
+
+    value: Float[Array, ""]
+    influence: Float[Array, " n"]
+    log_weight: Float[Array, " n"]
+    residual: Float[Array, " n"]
+    reward: Float[Array, " n"]

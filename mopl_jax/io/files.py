@@ -1,0 +1,27 @@
+"""Files and folders that are written: all of a file or none of it."""
+
+import os
+from pathlib import Path
+
+
+def prepare(folder: Path) -> Path:
+    """Create `folder`, or raise ValueError in one line if it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".write-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"{folder}: cannot be written ({error.strerror}); choose another folder with --out") from None
+    return folder
+
+
+def write_atomically(path: Path, write) -> Path:
+    """Call `write(temporary path)`, then move the file into place: readers see all of it or none."""
+    temporary = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path

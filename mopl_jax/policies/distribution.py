@@ -1,0 +1,22 @@
+"""Distributions of other libraries as policies."""
+
+from typing import Any
+
+from jaxtyping import Array, Float, Key
+
+from mopl_jax.numerics.pytree import record
+
+
+@record()
+class Distribution:
+    """A NumPyro distribution over (d,) vectors as a policy."""
+
+    distribution: Any
+
+    def sample(self, key: Key[Array, ""]) -> Float[Array, " d"]:
+        """One action (d,)."""
+        return self.distribution.sample(key)
+
+    def log_density(self, action: Float[Array, " d"]) -> Float[Array, ""]:
+        """`distribution.log_prob(action)`."""
+        return self.distribution.log_prob(action)

@@ -1,0 +1,40 @@
+"""Mixtures of policies: what a log that several logging policies share is drawn from."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, Key
+
+from mopl_jax.numerics import random
+from mopl_jax.numerics.pytree import record
+from mopl_jax.policies.policy import Policy
+
+
+@record()
+class Mixture:
+    """Play one of k policies, chosen at random: a log that several logging policies share is drawn from theirs.
+
+    `log_weight` (k,) log probabilities of the `components`, policies on the same space.
+    """
+
+    log_weight: Float[Array, " k"]
+    components: tuple[Policy, ...]
+
+    @classmethod
+    def of(cls, weight: ArrayLike, components: Sequence[Policy]) -> "Mixture":
+        """`weight` (k,) positive, in any unit: rows, traffic or probability."""
+        weight = jnp.asarray(weight) * 1.0
+        return cls(jnp.log(weight) - jnp.log(jnp.sum(weight)), tuple(components))
+
+    def sample(self, key: Key[Array, ""]) -> Float[Array, " d"]:
+        """One action (d,)."""
+        choose, draw = jax.random.split(key)
+        u = random.uniform(choose, 1)[0]
+        index = jnp.sum(u > jnp.cumsum(jnp.exp(self.log_weight))[:-1].astype(u.dtype))
+        return jnp.stack([component.sample(draw) for component in self.components])[index]
+
+    def log_density(self, action: Float[Array, " d"]) -> Float[Array, ""]:
+        """log Σ exp(log weight + log density): −inf where no component can play."""
+        each = jnp.stack([component.log_density(action) for component in self.components])
+        return jax.nn.logsumexp(self.log_weight.astype(each.dtype) + each)

@@ -1,0 +1,17 @@
+"""The contract of a policy over scalarisation weights: the action is the weight vector in R^d.
+
+Any object with `sample(key) -> action (d,)` and `log_density(action (d,)) -> ()` is a policy. Functions are written for one
+action; `jax.vmap` makes them act on a log.
+"""
+
+from typing import Protocol
+
+from jaxtyping import Array, Float, Key
+
+
+class Policy(Protocol):
+    """What every policy offers."""
+
+    def sample(self, key: Key[Array, ""]) -> Float[Array, " d"]: ...
+
+    def log_density(self, action: Float[Array, " d"]) -> Float[Array, ""]: ...

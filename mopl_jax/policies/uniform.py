@@ -1,0 +1,25 @@
+"""Uniform policies on a box."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from mopl_jax.numerics import random
+from mopl_jax.numerics.pytree import record
+
+
+@record()
+class Uniform:
+    """Uniform policy on the box [low, high], each (d,): the logging policy that the curse of dimensionality punishes."""
+
+    low: Float[Array, " d"]
+    high: Float[Array, " d"]
+
+    def sample(self, key: Key[Array, ""]) -> Float[Array, " d"]:
+        """One action (d,)."""
+        u = random.uniform(key, self.low.shape[0]).astype(self.low.dtype)
+        return self.low + (self.high - self.low) * u
+
+    def log_density(self, action: Float[Array, " d"]) -> Float[Array, ""]:
+        """−log volume inside the box, −inf outside."""
+        inside = jnp.all((action >= self.low) & (action <= self.high))
+        return jnp.where(inside, -jnp.sum(jnp.log(self.high - self.low)), -jnp.inf)
