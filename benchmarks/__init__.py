@@ -1,1 +1,3 @@
-"""Studies: each module answers one question, writes its numbers to benchmarks/results, and says how long it took."""
+"""Studies: each module answers one question, writes its numbers to benchmarks/results, and says how
+long it took.
+"""

@@ -1,4 +1,6 @@
-"""`python -m benchmarks` lists the studies; `python -m benchmarks NAME …` (or `all`) runs them into benchmarks/results."""
+"""`python -m benchmarks` lists the studies; `python -m benchmarks NAME …` (or `all`) runs them into
+benchmarks/results.
+"""
 
 import importlib
 import sys
@@ -35,7 +37,11 @@ ON_DEMAND = ("open_bandit",)  # needs a path to data: left out of `all`
 def main(names: list[str]) -> int:
     """Run the named studies, or list them."""
     if not names:
-        print("\n".join(f"{name:12} {(_study(name).__doc__ or '').splitlines()[0]}" for name in STUDIES))
+        print(
+            "\n".join(
+                f"{name:12} {(_study(name).__doc__ or '').splitlines()[0]}" for name in STUDIES
+            )
+        )
         return 0
     if names[0] in ON_DEMAND:
         sys.argv[1:] = names[1:]

@@ -1,7 +1,9 @@
-"""Do intervals cover the value of a policy that was learnt from the same log? Against one that was fixed before, and a fresh log.
+"""Do intervals cover the value of a policy that was learnt from the same log? Against one that
+was fixed before, and a fresh log.
 
-Each replicate climbs a lower bound from the logging mean (`optimise.fit`, the scale fixed at 0.7 of the logger's) and is
-then evaluated on its own log and on an independent one of the same size; truth is the exact value of the learnt policy.
+Each replicate climbs a lower bound from the logging mean (`optimise.fit`, the scale fixed at 0.7
+of the logger's) and is then evaluated on its own log and on an independent one of the same size;
+truth is the exact value of the learnt policy.
 """
 
 import functools
@@ -31,9 +33,15 @@ def worlds() -> list[tuple[str, int, environments.Environment]]:
     for d in (2, 5):
         peak = environments.Quadratic(jnp.zeros(()), jnp.full(d, 0.8 / d**0.5), 0.3 * jnp.eye(d))
         slope = environments.Linear(jnp.full(d, 0.3 / d**0.5), jnp.zeros(()))
-        found += [("quadratic", d, environments.Environment(peak, environments.Normal(jnp.asarray(0.5))))]
         found += [
-            ("log_normal", d, environments.Environment(slope, environments.LogNormal(jnp.ones(()), jnp.ones(()))))
+            ("quadratic", d, environments.Environment(peak, environments.Normal(jnp.asarray(0.5))))
+        ]
+        found += [
+            (
+                "log_normal",
+                d,
+                environments.Environment(slope, environments.LogNormal(jnp.ones(()), jnp.ones(()))),
+            )
         ]
     return found
 
@@ -45,13 +53,20 @@ def _replicates(keys, environment, logging, n, objective):
     start = Gaussian(logging.mean, SCALE * logging.scale)
 
     def one(key):
-        mine, fresh = (engine.replicate(jax.random.fold_in(key, i), environment, logging, n) for i in (0, 1))
+        mine, fresh = (
+            engine.replicate(jax.random.fold_in(key, i), environment, logging, n) for i in (0, 1)
+        )
         learnt = optimise.fit(mine, start, interval=OBJECTIVES[objective], alpha=ALPHA)
-        made = [estimators.snips(log_weights(learnt.policy, logs), logs.reward) for logs in (mine, fresh)]
+        made = [
+            estimators.snips(log_weights(learnt.policy, logs), logs.reward)
+            for logs in (mine, fresh)
+        ]
         ends = [[f(estimate, ALPHA) for f in named] for estimate in made]
         ends += [[f(estimators.snips(log_weights(start, mine), mine.reward), ALPHA) for f in named]]
         limits = jnp.asarray([[[x.lower, x.upper] for x in each] for each in ends])
-        truth = [environment.policy_value(policy) for policy in (learnt.policy, learnt.policy, start)]
+        truth = [
+            environment.policy_value(policy) for policy in (learnt.policy, learnt.policy, start)
+        ]
         return limits, jnp.stack(truth), learnt.ess
 
     return jax.lax.map(one, keys, batch_size=16)
@@ -64,7 +79,9 @@ def main() -> None:
         logging = Gaussian.diagonal(jnp.zeros(d), 1.0)
         for n, objective in ((n, objective) for n in SIZES for objective in OBJECTIVES):
             keys = jax.random.split(jax.random.fold_in(jax.random.key(7), n + d), REPLICATES)
-            limits, truth, size = map(np.asarray, _replicates(keys, environment, logging, n, objective))
+            limits, truth, size = map(
+                np.asarray, _replicates(keys, environment, logging, n, objective)
+            )
             for k, log in enumerate(("same log", "fresh log", "fixed policy")):
                 for i, interval in enumerate(INTERVALS):
                     low, high = limits[:, k, i].T.astype(float)
@@ -78,10 +95,15 @@ def main() -> None:
                             "interval": interval,
                         }
                         | {
-                            "coverage": float(np.mean((low <= truth[:, k]) & (truth[:, k] <= high))),
+                            "coverage": float(
+                                np.mean((low <= truth[:, k]) & (truth[:, k] <= high))
+                            ),
                             "replicates": REPLICATES,
                         }
-                        | {"bound_valid": float(np.mean(low <= truth[:, k])), "width": float(np.median(high - low))}
+                        | {
+                            "bound_valid": float(np.mean(low <= truth[:, k])),
+                            "width": float(np.median(high - low)),
+                        }
                         | {"ess_median": float(np.median(size))}
                     )
             print(name, d, n, objective, flush=True)
@@ -92,7 +114,10 @@ def main() -> None:
 def report() -> None:
     """results/after_selection.md from the stored rows."""
     rows, _ = storage.read_results(RESULTS / "after_selection.parquet")
-    titles = {"coverage": "Coverage of 95 % intervals", "bound_valid": "Validity of their lower ends, bounds at 97.5 %"}
+    titles = {
+        "coverage": "Coverage of 95 % intervals",
+        "bound_valid": "Validity of their lower ends, bounds at 97.5 %",
+    }
     text = "\n\n".join(f"## {title}\n\n{table(rows, measure)}" for measure, title in titles.items())
     (RESULTS / "after_selection.md").write_text(text + "\n")
     print(text)
@@ -109,7 +134,11 @@ def table(rows: list[dict], measure: str) -> str:
     for interval in INTERVALS:
         for objective in OBJECTIVES:
             for n in SIZES:
-                some = [r for r in rows if (r["interval"], r["learnt by"], r["n"]) == (interval, objective, n)]
+                some = [
+                    r
+                    for r in rows
+                    if (r["interval"], r["learnt by"], r["n"]) == (interval, objective, n)
+                ]
                 cells = [
                     [r[measure] for r in some if r["evaluated on"] == log]
                     for log in ("same log", "fresh log", "fixed policy")

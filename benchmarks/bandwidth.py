@@ -1,9 +1,11 @@
-"""Which bandwidth for a deterministic policy? Smoothing bias against variance, closed form beside simulation.
+"""Which bandwidth for a deterministic policy? Smoothing bias against variance, closed form
+beside simulation.
 
-The target plays τ for certain; smoothing plays N(τ, h² I). On a quadratic North Star the bias is exactly −½h² tr C; the
-standard deviation falls with h as ESS ≈ n h^d grows. Coverage of V(τ) and of the smoothed value V(N(τ, h²I)) are reported
-apart: an interval promises only the second. SLOPE (`--bandwidth auto`) chooses among eight bandwidths on each log; its
-intervals are at alpha/m ("joint"), those that `mopl evaluate` then gives at alpha ("plain").
+The target plays τ for certain; smoothing plays N(τ, h² I). On a quadratic North Star the bias is
+exactly −½h² tr C; the standard deviation falls with h as ESS ≈ n h^d grows. Coverage of V(τ) and
+of the smoothed value V(N(τ, h²I)) are reported apart: an interval promises only the second.
+SLOPE (`--bandwidth auto`) chooses among eight bandwidths on each log; its intervals are at
+alpha/m ("joint"), those that `mopl evaluate` then gives at alpha ("plain").
 """
 
 import functools
@@ -38,7 +40,11 @@ def world() -> World:
     mean = Quadratic(jnp.asarray(1.0), jnp.full(D, 0.8), 0.5 * jnp.eye(D))
     targets = {str(h): smooth(jnp.full(D, ACTION), h) for h in BANDWIDTHS}
     return World(
-        "bandwidth", D, Environment(mean, Normal(jnp.asarray(0.5))), Gaussian.diagonal(jnp.zeros(D), 1.0), targets
+        "bandwidth",
+        D,
+        Environment(mean, Normal(jnp.asarray(0.5))),
+        Gaussian.diagonal(jnp.zeros(D), 1.0),
+        targets,
     )
 
 
@@ -54,7 +60,9 @@ def rows_for(world: World) -> list[dict]:
 def _row(bandwidth, cell, world, name, point):
     value, smoothed = cell.value[:, 0].astype(float), world.truth(name)
     covers = {
-        f"coverage_{what}_{interval}": float(np.mean((cell.lower[:, 0, i] <= truth) & (truth <= cell.upper[:, 0, i])))
+        f"coverage_{what}_{interval}": float(
+            np.mean((cell.lower[:, 0, i] <= truth) & (truth <= cell.upper[:, 0, i]))
+        )
         for what, truth in (("point", point), ("smoothed", smoothed))
         for i, interval in enumerate(("normal", "ess_exact"))
     }
@@ -72,13 +80,17 @@ def _row(bandwidth, cell, world, name, point):
 
 @functools.partial(jax.jit, static_argnames="n")
 def _selected(keys, environment, logging, n):
-    """Of each log and widening: index, value and smoothed policy's value, limits (at alpha/m and alpha, lower and upper)."""
+    """Of each log and widening: index, value and smoothed policy's value, limits (at alpha/m and
+    alpha, lower and upper).
+    """
     candidates = jnp.asarray(CANDIDATES)
 
     def one(key):
         log = engine.replicate(key, environment, logging, n)
         tried = slope(log, jnp.full(D, ACTION), candidates, intervals.ess_exact, ALPHA)
-        return [choose(log, lepski(tried.values, tried.intervals, widening)) for widening in WIDENINGS]
+        return [
+            choose(log, lepski(tried.values, tried.intervals, widening)) for widening in WIDENINGS
+        ]
 
     def choose(log, index):
         target = smooth(jnp.full(D, ACTION), candidates[index])
@@ -95,9 +107,13 @@ def selected_rows(world: World) -> list[dict]:
     keys = jax.random.split(jax.random.key(1), REPLICATES)
     point = float(world.environment.mean_reward(jnp.full(D, ACTION)))
     rows = []
-    for widening, found in zip(WIDENINGS, _selected(keys, world.environment, world.logging, ROWS), strict=True):
+    for widening, found in zip(
+        WIDENINGS, _selected(keys, world.environment, world.logging, ROWS), strict=True
+    ):
         index, *arrays = map(np.asarray, found)
-        groups = {"all": np.full(REPLICATES, True)} | {f"{h:.3g}": index == i for i, h in enumerate(CANDIDATES)}
+        groups = {"all": np.full(REPLICATES, True)} | {
+            f"{h:.3g}": index == i for i, h in enumerate(CANDIDATES)
+        }
         for name, inside in groups.items():
             if inside.any():
                 row = {"widening": widening, "selected": name, "share": float(inside.mean())}
@@ -132,14 +148,23 @@ def report() -> None:
     each, _ = storage.read_results(RESULTS / "bandwidth.parquet")
     chosen, _ = storage.read_results(RESULTS / "bandwidth_slope.parquet")
     kinds = ("point_ess_exact", "smoothed_ess_exact", "point_normal", "smoothed_normal")
-    first = _table(each, ("bandwidth", "bias_exact", "bias", "sd", "rmse", "ess", *(f"coverage_{k}" for k in kinds)))
-    text = f"## Each bandwidth\n\n{first}\n\n## What is selected: `--bandwidth auto` has widening 1, SLOPE 2\n\n"
+    first = _table(
+        each,
+        ("bandwidth", "bias_exact", "bias", "sd", "rmse", "ess", *(f"coverage_{k}" for k in kinds)),
+    )
+    text = (
+        f"## Each bandwidth\n\n{first}\n\n## What is selected: `--bandwidth auto` has widening 1,"
+        " SLOPE 2\n\n"
+    )
     (RESULTS / "bandwidth.md").write_text(text + _table(chosen, tuple(chosen[0])) + "\n")
     print(text + _table(chosen, tuple(chosen[0])))
 
 
 def _table(rows, columns):
-    lines = [" | ".join(f"{v:.3g}" if isinstance(v := row[key], float) else str(v) for key in columns) for row in rows]
+    lines = [
+        " | ".join(f"{v:.3g}" if isinstance(v := row[key], float) else str(v) for key in columns)
+        for row in rows
+    ]
     head = " | ".join(columns).replace("_", " ")
     return f"| {head} |\n|{'--:|' * len(columns)}\n" + "\n".join(f"| {line} |" for line in lines)
 

@@ -1,8 +1,10 @@
-"""Which interval for clicks? Proportions with an effective sample size, on both halves of the click worlds of the stress study.
+"""Which interval for clicks? Proportions with an effective sample size, on both halves of the
+click worlds of the stress study.
 
-Rewards of 10 % and 1 % in every dimension and at every target. The rule: of those that fail in no more cells of the first
-half (d = 1, 5, 20) than false alarms explain, the narrowest once ESS ≥ 50. The second half (d = 2, 10) has other seeds.
-With equal weights coverage is a sum of binomial probabilities: exact, and lowest where the lattice hurts most.
+Rewards of 10 % and 1 % in every dimension and at every target. The rule: of those that fail in
+no more cells of the first half (d = 1, 5, 20) than false alarms explain, the narrowest once ESS
+≥ 50. The second half (d = 2, 10) has other seeds. With equal weights coverage is a sum of
+binomial probabilities: exact, and lowest where the lattice hurts most.
 """
 
 import dataclasses
@@ -53,7 +55,9 @@ def _uncapped(estimate, alpha):
     sums, v = moments(estimate), estimate.value
     df = jnp.where(supported(estimate), sums.df, 1)
     term = (jnp.square(student_quantile(alpha / 2, df)) - 1) / 6 * sums.cubic
-    low, high = score(jnp.clip(v - (1 - 2 * v) * jnp.where(term < 1, term, 1), 0, 1), sums.kish, df, alpha)
+    low, high = score(
+        jnp.clip(v - (1 - 2 * v) * jnp.where(term < 1, term, 1), 0, 1), sums.kish, df, alpha
+    )
     return within(estimate, low, high, (0.0, 1.0))
 
 
@@ -93,9 +97,18 @@ def _cells(world, seed):
         truth, oracle = world.truth(name), 2 * 1.959964 * np.std(values.astype(float), axis=0)
         for (j, n), (i, candidate) in itertools.product(enumerate(SIZES), enumerate(CANDIDATES)):
             low, high = ends.lower[:, j, i], ends.upper[:, j, i]
-            about = {"world": world.name, "d": world.d, "estimand": name, "n": n, "interval": candidate}
+            about = {
+                "world": world.name,
+                "d": world.d,
+                "estimand": name,
+                "n": n,
+                "interval": candidate,
+            }
             about |= {"ess_median": float(np.median(sizes[:, j])), "replicates": REPLICATES}
-            about |= {"miss_above": float(np.mean(low > truth)), "miss_below": float(np.mean(high < truth))}
+            about |= {
+                "miss_above": float(np.mean(low > truth)),
+                "miss_below": float(np.mean(high < truth)),
+            }
             about["coverage"] = 1 - about["miss_above"] - about["miss_below"]
             yield about | {"width_ratio": float(np.median(high - low) / oracle[j])}
 
@@ -108,14 +121,24 @@ def main() -> None:
         for half, (dimensions, seed) in HALVES.items():
             if world.d in dimensions:
                 rows += [row | {"half": half} for row in _cells(world, seed)]
-    storage.write_results(RESULTS / "clicks.parquet", rows, storage.provenance(study="stress.toml", sizes=SIZES))
+    storage.write_results(
+        RESULTS / "clicks.parquet", rows, storage.provenance(study="stress.toml", sizes=SIZES)
+    )
     report()
 
 
 def report() -> None:
     """results/clicks.md from the stored cells with ESS ≥ 2."""
     rows = [r for r in storage.read_results(RESULTS / "clicks.parquet")[0] if r["ess_median"] >= 2]
-    head = ("half", "interval", "cells", "below the aim", "worst", "lower end fails", "upper end fails")
+    head = (
+        "half",
+        "interval",
+        "cells",
+        "below the aim",
+        "worst",
+        "lower end fails",
+        "upper end fails",
+    )
     head += ("width, ESS ≥ 50, 10 %", "1 %", "width, ESS < 10")
     lines = [f"| {' | '.join(head)} |", "| --- | --- |" + " --: |" * (len(head) - 2)]
     for half, name in itertools.product(HALVES, CANDIDATES):
@@ -127,16 +150,25 @@ def report() -> None:
 
 
 def exact() -> str:
-    """Markdown: coverage with n equal weights, for n = 8 … 2,048 and click rates within a fifth of 1 and 10 %."""
+    """Markdown: coverage with n equal weights, for n = 8 … 2,048 and click rates within a fifth of
+    1 and 10 %.
+    """
     head = ("equal weights", "rate", "mean coverage", "lowest", "share of (n, rate) below 0.94")
     lines = [f"| {' | '.join(head)} |", "| --- | --: |" + " --: |" * (len(head) - 2)]
     for (name, ends), rate in itertools.product(
         {"ess_wilson": score, "ess_wilson_skew": skewed_score}.items(), (0.01, 0.1)
     ):
         found = np.array(
-            [_binomial(ends, n, rate * x) for n in range(8, MOST + 1, 6) for x in np.linspace(0.8, 1.2, 9)]
+            [
+                _binomial(ends, n, rate * x)
+                for n in range(8, MOST + 1, 6)
+                for x in np.linspace(0.8, 1.2, 9)
+            ]
         )
-        lines.append(f"| {name} | {rate:.0%} | {found.mean():.3f} | {found.min():.3f} | {np.mean(found < 0.94):.3f} |")
+        lines.append(
+            f"| {name} | {rate:.0%} | {found.mean():.3f} | {found.min():.3f} |"
+            f" {np.mean(found < 0.94):.3f} |"
+        )
     return "\n".join(lines)
 
 
@@ -158,23 +190,33 @@ def _of_equal(ends, n):
     if ends is score:
         return score(shares, n, n - 1, ALPHA)
     return skewed_score(
-        shares, cast(Moments, types.SimpleNamespace(kish=n, squared=1 / n, df=n - 1, cubic=1 / n)), ALPHA
+        shares,
+        cast(Moments, types.SimpleNamespace(kish=n, squared=1 / n, df=n - 1, cubic=1 / n)),
+        ALPHA,
     )
 
 
 def _line(some):
     wide = [
-        _median([r for r in some if r["world"] == w and r["ess_median"] >= 50]) for w in ("bernoulli_10", "bernoulli_1")
+        _median([r for r in some if r["world"] == w and r["ess_median"] >= 50])
+        for w in ("bernoulli_10", "bernoulli_1")
     ]
-    ends = (np.mean([_too_often(r[side], 0.025, r) for r in some]) for side in ("miss_above", "miss_below"))
+    ends = (
+        np.mean([_too_often(r[side], 0.025, r) for r in some])
+        for side in ("miss_above", "miss_below")
+    )
     below = sum(_too_often(1 - r["coverage"], 1 - aim(r), r) for r in some)
     worst = min(r["coverage"] for r in some)
     few = _median([r for r in some if r["ess_median"] < 10])
-    return f"{len(some)} | {below} | {worst:.3f} | " + " | ".join([*(f"{x:.3f}" for x in ends), *wide, few])
+    return f"{len(some)} | {below} | {worst:.3f} | " + " | ".join(
+        [*(f"{x:.3f}" for x in ends), *wide, few]
+    )
 
 
 def _too_often(share, expected, row):
-    """Whether a share of misses is above what is expected by more than two Monte-Carlo standard errors."""
+    """Whether a share of misses is above what is expected by more than two Monte-Carlo standard
+    errors.
+    """
     return share > expected + 2 * (expected * (1 - expected) / row["replicates"]) ** 0.5
 
 

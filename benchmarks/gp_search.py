@@ -1,10 +1,12 @@
-"""Learning from one log against sequential search: Thompson sampling under a Gaussian process (BoTorch), at equal users.
+"""Learning from one log against sequential search: Thompson sampling under a Gaussian process
+(BoTorch), at equal users.
 
-The worlds of `benchmarks/learning.py` at d = 5. A search spends its n users in ROUNDS rounds of BATCH weight vectors, each played
-exactly by n / (ROUNDS · BATCH) users; the first round is a Sobol design in the ball, later ones are Thompson draws over a
-fresh Sobol set. In the end it names the maximum of the posterior mean. Regret is that of the weights played exactly, as there.
-It can adapt, which a log cannot; it serves weights nobody has certified. Needs the extra `search` (`pip install
-mopl_jax[search]`).
+The worlds of `benchmarks/learning.py` at d = 5. A search spends its n users in ROUNDS rounds of
+BATCH weight vectors, each played exactly by n / (ROUNDS · BATCH) users; the first round is a
+Sobol design in the ball, later ones are Thompson draws over a fresh Sobol set. In the end it
+names the maximum of the posterior mean. Regret is that of the weights played exactly, as there.
+It can adapt, which a log cannot; it serves weights nobody has certified. Needs the extra
+`search` (`pip install mopl_jax[search]`).
 """
 
 import importlib.util
@@ -43,7 +45,9 @@ def measured(f, noise, weights, users: int, rng: np.random.Generator):
         share = rng.binomial(users, rate) / users
         spread = np.maximum(share * (1 - share), 1 / users) / users / noise[1] ** 2
         return (share - BASE) / noise[1], spread
-    return mean + noise[1] / users**0.5 * rng.normal(size=mean.shape), np.full(mean.shape, noise[1] ** 2 / users)
+    return mean + noise[1] / users**0.5 * rng.normal(size=mean.shape), np.full(
+        mean.shape, noise[1] ** 2 / users
+    )
 
 
 def search(f, noise, users: int, seed: int) -> np.ndarray:
@@ -60,16 +64,24 @@ def search(f, noise, users: int, seed: int) -> np.ndarray:
     seen, spread = measured(f, noise, tried, each, rng)
     torch.manual_seed(seed)
     for number in range(1, ROUNDS + 1):
-        at, reward, variance = (torch.tensor(x) for x in (tried / RADIUS, seen[:, None], spread[:, None]))
+        at, reward, variance = (
+            torch.tensor(x) for x in (tried / RADIUS, seen[:, None], spread[:, None])
+        )
         model = SingleTaskGP(at, reward, variance, outcome_transform=Standardize(1))
         fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
         pool = in_ball(POOL, 1000 * seed + number)
         if number == ROUNDS:
             break
-        pick = MaxPosteriorSampling(model, replacement=False)(torch.tensor(pool / RADIUS), num_samples=BATCH)
+        pick = MaxPosteriorSampling(model, replacement=False)(
+            torch.tensor(pool / RADIUS), num_samples=BATCH
+        )
         new = RADIUS * pick.detach().numpy()
         more = measured(f, noise, new, each, rng)
-        tried, seen, spread = np.concatenate([tried, new]), np.append(seen, more[0]), np.append(spread, more[1])
+        tried, seen, spread = (
+            np.concatenate([tried, new]),
+            np.append(seen, more[0]),
+            np.append(spread, more[1]),
+        )
     return RADIUS * _highest(model, np.concatenate([tried, pool]) / RADIUS)
 
 
@@ -108,15 +120,29 @@ def main() -> None:
             regret = top - np.asarray(f(jnp.asarray(named, jnp.float32)), float)
             low, middle, high = np.quantile(regret, (0.1, 0.5, 0.9))
             rows.append(
-                {"world": name, "noise": kind, "d": D, "n": users, "replicates": REPLICATES, "nothing": top - nothing}
+                {
+                    "world": name,
+                    "noise": kind,
+                    "d": D,
+                    "n": users,
+                    "replicates": REPLICATES,
+                    "nothing": top - nothing,
+                }
             )
-            rows[-1] |= {"regret": middle, "regret_mean": regret.mean(), "regret_q10": low, "regret_q90": high}
+            rows[-1] |= {
+                "regret": middle,
+                "regret_mean": regret.mean(),
+                "regret_q10": low,
+                "regret_q90": high,
+            }
             print(
                 f"{name} {kind} n={users}: {middle:.4f} ({time.perf_counter() - started:.0f} s)",
                 file=sys.stderr,
                 flush=True,
             )
-    document = storage.provenance(rounds=ROUNDS, batch=BATCH, seconds=time.perf_counter() - started) | {"rows": rows}
+    document = storage.provenance(
+        rounds=ROUNDS, batch=BATCH, seconds=time.perf_counter() - started
+    ) | {"rows": rows}
     (RESULTS / "gp_search.json").write_text(json.dumps(document, indent=1) + "\n")
 
 

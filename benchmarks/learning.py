@@ -1,12 +1,15 @@
-"""How good are the weights that are learnt, and does the certificate hold? Regret against n, beside other learners.
+"""How good are the weights that are learnt, and does the certificate hold? Regret against n,
+beside other learners.
 
-Worlds: an exactly quadratic North Star (where a quadratic response surface is the right model), and three where it is not: one
-that saturates, one with two peaks, one with a crest. Rewards are a learnt metric (normal noise, standard deviation 0.5)
-or a retention bit (Bernoulli, 0.7 + 0.15 f: noise 3 in units of f). Logging N(0, I); every learner's mean is within
-2.5 standard deviations. Regret is that of the mean played exactly, f(a*) − f(μ), a* the best within that ball, f the
-true mean reward; the certificate is for the Gaussian policy, and compared with that policy's true value. A learner sees n
-rows; certificates see n/2 further rows. `chosen` keeps the logging mean unless the certified gain is
-positive. Certificates are by `certify`'s own interval, `ess_skew`.
+Worlds: an exactly quadratic North Star (where a quadratic response surface is the right model),
+and three where it is not: one that saturates, one with two peaks, one with a crest. Rewards are
+a learnt metric (normal noise, standard deviation 0.5) or a retention bit (Bernoulli, 0.7 + 0.15
+f: noise 3 in units of f). Logging N(0, I); every learner's mean is within 2.5 standard
+deviations. Regret is that of the mean played exactly, f(a*) − f(μ), a* the best within that
+ball, f the true mean reward; the certificate is for the Gaussian policy, and compared with that
+policy's true value. A learner sees n rows; certificates see n/2 further rows. `chosen` keeps the
+logging mean unless the certified gain is positive. Certificates are by `certify`'s own interval,
+`ess_skew`.
 """
 
 import dataclasses
@@ -29,20 +32,25 @@ from mopl_jax.intervals import Interval
 from mopl_jax.io import storage
 from mopl_jax.learning.certification import certify
 from mopl_jax.learning.constraints import ball
-from mopl_jax.learning.objective import robust
+from mopl_jax.learning.objective import doubly_robust
 from mopl_jax.learning.optimise import fit_many
 from mopl_jax.learning.refinement import learn
 from mopl_jax.learning.response_surface import fit_surface, highest
 from mopl_jax.logs import Logs
 from mopl_jax.numerics import random
-from mopl_jax.numerics.pytree import record
+from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.policies import Gaussian
 
 RESULTS = Path(__file__).parent / "results"
 RADIUS, ALPHA, SCALE = 2.5, 0.05, 0.7
 SHAPES = (  # d, n, replicates
-    (5, 4_000, 200), (2, 1_000, 200), (5, 1_000, 200), (2, 4_000, 200), (10, 4_000, 200), (5, 16_000, 200),
-)  # fmt: skip
+    (5, 4_000, 200),
+    (2, 1_000, 200),
+    (5, 1_000, 200),
+    (2, 4_000, 200),
+    (10, 4_000, 200),
+    (5, 16_000, 200),
+)
 NOISES = {
     "metric": (0.0, 0.5),
     "bit": (1.0, 0.15),
@@ -50,9 +58,11 @@ NOISES = {
 BASE = 0.7  # retention where f is 0
 
 
-@record()
+@pytree_dataclass()
 class World:
-    """f(a) = tanh + two bumps along a direction + slopeᵀa − ½ (a−optimum)ᵀ diag(curvature) (a−optimum), data all."""
+    """f(a) = tanh + two bumps along a direction + slopeᵀa − ½ (a−optimum)ᵀ diag(curvature)
+    (a−optimum), data all.
+    """
 
     direction: jax.Array
     saturation: jax.Array  # amplitude, steepness
@@ -72,10 +82,14 @@ class World:
         return self.smoothed(a, 0.0)
 
     def smoothed(self, mean, scale):
-        """E f under N(mean, scale² I): exact but for 48-node Gauss–Hermite quadrature of the profile."""
+        """E f under N(mean, scale² I): exact but for 48-node Gauss–Hermite quadrature of the
+        profile.
+        """
         nodes, weights = np.polynomial.hermite_e.hermegauss(48)
         x = self.direction @ mean
-        along = jnp.sum(self.profile(x + scale * jnp.asarray(nodes, x.dtype)) * jnp.asarray(weights, x.dtype))
+        along = jnp.sum(
+            self.profile(x + scale * jnp.asarray(nodes, x.dtype)) * jnp.asarray(weights, x.dtype)
+        )
         rest = mean - self.bent * x * self.direction - self.optimum
         spread = jnp.sum(self.curvature * (1 - self.bent * jnp.square(self.direction)))
         bowl = -0.5 * jnp.sum(self.curvature * jnp.square(rest)) - 0.5 * scale**2 * spread
@@ -94,14 +108,18 @@ def worlds(d: int) -> dict[str, World]:
         "bimodal": (u, [0, 1], [[1, 1.2, 0.5], [0.6, -1.2, 0.5]], zero, 0.5 * v, flat, 1),
         "ridge": (u, [0, 1], [[1, 0.8, 0.5], [0, 0, 1]], 0.25 * v, zero, flat, 1),
     }
-    return {name: World(*(jnp.asarray(x, jnp.float32) for x in fields)) for name, fields in made.items()}
+    return {
+        name: World(*(jnp.asarray(x, jnp.float32) for x in fields)) for name, fields in made.items()
+    }
 
 
 def best(world: World, d: int) -> tuple[float, float]:
     """The largest f within the ball, by ascent from many starts, and f at the logging mean."""
     starts = RADIUS * jax.random.normal(jax.random.key(0), (64, d)) / math.sqrt(d)
     project = ball(standard(d), RADIUS)
-    ascend = lambda a: lax.fori_loop(0, 3000, lambda _, a: project(a + 0.1 * jax.grad(world)(a)), project(a))  # noqa: E731
+    ascend = lambda a: lax.fori_loop(  # noqa: E731
+        0, 3000, lambda _, a: project(a + 0.1 * jax.grad(world)(a)), project(a)
+    )
     return float(jnp.max(jax.vmap(world)(jax.vmap(ascend)(starts)))), float(world(jnp.zeros(d)))
 
 
@@ -116,14 +134,18 @@ def draw(key, world, noise, d, n) -> Logs:
     action = jax.vmap(policy.sample)(random.row_keys(jax.random.fold_in(key, 0), n))
     mean = jax.vmap(world)(action)
     z = jax.random.normal(jax.random.fold_in(key, 1), (n,))
-    bit = (jax.random.uniform(jax.random.fold_in(key, 2), (n,)) < BASE + noise[1] * mean).astype(mean.dtype)
+    bit = (jax.random.uniform(jax.random.fold_in(key, 2), (n,)) < BASE + noise[1] * mean).astype(
+        mean.dtype
+    )
     reward = jnp.where(noise[0] > 0, (bit - BASE) / noise[1], mean + noise[1] * z)
     return Logs(action, jax.vmap(policy.log_density)(action), reward)
 
 
-# Contenders: one objective whose coefficients are data, so that one compiled function serves them all.
+# Contenders: one objective whose coefficients are data, so that one compiled function serves them
+# all.
 
-CONTENDERS = {  # self-normalised, doubly robust, standard errors subtracted, Cantelli's bound subtracted
+# self-normalised, doubly robust, standard errors subtracted, Cantelli's bound subtracted
+CONTENDERS = {
     "ips": (0, 0, 0.0, 0.0),
     "poem": (0, 0, 1.0, 0.0),
     "pois": (0, 0, 0.0, 1.0),
@@ -150,8 +172,8 @@ def contender(logs, surface, setting, starts):
         made = (estimators.ips(log_weight, reward), estimators.snips(log_weight, reward))
         return jax.tree.map(lambda a, b: jnp.where(normalised > 0, b, a), *made)
 
-    def valuer(rows):
-        value = robust(part, estimator)(rows)
+    def value_estimator(rows):
+        value = doubly_robust(part, estimator)(rows)
 
         def penalised(policy):
             made = value(policy)
@@ -166,9 +188,17 @@ def contender(logs, surface, setting, starts):
         return Interval(estimate.value - errors * error, estimate.value)
 
     return fit_many(
-        logs, starts, jnp.full(d, SCALE), valuer=valuer, interval=interval, alpha=ALPHA,
-        project=ball(standard(d), RADIUS), floor=0.0, steps=8, optimiser=QUICK,
-    )  # fmt: skip
+        logs,
+        starts,
+        jnp.full(d, SCALE),
+        value_estimator=value_estimator,
+        interval=interval,
+        alpha=ALPHA,
+        project=ball(standard(d), RADIUS),
+        floor=0.0,
+        steps=8,
+        optimiser=QUICK,
+    )
 
 
 def judged(world, mean, scale):
@@ -186,28 +216,35 @@ def one(key, world, noise, d, n):
     top = highest(surface, RADIUS)
     starts = jnp.stack([top, jnp.zeros(d)])
     found = {"surface": judged(world, top, SCALE)}
-    rest = lax.map(lambda s: contender(logs, surface, s, starts), jnp.asarray(list(CONTENDERS.values()), jnp.float32))
+    rest = lax.map(
+        lambda s: contender(logs, surface, s, starts),
+        jnp.asarray(list(CONTENDERS.values()), jnp.float32),
+    )
     refined = learn(
         logs, radius=RADIUS, steps=10, optimiser=QUICK
     )  # `mopl learn`, but for fewer steps and a wider ball
     policies: dict[str, Any] = {
-        name: (rest.policy.mean[i], SCALE, rest.bound[i], rest.ess[i]) for i, name in enumerate(CONTENDERS)
+        name: (rest.policy.mean[i], SCALE, rest.bound[i], rest.ess[i])
+        for i, name in enumerate(CONTENDERS)
     }
     learnt = refined.learnt
-    # the frame is the logged actions' own covariance, N(0, I) up to noise
+    # the whitening is the logged actions' own covariance, N(0, I) up to noise
     scale = jnp.sqrt(jnp.mean(jnp.diagonal(learnt.policy.covariance)))
     policies["refined"] = (learnt.policy.mean, scale, learnt.bound, learnt.ess)
     for name, (mean, width, bound, size) in policies.items():
         found[name] = judged(world, mean, width) | {"bound": bound, "ess": size}
     names = ("snips", "snips_normal", "robust_normal", "refined")
     stacked = jax.tree.map(
-        lambda *x: jnp.stack([jnp.asarray(y, jnp.float32) for y in x]), *(policies[k][:2] for k in names)
+        lambda *x: jnp.stack([jnp.asarray(y, jnp.float32) for y in x]),
+        *(policies[k][:2] for k in names),
     )
 
     def certificate(task):
         mean, width = task
         policy = Gaussian(mean, jnp.full(d, 1.0) * width)
-        return certify(policy, more, jnp.zeros(d), valuer=robust(surface), alpha=ALPHA)
+        return certify(
+            policy, more, jnp.zeros(d), value_estimator=doubly_robust(surface), alpha=ALPHA
+        )
 
     made = lax.map(certificate, stacked)
     for i, name in enumerate(names):
@@ -228,7 +265,9 @@ def rows_for(d: int, n: int, replicates: int) -> list[dict]:
         top, nothing = best(world, d)
         for kind, noise in NOISES.items():
             started = time.perf_counter()
-            keys = jax.random.split(jax.random.fold_in(jax.random.key(number), d * 1_000_003 + n), replicates)
+            keys = jax.random.split(
+                jax.random.fold_in(jax.random.key(number), d * 1_000_003 + n), replicates
+            )
             found = jax.device_get(_batch(keys, world, jnp.asarray(noise), d, n))
             zero = np.full(replicates, nothing)
             base = {
@@ -242,9 +281,15 @@ def rows_for(d: int, n: int, replicates: int) -> list[dict]:
             }
             for learner, facts in found.items():
                 rows.append(base | {"learner": learner} | _summary(facts, top, nothing))
-            chosen = {"point": np.where(found["refined"]["gain"] > 0, found["refined"]["point"], zero)}
+            chosen = {
+                "point": np.where(found["refined"]["gain"] > 0, found["refined"]["point"], zero)
+            }
             rows.append(base | {"learner": "chosen"} | _summary(chosen, top, nothing))
-            print(f"{name} {kind} d={d} n={n}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+            print(
+                f"{name} {kind} d={d} n={n}: {time.perf_counter() - started:.0f} s",
+                file=sys.stderr,
+                flush=True,
+            )
     return rows
 
 
@@ -258,14 +303,17 @@ def _summary(facts, top, nothing):
     for key in ("smoothed", "bound", "ess", "certified", "gain"):
         row[key] = float(np.median(facts[key])) if key in facts else None
     for key in ("bound", "certified"):
-        row[f"{key}_holds"] = float(np.mean(facts[key] <= facts["smoothed"])) if key in facts else None
+        row[f"{key}_holds"] = (
+            float(np.mean(facts[key] <= facts["smoothed"])) if key in facts else None
+        )
     row["certified_gain"] = float(np.mean(facts["gain"] > 0)) if "gain" in facts else None
     row["accepted"] = float(np.mean(facts["accepted"])) if "accepted" in facts else None
     return row
 
 
 def main(*names: str) -> None:
-    """Write results/learning.parquet and results/learning.md: all shapes, or those named `d,n`, beside what is stored.
+    """Write results/learning.parquet and results/learning.md: all shapes, or those named `d,n`,
+    beside what is stored.
 
     Shapes run in two threads, so that compilations overlap.
     """
@@ -292,11 +340,21 @@ def report() -> None:
 
 def aims(rows: list[dict]) -> str:
     """Markdown: each aim beside what was reached."""
-    of = {name: [row for row in rows if row["learner"] == name] for name in ("surface", "refined", "chosen")}
-    ratio = [(a, a["regret"] / b["regret"]) for a, b in zip(of["surface"], of["refined"], strict=True)]
+    of = {
+        name: [row for row in rows if row["learner"] == name]
+        for name in ("surface", "refined", "chosen")
+    }
+    ratio = [
+        (a, a["regret"] / b["regret"]) for a, b in zip(of["surface"], of["refined"], strict=True)
+    ]
     true = min(x for row, x in ratio if row["world"] == "quadratic")
-    false = {kind: [x for row, x in ratio if row["world"] != "quadratic" and row["noise"] == kind] for kind in NOISES}
-    many = ", ".join(f"{sum(x >= 10 for x in xs)} of {len(xs)} cells ({kind})" for kind, xs in false.items())
+    false = {
+        kind: [x for row, x in ratio if row["world"] != "quadratic" and row["noise"] == kind]
+        for kind in NOISES
+    }
+    many = ", ".join(
+        f"{sum(x >= 10 for x in xs)} of {len(xs)} cells ({kind})" for kind, xs in false.items()
+    )
     held = [(row["certified_holds"], row["replicates"]) for row in of["refined"]]
     short = sum(share < 0.95 - 2 * math.sqrt(0.95 * 0.05 / n) for share, n in held)
     shares = [share for share, _ in held]
@@ -304,11 +362,20 @@ def aims(rows: list[dict]) -> str:
         (
             "| aim | reached |",
             "| --- | --- |",
-            f"| at most 1.2 × the surface's median regret where rewards are quadratic | at most {1 / true:.2f} × |",
+            (
+                "| at most 1.2 × the surface's median regret where rewards are quadratic | at most"
+                f" {1 / true:.2f} × |"
+            ),
             f"| at least 10 × lower elsewhere | {many} |",
-            f"| certificates hold in 95 % of logs | {min(shares):.1%} to {max(shares):.1%} a cell, {np.mean(shares):.1%} in "
-            f"all; {short} of {len(held)} below by more than two standard errors |",
-            f"| certified, yet worse than logging in at most 5 % | at most {max(row['worse'] for row in of['chosen']):.1%} |",
+            (
+                f"| certificates hold in 95 % of logs | {min(shares):.1%} to {max(shares):.1%} a"
+                f" cell, {np.mean(shares):.1%} in all; {short} of {len(held)} below by more than"
+                " two standard errors |"
+            ),
+            (
+                "| certified, yet worse than logging in at most 5 % | at most"
+                f" {max(row['worse'] for row in of['chosen']):.1%} |"
+            ),
         )
     )
 
@@ -318,10 +385,20 @@ def table(rows: list[dict]) -> str:
     learners = list(dict.fromkeys(row["learner"] for row in rows))
     head = ["world", "noise", "d", "n", "nothing", *learners]
     lines = ["| " + " | ".join(head) + " |", "| --- | --- |" + " --: |" * (len(head) - 2)]
-    cells = dict.fromkeys((row["world"], row["noise"], row["d"], row["n"], row["nothing"]) for row in rows)
+    cells = dict.fromkeys(
+        (row["world"], row["noise"], row["d"], row["n"], row["nothing"]) for row in rows
+    )
     for cell in sorted(cells):
-        some = {row["learner"]: row for row in rows if (row["world"], row["noise"], row["d"], row["n"]) == cell[:4]}
-        cells_of = [*map(str, cell[:4]), f"{cell[4]:.3f}", *(f"{some[name]['regret']:.4f}" for name in learners)]
+        some = {
+            row["learner"]: row
+            for row in rows
+            if (row["world"], row["noise"], row["d"], row["n"]) == cell[:4]
+        }
+        cells_of = [
+            *map(str, cell[:4]),
+            f"{cell[4]:.3f}",
+            *(f"{some[name]['regret']:.4f}" for name in learners),
+        ]
         lines.append("| " + " | ".join(cells_of) + " |")
     return "\n".join(lines)
 
@@ -329,17 +406,30 @@ def table(rows: list[dict]) -> str:
 def claims(rows: list[dict]) -> str:
     """Markdown: what was aimed at, cell by cell: regret over the surface's, certificates, harm."""
     head = (
-        "world", "noise", "d", "n", "surface / refined", "bound that was maximised holds", "certificate holds",
-        "gain certified", "certified, yet worse than nothing",
-    )  # fmt: skip
+        "world",
+        "noise",
+        "d",
+        "n",
+        "surface / refined",
+        "bound that was maximised holds",
+        "certificate holds",
+        "gain certified",
+        "certified, yet worse than nothing",
+    )
     lines = [f"| {' | '.join(head)} |", "| --- | --- |" + " --: |" * (len(head) - 2)]
     named = {(*(row[k] for k in ("world", "noise", "d", "n")), row["learner"]): row for row in rows}
     for *cell, _ in sorted(key for key in named if key[-1] == "refined"):
         surface, refined, chosen = (named[*cell, name] for name in ("surface", "refined", "chosen"))
         ratio = surface["regret"] / refined["regret"]
-        shares = (refined["bound_holds"], refined["certified_holds"], refined["certified_gain"], chosen["worse"])
+        shares = (
+            refined["bound_holds"],
+            refined["certified_holds"],
+            refined["certified_gain"],
+            chosen["worse"],
+        )
         lines.append(
-            f"| {' | '.join(map(str, cell))} | {ratio:.2f} | {' | '.join(f'{share:.3f}' for share in shares)} |"
+            f"| {' | '.join(map(str, cell))} | {ratio:.2f} |"
+            f" {' | '.join(f'{share:.3f}' for share in shares)} |"
         )
     return "\n".join(lines)
 

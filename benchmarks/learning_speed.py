@@ -1,4 +1,6 @@
-"""How long does a million rows take? One log of n = 1,000,000 rows, d = 10, learnt in float32: compile and run time, memory."""
+"""How long does a million rows take? One log of n = 1,000,000 rows, d = 10, learnt in float32:
+compile and run time, memory.
+"""
 
 import json
 import resource
@@ -18,7 +20,9 @@ ROWS, D = 1_000_000, 10
 
 
 def log() -> Logs:
-    """A reward that saturates in one direction, noise of standard deviation 0.5, logging N(0, I)."""
+    """A reward that saturates in one direction, noise of standard deviation 0.5, logging N(0,
+    I).
+    """
     policy = Gaussian.diagonal(jnp.zeros(D), 1.0)
     action = jax.random.normal(jax.random.key(0), (ROWS, D))
     mean = jnp.tanh(action.sum(axis=1)) - 0.1 * jnp.square(action).sum(axis=1)
@@ -35,11 +39,17 @@ def main() -> None:
     found = jax.block_until_ready(compiled(logs))
     seconds = time.perf_counter() - middle
     facts = {
-        "rows": ROWS, "d": D, "compile_seconds": middle - started, "run_seconds": seconds,
+        "rows": ROWS,
+        "d": D,
+        "compile_seconds": middle - started,
+        "run_seconds": seconds,
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "steps": int(found.learnt.steps), "accepted": found.accepted.tolist(), "bound": float(found.learnt.bound),
-        "ess": float(found.learnt.ess), "provenance": storage.provenance(),
-    }  # fmt: skip
+        "steps": int(found.learnt.steps),
+        "accepted": found.accepted.tolist(),
+        "bound": float(found.learnt.bound),
+        "ess": float(found.learnt.ess),
+        "provenance": storage.provenance(),
+    }
     (RESULTS / "learning_speed.json").write_text(json.dumps(facts, indent=1) + "\n")
     print({key: value for key, value in facts.items() if key != "provenance"})
 

@@ -1,7 +1,9 @@
-"""Is the memory of `mopl evaluate` and `mopl check` bounded by the row group, not by the file? Peak RSS at 2 and 20 million rows.
+"""Is the memory of `mopl evaluate` and `mopl check` bounded by the row group, not by the file?
+Peak RSS at 2 and 20 million rows.
 
-Logs of d = 10 weights and a reward in Parquet, row groups of 2¹⁸ rows, each command in a process of its own. And the bootstrap:
-10,000 resamples of 100,000 rows, whose numbers alone would fill 4 GB.
+Logs of d = 10 weights and a reward in Parquet, row groups of 2¹⁸ rows, each command in a process
+of its own. And the bootstrap: 10,000 resamples of 100,000 rows, whose numbers alone would fill 4
+GB.
 """
 
 import json
@@ -26,14 +28,22 @@ ROWS = (2_000_000, 20_000_000)
 D, GROUP = 10, 2**18
 COMMANDS = {
     "evaluate": ("evaluate", "--target", "target.json"),
-    "evaluate doubly_robust": ("evaluate", "--target", "target.json", "--estimator", "doubly_robust"),
+    "evaluate doubly_robust": (
+        "evaluate",
+        "--target",
+        "target.json",
+        "--estimator",
+        "doubly_robust",
+    ),
     "compare": ("compare", "logging", "target.json"),
     "check": ("check",),
 }
 
 
 def generate(path: Path, n: int) -> None:
-    """Weights from N(0, 1), a reward that is the mean weight and noise; written a row group at a time."""
+    """Weights from N(0, 1), a reward that is the mean weight and noise; written a row group at a
+    time.
+    """
     rng = np.random.default_rng(0)
     names = [f"action_{i}" for i in range(D)]
     schema = pa.schema([(name, pa.float64()) for name in [*names, "reward"]])
@@ -56,7 +66,14 @@ print(f'{{"value": {float(made.width)}}}')
 
 def measure(command: tuple[str, ...], log: Path) -> dict:
     """`measured` for a command of `mopl` on a log."""
-    program = [sys.executable, "-c", "from mopl_jax.cli import main; main()", command[0], log.name, *command[1:]]
+    program = [
+        sys.executable,
+        "-c",
+        "from mopl_jax.cli import main; main()",
+        command[0],
+        log.name,
+        *command[1:],
+    ]
     return measured([*program, "--logging", "logging.json", "--json"], log.parent)
 
 
@@ -80,8 +97,13 @@ def measured(program: list[str], folder: Path) -> dict:
 def row(name: str, n: int, found: dict) -> dict:
     """One line, printed."""
     document = found.pop("document")
-    print(f"{name:28} n={n:>11,}  peak {found['peak_mib']:5} MiB  {found['seconds']:6.1f} s", flush=True)
-    return {"command": name, "n": n} | found | {"said": document.get("value", document.get("verdict"))}
+    print(
+        f"{name:28} n={n:>11,}  peak {found['peak_mib']:5} MiB  {found['seconds']:6.1f} s",
+        flush=True,
+    )
+    return (
+        {"command": name, "n": n} | found | {"said": document.get("value", document.get("verdict"))}
+    )
 
 
 def main() -> None:
@@ -98,11 +120,17 @@ def main() -> None:
                 rows.append(row(name, n, measure(command, log)) | {"file_mib": round(size)})
             log.unlink()
         rows.append(
-            row("percentile, 10,000 resamples", 100_000, measured([sys.executable, "-c", BOOTSTRAP], Path(folder)))
+            row(
+                "percentile, 10,000 resamples",
+                100_000,
+                measured([sys.executable, "-c", BOOTSTRAP], Path(folder)),
+            )
         )
     RESULTS.mkdir(exist_ok=True)
     about = storage.provenance(d=D, row_group=GROUP, dtype="float64")  # the commands turn it on
-    (RESULTS / "memory.json").write_text(json.dumps({"provenance": about, "rows": rows}, indent=1) + "\n")
+    (RESULTS / "memory.json").write_text(
+        json.dumps({"provenance": about, "rows": rows}, indent=1) + "\n"
+    )
 
 
 if __name__ == "__main__":

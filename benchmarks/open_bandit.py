@@ -1,13 +1,15 @@
 """Does an interval from one real policy's log agree with what the other policy really earned?
 
-Open Bandit Dataset, small version (Saito, Aihara, Matsutani, Narita, arXiv 2008.07146): an A/B test of the policies
-`random` and `bts`, 10,000 impressions each for men and for women. The value of `bts` is estimated from the log of
-`random`, by the code of `mopl evaluate`, and put beside the click rate in the log of `bts`. The density of `bts` is the
-share of the item at that position in the `bts` log; its `propensity_score` is per impression, and averages of it are
-size-biased. Neither the noise of these shares nor of the on-policy rate is part of the intervals: "compatible" is not
-"covers".
+Open Bandit Dataset, small version (Saito, Aihara, Matsutani, Narita, arXiv 2008.07146): an A/B
+test of the policies `random` and `bts`, 10,000 impressions each for men and for women. The value
+of `bts` is estimated from the log of `random`, by the code of `mopl evaluate`, and put beside
+the click rate in the log of `bts`. The density of `bts` is the share of the item at that
+position in the `bts` log; its `propensity_score` is per impression, and averages of it are
+size-biased. Neither the noise of these shares nor of the on-policy rate is part of the
+intervals: "compatible" is not "covers".
 
-    python -m benchmarks.open_bandit PATH    # PATH holds random_men.parquet, bts_men.parquet, ..._women.parquet
+    python -m benchmarks.open_bandit PATH    # PATH holds random_men.parquet, bts_men.parquet,
+    ..._women.parquet
 """
 
 import argparse
@@ -42,15 +44,24 @@ Columns = Mapping[str, Float[np.ndarray, " n"]]
 
 
 def run(path: Path, alpha: float = 0.05) -> list[dict[str, Any]]:
-    """The report of `mopl evaluate` on each campaign, plus `campaign` and `on_policy` (rate and Wilson interval)."""
+    """The report of `mopl evaluate` on each campaign, plus `campaign` and `on_policy` (rate and
+    Wilson interval).
+    """
     if not Path(path).is_dir():
-        raise ValueError(f"{path}: expected the folder of the Open Bandit logs (random_men.parquet, ...), found none")
+        raise ValueError(
+            f"{path}: expected the folder of the Open Bandit logs (random_men.parquet, ...), found"
+            " none"
+        )
     return [campaign_report(Path(path), campaign, alpha) for campaign in CAMPAIGNS]
 
 
 def campaign_report(path: Path, campaign: str, alpha: float) -> dict[str, Any]:
-    """`bts` evaluated from the log of `random`; each interval says whether it contains the on-policy rate."""
-    random = read_columns(path / f"random_{campaign}.parquet", ("item_id", "position", "click", "propensity_score"))
+    """`bts` evaluated from the log of `random`; each interval says whether it contains the
+    on-policy rate.
+    """
+    random = read_columns(
+        path / f"random_{campaign}.parquet", ("item_id", "position", "click", "propensity_score")
+    )
     bts = read_columns(path / f"bts_{campaign}.parquet", ("item_id", "position", "click"))
     report = _evaluate(random, item_share(bts, random), alpha)
     rate = on_policy(bts["click"], alpha)
@@ -60,7 +71,9 @@ def campaign_report(path: Path, campaign: str, alpha: float) -> dict[str, Any]:
 
 
 def item_share(log: Columns, asked: Columns) -> Float[np.ndarray, " n"]:
-    """Share of each asked item at its position in the impressions of `log`, (n,); 0 where it was never shown."""
+    """Share of each asked item at its position in the impressions of `log`, (n,); 0 where it was
+    never shown.
+    """
     shown = list(zip(log["item_id"], log["position"], strict=True))
     item, position = Counter(shown), Counter(place for _, place in shown)
     places = zip(asked["item_id"], asked["position"], strict=True)
@@ -72,17 +85,31 @@ def on_policy(click: Float[np.ndarray, " n"], alpha: float) -> dict[str, Any]:
     n, rate, z2 = click.size, click.mean(), NormalDist().inv_cdf(1 - alpha / 2) ** 2
     centre = (rate + z2 / (2 * n)) / (1 + z2 / n)
     half = math.sqrt(z2 * rate * (1 - rate) / n + (z2 / (2 * n)) ** 2) / (1 + z2 / n)
-    return {"rate": float(rate), "lower": centre - half, "upper": centre + half, "clicks": int(click.sum()), "n": n}
+    return {
+        "rate": float(rate),
+        "lower": centre - half,
+        "upper": centre + half,
+        "clicks": int(click.sum()),
+        "n": n,
+    }
 
 
 def _evaluate(random, density, alpha):
     """Through a log file, as a user would."""
-    columns = {"click": random["click"], "propensity": random["propensity_score"], "target_propensity": density}
+    columns = {
+        "click": random["click"],
+        "propensity": random["propensity_score"],
+        "target_propensity": density,
+    }
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "log.parquet"
         pq.write_table(pa.table(columns), path)
         return evaluate_file(
-            path, reward="click", propensity="propensity", target_propensity="target_propensity", alpha=alpha
+            path,
+            reward="click",
+            propensity="propensity",
+            target_propensity="target_propensity",
+            alpha=alpha,
         )
 
 
@@ -95,7 +122,9 @@ def tidy(reports: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _ends(entry):
-    return {"interval": entry["name"]} | {key: entry[key] for key in ("lower", "upper", "compatible")}
+    return {"interval": entry["name"]} | {
+        key: entry[key] for key in ("lower", "upper", "compatible")
+    }
 
 
 def _common(report):
@@ -117,7 +146,9 @@ def _common(report):
 
 
 def markdown(reports: Sequence[Mapping[str, Any]]) -> str:
-    """The table for the README; rates in percent, `*` marks an interval without the on-policy rate."""
+    """The table for the README; rates in percent, `*` marks an interval without the on-policy
+    rate.
+    """
     head = ("campaign", "n", "value %", "ESS", "mean weight", "on-policy % (Wilson)", *SHOWN)
     rows = [head, ("---",) * len(head), *map(_cells, reports)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
@@ -144,8 +175,9 @@ def _percent(ends):
 def _show(report, console):
     rate, check = report["on_policy"], report["mean_weight"]
     console.print(
-        f"[bold]{report['campaign']}[/]: bts from the log of random {report['value']:.5f}, on policy {_rate(rate)}\n"
-        f"n = {report['n']:,}, ESS {report['ess']['kish']:,.0f}, mean weight {check['mean']:.3f}: {check['verdict']}"
+        f"[bold]{report['campaign']}[/]: bts from the log of random {report['value']:.5f}, on"
+        f" policy {_rate(rate)}\nn = {report['n']:,}, ESS {report['ess']['kish']:,.0f}, mean weight"
+        f" {check['mean']:.3f}: {check['verdict']}"
     )
     table = Table("interval", "lower", "upper", "on-policy rate inside", box=box.SIMPLE_HEAD)
     for entry in report["intervals"]:
@@ -160,15 +192,21 @@ def _rate(rate):
 
 def _write(reports, folder):
     folder.mkdir(parents=True, exist_ok=True)
-    document = json.dumps(finite({"provenance": provenance(), "rows": tidy(reports)}), indent=1, allow_nan=False)
+    document = json.dumps(
+        finite({"provenance": provenance(), "rows": tidy(reports)}), indent=1, allow_nan=False
+    )
     write_atomically(folder / "open_bandit.json", lambda path: path.write_text(document + "\n"))
     write_atomically(folder / "open_bandit.md", lambda path: path.write_text(markdown(reports)))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run both campaigns, print, write `open_bandit.json` and `open_bandit.md`; exit code 2 if the logs are absent."""
+    """Run both campaigns, print, write `open_bandit.json` and `open_bandit.md`; exit code 2 if the
+    logs are absent.
+    """
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("path", type=Path, help="folder of random_men.parquet, bts_men.parquet, ...")
+    parser.add_argument(
+        "path", type=Path, help="folder of random_men.parquet, bts_men.parquet, ..."
+    )
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the results")
     options = parser.parse_args(arguments)
     jax.config.update("jax_enable_x64", True)

@@ -1,4 +1,6 @@
-"""How fast is the simulated platform? Users a second with 100 candidates each, one device for each core; compile time apart."""
+"""How fast is the simulated platform? Users a second with 100 candidates each, one device for each
+core; compile time apart.
+"""
 
 import time
 from pathlib import Path
@@ -33,14 +35,24 @@ def main() -> None:
     about = storage.provenance(study=config, first_call_seconds=first)
     storage.write_results(RESULTS / "platform.parquet", rows, about)
     best = min(rows, key=lambda row: row["seconds"])
-    print(f"{USERS / best['seconds']:,.0f} users a second on {mesh.size} devices (fastest of {ROUNDS} rounds)")
-    print(f"{USERS / min(row['processor'] for row in rows):,.0f} users a processor second; first call {first:.1f} s")
+    print(
+        f"{USERS / best['seconds']:,.0f} users a second on {mesh.size} devices (fastest of {ROUNDS}"
+        " rounds)"
+    )
+    print(
+        f"{USERS / min(row['processor'] for row in rows):,.0f} users a processor second; first call"
+        f" {first:.1f} s"
+    )
 
 
 def _timed(platform, policy, key, mesh):
     wall, processor = time.perf_counter(), time.process_time()
     online.play(platform, policy, key, (0, USERS), mesh)
-    return {"seconds": time.perf_counter() - wall, "processor": time.process_time() - processor, "users": USERS}
+    return {
+        "seconds": time.perf_counter() - wall,
+        "processor": time.process_time() - processor,
+        "users": USERS,
+    }
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""Are the random numbers good? 10⁸ draws of the engine's normals: moments, distribution, and correlations of every kind.
+"""Are the random numbers good? 10⁸ draws of the engine's normals: moments, distribution, and
+correlations of every kind.
 
-Bits are JAX's threefry2x32, checked word for word. Each statistic is reported with what it should be, its standard error
-under independence and its z score; the distribution by Kolmogorov–Smirnov against the exact normal and the critical value
-for that many draws. Draws are 32-bit: |z| ≤ 6.7 and steps near zero of 2⁻³² of a turn are part of the design.
+Bits are JAX's threefry2x32, checked word for word. Each statistic is reported with what it
+should be, its standard error under independence and its z score; the distribution by
+Kolmogorov–Smirnov against the exact normal and the critical value for that many draws. Draws are
+32-bit: |z| ≤ 6.7 and steps near zero of 2⁻³² of a turn are part of the design.
 """
 
 import argparse
@@ -24,14 +26,19 @@ RESULTS = Path(__file__).parent / "results"
 D, ROWS = 5, 2**17  # numbers of a row, rows of a replicate
 BINS = (
     2**16
-)  # equally likely under normality: the KS statistic is exact at their edges, so at most 1/BINS below the full one
+    # equally likely under normality: the KS statistic is exact at their edges, so at most 1/BINS
+    # below the full one
+)
 EDGES = stats.norm.ppf(np.arange(1, BINS) / BINS).astype(np.float32)
 
 
 def bits_differ(n: int) -> int:
     """How many of n words differ from JAX's own threefry2x32 for the same key and counters."""
     rng = np.random.default_rng(0)
-    key, count = rng.integers(0, 2**32, 2, dtype=np.uint32), rng.integers(0, 2**32, n, dtype=np.uint32)
+    key, count = (
+        rng.integers(0, 2**32, 2, dtype=np.uint32),
+        rng.integers(0, 2**32, n, dtype=np.uint32),
+    )
     own = jnp.concatenate(random.threefry2x32(key, (count[: n // 2], count[n // 2 :])))
     return int(jnp.sum(own != threefry_2x32(jnp.asarray(key), jnp.asarray(count))))
 
@@ -39,18 +46,25 @@ def bits_differ(n: int) -> int:
 @jax.jit
 def draw(key):
     """(D, ROWS) normals of one replicate, by its row keys, as the engine draws its actions."""
-    return jax.vmap(lambda row: random.normal(row, D), out_axes=1)(random.row_keys(jax.random.fold_in(key, 0), ROWS))
+    return jax.vmap(lambda row: random.normal(row, D), out_axes=1)(
+        random.row_keys(jax.random.fold_in(key, 0), ROWS)
+    )
 
 
 @jax.jit
 def sums(z, following):
-    """Sums over one replicate of powers and of products; `following` is the next replicate, drawn by the next key."""
+    """Sums over one replicate of powers and of products; `following` is the next replicate, drawn
+    by the next key.
+    """
     lagged = {f"lag {k} rows": jnp.mean(z[:, k:] * z[:, :-k]) for k in (1, 2, 3, 16, 1024)}
     pairs = [(i, j) for i in range(D) for j in range(i)]
     within = {f"entries {i} and {j} of a row": jnp.mean(z[i] * z[j]) for i, j in pairs}
     squares = {"squares, lag 1 row": jnp.mean((z[:, 1:] ** 2 - 1) * (z[:, :-1] ** 2 - 1)) / 2}
     squares |= {"squares of a Box-Muller pair": jnp.mean((z[0] ** 2 - 1) * (z[1] ** 2 - 1)) / 2}
-    across = {"next replicate": jnp.mean(z * following), "next, shifted": jnp.mean(z[:, 1:] * following[:, :-1])}
+    across = {
+        "next replicate": jnp.mean(z * following),
+        "next, shifted": jnp.mean(z[:, 1:] * following[:, :-1]),
+    }
     return lagged | within | squares | across
 
 
@@ -61,20 +75,31 @@ def moments(z):
 
 def measure(replicates: int) -> dict[str, Any]:
     """Statistics over all replicates."""
-    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(2024), jnp.arange(replicates + 1))
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(
+        jax.random.key(2024), jnp.arange(replicates + 1)
+    )
     counts, powers, products, largest = np.zeros(BINS), np.zeros(6), [], 0.0
     z = draw(keys[0])
     for i in range(replicates):
         following = draw(keys[i + 1])
         products.append(jax.device_get(sums(z, following)))
         flat = np.asarray(z, float).ravel()
-        counts += np.bincount(np.searchsorted(EDGES, flat.astype(np.float32), side="right"), minlength=BINS)
+        counts += np.bincount(
+            np.searchsorted(EDGES, flat.astype(np.float32), side="right"), minlength=BINS
+        )
         powers += moments(flat) / replicates
         largest = max(largest, float(np.abs(flat).max()))
         z = following
     n = replicates * D * ROWS
-    return {"draws": n, "largest": largest, "moments": _moments(powers, n), **_distribution(counts, n)} | {
-        "correlations": {name: _correlation([p[name] for p in products], n, name) for name in products[0]}
+    return {
+        "draws": n,
+        "largest": largest,
+        "moments": _moments(powers, n),
+        **_distribution(counts, n),
+    } | {
+        "correlations": {
+            name: _correlation([p[name] for p in products], n, name) for name in products[0]
+        }
     }
 
 
@@ -84,7 +109,14 @@ def _moments(powers, n):
     rows = []
     for k, found in enumerate(powers, 1):
         error = math.sqrt((expected[2 * k - 1] - expected[k - 1] ** 2) / n)
-        rows.append({"power": k, "mean": found, "expected": expected[k - 1], "z": (found - expected[k - 1]) / error})
+        rows.append(
+            {
+                "power": k,
+                "mean": found,
+                "expected": expected[k - 1],
+                "z": (found - expected[k - 1]) / error,
+            }
+        )
     return rows
 
 
@@ -100,7 +132,9 @@ def _distribution(counts, n):
 
 
 def _correlation(values, n, name):
-    """The mean over replicates, its standard error if independent, and z; entries of a row are one in D of the draws."""
+    """The mean over replicates, its standard error if independent, and z; entries of a row are one
+    in D of the draws.
+    """
     terms = n / D if "entries" in name or "pair" in name else n
     return {"mean": float(np.mean(values)), "z": float(np.mean(values) * math.sqrt(terms))}
 
@@ -115,12 +149,16 @@ def main() -> None:
     scores |= {name: row["z"] for name, row in found["correlations"].items()}
     print(f"{found['draws']:,} draws; {found['bits_differ_of_1e7']} of 10⁷ words differ from JAX's")
     print(
-        f"KS {found['ks']:.2e} (1 % critical {found['ks_critical_1_percent']:.2e}), chi² p {found['chi2_p_value']:.3f}"
+        f"KS {found['ks']:.2e} (1 % critical {found['ks_critical_1_percent']:.2e}), chi² p"
+        f" {found['chi2_p_value']:.3f}"
     )
     for name, z in sorted(scores.items(), key=lambda item: -abs(item[1])):
         print(f"{name:32} z = {z:6.2f}")
     limit = stats.norm.isf(0.005 / len(scores))
-    print(f"largest |z| {max(map(abs, scores.values())):.2f}; 1 % limit for {len(scores)} statistics {limit:.2f}")
+    print(
+        f"largest |z| {max(map(abs, scores.values())):.2f}; 1 % limit for {len(scores)} statistics"
+        f" {limit:.2f}"
+    )
     document = storage.provenance(draws=found["draws"]) | found | {"z_limit_1_percent": limit}
     (RESULTS / "randomness.json").write_text(json.dumps(document, indent=1) + "\n")
 

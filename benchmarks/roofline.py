@@ -1,8 +1,10 @@
-"""How near is drawing to what this machine can do, on CPU or an accelerator? Words and normals a second, against two roofs.
+"""How near is drawing to what this machine can do, on CPU or an accelerator? Words and normals a
+second, against two roofs.
 
-The roofs are measured, on the same devices: memory traffic by writing an array; arithmetic by the generator itself, when of
-many words or normals only a sum is stored. A share is the speed over the lower roof. JAX's own generator is beside it.
-`python -m benchmarks speed` has the sweep over its draws.
+The roofs are measured, on the same devices: memory traffic by writing an array; arithmetic by
+the generator itself, when of many words or normals only a sum is stored. A share is the speed
+over the lower roof. JAX's own generator is beside it. `python -m benchmarks speed` has the sweep
+over its draws.
 """
 
 import functools
@@ -27,7 +29,9 @@ OPERATIONS = (
 
 
 def rows(backend: str) -> tuple[int, int]:
-    """Replicates on a device and rows of each: what the engine keeps in the caches, or what fills an accelerator."""
+    """Replicates on a device and rows of each: what the engine keeps in the caches, or what fills
+    an accelerator.
+    """
     return (32, 2**13) if backend == "cpu" else (1024, 2**15)
 
 
@@ -36,7 +40,9 @@ def _normals(key, n):
 
 
 def _words(key, n):
-    return jax.vmap(lambda row: jax.random.bits(row, (D,), jnp.uint32), out_axes=1)(random.row_keys(key, n))
+    return jax.vmap(lambda row: jax.random.bits(row, (D,), jnp.uint32), out_axes=1)(
+        random.row_keys(key, n)
+    )
 
 
 def _as_numbers(words):
@@ -44,7 +50,9 @@ def _as_numbers(words):
 
 
 def _folded(numbers, key, n):
-    """One number for each row, of a chain of `CHAIN` blocks of two, so that memory hardly counts."""
+    """One number for each row, of a chain of `CHAIN` blocks of two, so that memory hardly
+    counts.
+    """
     words, total = (jnp.arange(n, dtype=jnp.uint32), jnp.zeros(n, jnp.uint32)), 0.0
     for _ in range(CHAIN):
         words = random.threefry2x32(jax.random.key_data(key), words)
@@ -57,7 +65,10 @@ TASKS: dict[str, tuple[Callable, int]] = {  # of a key and rows; numbers made of
     "words, stored": (_words, D),
     "normals, folded": (functools.partial(_folded, random.box_muller), 2 * CHAIN),
     "normals, stored": (_normals, D),
-    "zeros, stored": (lambda key, n: jnp.zeros((D, n)) + jax.random.key_data(key)[0].astype(jnp.float32), D),
+    "zeros, stored": (
+        lambda key, n: jnp.zeros((D, n)) + jax.random.key_data(key)[0].astype(jnp.float32),
+        D,
+    ),
     "jax.random.bits, stored": (lambda key, n: jax.random.bits(key, (D, n), jnp.uint32), D),
     "jax.random.normal, stored": (lambda key, n: jax.random.normal(key, (D, n)), D),
 }
@@ -68,10 +79,20 @@ def rate(function: Callable, numbers: int, mesh: Mesh) -> float:
     together, n = rows(jax.default_backend())
     split = PartitionSpec("r")
     mapped = jax.vmap(lambda key: function(key, n))
-    task = jax.jit(jax.shard_map(mapped, mesh=mesh, in_specs=split, out_specs=split, check_vma=False))
-    keys = jax.device_put(jax.random.split(jax.random.key(0), together * mesh.size), jax.NamedSharding(mesh, split))
+    task = jax.jit(
+        jax.shard_map(mapped, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)
+    )
+    keys = jax.device_put(
+        jax.random.split(jax.random.key(0), together * mesh.size), jax.NamedSharding(mesh, split)
+    )
     jax.block_until_ready(task(keys))
-    return numbers * n * together * mesh.size / statistics.median(_seconds(task, keys) for _ in range(ROUNDS))
+    return (
+        numbers
+        * n
+        * together
+        * mesh.size
+        / statistics.median(_seconds(task, keys) for _ in range(ROUNDS))
+    )
 
 
 def _seconds(task, keys):
@@ -83,7 +104,9 @@ def _seconds(task, keys):
 def shares(rates: dict[str, float]) -> dict[str, float]:
     """Of words and normals stored: their speed over the lower of the two roofs."""
     return {
-        f"{name}, stored": rates[f"{name}, stored"] / min(rates["zeros, stored"], rates[f"{name}, folded"])
+        f"{name}, stored": (
+            rates[f"{name}, stored"] / min(rates["zeros, stored"], rates[f"{name}, folded"])
+        )
         for name in ("words", "normals")
     }
 
@@ -98,9 +121,14 @@ def main() -> None:
         print(f"{name:32} {each / 1e9:12.3f}  {f'{found[name]:.0%}' if name in found else '':>17}")
     operations = rates["words, folded"] / 2 * OPERATIONS
     print(
-        f"{operations / 1e9:,.0f} × 10⁹ integer operations a second, {4e-9 * rates['zeros, stored']:.1f} GB/s written"
+        f"{operations / 1e9:,.0f} × 10⁹ integer operations a second,"
+        f" {4e-9 * rates['zeros, stored']:.1f} GB/s written"
     )
-    document = storage.provenance(d=D, device_kind=device) | {"rates": rates, "shares": found, "operations": operations}
+    document = storage.provenance(d=D, device_kind=device) | {
+        "rates": rates,
+        "shares": found,
+        "operations": operations,
+    }
     (RESULTS / "roofline.json").write_text(json.dumps(document, indent=1) + "\n")
 
 

@@ -1,8 +1,10 @@
-"""What does a sweep cost? Time against replicates × n, peak memory, compile time, and one device against two.
+"""What does a sweep cost? Time against replicates × n, peak memory, compile time, and one device
+against two.
 
-One world (d = 5, SNIPS, the normal interval and `ess_exact`). Time is fitted by a power of the rows drawn over more than three
-decades; memory is the process's peak after each size; scaling compares one device on one core with two on two, of one
-process and of two that are joined, round by round.
+One world (d = 5, SNIPS, the normal interval and `ess_exact`). Time is fitted by a power of the
+rows drawn over more than three decades; memory is the process's peak after each size; scaling
+compares one device on one core with two on two, of one process and of two that are joined, round
+by round.
 """
 
 import functools
@@ -64,11 +66,14 @@ def cost(mesh: Mesh) -> dict:
 def strong_scaling() -> dict:
     """Time of one device on one core over that of two devices on two cores, round by round.
 
-    `one_process` has both devices; `two_processes` have one each and are joined through `jax.distributed`; `ceiling` is
-    what the machine allows: two one-device processes that know nothing of one another.
+    `one_process` has both devices; `two_processes` have one each and are joined through
+    `jax.distributed`; `ceiling` is what the machine allows: two one-device processes that know
+    nothing of one another.
     """
     rounds = [_scaling_round() for _ in range(ROUNDS)]
-    return {name: statistics.median(each[name] for each in rounds) for name in rounds[0]} | {"rounds": rounds}
+    return {name: statistics.median(each[name] for each in rounds) for name in rounds[0]} | {
+        "rounds": rounds
+    }
 
 
 def _scaling_round():
@@ -93,7 +98,9 @@ def _start(cores, *arguments):
     """A new process on these cores; `_timed` takes the arguments."""
     command = [sys.executable, "-m", "benchmarks.scaling", "--timed", *arguments]
     limit = functools.partial(os.sched_setaffinity, 0, cores)
-    return subprocess.Popen(command, preexec_fn=limit, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return subprocess.Popen(
+        command, preexec_fn=limit, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
 
 
 def _finish(processes):
@@ -102,16 +109,24 @@ def _finish(processes):
 
 
 def _timed(count, address=None, process="0"):
-    """Median seconds of a replicate, in whole batches, on so many devices of this process, or of two that meet."""
-    job: dict[str, Any] = {} if address is None else {"coordinator": address, "processes": 2, "process": int(process)}
+    """Median seconds of a replicate, in whole batches, on so many devices of this process, or of
+    two that meet.
+    """
+    job: dict[str, Any] = (
+        {} if address is None else {"coordinator": address, "processes": 2, "process": int(process)}
+    )
     mesh = devices.start(count, **job)
     size = _batch(mesh)
     seconds(mesh, size, size)
-    return statistics.median(seconds(mesh, BATCHES * size, size) for _ in range(5)) / (BATCHES * size)
+    return statistics.median(seconds(mesh, BATCHES * size, size) for _ in range(5)) / (
+        BATCHES * size
+    )
 
 
 def compile_default(mesh: Mesh) -> dict:
-    """Seconds that the default study spends compiling: first batch of each world less a second one."""
+    """Seconds that the default study spends compiling: first batch of each world less a second
+    one.
+    """
     plan = study.build(study.read(study.DEFAULT))
     size = engine.batch_size(plan.worlds, plan.grid, plan.replicates, 0, mesh)
     took = {}
@@ -138,10 +153,13 @@ def main() -> None:
     print(f"default study compiles in {document['compile_seconds']['total']:.1f} s")
     two = document["two_devices"]
     print(
-        f"time grows as rows^{document['cost']['slope']:.3f}; two devices of one process {two['one_process']:.2f} × one, "
-        f"of two processes {two['two_processes']:.2f} × (two that are not joined {two['ceiling']:.2f} ×)"
+        f"time grows as rows^{document['cost']['slope']:.3f}; two devices of one process"
+        f" {two['one_process']:.2f} × one, of two processes {two['two_processes']:.2f} × (two that"
+        f" are not joined {two['ceiling']:.2f} ×)"
     )
-    (RESULTS / "scaling.json").write_text(json.dumps(storage.provenance() | document, indent=1) + "\n")
+    (RESULTS / "scaling.json").write_text(
+        json.dumps(storage.provenance() | document, indent=1) + "\n"
+    )
 
 
 if __name__ == "__main__":

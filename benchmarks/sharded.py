@@ -1,8 +1,9 @@
-"""How long does one step of learning take on a million rows? Value and gradient of a lower bound, on one device and on two.
+"""How long does one step of learning take on a million rows? Value and gradient of a lower
+bound, on one device and on two.
 
-d = 10, `ess_exact`, gradient with respect to mean and scale. `read` sums the log's columns; the floor is the log's bytes at the
-memory bandwidth of a copy. Rounds are interleaved, and the fastest of each counts. Values on two devices are compared with
-those on one.
+d = 10, `ess_exact`, gradient with respect to mean and scale. `read` sums the log's columns; the
+floor is the log's bytes at the memory bandwidth of a copy. Rounds are interleaved, and the
+fastest of each counts. Values on two devices are compared with those on one.
 """
 
 import json
@@ -30,14 +31,18 @@ def log() -> Logs:
     rng = np.random.default_rng(0)
     action = rng.standard_normal((N, D), np.float32)
     reward = action.mean(axis=1) + np.float32(0.25) * rng.standard_normal(N, np.float32)
-    log_propensity = jax.vmap(Gaussian.diagonal(np.zeros(D, np.float32), 1.0).log_density)(jnp.asarray(action))
+    log_propensity = jax.vmap(Gaussian.diagonal(np.zeros(D, np.float32), 1.0).log_density)(
+        jnp.asarray(action)
+    )
     return Logs(jnp.asarray(action), log_propensity, jnp.asarray(reward))
 
 
 @jax.jit
 def step(spread, policy):
     """The lower bound and its gradient."""
-    return jax.value_and_grad(lambda policy: sharded.bound(spread, policy, intervals.ess_exact, 0.05))(policy)
+    return jax.value_and_grad(
+        lambda policy: sharded.bound(spread, policy, intervals.ess_exact, 0.05)
+    )(policy)
 
 
 @jax.jit
@@ -90,7 +95,8 @@ def main() -> None:
     }
     print("\n".join(f"{name:22} {time:8.2f} ms" for name, time in table.items()))
     print(
-        f"the bytes of the log at the bandwidth of a copy: {floor:.2f} ms; two devices differ from one by {worst:.1e}"
+        f"the bytes of the log at the bandwidth of a copy: {floor:.2f} ms; two devices differ from"
+        f" one by {worst:.1e}"
     )
     (RESULTS / "sharded.json").write_text(json.dumps(document, indent=1) + "\n")
 

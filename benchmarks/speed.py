@@ -1,10 +1,13 @@
-"""How fast is one cell, against what people write by hand? Million logged rows a second, interleaved in one run.
+"""How fast is one cell, against what people write by hand? Million logged rows a second,
+interleaved in one run.
 
-The cell: d = 5, SNIPS with its normal interval, coverage at n = 2⁵ … 2¹⁴. One sample is one logged row. Whole studies, with
-many targets and intervals, are compared with what the best kernel by hand would need for them cell by cell. The notebook-style
-loop (python over replicates and n, scipy densities) draws a log for each n and is credited with all of those rows; the others
-draw each replicate once and evaluate its prefixes. Compile time is apart. numpy is always measured; torch, and torch's
-generator with a fused two-thread numba kernel, if they are installed (`pip install mopl_jax[speed]`).
+The cell: d = 5, SNIPS with its normal interval, coverage at n = 2⁵ … 2¹⁴. One sample is one
+logged row. Whole studies, with many targets and intervals, are compared with what the best
+kernel by hand would need for them cell by cell. The notebook-style loop (python over replicates
+and n, scipy densities) draws a log for each n and is credited with all of those rows; the others
+draw each replicate once and evaluate its prefixes. Compile time is apart. numpy is always
+measured; torch, and torch's generator with a fused two-thread numba kernel, if they are
+installed (`pip install mopl_jax[speed]`).
 """
 
 import argparse
@@ -36,7 +39,9 @@ Z = 1.959963984540054
 
 def world() -> World:
     """The reference world in five dimensions."""
-    environment = Environment(Linear(jnp.full(D, 1 / D), jnp.asarray(0.0)), Normal(jnp.asarray(NOISE)))
+    environment = Environment(
+        Linear(jnp.full(D, 1 / D), jnp.asarray(0.0)), Normal(jnp.asarray(NOISE))
+    )
     target = Gaussian.diagonal(jnp.full(D, MEAN), SCALE)
     return World("speed", D, environment, Gaussian.diagonal(jnp.zeros(D), 1.0), {"target": target})
 
@@ -91,7 +96,9 @@ def vectorised_numpy(replicates, seed, size=16):
     rng, hits = np.random.default_rng(seed), np.zeros(len(SIZES))
     for _ in range(replicates // size):
         action = rng.standard_normal((size, SIZES[-1], D), np.float32)
-        reward = action.mean(axis=2) + np.float32(NOISE) * rng.standard_normal((size, SIZES[-1]), np.float32)
+        reward = action.mean(axis=2) + np.float32(NOISE) * rng.standard_normal(
+            (size, SIZES[-1]), np.float32
+        )
         whitened = (action - np.float32(MEAN)) / np.float32(SCALE)
         hits += _numpy_hits(0.5 * ((action**2).sum(axis=2) - (whitened**2).sum(axis=2)), reward)
     return hits, replicates * SIZES[-1]
@@ -135,7 +142,9 @@ def _numba_kernel(d=D):
                 s2, s2r, s2rr = s2 + w * w, s2r + w * w * r, s2rr + w * w * r * r
                 if row + 1 == sizes[j]:
                     n, value = row + 1, sr / s1
-                    variance = (s2rr - 2 * value * s2r + value * value * s2) / (s1 * s1) * n / (n - 1)
+                    variance = (
+                        (s2rr - 2 * value * s2r + value * value * s2) / (s1 * s1) * n / (n - 1)
+                    )
                     hits[i, j] = abs(value - TRUTH) <= Z * np.sqrt(max(variance, 0.0))
                     j += 1
 
@@ -169,7 +178,9 @@ def draws_only(replicates, seed):
     for start in range(0, replicates, size):
         keys = engine.batch_keys(jax.random.key(seed), start, size, mesh)
         action = engine.draw_batch(keys, world().logging, n, mesh)
-        jax.block_until_ready((action, engine.reward_batch(keys, world().environment, action, mesh)))
+        jax.block_until_ready(
+            (action, engine.reward_batch(keys, world().environment, action, mesh))
+        )
     return None, replicates * n
 
 
@@ -184,8 +195,14 @@ CONTENDERS = {  # name: (function, replicates, needs)
 
 
 def measure(rounds: int) -> dict:
-    """Medians over interleaved rounds of rows a second, and of the ratio to each contender within a round."""
-    present = {name: entry for name, entry in CONTENDERS.items() if all(map(importlib.util.find_spec, entry[2]))}
+    """Medians over interleaved rounds of rows a second, and of the ratio to each contender within a
+    round.
+    """
+    present = {
+        name: entry
+        for name, entry in CONTENDERS.items()
+        if all(map(importlib.util.find_spec, entry[2]))
+    }
     devices.start()
     first = {name: _seconds(*entry[:2], seed=0)[0] for name, entry in present.items()}
     speeds = {name: [] for name in present}
@@ -199,37 +216,56 @@ def measure(rounds: int) -> dict:
     return {
         name: {
             "million_rows_per_second": statistics.median(speed),
-            "mopl_jax_times_faster": statistics.median(a / b for a, b in zip(speeds["mopl_jax"], speed, strict=True)),
+            "mopl_jax_times_faster": statistics.median(
+                a / b for a, b in zip(speeds["mopl_jax"], speed, strict=True)
+            ),
             "first_call_seconds": first[name],
-            "coverage": np.mean(covered[name], axis=0).round(4).tolist() if name in covered else None,
+            "coverage": (
+                np.mean(covered[name], axis=0).round(4).tolist() if name in covered else None
+            ),
         }
         for name, speed in speeds.items()
     }
 
 
-# Whole studies. The kernel is credited with all sample sizes in one pass, and charged one pass, drawing included, for each
-# target or difference and interval; every interval at the price of the normal one.
+# Whole studies. The kernel is credited with all sample sizes in one pass, and charged one pass,
+# drawing included, for each target or difference and interval; every interval at the price of the
+# normal one.
 
 
 def studies() -> dict[str, study.Study]:
-    """The default study, and one with eight targets and every interval that is a formula in the sums."""
+    """The default study, and one with eight targets and every interval that is a formula in the
+    sums.
+    """
     default = study.build(study.read(study.DEFAULT))
     base = world()
     targets = {f"{i}": Gaussian.diagonal(jnp.full(D, 0.05 * i), SCALE) for i in range(1, 9)}
     names = tuple(name for name, f in intervals.NAMED.items() if isinstance(f, intervals.Wald))
     grid = Grid(SIZES, ("snips",), names, ALPHA)
-    return {"default": default, "many targets": default._replace(worlds=(base._replace(targets=targets),), grid=grid)}
+    return {
+        "default": default,
+        "many targets": default._replace(worlds=(base._replace(targets=targets),), grid=grid),
+    }
 
 
 def by_study(rounds: int, replicates: int = 256) -> dict:
-    """Seconds of a study here and of the kernel cell by cell, interleaved, for so many replicates of every world."""
+    """Seconds of a study here and of the kernel cell by cell, interleaved, for so many replicates
+    of every world.
+    """
     found = {}
     for name, plan in studies().items():
-        took = [(_study_seconds(plan, replicates, i), _kernel_seconds(plan, replicates, i)) for i in range(rounds + 1)]
+        took = [
+            (_study_seconds(plan, replicates, i), _kernel_seconds(plan, replicates, i))
+            for i in range(rounds + 1)
+        ]
         ours, theirs = zip(*took[1:], strict=True)
         ratio = statistics.median(b / a for a, b in took[1:])
         cells = sum(len(each.estimands) for each in plan.worlds) * len(plan.grid.intervals)
-        found[name] = {"cells": cells, "seconds": statistics.median(ours), "kernel_seconds": statistics.median(theirs)}
+        found[name] = {
+            "cells": cells,
+            "seconds": statistics.median(ours),
+            "kernel_seconds": statistics.median(theirs),
+        }
         found[name] |= {"times_faster": ratio, "replicates": replicates}
     return found
 
@@ -262,21 +298,29 @@ def _seconds(function, replicates, seed):
 
 def main() -> None:
     """Print the table and write results/speed.json."""
-    parser = argparse.ArgumentParser(description="How fast is one cell, against what people write by hand?")
+    parser = argparse.ArgumentParser(
+        description="How fast is one cell, against what people write by hand?"
+    )
     parser.add_argument("--rounds", type=int, default=7)
     options, _ = parser.parse_known_args()
     table = measure(options.rounds)
     print(f"{'contender':22} {'M rows/s':>9} {'mopl_jax is':>12}  first call (s)")
     for name, row in table.items():
         ratio = f"{row['mopl_jax_times_faster']:.2f} ×"
-        print(f"{name:22} {row['million_rows_per_second']:9.2f} {ratio:>12}  {row['first_call_seconds']:.2f}")
-    document = storage.provenance(cell={"d": D, "n": SIZES, "interval": "normal"}, rounds=options.rounds) | {
-        "speed": table
-    }
+        print(
+            f"{name:22} {row['million_rows_per_second']:9.2f} {ratio:>12} "
+            f" {row['first_call_seconds']:.2f}"
+        )
+    document = storage.provenance(
+        cell={"d": D, "n": SIZES, "interval": "normal"}, rounds=options.rounds
+    ) | {"speed": table}
     if "torch + numba" in table:
         document["studies"] = by_study(options.rounds)
         for name, row in document["studies"].items():
-            print(f"{name} study, {row['cells']} cells: {row['times_faster']:.1f} × the kernel cell by cell")
+            print(
+                f"{name} study, {row['cells']} cells: {row['times_faster']:.1f} × the kernel cell"
+                " by cell"
+            )
     (RESULTS / "speed.json").write_text(json.dumps(document, indent=1) + "\n")
 
 

@@ -1,7 +1,9 @@
-"""Where does each interval fail, and what holds? The four stress studies, and what docs/intervals.md says of them.
+"""Where does each interval fail, and what holds? The four stress studies, and what
+docs/intervals.md says of them.
 
-`mopl coverage --config benchmarks/studies/stress.toml` is the map itself; the other three add rows, intervals, estimators.
-`report()` writes the tables again from the stored rows, without the studies.
+`mopl coverage --config benchmarks/studies/stress.toml` is the map itself; the other three add
+rows, intervals, estimators. `report()` writes the tables again from the stored rows, without the
+studies.
 """
 
 import itertools
@@ -61,25 +63,36 @@ def below(row: dict) -> bool:
 
 
 def reach(row: dict) -> str:
-    """Whether the target reaches beyond the logger: its scale is not smaller, so far weights are unbounded or nearly so."""
+    """Whether the target reaches beyond the logger: its scale is not smaller, so far weights are
+    unbounded or nearly so.
+    """
     return "beyond the logger" if row["estimand"].startswith(("same", "wide")) else "within"
 
 
 def judged(name: str) -> list[dict]:
-    """Rows that a default answers for: SNIPS of what it estimates, median ESS of two or more, no hidden tail."""
+    """Rows that a default answers for: SNIPS of what it estimates, median ESS of two or more, no
+    hidden tail.
+    """
     rows, _ = storage.read_results(RESULTS / f"{name}.parquet")
-    kept = (r for r in rows if r["estimator"] == "snips" and r["ess_median"] >= 2 and r["world"] not in APART)
+    kept = (
+        r
+        for r in rows
+        if r["estimator"] == "snips" and r["ess_median"] >= 2 and r["world"] not in APART
+    )
     return [row for row in kept if "unsmoothed" not in row["estimand"]]
 
 
 def columns(rows: list[dict]) -> str:
-    """Cells, share below the aim, worst and median coverage, widths over the oracle's for few and many effective rows."""
+    """Cells, share below the aim, worst and median coverage, widths over the oracle's for few and
+    many effective rows.
+    """
     few = [r["width_ratio"] for r in rows if r["ess_median"] < 10]
     many = [r["width_ratio"] for r in rows if r["ess_median"] >= 50]
     found = np.array([r["coverage"] for r in rows])
     share = np.mean([below(r) for r in rows])
     return (
-        f"{len(rows):,} | {share:.3f} | {found.min():.3f} | {np.median(found):.3f} | {_median(few)} | {_median(many)}"
+        f"{len(rows):,} | {share:.3f} | {found.min():.3f} | {np.median(found):.3f} | {_median(few)}"
+        f" | {_median(many)}"
     )
 
 
@@ -87,7 +100,10 @@ def _median(values):
     return f"{np.median(values):.2f}" if values else ""
 
 
-HEAD = "cells | below the aim | worst | median | width, ESS < 10 | width, ESS ≥ 50 |\n| --- | --: | --: | --: | --: | --: | --: |"
+HEAD = (
+    "cells | below the aim | worst | median | width, ESS < 10 | width, ESS ≥ 50 |\n| --- | --: |"
+    " --: | --: | --: | --: | --: |"
+)
 
 
 def table(title: str, rows: Iterable[dict], key: Callable[[dict], str]) -> str:
@@ -95,12 +111,16 @@ def table(title: str, rows: Iterable[dict], key: Callable[[dict], str]) -> str:
     groups: dict[str, list[dict]] = {}
     for row in rows:
         groups.setdefault(key(row), []).append(row)
-    return f"| {title} | {HEAD}\n" + "\n".join(f"| {name} | {columns(some)} |" for name, some in groups.items())
+    return f"| {title} | {HEAD}\n" + "\n".join(
+        f"| {name} | {columns(some)} |" for name, some in groups.items()
+    )
 
 
 def by_interval(name: str) -> str:
     """Each interval over all cells of a study."""
-    return f"## {name}.toml by interval\n\n" + table("interval", judged(name), lambda r: r["interval"])
+    return f"## {name}.toml by interval\n\n" + table(
+        "interval", judged(name), lambda r: r["interval"]
+    )
 
 
 def by_family() -> str:
@@ -121,14 +141,24 @@ def by_reach() -> str:
 
 
 def collapse() -> str:
-    """Is coverage a function of ESS? Its spread at one ESS, and that of its medians by reward family, d and target."""
+    """Is coverage a function of ESS? Its spread at one ESS, and that of its medians by reward
+    family, d and target.
+    """
     keys = (family, lambda r: r["d"], lambda r: r["estimand"])
-    lines = ["| interval | 5–95 % of cells | medians by family | by d | by target |\n|---|--:|--:|--:|--:|"]
+    lines = [
+        "| interval | 5–95 % of cells | medians by family | by d | by target"
+        " |\n|---|--:|--:|--:|--:|"
+    ]
     rows = [r for r in judged("stress") if 10 <= r["ess_median"] < 50]
     for name in dict.fromkeys(r["interval"] for r in rows):
         some = [r for r in rows if r["interval"] == name]
-        spreads = [np.quantile([r["coverage"] for r in some], (0.05, 0.95)), *(_medians(some, key) for key in keys)]
-        lines.append(f"| {name} | " + " | ".join(f"{min(s):.2f} … {max(s):.2f}" for s in spreads) + " |")
+        spreads = [
+            np.quantile([r["coverage"] for r in some], (0.05, 0.95)),
+            *(_medians(some, key) for key in keys),
+        ]
+        lines.append(
+            f"| {name} | " + " | ".join(f"{min(s):.2f} … {max(s):.2f}" for s in spreads) + " |"
+        )
     return "## Coverage at 10 ≤ ESS < 50\n\n" + "\n".join(lines)
 
 
@@ -139,16 +169,22 @@ def _medians(rows, key):
 
 
 def by_side() -> str:
-    """One-sided bounds at 97.5 %, the two ends: the share of cells where each misses too often, and the worst miss rate."""
+    """One-sided bounds at 97.5 %, the two ends: the share of cells where each misses too often, and
+    the worst miss rate.
+    """
     rows = judged("stress")
     sides = ("lower bound fails", "worst miss", "upper bound fails", "worst miss")
     lines = [f"| interval, target | cells | {' | '.join(sides)} |\n|---|--:|--:|--:|--:|--:|"]
     for name, where in itertools.product(ONE_SIDED, ("all", "within")):
         some = [r for r in rows if r["interval"] == name and where in ("all", reach(r))]
         lines.append(
-            f"| {name}, {where} | {len(some):,} | {_missed(some, 'miss_above')} | {_missed(some, 'miss_below')} |"
+            f"| {name}, {where} | {len(some):,} | {_missed(some, 'miss_above')} |"
+            f" {_missed(some, 'miss_below')} |"
         )
-    head = "A bound fails where it misses in more than 2.5 % of logs by more than two Monte-Carlo standard errors."
+    head = (
+        "A bound fails where it misses in more than 2.5 % of logs by more than two Monte-Carlo"
+        " standard errors."
+    )
     return f"## One-sided bounds at 97.5 %\n\n{head}\n\n" + "\n".join(lines)
 
 
@@ -165,13 +201,16 @@ def _often(share, row):
 def by_size() -> str:
     """`recommended` by its median effective sample size: what few effective rows cost in width."""
     rows = [r for r in judged("stress") if r["interval"] == "recommended"]
-    lines = ["| ESS | cells | below the aim | worst | median width / oracle |\n|---|--:|--:|--:|--:|"]
+    lines = [
+        "| ESS | cells | below the aim | worst | median width / oracle |\n|---|--:|--:|--:|--:|"
+    ]
     for low, high in zip(BINS[:-1], BINS[1:], strict=True):
         some = [r for r in rows if low <= r["ess_median"] < high]
         share, worst = np.mean([below(r) for r in some]), min(r["coverage"] for r in some)
         name = f"{low} … {high}" if high < np.inf else f"≥ {low}"
         lines.append(
-            f"| {name} | {len(some)} | {share:.3f} | {worst:.3f} | {_median([r['width_ratio'] for r in some])} |"
+            f"| {name} | {len(some)} | {share:.3f} | {worst:.3f} |"
+            f" {_median([r['width_ratio'] for r in some])} |"
         )
     return "## `recommended` by ESS\n\n" + "\n".join(lines)
 
@@ -184,27 +223,42 @@ def by_estimator() -> str:
 
 
 def gallery() -> str:
-    """The fifteen worst cells of `recommended` with ESS of ten or more; the hidden tail; unsmoothed values."""
-    worst = [r for r in judged("stress") if r["interval"] == "recommended" and r["ess_median"] >= 10]
+    """The fifteen worst cells of `recommended` with ESS of ten or more; the hidden tail; unsmoothed
+    values.
+    """
+    worst = [
+        r for r in judged("stress") if r["interval"] == "recommended" and r["ess_median"] >= 10
+    ]
     rows, _ = storage.read_results(RESULTS / "stress.parquet")
     apart = [r for r in rows if r["interval"] == "recommended" and r["world"] in APART]
     moved = [
-        r for r in rows if r["interval"] == "recommended" and "unsmoothed" in r["estimand"] and r["ess_median"] >= 2
+        r
+        for r in rows
+        if r["interval"] == "recommended" and "unsmoothed" in r["estimand"] and r["ess_median"] >= 2
     ]
     cells = _cells([*sorted(worst, key=lambda r: r["coverage"])[:15], *apart])
     never = _cells([r for r in moved if r["coverage"] == 0])
     smoothing = table("unsmoothed", moved, lambda r: r["estimand"])
-    return f"## Where `recommended` fails\n\n{cells}\n\n## Value of the point itself\n\n{smoothing}\n\nNever covered:\n\n{never}"
+    return (
+        f"## Where `recommended` fails\n\n{cells}\n\n## Value of the point"
+        f" itself\n\n{smoothing}\n\nNever covered:\n\n{never}"
+    )
 
 
 def within_reach() -> str:
-    """Every cell within the logger's reach where `recommended` fails, and how many of them `ess_wilson` shares."""
+    """Every cell within the logger's reach where `recommended` fails, and how many of them
+    `ess_wilson` shares.
+    """
     rows = [r for r in judged("stress") if reach(r) == "within"]
-    failed = {name: [r for r in rows if r["interval"] == name and below(r)] for name in ("recommended", "ess_wilson")}
+    failed = {
+        name: [r for r in rows if r["interval"] == name and below(r)]
+        for name in ("recommended", "ess_wilson")
+    }
     shared = {*map(_place, failed["recommended"])} & {*map(_place, failed["ess_wilson"])}
     return (
-        f"## Where `recommended` fails within the logger's reach\n\n{_cells(sorted(failed['recommended'], key=family))}"
-        f"\n\n`ess_wilson` fails in {len(failed['ess_wilson'])} cells, {len(shared)} of them in this table."
+        "## Where `recommended` fails within the logger's"
+        f" reach\n\n{_cells(sorted(failed['recommended'], key=family))}\n\n`ess_wilson` fails in"
+        f" {len(failed['ess_wilson'])} cells, {len(shared)} of them in this table."
     )
 
 
@@ -213,7 +267,9 @@ def _place(row):
 
 
 def beyond_reach() -> str:
-    """Does a target wider than the logger heal with more rows? Every interval by reach, and where `recommended` fails."""
+    """Does a target wider than the logger heal with more rows? Every interval by reach, and where
+    `recommended` fails.
+    """
     rows = judged("stress_large")
     first = table("interval, target", rows, lambda r: f"{r['interval']}, {reach(r)}")
     failed = [r for r in rows if r["interval"] == "recommended" and below(r)]
@@ -221,15 +277,19 @@ def beyond_reach() -> str:
 
 
 def _cells(rows):
-    head = "| world | d | target | n | ESS | coverage | bias / oracle SD | width |\n|---|--:|---|--:|--:|--:|--:|--:|"
+    head = (
+        "| world | d | target | n | ESS | coverage | bias / oracle SD | width"
+        " |\n|---|--:|---|--:|--:|--:|--:|--:|"
+    )
     return "\n".join([head, *map(_line, rows)])
 
 
 def _line(row):
     shift = row["bias"] / (row["oracle_width"] / 3.92)
     return (
-        f"| {row['world']} | {row['d']} | {row['estimand']} | {row['n']:,} | {row['ess_median']:.1f} | {row['coverage']:.3f} "
-        f"| {shift:.2f} | {row['width_ratio']:.2f} |"
+        f"| {row['world']} | {row['d']} | {row['estimand']} | {row['n']:,} |"
+        f" {row['ess_median']:.1f} | {row['coverage']:.3f} | {shift:.2f} |"
+        f" {row['width_ratio']:.2f} |"
     )
 
 

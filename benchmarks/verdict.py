@@ -1,7 +1,8 @@
-"""What is a verdict worth? `diagnose` on the worlds of the stress study, against whether `recommended` covers there.
+"""What is a verdict worth? `diagnose` on the worlds of the stress study, against whether
+`recommended` covers there.
 
-A cell (world, target, n) fails where its coverage is below the aim by more than two Monte-Carlo standard errors. For each
-log its verdict; for each cell the verdict of most of its logs.
+A cell (world, target, n) fails where its coverage is below the aim by more than two Monte-Carlo
+standard errors. For each log its verdict; for each cell the verdict of most of its logs.
 """
 
 import functools
@@ -25,7 +26,9 @@ SIZES, REPLICATES, SEED = (32, 256, 2048), 300, 21
 
 @functools.partial(jax.jit, static_argnames=("n", "reward_range"))
 def _judge(target, logging, log_weight, reward, n, reward_range):
-    """Of each log of n rows: verdicts with the policies known and not known, what is unseen, limits."""
+    """Of each log of n rows: verdicts with the policies known and not known, what is unseen,
+    limits.
+    """
 
     def one(log):
         made = estimators.snips(log[0][:n], log[1][:n])
@@ -43,15 +46,29 @@ def _cells(world):
     action = engine.draw_batch(keys, world.logging, SIZES[-1], mesh)
     reward = engine.reward_batch(keys, world.environment, action, mesh)
     for name, target in world.targets.items():
-        log_weight, truth = engine.weigh_batch(target, world.logging, action, mesh), world.truth(name)
+        log_weight, truth = (
+            engine.weigh_batch(target, world.logging, action, mesh),
+            world.truth(name),
+        )
         for n in SIZES:
-            made = _judge(target, world.logging, log_weight, reward, n, world.environment.reward_range)
+            made = _judge(
+                target, world.logging, log_weight, reward, n, world.environment.reward_range
+            )
             verdicts, missed, low, high = map(np.asarray, made)
             hit = (low <= truth) & (truth <= high)
-            about = {"world": world.name, "d": world.d, "estimand": name, "n": n, "replicates": REPLICATES}
+            about = {
+                "world": world.name,
+                "d": world.d,
+                "estimand": name,
+                "n": n,
+                "replicates": REPLICATES,
+            }
             for knows, verdict in zip(("policies", "densities"), verdicts.T, strict=True):
                 counts = {word: int(np.sum(verdict == i)) for i, word in enumerate(VERDICTS)}
-                hits = {f"{word}_covered": int(np.sum(hit[verdict == i])) for i, word in enumerate(VERDICTS)}
+                hits = {
+                    f"{word}_covered": int(np.sum(hit[verdict == i]))
+                    for i, word in enumerate(VERDICTS)
+                }
                 yield (
                     about
                     | {"known": knows, "coverage": float(np.mean(hit))}
@@ -64,20 +81,29 @@ def _cells(world):
 def main() -> None:
     """Write results/verdict.parquet and .md."""
     worlds = [
-        w for w in study.build(study.read(RESULTS.parent / "studies" / "stress.toml")).worlds if w.d in (1, 5, 20)
+        w
+        for w in study.build(study.read(RESULTS.parent / "studies" / "stress.toml")).worlds
+        if w.d in (1, 5, 20)
     ]
     rows = [row for world in worlds for row in _cells(world)]
     storage.write_results(
-        RESULTS / "verdict.parquet", rows, storage.provenance(study="stress.toml", sizes=SIZES, seed=SEED)
+        RESULTS / "verdict.parquet",
+        rows,
+        storage.provenance(study="stress.toml", sizes=SIZES, seed=SEED),
     )
     (RESULTS / "verdict.md").write_text(table(rows) + "\n")
     print(table(rows))
 
 
 def table(rows: list[dict]) -> str:
-    """Per verdict: cells and how many of them fail, logs and the share of them that is covered; the hidden tail apart."""
+    """Per verdict: cells and how many of them fail, logs and the share of them that is covered; the
+    hidden tail apart.
+    """
     lines = [
-        "| known | verdict of most logs | cells | of these fail | logs with this verdict | covered |",
+        (
+            "| known | verdict of most logs | cells | of these fail | logs with this verdict |"
+            " covered |"
+        ),
         "|---|---|--:|--:|--:|--:|",
     ]
     for known in ("policies", "densities"):
@@ -86,7 +112,8 @@ def table(rows: list[dict]) -> str:
     for row in (row for row in rows if row["world"] in APART):
         counts = ", ".join(f"{word} {row[word]}" for word in VERDICTS)
         lines.append(
-            f"| {row['known']} | {row['world']}, n = {row['n']:,} | | coverage {row['coverage']:.3f} | {counts} | |"
+            f"| {row['known']} | {row['world']}, n = {row['n']:,} | | coverage"
+            f" {row['coverage']:.3f} | {counts} | |"
         )
     return "\n".join(lines)
 

@@ -1,4 +1,6 @@
-"""`python -m figures` redraws every figure from stored results; `python -m figures NAME …` some of them."""
+"""`python -m figures` redraws every figure from stored results; `python -m figures NAME …` some of
+them.
+"""
 
 import importlib
 import sys
@@ -6,9 +8,18 @@ import sys
 import figures
 
 FIGURES = (
-    "coverage", "dimension", "bandwidth", "design", "metrics", "scaling", "stress", "collapse", "gallery", "learning",
+    "coverage",
+    "dimension",
+    "bandwidth",
+    "design",
+    "metrics",
+    "scaling",
+    "stress",
+    "collapse",
+    "gallery",
+    "learning",
     "closed_loop",
-)  # fmt: skip
+)
 
 
 def main(names: list[str]) -> int:

@@ -1,4 +1,6 @@
-"""The loop on the simulated platform: estimates against truth, gains against users spent, p-values, the learnt metric."""
+"""The loop on the simulated platform: estimates against truth, gains against users spent, p-values,
+the learnt metric.
+"""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -28,7 +30,12 @@ def draw() -> Figure:
     with plt.rc_context(plots.STYLE):
         figure, axes = plt.subplots(2, 2, figsize=(10.2, 7.4))
         agreement(axes[0, 0], results("closed_loop_agreement"))
-        gains(axes[0, 1], results("closed_loop_rounds"), results("closed_loop_search"), study["attainable"])
+        gains(
+            axes[0, 1],
+            results("closed_loop_rounds"),
+            results("closed_loop_search"),
+            study["attainable"],
+        )
         p_values(axes[1, 0], results("closed_loop_rounds"))
         metric(axes[1, 1], results("closed_loop_metric"), study["days_sd"])
     return figure
@@ -36,10 +43,14 @@ def draw() -> Figure:
 
 def agreement(ax, rows) -> None:
     """Offline gain with its 95 % interval from one large log, against the true gain online."""
-    for kind, colour, marker in (("learnt, large log", "#D55E00", "s"), ("random, large log", "#000000", "o")):
+    for kind, colour, marker in (
+        ("learnt, large log", "#D55E00", "s"),
+        ("random, large log", "#000000", "o"),
+    ):
         some = [row for row in rows if row["kind"] == kind and np.isfinite(row["upper"])]
         truth, estimate, low, high = (
-            np.array([row[name] for row in some]) for name in ("truth", "estimate", "lower", "upper")
+            np.array([row[name] for row in some])
+            for name in ("truth", "estimate", "lower", "upper")
         )
         bars = [estimate - low, high - estimate]
         slope, together = np.polyfit(truth, estimate, 1)[0], np.corrcoef(truth, estimate)[0, 1]
@@ -56,11 +67,21 @@ def agreement(ax, rows) -> None:
 
 
 def gains(ax, loops, searches, attainable) -> None:
-    """True gain of what is in production against the users spent on it: median of the runs, and their range."""
+    """True gain of what is in production against the users spent on it: median of the runs, and
+    their range.
+    """
     for (reward, pessimistic), look in LOOKS.items():
-        _path(ax, [row for row in loops if (row["reward"], row["pessimistic"]) == (reward, pessimistic)], *look)
+        _path(
+            ax,
+            [row for row in loops if (row["reward"], row["pessimistic"]) == (reward, pessimistic)],
+            *look,
+        )
     for way, look in SEARCH.items():
-        _path(ax, [row for row in searches if (row["method"], row["reward"], row["test"]) == way], *look)
+        _path(
+            ax,
+            [row for row in searches if (row["method"], row["reward"], row["test"]) == way],
+            *look,
+        )
     ax.axhline(attainable, color="black", linewidth=0.7, linestyle=(0, (4, 3)))
     ax.text(1.2e3, attainable * 1.02, "attainable", fontsize=8)
     ax.set_ylim(top=1.9 * attainable)
@@ -74,17 +95,30 @@ def gains(ax, loops, searches, attainable) -> None:
 
 def _path(ax, rows, colour, line, label):
     users = np.array(sorted({row["users"] for row in rows}), float)
-    runs = [[row for row in rows if row["seed"] == seed] for seed in dict.fromkeys(row["seed"] for row in rows)]
+    runs = [
+        [row for row in rows if row["seed"] == seed]
+        for seed in dict.fromkeys(row["seed"] for row in rows)
+    ]
     paths = np.array([[_gain(run, at) for at in users] for run in runs])
     end = {"where": "post", "color": colour, "linestyle": line, "label": label}
     ax.step([1e3, *users], [0, *np.median(paths, axis=0)], linewidth=1.5, **end)
-    ax.fill_between(users, paths.min(axis=0), paths.max(axis=0), step="post", color=colour, alpha=0.13, linewidth=0)
+    ax.fill_between(
+        users,
+        paths.min(axis=0),
+        paths.max(axis=0),
+        step="post",
+        color=colour,
+        alpha=0.13,
+        linewidth=0,
+    )
 
 
 def _gain(run, users):
     """True gain of a run once so many users are spent."""
     return max(
-        (row["users"], row["true_gain"]) for row in [{"users": 0, "true_gain": 0.0}, *run] if row["users"] <= users
+        (row["users"], row["true_gain"])
+        for row in [{"users": 0, "true_gain": 0.0}, *run]
+        if row["users"] <= users
     )[1]
 
 
@@ -106,10 +140,19 @@ def p_values(ax, rows) -> None:
 
 def metric(ax, rows, sd) -> None:
     """Effects of fresh changes in user standard deviations, learnt metric against North Star."""
-    for row, (colour, marker) in zip(rows, (("#D55E00", "o"), ("#009E73", "s"), ("#0072B2", "^")), strict=True):
+    for row, (colour, marker) in zip(
+        rows, (("#D55E00", "o"), ("#009E73", "s"), ("#0072B2", "^")), strict=True
+    ):
         factor = f"{row['factor']:.0f} ± {row['factor_se']:.0f}"
         label = f"{row['metric']}: {factor} × fewer users, correlation {row['correlation']:.2f}"
-        ax.plot(np.array(row["truth"]) / sd, row["effects"], marker, color=colour, markersize=4, label=label)
+        ax.plot(
+            np.array(row["truth"]) / sd,
+            row["effects"],
+            marker,
+            color=colour,
+            markersize=4,
+            label=label,
+        )
     ax.axhline(0, color="black", linewidth=0.6)
     ax.axvline(0, color="black", linewidth=0.6)
     ax.set_xlabel("true effect on the North Star, its standard deviations over users")

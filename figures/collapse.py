@@ -1,4 +1,6 @@
-"""Coverage against the effective sample size over the whole stress map: does the curve collapse over family, d, target?"""
+"""Coverage against the effective sample size over the whole stress map: does the curve collapse
+over family, d, target?
+"""
 
 from collections.abc import Callable
 
@@ -11,8 +13,18 @@ from mopl_jax.report import plots
 
 SHOWN = ("normal", "ess_exact", "recommended")
 COLOURS = (
-    "#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#999999", "#882255", "#44AA99",
-)  # fmt: skip
+    "#000000",
+    "#E69F00",
+    "#0072B2",
+    "#009E73",
+    "#D55E00",
+    "#56B4E9",
+    "#CC79A7",
+    "#F0E442",
+    "#999999",
+    "#882255",
+    "#44AA99",
+)
 EDGES = 2.0 ** np.arange(1, 14)  # of the bins of ESS
 FEWEST = 5  # cells of a bin
 
@@ -29,7 +41,9 @@ GROUPS: dict[str, Callable[[dict], str]] = {
 
 
 def draw() -> Figure:
-    """One dot a cell, a column an interval; each row colours by another axis, a line being the median of its group's bins."""
+    """One dot a cell, a column an interval; each row colours by another axis, a line being the
+    median of its group's bins.
+    """
     rows = sorted(judged("stress"), key=lambda row: (row["estimand"], row["d"]))
     with plt.rc_context(plots.STYLE):
         figure, axes = plt.subplots(3, 3, figsize=(10.6, 8.4), sharex=True, sharey=True)
@@ -37,7 +51,13 @@ def draw() -> Figure:
             for ax, interval in zip(line, SHOWN, strict=True):
                 _panel(ax, [row for row in rows if row["interval"] == interval], key)
             line[0].set_ylabel("coverage of nominal 95 %")
-            line[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=7.5, title=title, title_fontsize=8)
+            line[-1].legend(
+                loc="center left",
+                bbox_to_anchor=(1, 0.5),
+                fontsize=7.5,
+                title=title,
+                title_fontsize=8,
+            )
         for ax, interval in zip(axes[0], SHOWN, strict=True):
             ax.set_title(interval)
         for ax in axes[-1]:
@@ -60,4 +80,6 @@ def _panel(ax, rows, key):
 def _medians(size, found):
     bins = [(size >= low) & (size < high) for low, high in zip(EDGES[:-1], EDGES[1:], strict=True)]
     kept = [inside for inside in bins if inside.sum() >= FEWEST]
-    return [np.median(size[inside]) for inside in kept], [np.median(found[inside]) for inside in kept]
+    return [np.median(size[inside]) for inside in kept], [
+        np.median(found[inside]) for inside in kept
+    ]

@@ -10,5 +10,9 @@ SHOWN = ("normal", "ess_bessel", "ess_rescaled", "ess_student", "ess_exact", "es
 
 def draw() -> Figure:
     """The reference world in three dimensions, and the difference of two policies."""
-    rows = [row for row in results("coverage") if row["world"] == "reference" or " - " in row["estimand"]]
+    rows = [
+        row
+        for row in results("coverage")
+        if row["world"] == "reference" or " - " in row["estimand"]
+    ]
     return plots.coverage_figure(rows, SHOWN)

@@ -1,4 +1,6 @@
-"""The curse of dimensionality: the share of a log that informs about a small change, uniform against normal logging."""
+"""The curse of dimensionality: the share of a log that informs about a small change, uniform
+against normal logging.
+"""
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
@@ -17,10 +19,25 @@ def draw() -> Figure:
         for name, (colour, marker) in LOOKS.items():
             some = [row for row in rows if row["logging"] == name]
             d, median = ([row[column] for row in some] for column in ("d", "median"))
-            ax.plot(d, [row["exact"] for row in some], color=colour, label=f"{name} logging, closed form 1/d₂")
-            bars = [[row["median"] - row["q05"] for row in some], [row["q95"] - row["median"] for row in some]]
+            ax.plot(
+                d,
+                [row["exact"] for row in some],
+                color=colour,
+                label=f"{name} logging, closed form 1/d₂",
+            )
+            bars = [
+                [row["median"] - row["q05"] for row in some],
+                [row["q95"] - row["median"] for row in some],
+            ]
             ax.errorbar(
-                d, median, bars, fmt=marker, color=colour, markersize=4, capsize=2, label=f"{name} logging, simulated"
+                d,
+                median,
+                bars,
+                fmt=marker,
+                color=colour,
+                markersize=4,
+                capsize=2,
+                label=f"{name} logging, simulated",
             )
         n = rows[0]["n"]
         ax.axhline(1 / n, color="black", linewidth=0.7, linestyle=(0, (4, 3)))

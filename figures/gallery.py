@@ -26,7 +26,8 @@ def draw() -> Figure:
             some = [r for r in rows if (r["world"], r["d"], r["estimand"]) == (world, d, estimand)]
             plots.coverage_curves(ax, some, SHOWN)
             ax.set_title(
-                f"{title}\n({world}, d = {d}, {estimand.replace('_0_', ' 0.').replace('_', ' ')})", fontsize=8.5
+                f"{title}\n({world}, d = {d}, {estimand.replace('_0_', ' 0.').replace('_', ' ')})",
+                fontsize=8.5,
             )
             ax.set_ylim(-0.02, 1.02)
         for ax in axes[:, 1:].flat:

@@ -1,4 +1,6 @@
-"""Learnt metrics: how little history is enough, what wrong labels do, and whether held-out tests keep their promises."""
+"""Learnt metrics: how little history is enough, what wrong labels do, and whether held-out tests
+keep their promises.
+"""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -18,7 +20,9 @@ TITLES = {0.0: "every label right", 0.1: "one known winner in ten mislabelled"}
 
 
 def draw() -> Figure:
-    """Above: factor against history, bars twice the standard error; below: held-out p-values of one long history."""
+    """Above: factor against history, bars twice the standard error; below: held-out p-values of one
+    long history.
+    """
     rows, checked = results("metrics"), results("metrics_validation")
     with plt.rc_context(plots.STYLE):
         figure, axes = plt.subplots(2, 2, figsize=(8.6, 6.6))
@@ -26,7 +30,9 @@ def draw() -> Figure:
             _history(ax, [row for row in rows if row["wrong"] == wrong])
             ax.set_title(TITLES[wrong])
         axes[0, 0].legend(fontsize=7, loc="lower right", bbox_to_anchor=(1, 0.1), ncols=2)
-        axes[0, 0].set_ylabel("North Star's users / learnt metric's,\nsame mean z (fresh experiments)")
+        axes[0, 0].set_ylabel(
+            "North Star's users / learnt metric's,\nsame mean z (fresh experiments)"
+        )
         some = [row for row in checked if row["wrong"] == 0.0]
         _p_values(axes[1, 0], some)
         _nulls(axes[1, 1], some)
@@ -35,12 +41,26 @@ def draw() -> Figure:
 
 def _history(ax, rows):
     for name, (colour, line, marker) in LOOKS.items():
-        some = sorted((row for row in rows if row["objective"] == name), key=lambda row: row["experiments"])
+        some = sorted(
+            (row for row in rows if row["objective"] == name), key=lambda row: row["experiments"]
+        )
         n, mean = [row["experiments"] for row in some], np.array([row["factor"] for row in some])
         error = [1.96 * row["factor_se"] for row in some]
-        ax.errorbar(n, mean, error, color=colour, linestyle=line, marker=marker, markersize=4, capsize=2, label=name)
+        ax.errorbar(
+            n,
+            mean,
+            error,
+            color=colour,
+            linestyle=line,
+            marker=marker,
+            markersize=4,
+            capsize=2,
+            label=name,
+        )
     (oracle,) = (row["factor"] for row in rows if row["objective"] == "best")
-    ax.axhline(oracle, color="#999999", linewidth=1, linestyle=":", label="proxy that knows the platform")
+    ax.axhline(
+        oracle, color="#999999", linewidth=1, linestyle=":", label="proxy that knows the platform"
+    )
     ax.axhline(1, color="black", linewidth=0.7, linestyle=(0, (4, 3)))
     ax.text(0.02, 0.3, "the North Star itself", fontsize=7, transform=ax.get_yaxis_transform())
     ax.set_xscale("log", base=2)
@@ -60,7 +80,10 @@ def _p_values(ax, rows):
     ax.text(0.022, 0.02, "0.025", fontsize=7, ha="right", transform=ax.get_xaxis_transform())
     ax.set_xscale("log")
     ax.set_xlim(1e-6, 1)
-    ax.set_xlabel(f"one-sided p-value towards the known winner\n({rows[0]['known']} experiments, each held out)")
+    ax.set_xlabel(
+        f"one-sided p-value towards the known winner\n({rows[0]['known']} experiments, each held"
+        " out)"
+    )
     ax.set_ylabel("share of experiments below")
     ax.legend(fontsize=7.5, loc="upper left")
 
@@ -80,4 +103,12 @@ def _nulls(ax, rows):
 
 def _steps(ax, values, colour, line, label):
     x = np.sort(values)
-    ax.step(x, (np.arange(x.size) + 1) / x.size, where="post", color=colour, linestyle=line, linewidth=1.4, label=label)
+    ax.step(
+        x,
+        (np.arange(x.size) + 1) / x.size,
+        where="post",
+        color=colour,
+        linestyle=line,
+        linewidth=1.4,
+        label=label,
+    )

@@ -16,7 +16,12 @@ def draw() -> Figure:
     with plt.rc_context(plots.STYLE):
         figure, ax = plt.subplots(figsize=(4.6, 3.4))
         rate = rows[-1] / seconds[-1]
-        ax.plot(rows, [row / rate for row in rows], color="#999999", label=f"{rate / 1e6:.0f} million rows a second")
+        ax.plot(
+            rows,
+            [row / rate for row in rows],
+            color="#999999",
+            label=f"{rate / 1e6:.0f} million rows a second",
+        )
         ax.plot(rows, seconds, "o", color="#0072B2", label=f"measured, slope {cost['slope']:.3f}")
         ax.set_xscale("log")
         ax.set_yscale("log")

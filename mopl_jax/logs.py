@@ -7,16 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mopl_jax.numerics.pytree import record
+from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.policies.policy import Policy
 
 
-@record()
+@pytree_dataclass()
 class Logs:
     """What a platform records while it randomises its scalarisation weights.
 
-    `action` (n, d) the weights played; `log_propensity` (n,) their log density under the logging policy; `reward` (n,)
-    the North Star; optionally `context` (n, c), `cluster` (n,) the user, `time` (n,).
+    `action` (n, d) the weights played; `log_propensity` (n,) their log density under the logging
+    policy; `reward` (n,) the North Star; optionally `context` (n, c), `cluster` (n,) the user,
+    `time` (n,).
     """
 
     action: Float[Array, "n d"]
@@ -28,17 +29,21 @@ class Logs:
 
 
 def check(logs: Logs) -> Logs:
-    """Return `logs`, or raise `ValueError` for wrong shapes, no rows, or entries that are not finite.
+    """Return `logs`, or raise `ValueError` for wrong shapes, no rows, or entries that are not
+    finite.
 
     Needs concrete values: call it once, at the door, not inside `jit`.
     """
     if np.ndim(logs.action) != 2:
         raise ValueError(
-            f"expected action of shape (n, d), got {np.shape(logs.action)}; stack the d weights as columns"
+            f"expected action of shape (n, d), got {np.shape(logs.action)}; stack the d weights as"
+            " columns"
         )
     n = np.shape(logs.action)[0]
     if n == 0:
-        raise ValueError("expected at least one row, got an empty log; check the filter that produced it")
+        raise ValueError(
+            "expected at least one row, got an empty log; check the filter that produced it"
+        )
     for name in ("log_propensity", "reward", "context", "cluster", "time"):
         _check_rows(name, getattr(logs, name), n)
     _check_finite("action", logs.action)
@@ -49,7 +54,9 @@ def check(logs: Logs) -> Logs:
 
 def _check_rows(name, column, n):
     if column is not None and np.shape(column)[:1] != (n,):
-        raise ValueError(f"expected {name} with {n} rows, one per action, got shape {np.shape(column)}")
+        raise ValueError(
+            f"expected {name} with {n} rows, one per action, got shape {np.shape(column)}"
+        )
 
 
 def _check_finite(name, column):
@@ -57,29 +64,39 @@ def _check_finite(name, column):
     if bad.size:
         where = tuple(int(i) for i in bad[0])
         value = np.asarray(column)[where]
-        raise ValueError(f"expected finite {name}, got {value} in row {where[0]}; drop or repair the row")
+        raise ValueError(
+            f"expected finite {name}, got {value} in row {where[0]}; drop or repair the row"
+        )
 
 
 def log_weights(policy: Policy, logs: Logs) -> Float[Array, " n"]:
-    """Log importance weights log π(aᵢ) − log π₀(aᵢ), (n,); −inf where the policy cannot play the action."""
+    """Log importance weights log π(aᵢ) − log π₀(aᵢ), (n,); −inf where the policy cannot play the
+    action.
+    """
     return jax.vmap(policy.log_density)(jnp.asarray(logs.action)) - logs.log_propensity
 
 
 def folds_of(logs: Logs, folds: int, seed: int = 0) -> list[tuple[Logs, Logs]]:
-    """`folds` pairs (learning rows, certification rows): each user's rows are in one fold; ValueError if one is empty."""
+    """`folds` pairs (learning rows, certification rows): each user's rows are in one fold;
+    ValueError if one is empty.
+    """
     fold = _fold(logs, folds, seed)
     return [(rows(logs, fold != k), rows(logs, fold == k)) for k in range(folds)]
 
 
 def split(logs: Logs, share: float = 0.5, seed: int = 0) -> tuple[Logs, Logs]:
-    """Learning rows and certification rows, `share` of the users (of the rows, without clusters) in the latter."""
+    """Learning rows and certification rows, `share` of the users (of the rows, without clusters) in
+    the latter.
+    """
     if not 0 < share < 1:
         raise ValueError(f"expected a certification share strictly between 0 and 1, got {share}")
     unit, count = _units(logs)
     held = np.random.default_rng(seed).permutation(count)[: max(1, round(share * count))]
     certify_rows = np.isin(unit, held)
     if certify_rows.all() or not certify_rows.any():
-        raise ValueError(f"expected rows on both sides of the split, got all {len(unit)} on one; lower the share")
+        raise ValueError(
+            f"expected rows on both sides of the split, got all {len(unit)} on one; lower the share"
+        )
     return rows(logs, ~certify_rows), rows(logs, certify_rows)
 
 
@@ -102,7 +119,8 @@ def _units(logs):
         count = len(values)
     if count < 2:
         raise ValueError(
-            f"all {n} rows are of one user: none is left to certify on; split by another column, or not at all"
+            f"all {n} rows are of one user: none is left to certify on; split by another column, or"
+            " not at all"
         )
     return unit, count
 

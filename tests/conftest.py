@@ -1,4 +1,6 @@
-"""Strict settings for every test: 64-bit numbers on, no implicit dtype promotion, no implicit rank promotion."""
+"""Strict settings for every test: 64-bit numbers on, no implicit dtype promotion, no implicit rank
+promotion.
+"""
 
 import jax
 import pytest
@@ -13,11 +15,15 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    """Compiled functions are kept in .pytest_cache: workers share them, and a second run starts warm."""
+    """Compiled functions are kept in .pytest_cache: workers share them, and a second run starts
+    warm.
+    """
     if getattr(config, "cache", None) is not None:
         jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("jax")))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-        config.addinivalue_line("filterwarnings", "ignore:Error (reading|writing) persistent compilation cache")
+        config.addinivalue_line(
+            "filterwarnings", "ignore:Error (reading|writing) persistent compilation cache"
+        )
 
 
 def pytest_collection_modifyitems(config, items):

@@ -1,7 +1,8 @@
 """Every instance to cross with every property, and the statistical yardsticks.
 
-A new policy, effective sample size, estimator, interval or environment is one line in a list here. Tolerances are
-rounding (a multiple of the dtype's eps) or k standard errors; coverages are judged by a binomial tail.
+A new policy, effective sample size, estimator, interval or environment is one line in a list
+here. Tolerances are rounding (a multiple of the dtype's eps) or k standard errors; coverages are
+judged by a binomial tail.
 """
 
 import functools
@@ -24,7 +25,9 @@ DTYPES = (np.float32, np.float64)
 
 POLICIES = {
     "diagonal": Gaussian.diagonal(np.array([0.5, -1.0, 2.0]), np.array([0.3, 1.0, 2.0])),
-    "full": Gaussian.full(np.array([0.5, -1.0, 2.0]), np.array([[1.0, 0.4, -0.2], [0.4, 2.0, 0.3], [-0.2, 0.3, 0.5]])),
+    "full": Gaussian.full(
+        np.array([0.5, -1.0, 2.0]), np.array([[1.0, 0.4, -0.2], [0.4, 2.0, 0.3], [-0.2, 0.3, 0.5]])
+    ),
     "smooth": smooth(np.array([0.1, 0.2, 0.3]), 0.5),
     "uniform": Uniform(jnp.array([0.0, -1.0, 2.0]), jnp.array([1.0, 3.0, 2.5])),
 }
@@ -52,22 +55,37 @@ WALD = tuple(name for name in INTERVALS if isinstance(INTERVALS[name], Wald))
 MEAN_REWARDS = {
     "linear": environments.Linear(jnp.array([0.5, -0.2, 0.3]), jnp.array(0.1)),
     "quadratic": environments.Quadratic(
-        jnp.array(1.0), jnp.array([0.2, 0.1, -0.3]), jnp.array([[0.6, 0.2, 0.0], [0.2, 0.5, -0.1], [0.0, -0.1, 0.4]])
+        jnp.array(1.0),
+        jnp.array([0.2, 0.1, -0.3]),
+        jnp.array([[0.6, 0.2, 0.0], [0.2, 0.5, -0.1], [0.0, -0.1, 0.4]]),
     ),
     "cosine": environments.Cosine(jnp.array([1.0, 0.5, -0.7]), jnp.array(0.8), jnp.array(0.3)),
-    "exponential": environments.Exponential(jnp.array([0.3, -0.2, 0.1]), jnp.array(0.5), jnp.array(-0.2)),
+    "exponential": environments.Exponential(
+        jnp.array([0.3, -0.2, 0.1]), jnp.array(0.5), jnp.array(-0.2)
+    ),
 }
 NOISES = {
     "normal": environments.Normal(jnp.array(0.5)),
     "student_t": environments.StudentT(jnp.array(6.5), jnp.array(0.5)),
     "lognormal": environments.LogNormal(jnp.array(0.5), jnp.array(0.6)),
 }
-NOISE_VARIANCE = {"normal": 0.5**2, "student_t": 0.5**2 * 6.5 / 4.5, "lognormal": 0.6**2 * np.expm1(0.5**2)}
+NOISE_VARIANCE = {
+    "normal": 0.5**2,
+    "student_t": 0.5**2 * 6.5 / 4.5,
+    "lognormal": 0.6**2 * np.expm1(0.5**2),
+}
 ENVIRONMENTS = {
-    **{f"{m}-{n}": Environment(mean, noise) for m, mean in MEAN_REWARDS.items() for n, noise in NOISES.items()},
-    "linear-heteroscedastic": Environment(MEAN_REWARDS["linear"], NOISES["normal"], jnp.array([0.4, -0.3, 0.2])),
+    **{
+        f"{m}-{n}": Environment(mean, noise)
+        for m, mean in MEAN_REWARDS.items()
+        for n, noise in NOISES.items()
+    },
+    "linear-heteroscedastic": Environment(
+        MEAN_REWARDS["linear"], NOISES["normal"], jnp.array([0.4, -0.3, 0.2])
+    ),
     "probability-bernoulli": Environment(
-        environments.Cosine(jnp.array([1.0, 0.5, -0.7]), jnp.array(0.4), jnp.array(0.5)), environments.Bernoulli()
+        environments.Cosine(jnp.array([1.0, 0.5, -0.7]), jnp.array(0.4), jnp.array(0.5)),
+        environments.Bernoulli(),
     ),
     "watch-time": Environment(
         environments.Exponential(jnp.array([0.3, -0.2, 0.1]), jnp.array(0.5), jnp.array(0.0)),
@@ -141,7 +159,9 @@ def sample_rows(key, policy, n):
 
 
 def standard_errors(sample, expected, axis=0):
-    """How many standard errors the mean of a sample is from its expectation; at most 4 is agreement."""
+    """How many standard errors the mean of a sample is from its expectation; at most 4 is
+    agreement.
+    """
     sample = np.asarray(sample, np.float64)
     error = sample.std(axis=axis, ddof=1) / np.sqrt(sample.shape[axis])
     return np.abs(sample.mean(axis=axis) - np.asarray(expected)) / error
@@ -149,4 +169,6 @@ def standard_errors(sample, expected, axis=0):
 
 def binomial_tail(hits, trials, probability):
     """The smaller of P(X ≤ hits), P(X ≥ hits) for X binomial: how surprising a coverage is."""
-    return min(stats.binom.cdf(hits, trials, probability), stats.binom.sf(hits - 1, trials, probability))
+    return min(
+        stats.binom.cdf(hits, trials, probability), stats.binom.sf(hits - 1, trials, probability)
+    )

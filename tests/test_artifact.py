@@ -1,4 +1,6 @@
-"""Policy documents: what is read is what was written, and a document that is not a policy is refused in one line."""
+"""Policy documents: what is read is what was written, and a document that is not a policy is
+refused in one line.
+"""
 
 import json
 
@@ -22,9 +24,13 @@ NORMAL = {"mopl_policy": VERSION, "kind": "normal", "mean": [0.0, 1.0], "scale":
 def test_what_is_read_is_what_was_written(tmp_path, name):
     """Every leaf to rounding; the document keeps what is said about it; no temporary file stays."""
     policy = WRITTEN[name]
-    read, content = read_policy(write_policy(tmp_path / "policy.json", policy, objectives=["a", "b", "c"], value=0.5))
+    read, content = read_policy(
+        write_policy(tmp_path / "policy.json", policy, objectives=["a", "b", "c"], value=0.5)
+    )
     assert jax.tree.structure(read) == jax.tree.structure(policy)
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-14, atol=1e-15), read, policy)
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-14, atol=1e-15), read, policy
+    )
     assert (content["value"], content["objectives"]) == (0.5, ["a", "b", "c"])
     assert not list(tmp_path.glob(".*"))
 
@@ -40,7 +46,9 @@ def test_densities_survive(tmp_path):
 
 
 def test_what_is_not_finite_is_null_and_arrays_are_lists():
-    made = document(POLICIES["diagonal"], ends=(jnp.array(-jnp.inf), np.float32(2)), nested={"x": np.arange(2)})
+    made = document(
+        POLICIES["diagonal"], ends=(jnp.array(-jnp.inf), np.float32(2)), nested={"x": np.arange(2)}
+    )
     assert (made["ends"], made["nested"]) == ([None, 2.0], {"x": [0, 1]})
     json.dumps(made, allow_nan=False)
 
@@ -68,17 +76,40 @@ def test_what_is_not_finite_is_null_and_arrays_are_lists():
         ({"objectives": ["a", "a"]}, "key 'objectives': expected 2 different names"),
         ({"objectives": "ab"}, "key 'objectives': expected a list of names"),
         ({"kind": "deterministic"}, "no key 'action'"),
-        ({"kind": "uniform", "low": [0, 0], "high": [1, 0]}, "expected low < high, got 0.0 and 0.0 in entry 2"),
-        ({"kind": "mixture", "weights": [1], "components": []}, "key 'components': expected a list of policies"),
-        ({"kind": "mixture", "weights": [1], "components": [3]}, "component 1: expected a policy, got 3"),
-        ({"kind": "mixture", "weights": [1], "components": [{"kind": "x"}]}, "component 1: unknown kind of policy"),
-        ({"kind": "mixture", "weights": [0], "components": [NORMAL]}, "key 'weights': expected numbers > 0"),
         (
-            {"kind": "mixture", "weights": [1, 1], "components": [NORMAL, NORMAL | {"mean": [0], "scale": 1}]},
+            {"kind": "uniform", "low": [0, 0], "high": [1, 0]},
+            "expected low < high, got 0.0 and 0.0 in entry 2",
+        ),
+        (
+            {"kind": "mixture", "weights": [1], "components": []},
+            "key 'components': expected a list of policies",
+        ),
+        (
+            {"kind": "mixture", "weights": [1], "components": [3]},
+            "component 1: expected a policy, got 3",
+        ),
+        (
+            {"kind": "mixture", "weights": [1], "components": [{"kind": "x"}]},
+            "component 1: unknown kind of policy",
+        ),
+        (
+            {"kind": "mixture", "weights": [0], "components": [NORMAL]},
+            "key 'weights': expected numbers > 0",
+        ),
+        (
+            {
+                "kind": "mixture",
+                "weights": [1, 1],
+                "components": [NORMAL, NORMAL | {"mean": [0], "scale": 1}],
+            },
             r"expected policies of one dimension, got \[1, 2\]",
         ),
         (
-            {"kind": "mixture", "weights": [1], "components": [{"kind": "deterministic", "action": [1]}]},
+            {
+                "kind": "mixture",
+                "weights": [1],
+                "components": [{"kind": "deterministic", "action": [1]}],
+            },
             "component 1: expected a policy with a density",
         ),
     ],
@@ -101,7 +132,12 @@ def test_bad_documents_are_refused_in_one_line(tmp_path, change, message):
     ],
 )
 def test_bad_covariances_are_refused(covariance, message):
-    content = {"mopl_policy": VERSION, "kind": "normal", "mean": [0.0, 1.0], "covariance": covariance}
+    content = {
+        "mopl_policy": VERSION,
+        "kind": "normal",
+        "mean": [0.0, 1.0],
+        "covariance": covariance,
+    }
     with pytest.raises(ValueError, match=message):
         parse(content)
 

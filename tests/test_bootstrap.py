@@ -1,4 +1,6 @@
-"""The bootstrap: scipy on the same resamples, identities on equal weights and clusters, honesty, coverage, memory."""
+"""The bootstrap: scipy on the same resamples, identities on equal weights and clusters, honesty,
+coverage, memory.
+"""
 
 import functools
 import subprocess
@@ -23,7 +25,9 @@ every_method = pytest.mark.parametrize("method", METHODS)
 @functools.partial(jax.jit, static_argnames=("method", "resamples", "estimator"))
 def ends(log_weight, reward, method, resamples=500, estimator=snips):
     """An interval for an estimator's value."""
-    return METHODS[method](estimator(log_weight, reward), ALPHA, resamples=resamples, estimator=estimator)
+    return METHODS[method](
+        estimator(log_weight, reward), ALPHA, resamples=resamples, estimator=estimator
+    )
 
 
 def scipy_interval(values, log_weight, reward, method):
@@ -34,7 +38,12 @@ def scipy_interval(values, log_weight, reward, method):
         return np.sum(w * r, axis) / np.sum(w, axis)
 
     first = stats.bootstrap(
-        (np.exp(log_weight), reward), statistic, paired=True, n_resamples=2, method="percentile", rng=0
+        (np.exp(log_weight), reward),
+        statistic,
+        paired=True,
+        n_resamples=2,
+        method="percentile",
+        rng=0,
     )
     first.bootstrap_distribution = np.asarray(values)
     made = stats.bootstrap(
@@ -54,7 +63,9 @@ def test_percentile_is_scipys():
     values = resample(snips(log_weight, reward), resamples=500).value
     made = ends(log_weight, reward, "percentile")
     np.testing.assert_allclose(
-        [made.lower, made.upper], scipy_interval(values, log_weight, reward, "percentile"), rtol=1e-12
+        [made.lower, made.upper],
+        scipy_interval(values, log_weight, reward, "percentile"),
+        rtol=1e-12,
     )
 
 
@@ -65,12 +76,16 @@ def test_bca_is_scipys_for_equal_weights():
     values = resample(snips(log_weight, jnp.exp(reward)), resamples=500).value
     made = ends(log_weight, jnp.exp(reward), "bca")
     np.testing.assert_allclose(
-        [made.lower, made.upper], scipy_interval(values, log_weight, np.exp(reward), "BCa"), rtol=1e-9
+        [made.lower, made.upper],
+        scipy_interval(values, log_weight, np.exp(reward), "BCa"),
+        rtol=1e-9,
     )
 
 
 def test_bca_is_near_scipys_for_unequal_weights():
-    """The infinitesimal jackknife stands for the jackknife: ends differ by order 1/n of the width."""
+    """The infinitesimal jackknife stands for the jackknife: ends differ by order 1/n of the
+    width.
+    """
     log_weight, reward = rows(3, 200)
     values = resample(snips(log_weight, reward), resamples=500).value
     made = ends(log_weight, reward, "bca")
@@ -103,12 +118,16 @@ def test_rows_are_drawn_uniformly():
 
 
 def test_normaliser_is_recomputed():
-    """Resampled values stay within the rewards seen, which those of a frozen Σw would not; equal rewards never vary."""
+    """Resampled values stay within the rewards seen, which those of a frozen Σw would not; equal
+    rewards never vary.
+    """
     log_weight, reward = rows(5, 8, spread=2.0)
     values = resample(snips(log_weight, reward), resamples=500).value
     assert values.min() >= reward.min()
     assert values.max() <= reward.max()
-    np.testing.assert_allclose(resample(snips(log_weight, jnp.full(8, 0.3)), resamples=50).value, 0.3, rtol=1e-12)
+    np.testing.assert_allclose(
+        resample(snips(log_weight, jnp.full(8, 0.3)), resamples=50).value, 0.3, rtol=1e-12
+    )
 
 
 @every_method
@@ -116,7 +135,9 @@ def test_linear_form_is_exact_for_ips(method):
     log_weight, reward = rows(6, 25)
     recomputed = ends(log_weight, reward, method, estimator=ips)
     linear = METHODS[method](ips(log_weight, reward), ALPHA, resamples=500, estimator=None)
-    np.testing.assert_allclose([recomputed.lower, recomputed.upper], [linear.lower, linear.upper], rtol=1e-9)
+    np.testing.assert_allclose(
+        [recomputed.lower, recomputed.upper], [linear.lower, linear.upper], rtol=1e-9
+    )
 
 
 @every_method
@@ -147,13 +168,17 @@ def test_cluster_bootstrap_is_the_bootstrap_of_the_clustered_estimate():
     w = np.exp(log_weight)
     cluster = np.random.default_rng(0).integers(0, 8, 40)
     cluster[:8] = np.arange(8)
-    made = resample(clustered(snips(log_weight, reward), jnp.asarray(cluster), 8), resamples=20).value
+    made = resample(
+        clustered(snips(log_weight, reward), jnp.asarray(cluster), 8), resamples=20
+    ).value
     reward = np.asarray(reward)
     words = jax.random.bits(jax.random.key(0), (2,), jnp.uint32)
     for number in range(20):
         drawn = np.asarray(resampled_rows(words, jnp.uint32(number), 8))
         index = np.concatenate([np.flatnonzero(cluster == c) for c in drawn])
-        np.testing.assert_allclose(made[number], np.average(reward[index], weights=w[index]), rtol=1e-10)
+        np.testing.assert_allclose(
+            made[number], np.average(reward[index], weights=w[index]), rtol=1e-10
+        )
 
 
 @every_method
@@ -162,7 +187,9 @@ def test_dtype_and_agreement(method, dtype):
     log = rows(10, 50)
     made, exact = ends(*cast(log, dtype), method), ends(*log, method)
     assert made.lower.dtype == made.upper.dtype == dtype
-    np.testing.assert_allclose([made.lower, made.upper], [exact.lower, exact.upper], atol=1e4 * eps(dtype))
+    np.testing.assert_allclose(
+        [made.lower, made.upper], [exact.lower, exact.upper], atol=1e4 * eps(dtype)
+    )
 
 
 @every_method
@@ -185,15 +212,21 @@ def test_no_information_gives_the_whole_line(method, log_weight, reward):
 def test_invariant_to_scale_of_weights_and_equivariant_to_units(method):
     log_weight, reward = rows(11, 30)
     made, moved = ends(log_weight, reward, method), ends(log_weight + 3, 2 * reward + 5, method)
-    np.testing.assert_allclose([moved.lower, moved.upper], [2 * made.lower + 5, 2 * made.upper + 5], rtol=1e-9)
+    np.testing.assert_allclose(
+        [moved.lower, moved.upper], [2 * made.lower + 5, 2 * made.upper + 5], rtol=1e-9
+    )
 
 
 def coverage(method, n, replicates, resamples):
     def one(key):
         log_weight, noise = jax.random.normal(key, (2, n))
-        return METHODS[method](snips(0.5 * log_weight, noise), ALPHA, resamples=resamples).contains(jnp.zeros(()))
+        return METHODS[method](snips(0.5 * log_weight, noise), ALPHA, resamples=resamples).contains(
+            jnp.zeros(())
+        )
 
-    hits = jax.jit(lambda keys: jax.lax.map(one, keys, batch_size=20))(jax.random.split(KEY, replicates))
+    hits = jax.jit(lambda keys: jax.lax.map(one, keys, batch_size=20))(
+        jax.random.split(KEY, replicates)
+    )
     return int(hits.sum())
 
 
@@ -206,14 +239,19 @@ def test_coverage(method):
 
 @pytest.mark.nightly
 def test_memory_does_not_grow_with_resamples():
-    """10,000 resamples of 100,000 rows, whose numbers alone would fill 4 GB, under 1 GiB peak for the whole process."""
+    """10,000 resamples of 100,000 rows, whose numbers alone would fill 4 GB, under 1 GiB peak for
+    the whole process.
+    """
     script = (
         "import resource, jax, jax.numpy as jnp\n"
         "from mopl_jax.estimators import snips\n"
         "from mopl_jax.intervals.bootstrap import percentile\n"
         "x = jax.random.normal(jax.random.key(0), (2, 100_000))\n"
-        "jax.jit(lambda x: percentile(snips(x[0], x[1]), 0.05, resamples=10_000))(x).lower.block_until_ready()\n"
+        "jax.jit(lambda x: percentile(snips(x[0], x[1]), 0.05,"
+        " resamples=10_000))(x).lower.block_until_ready()\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     assert int(done.stdout) < 2**20  # kilobytes

@@ -1,4 +1,6 @@
-"""Intervals for bounded rewards: independent implementations, exact coverage, equivariance, honesty."""
+"""Intervals for bounded rewards: independent implementations, exact coverage, equivariance,
+honesty.
+"""
 
 import functools
 
@@ -29,16 +31,27 @@ with_w_max = {
     "empirical_bernstein_cs": sequential.empirical_bernstein_cs,
     "betting": sequential.betting,
 }
-BOUNDED = {name: functools.partial(interval, w_max=W_MAX) for name, interval in with_w_max.items()} | {
+BOUNDED = {
+    name: functools.partial(interval, w_max=W_MAX) for name, interval in with_w_max.items()
+} | {
     "ess_wilson": bounded.ess_wilson,
     "ess_wilson_skew": bounded.ess_wilson_skew,
     "clopper_pearson": bounded.clopper_pearson,
     "cressie_read_unbounded": likelihood.cressie_read,
-    "empirical_likelihood": functools.partial(likelihood.empirical_likelihood, reward_range=(0.0, 1.0)),
+    "empirical_likelihood": functools.partial(
+        likelihood.empirical_likelihood, reward_range=(0.0, 1.0)
+    ),
     "cantelli": functools.partial(concentration.cantelli, d2=D2),
     "log_smoothing": functools.partial(concentration.log_smoothing, reward_range=(0.0, 1.0)),
 }
-EXACT = ("hoeffding", "empirical_bernstein", "empirical_bernstein_cs", "betting", "cantelli", "log_smoothing")
+EXACT = (
+    "hoeffding",
+    "empirical_bernstein",
+    "empirical_bernstein_cs",
+    "betting",
+    "cantelli",
+    "log_smoothing",
+)
 
 
 def log_of(seed, n, dtype=np.float64, binary=False):
@@ -98,17 +111,23 @@ def test_equal_weights_give_the_binomial_intervals(hits, n):
     made = snips(jnp.zeros(n), (jnp.arange(n) < hits).astype(float))
     exact = bounded.clopper_pearson(made, ALPHA)
     np.testing.assert_allclose(
-        [exact.lower, exact.upper], proportion.proportion_confint(hits, n, ALPHA, "beta"), atol=1e-12
+        [exact.lower, exact.upper],
+        proportion.proportion_confint(hits, n, ALPHA, "beta"),
+        atol=1e-12,
     )
     level = 2 * stats.norm.sf(stats.t.isf(ALPHA / 2, n - 1))  # the level at which z is our t
     score = bounded.ess_wilson(made, ALPHA)
     np.testing.assert_allclose(
-        [score.lower, score.upper], proportion.proportion_confint(hits, n, level, "wilson"), atol=1e-9
+        [score.lower, score.upper],
+        proportion.proportion_confint(hits, n, level, "wilson"),
+        atol=1e-9,
     )
 
 
 def test_following_the_skewness_evens_the_two_ends():
-    """A hundred equal weights, exact binomial probabilities, means over 1 to 6 %: Wilson's lower end misses far too often."""
+    """A hundred equal weights, exact binomial probabilities, means over 1 to 6 %: Wilson's lower
+    end misses far too often.
+    """
     n, truths = 100, np.linspace(0.01, 0.06, 51)
     hits = np.arange(n + 1)
     rewards = jnp.asarray(hits[:, None] > np.arange(n), float)
@@ -116,7 +135,10 @@ def test_following_the_skewness_evens_the_two_ends():
 
     def misses(name):
         ends = jax.jit(jax.vmap(lambda r: BOUNDED[name](snips(jnp.zeros(n), r), ALPHA)))(rewards)
-        above, below = np.asarray(ends.lower) > truths[:, None], np.asarray(ends.upper) < truths[:, None]
+        above, below = (
+            np.asarray(ends.lower) > truths[:, None],
+            np.asarray(ends.upper) < truths[:, None],
+        )
         return (chance * above).sum(axis=1).mean(), (chance * below).sum(axis=1).mean()
 
     (wilson_above, wilson_below), (above, below) = misses("ess_wilson"), misses("ess_wilson_skew")
@@ -128,17 +150,20 @@ def test_following_the_skewness_evens_the_two_ends():
 
 @pytest.mark.parametrize("heaviest", [1.0, 4.0])
 def test_skewness_of_a_share_with_unequal_weights(heaviest):
-    """The ends solve |v' − x| = t √(x(1−x) Σp²) with v' = v − (t²−1)/6 κ, by another root finder; one heavy row caps κ."""
+    """The ends solve |v' − x| = t √(x(1−x) Σp²) with v' = v − (t²−1)/6 κ, by another root finder;
+    one heavy row caps κ.
+    """
     log_weight, reward = log_of(7, 60, binary=True)
     log_weight = log_weight.at[jnp.argmin(reward)].set(heaviest)
     p = np.exp(np.asarray(log_weight)) / np.exp(np.asarray(log_weight)).sum()
     v, s2 = p @ np.asarray(reward), p @ p
     t = stats.t.isf(ALPHA / 2, float(ess_exact.moments(snips(log_weight, reward))[1]))
-    lean, sd = (1 - 2 * v) * (p**3).sum() / s2, np.sqrt(v * (1 - v) * s2)
-    assert (lean > sd) == (heaviest == 4.0)
-    moved = max(v - (t**2 - 1) / 6 * min(lean, sd), 0)
+    skew, sd = (1 - 2 * v) * (p**3).sum() / s2, np.sqrt(v * (1 - v) * s2)
+    assert (skew > sd) == (heaviest == 4.0)
+    moved = max(v - (t**2 - 1) / 6 * min(skew, sd), 0)
     ends = [
-        brentq(lambda x: (x - moved) ** 2 - t**2 * x * (1 - x) * s2, *span) for span in ((0, moved), (moved + 1e-9, 1))
+        brentq(lambda x: (x - moved) ** 2 - t**2 * x * (1 - x) * s2, *span)
+        for span in ((0, moved), (moved + 1e-9, 1))
     ]
     made = bounded.ess_wilson_skew(snips(log_weight, reward), ALPHA)
     np.testing.assert_allclose([made.lower, made.upper], ends, rtol=1e-6)
@@ -150,7 +175,10 @@ def test_empirical_likelihood_is_owens_for_equal_weights(n):
     reward = np.random.default_rng(n).exponential(size=n) ** 2
     made = likelihood.empirical_likelihood(snips(jnp.zeros(n), jnp.asarray(reward)), ALPHA)
     np.testing.assert_allclose(
-        [made.lower, made.upper], descriptive.DescStat(reward).ci_mean(sig=ALPHA), rtol=1e-8, atol=1e-9
+        [made.lower, made.upper],
+        descriptive.DescStat(reward).ci_mean(sig=ALPHA),
+        rtol=1e-8,
+        atol=1e-9,
     )
 
 
@@ -162,7 +190,9 @@ def test_empirical_likelihood_ends_have_the_budgets_likelihood_ratio():
         g = np.exp(np.asarray(log_weight)) * (np.asarray(reward) - float(end))
         low, high = -(1 - 1 / 60) / g.max(), (1 - 1 / 60) / -g.min()
         multiplier = brentq(lambda x, g=g: np.sum(g / (1 + x * g)), low, high, xtol=1e-15)
-        np.testing.assert_allclose(2 * np.sum(np.log1p(multiplier * g)), stats.chi2.isf(ALPHA, 1), rtol=1e-7)
+        np.testing.assert_allclose(
+            2 * np.sum(np.log1p(multiplier * g)), stats.chi2.isf(ALPHA, 1), rtol=1e-7
+        )
 
 
 def test_hoeffding_and_bernstein_formulas():
@@ -194,7 +224,9 @@ def test_equivariant_to_units_of_the_reward(name):
     """r ↦ 3 − 2r in the range [1, 3] maps the ends, and swaps them."""
     log_weight, reward = log_of(6, 80)
     made = BOUNDED[name](snips(log_weight, reward), ALPHA)
-    mapped = functools.partial(BOUNDED[name], reward_range=(1.0, 3.0))(snips(log_weight, 3 - 2 * reward), ALPHA)
+    mapped = functools.partial(BOUNDED[name], reward_range=(1.0, 3.0))(
+        snips(log_weight, 3 - 2 * reward), ALPHA
+    )
     np.testing.assert_allclose(mapped.lower, 3 - 2 * made.upper, atol=1e-9)
     np.testing.assert_allclose(mapped.upper, 3 - 2 * made.lower, atol=1e-9)
 
@@ -206,7 +238,9 @@ def test_dtype_range_and_order(dtype):
             made = all_ends(*log_of(n, n, dtype, binary))
             assert made.lower.dtype == made.upper.dtype == dtype
             assert np.all((np.asarray(made.lower) >= 0) & (np.asarray(made.upper) <= 1))
-            assert np.all(np.asarray(made.lower) < np.asarray(made.upper))  # never a point, never NaN
+            assert np.all(
+                np.asarray(made.lower) < np.asarray(made.upper)
+            )  # never a point, never NaN
 
 
 def test_float32_agrees_with_float64():
@@ -216,7 +250,9 @@ def test_float32_agrees_with_float64():
     np.testing.assert_allclose(rounded.upper, exact.upper, atol=1e3 * eps(np.float32))
 
 
-@pytest.mark.parametrize("log_weight", [[-np.inf, -np.inf, -np.inf], [0.0, -np.inf, -np.inf], [0.0, -800.0, -800.0]])
+@pytest.mark.parametrize(
+    "log_weight", [[-np.inf, -np.inf, -np.inf], [0.0, -np.inf, -np.inf], [0.0, -800.0, -800.0]]
+)
 def test_no_support_gives_the_range(log_weight):
     made = all_ends(jnp.asarray(log_weight), jnp.asarray([0.2, 0.5, 0.9]))
     np.testing.assert_array_equal(made.lower, 0.0)
@@ -235,7 +271,9 @@ def test_batching_is_looping():
 
 
 def coverage(n, replicates):
-    """Hits and misses of every interval; Bernoulli rewards of probability sigmoid of the first action."""
+    """Hits and misses of every interval; Bernoulli rewards of probability sigmoid of the first
+    action.
+    """
     z = np.polynomial.hermite_e.hermegauss(60)
     truth = np.sum(z[1] / (1 + np.exp(-(0.3 + np.sqrt(0.5) * z[0])))) / z[1].sum()
 
@@ -243,9 +281,13 @@ def coverage(n, replicates):
         action = sample_rows(key, LOGGING, n)
         log_weight = jax.vmap(lambda a: TARGET.log_density(a) - LOGGING.log_density(a))(action)
         uniform = jax.random.uniform(jax.random.fold_in(key, 1), (n,))
-        return all_ends(log_weight, (uniform < jax.nn.sigmoid(action[:, 0])).astype(log_weight.dtype))
+        return all_ends(
+            log_weight, (uniform < jax.nn.sigmoid(action[:, 0])).astype(log_weight.dtype)
+        )
 
-    made = jax.jit(lambda keys: jax.lax.map(one, keys, batch_size=50))(jax.random.split(KEY, replicates))
+    made = jax.jit(lambda keys: jax.lax.map(one, keys, batch_size=50))(
+        jax.random.split(KEY, replicates)
+    )
     return (made.lower > truth).sum(0), (made.upper < truth).sum(0)
 
 
@@ -253,9 +295,13 @@ def check_coverage(n, replicates):
     above, below = coverage(n, replicates)
     for i, name in enumerate(BOUNDED):
         if name in EXACT:  # one-sided guarantees: never too many misses
-            assert stats.binom.sf(max(int(above[i]), int(below[i])) - 1, replicates, ALPHA / 2) > 1e-4, name
+            assert (
+                stats.binom.sf(max(int(above[i]), int(below[i])) - 1, replicates, ALPHA / 2) > 1e-4
+            ), name
         else:  # asymptotic: not surprisingly below nominal
-            assert stats.binom.cdf(replicates - int(above[i] + below[i]), replicates, 1 - ALPHA) > 1e-4, name
+            assert (
+                stats.binom.cdf(replicates - int(above[i] + below[i]), replicates, 1 - ALPHA) > 1e-4
+            ), name
 
 
 def test_coverage_small():
@@ -277,8 +323,13 @@ def test_bind_gives_every_interval_the_house_contract_and_refuses_what_is_unknow
     facts = intervals.policy_facts(logging, target, (0.0, 1.0))
     assert float(facts.w_max) >= 1
     assert intervals.bind("ess_exact") is intervals.ess_exact
-    assert intervals.bind("cantelli", facts).keywords == {"reward_range": (0.0, 1.0), "d2": facts.d2}
-    with pytest.raises(ValueError, match=r"'betting' needs reward_range \(--reward-range LOW,HIGH\) and w_max"):
+    assert intervals.bind("cantelli", facts).keywords == {
+        "reward_range": (0.0, 1.0),
+        "d2": facts.d2,
+    }
+    with pytest.raises(
+        ValueError, match=r"'betting' needs reward_range \(--reward-range LOW,HIGH\) and w_max"
+    ):
         intervals.bind("betting")
     with pytest.raises(ValueError, match="'hoeffding' needs reward_range"):
         intervals.bind("hoeffding", intervals.policy_facts(logging, target, (0.0, float("inf"))))

@@ -39,8 +39,10 @@ def columns(seed=0, n=N):
 
 
 def examined(table, logging=LOGGING, **roles):
-    recording = tables.open_log(table, logging=logging, **({"log_propensity": "log_propensity"} | roles))
-    return log_checks.examine(recording)[0]
+    reader = tables.open_log(
+        table, logging=logging, **({"log_propensity": "log_propensity"} | roles)
+    )
+    return log_checks.examine(reader)[0]
 
 
 def level(findings, check):
@@ -56,7 +58,9 @@ def test_a_clean_log_is_ok():
 
 
 def test_the_tests_have_their_level():
-    """Over 300 clean logs, as many false alarms as the level allows: all tests of the actions taken together."""
+    """Over 300 clean logs, as many false alarms as the level allows: all tests of the actions taken
+    together.
+    """
     alarms = 0
     for seed in range(300):
         table = columns(seed + 1, 500)
@@ -75,15 +79,43 @@ def flawed(**change):
 ONE = columns()
 FLAWS = {
     "shifted": (flawed(action_0=ONE["action_0"] + 0.2), "action means", "refuse"),
-    "scaled": (flawed(action_0=MEAN[0] + 1.2 * (ONE["action_0"] - MEAN[0])), "action variances", "refuse"),
-    "uncorrelated": (flawed(action_0=RNG.permutation(ONE["action_0"])), "action correlations", "refuse"),
-    "clipped": (flawed(action_0=np.clip(ONE["action_0"], -0.5, 1.5)), "action distribution", "refuse"),
-    "wrong density": (flawed(log_propensity=ONE["log_propensity"] * 1.2), "declared density", "refuse"),
-    "unnormalised": (flawed(log_propensity=ONE["log_propensity"] + 1), "declared density", "refuse"),
+    "scaled": (
+        flawed(action_0=MEAN[0] + 1.2 * (ONE["action_0"] - MEAN[0])),
+        "action variances",
+        "refuse",
+    ),
+    "uncorrelated": (
+        flawed(action_0=RNG.permutation(ONE["action_0"])),
+        "action correlations",
+        "refuse",
+    ),
+    "clipped": (
+        flawed(action_0=np.clip(ONE["action_0"], -0.5, 1.5)),
+        "action distribution",
+        "refuse",
+    ),
+    "wrong density": (
+        flawed(log_propensity=ONE["log_propensity"] * 1.2),
+        "declared density",
+        "refuse",
+    ),
+    "unnormalised": (
+        flawed(log_propensity=ONE["log_propensity"] + 1),
+        "declared density",
+        "refuse",
+    ),
     "constant reward": (flawed(reward=np.ones(N)), "reward", "refuse"),
     "stuck weight": (flawed(action_1=np.full(N, 0.3)), "action", "refuse"),
-    "drifting reward": (flawed(reward=ONE["reward"] + np.linspace(0, 1, N)), "drift of the reward", "warning"),
-    "drifting logger": (flawed(action_0=ONE["action_0"] + np.linspace(-0.3, 0.3, N)), "drift of the action", "warning"),
+    "drifting reward": (
+        flawed(reward=ONE["reward"] + np.linspace(0, 1, N)),
+        "drift of the reward",
+        "warning",
+    ),
+    "drifting logger": (
+        flawed(action_0=ONE["action_0"] + np.linspace(-0.3, 0.3, N)),
+        "drift of the action",
+        "warning",
+    ),
     "exported twice": (
         {name: np.concatenate([x, x[:200]]) for name, x in ONE.items()},
         "repeated rows",
@@ -105,11 +137,15 @@ def test_every_flaw_is_found(flaw):
 
 def test_a_single_action_is_refused():
     table = columns() | {"action_0": np.zeros(N), "action_1": np.zeros(N)}
-    assert any("single distinct action" in x.found for x in examined(table, None) if x.level == "refuse")
+    assert any(
+        "single distinct action" in x.found for x in examined(table, None) if x.level == "refuse"
+    )
 
 
 def test_users_are_tested_by_their_first_rows():
-    """Rows of one user that repeat its action would fail every test as if independent; by user they pass."""
+    """Rows of one user that repeat its action would fail every test as if independent; by user they
+    pass.
+    """
     table = {name: np.repeat(x, 40) for name, x in columns(3, 200).items()}
     table["user"] = np.repeat(np.arange(200), 40)
     table["reward"] = table["reward"] + RNG.normal(size=8000)
@@ -129,18 +165,24 @@ def test_uniform_logging_is_tested_and_a_mixture_said_not_to_be():
     assert level(examined(squeezed, BOX, log_propensity=None), "action distribution") == "refuse"
     mixture = Mixture.of(np.ones(2), [BOX, LOGGING])
     assert "not tested" in next(
-        x.found for x in examined(table, mixture, log_propensity=None) if x.check == "declared policy"
+        x.found
+        for x in examined(table, mixture, log_propensity=None)
+        if x.check == "declared policy"
     )
 
 
 def test_chunks_do_not_matter(monkeypatch):
     whole = examined(columns(), cluster="user", time="when")
     monkeypatch.setattr(log_checks, "CHUNK", 333)
-    assert [x[:2] for x in examined(columns(), cluster="user", time="when")] == [x[:2] for x in whole]
+    assert [x[:2] for x in examined(columns(), cluster="user", time="when")] == [
+        x[:2] for x in whole
+    ]
 
 
 def test_the_sketch_counts_repeats_beyond_its_size(monkeypatch):
-    """Exact while it holds every row; afterwards within four standard errors of the share of the rows it kept."""
+    """Exact while it holds every row; afterwards within four standard errors of the share of the
+    rows it kept.
+    """
     rows = np.random.default_rng(0).integers(0, 2**63, 30_000).astype(np.uint64) * np.uint64(2)
     twice = np.concatenate([rows, rows[:6000]])
     exact, small = log_statistics.Sketch(), log_statistics.Sketch()
@@ -164,13 +206,24 @@ def _precision_as_it_was():
 
 
 @pytest.mark.usefixtures("_precision_as_it_was")
-@pytest.mark.parametrize(("change", "code"), [({}, 0), ({"reward": np.ones(N)}, 3), ({"reward": ["x"] * N}, 2)])
+@pytest.mark.parametrize(
+    ("change", "code"), [({}, 0), ({"reward": np.ones(N)}, 3), ({"reward": ["x"] * N}, 2)]
+)
 def test_the_command_and_its_exit_codes(monkeypatch, capsys, tmp_path, change, code):
     pq.write_table(pa.table(columns() | change), tmp_path / "log.parquet")
     write_policy(tmp_path / "logging.json", LOGGING)
-    options = ["--logging", str(tmp_path / "logging.json"), "--log-propensity", "log_propensity", "--cluster", "user"]
+    options = [
+        "--logging",
+        str(tmp_path / "logging.json"),
+        "--log-propensity",
+        "log_propensity",
+        "--cluster",
+        "user",
+    ]
     for form in ([], ["--json"]):
-        monkeypatch.setattr(sys, "argv", ["mopl", "check", str(tmp_path / "log.parquet"), *options, *form])
+        monkeypatch.setattr(
+            sys, "argv", ["mopl", "check", str(tmp_path / "log.parquet"), *options, *form]
+        )
         with pytest.raises(SystemExit) as end:
             mopl_jax.cli.main()
         out, err = capsys.readouterr()

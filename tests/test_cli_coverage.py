@@ -12,7 +12,9 @@ SMALL = ["--n", "8,64", "--d", "2", "--interval", "normal", "--interval", "ess_e
 
 
 def mopl(monkeypatch, capsys, *arguments):
-    """Exit code, standard output and standard error of `mopl coverage`; the precision of the tests is put back."""
+    """Exit code, standard output and standard error of `mopl coverage`; the precision of the tests
+    is put back.
+    """
     import jax
 
     monkeypatch.setattr("sys.argv", ["mopl", "coverage", *map(str, arguments)])
@@ -29,13 +31,17 @@ def run(monkeypatch, capsys):
 
 
 def test_writes_table_figure_and_tidy_results(run, tmp_path):
-    """The table names every interval and fits 100 columns; the results carry provenance and read back."""
+    """The table names every interval and fits 100 columns; the results carry provenance and read
+    back.
+    """
     code, out, _ = run(*SMALL, "--replicates", 64, "--out", tmp_path)
     assert code == 0
     assert "ess_exact" in out
     assert max(map(len, out.splitlines())) <= 100
     rows, about = storage.read_results(tmp_path / "results.parquet")
-    assert {(row["n"], row["interval"]) for row in rows} == {(n, i) for n in (8, 64) for i in ("normal", "ess_exact")}
+    assert {(row["n"], row["interval"]) for row in rows} == {
+        (n, i) for n in (8, 64) for i in ("normal", "ess_exact")
+    }
     assert about["study"]["replicates"] == 64
     assert about["versions"]["jax"]
     assert (tmp_path / "coverage.png").read_bytes()[:4] == b"\x89PNG"
@@ -46,12 +52,16 @@ def test_misses_and_hits_add_up(run, tmp_path):
     """coverage + miss_below + miss_above = 1, and the Wilson interval contains the coverage."""
     run(*SMALL, "--replicates", 64, "--out", tmp_path)
     for row in storage.read_results(tmp_path / "results.parquet")[0]:
-        assert row["coverage"] + row["miss_below"] + row["miss_above"] == pytest.approx(1, abs=1e-12)
+        assert row["coverage"] + row["miss_below"] + row["miss_above"] == pytest.approx(
+            1, abs=1e-12
+        )
         assert row["coverage_low"] <= row["coverage"] <= row["coverage_high"]
 
 
 def test_resumes_without_recomputing(run, tmp_path, monkeypatch):
-    """A second run computes nothing; more replicates compute only what is missing, and the first are the same."""
+    """A second run computes nothing; more replicates compute only what is missing, and the first
+    are the same.
+    """
     from mopl_jax.coverage import engine as engine
 
     first = json.loads(run(*SMALL, "--replicates", 64, "--out", tmp_path, "--json")[1])["rows"]
@@ -70,7 +80,9 @@ def test_resumes_without_recomputing(run, tmp_path, monkeypatch):
 
 
 def test_interrupted_runs_keep_what_was_finished(run, tmp_path, monkeypatch):
-    """Ctrl-C leaves the finished batches, exit code 130, and no results; the next run ends with the same numbers."""
+    """Ctrl-C leaves the finished batches, exit code 130, and no results; the next run ends with the
+    same numbers.
+    """
     from mopl_jax.coverage import engine as engine
 
     real = engine.run_batch
@@ -93,7 +105,18 @@ def test_interrupted_runs_keep_what_was_finished(run, tmp_path, monkeypatch):
 def test_same_numbers_whatever_the_memory(run, tmp_path):
     """The batch size never changes a digit."""
     little, much = (
-        json.loads(run(*SMALL, "--replicates", 96, "--memory", memory, "--out", tmp_path / str(memory), "--json")[1])
+        json.loads(
+            run(
+                *SMALL,
+                "--replicates",
+                96,
+                "--memory",
+                memory,
+                "--out",
+                tmp_path / str(memory),
+                "--json",
+            )[1]
+        )
         for memory in (0.001, 64)
     )
     assert little["rows"] == much["rows"]
@@ -122,7 +145,10 @@ BAD = {
     "memory": (["--memory", "0"], "--memory: expected a positive"),
     "unknown option": (["--intervall", "x"], "No such option"),
     "config": (["--config", "absent.toml"], "cannot be read"),
-    "no facts": (["--interval", "hoeffding", "--d", "2"], "without reward_range; add one that needs none"),
+    "no facts": (
+        ["--interval", "hoeffding", "--d", "2"],
+        "without reward_range; add one that needs none",
+    ),
     "probabilities": (
         ["--noise", "bernoulli", "--reward", "linear"],
         "mean rewards in [0, 1], the range of this noise",
@@ -147,18 +173,27 @@ STUDIES = {
     "no world": ("n = [8]", "at least one [[world]]"),
     "unknown key": ("n = [8]\nreplicats = 3", "did you mean 'replicates'?"),
     "covariance": (
-        '[[world]]\nname = "w"\nd = [2]\nreward = {kind = "linear"}\nnoise = {kind = "normal"}\n'
-        'logging = {kind = "normal", covariance = [[1.0, 2.0], [2.0, 1.0]]}\ntarget.t = {mean = 0.0, scale = 1.0}',
+        (
+            '[[world]]\nname = "w"\nd = [2]\nreward = {kind = "linear"}\nnoise = {kind ='
+            ' "normal"}\nlogging = {kind = "normal", covariance = [[1.0, 2.0], [2.0,'
+            " 1.0]]}\ntarget.t = {mean = 0.0, scale = 1.0}"
+        ),
         "expected a positive definite covariance",
     ),
     "dimension": (
-        '[[world]]\nname = "w"\nd = [2]\nreward = {kind = "linear"}\nnoise = {kind = "normal"}\n'
-        'logging = {kind = "normal", scale = 1.0}\ntarget.t = {mean = [0.0, 1.0, 2.0], scale = 1.0}',
+        (
+            '[[world]]\nname = "w"\nd = [2]\nreward = {kind = "linear"}\nnoise = {kind ='
+            ' "normal"}\nlogging = {kind = "normal", scale = 1.0}\ntarget.t = {mean = [0.0, 1.0,'
+            " 2.0], scale = 1.0}"
+        ),
         "match the world's d",
     ),
     "difference": (
-        '[[world]]\nname = "w"\nd = [2]\nreward = {kind = "linear"}\nnoise = {kind = "normal"}\n'
-        'logging = {kind = "normal", scale = 1.0}\ntarget.t = {mean = 0.0, scale = 1.0}\ndifferences = [["t", "u"]]',
+        (
+            '[[world]]\nname = "w"\nd = [2]\nreward = {kind = "linear"}\nnoise = {kind ='
+            ' "normal"}\nlogging = {kind = "normal", scale = 1.0}\ntarget.t = {mean = 0.0, scale ='
+            ' 1.0}\ndifferences = [["t", "u"]]'
+        ),
         "unknown target",
     ),
 }

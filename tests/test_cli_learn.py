@@ -1,4 +1,6 @@
-"""`mopl learn`: bad input is one line before anything is compiled; the artifact reads back; an interrupt leaves one."""
+"""`mopl learn`: bad input is one line before anything is compiled; the artifact reads back; an
+interrupt leaves one.
+"""
 
 import contextlib
 import io
@@ -39,7 +41,11 @@ def write_log(folder, **columns):
 
 def run(path, **options):
     """The command with few steps."""
-    return learn(path, **{"out": path.parent / "learnt.json", "action": "w_", "steps": 6, "scale": "0.8"} | options)
+    return learn(
+        path,
+        **{"out": path.parent / "learnt.json", "action": "w_", "steps": 6, "scale": "0.8"}
+        | options,
+    )
 
 
 @pytest.mark.parametrize(
@@ -51,12 +57,20 @@ def run(path, **options):
             {"reward": "retained"},
             "log.parquet: column 'retained': all 600 rewards are 0",
         ),
-        ({"w_like": np.full(600, 0.5)}, {}, "log.parquet: weight 'w_like': all 600 rows played 0.5"),
+        (
+            {"w_like": np.full(600, 0.5)},
+            {},
+            "log.parquet: weight 'w_like': all 600 rows played 0.5",
+        ),
         ({"user": np.zeros(600)}, {"cluster": "user"}, "all 600 rows are of one user"),
         ({}, {"folds": 700}, "expected 2 to 600 folds"),
         ({}, {"share": 1.0}, "strictly between 0 and 1"),
         ({}, {"low": "0.6", "high": "0.1"}, "infeasible constraints: weight 1 of 2"),
-        ({}, {"low": "0", "high": "0.3", "total": 1.0}, "infeasible constraints: the sum must be 1"),
+        (
+            {},
+            {"low": "0", "high": "0.3", "total": 1.0},
+            "infeasible constraints: the sum must be 1",
+        ),
         ({}, {"max_change": "0.1"}, "--production"),
         ({}, {"production": "0.1,0.2,0.3"}, "--production: expected 2 weights"),
         ({}, {"optimiser": "adamm"}, "unknown optimiser: 'adamm'; did you mean 'adam'"),
@@ -101,7 +115,8 @@ def test_the_seed_is_that_of_split_and_starts(tmp_path, monkeypatch):
 def test_propensities_must_be_those_of_the_declared_policy(tmp_path):
     declared = write_policy(tmp_path / "logging.json", Gaussian.diagonal(MEAN + 0.05, SCALE))
     with pytest.raises(
-        ValueError, match="column .propensity., row 1 .* expected the log density of the logging policy, got"
+        ValueError,
+        match="column .propensity., row 1 .* expected the log density of the logging policy, got",
     ):
         run(write_log(tmp_path), propensity="propensity", logging=declared)
 
@@ -113,7 +128,12 @@ def test_a_stale_production_artifact_is_refused(tmp_path):
         run(write_log(tmp_path), production=str(path))
 
 
-CHEAP = {"estimator": "snips", "interval": "normal", "certificate": "normal", "optimiser": "adam:0.1"}  # to compile
+CHEAP = {
+    "estimator": "snips",
+    "interval": "normal",
+    "certificate": "normal",
+    "optimiser": "adam:0.1",
+}  # to compile
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +142,9 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("learnt")
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        run(write_log(folder), production="0.2,0.5", report_folder=folder / "out", starts=1, **CHEAP)
+        run(
+            write_log(folder), production="0.2,0.5", report_folder=folder / "out", starts=1, **CHEAP
+        )
     return folder, printed.getvalue()
 
 
@@ -132,7 +154,9 @@ def test_the_artifact_reads_back_and_says_what_to_do(made):
     assert isinstance(policy, Gaussian)
     assert policy.mean.shape == (2,)
     keep = document["certified_gain_over_production"] <= 0
-    assert document["advice"] == ("keep the current weights" if keep else "change to the learnt weights")
+    assert document["advice"] == (
+        "keep the current weights" if keep else "change to the learnt weights"
+    )
     assert document["certified_lower_bound"] < document["value"]
     assert document["production"] == [0.2, 0.5]
     assert document["objectives"] == ["w_click", "w_like"]
@@ -142,7 +166,9 @@ def test_the_advice_is_the_first_thing_printed(made):
     advice = read_policy(made[0] / "learnt.json")[1]["advice"]
     lines = [line for line in made[1].splitlines() if line.strip()]
     assert lines[0].startswith(f"{advice}: ")
-    assert [line for line in lines if line.startswith(advice)] == [lines[0]] * 2  # and the last but one
+    assert [line for line in lines if line.startswith(advice)] == [
+        lines[0]
+    ] * 2  # and the last but one
 
 
 def test_the_report_has_its_figures_and_speaks_in_words(made):
@@ -150,21 +176,31 @@ def test_the_report_has_its_figures_and_speaks_in_words(made):
     folder = made[0] / "out"
     page = (folder / "index.html").read_text()
     names = [name for name, *_ in figures.FIGURES]
-    assert sorted(path.name for path in folder.iterdir()) == sorted(["index.html", *(f"{name}.png" for name in names)])
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        ["index.html", *(f"{name}.png" for name in names)]
+    )
     assert all((folder / f"{name}.png").read_bytes().startswith(b"\x89PNG") for name in names)
     assert page.count("data:image/png;base64,") == len(names) == 5
     assert "http" not in page
     document = read_policy(made[0] / "learnt.json")[1]
     assert page.index(f"<h1>{document['advice']}") < page.index("<table>")
     text = re.sub("base64,[^']*", "", page)
-    for words in ("production", "w_click", "scale 0.8: gain", "rows that certify", "the learnt mean"):
+    for words in (
+        "production",
+        "w_click",
+        "scale 0.8: gain",
+        "rows that certify",
+        "the learnt mean",
+    ):
         assert words in text
     assert not re.search("surface_p|certified_gain|lower_bound", text)
 
 
 @pytest.mark.nightly
 def test_from_log_to_artifact_and_report(tmp_path):
-    """Constraints hold, the certificate is in the artifact, figures are written, users are not split."""
+    """Constraints hold, the certificate is in the artifact, figures are written, users are not
+    split.
+    """
     run(
         write_log(tmp_path),
         cluster="user",
@@ -229,13 +265,17 @@ main()
 
 
 def test_a_second_interrupt_ends_at_once_without_a_traceback(tmp_path):
-    ended = subprocess.run([sys.executable, "-c", _TWICE, write_log(tmp_path)], capture_output=True, text=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", _TWICE, write_log(tmp_path)], capture_output=True, text=True
+    )
     assert ended.returncode == -signal.SIGINT  # what a shell shows as 130
     assert "interrupt: ends after this stage" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
-@pytest.mark.parametrize(("command", "said"), [("learn", "start it again"), ("coverage", "the same command resumes")])
+@pytest.mark.parametrize(
+    ("command", "said"), [("learn", "start it again"), ("coverage", "the same command resumes")]
+)
 def test_only_what_resumes_says_so(monkeypatch, capsys, command, said):
     def interrupted(**_):
         raise KeyboardInterrupt
@@ -256,4 +296,7 @@ def test_advice_follows_the_certificate_that_decides():
         keep = False
 
     assert pipeline.advice({"certificate": Change}) == "change to the learnt weights"
-    assert pipeline.advice({"certificate": Change, "against_production": Keep}) == "keep the current weights"
+    assert (
+        pipeline.advice({"certificate": Change, "against_production": Keep})
+        == "keep the current weights"
+    )

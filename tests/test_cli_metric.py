@@ -1,4 +1,6 @@
-"""`mopl metric` as a user meets it: the table in, the metric out and in again, and one line for whatever is wrong."""
+"""`mopl metric` as a user meets it: the table in, the metric out and in again, and one line for
+whatever is wrong.
+"""
 
 import json
 import sys
@@ -23,13 +25,17 @@ def _precision_as_it_was():
 
 
 def table(count=12):
-    """Alternating winners and losers, a third arm in the first experiment, two A/A tests at the end."""
+    """Alternating winners and losers, a third arm in the first experiment, two A/A tests at the
+    end.
+    """
     rng = np.random.default_rng(0)
     rows = []
     for i in range(count):
         label = ("winner", "loser")[i % 2] if i < count - 2 else "aa"
         lift = {"winner": 0.02, "loser": -0.02, "aa": 0.0}[label] * np.array([1.0, 0.5, 0.5])
-        arms = [("A", "control", 0 * lift), ("B", label, lift)] + ([("C", "unknown", 0 * lift)] if i == 0 else [])
+        arms = [("A", "control", 0 * lift), ("B", label, lift)] + (
+            [("C", "unknown", 0 * lift)] if i == 0 else []
+        )
         for arm, tag, mean in arms:
             noise = rng.multivariate_normal(np.zeros(3), COVARIANCE / 10_000)
             means = dict(zip(NAMES, 1 + mean + noise, strict=True))
@@ -55,7 +61,9 @@ def call(monkeypatch, capsys, *arguments):
 
 @pytest.mark.parametrize("suffix", [".parquet", ".json"])
 def test_table_becomes_differences(tmp_path, suffix):
-    """Δ = treatment − control, S = Σ_t/n_t + Σ_c/n_c, arms of one experiment share its index; either file format."""
+    """Δ = treatment − control, S = Σ_t/n_t + Σ_c/n_c, arms of one experiment share its index;
+    either file format.
+    """
     rows = table()
     history = experiments.read([experiments.write(tmp_path / f"past{suffix}", rows)], "retention")
     assert history.names == NAMES
@@ -71,11 +79,15 @@ def test_table_becomes_differences(tmp_path, suffix):
 
 
 def test_second_moments_are_covariances_in_another_form(tmp_path):
-    """E x xᵀ over users gives the unbiased covariance, (M − mean meanᵀ) n/(n−1); a flat list of K² numbers serves too."""
+    """E x xᵀ over users gives the unbiased covariance, (M − mean meanᵀ) n/(n−1); a flat list of K²
+    numbers serves too.
+    """
     rows = table()
     for r in rows:
         mean, n = np.array([r[f"mean_{name}"] for name in NAMES]), r["n"]
-        r["second_moment"] = (np.array(r.pop("covariance")) * (n - 1) / n + np.outer(mean, mean)).ravel().tolist()
+        r["second_moment"] = (
+            (np.array(r.pop("covariance")) * (n - 1) / n + np.outer(mean, mean)).ravel().tolist()
+        )
     history = experiments.read([experiments.write(tmp_path / "past.parquet", rows)], "retention")
     np.testing.assert_allclose(history.covariance[0], COVARIANCE / 5000, rtol=1e-9)
 
@@ -83,9 +95,14 @@ def test_second_moments_are_covariances_in_another_form(tmp_path):
 def test_files_are_pooled(tmp_path):
     """Two files with the same metrics are one history."""
     rows = table()
-    parts = [experiments.write(tmp_path / f"{i}.json", rows[a:b]) for i, (a, b) in enumerate([(0, 9), (9, None)])]
+    parts = [
+        experiments.write(tmp_path / f"{i}.json", rows[a:b])
+        for i, (a, b) in enumerate([(0, 9), (9, None)])
+    ]
     whole = experiments.read([experiments.write(tmp_path / "all.json", rows)], "retention")
-    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(experiments.read(parts, "retention")), strict=True):
+    for a, b in zip(
+        jax.tree.leaves(whole), jax.tree.leaves(experiments.read(parts, "retention")), strict=True
+    ):
         np.testing.assert_array_equal(a, b)
 
 
@@ -94,12 +111,21 @@ def test_files_are_pooled(tmp_path):
 
 def test_json_is_what_the_library_says(monkeypatch, capsys, path, tmp_path):
     code, out, err = call(
-        monkeypatch, capsys, path, "--north-star", "retention", "--json", "--out", tmp_path / "m.json"
+        monkeypatch,
+        capsys,
+        path,
+        "--north-star",
+        "retention",
+        "--json",
+        "--out",
+        tmp_path / "m.json",
     )
     assert (code, err) == (0, "")
     said = json.loads(out, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
     history = experiments.read([path], "retention")
-    assert said["weights"] == pytest.approx(np.asarray(objectives.learn(history, objectives.gls)).tolist(), rel=1e-9)
+    assert said["weights"] == pytest.approx(
+        np.asarray(objectives.learn(history, objectives.gls)).tolist(), rel=1e-9
+    )
     assert said["validation"]["known"] == 10
     assert said["validation"]["nulls"] == 2
     names, weights = experiments.read_metric(tmp_path / "m.json")
@@ -107,7 +133,8 @@ def test_json_is_what_the_library_says(monkeypatch, capsys, path, tmp_path):
     swapped = experiments.read_metric(tmp_path / "m.json", NAMES[::-1])
     signals = jnp.asarray(np.random.default_rng(0).normal(size=(5, 3)))
     rewards = [
-        objectives.metric_reward(jnp.asarray(w), s) for w, s in ((weights, signals), (swapped[1], signals[:, ::-1]))
+        objectives.metric_reward(jnp.asarray(w), s)
+        for w, s in ((weights, signals), (swapped[1], signals[:, ::-1]))
     ]
     np.testing.assert_allclose(*rewards, rtol=1e-12)
 
@@ -116,7 +143,14 @@ def test_table_names_every_metric_and_test(monkeypatch, capsys, path):
     code, out, err = call(monkeypatch, capsys, path, "--north-star", "retention")
     assert (code, err) == (0, "")
     assert all(
-        word in out for word in (*NAMES, "learnt metric", "both, Bonferroni", "10 known winners", "A/A differences")
+        word in out
+        for word in (
+            *NAMES,
+            "learnt metric",
+            "both, Bonferroni",
+            "10 known winners",
+            "A/A differences",
+        )
     )
     assert max(map(len, out.splitlines())) <= 100
 
@@ -167,7 +201,10 @@ def _missing_mean(rows):
 
 
 WRONG = {
-    "missing control": (_drop_controls, "experiment 'e1': expected one control and at least one other arm, got 0 control"),
+    "missing control": (
+        _drop_controls,
+        "experiment 'e1': expected one control and at least one other arm, got 0 control",
+    ),
     "missing treatment": (_drop_treatments, "got 1 control and 0 other"),
     "two controls": (lambda rows: rows[4].update(label="control"), "got 2 control"),
     "arm twice": (lambda rows: rows[4].update(arm="A"), "expected each arm once"),
@@ -176,7 +213,10 @@ WRONG = {
     "wrong size": (_wrong_size, "expected 3 × 3 = 9 numbers"),
     "not symmetric": (_lopsided, "expected a symmetric covariance"),
     "not numbers": (lambda rows: rows[4].update(covariance="none"), "expected 3 × 3 numbers"),
-    "no covariance": (lambda rows: rows[4].pop("covariance") and None, "expected covariance or second_moment"),
+    "no covariance": (
+        lambda rows: rows[4].pop("covariance") and None,
+        "expected covariance or second_moment",
+    ),
     "one experiment": (lambda rows: rows[:3], "expected at least two experiments, got 1"),
     "other names": (_other_names, "only one of the two has clicks, likes"),
     "no winner": (_no_winner, "expected a known winner in at least two experiments, got 0"),
@@ -185,7 +225,7 @@ WRONG = {
     "one user": (lambda rows: rows[4].update(n=1), "expected n ≥ 2"),
     "no n": (lambda rows: rows[4].pop("n") and None, "row 5: expected a 'n'"),
     "no rows": (lambda rows: rows.clear(), "expected a list of rows"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -206,8 +246,14 @@ def test_bad_tables_are_one_line_and_exit_code_2(monkeypatch, capsys, tmp_path, 
         (("--north-star", "retension"), "did you mean 'retention'?"),
         (("--north-star", "retention", "--objective", "glss"), "did you mean 'gls'?"),
         (("--north-star", "retention", "--l1", "0.1"), "expected one of mean_z"),
-        (("--north-star", "retention", "--objective", "log_p", "--l1", "-1"), "--l1: expected a number ≥ 0"),
-        (("--north-star", "retention", "--objective", "log_p", "--positive", "like"), "did you mean 'likes'?"),
+        (
+            ("--north-star", "retention", "--objective", "log_p", "--l1", "-1"),
+            "--l1: expected a number ≥ 0",
+        ),
+        (
+            ("--north-star", "retention", "--objective", "log_p", "--positive", "like"),
+            "did you mean 'likes'?",
+        ),
         (("--north-star", "retention", "--alpha", "5"), "expected alpha strictly between 0 and 1"),
         ((), "Missing option"),
     ],
@@ -225,7 +271,11 @@ def test_bad_options_are_one_line_and_exit_code_2(monkeypatch, capsys, path, opt
         ("past.csv", "a,b", "expected a file ending in .parquet or .json"),
         ("past.json", "{", "not valid JSON"),
         ("past.parquet", "no", "cannot be read"),
-        ("past.json", '[{"experiment": "e", "arm": "A", "label": "control", "n": 5}]', "expected columns mean_NAME"),
+        (
+            "past.json",
+            '[{"experiment": "e", "arm": "A", "label": "control", "n": 5}]',
+            "expected columns mean_NAME",
+        ),
     ],
 )
 def test_bad_files_are_one_line(monkeypatch, capsys, tmp_path, name, content, expected):
@@ -237,7 +287,9 @@ def test_bad_files_are_one_line(monkeypatch, capsys, tmp_path, name, content, ex
 
 
 def test_a_stored_metric_is_checked_when_read(tmp_path):
-    path = experiments.write_metric(tmp_path / "m.json", NAMES, np.array([1.0, 2.0, 0.0]), {"objective": "gls"})
+    path = experiments.write_metric(
+        tmp_path / "m.json", NAMES, np.array([1.0, 2.0, 0.0]), {"objective": "gls"}
+    )
     with pytest.raises(ValueError, match="only one of the two has clicks, likes"):
         experiments.read_metric(path, ("clicks", "shares", "retention"))
     for text, expected in (

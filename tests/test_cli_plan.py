@@ -1,4 +1,6 @@
-"""`mopl plan` as a user meets it: its numbers are the library's, its refusals are one line and exit code 2."""
+"""`mopl plan` as a user meets it: its numbers are the library's, its refusals are one line and exit
+code 2.
+"""
 
 import json
 import sys
@@ -15,8 +17,25 @@ from mopl_jax import planning
 from mopl_jax.io import policy_json
 from mopl_jax.policies import Gaussian, Uniform
 
-variance, ess_share, surface = jax.jit(planning.variance), jax.jit(planning.ess_share), jax.jit(planning.surface)
-PLAN = "--d", "4", "--step", "0.6", "--gain", "0.02", "--noise", "0.5", "--curvature", "0.01", "--horizon", "1e6"
+variance, ess_share, surface = (
+    jax.jit(planning.variance),
+    jax.jit(planning.ess_share),
+    jax.jit(planning.surface),
+)
+PLAN = (
+    "--d",
+    "4",
+    "--step",
+    "0.6",
+    "--gain",
+    "0.02",
+    "--noise",
+    "0.5",
+    "--curvature",
+    "0.01",
+    "--horizon",
+    "1e6",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -55,30 +74,59 @@ def pilot(tmp_path):
 
 
 def test_json_is_what_the_library_says(monkeypatch, capsys):
-    """Every design by the library's closed forms; the best of each kind is at least as good as the one asked for."""
+    """Every design by the library's closed forms; the best of each kind is at least as good as the
+    one asked for.
+    """
     said = document(monkeypatch, capsys, *PLAN, "--n", 50_000)
-    target, production = Gaussian.diagonal(np.full(4, 0.3), 0.5), Gaussian.diagonal(np.zeros(4), 0.5)
+    target, production = (
+        Gaussian.diagonal(np.full(4, 0.3), 0.5),
+        Gaussian.diagonal(np.zeros(4), 0.5),
+    )
     slope = jnp.full(4, 0.02 * 0.3 / 0.36)
     edge = jnp.full(4, np.sqrt(3))
     loggers = {"normal": Gaussian.diagonal(np.zeros(4), 1.0), "uniform": Uniform(-edge, edge)}
-    assert list(said["designs"]) == ["normal", "uniform", "normal, most ESS", "normal, least regret"]
+    assert list(said["designs"]) == [
+        "normal",
+        "uniform",
+        "normal, most ESS",
+        "normal, least regret",
+    ]
     for name, logging in loggers.items():
         facts, v = said["designs"][name], variance(logging, target, slope, 0.5, production)
         assert facts["gain_standard_error"] == pytest.approx(float(jnp.sqrt(v / 50_000)), rel=1e-9)
-        assert facts["power"] == pytest.approx(float(planning.power(0.02, jnp.sqrt(v / 50_000), 0.05)), rel=1e-9)
+        assert facts["power"] == pytest.approx(
+            float(planning.power(0.02, jnp.sqrt(v / 50_000), 0.05)), rel=1e-9
+        )
         assert facts["rows_for_power"] == np.ceil(float(planning.rows_needed(0.02, v, 0.05, 0.8)))
         assert facts["cost"] == pytest.approx(0.5 * 4 * 0.01, rel=1e-9)
-    densest, thriftiest = (said["designs"][f"normal, {which}"] for which in ("most ESS", "least regret"))
+    densest, thriftiest = (
+        said["designs"][f"normal, {which}"] for which in ("most ESS", "least regret")
+    )
     assert densest["scale"] == pytest.approx(float(planning.densest_scale(4, 0.6, 0.5)), rel=1e-5)
     assert densest["ess"] == max(facts["ess"] for facts in said["designs"].values())
-    assert thriftiest["certified_regret"] == min(facts["certified_regret"] for facts in said["designs"].values())
+    assert thriftiest["certified_regret"] == min(
+        facts["certified_regret"] for facts in said["designs"].values()
+    )
     assert said["assumed"]["step"] == pytest.approx([0.3] * 4)
 
 
 def test_pilot_tells_slope_noise_and_curvature(monkeypatch, capsys, pilot):
-    """The pilot's surface is the library's; a step's length goes along its slope, and its gain is slope less curvature."""
+    """The pilot's surface is the library's; a step's length goes along its slope, and its gain is
+    slope less curvature.
+    """
     path, logging, action, reward = pilot
-    options = "--pilot", path, "--logging", logging, "--current", "1,0", "--step", "0.2", "--target-scale", "0.3"
+    options = (
+        "--pilot",
+        path,
+        "--logging",
+        logging,
+        "--current",
+        "1,0",
+        "--step",
+        "0.2",
+        "--target-scale",
+        "0.3",
+    )
     said = document(monkeypatch, capsys, *options)
     found = surface(jnp.asarray(action), jnp.asarray(reward), jnp.array([1.0, 0.0]))
     assert said["pilot"]["slope"] == pytest.approx(np.asarray(found.slope).tolist(), rel=1e-9)
@@ -91,10 +139,21 @@ def test_pilot_tells_slope_noise_and_curvature(monkeypatch, capsys, pilot):
 
 
 def test_full_covariance(monkeypatch, capsys, tmp_path):
-    """A policy's covariance is explored around the current weights; boxes have no correlations and are left out."""
+    """A policy's covariance is explored around the current weights; boxes have no correlations and
+    are left out.
+    """
     covariance = np.array([[1.0, 0.3], [0.3, 0.5]])
     policy_json.write_policy(tmp_path / "p.json", Gaussian.full(np.array([9.0, 9.0]), covariance))
-    said = document(monkeypatch, capsys, "--covariance", tmp_path / "p.json", "--gain", "0.02", "--step", "0.2,0.1")
+    said = document(
+        monkeypatch,
+        capsys,
+        "--covariance",
+        tmp_path / "p.json",
+        "--gain",
+        "0.02",
+        "--step",
+        "0.2,0.1",
+    )
     target = Gaussian.diagonal(np.array([0.2, 0.1]), 0.5)
     expected = float(ess_share(Gaussian.full(np.zeros(2), covariance), target))
     assert said["designs"]["normal"]["ess_share"] == pytest.approx(expected, rel=1e-9)
@@ -143,7 +202,16 @@ def test_bad_options_are_one_line_and_exit_code_2(monkeypatch, capsys, options, 
 def test_a_step_the_pilot_expects_to_lose_by_is_refused(monkeypatch, capsys, pilot):
     path, logging, *_ = pilot
     code, _, err = call(
-        monkeypatch, capsys, "--pilot", path, "--logging", logging, "--current", "1,0", "--step", "-0.3,-0.3"
+        monkeypatch,
+        capsys,
+        "--pilot",
+        path,
+        "--logging",
+        logging,
+        "--current",
+        "1,0",
+        "--step",
+        "-0.3,-0.3",
     )
     assert code == 2
     assert "the pilot expects a loss" in err

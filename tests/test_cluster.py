@@ -1,4 +1,6 @@
-"""Clusters: identities, the dense quadratic form, honesty, coverage with intra-cluster correlation."""
+"""Clusters: identities, the dense quadratic form, honesty, coverage with intra-cluster
+correlation.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +29,9 @@ def test_value_and_influence_are_sums(name):
 
 
 def test_clusters_are_a_log_of_their_own():
-    """SNIPS and IPS of the cluster weights and rewards are those of the rows, with the same influence for SNIPS."""
+    """SNIPS and IPS of the cluster weights and rewards are those of the rows, with the same
+    influence for SNIPS.
+    """
     log = rows(2, N)
     made = clustered(snips(*log), IDS, G)
     again = snips(made.log_weight, made.reward)
@@ -38,14 +42,20 @@ def test_clusters_are_a_log_of_their_own():
 
 
 def test_normal_is_the_cluster_robust_variance():
-    """statsmodels' weighted least-squares intercept with clustered errors, G/(G−1) correction and all."""
+    """statsmodels' weighted least-squares intercept with clustered errors, G/(G−1) correction and
+    all.
+    """
     api = pytest.importorskip("statsmodels.api")
     log_weight, reward = rows(3, N)
     fit = api.WLS(np.asarray(reward), np.ones(N), weights=np.exp(log_weight)).fit()
-    robust = fit.get_robustcov_results("cluster", groups=CLUSTER, use_correction=True, df_correction=True)
+    robust = fit.get_robustcov_results(
+        "cluster", groups=CLUSTER, use_correction=True, df_correction=True
+    )
     variance = float(normal.pivot(clustered(snips(log_weight, reward), IDS, G)).variance)
     small_sample = G / (G - 1) * (N - 1) / (N - 1)
-    np.testing.assert_allclose(variance, robust.cov_params()[0, 0] / small_sample * G / (G - 1), rtol=1e-9)
+    np.testing.assert_allclose(
+        variance, robust.cov_params()[0, 0] / small_sample * G / (G - 1), rtol=1e-9
+    )
 
 
 def test_hc3_leaves_one_cluster_out():
@@ -69,14 +79,18 @@ def test_exact_is_the_dense_quadratic_form(rho):
     truth = p @ working @ p
     made = cluster_pivot(snips(jnp.asarray(log_weight), jnp.asarray(reward)), IDS, G, rho)
     np.testing.assert_allclose(made.variance, np.sum(f * (maker @ reward) ** 2), rtol=1e-9)
-    np.testing.assert_allclose(made.df, truth**2 / np.sum(np.outer(f, f) * covariance**2), rtol=1e-9)
+    np.testing.assert_allclose(
+        made.df, truth**2 / np.sum(np.outer(f, f) * covariance**2), rtol=1e-9
+    )
 
 
 def test_exact_contains_its_special_cases():
     estimate = snips(*rows(6, N))
     for rho in (0.0, 0.4, 1.0):  # one row a cluster
         made, rowwise = cluster_pivot(estimate, jnp.arange(N), N, rho), ess_exact.pivot(estimate)
-        np.testing.assert_allclose([made.variance, made.df], [rowwise.variance, rowwise.df], rtol=1e-9)
+        np.testing.assert_allclose(
+            [made.variance, made.df], [rowwise.variance, rowwise.df], rtol=1e-9
+        )
     made, whole = cluster_pivot(estimate, IDS, G, 1.0), ess_exact.pivot(clustered(estimate, IDS, G))
     np.testing.assert_allclose([made.variance, made.df], [whole.variance, whole.df], rtol=1e-9)
 
@@ -95,7 +109,11 @@ def test_equal_weights_and_sizes_give_the_t_interval_of_cluster_means():
 def test_one_cluster_gives_the_whole_line(dtype):
     estimate = snips(*rows(8, N, dtype))
     for cluster in (jnp.zeros(N, int), jnp.where(jnp.arange(N) < 1, 1, 0)):
-        weightless = estimate if cluster.max() == 0 else snips(estimate.log_weight.at[0].set(-jnp.inf), estimate.reward)
+        weightless = (
+            estimate
+            if cluster.max() == 0
+            else snips(estimate.log_weight.at[0].set(-jnp.inf), estimate.reward)
+        )
         for made in (
             ess_exact(clustered(weightless, cluster, 2), 0.05),
             cluster_exact(weightless, 0.05, cluster=cluster, num_clusters=2, correlation=0.0),
@@ -105,7 +123,11 @@ def test_one_cluster_gives_the_whole_line(dtype):
             assert made.upper == np.inf
 
 
-SIZES = {"equal": (5,) * 10, "unequal": (1,) * 10 + (3,) * 6 + (15,) * 4, "heavy": (1,) * 60 + (40,) * 3}
+SIZES = {
+    "equal": (5,) * 10,
+    "unequal": (1,) * 10 + (3,) * 6 + (15,) * 4,
+    "heavy": (1,) * 60 + (40,) * 3,
+}
 
 
 def coverage(sizes, correlation, replicates):

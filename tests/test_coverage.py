@@ -1,4 +1,6 @@
-"""The coverage engine: replicates that depend on nothing but their index, tidy summaries, and the reference coverages."""
+"""The coverage engine: replicates that depend on nothing but their index, tidy summaries, and the
+reference coverages.
+"""
 
 import math
 import tomllib
@@ -7,12 +9,30 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import DTYPES, INTERVALS, KEY, MEAN_REWARDS, NOISES, WALD, binomial_tail, cast, eps, every_interval
+from helpers import (
+    DTYPES,
+    INTERVALS,
+    KEY,
+    MEAN_REWARDS,
+    NOISES,
+    WALD,
+    binomial_tail,
+    cast,
+    eps,
+    every_interval,
+)
 from statsmodels.stats.proportion import proportion_confint
 
 from mopl_jax import intervals
 from mopl_jax.coverage import engine, study
-from mopl_jax.coverage.results import concatenate, count, sample_size_ratio, smallest_n, summarise, wilson_interval
+from mopl_jax.coverage.results import (
+    concatenate,
+    count,
+    sample_size_ratio,
+    smallest_n,
+    summarise,
+    wilson_interval,
+)
 from mopl_jax.coverage.world import Grid, World
 from mopl_jax.policies import Gaussian
 from mopl_jax.simulation.environments import Environment, Linear, Normal, snips_variance
@@ -35,7 +55,9 @@ ALONE = WORLD._replace(targets={"a": WORLD.targets["a"]}, differences=())
 
 def in_dtype(world, dtype):
     """A world in another float dtype."""
-    parts = {field: cast(getattr(world, field), dtype) for field in ("environment", "logging", "targets")}
+    parts = {
+        field: cast(getattr(world, field), dtype) for field in ("environment", "logging", "targets")
+    }
     return world._replace(**parts)
 
 
@@ -66,23 +88,31 @@ def test_a_short_log_is_the_prefix_of_a_long_one():
 
 
 def test_engine_is_the_composition(results):
-    """One replicate is replicate → log weights → estimator → interval at every n, to the rounding of float32 draws."""
+    """One replicate is replicate → log weights → estimator → interval at every n, to the rounding
+    of float32 draws.
+    """
     key = jax.random.fold_in(KEY, 5)
     logs = jax.jit(engine.replicate, static_argnums=3)(key, WORLD.environment, WORLD.logging, 128)
-    log_weight = jax.jit(jax.vmap(WORLD.targets["a"].log_density))(logs.action) - logs.log_propensity
+    log_weight = (
+        jax.jit(jax.vmap(WORLD.targets["a"].log_density))(logs.action) - logs.log_propensity
+    )
     cell = results["a", "snips"]
     for j, n in enumerate(GRID.n):
         expected = every_interval(log_weight[:n], logs.reward[:n], 0.05)
         for i, name in enumerate(NAMES):
             got = cell.lower[5, j, i], cell.upper[5, j, i]
             rounding = 64 * eps(np.float32)
-            np.testing.assert_allclose(got, expected[name], rtol=rounding, atol=rounding, err_msg=f"{name} at {n}")
+            np.testing.assert_allclose(
+                got, expected[name], rtol=rounding, atol=rounding, err_msg=f"{name} at {n}"
+            )
 
 
 def test_batch_size_does_not_matter():
-    """The same numbers bit for bit whatever the batch, in two or more whole chunks, and wherever the run starts.
+    """The same numbers bit for bit whatever the batch, in two or more whole chunks, and wherever
+    the run starts.
 
-    A loop of one chunk is compiled without the loop, and may differ in the last bit (JAX 0.12 does).
+    A loop of one chunk is compiled without the loop, and may differ in the last bit (JAX 0.12
+    does).
     """
     grid = Grid((64, 4096), ("snips",), NAMES, 0.05)
     size = 2 * engine.chunk(4096)
@@ -93,7 +123,9 @@ def test_batch_size_does_not_matter():
 
 
 def test_replicate_depends_on_its_index_alone(results):
-    """Replicate i is the same log however many replicates there are, and its results agree to rounding (last bit of sums)."""
+    """Replicate i is the same log however many replicates there are, and its results agree to
+    rounding (last bit of sums).
+    """
     fewer = run(WORLD, GRID, (10, 17), 7)
     kept = jax.tree.map(lambda x: x[10:17], results)
     for a, b in zip(jax.tree.leaves(fewer), jax.tree.leaves(kept), strict=True):
@@ -101,7 +133,9 @@ def test_replicate_depends_on_its_index_alone(results):
 
 
 def test_sample_sizes_do_not_interact(results):
-    """A smaller grid gives the same numbers to rounding: every n is computed from its own prefix."""
+    """A smaller grid gives the same numbers to rounding: every n is computed from its own
+    prefix.
+    """
     alone = run(ALONE, Grid((128,), ("snips",), NAMES[:1], 0.05), (0, 7), 7)["a", "snips"]
     together = jax.tree.map(lambda x: x[:7, 1:], results["a", "snips"])
     np.testing.assert_allclose(alone.value, together.value, rtol=1e-12)
@@ -109,8 +143,12 @@ def test_sample_sizes_do_not_interact(results):
 
 
 def test_results_have_every_cell(results):
-    """Every estimand (targets and differences) and estimator has its replicates, with the shapes said."""
-    assert set(results) == {(estimand, e) for estimand in ("a", "b", "a - b") for e in GRID.estimators}
+    """Every estimand (targets and differences) and estimator has its replicates, with the shapes
+    said.
+    """
+    assert set(results) == {
+        (estimand, e) for estimand in ("a", "b", "a - b") for e in GRID.estimators
+    }
     assert count(results) == 40
     for cell in results.values():
         assert cell.value.shape == cell.ess.shape == (40, 2)
@@ -120,7 +158,9 @@ def test_results_have_every_cell(results):
 
 
 def test_summary_counts(results):
-    """The tidy rows: coverage and one-sided misses add up to one, truth and widths are those of the replicates."""
+    """The tidy rows: coverage and one-sided misses add up to one, truth and widths are those of the
+    replicates.
+    """
     summary = summarise(WORLD, GRID, results)
     assert len(summary) == 3 * len(GRID.n) * len(NAMES)
     for row in summary:
@@ -128,17 +168,24 @@ def test_summary_counts(results):
         j, i = GRID.n.index(row["n"]), NAMES.index(row["interval"])
         low, high = cell.lower[:, j, i], cell.upper[:, j, i]
         assert row["coverage"] == np.mean((low <= row["truth"]) & (row["truth"] <= high))
-        assert row["coverage"] + row["miss_below"] + row["miss_above"] == pytest.approx(1, abs=1e-12)
+        assert row["coverage"] + row["miss_below"] + row["miss_above"] == pytest.approx(
+            1, abs=1e-12
+        )
         assert row["median_width"] == pytest.approx(np.median(high - low), rel=1e-12)
         assert row["bias"] == pytest.approx(cell.value[:, j].mean() - row["truth"], rel=1e-9)
         assert row["replicates"] == 40
         assert row["coverage_low"] <= row["coverage"] <= row["coverage_high"]
-    value = {name: float(WORLD.environment.policy_value(target)) for name, target in WORLD.targets.items()}
+    value = {
+        name: float(WORLD.environment.policy_value(target))
+        for name, target in WORLD.targets.items()
+    }
     truth = {row["estimand"]: row["truth"] for row in summary}
     assert truth == {**value, "a - b": value["a"] - value["b"]}
 
 
-@pytest.mark.parametrize("done", [[], [(0, 3)], [(4, 6), (0, 2)], [(0, 10)], [(2, 5), (3, 7)], [(8, 99)], [(0, 0)]])
+@pytest.mark.parametrize(
+    "done", [[], [(0, 3)], [(4, 6), (0, 2)], [(0, 10)], [(2, 5), (3, 7)], [(8, 99)], [(0, 0)]]
+)
 def test_gaps_complete_the_work(done):
     """What is done and what the gaps leave open fill 0 … 9, and the gaps repeat nothing."""
     finished = {i for span in done for i in range(*span) if i < 10}
@@ -152,22 +199,35 @@ def test_wilson_is_statsmodels(hits):
     """Wilson's score interval equals statsmodels', also when every replicate or none is covered."""
     for alpha in (0.05, 0.01):
         expected = proportion_confint(hits, 1000, alpha, method="wilson")
-        np.testing.assert_allclose(wilson_interval(hits, 1000, alpha), expected, rtol=1e-12, atol=1e-15)
+        np.testing.assert_allclose(
+            wilson_interval(hits, 1000, alpha), expected, rtol=1e-12, atol=1e-15
+        )
 
 
 @pytest.mark.parametrize(
     ("covered", "expected"),
-    [((0.9, 0.95, 0.96), 64), ((0.95, 0.9, 0.96), 512), ((0.95, 0.95, 0.95), 8), ((0.99, 0.99, 0.94), None)],
+    [
+        ((0.9, 0.95, 0.96), 64),
+        ((0.95, 0.9, 0.96), 512),
+        ((0.95, 0.95, 0.95), 8),
+        ((0.99, 0.99, 0.94), None),
+    ],
 )
 def test_smallest_n_stays_above(covered, expected):
-    """The smallest n from which coverage never falls below the level again, in whatever order the rows come."""
+    """The smallest n from which coverage never falls below the level again, in whatever order the
+    rows come.
+    """
     table = [{"n": n, "coverage": c} for n, c in zip((8, 64, 512), covered, strict=True)]
     assert smallest_n(table, 0.95) == smallest_n(table[::-1], 0.95) == expected
 
 
 def test_sample_size_ratio():
-    """Rows needed by the baseline over rows needed; a lower limit where the grid does not bracket it, NaN where we never hold."""
-    table = lambda *covered: [{"n": n, "coverage": c} for n, c in zip((8, 64, 512), covered, strict=True)]  # noqa: E731
+    """Rows needed by the baseline over rows needed; a lower limit where the grid does not bracket
+    it, NaN where we never hold.
+    """
+    table = lambda *covered: [  # noqa: E731
+        {"n": n, "coverage": c} for n, c in zip((8, 64, 512), covered, strict=True)
+    ]
     never, late, early = table(0.1, 0.2, 0.3), table(0.1, 0.2, 0.96), table(0.95, 0.96, 0.97)
     middle = table(0.1, 0.96, 0.97)
     assert sample_size_ratio(late, middle, 0.95) == (8, True)
@@ -180,16 +240,21 @@ def test_sample_size_ratio():
 
 
 def test_float32_covers_like_float64():
-    """The same logs in float32 and float64: coverages differ by less than 3 standard errors of a paired difference."""
+    """The same logs in float32 and float64: coverages differ by less than 3 standard errors of a
+    paired difference.
+    """
     tables = [engine.coverage(KEY, in_dtype(ALONE, dtype), GRID, 500) for dtype in DTYPES]
     assert len(tables[0]) == len(GRID.n) * len(NAMES)
     for single, double in zip(*tables, strict=True):
         assert all(single[k] == double[k] for k in ("estimand", "n", "interval"))
-        assert abs(single["coverage"] - double["coverage"]) <= 3 * max(double["coverage_se"], 1 / 500) * math.sqrt(2)
+        assert abs(single["coverage"] - double["coverage"]) <= 3 * max(
+            double["coverage_se"], 1 / 500
+        ) * math.sqrt(2)
         assert single["median_width"] == pytest.approx(double["median_width"], rel=0.01)
 
 
-# The reference study: d = 10, N(0, I) logging, N(0.3·1, 0.25 I) target, mean(a) + 0.25 ε, 2,000 replicates.
+# The reference study: d = 10, N(0, I) logging, N(0.3·1, 0.25 I) target, mean(a) + 0.25 ε, 2,000
+# replicates.
 
 SIZES = (8, 64, 512, 4096)
 REFERENCE = {
@@ -212,12 +277,15 @@ def reference_world(d=10, dtype=np.float32):
 @pytest.fixture(scope="module")
 def reference():
     """{(interval, n): row} of 2,000 replicates in float32."""
-    table = engine.coverage(jax.random.key(0), reference_world(), Grid(SIZES, ("snips",), tuple(REFERENCE), 0.05), 2000)
+    table = engine.coverage(
+        jax.random.key(0), reference_world(), Grid(SIZES, ("snips",), tuple(REFERENCE), 0.05), 2000
+    )
     return {(row["interval"], row["n"]): row for row in table}
 
 
 def test_reference_coverage(reference):
-    """Agreement with the reference figures: two estimates of 2,000 replicates, 3√2 binomial errors and 0.005 of rounding.
+    """Agreement with the reference figures: two estimates of 2,000 replicates, 3√2 binomial
+    errors and 0.005 of rounding.
 
     A figure of 1.00 may be a rounded 0.995, whose binomial error is used: at 1 it would be zero.
     """
@@ -232,15 +300,21 @@ def test_reference_coverage(reference):
 
 
 def test_reference_claims(reference):
-    """`normal` never covers 95 %, by a binomial tail below 1e-4; `ess_exact` does at every n, by the same tail."""
+    """`normal` never covers 95 %, by a binomial tail below 1e-4; `ess_exact` does at every n, by
+    the same tail.
+    """
     for n in SIZES:
-        hits = {name: round(reference[name, n]["coverage"] * 2000) for name in ("normal", "ess_exact")}
+        hits = {
+            name: round(reference[name, n]["coverage"] * 2000) for name in ("normal", "ess_exact")
+        }
         assert binomial_tail(hits["normal"], 2000, 0.95) < 1e-4
         assert hits["ess_exact"] >= 1900 or binomial_tail(hits["ess_exact"], 2000, 0.95) > 1e-3
 
 
 def test_oracle_width_is_the_closed_form(reference):
-    """At the largest n the spread of SNIPS is the oracle's √(n·AVar/n), to 10 % (ESS is 83 of 4,096 there)."""
+    """At the largest n the spread of SNIPS is the oracle's √(n·AVar/n), to 10 % (ESS is 83 of 4,096
+    there).
+    """
     w = reference_world(dtype=np.float64)
     variance = float(snips_variance(w.environment, w.logging, w.targets["target"]))
     expected = 2 * 1.959964 * math.sqrt(variance / 4096)
@@ -252,7 +326,9 @@ def test_oracle_width_is_the_closed_form(reference):
 @pytest.mark.nightly
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_on_policy_coverage_is_nominal(dtype):
-    """On-policy with normal rewards the t intervals are exact: 20,000 replicates, binomial tail above 1e-4."""
+    """On-policy with normal rewards the t intervals are exact: 20,000 replicates, binomial tail
+    above 1e-4.
+    """
     on_policy = in_dtype(ALONE._replace(targets={"t": WORLD.logging}), dtype)
     grid = Grid((3, 30), ("snips",), tuple(name for name in INTERVALS if name in WALD), 0.05)
     for row in engine.coverage(KEY, on_policy, grid, 20_000):
@@ -285,7 +361,9 @@ noise = { kind = "zero_inflated" }
 
 
 def test_a_study_evaluates_every_interval_whose_facts_its_worlds_offer():
-    """Clicks have a range, so bounded intervals; watch time has one end; a difference has none, and no reward model."""
+    """Clicks have a range, so bounded intervals; watch time has one end; a difference has none, and
+    no reward model.
+    """
     plan = study.build(tomllib.loads(STRESS))
     clicks, watch = plan.worlds
     rows = engine.coverage(jax.random.key(0), clicks, plan.grid, plan.replicates)
@@ -297,9 +375,14 @@ def test_a_study_evaluates_every_interval_whose_facts_its_worlds_offer():
         assert seen["near", estimator] == seen["point, unsmoothed", estimator] == everything
     assert seen["near - point", "snips"] == {"normal", "recommended"}
     assert ("near - point", "doubly_robust") not in seen
-    assert intervals.available(plan.grid.intervals, watch.facts("near")) == ("normal", "recommended")
+    assert intervals.available(plan.grid.intervals, watch.facts("near")) == (
+        "normal",
+        "recommended",
+    )
     held = [
-        row for row in rows if (row["interval"], row["estimator"], row["estimand"]) == ("cantelli", "snips", "near")
+        row
+        for row in rows
+        if (row["interval"], row["estimator"], row["estimand"]) == ("cantelli", "snips", "near")
     ]
     assert all(row["coverage"] == 1 and row["median_width"] <= 1 for row in held)
     truths = {row["estimand"]: row["truth"] for row in rows}
@@ -308,10 +391,15 @@ def test_a_study_evaluates_every_interval_whose_facts_its_worlds_offer():
 
 
 def test_a_study_refuses_targets_that_do_not_exist():
-    """An overlap outside (0, 1], or with a logger that has none in closed form: one line, with the place."""
+    """An overlap outside (0, 1], or with a logger that has none in closed form: one line, with the
+    place.
+    """
     spec = tomllib.loads(STRESS)
     spec["target"]["near"]["ess"] = 2.0
-    with pytest.raises(ValueError, match=r"'clicks' at d=2, target 'near': ess: expected a fraction of n in \(0, 1\]"):
+    with pytest.raises(
+        ValueError,
+        match=r"'clicks' at d=2, target 'near': ess: expected a fraction of n in \(0, 1\]",
+    ):
         study.build(spec)
     spec["target"]["near"] = {"kind": "overlap", "width": "broad"}
     with pytest.raises(ValueError, match="unknown width"):

@@ -1,4 +1,6 @@
-"""Planning in closed form: every formula against simulation, its inverse, or the condition that makes it a minimum."""
+"""Planning in closed form: every formula against simulation, its inverse, or the condition that
+makes it a minimum.
+"""
 
 import functools
 
@@ -37,7 +39,8 @@ def logged(key, logging, n):
     action = sample_rows(key, logging, n)
     reward = action @ SLOPE + NOISE * jax.random.normal(jax.random.fold_in(key, 1), (n,))
     log_weights = [
-        jax.vmap(lambda a, p=p: p.log_density(a) - logging.log_density(a))(action) for p in (TARGET, PRODUCTION)
+        jax.vmap(lambda a, p=p: p.log_density(a) - logging.log_density(a))(action)
+        for p in (TARGET, PRODUCTION)
     ]
     return *log_weights, reward
 
@@ -63,7 +66,9 @@ def replicates():
 
 @every_logger
 def test_product_size_is_d2(name):
-    """size = E w² for a = b: the closed form of ess, over the squared mass of the box where there is one."""
+    """size = E w² for a = b: the closed form of ess, over the squared mass of the box where there
+    is one.
+    """
     logging = LOGGERS[name]
     mass = float(planning.coverage_of_box(logging, TARGET))
     assert float(product(logging, TARGET, TARGET).size) == pytest.approx(
@@ -72,10 +77,14 @@ def test_product_size_is_d2(name):
 
 
 def test_correlated_and_independent_policies_agree():
-    """A diagonal covariance given in full goes the other way and gives the same product, to rounding."""
+    """A diagonal covariance given in full goes the other way and gives the same product, to
+    rounding.
+    """
     full = [Gaussian(p.mean, jnp.diag(p.scale)) for p in (LOGGERS["normal"], TARGET, PRODUCTION)]
     for got, expected in zip(
-        jax.tree.leaves(product(*full)), jax.tree.leaves(product(LOGGERS["normal"], TARGET, PRODUCTION)), strict=True
+        jax.tree.leaves(product(*full)),
+        jax.tree.leaves(product(LOGGERS["normal"], TARGET, PRODUCTION)),
+        strict=True,
     ):
         np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-14)
     assert float(product(Gaussian(TARGET.mean, 0.3 * jnp.eye(D)), full[1], full[1]).size) == np.inf
@@ -83,7 +92,9 @@ def test_correlated_and_independent_policies_agree():
 
 @every_logger
 def test_second_moments_by_simulation(name):
-    """E_π₀[w_a w_b (r−V_a)(r−V_b)] for (a, b) = (target, target), (target, production): 4 standard errors of 200,000 rows."""
+    """E_π₀[w_a w_b (r−V_a)(r−V_b)] for (a, b) = (target, target), (target, production): 4 standard
+    errors of 200,000 rows.
+    """
     logging = LOGGERS[name]
     ours, theirs, reward = logged(KEY, logging, N)
     masses = [float(planning.coverage_of_box(logging, p)) for p in (TARGET, PRODUCTION)]
@@ -94,7 +105,12 @@ def test_second_moments_by_simulation(name):
     cov = jax.jit(planning.covariance)
     assert standard_errors(terms[0] ** 2, cov(logging, TARGET, TARGET, SLOPE, NOISE)) < 4
     assert standard_errors(terms[0] * terms[1], cov(logging, TARGET, PRODUCTION, SLOPE, NOISE)) < 4
-    assert standard_errors((terms[0] - terms[1]) ** 2, variance(logging, TARGET, SLOPE, NOISE, PRODUCTION)) < 4
+    assert (
+        standard_errors(
+            (terms[0] - terms[1]) ** 2, variance(logging, TARGET, SLOPE, NOISE, PRODUCTION)
+        )
+        < 4
+    )
 
 
 def test_variance_is_the_oracle_variance():
@@ -102,15 +118,21 @@ def test_variance_is_the_oracle_variance():
     environment = Environment(Linear(SLOPE, jnp.array(0.7)), Normal(jnp.array(NOISE)))
     for name in ("normal", "full"):
         expected = float(snips_variance(environment, LOGGERS[name], TARGET))
-        assert float(variance(LOGGERS[name], TARGET, SLOPE, NOISE)) == pytest.approx(expected, rel=1e-10)
+        assert float(variance(LOGGERS[name], TARGET, SLOPE, NOISE)) == pytest.approx(
+            expected, rel=1e-10
+        )
 
 
 def test_on_policy_variance_is_that_of_the_reward():
-    """Target = logging: bᵀΣb + σ², and nothing is known more exactly than production minus itself."""
+    """Target = logging: bᵀΣb + σ², and nothing is known more exactly than production minus
+    itself.
+    """
     logging = LOGGERS["full"]
     expected = float(SLOPE @ logging.covariance @ SLOPE) + NOISE**2
     assert float(variance(logging, logging, SLOPE, NOISE)) == pytest.approx(expected, rel=1e-10)
-    assert float(variance(LOGGERS["normal"], TARGET, SLOPE, NOISE, TARGET)) == pytest.approx(0, abs=1e-10)
+    assert float(variance(LOGGERS["normal"], TARGET, SLOPE, NOISE, TARGET)) == pytest.approx(
+        0, abs=1e-10
+    )
     assert float(essential(logging, logging)) == pytest.approx(1, rel=1e-10)
 
 
@@ -142,12 +164,16 @@ def _gradient(logging, target, production, slope, noise):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_dtype_in_is_dtype_out_and_gradients_are_finite(dtype):
-    """float32 agrees with float64 to 1e-4; the gradient of the variance in the exploration scale is finite."""
+    """float32 agrees with float64 to 1e-4; the gradient of the variance in the exploration scale is
+    finite.
+    """
     policies = [cast(p, dtype) for p in (LOGGERS["normal"], TARGET, PRODUCTION)]
     slope, noise = SLOPE.astype(dtype), jnp.asarray(NOISE, dtype)
     got = variance(policies[0], policies[1], slope, noise, policies[2])
     assert got.dtype == dtype
-    assert float(got) == pytest.approx(float(variance(LOGGERS["normal"], TARGET, SLOPE, NOISE, PRODUCTION)), rel=1e-4)
+    assert float(got) == pytest.approx(
+        float(variance(LOGGERS["normal"], TARGET, SLOPE, NOISE, PRODUCTION)), rel=1e-4
+    )
 
     gradient = _gradient(*policies, slope, noise).scale
     assert gradient.dtype == dtype
@@ -166,9 +192,11 @@ def test_a_full_target_is_refused_for_a_box():
 
 @pytest.mark.parametrize("name", ["normal", "uniform"])
 def test_standard_errors_of_snips(name, replicates):
-    """The standard deviation of SNIPS and of Δ-SNIPS over 3,000 logs of 1,000 rows is the asymptotic one.
+    """The standard deviation of SNIPS and of Δ-SNIPS over 3,000 logs of 1,000 rows is the
+    asymptotic one.
 
-    Within 4 standard errors plus O(1/n): the next order of the delta method, d₂/n ≈ 1 % of the variance here.
+    Within 4 standard errors plus O(1/n): the next order of the delta method, d₂/n ≈ 1 % of the
+    variance here.
     """
     values = replicates[name]
     logging = LOGGERS[name]
@@ -182,7 +210,9 @@ def test_standard_errors_of_snips(name, replicates):
 
 @pytest.mark.parametrize("name", ["normal", "uniform"])
 def test_power_is_the_rate_of_certified_gains(name, replicates):
-    """Share of logs with Δ̂ − z SE > 0 against Φ(gain/SE − z): binomial tail above 1e-4, at power far from 0 and 1."""
+    """Share of logs with Δ̂ − z SE > 0 against Φ(gain/SE − z): binomial tail above 1e-4, at power
+    far from 0 and 1.
+    """
     difference = replicates[name][:, 0] - replicates[name][:, 1]
     both = [product(LOGGERS[name], p, p).mean_a for p in (TARGET, PRODUCTION)]
     gain = float(SLOPE @ (both[0] - both[1]))
@@ -194,7 +224,9 @@ def test_power_is_the_rate_of_certified_gains(name, replicates):
 
 
 def test_certified_regret_is_what_the_certificate_holds_back(replicates):
-    """horizon · E[V − (V̂ − z SE)] over logs, 4 standard errors plus the bias of SNIPS, which is O(1/n)."""
+    """horizon · E[V − (V̂ − z SE)] over logs, 4 standard errors plus the bias of SNIPS, which is
+    O(1/n).
+    """
     difference = replicates["normal"][:, 0] - replicates["normal"][:, 1]
     gain = float(SLOPE @ (TARGET.mean - PRODUCTION.mean))
     v = variance(LOGGERS["normal"], TARGET, SLOPE, NOISE, PRODUCTION)
@@ -215,12 +247,16 @@ def test_rows_needed_inverts_power(wanted):
 
 
 def test_exploration_cost_is_the_loss_of_the_logging_policy():
-    """f(a₀) − E_π₀ f on a quadratic surface, whatever its slope at a₀; normal in closed form, uniform by simulation."""
+    """f(a₀) − E_π₀ f on a quadratic surface, whatever its slope at a₀; normal in closed form,
+    uniform by simulation.
+    """
     curvature = jnp.array([[0.6, 0.2, 0.0], [0.2, 0.5, -0.1], [0.0, -0.1, 0.4]])
     surface = Quadratic(jnp.array(1.0), jnp.array([0.7, 0.1, -0.3]), curvature)
     for logging in (LOGGERS["normal"], LOGGERS["full"]):
         expected = float(surface(jnp.asarray(CENTRE)) - surface.expectation(logging))
-        assert float(planning.exploration_cost(curvature, logging.covariance)) == pytest.approx(expected, rel=1e-10)
+        assert float(planning.exploration_cost(curvature, logging.covariance)) == pytest.approx(
+            expected, rel=1e-10
+        )
     actions = sample_rows(KEY, LOGGERS["uniform"], N)
     losses = surface(jnp.asarray(CENTRE)) - jax.jit(jax.vmap(surface))(actions)
     assert standard_errors(losses, planning.exploration_cost(curvature, jnp.eye(D))) < 4
@@ -256,7 +292,9 @@ def _least_d2(length, target_scale):
 
 @pytest.mark.parametrize(("length", "target_scale"), [(0.0, 0.5), (0.3, 0.5), (2.0, 0.2)])
 def test_densest_scale_is_stationary_and_least(length, target_scale):
-    """The root of the quadratic makes d log d₂/ds = 0, and the search by golden section agrees to 1e-6."""
+    """The root of the quadratic makes d log d₂/ds = 0, and the search by golden section agrees to
+    1e-6.
+    """
     scale = planning.densest_scale(4, length, target_scale)
     slope = _slope(scale, length, target_scale)
     assert abs(float(slope)) < 1e-8
@@ -287,9 +325,13 @@ def pilot(key, n):
 
 
 def test_surface_is_unbiased_with_honest_standard_errors():
-    """Over 400 pilots of 500 rows: (estimate − truth)/SE has mean 0 and mean square 1 for slope and curvature, 4 SE."""
+    """Over 400 pilots of 500 rows: (estimate − truth)/SE has mean 0 and mean square 1 for slope and
+    curvature, 4 SE.
+    """
     keys = jax.random.split(jax.random.fold_in(KEY, 2), 400)
-    found = jax.jit(jax.vmap(lambda key: planning.surface(*pilot(key, 500), jnp.asarray(CENTRE))))(keys)
+    found = jax.jit(jax.vmap(lambda key: planning.surface(*pilot(key, 500), jnp.asarray(CENTRE))))(
+        keys
+    )
     rows, columns = np.triu_indices(D)
     slope = (found.slope - SLOPE[None]) / found.slope_se
     bend = ((found.curvature - CURVATURE[None]) / found.curvature_se)[:, rows, columns]
@@ -300,7 +342,9 @@ def test_surface_is_unbiased_with_honest_standard_errors():
 
 
 def test_surface_claims_no_curvature_from_few_rows():
-    """Below three rows a coefficient the curvature is NaN, and with fewer still the pilot is refused."""
+    """Below three rows a coefficient the curvature is NaN, and with fewer still the pilot is
+    refused.
+    """
     found = surface_of(*pilot(KEY, 29), jnp.asarray(CENTRE))
     assert np.isnan(np.asarray(found.curvature)).all()
     assert np.isfinite(np.asarray(found.slope_se)).all()

@@ -24,21 +24,30 @@ run = jax.jit(diagnose, static_argnames="reward_range")
 
 def verdict(log_weight, reward, **options):
     """The verdict in words."""
-    return VERDICTS[int(run(snips(jnp.asarray(log_weight), jnp.asarray(reward)), **options).verdict)]
+    return VERDICTS[
+        int(run(snips(jnp.asarray(log_weight), jnp.asarray(reward)), **options).verdict)
+    ]
 
 
 @pytest.mark.parametrize("k", [-0.3, 0.2, 0.5, 0.9])
 def test_tail_shape_of_pareto_draws(k):
-    """Within four standard errors (1+k)/√m of the maximum-likelihood estimate, after the shrinkage of ten rows."""
+    """Within four standard errors (1+k)/√m of the maximum-likelihood estimate, after the shrinkage
+    of ten rows.
+    """
     x = np.sort(stats.genpareto(k).rvs(2000, random_state=1))
-    assert abs(float(generalised_pareto_shape(jnp.asarray(x))) - k) < 4 * (1 + k) / np.sqrt(2000) + 0.01
+    assert (
+        abs(float(generalised_pareto_shape(jnp.asarray(x))) - k)
+        < 4 * (1 + k) / np.sqrt(2000) + 0.01
+    )
 
 
 def test_tail_shape_is_near_maximum_likelihood():
     x = np.sort(stats.genpareto(0.4).rvs(300, random_state=2))
     fitted, _, _ = stats.genpareto.fit(x, floc=0)
     made = float(generalised_pareto_shape(jnp.asarray(x)))
-    np.testing.assert_allclose((made * 310 - 5) / 300, fitted, atol=0.2 * (1 + fitted) / np.sqrt(300))
+    np.testing.assert_allclose(
+        (made * 310 - 5) / 300, fitted, atol=0.2 * (1 + fitted) / np.sqrt(300)
+    )
 
 
 def test_pareto_k_is_invariant_to_the_weights_scale_and_ignores_the_bulk():
@@ -57,7 +66,9 @@ def test_degenerate_tails():
 
 @pytest.mark.parametrize("counts", ["uniform", "poisson", "geometric"])
 def test_ties_are_not_a_heavy_tail(counts):
-    """Users with a few rows each, as `compare` weighs the logging policy by cluster: bounded or light tails, k well below one."""
+    """Users with a few rows each, as `compare` weighs the logging policy by cluster: bounded or
+    light tails, k well below one.
+    """
     rng = np.random.default_rng(0)
     rows = {
         "uniform": rng.integers(1, 10, 871),
@@ -94,7 +105,9 @@ def test_verdicts():
 
 @pytest.mark.parametrize("scale", [1.5, 3.0])
 def test_unseen_mass_of_a_wide_target(scale):
-    """w(a) rises with |a|: what is unseen is beyond the farthest row, 2Φ(−|a|/scale) of it, to binomial error."""
+    """w(a) rises with |a|: what is unseen is beyond the farthest row, 2Φ(−|a|/scale) of it, to
+    binomial error.
+    """
     target, logging = Gaussian.diagonal([0.0], scale), Gaussian.diagonal([0.0], 1.0)
     action = jnp.asarray([[0.3], [-2.0]])
     log_weight = jax.vmap(target.log_density)(action) - jax.vmap(logging.log_density)(action)
@@ -105,11 +118,22 @@ def test_unseen_mass_of_a_wide_target(scale):
 
 
 def test_unseen_mass_outside_a_box():
-    """The largest weight is at the centre and was logged: what is unseen is exactly what leaves the box."""
-    target, logging = Gaussian.diagonal([0.2, 0.0], 0.8), Uniform(jnp.full(2, -1.0), jnp.full(2, 1.0))
+    """The largest weight is at the centre and was logged: what is unseen is exactly what leaves the
+    box.
+    """
+    target, logging = (
+        Gaussian.diagonal([0.2, 0.0], 0.8),
+        Uniform(jnp.full(2, -1.0), jnp.full(2, 1.0)),
+    )
     log_weight = (target.log_density(target.mean) - logging.log_density(target.mean))[None]
-    share = 1 - float(np.prod(stats.norm.cdf([1, 1], target.mean, 0.8) - stats.norm.cdf([-1, -1], target.mean, 0.8)))
-    assert abs(float(unseen(target, logging, log_weight)) - share) < 4 * np.sqrt(share * (1 - share) / 4096)
+    share = 1 - float(
+        np.prod(
+            stats.norm.cdf([1, 1], target.mean, 0.8) - stats.norm.cdf([-1, -1], target.mean, 0.8)
+        )
+    )
+    assert abs(float(unseen(target, logging, log_weight)) - share) < 4 * np.sqrt(
+        share * (1 - share) / 4096
+    )
 
 
 def test_a_policy_has_seen_itself():
@@ -128,9 +152,14 @@ def test_unseen_mass_in_the_verdict():
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_dtype_and_no_nan(dtype):
-    for log_weight, reward in (rows(2, 400, dtype), (jnp.full(400, -jnp.inf, dtype), jnp.ones(400, dtype))):
+    for log_weight, reward in (
+        rows(2, 400, dtype),
+        (jnp.full(400, -jnp.inf, dtype), jnp.ones(400, dtype)),
+    ):
         made = run(snips(log_weight, reward), unseen=0.0)
         assert not any(np.isnan(leaf) for leaf in jax.tree.leaves(made))
         assert made.kish.dtype == made.pareto_k.dtype == made.mean_weight_p_value.dtype == dtype
     exact = run(snips(*rows(2, 400)))
-    np.testing.assert_allclose(run(snips(*rows(2, 400, dtype))).pareto_k, exact.pareto_k, atol=1e4 * eps(dtype))
+    np.testing.assert_allclose(
+        run(snips(*rows(2, 400, dtype))).pareto_k, exact.pareto_k, atol=1e4 * eps(dtype)
+    )

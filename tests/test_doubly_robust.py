@@ -1,4 +1,6 @@
-"""Doubly robust estimation and bandwidth choice: exact on quadratics, influence, dense least squares, Lepski by hand."""
+"""Doubly robust estimation and bandwidth choice: exact on quadratics, influence, dense least
+squares, Lepski by hand.
+"""
 
 import functools
 
@@ -18,7 +20,9 @@ from mopl_jax.policies import Gaussian
 from mopl_jax.simulation.environments import Environment, Normal
 
 LOGGING = Gaussian.diagonal(np.zeros(3), 1.0)
-TARGET = Gaussian.full(np.full(3, 0.3), np.array([[0.4, 0.1, 0.0], [0.1, 0.5, 0.0], [0.0, 0.0, 0.3]]))
+TARGET = Gaussian.full(
+    np.full(3, 0.3), np.array([[0.4, 0.1, 0.0], [0.1, 0.5, 0.0], [0.0, 0.0, 0.3]])
+)
 QUADRATIC = MEAN_REWARDS["quadratic"]
 
 
@@ -44,7 +48,9 @@ def test_quadratic_rewards_without_noise_are_exact():
 
 def test_expected_features_are_the_targets():
     draws = jax.vmap(TARGET.sample)(jax.random.split(KEY, 20000))
-    features = jax.vmap(functools.partial(quadratic_features, TARGET))(draws)[:, 1:]  # without the constant
+    features = jax.vmap(functools.partial(quadratic_features, TARGET))(draws)[
+        :, 1:
+    ]  # without the constant
     assert np.all(standard_errors(features, expected_features(TARGET, jnp.float64)[1:]) < 4)
 
 
@@ -56,7 +62,10 @@ def test_coefficients_are_those_of_least_squares_on_the_other_folds():
         held = np.arange(120) % 4 == k
         fitted = np.linalg.lstsq(features[~held], np.asarray(reward)[~held], rcond=None)[0]
         gap = np.asarray(reward)[held] - features[held] @ fitted
-        terms[held] = np.asarray(expected_features(TARGET, jnp.float64)) @ fitted + np.exp(log_weight)[held] * gap
+        terms[held] = (
+            np.asarray(expected_features(TARGET, jnp.float64)) @ fitted
+            + np.exp(log_weight)[held] * gap
+        )
     made = estimate(log_weight, reward, action, folds=4, ridge=1e-12)
     np.testing.assert_allclose(made.value, terms.mean(), rtol=1e-7)
     np.testing.assert_allclose(made.influence, terms - terms.mean(), atol=1e-6)
@@ -64,7 +73,9 @@ def test_coefficients_are_those_of_least_squares_on_the_other_folds():
 
 @pytest.mark.parametrize("mean", ["quadratic", "cosine"])
 def test_unbiased_for_any_reward_and_better_than_ips(mean):
-    """Cross-fitting: no bias even where the model is wrong; less variance, a lot where it is right."""
+    """Cross-fitting: no bias even where the model is wrong; less variance, a lot where it is
+    right.
+    """
     truth = MEAN_REWARDS[mean].expectation(TARGET)
 
     def values(key):
@@ -97,7 +108,9 @@ def test_modified_weights():
     log_weight = jnp.asarray([-np.inf, -1.0, 0.0, 2.0, 700.0])
     w = np.exp(log_weight[:4])
     np.testing.assert_allclose(np.exp(clipped(log_weight, 3.0)), [0, w[1], 1, 3, 3], rtol=1e-12)
-    np.testing.assert_allclose(np.exp(harmonic(log_weight, 0.2))[:4], w / (0.8 + 0.2 * w), rtol=1e-12)
+    np.testing.assert_allclose(
+        np.exp(harmonic(log_weight, 0.2))[:4], w / (0.8 + 0.2 * w), rtol=1e-12
+    )
     np.testing.assert_allclose(np.exp(harmonic(log_weight, 0.2))[4], 5.0, rtol=1e-12)
     np.testing.assert_array_equal(harmonic(log_weight, 0.0), log_weight)
     np.testing.assert_array_equal(harmonic(log_weight, 1.0)[1:], 0.0)
@@ -124,9 +137,13 @@ def test_lepski_by_hand(lower, upper, index):
 def test_slope_smooths_more_where_the_reward_is_flat():
     bandwidths, action = jnp.asarray([0.1, 0.2, 0.4, 0.8]), jnp.asarray([0.2, 0.1, -0.3])
     sharp = replicate(KEY, Environment(QUADRATIC, Normal(jnp.array(0.1))), LOGGING, 4000)
-    flat = replicate(KEY, Environment(MEAN_REWARDS["linear"], Normal(jnp.array(0.1))), LOGGING, 4000)
+    flat = replicate(
+        KEY, Environment(MEAN_REWARDS["linear"], Normal(jnp.array(0.1))), LOGGING, 4000
+    )
     choose = jax.jit(lambda logs: slope(logs, action, bandwidths, ess_exact, 0.05))
     chosen = choose(sharp), choose(flat)
     assert chosen[0].bandwidth < chosen[1].bandwidth == 0.8
     assert chosen[1].interval.width < chosen[1].intervals.width[0]
-    assert snips(chosen[1].estimate.log_weight, flat.reward).value == pytest.approx(chosen[1].values[-1])
+    assert snips(chosen[1].estimate.log_weight, flat.reward).value == pytest.approx(
+        chosen[1].values[-1]
+    )

@@ -1,4 +1,6 @@
-"""Environments: exact policy values, noises with the stated moments, common random numbers, the oracle variance."""
+"""Environments: exact policy values, noises with the stated moments, common random numbers, the
+oracle variance.
+"""
 
 import functools
 
@@ -35,7 +37,9 @@ from mopl_jax.simulation.environments import (
 )
 
 N = 50_000
-POLICY = Gaussian.full(np.array([0.3, -0.2, 0.5]), np.array([[0.5, 0.1, 0], [0.1, 0.4, -0.1], [0, -0.1, 0.3]]))
+POLICY = Gaussian.full(
+    np.array([0.3, -0.2, 0.5]), np.array([[0.5, 0.1, 0], [0.1, 0.4, -0.1], [0, -0.1, 0.3]])
+)
 every_environment = pytest.mark.parametrize("name", ENVIRONMENTS)
 every_noise = pytest.mark.parametrize("name", NOISES)
 
@@ -63,22 +67,31 @@ def actions():
 def test_policy_value_is_the_mean_reward(name, actions):
     """E r = policy_value for every mean reward and noise, at 4 standard errors of 50,000 draws."""
     environment = ENVIRONMENTS[name]
-    assert standard_errors(rewards(KEY, environment, actions, N), environment.policy_value(POLICY)) < 4
+    assert (
+        standard_errors(rewards(KEY, environment, actions, N), environment.policy_value(POLICY)) < 4
+    )
 
 
 @pytest.mark.parametrize("name", MEAN_REWARDS)
 def test_expectation_by_quadrature(name):
-    """The closed form of E f(a) equals Gauss–Hermite quadrature with 12³ nodes, to 1e-9; a point policy gives f."""
+    """The closed form of E f(a) equals Gauss–Hermite quadrature with 12³ nodes, to 1e-9; a point
+    policy gives f.
+    """
     mean_reward = MEAN_REWARDS[name]
     nodes, weights = np.polynomial.hermite_e.hermegauss(12)
     grid = np.stack(np.meshgrid(nodes, nodes, nodes, indexing="ij"), axis=-1).reshape(-1, 3)
-    weight = np.prod(np.stack(np.meshgrid(weights, weights, weights, indexing="ij"), axis=-1).reshape(-1, 3), axis=1)
+    weight = np.prod(
+        np.stack(np.meshgrid(weights, weights, weights, indexing="ij"), axis=-1).reshape(-1, 3),
+        axis=1,
+    )
     points = np.asarray(POLICY.mean) + grid @ np.asarray(POLICY.scale).T
     values = jax.jit(jax.vmap(mean_reward))(jnp.asarray(points))
     expected = np.asarray(values) @ weight / weight.sum()
     assert float(mean_reward.expectation(POLICY)) == pytest.approx(expected, rel=1e-9)
     point = Gaussian.diagonal(POLICY.mean, 1e-9)
-    assert float(mean_reward.expectation(point)) == pytest.approx(float(mean_reward(POLICY.mean)), rel=1e-12)
+    assert float(mean_reward.expectation(point)) == pytest.approx(
+        float(mean_reward(POLICY.mean)), rel=1e-12
+    )
 
 
 @every_noise
@@ -91,13 +104,17 @@ def test_noise_moments(name):
 
 @pytest.mark.parametrize("df", [1.5, 2.5, 30.0])
 def test_student_noise_distribution(df):
-    """Bailey's polar method is Student's t for real df: Kolmogorov–Smirnov against scipy, p-value above 1e-4."""
+    """Bailey's polar method is Student's t for real df: Kolmogorov–Smirnov against scipy, p-value
+    above 1e-4.
+    """
     noise = noise_rows(KEY, StudentT(jnp.array(df), jnp.array(2.0)), N)
     assert stats.kstest(np.asarray(noise) / 2, stats.t(df).cdf).pvalue > 1e-4
 
 
 def test_lognormal_noise_distribution():
-    """scale·(exp(shape z − ½ shape²) − 1): Kolmogorov–Smirnov against scipy's shifted lognormal, p-value above 1e-4."""
+    """scale·(exp(shape z − ½ shape²) − 1): Kolmogorov–Smirnov against scipy's shifted lognormal,
+    p-value above 1e-4.
+    """
     noise = NOISES["lognormal"]
     shape, scale = float(noise.shape), float(noise.scale)
     expected = stats.lognorm(shape, loc=-scale, scale=scale * np.exp(-(shape**2) / 2))
@@ -105,7 +122,9 @@ def test_lognormal_noise_distribution():
 
 
 def test_bernoulli_rewards(actions):
-    """Rewards are 0 or 1, with the mean reward as probability given the action: score test at 4 standard errors."""
+    """Rewards are 0 or 1, with the mean reward as probability given the action: score test at 4
+    standard errors.
+    """
     environment = ENVIRONMENTS["probability-bernoulli"]
     probability = np.asarray(jax.jit(jax.vmap(environment.mean_reward))(actions))
     drawn = np.asarray(rewards(KEY, environment, actions, N))
@@ -115,7 +134,9 @@ def test_bernoulli_rewards(actions):
 
 
 def test_heteroscedastic_noise(actions):
-    """The noise's standard deviation is scale · exp(log_spreadᵀa): squared and standardised it has mean 1, whatever a."""
+    """The noise's standard deviation is scale · exp(log_spreadᵀa): squared and standardised it has
+    mean 1, whatever a.
+    """
     environment = ENVIRONMENTS["linear-heteroscedastic"]
     mean = np.asarray(jax.jit(jax.vmap(environment.mean_reward))(actions))
     spread = 0.5 * np.exp(np.asarray(actions) @ np.asarray(environment.log_spread))
@@ -126,27 +147,43 @@ def test_heteroscedastic_noise(actions):
 
 
 def test_common_random_numbers(actions):
-    """One key gives the same shock in every world: rewards minus means agree across mean rewards, scales are exact."""
+    """One key gives the same shock in every world: rewards minus means agree across mean rewards,
+    scales are exact.
+    """
     shocks = {}
     for name, mean_reward in MEAN_REWARDS.items():
         mean = jax.jit(jax.vmap(mean_reward))(actions)
-        shocks[name] = np.asarray(rewards(KEY, Environment(mean_reward, NOISES["normal"]), actions, N) - mean)
+        shocks[name] = np.asarray(
+            rewards(KEY, Environment(mean_reward, NOISES["normal"]), actions, N) - mean
+        )
     for name in MEAN_REWARDS:
-        np.testing.assert_allclose(shocks[name], shocks["linear"], rtol=0, atol=1e3 * eps(np.float64))
+        np.testing.assert_allclose(
+            shocks[name], shocks["linear"], rtol=0, atol=1e3 * eps(np.float64)
+        )
     doubled = noise_rows(KEY, Normal(jnp.array(1.0)), N)
     np.testing.assert_allclose(doubled, 2 * shocks["linear"], rtol=0, atol=1e3 * eps(np.float64))
 
 
 def test_noises_share_their_source():
-    """Normal and lognormal noise are the same z, so a comparison of noise families is paired: rank correlation 1."""
-    normal, lognormal = (np.asarray(noise_rows(KEY, NOISES[name], 1000)) for name in ("normal", "lognormal"))
+    """Normal and lognormal noise are the same z, so a comparison of noise families is paired: rank
+    correlation 1.
+    """
+    normal, lognormal = (
+        np.asarray(noise_rows(KEY, NOISES[name], 1000)) for name in ("normal", "lognormal")
+    )
     assert (np.argsort(normal, kind="stable") == np.argsort(lognormal, kind="stable")).all()
 
 
-@pytest.mark.parametrize("name", ["linear-heteroscedastic", "quadratic-student_t", "cosine-lognormal"])
+@pytest.mark.parametrize(
+    "name", ["linear-heteroscedastic", "quadratic-student_t", "cosine-lognormal"]
+)
 def test_dtype_in_is_dtype_out(name, actions):
-    """Rewards have the environment's dtype, and a key gives the same reward in either to float32 rounding."""
-    got = [rewards(KEY, cast(ENVIRONMENTS[name], dtype), actions.astype(dtype), N) for dtype in DTYPES]
+    """Rewards have the environment's dtype, and a key gives the same reward in either to float32
+    rounding.
+    """
+    got = [
+        rewards(KEY, cast(ENVIRONMENTS[name], dtype), actions.astype(dtype), N) for dtype in DTYPES
+    ]
     assert [x.dtype for x in got] == list(DTYPES)
     rounding = 1024 * eps(np.float32)
     np.testing.assert_allclose(*got, rtol=rounding, atol=rounding)
@@ -163,7 +200,9 @@ def test_a_sweep_over_physics_is_a_vmap():
 
 
 def test_snips_oracle_variance():
-    """n·AVar = E_π₀[w²(r−V)²] for a linear reward, full covariances: closed form against simulation, 4 standard errors."""
+    """n·AVar = E_π₀[w²(r−V)²] for a linear reward, full covariances: closed form against
+    simulation, 4 standard errors.
+    """
     environment = Environment(MEAN_REWARDS["linear"], NOISES["normal"])
     logging = Gaussian.full(np.zeros(3), np.array([[1, 0.2, 0], [0.2, 1.2, 0.1], [0, 0.1, 0.9]]))
     actions = sample_rows(jax.random.fold_in(KEY, 1), logging, 4 * N)
@@ -171,7 +210,10 @@ def test_snips_oracle_variance():
     w = np.exp(jax.jit(log_ratio)(actions))
     drawn = np.asarray(rewards(KEY, environment, actions, 4 * N))
     value = float(environment.policy_value(POLICY))
-    assert standard_errors((w * (drawn - value)) ** 2, snips_variance(environment, logging, POLICY)) < 4
+    assert (
+        standard_errors((w * (drawn - value)) ** 2, snips_variance(environment, logging, POLICY))
+        < 4
+    )
 
 
 def test_snips_oracle_variance_on_policy():
@@ -179,7 +221,9 @@ def test_snips_oracle_variance_on_policy():
     environment = Environment(MEAN_REWARDS["linear"], NOISES["normal"])
     slope = np.asarray(environment.mean_reward.slope)
     on_policy = float(snips_variance(environment, POLICY, POLICY))
-    assert on_policy == pytest.approx(slope @ np.asarray(POLICY.covariance) @ slope + 0.25, rel=1e-12)
+    assert on_policy == pytest.approx(
+        slope @ np.asarray(POLICY.covariance) @ slope + 0.25, rel=1e-12
+    )
     flat = Environment(Linear(jnp.zeros(3), jnp.array(0.4)), NOISES["normal"])
     logging = Gaussian.diagonal(np.zeros(3), 1.0)
     expected = float(population_d2(logging, POLICY)) * 0.25
@@ -224,11 +268,15 @@ def test_overlapping_targets_have_the_stated_population_ess(ess, width):
     """1/d₂ = ess for full and diagonal loggers, and for a box."""
     full = Gaussian.full(jnp.ones(3), jnp.eye(3) * 0.5 + 0.5)
     for logging in (full, Gaussian.diagonal(jnp.zeros(5), 2.0)):
-        np.testing.assert_allclose(population_d2(logging, overlapping(logging, ess, width)), 1 / ess, rtol=1e-9)
+        np.testing.assert_allclose(
+            population_d2(logging, overlapping(logging, ess, width)), 1 / ess, rtol=1e-9
+        )
 
 
 def test_overlapping_targets_of_a_box():
-    """Found by bisection where there is one; refused where the box is too empty, or the target would leave it."""
+    """Found by bisection where there is one; refused where the box is too empty, or the target
+    would leave it.
+    """
     box = Uniform(jnp.array([-1.0, 0.0]), jnp.array([1.0, 4.0]))
     np.testing.assert_allclose(population_d2(box, overlapping(box, 0.01)), 100, rtol=1e-6)
     with pytest.raises(ValueError, match="too large"):

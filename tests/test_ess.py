@@ -1,4 +1,6 @@
-"""Effective sample sizes: range, order, invariance; population versions against simulation, quadrature and limits."""
+"""Effective sample sizes: range, order, invariance; population versions against simulation,
+quadrature and limits.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +18,9 @@ N = 12
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 every_ess = pytest.mark.parametrize("name", ESS)
 quick = settings(deadline=None, max_examples=50, derandomize=True)
-log_weights = st.lists(st.one_of(st.floats(-60, 60), st.just(-np.inf)), min_size=N, max_size=N).map(np.array)
+log_weights = st.lists(st.one_of(st.floats(-60, 60), st.just(-np.inf)), min_size=N, max_size=N).map(
+    np.array
+)
 
 
 @jax.jit
@@ -37,7 +41,9 @@ population = jax.jit(
 @quick
 @given(log_weights, st.sampled_from(DTYPES))
 def test_range_and_order(log_weight, dtype):
-    """1 ≤ ℓ∞ ≤ Rényi-3 ≤ ℓ2 ≤ perplexity ≤ Rényi-½ ≤ n where a row has weight: Hill numbers fall with their order."""
+    """1 ≤ ℓ∞ ≤ Rényi-3 ≤ ℓ2 ≤ perplexity ≤ Rényi-½ ≤ n where a row has weight: Hill numbers fall
+    with their order.
+    """
     size = np.asarray(sizes(log_weight.astype(dtype)), np.float64)
     if np.isneginf(log_weight).all():
         assert (size == 0).all()
@@ -51,7 +57,9 @@ def test_range_and_order(log_weight, dtype):
 @quick
 @given(log_weights, st.floats(-700, 700), st.sampled_from(DTYPES))
 def test_shift_invariance(log_weight, shift, dtype):
-    """log w + c gives the same sizes for |c| ≤ 700, in float32 too; the shift itself rounds at 760 eps."""
+    """log w + c gives the same sizes for |c| ≤ 700, in float32 too; the shift itself rounds at 760
+    eps.
+    """
     log_weight = log_weight.astype(dtype)
     shifted = log_weight + dtype(shift)
     np.testing.assert_allclose(sizes(shifted), sizes(log_weight), rtol=2000 * eps(dtype))
@@ -68,10 +76,16 @@ def test_equal_weights_give_n(dtype):
 
 @every_dtype
 def test_one_heavy_row_gives_one(dtype):
-    """1 if one row has all the mass, exactly or to rounding; more as soon as a second row has some."""
+    """1 if one row has all the mass, exactly or to rounding; more as soon as a second row has
+    some.
+    """
     for rest in (-np.inf, -700.0):
-        np.testing.assert_array_equal(sizes(jnp.full(N, rest, dtype).at[5].set(0)), np.ones(len(ESS)))
-    assert (sizes(jnp.full(N, -np.inf, dtype).at[5].set(0).at[2].set(-3)) > 1 + 16 * eps(dtype)).all()
+        np.testing.assert_array_equal(
+            sizes(jnp.full(N, rest, dtype).at[5].set(0)), np.ones(len(ESS))
+        )
+    assert (
+        sizes(jnp.full(N, -np.inf, dtype).at[5].set(0).at[2].set(-3)) > 1 + 16 * eps(dtype)
+    ).all()
 
 
 @every_dtype
@@ -86,14 +100,24 @@ def test_no_support_gives_zero(dtype):
 @pytest.mark.parametrize("m", [1, 3, 7])
 def test_equal_weights_on_a_subset(m):
     """m equal weights among zeros are worth m rows by every measure."""
-    np.testing.assert_allclose(sizes(jnp.full(N, -jnp.inf).at[:m].set(2.5)), m, rtol=8 * eps(np.float64))
+    np.testing.assert_allclose(
+        sizes(jnp.full(N, -jnp.inf).at[:m].set(2.5)), m, rtol=8 * eps(np.float64)
+    )
 
 
 def test_definitions():
-    """1/Σp², 1/max p, exp of the entropy and the Hill numbers, by numpy; order 2 of Rényi's family is Kish's."""
+    """1/Σp², 1/max p, exp of the entropy and the Hill numbers, by numpy; order 2 of Rényi's family
+    is Kish's.
+    """
     log_weight = np.asarray(rows(0, N)[0])
     p = np.exp(log_weight) / np.exp(log_weight).sum()
-    expected = [1 / p.max(), (p**3).sum() ** (1 / -2), 1 / (p**2).sum(), np.exp(stats.entropy(p)), (p**0.5).sum() ** 2]
+    expected = [
+        1 / p.max(),
+        (p**3).sum() ** (1 / -2),
+        1 / (p**2).sum(),
+        np.exp(stats.entropy(p)),
+        (p**0.5).sum() ** 2,
+    ]
     np.testing.assert_allclose(sizes(log_weight), expected, rtol=1e-13)
     np.testing.assert_allclose(ess.renyi(log_weight, 2.0), expected[2], rtol=1e-13)
     np.testing.assert_allclose(ess.normalise(log_weight), p, rtol=1e-13)
@@ -104,7 +128,9 @@ def test_float32_is_accurate():
     log_weight = np.round(np.asarray(rows(1, N)[0]), 3)
     for shift in (0, 700, -700):
         single = (log_weight + shift).astype(np.float32)
-        np.testing.assert_allclose(sizes(single), sizes(single.astype(np.float64)), rtol=64 * eps(np.float32))
+        np.testing.assert_allclose(
+            sizes(single), sizes(single.astype(np.float64)), rtol=64 * eps(np.float32)
+        )
         assert sizes(single).dtype == np.float32
 
 
@@ -116,7 +142,9 @@ def test_batching_is_looping():
 
 
 def test_gradient():
-    """Gradients equal central differences (error of order h²) and sum to zero, by shift invariance; finite with p = 0."""
+    """Gradients equal central differences (error of order h²) and sum to zero, by shift invariance;
+    finite with p = 0.
+    """
     log_weight, h = np.asarray(rows(2, N)[0]), 1e-5
     gradient = slopes(log_weight)
     for i in range(N):
@@ -128,12 +156,18 @@ def test_gradient():
 
 
 def test_reward_aware():
-    """Σpe²/Σp²e²: Kish's for equal e², at least ℓ∞, free of the reward's unit, 0 without residuals or support."""
+    """Σpe²/Σp²e²: Kish's for equal e², at least ℓ∞, free of the reward's unit, 0 without residuals
+    or support.
+    """
     log_weight, residual = rows(3, N)
     size = jax.jit(ess.reward_aware)
     signs = jnp.sign(residual)
-    np.testing.assert_allclose(size(log_weight, 3 * signs), ess.kish(log_weight), rtol=64 * eps(np.float64))
-    np.testing.assert_allclose(size(log_weight, -7 * residual), size(log_weight, residual), rtol=64 * eps(np.float64))
+    np.testing.assert_allclose(
+        size(log_weight, 3 * signs), ess.kish(log_weight), rtol=64 * eps(np.float64)
+    )
+    np.testing.assert_allclose(
+        size(log_weight, -7 * residual), size(log_weight, residual), rtol=64 * eps(np.float64)
+    )
     assert size(log_weight, residual) >= ess.max_weight(log_weight)
     assert size(log_weight, jnp.zeros(N)) == 0
     assert size(jnp.full(N, -jnp.inf), residual) == 0
@@ -149,7 +183,11 @@ TARGET = Gaussian.full(np.array([0.4, 0.2]), np.array([[0.5, -0.1], [-0.1, 0.4]]
 def simulated():
     """Weights of TARGET on 200,000 rows of LOGGING."""
     actions = sample_rows(KEY, LOGGING, 200_000)
-    return np.asarray(jax.jit(jax.vmap(lambda a: jnp.exp(TARGET.log_density(a) - LOGGING.log_density(a))))(actions))
+    return np.asarray(
+        jax.jit(jax.vmap(lambda a: jnp.exp(TARGET.log_density(a) - LOGGING.log_density(a))))(
+            actions
+        )
+    )
 
 
 def test_gaussian_d2_is_the_second_moment(simulated):
@@ -170,9 +208,13 @@ def test_gaussian_max_weight_is_attained(simulated):
     """No simulated weight exceeds w_max, and w = w_max where the gradient of log w vanishes."""
     w_max = float(divergence.population_max_weight(LOGGING, TARGET))
     assert simulated.max() <= w_max
-    precision, logging_precision = (np.linalg.inv(policy.covariance) for policy in (TARGET, LOGGING))
+    precision, logging_precision = (
+        np.linalg.inv(policy.covariance) for policy in (TARGET, LOGGING)
+    )
     mean, logging_mean = np.asarray(TARGET.mean), np.asarray(LOGGING.mean)
-    top = np.linalg.solve(precision - logging_precision, precision @ mean - logging_precision @ logging_mean)
+    top = np.linalg.solve(
+        precision - logging_precision, precision @ mean - logging_precision @ logging_mean
+    )
     log_ratio = lambda a: TARGET.log_density(a) - LOGGING.log_density(a)  # noqa: E731
     value, gradient = jax.jit(jax.value_and_grad(log_ratio))(top)
     assert np.abs(gradient).max() < 1e-12
@@ -182,7 +224,10 @@ def test_gaussian_max_weight_is_attained(simulated):
 def test_gaussian_d2_is_affine_invariant():
     """d₂ and w_max do not change when the action space is mapped by an invertible matrix."""
     m = np.array([[1.0, 2.0], [-0.5, 0.7]])
-    mapped = [Gaussian.full(m @ np.asarray(p.mean), m @ np.asarray(p.covariance) @ m.T) for p in (LOGGING, TARGET)]
+    mapped = [
+        Gaussian.full(m @ np.asarray(p.mean), m @ np.asarray(p.covariance) @ m.T)
+        for p in (LOGGING, TARGET)
+    ]
     np.testing.assert_allclose(population(*mapped), population(LOGGING, TARGET), rtol=1e-12)
 
 
@@ -193,20 +238,34 @@ def test_d2_by_quadrature(logging):
     pi = stats.norm(np.asarray(target.mean), np.asarray(target.scale))
     if logging == "gaussian":
         policy = Gaussian.diagonal(np.array([0.0, 0.5]), np.array([0.4, 0.6]))
-        pi_0, low, high = stats.norm(np.asarray(policy.mean), np.asarray(policy.scale)), [-6, -6], [6, 6]
+        pi_0, low, high = (
+            stats.norm(np.asarray(policy.mean), np.asarray(policy.scale)),
+            [-6, -6],
+            [6, 6],
+        )
     else:
         policy = Uniform(jnp.array([-0.5, 0.2]), jnp.array([1.0, 1.5]))
         low, high = np.asarray(policy.low), np.asarray(policy.high)
         pi_0 = stats.uniform(low, high - low)
     moments = [
-        integrate.quad(lambda a, i=i: pi.pdf(a)[i] ** 2 / pi_0.pdf(a)[i], low[i], high[i], epsabs=0, epsrel=1e-10)[0]
+        integrate.quad(
+            lambda a, i=i: pi.pdf(a)[i] ** 2 / pi_0.pdf(a)[i],
+            low[i],
+            high[i],
+            epsabs=0,
+            epsrel=1e-10,
+        )[0]
         for i in range(2)
     ]
-    assert float(divergence.population_d2(policy, target)) == pytest.approx(np.prod(moments), rel=1e-8)
+    assert float(divergence.population_d2(policy, target)) == pytest.approx(
+        np.prod(moments), rel=1e-8
+    )
 
 
 def test_uniform_d2_is_the_second_moment():
-    """E_π₀[w²] = d₂ for uniform logging, at 4 standard errors; with the target inside, E_π₀[w] = 1."""
+    """E_π₀[w²] = d₂ for uniform logging, at 4 standard errors; with the target inside, E_π₀[w] =
+    1.
+    """
     box = Uniform(jnp.array([-1.0, -1.5]), jnp.array([1.0, 1.5]))
     target = Gaussian.diagonal(np.array([0.1, 0.2]), np.array([0.15, 0.2]))
     actions = sample_rows(KEY, box, 100_000)
@@ -222,15 +281,23 @@ def test_uniform_max_weight(mean):
     box, target = Uniform(jnp.zeros(1), jnp.ones(1)), Gaussian.diagonal(np.array([mean]), 0.5)
     grid = np.linspace(0, 1, 1001)
     expected = stats.norm(mean, 0.5).pdf(grid).max()
-    assert float(divergence.population_max_weight(box, target)) == pytest.approx(expected, rel=1e-12)
+    assert float(divergence.population_max_weight(box, target)) == pytest.approx(
+        expected, rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("logging", ["gaussian", "uniform"])
 def test_curse_of_dimensionality(logging):
-    """d independent copies multiply: d₂(d) = d₂(1)^d and w_max(d) = w_max(1)^d, for Gaussian and uniform logging."""
+    """d independent copies multiply: d₂(d) = d₂(1)^d and w_max(d) = w_max(1)^d, for Gaussian and
+    uniform logging.
+    """
 
     def figures(d):
-        policy = Gaussian.diagonal(np.zeros(d), 1.0) if logging == "gaussian" else Uniform(-jnp.ones(d), jnp.ones(d))
+        policy = (
+            Gaussian.diagonal(np.zeros(d), 1.0)
+            if logging == "gaussian"
+            else Uniform(-jnp.ones(d), jnp.ones(d))
+        )
         return np.array(population(policy, Gaussian.diagonal(np.full(d, 0.3), 0.5)))
 
     np.testing.assert_allclose(figures(4), figures(1) ** 4, rtol=1e-12)
@@ -240,7 +307,9 @@ def test_curse_of_dimensionality(logging):
     ("ratio", "d2", "w_max"), [(0.999, 1, 1), (1.5, 1, 0), (1.999, 1, 0), (2.0, 0, 0), (3.0, 0, 0)]
 )
 def test_divergence_is_infinite(ratio, d2, w_max):
-    """d₂ is finite iff Σπ ≺ 2Σ₀ and w_max iff Σπ ≺ Σ₀, judged along the worst direction; otherwise inf, never NaN."""
+    """d₂ is finite iff Σπ ≺ 2Σ₀ and w_max iff Σπ ≺ Σ₀, judged along the worst direction; otherwise
+    inf, never NaN.
+    """
     rotation = np.array([[0.6, -0.8], [0.8, 0.6]])
     target = Gaussian.full(np.full(2, 0.1), rotation @ np.diag([ratio, 0.5]) @ rotation.T)
     got = population(Gaussian.diagonal(np.zeros(2), 1.0), target)
@@ -249,17 +318,23 @@ def test_divergence_is_infinite(ratio, d2, w_max):
 
 
 def test_equal_policies_have_weight_one():
-    """On-policy d₂ = w_max = 1; a mere shift of the mean leaves d₂ = exp(ΔᵀΣ⁻¹Δ) finite and w_max infinite."""
+    """On-policy d₂ = w_max = 1; a mere shift of the mean leaves d₂ = exp(ΔᵀΣ⁻¹Δ) finite and w_max
+    infinite.
+    """
     np.testing.assert_allclose(population(LOGGING, LOGGING), 1, rtol=1e-13)
     delta = np.array([0.2, -0.1])
     d2, w_max = population(LOGGING, Gaussian(LOGGING.mean + delta, LOGGING.scale))
-    assert float(d2) == pytest.approx(np.exp(delta @ np.linalg.solve(LOGGING.covariance, delta)), rel=1e-12)
+    assert float(d2) == pytest.approx(
+        np.exp(delta @ np.linalg.solve(LOGGING.covariance, delta)), rel=1e-12
+    )
     assert w_max == np.inf
 
 
 @every_dtype
 def test_population_keeps_the_dtype(dtype):
-    """Policies of one dtype give population figures of that dtype, equal to float64's to rounding."""
+    """Policies of one dtype give population figures of that dtype, equal to float64's to
+    rounding.
+    """
     for logging in (LOGGING, Uniform(-jnp.ones(2), jnp.ones(2))):
         target = Gaussian.diagonal(np.array([0.1, 0.2]), 0.4)
         got = population(cast(logging, dtype), cast(target, dtype))
@@ -268,7 +343,9 @@ def test_population_keeps_the_dtype(dtype):
 
 
 def test_unsupported_policies_are_refused():
-    """Uniform logging with a full covariance, or an unknown logging policy, raise errors that say what is expected."""
+    """Uniform logging with a full covariance, or an unknown logging policy, raise errors that say
+    what is expected.
+    """
     for function in (divergence.population_d2, divergence.population_max_weight):
         with pytest.raises(TypeError, match="Gaussian or Uniform"):
             function("uniform", TARGET)

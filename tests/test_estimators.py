@@ -1,4 +1,6 @@
-"""Estimators: values by hand, influences by autodiff, exact identities, invariances and unbiasedness."""
+"""Estimators: values by hand, influences by autodiff, exact identities, invariances and
+unbiasedness.
+"""
 
 import functools
 
@@ -6,7 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import DTYPES, ESTIMATORS, KEY, MEAN_REWARDS, NOISES, eps, estimate, rows, standard_errors
+from helpers import (
+    DTYPES,
+    ESTIMATORS,
+    KEY,
+    MEAN_REWARDS,
+    NOISES,
+    eps,
+    estimate,
+    rows,
+    standard_errors,
+)
 
 from mopl_jax import estimators
 from mopl_jax.coverage import engine
@@ -39,7 +51,9 @@ def _snips(m, w, r):
 VALUES = {
     "ips": lambda m, w, r: jnp.sum(m * w * r) / jnp.sum(m),
     "snips": _snips,
-    "beta_ips": lambda m, w, r: _baseline(m, w, r) + jnp.sum(m * w * (r - _baseline(m, w, r))) / jnp.sum(m),
+    "beta_ips": lambda m, w, r: (
+        _baseline(m, w, r) + jnp.sum(m * w * (r - _baseline(m, w, r))) / jnp.sum(m)
+    ),
     "delta_snips": lambda m, w, r: _snips(m, w, r) - _snips(m, jnp.sqrt(w), r),
 }
 
@@ -49,19 +63,27 @@ def test_value_is_the_definition(name):
     """mean(wr), Σwr/Σw, β* + mean(w(r−β*)) and the difference of two SNIPS, as displayed."""
     log_weight, reward = rows(0, N)
     expected = VALUES[name](jnp.ones(N), jnp.exp(log_weight), reward)
-    np.testing.assert_allclose(estimate(log_weight, reward, name).value, expected, rtol=ROUNDING, atol=ROUNDING)
+    np.testing.assert_allclose(
+        estimate(log_weight, reward, name).value, expected, rtol=ROUNDING, atol=ROUNDING
+    )
 
 
 @pytest.mark.parametrize("name", ["ips", "snips", "delta_snips"])
 def test_influence_is_the_multiplicity_derivative(name):
-    """influence_i = n ∂value/∂(multiplicity of row i): the first-order delta method, by autodiff."""
+    """influence_i = n ∂value/∂(multiplicity of row i): the first-order delta method, by
+    autodiff.
+    """
     log_weight, reward = rows(1, N)
     slope = jax.grad(VALUES[name])(jnp.ones(N), jnp.exp(log_weight), reward)
-    np.testing.assert_allclose(estimate(log_weight, reward, name).influence, N * slope, rtol=ROUNDING, atol=ROUNDING)
+    np.testing.assert_allclose(
+        estimate(log_weight, reward, name).influence, N * slope, rtol=ROUNDING, atol=ROUNDING
+    )
 
 
 def test_beta_influence_is_the_derivative_up_to_the_baseline():
-    """β-IPS: n ∂value/∂m = influence + (1 − w̄) n ∂β/∂m exactly. The second term is of second order: E w = 1."""
+    """β-IPS: n ∂value/∂m = influence + (1 − w̄) n ∂β/∂m exactly. The second term is of second
+    order: E w = 1.
+    """
     log_weight, reward = rows(2, N)
     w = jnp.exp(log_weight)
     slope = jax.grad(VALUES["beta_ips"])(jnp.ones(N), w, reward)
@@ -74,7 +96,9 @@ def test_beta_influence_is_the_derivative_up_to_the_baseline():
 
 
 def test_beta_influence_is_exact_at_mean_weight_one():
-    """β-IPS with w̄ = 1: the plug-in baseline adds nothing, and the influence is the derivative exactly."""
+    """β-IPS with w̄ = 1: the plug-in baseline adds nothing, and the influence is the derivative
+    exactly.
+    """
     log_weight, reward = rows(3, N)
     log_weight = unit_mean(log_weight)
     slope = jax.grad(VALUES["beta_ips"])(jnp.ones(N), jnp.exp(log_weight), reward)
@@ -94,7 +118,9 @@ def test_influences_have_mean_zero(name, dtype):
 
 @pytest.mark.parametrize("name", ["ips", "snips", "beta_ips", "beta_ips_cross_fit"])
 def test_influence_is_weight_times_residual(name):
-    """n p residual equals the influence up to a constant per row's baseline: the coefficient of the reward is n p."""
+    """n p residual equals the influence up to a constant per row's baseline: the coefficient of the
+    reward is n p.
+    """
     log_weight, reward = rows(5, N)
     made = estimate(log_weight, reward, name)
     p = np.exp(log_weight) / np.exp(log_weight).sum()
@@ -104,11 +130,13 @@ def test_influence_is_weight_times_residual(name):
 
 
 def test_delta_snips_is_the_four_term_delta_method():
-    """Var(Δ) = Σ (C g)∘g for the means of (w_t r, w_t, w_p r, w_p): gradient (1, −V_t, −1, V_p) over mean weights."""
+    """Var(Δ) = Σ (C g)∘g for the means of (w_t r, w_t, w_p r, w_p): gradient (1, −V_t, −1, V_p)
+    over mean weights.
+    """
     (log_t, reward), (log_p, _) = rows(6, N), rows(7, N)
-    made = jax.jit(lambda a, b, r: estimators.difference(estimators.snips(a, r), estimators.snips(b, r)))(
-        log_t, log_p, reward
-    )
+    made = jax.jit(
+        lambda a, b, r: estimators.difference(estimators.snips(a, r), estimators.snips(b, r))
+    )(log_t, log_p, reward)
     t, p, r = np.exp(log_t), np.exp(log_p), np.asarray(reward)
     value_t, value_p = (t * r).sum() / t.sum(), (p * r).sum() / p.sum()
     covariance = np.cov(np.stack([t * r, t, p * r, p]), ddof=0)
@@ -119,7 +147,9 @@ def test_delta_snips_is_the_four_term_delta_method():
 
 
 def test_difference_with_itself_claims_nothing():
-    """A policy contrasted with itself has value 0, no influence and no weight, hence no interval."""
+    """A policy contrasted with itself has value 0, no influence and no weight, hence no
+    interval.
+    """
     made = estimators.difference(*[estimate(*rows(8, N), "snips")] * 2)
     assert made.value == 0
     assert (made.influence == 0).all()
@@ -132,19 +162,27 @@ def test_difference_with_itself_claims_nothing():
 @pytest.mark.parametrize("name", ["snips", "delta_snips"])
 @every_dtype
 def test_self_normalised_is_shift_invariant(name, dtype):
-    """SNIPS does not know the scale of the weights: log w + c for |c| ≤ 700 gives the same value and influences."""
+    """SNIPS does not know the scale of the weights: log w + c for |c| ≤ 700 gives the same value
+    and influences.
+    """
     log_weight, reward = rows(9, N, dtype)
     log_weight = jnp.round(log_weight * 64) / 64  # so that the shift itself does not round
     one = estimate(log_weight, reward, name)
     for shift in (-700, 700):
         other = estimate(log_weight + shift, reward, name)
-        np.testing.assert_allclose(other.value, one.value, rtol=64 * eps(dtype), atol=64 * eps(dtype))
-        np.testing.assert_allclose(other.influence, one.influence, rtol=64 * eps(dtype), atol=64 * eps(dtype))
+        np.testing.assert_allclose(
+            other.value, one.value, rtol=64 * eps(dtype), atol=64 * eps(dtype)
+        )
+        np.testing.assert_allclose(
+            other.influence, one.influence, rtol=64 * eps(dtype), atol=64 * eps(dtype)
+        )
 
 
 @pytest.mark.parametrize("name", ["snips", "beta_ips", "beta_ips_cross_fit"])
 def test_reward_shift_equivariance(name):
-    """r + c moves the value by c and leaves the influences alone (self-normalised or with a fitted baseline)."""
+    """r + c moves the value by c and leaves the influences alone (self-normalised or with a fitted
+    baseline).
+    """
     log_weight, reward = rows(10, N)
     one, other = estimate(log_weight, reward, name), estimate(log_weight, reward + 1000, name)
     rounding = 1000 * ROUNDING
@@ -173,7 +211,9 @@ def test_row_order_is_irrelevant(name):
 @every_estimator
 @every_dtype
 def test_constant_reward_has_no_influence(name, dtype):
-    """Equal rewards give influences of exactly zero, also if only the rows with weight agree; rounding is no evidence."""
+    """Equal rewards give influences of exactly zero, also if only the rows with weight agree;
+    rounding is no evidence.
+    """
     log_weight = jnp.zeros(N, dtype) if name == "ips" else rows(13, N, dtype)[0]
     constant = jnp.full(N, 0.1, dtype)
     made = estimate(log_weight, constant, name)
@@ -197,7 +237,9 @@ def test_on_policy_every_value_is_the_mean():
     for name in ("ips", "snips", "beta_ips"):
         made = estimate(jnp.zeros(N), reward, name)
         np.testing.assert_allclose(made.value, reward.mean(), rtol=ROUNDING)
-        np.testing.assert_allclose(made.influence, reward - reward.mean(), rtol=ROUNDING, atol=ROUNDING)
+        np.testing.assert_allclose(
+            made.influence, reward - reward.mean(), rtol=ROUNDING, atol=ROUNDING
+        )
 
 
 # The optimal baseline.
@@ -214,7 +256,9 @@ def test_baseline_has_the_least_variance():
 
 
 def test_beta_ips_beats_snips_by_the_known_amount():
-    """n(AVar_SNIPS − AVar_β*) = Var(w)(V − β*)², an identity of the sample where w̄ = 1 (arXiv 2602.14914)."""
+    """n(AVar_SNIPS − AVar_β*) = Var(w)(V − β*)², an identity of the sample where w̄ = 1 (arXiv
+    2602.14914).
+    """
     log_weight, reward = rows(17, N)
     log_weight = unit_mean(log_weight)
     w = jnp.exp(log_weight)
@@ -225,7 +269,9 @@ def test_beta_ips_beats_snips_by_the_known_amount():
 
 
 def test_cross_fit_baseline_comes_from_the_other_half():
-    """Changing even rewards leaves the baseline of even rows alone: their terms stay linear in their own rewards."""
+    """Changing even rewards leaves the baseline of even rows alone: their terms stay linear in
+    their own rewards.
+    """
     log_weight, reward = rows(18, N)
     w, even = jnp.exp(log_weight), jnp.arange(N) % 2 == 0
     odd_beta = estimators.optimal_baseline(w[1::2], reward[1::2])
@@ -245,13 +291,18 @@ def values(keys, environment, logging, target, n):
     def one(key):
         logs = engine.replicate(key, environment, logging, n)
         log_weight = jax.vmap(target.log_density)(logs.action) - logs.log_propensity
-        return [ESTIMATORS[name](log_weight, logs.reward).value for name in ("ips", "snips", "beta_ips_cross_fit")]
+        return [
+            ESTIMATORS[name](log_weight, logs.reward).value
+            for name in ("ips", "snips", "beta_ips_cross_fit")
+        ]
 
     return jax.vmap(one)(keys)
 
 
 def test_estimators_find_the_truth():
-    """IPS and cross-fit β-IPS are unbiased; SNIPS has bias −(E[w²r] − V d₂)/n + O(n⁻²): all at 4 standard errors."""
+    """IPS and cross-fit β-IPS are unbiased; SNIPS has bias −(E[w²r] − V d₂)/n + O(n⁻²): all at 4
+    standard errors.
+    """
     environment = Environment(MEAN_REWARDS["linear"], NOISES["normal"])
     logging, target = Gaussian.diagonal(np.zeros(3), 1.0), Gaussian.diagonal(np.full(3, 0.2), 0.9)
     n, keys = 200, jax.random.split(KEY, 2000)
@@ -273,7 +324,9 @@ def test_snips_gradient_closed_form():
     """∇_μ V̂ = Σ⁻¹ Σ p e (a − μ) for a Gaussian target with full covariance, by autodiff."""
     rng = np.random.default_rng(0)
     actions, reward = jnp.asarray(rng.normal(size=(N, 3))), jnp.asarray(rng.normal(size=N))
-    target = Gaussian.full(np.array([0.3, 0.1, -0.2]), np.array([[1, 0.2, 0], [0.2, 0.8, -0.1], [0, -0.1, 0.6]]))
+    target = Gaussian.full(
+        np.array([0.3, 0.1, -0.2]), np.array([[1, 0.2, 0], [0.2, 0.8, -0.1], [0, -0.1, 0.6]])
+    )
 
     @jax.jit
     def value(mean):
@@ -283,13 +336,17 @@ def test_snips_gradient_closed_form():
     log_weight = jax.vmap(target.log_density)(actions)
     p = np.exp(log_weight) / np.exp(log_weight).sum()
     e = np.asarray(reward) - p @ np.asarray(reward)
-    expected = np.linalg.solve(target.covariance, (p * e) @ (np.asarray(actions) - np.asarray(target.mean)))
+    expected = np.linalg.solve(
+        target.covariance, (p * e) @ (np.asarray(actions) - np.asarray(target.mean))
+    )
     np.testing.assert_allclose(jax.grad(value)(target.mean), expected, rtol=1e-11)
 
 
 @every_estimator
 def test_gradients_are_finite_and_batch(name):
-    """Value gradients in weights and rewards are finite, equal finite differences, and `vmap` equals looping."""
+    """Value gradients in weights and rewards are finite, equal finite differences, and `vmap`
+    equals looping.
+    """
     log_weight, reward = rows(19, N)
     value = lambda *log: ESTIMATORS[name](*log).value  # noqa: E731
     gradient, h = jax.jit(jax.grad(value, argnums=(0, 1))), 1e-5
@@ -300,7 +357,14 @@ def test_gradients_are_finite_and_batch(name):
             (got[0], [estimate(log_weight + s * step, reward, name).value for s in (1, -1)]),
             (got[1], [estimate(log_weight, reward + s * step, name).value for s in (1, -1)]),
         ):
-            np.testing.assert_allclose(got_one[i], (sides[0] - sides[1]) / (2 * h), rtol=1e-6, atol=1e-8)
-    batch = jax.jit(jax.vmap(value))(jnp.stack([log_weight, 0.5 * log_weight]), jnp.stack([reward, -reward]))
-    looped = [estimate(log_weight, reward, name).value, estimate(0.5 * log_weight, -reward, name).value]
+            np.testing.assert_allclose(
+                got_one[i], (sides[0] - sides[1]) / (2 * h), rtol=1e-6, atol=1e-8
+            )
+    batch = jax.jit(jax.vmap(value))(
+        jnp.stack([log_weight, 0.5 * log_weight]), jnp.stack([reward, -reward])
+    )
+    looped = [
+        estimate(log_weight, reward, name).value,
+        estimate(0.5 * log_weight, -reward, name).value,
+    ]
     np.testing.assert_allclose(batch, looped, rtol=ROUNDING)

@@ -1,4 +1,6 @@
-"""`mopl evaluate` as a user meets it: its numbers are the library's, its refusals are one line and exit code 2."""
+"""`mopl evaluate` as a user meets it: its numbers are the library's, its refusals are one line and
+exit code 2.
+"""
 
 import json
 import math
@@ -49,7 +51,13 @@ def columns(n=N):
     rng = np.random.default_rng(1)
     action = rng.normal(size=n)
     p, q = stats.norm.pdf(action), stats.norm.pdf(action, 0.5, 0.7)
-    return {"reward": action + rng.normal(size=n), "p": p, "q": q, "log_p": np.log(p), "log_q": np.log(q)}
+    return {
+        "reward": action + rng.normal(size=n),
+        "p": p,
+        "q": q,
+        "log_p": np.log(p),
+        "log_q": np.log(q),
+    }
 
 
 @pytest.fixture
@@ -93,14 +101,27 @@ def test_json_is_what_the_library_says(monkeypatch, capsys, log, estimator):
     assert list(said) == KEYS
     assert (said["estimator"], said["n"], said["alpha"]) == (estimator, N, 0.05)
     assert said["value"] == pytest.approx(float(estimate.value), rel=1e-12)
-    assert [entry["name"] for entry in said["intervals"] if entry["name"] != "recommended"] == list(intervals.NAMED)
-    some = [entry for entry in said["intervals"] if estimator == "snips" or entry["name"] in ("normal", "ess_exact")]
+    assert [entry["name"] for entry in said["intervals"] if entry["name"] != "recommended"] == list(
+        intervals.NAMED
+    )
+    some = [
+        entry
+        for entry in said["intervals"]
+        if estimator == "snips" or entry["name"] in ("normal", "ess_exact")
+    ]
     ends = jax.jit(lambda e: [intervals.bind(entry["name"])(e, 0.05) for entry in some])(estimate)
     for entry, end in zip(some, ends, strict=True):
-        assert [entry["lower"], entry["upper"]] == pytest.approx([float(end.lower), float(end.upper)], rel=1e-9)
+        assert [entry["lower"], entry["upper"]] == pytest.approx(
+            [float(end.lower), float(end.upper)], rel=1e-9
+        )
     sizes = {name: getattr(ess, name)(log_weight) for name in ("kish", "max_weight", "perplexity")}
-    sizes |= {"reward_aware": ess.reward_aware(log_weight, estimate.residual), "fraction": sizes["kish"] / N}
-    assert said["ess"] == pytest.approx({name: float(size) for name, size in sizes.items()}, rel=1e-12)
+    sizes |= {
+        "reward_aware": ess.reward_aware(log_weight, estimate.residual),
+        "fraction": sizes["kish"] / N,
+    }
+    assert said["ess"] == pytest.approx(
+        {name: float(size) for name, size in sizes.items()}, rel=1e-12
+    )
 
 
 def test_mean_weight_check_is_the_one_sample_t_statistic(monkeypatch, capsys, log):
@@ -125,14 +146,24 @@ def test_on_policy_is_the_t_interval(monkeypatch, capsys, log):
     ]
     assert said["ess"]["kish"] == pytest.approx(N)
     assert said["mean_weight"] == {
-        "mean": 1, "standard_error": 0, "z": 0, "compatible": True, "verdict": "compatible with 1, as it should be"
-    }  # fmt: skip
+        "mean": 1,
+        "standard_error": 0,
+        "z": 0,
+        "compatible": True,
+        "verdict": "compatible with 1, as it should be",
+    }
 
 
 def test_log_densities_give_the_same_document(monkeypatch, capsys, log):
     by_density = document(monkeypatch, capsys, log, *roles(), "--interval", "normal")
     by_log = document(
-        monkeypatch, capsys, log, *roles("reward", "log_p", "log_q"), "--log-densities", "--interval", "normal"
+        monkeypatch,
+        capsys,
+        log,
+        *roles("reward", "log_p", "log_q"),
+        "--log-densities",
+        "--interval",
+        "normal",
     )
     assert by_density == by_log
 
@@ -159,7 +190,9 @@ def whole_line(said):
 
 @pytest.mark.parametrize("estimator", estimators.NAMED)
 @pytest.mark.parametrize(("rows", "why"), [([], "no overlap"), ([5], "ESS = 1")])
-def test_without_two_rows_of_weight_nothing_is_claimed(monkeypatch, capsys, tmp_path, estimator, rows, why):
+def test_without_two_rows_of_weight_nothing_is_claimed(
+    monkeypatch, capsys, tmp_path, estimator, rows, why
+):
     target = np.zeros(N)
     target[rows] = 0.5
     path = write(tmp_path, columns() | {"q": target})
@@ -177,7 +210,9 @@ def test_one_row_of_data_claims_nothing(monkeypatch, capsys, tmp_path):
 
 def test_equal_rewards_claim_nothing(monkeypatch, capsys, tmp_path):
     path = write(tmp_path, columns() | {"reward": np.ones(N)})
-    said = document(monkeypatch, capsys, path, *roles(), "--interval", "normal", "--interval", "ess_exact")
+    said = document(
+        monkeypatch, capsys, path, *roles(), "--interval", "normal", "--interval", "ess_exact"
+    )
     assert whole_line(said)
     assert "all rewards are equal" in said["warnings"][0]
 
@@ -187,7 +222,12 @@ def test_a_wrong_mean_weight_is_said(monkeypatch, capsys, tmp_path, out_of):
     table = columns()
     factor = {"propensity": np.full(N, 2.0), "coverage": table["p"] < stats.norm.pdf(0.7)}[out_of]
     said = document(
-        monkeypatch, capsys, write(tmp_path, table | {"q": table["q"] * factor}), *roles(), "--interval", "normal"
+        monkeypatch,
+        capsys,
+        write(tmp_path, table | {"q": table["q"] * factor}),
+        *roles(),
+        "--interval",
+        "normal",
     )
     assert said["mean_weight"]["compatible"] is False
     assert abs(said["mean_weight"]["z"]) > 3
@@ -199,19 +239,35 @@ def test_a_wrong_mean_weight_is_said(monkeypatch, capsys, tmp_path, out_of):
     ("table", "arguments", "why"),
     [
         ({"q": np.r_[np.ones(3), np.full(N - 3, 1e-6)], "p": np.ones(N)}, (), "few effective rows"),
-        ({"q": np.r_[np.ones(1), np.full(N - 1, 1e-4)], "p": np.ones(N)}, (), "fewer than two effective rows"),
+        (
+            {"q": np.r_[np.ones(1), np.full(N - 1, 1e-4)], "p": np.ones(N)},
+            (),
+            "fewer than two effective rows",
+        ),
         ({"reward": np.r_[np.ones(4), np.zeros(N - 4)]}, (), "only 4 rewards differ"),
         ({}, ("--log-densities",), "drop --log-densities"),
         ({"p": np.zeros(N), "q": np.full(N, 800.0)}, ("--log-densities",), "overflow"),
     ],
-)  # fmt: skip
+)
 def test_dangers_are_named(monkeypatch, capsys, tmp_path, table, arguments, why):
     said = document(
-        monkeypatch, capsys, write(tmp_path, columns() | table), *roles(), *arguments, "--interval", "normal"
+        monkeypatch,
+        capsys,
+        write(tmp_path, columns() | table),
+        *roles(),
+        *arguments,
+        "--interval",
+        "normal",
     )
     assert any(why in text for text in said["warnings"])
     code, out, _ = call(
-        monkeypatch, capsys, write(tmp_path, columns() | table), *roles(), *arguments, "--interval", "normal"
+        monkeypatch,
+        capsys,
+        write(tmp_path, columns() | table),
+        *roles(),
+        *arguments,
+        "--interval",
+        "normal",
     )
     assert code == (3 if said["verdict"] == "refuse" else 0)
     assert "warning: " in out
@@ -234,15 +290,58 @@ BAD_TABLES = {
     "null": (with_entry("reward", 6, None), roles(), "column 'reward', row 7", "a missing value"),
     "nan": (with_entry("p", 6, np.nan), roles(), "column 'p', row 7", "got nan"),
     "inf": (with_entry("q", 6, np.inf), roles(), "column 'q', row 7", "got inf"),
-    "empty": ({name: values[:0] for name, values in columns().items()}, roles(), "expected at least one row"),
-    "text": (columns() | {"reward": ["good"] * N}, roles(), "column 'reward', row 1", "expected a number, got 'good'"),
-    "text of numbers": (columns() | {"reward": ["1"] * N}, roles(), "column 'reward'", "expected numbers, got text"),
-    "list": (columns() | {"reward": [[1.0]] * N}, roles(), "column 'reward'", "expected numbers, got list"),
-    "zero propensity": (with_entry("p", 6, 0.0), roles(), "column 'p', row 7", "expected a density > 0, got 0.0"),
-    "missing column": (columns(), roles("rewrad"), "no column 'rewrad'; did you mean 'reward'? columns: reward, p, q"),
-    "log propensity": (columns(), roles(propensity="log_p"), "column 'log_p', row 1", "pass --log-densities"),
-    "log target": (columns(), roles(target="log_q"), "column 'log_q'", "look like log densities; pass --log-densities"),
-    "unknown estimator": (columns(), (*roles(), "--estimator", "snip"), "unknown estimator", "did you mean 'snips'?"),
+    "empty": (
+        {name: values[:0] for name, values in columns().items()},
+        roles(),
+        "expected at least one row",
+    ),
+    "text": (
+        columns() | {"reward": ["good"] * N},
+        roles(),
+        "column 'reward', row 1",
+        "expected a number, got 'good'",
+    ),
+    "text of numbers": (
+        columns() | {"reward": ["1"] * N},
+        roles(),
+        "column 'reward'",
+        "expected numbers, got text",
+    ),
+    "list": (
+        columns() | {"reward": [[1.0]] * N},
+        roles(),
+        "column 'reward'",
+        "expected numbers, got list",
+    ),
+    "zero propensity": (
+        with_entry("p", 6, 0.0),
+        roles(),
+        "column 'p', row 7",
+        "expected a density > 0, got 0.0",
+    ),
+    "missing column": (
+        columns(),
+        roles("rewrad"),
+        "no column 'rewrad'; did you mean 'reward'? columns: reward, p, q",
+    ),
+    "log propensity": (
+        columns(),
+        roles(propensity="log_p"),
+        "column 'log_p', row 1",
+        "pass --log-densities",
+    ),
+    "log target": (
+        columns(),
+        roles(target="log_q"),
+        "column 'log_q'",
+        "look like log densities; pass --log-densities",
+    ),
+    "unknown estimator": (
+        columns(),
+        (*roles(), "--estimator", "snip"),
+        "unknown estimator",
+        "did you mean 'snips'?",
+    ),
     "unknown interval": (
         columns(),
         (*roles(), "--interval", "ess_exat"),
@@ -311,7 +410,9 @@ def test_a_damaged_file_is_one_line_and_exit_2(monkeypatch, capsys, log):
 
 
 def test_wilson_interval_solves_its_equation():
-    """The ends are the rates at distance z standard errors of their own from the observed one (Wilson 1927)."""
+    """The ends are the rates at distance z standard errors of their own from the observed one
+    (Wilson 1927).
+    """
     rate = open_bandit.on_policy(np.r_[np.ones(46), np.zeros(9954)], 0.05)
     for end in (rate["lower"], rate["upper"]):
         z = (rate["rate"] - end) / math.sqrt(end * (1 - end) / rate["n"])
@@ -335,7 +436,10 @@ def test_absent_open_bandit_is_one_line_and_exit_2(capsys, tmp_path):
 def test_open_bandit_is_compatible_with_what_bts_earned(capsys, tmp_path):
     open_bandit.main([str(OPEN_BANDIT), "--out", str(tmp_path)])
     rows = json.loads((tmp_path / "open_bandit.json").read_text())["rows"]
-    assert {row["campaign"]: row["on_policy_rate"] for row in rows} == {"men": 0.0069, "women": 0.0046}
+    assert {row["campaign"]: row["on_policy_rate"] for row in rows} == {
+        "men": 0.0069,
+        "women": 0.0046,
+    }
     assert all(row["compatible"] for row in rows)
     assert all(abs(row["mean_weight"] - 1) < 3 * row["mean_weight_standard_error"] for row in rows)
     assert len((tmp_path / "open_bandit.md").read_text().splitlines()) == 4

@@ -1,4 +1,6 @@
-"""Intervals: formulas by dense algebra and numpy, the textbook t interval on-policy, invariances, and no false certainty."""
+"""Intervals: formulas by dense algebra and numpy, the textbook t interval on-policy, invariances,
+and no false certainty.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +24,7 @@ from scipy import stats
 
 from mopl_jax import estimators, intervals
 from mopl_jax.intervals import Interval, Pivot, lower, upper
-from mopl_jax.intervals.ess_corrected import SETTLED
+from mopl_jax.intervals.ess_corrected import ESS_SCALE
 from mopl_jax.policies import Gaussian
 
 N = 16
@@ -31,7 +33,11 @@ every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 
 # One interval of each construction, for properties of what is around it.
-KINDS = {k: v for k, v in INTERVALS.items() if k in ("normal", "ess_exact", "ess_student_max") or k not in WALD}
+KINDS = {
+    k: v
+    for k, v in INTERVALS.items()
+    if k in ("normal", "ess_exact", "ess_student_max") or k not in WALD
+}
 
 
 def close(got, expected, **tolerance):
@@ -52,7 +58,9 @@ def snips_parts(log_weight, reward):
 
 
 def dense(p):
-    """Variance weights g and the matrix A of the form rᵀAr that `ess_exact` calls the variance of SNIPS."""
+    """Variance weights g and the matrix A of the form rᵀAr that `ess_exact` calls the variance of
+    SNIPS.
+    """
     g = p**2 / (1 - 2 * p + p @ p)
     residual_maker = np.eye(p.size) - np.outer(np.ones(p.size), p)
     return g, residual_maker.T @ np.diag(g) @ residual_maker
@@ -61,18 +69,24 @@ def dense(p):
 @settings(deadline=None, max_examples=25, derandomize=True)
 @given(st.integers(0, 10**6), st.floats(0, 3))
 def test_exact_is_the_dense_quadratic_form(seed, spread):
-    """ess_exact: variance rᵀAr, A = (I−1pᵀ)ᵀ diag(g)(I−1pᵀ); unbiased, tr A = S₂; ν = (tr A)²/tr A² (Bell & McCaffrey)."""
+    """ess_exact: variance rᵀAr, A = (I−1pᵀ)ᵀ diag(g)(I−1pᵀ); unbiased, tr A = S₂; ν = (tr A)²/tr A²
+    (Bell & McCaffrey).
+    """
     log_weight, reward = rows(seed, N, spread=spread)
     p, _, s2 = snips_parts(log_weight, reward)
     _, a = dense(p)
     pivot = every_pivot(log_weight, reward)["ess_exact"]
     assert np.trace(a) == pytest.approx(s2, rel=1e-12)
-    assert float(pivot.variance) == pytest.approx(np.asarray(reward) @ a @ np.asarray(reward), rel=1e-9)
+    assert float(pivot.variance) == pytest.approx(
+        np.asarray(reward) @ a @ np.asarray(reward), rel=1e-9
+    )
     assert float(pivot.df) == pytest.approx(np.trace(a) ** 2 / np.trace(a @ a), rel=1e-9)
 
 
 def test_exact_beats_bessel_for_unequal_weights():
-    """The scalar form's c* = 1/(1 − 2S₃/S₂ + S₂) exceeds ESS/(ESS−1): Bessel's correction always falls short."""
+    """The scalar form's c* = 1/(1 − 2S₃/S₂ + S₂) exceeds ESS/(ESS−1): Bessel's correction always
+    falls short.
+    """
     p, _, s2 = snips_parts(*rows(0, N))
     assert 1 / (1 - 2 * (p**3).sum() / s2 + s2) > 1 / (1 - s2)
 
@@ -106,22 +120,26 @@ def test_variances_are_the_displayed_formulas():
 
 
 def test_skew_aware_pivot_is_the_displayed_formula():
-    """ess_skew: variance, degrees of freedom and lean by numpy; with no caution it is ess_exact up to the heavier tail."""
+    """ess_skew: variance, degrees of freedom and skew by numpy; with no skew_factor it is ess_exact
+    up to the heavier tail.
+    """
     log_weight, reward = rows(1, N)
     p, e, s2 = snips_parts(log_weight, reward)
     x = p * e / np.sqrt(1 - 2 * p + s2)
     pivots = every_pivot(log_weight, reward)
     exact, safe, got = pivots["ess_exact"], pivots["ess_safe"], pivots["ess_skew"]
-    raised = min(1, SETTLED * s2) * max(0, float(safe.variance - exact.variance))
+    raised = min(1, ESS_SCALE * s2) * max(0, float(safe.variance - exact.variance))
     assert float(got.variance) == pytest.approx(float(exact.variance) + raised, rel=1e-11)
     heavier = max(0, (x**4).sum() / (x @ x) ** 2 - 3 * (p**4).sum() / s2**2)
     assert float(got.df) == pytest.approx(2 / (2 / float(exact.df) + heavier), rel=1e-9)
     skewness = (x**3).sum() / (x @ x) ** 1.5
-    assert float(got.lean) == pytest.approx((1 + SETTLED * s2) * skewness / 3, rel=1e-9)
+    assert float(got.skew) == pytest.approx((1 + ESS_SCALE * s2) * skewness / 3, rel=1e-9)
 
 
 def test_recommended_knows_the_range():
-    """Without a range `ess_skew`; with one, inside it; Wilson where all rewards are at its ends; never a point."""
+    """Without a range `ess_skew`; with one, inside it; Wilson where all rewards are at its ends;
+    never a point.
+    """
     log_weight, reward = rows(12, N)
     made = estimate(log_weight, reward)
     free = intervals.recommended(made, 0.05)
@@ -133,7 +151,8 @@ def test_recommended_knows_the_range():
     clicks = estimate(log_weight, (reward > 0.5).astype(reward.dtype))
     for alpha in (0.05, 0.3):
         got, score = (
-            f(clicks, alpha, reward_range=(0.0, 1.0)) for f in (intervals.recommended, intervals.ess_wilson_skew)
+            f(clicks, alpha, reward_range=(0.0, 1.0))
+            for f in (intervals.recommended, intervals.ess_wilson_skew)
         )
         assert (got.lower, got.upper) == (score.lower, score.upper)
     bound = intervals.recommended_lower(clicks, 0.05, reward_range=(0.0, 1.0))
@@ -145,14 +164,20 @@ def test_recommended_knows_the_range():
 
 
 def test_rewards_outside_their_range_are_named():
-    """A bounded method with rewards outside its range would bound nothing: the first offending row is named."""
-    with pytest.raises(ValueError, match=r"rewards in \[0, 1\], got 1.5 in row 2 of 3 \(2 in all\)"):
+    """A bounded method with rewards outside its range would bound nothing: the first offending row
+    is named.
+    """
+    with pytest.raises(
+        ValueError, match=r"rewards in \[0, 1\], got 1.5 in row 2 of 3 \(2 in all\)"
+    ):
         intervals.check_rewards(np.array([0.5, 1.5, -1.0]), (0.0, 1.0))
     intervals.check_rewards(np.array([0.0, 1.0]), (0.0, 1.0))
 
 
 def test_hc3_is_the_jackknife():
-    """hc3 = Σ (V̂₍₋ᵢ₎ − V̂)², the jackknife about the full estimate, by leaving rows out one by one."""
+    """hc3 = Σ (V̂₍₋ᵢ₎ − V̂)², the jackknife about the full estimate, by leaving rows out one by
+    one.
+    """
     log_weight, reward = rows(2, N)
     w, r = np.exp(log_weight), np.asarray(reward)
     value = w @ r / w.sum()
@@ -165,7 +190,8 @@ def test_hc3_is_the_jackknife():
 
 
 def test_interval_is_value_plus_quantile_times_error():
-    """Ends = value ± t_ν √variance, by scipy, at several levels, the longer one the root u of u² = t²(1 + 2λu);
+    """Ends = value ± t_ν √variance, by scipy, at several levels, the longer one the root u of u²
+    = t²(1 + 2λu);
 
     and a larger alpha gives a shorter interval.
     """
@@ -176,9 +202,13 @@ def test_interval_is_value_plus_quantile_times_error():
         got = every_interval(log_weight, reward, alpha)
         for name in WALD:
             pivot = pivots[name]
-            t, error, lean = stats.t.isf(alpha / 2, float(pivot.df)), np.sqrt(float(pivot.variance)), float(pivot.lean)
-            longest = np.roots([1, -2 * abs(lean) * t**2, -(t**2)]).max() if lean else t
-            below, above = (t, longest) if lean > 0 else (longest, t)
+            t, error, skew = (
+                stats.t.isf(alpha / 2, float(pivot.df)),
+                np.sqrt(float(pivot.variance)),
+                float(pivot.skew),
+            )
+            longest = np.roots([1, -2 * abs(skew) * t**2, -(t**2)]).max() if skew else t
+            below, above = (t, longest) if skew > 0 else (longest, t)
             ends = [pivot.value - below * error, pivot.value + above * error]
             np.testing.assert_allclose(got[name], ends, rtol=1e-8, err_msg=name)
         widths = np.array([float(high - low) for low, high in got.values()])
@@ -189,8 +219,13 @@ def test_interval_is_value_plus_quantile_times_error():
 @settings(deadline=None, max_examples=25, derandomize=True)
 @given(st.integers(0, 10**6), st.floats(0, 3))
 def test_order_of_variances(seed, spread):
-    """Corrections widen: HC2 ≤ HC3, CLT ≤ Bessel ≤ Bessel with ℓ∞, ℓ2 ≤ ℓ∞ throughout, CLT ≤ rescaled."""
-    pivots = {name: float(pivot.variance) for name, pivot in every_pivot(*rows(seed, N, spread=spread)).items()}
+    """Corrections widen: HC2 ≤ HC3, CLT ≤ Bessel ≤ Bessel with ℓ∞, ℓ2 ≤ ℓ∞ throughout, CLT ≤
+    rescaled.
+    """
+    pivots = {
+        name: float(pivot.variance)
+        for name, pivot in every_pivot(*rows(seed, N, spread=spread)).items()
+    }
     slack = 1 + 64 * eps(np.float64)
     assert pivots["hc2"] <= pivots["hc3"]
     assert pivots["normal"] <= pivots["ess_bessel"] * slack
@@ -218,7 +253,9 @@ def test_on_policy_is_the_t_interval(n):
 
 @pytest.mark.parametrize("estimator", ["ips", "beta_ips"])
 def test_on_policy_serves_every_estimator(estimator):
-    """IPS and β-IPS on-policy are the mean too: the same t interval (ess_safe for IPS does not centre, and is wider)."""
+    """IPS and β-IPS on-policy are the mean too: the same t interval (ess_safe for IPS does not
+    centre, and is wider).
+    """
     reward = rows(4, N)[1]
     expected = stats.ttest_1samp(np.asarray(reward), 0).confidence_interval(0.95)
     made = every_interval(jnp.zeros(N), reward, 0.05, estimator)
@@ -228,13 +265,17 @@ def test_on_policy_serves_every_estimator(estimator):
 
 
 def test_on_policy_degrees_of_freedom():
-    """Equal weights: Satterthwaite's ν and ESS − 1 both equal n − 1; the normal interval has s²/n."""
+    """Equal weights: Satterthwaite's ν and ESS − 1 both equal n − 1; the normal interval has
+    s²/n.
+    """
     reward = rows(4, N)[1]
     pivots = every_pivot(jnp.full(N, 3.0), reward)
     for name in ("ess_exact", "ess_student", "ess_student_max", "ess_safe"):
         assert float(pivots[name].df) == pytest.approx(N - 1, rel=1e-12)
     for name in ("normal", "hc2", "ess_exact", "ess_bessel", "ess_kish", "ess_safe"):
-        assert float(pivots[name].variance) == pytest.approx(float(np.var(np.asarray(reward), ddof=1)) / N, rel=1e-12)
+        assert float(pivots[name].variance) == pytest.approx(
+            float(np.var(np.asarray(reward), ddof=1)) / N, rel=1e-12
+        )
 
 
 # Invariances.
@@ -243,7 +284,9 @@ def test_on_policy_degrees_of_freedom():
 @pytest.mark.parametrize("estimator", ["snips", "delta_snips"])
 @every_dtype
 def test_invariant_to_the_scale_of_weights(estimator, dtype):
-    """log w + c leaves every interval of a self-normalised estimator where it was, |c| ≤ 700, float32 too."""
+    """log w + c leaves every interval of a self-normalised estimator where it was, |c| ≤ 700,
+    float32 too.
+    """
     log_weight, reward = rows(5, N, dtype)
     log_weight = jnp.round(log_weight * 64) / 64  # so that the shift itself does not round
     one = every_interval(log_weight, reward, 0.05, estimator)
@@ -254,10 +297,16 @@ def test_invariant_to_the_scale_of_weights(estimator, dtype):
 
 @pytest.mark.parametrize("estimator", ["snips", "delta_snips", "beta_ips"])
 def test_equivariant_to_the_reward(estimator):
-    """r + 100 moves every interval by 100 (a difference by 0); −2r maps it to −2 times its mirror image."""
+    """r + 100 moves every interval by 100 (a difference by 0); −2r maps it to −2 times its mirror
+    image.
+    """
     log_weight, reward = rows(6, N)
     one, moved, mirrored = (
-        {name: np.array(both) for name, both in every_interval(log_weight, r, 0.05, estimator).items() if name in WALD}
+        {
+            name: np.array(both)
+            for name, both in every_interval(log_weight, r, 0.05, estimator).items()
+            if name in WALD
+        }
         for r in (reward, reward + 100, -2 * reward)
     )
     rounding = 100 * 256 * eps(np.float64)
@@ -273,11 +322,16 @@ def test_one_sided_bounds():
     @jax.jit
     def bounds(alpha):
         made = ESTIMATORS["snips"](log_weight, reward)
-        return {name: [f(interval)(made, alpha) for f in (lower, upper)] for name, interval in KINDS.items()}
+        return {
+            name: [f(interval)(made, alpha) for f in (lower, upper)]
+            for name, interval in KINDS.items()
+        }
 
     two_sided = every_interval(log_weight, reward, 0.1)
     for name, (below, above) in bounds(0.05).items():
-        np.testing.assert_allclose([below.lower, above.upper], two_sided[name], rtol=1e-12, err_msg=name)
+        np.testing.assert_allclose(
+            [below.lower, above.upper], two_sided[name], rtol=1e-12, err_msg=name
+        )
         assert below.upper == np.inf
         assert above.lower == -np.inf
 
@@ -296,7 +350,10 @@ def degenerate(dtype):
         "one row with far more weight": (jnp.full(N, -700.0, dtype).at[3].set(0), reward),
         "equal rewards": (log_weight, constant),
         "equal rewards, equal weights": (jnp.full(N, 0.3, dtype), constant),
-        "equal rewards where there is weight": (log_weight.at[0].set(-jnp.inf), constant.at[0].set(0.7)),
+        "equal rewards where there is weight": (
+            log_weight.at[0].set(-jnp.inf),
+            constant.at[0].set(0.7),
+        ),
         "zero rewards": (log_weight, jnp.zeros(N, dtype)),
     }
 
@@ -304,7 +361,9 @@ def degenerate(dtype):
 @every_estimator
 @every_dtype
 def test_no_false_certainty(estimator, dtype):
-    """No support, one row with the weight, or no variation in what is averaged: the whole line, never a point or NaN."""
+    """No support, one row with the weight, or no variation in what is averaged: the whole line,
+    never a point or NaN.
+    """
     for case, log in degenerate(dtype).items():
         if estimator == "ips" and case.startswith("equal rewards"):
             continue  # w r varies although r does not; see below
@@ -315,13 +374,19 @@ def test_no_false_certainty(estimator, dtype):
 
 @every_dtype
 def test_equal_rewards_on_policy(dtype):
-    """IPS of equal rewards under equal weights: the whole line, or (where rewards are not centred) an honest width."""
-    for name, (low, high) in every_interval(jnp.zeros(N, dtype), jnp.full(N, 0.1, dtype), 0.05, "ips").items():
+    """IPS of equal rewards under equal weights: the whole line, or (where rewards are not centred)
+    an honest width.
+    """
+    for name, (low, high) in every_interval(
+        jnp.zeros(N, dtype), jnp.full(N, 0.1, dtype), 0.05, "ips"
+    ).items():
         assert np.isinf(high) or high - low > 0.1 / N, name
 
 
 def test_a_contrast_needs_both_policies_supported():
-    """Two policies that rest on one row differ in rows that do not count: no interval for the difference."""
+    """Two policies that rest on one row differ in rows that do not count: no interval for the
+    difference.
+    """
     heavy = jnp.full(N, -80.0).at[3].set(0)
     reward = rows(8, N)[1]
     for other in (0.5 * heavy, jnp.zeros(N)):
@@ -340,7 +405,9 @@ def test_one_row_claims_nothing(estimator, dtype):
 
 
 def test_gradients_of_the_whole_line_are_finite():
-    """Where nothing is claimed the gradient of the bound is finite: pessimistic learning cannot be poisoned by NaN."""
+    """Where nothing is claimed the gradient of the bound is finite: pessimistic learning cannot be
+    poisoned by NaN.
+    """
     slope = jax.jit(jax.jacrev(lower_ends_of_log))
     for case, log in degenerate(np.float64).items():
         assert np.isfinite(slope(*log)).all(), case
@@ -348,10 +415,21 @@ def test_gradients_of_the_whole_line_are_finite():
 
 @every_dtype
 def test_pivot_says_why(dtype):
-    """A pivot without support has NaN variance; zero variance, NaN or infinite parts give the whole line."""
+    """A pivot without support has NaN variance; zero variance, NaN or infinite parts give the whole
+    line.
+    """
     nothing = every_pivot(jnp.full(N, -jnp.inf, dtype), rows(9, N, dtype)[1])
     assert all(np.isnan(pivot.variance) for pivot in nothing.values())
-    bad = [[1, 0, 5], [1, np.nan, 5], [np.nan, 1, 5], [1, 1, np.nan], [1, np.inf, 5], [1, 1, -1], [1, 1, 0], [1, 1, 5]]
+    bad = [
+        [1, 0, 5],
+        [1, np.nan, 5],
+        [np.nan, 1, 5],
+        [1, 1, np.nan],
+        [1, np.inf, 5],
+        [1, 1, -1],
+        [1, 1, 0],
+        [1, 1, 5],
+    ]
     bad = np.column_stack([bad, [0, 0, 0, 0, 0, 0, 0, np.nan]])
     made = jax.jit(lambda pivot: pivot.interval(0.05))(Pivot(*jnp.asarray(bad.T, dtype)))
     assert (made.lower == -np.inf).all()
@@ -366,16 +444,22 @@ def test_intervals_compose(dtype):
     """A direct call equals the shared quantile of a sweep, in the dtype of the log."""
     log_weight, reward = rows(10, N, dtype)
     made = estimate(log_weight, reward)
-    direct = jax.jit(lambda made, alpha: {name: f(made, alpha) for name, f in KINDS.items()})(made, 0.05)
+    direct = jax.jit(lambda made, alpha: {name: f(made, alpha) for name, f in KINDS.items()})(
+        made, 0.05
+    )
     shared = every_interval(log_weight, reward, 0.05)
     for name, interval in direct.items():
         assert interval.lower.dtype == interval.upper.dtype == dtype
-        np.testing.assert_allclose([interval.lower, interval.upper], shared[name], rtol=32 * eps(dtype), err_msg=name)
+        np.testing.assert_allclose(
+            [interval.lower, interval.upper], shared[name], rtol=32 * eps(dtype), err_msg=name
+        )
 
 
 @every_estimator
 def test_batching_is_looping(estimator):
-    """`vmap` over logs equals one call each, for every estimator and interval; every interval contains its value."""
+    """`vmap` over logs equals one call each, for every estimator and interval; every interval
+    contains its value.
+    """
     logs = [rows(seed, N) for seed in range(4)]
     batch = [jnp.stack(columns) for columns in zip(*logs, strict=True)]
     pivots = jax.jit(jax.vmap(lambda *log: every_pivot(*log, estimator)))(*batch)
@@ -383,7 +467,9 @@ def test_batching_is_looping(estimator):
     for i, log in enumerate(logs):
         one = every_interval(*log, 0.05, estimator)
         close(
-            {name: (both.lower[i], both.upper[i]) for name, both in made.items()}, {k: one[k] for k in made}, rtol=1e-11
+            {name: (both.lower[i], both.upper[i]) for name, both in made.items()},
+            {k: one[k] for k in made},
+            rtol=1e-11,
         )
     for name, interval in made.items():
         assert interval.contains(pivots[name].value).all()
@@ -404,7 +490,12 @@ def test_interval_contains_its_ends():
 
 def lower_ends_of_log(log_weight, reward, estimator="snips"):
     """Every lower end of a log."""
-    return jnp.stack([made.lower for made in intervals_of(every_pivot(log_weight, reward, estimator), 0.1).values()])
+    return jnp.stack(
+        [
+            made.lower
+            for made in intervals_of(every_pivot(log_weight, reward, estimator), 0.1).values()
+        ]
+    )
 
 
 @jax.jit
@@ -424,7 +515,9 @@ def gaussian_log(dtype):
 
 
 def test_lower_bound_gradient():
-    """∂(lower end)/∂(target mean) is finite and equals central differences (error h²), for every interval."""
+    """∂(lower end)/∂(target mean) is finite and equals central differences (error h²), for every
+    interval.
+    """
     mean, *log = gaussian_log(np.float64)
     got, h = jax.jit(jax.jacrev(lower_ends))(mean, *log), 1e-5
     sides = [[lower_ends(mean + s * h * e, *log) for s in (1, -1)] for e in jnp.eye(2)]
@@ -434,7 +527,9 @@ def test_lower_bound_gradient():
 
 
 def test_lower_bound_gradient_in_float32():
-    """The gradient of the bound that learning maximises, in float32, equals float64's to 10,000 roundings."""
+    """The gradient of the bound that learning maximises, in float32, equals float64's to 10,000
+    roundings.
+    """
 
     @jax.jit
     @jax.grad
@@ -454,7 +549,9 @@ def test_lower_bound_gradient_in_float32():
 @pytest.mark.parametrize("n", [2**10, 2**15, 2**20])
 @pytest.mark.parametrize("shift", [-700, 0, 700])
 def test_float32_is_enough(n, shift):
-    """float32 ends differ from float64's by under 1 % of the width up to 2²⁰ rows, log weights near ±700, mean reward 100."""
+    """float32 ends differ from float64's by under 1 % of the width up to 2²⁰ rows, log weights near
+    ±700, mean reward 100.
+    """
     log_weight, reward = rows(11, n, spread=2.0)
     log_weight, reward = (log_weight + shift).astype(np.float32), (reward + 100).astype(np.float32)
     single = every_interval(log_weight, reward, 0.05)
@@ -470,7 +567,9 @@ def test_named_estimators_are_crossed():
 
 
 def _stable_exact(log_weight, reward):
-    """`ess_exact`'s variance and degrees of freedom by dense algebra in extended precision, complements summed directly."""
+    """`ess_exact`'s variance and degrees of freedom by dense algebra in extended precision,
+    complements summed directly.
+    """
     w = np.exp(log_weight.astype(np.longdouble))
     p = w / w.sum()
     others = np.array([np.delete(p, i).sum() for i in range(len(p))])
@@ -480,13 +579,21 @@ def _stable_exact(log_weight, reward):
     heavy = int(np.argmax(p))
     m[heavy, heavy] = expected[heavy]
     residual = reward - (p * reward).sum()
-    return (p * p * residual**2 / expected).sum(), (p * p).sum() ** 2 / (g[:, None] * g[None, :] * m * m).sum()
+    return (p * p * residual**2 / expected).sum(), (p * p).sum() ** 2 / (
+        g[:, None] * g[None, :] * m * m
+    ).sum()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_one_dominant_row_keeps_its_digits(dtype):
-    """However near one row is to all the weight, variance and degrees of freedom hold to rounding, or nothing is claimed."""
-    pivot = jax.jit(lambda log_weight, reward: INTERVALS["ess_exact"].pivot(estimators.snips(log_weight, reward)))
+    """However near one row is to all the weight, variance and degrees of freedom hold to rounding,
+    or nothing is claimed.
+    """
+    pivot = jax.jit(
+        lambda log_weight, reward: INTERVALS["ess_exact"].pivot(
+            estimators.snips(log_weight, reward)
+        )
+    )
     rng, rows = np.random.default_rng(5), 40
     reward = rng.normal(size=rows)
     for depth in (5, 8, 11, 14, 17, 26, 38):

@@ -1,4 +1,6 @@
-"""Learning: bounds are those of evaluation, optima those of scipy, projections exact, certificates valid on held-out rows."""
+"""Learning: bounds are those of evaluation, optima those of scipy, projections exact, certificates
+valid on held-out rows.
+"""
 
 import dataclasses
 import functools
@@ -14,7 +16,7 @@ from mopl_jax import intervals
 from mopl_jax.coverage.engine import replicate
 from mopl_jax.estimators import beta_ips, ess, snips
 from mopl_jax.learning import certification, constraints, response_surface
-from mopl_jax.learning.objective import lower_bound, robust, weighted
+from mopl_jax.learning.objective import doubly_robust, importance_weighted, lower_bound
 from mopl_jax.learning.optimise import fit
 from mopl_jax.logs import log_weights
 from mopl_jax.policies import Gaussian
@@ -36,9 +38,18 @@ SURFACE = jax.jit(response_surface.fit_surface)(LOGS.action, LOGS.reward, LOGGIN
 
 
 @functools.partial(jax.jit, static_argnames=("project", "interval"))
-def learnt(logs, start, surface, floor=0.0, project=constraints.free, interval=intervals.normal):
+def learnt(
+    logs, start, surface, floor=0.0, project=constraints.unconstrained, interval=intervals.normal
+):
     """The cells that most tests share."""
-    return fit(logs, start, valuer=robust(surface), interval=interval, project=project, floor=0.01)
+    return fit(
+        logs,
+        start,
+        value_estimator=doubly_robust(surface),
+        interval=interval,
+        project=project,
+        floor=0.01,
+    )
 
 
 # The objective.
@@ -48,12 +59,12 @@ def learnt(logs, start, surface, floor=0.0, project=constraints.free, interval=i
 def test_bound_is_the_lower_end_of_evaluation(estimator):
     policy = Gaussian.full(np.full(3, 0.2), np.diag([0.4, 0.5, 0.3]) + 0.1)
     expected = intervals.ess_exact(estimator(log_weights(policy, LOGS), LOGS.reward), 0.1).lower
-    assert lower_bound(policy, LOGS, valuer=weighted(estimator)) == expected
+    assert lower_bound(policy, LOGS, value_estimator=importance_weighted(estimator)) == expected
 
 
 def test_fit_reports_the_bound_value_and_size_of_its_policy():
     found = learnt(LOGS, START, SURFACE)
-    made = robust(SURFACE)(LOGS)(found.policy)
+    made = doubly_robust(SURFACE)(LOGS)(found.policy)
     np.testing.assert_allclose(found.bound, intervals.normal(made, 0.1).lower, rtol=1e-12)
     np.testing.assert_allclose(found.value, made.value, rtol=1e-12)
     np.testing.assert_allclose(found.ess, ess.kish(made.log_weight), rtol=1e-12)
@@ -65,10 +76,15 @@ def test_fit_reports_the_bound_value_and_size_of_its_policy():
 def test_fit_finds_the_optimum_of_a_general_purpose_optimiser():
     def loss(mean):
         return -lower_bound(
-            Gaussian(jnp.asarray(mean), START.scale), LOGS, valuer=robust(SURFACE), interval=intervals.normal
+            Gaussian(jnp.asarray(mean), START.scale),
+            LOGS,
+            value_estimator=doubly_robust(SURFACE),
+            interval=intervals.normal,
         )
 
-    best = optimize.minimize(jax.jit(loss), np.zeros(3), method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-10})
+    best = optimize.minimize(
+        jax.jit(loss), np.zeros(3), method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-10}
+    )
     found = learnt(LOGS, START, SURFACE)
     np.testing.assert_allclose(found.bound, -best.fun, atol=1e-6)
     np.testing.assert_allclose(found.policy.mean, best.x, atol=2e-3)
@@ -78,11 +94,15 @@ def test_robust_is_exact_for_a_quadratic_without_noise_and_unbiased_with():
     policy = Gaussian.full(np.full(3, 0.3), np.diag([0.4, 0.5, 0.3]) + 0.1)
     quiet = log_of(KEY, noise=0.0)
     surface = response_surface.fit_surface(quiet.action, quiet.reward, LOGGING, ridge=1e-12)
-    made = robust(surface)(quiet)(policy)
+    made = doubly_robust(surface)(quiet)(policy)
     np.testing.assert_allclose(made.value, QUADRATIC.expectation(policy), rtol=1e-8)
     np.testing.assert_allclose(made.influence, 0, atol=1e-6)
-    wrong = dataclasses.replace(SURFACE, slope=SURFACE.slope + 0.5)  # any surface not fitted on the rows
-    values = jax.jit(jax.vmap(lambda key: robust(wrong)(log_of(key, n=500))(policy).value))(jax.random.split(KEY, 400))
+    wrong = dataclasses.replace(
+        SURFACE, slope=SURFACE.slope + 0.5
+    )  # any surface not fitted on the rows
+    values = jax.jit(jax.vmap(lambda key: doubly_robust(wrong)(log_of(key, n=500))(policy).value))(
+        jax.random.split(KEY, 400)
+    )
     assert standard_errors(values, QUADRATIC.expectation(policy)) < 4
 
 
@@ -94,7 +114,9 @@ def test_surface_is_least_squares_in_blocks_of_any_size(monkeypatch):
     whole = response_surface.fit_surface(LOGS.action, LOGS.reward, reference, ridge=1e-12)
     monkeypatch.setattr(response_surface, "BLOCK", 300)
     blocks = response_surface.fit_surface(LOGS.action, LOGS.reward, reference, ridge=1e-12)
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12), whole, blocks)
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12), whole, blocks
+    )
     a = np.asarray(LOGS.action)
     rows, columns = np.triu_indices(3)
     features = np.column_stack([np.ones(len(a)), a, a[:, rows] * a[:, columns]])
@@ -110,7 +132,9 @@ def test_surface_is_least_squares_in_blocks_of_any_size(monkeypatch):
 def test_highest_is_the_constrained_maximum(radius):
     found = response_surface.highest(SURFACE, radius)
     edge = {"type": "ineq", "fun": lambda x: radius**2 - x @ x}
-    best = optimize.minimize(jax.jit(lambda x: -SURFACE(x)), np.zeros(3), constraints=edge, tol=1e-12)
+    best = optimize.minimize(
+        jax.jit(lambda x: -SURFACE(x)), np.zeros(3), constraints=edge, tol=1e-12
+    )
     np.testing.assert_allclose(SURFACE(found), -best.fun, atol=1e-7)
     assert jnp.linalg.norm(found) <= radius * (1 + 1e-9)
 
@@ -119,22 +143,33 @@ def test_highest_is_the_constrained_maximum(radius):
 
 
 def test_projections_are_the_nearest_feasible_points():
-    point, low, high = np.array([2.0, 0.1, -1.0]), np.array([-0.5, -0.5, -0.2]), np.array([0.6, 0.5, 1.0])
+    point, low, high = (
+        np.array([2.0, 0.1, -1.0]),
+        np.array([-0.5, -0.5, -0.2]),
+        np.array([0.6, 0.5, 1.0]),
+    )
     near = optimize.minimize(
-        lambda x: np.sum((x - point) ** 2), np.zeros(3), bounds=list(zip(low, high, strict=True)),
-        constraints={"type": "eq", "fun": lambda x: x.sum() - 0.9}, tol=1e-14,
-    )  # fmt: skip
-    project = constraints.box_with_sum(low, high, 0.9)
+        lambda x: np.sum((x - point) ** 2),
+        np.zeros(3),
+        bounds=list(zip(low, high, strict=True)),
+        constraints={"type": "eq", "fun": lambda x: x.sum() - 0.9},
+        tol=1e-14,
+    )
+    project = constraints.box_and_hyperplane(low, high, 0.9)
     np.testing.assert_allclose(project(jnp.asarray(point)), near.x, atol=1e-6)
-    slope = jax.jacobian(project)(jnp.asarray([0.35, 0.25, 0.3]))  # inside the box: onto the hyperplane
+    slope = jax.jacobian(project)(
+        jnp.asarray([0.35, 0.25, 0.3])
+    )  # inside the box: onto the hyperplane
     np.testing.assert_allclose(slope, np.eye(3) - 1 / 3, atol=1e-9)
     reference = Gaussian.full(np.full(3, 0.1), np.diag([2.0, 0.5, 1.0]))
     inside = constraints.ball(reference, 1.0)(jnp.asarray(point)) - reference.mean
-    np.testing.assert_allclose(inside @ np.linalg.inv(reference.covariance) @ inside, 1.0, rtol=1e-6)
+    np.testing.assert_allclose(
+        inside @ np.linalg.inv(reference.covariance) @ inside, 1.0, rtol=1e-6
+    )
     with pytest.raises(ValueError, match="infeasible"):
         constraints.box([0.0, 1.0], [1.0, 0.5])
     with pytest.raises(ValueError, match="infeasible"):
-        constraints.box_with_sum([0.0, 0.0], [1.0, 1.0], 3.0)
+        constraints.box_and_hyperplane([0.0, 0.0], [1.0, 1.0], 3.0)
 
 
 @pytest.mark.parametrize("low", [0.0, -np.inf])
@@ -142,27 +177,37 @@ def test_projections_are_the_nearest_feasible_points():
 def test_a_sum_with_open_bounds(low, high):
     """The simplex, its mirror image and the plane: the nearest points that scipy finds."""
     rng = np.random.default_rng(0)
-    project = constraints.box_with_sum(np.full(4, low), np.full(4, high), 1.0)
+    project = constraints.box_and_hyperplane(np.full(4, low), np.full(4, high), 1.0)
     plane = {"type": "eq", "fun": lambda x: x.sum() - 1.0}
     for point in rng.normal(size=(5, 4)):
         near = optimize.minimize(
-            lambda x, point=point: np.sum((x - point) ** 2), np.full(4, 0.25), bounds=[(low, high)] * 4, constraints=plane,
+            lambda x, point=point: np.sum((x - point) ** 2),
+            np.full(4, 0.25),
+            bounds=[(low, high)] * 4,
+            constraints=plane,
             tol=1e-14,
-        )  # fmt: skip
+        )
         np.testing.assert_allclose(project(jnp.asarray(point)), near.x, atol=1e-5)
 
 
 def test_a_sum_that_is_out_of_reach_or_half_open_is_refused():
-    with pytest.raises(ValueError, match="infeasible constraints: the sum must be 1, but bounds allow 2 to inf"):
-        constraints.box_with_sum([1.0, 1.0], [np.inf, np.inf], 1.0)
+    with pytest.raises(
+        ValueError, match="infeasible constraints: the sum must be 1, but bounds allow 2 to inf"
+    ):
+        constraints.box_and_hyperplane([1.0, 1.0], [np.inf, np.inf], 1.0)
     with pytest.raises(ValueError, match="bound every weight"):
-        constraints.box_with_sum([0.0, -np.inf], [np.inf, np.inf], 1.0)
+        constraints.box_and_hyperplane([0.0, -np.inf], [np.inf, np.inf], 1.0)
 
 
 def test_an_intersection_is_traced_once():
-    """Alternating is a loop of the compiled program: thirty copies in every line search took minutes to compile."""
-    box, reference = constraints.box(np.zeros(3), np.full(3, 0.5)), Gaussian.diagonal(np.zeros(3), 1.0)
-    project = constraints.both(box, constraints.ball(reference, 0.6))
+    """Alternating is a loop of the compiled program: thirty copies in every line search took
+    minutes to compile.
+    """
+    box, reference = (
+        constraints.box(np.zeros(3), np.full(3, 0.5)),
+        Gaussian.diagonal(np.zeros(3), 1.0),
+    )
+    project = constraints.intersection(box, constraints.ball(reference, 0.6))
     assert str(jax.make_jaxpr(project)(jnp.ones(3))).count("div") < 10
     np.testing.assert_allclose(project(jnp.array([1.0, -1.0, 0.1])), [0.5, 0, 0.1], atol=1e-6)
     slope = jax.jacobian(project)(jnp.array([0.1, -1.0, 0.2]))
@@ -170,9 +215,11 @@ def test_an_intersection_is_traced_once():
 
 
 def test_cap_keeps_length_and_distance():
-    """Inside, only the length changes; outside, the point is turned to the rim in the plane of both; slopes are finite."""
+    """Inside, only the length changes; outside, the point is turned to the rim in the plane of
+    both; slopes are finite.
+    """
     centre = np.array([1.0, -2.0, 2.0])
-    project = constraints.cap(jnp.asarray(centre), 1.0)
+    project = constraints.spherical_cap(jnp.asarray(centre), 1.0)
     turned = np.array([[1.2, -1.8, 2.0], [5.0, 0.0, 0.0], [-1.0, 2.0, -2.1], [0.1, -0.2, 0.2]])
     found = np.asarray(jax.vmap(project)(jnp.asarray(turned)))
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 3, rtol=1e-9)
@@ -180,25 +227,34 @@ def test_cap_keeps_length_and_distance():
     np.testing.assert_allclose(distance[1:], [1, 1, 0], atol=1e-9)
     np.testing.assert_allclose(found[0], 3 * turned[0] / np.linalg.norm(turned[0]), rtol=1e-9)
     assert abs(np.linalg.det(np.stack([found[1], centre, turned[1]]))) < 1e-9
-    slope = jax.jacobian(project)(jnp.asarray(centre))  # at the centre: onto the plane that touches the sphere
+    slope = jax.jacobian(project)(
+        jnp.asarray(centre)
+    )  # at the centre: onto the plane that touches the sphere
     np.testing.assert_allclose(slope, np.eye(3) - np.outer(centre, centre) / 9, atol=1e-9)
 
 
 def test_constraints_hold_and_are_used():
     """Up to the line search, the constrained optimum is scipy's."""
-    project = constraints.box_with_sum([-0.5, -0.5, -0.1], [0.1, 0.5, 0.5], 0.2)
+    project = constraints.box_and_hyperplane([-0.5, -0.5, -0.1], [0.1, 0.5, 0.5], 0.2)
     found = learnt(LOGS, START, SURFACE, project=project)
     assert found.policy.mean.sum() == pytest.approx(0.2, abs=1e-6)
     assert np.all(found.policy.mean <= np.array([0.1, 0.5, 0.5]) + 1e-9)
 
     def loss(mean):
         policy = Gaussian(jnp.asarray(mean), START.scale)
-        return -lower_bound(policy, LOGS, valuer=robust(SURFACE), interval=intervals.normal)
+        return -lower_bound(
+            policy, LOGS, value_estimator=doubly_robust(SURFACE), interval=intervals.normal
+        )
 
     best = optimize.minimize(
-        jax.jit(jax.value_and_grad(loss)), project(jnp.zeros(3)), jac=True, method="SLSQP", tol=1e-10,
-        bounds=[(-0.5, 0.1), (-0.5, 0.5), (-0.1, 0.5)], constraints={"type": "eq", "fun": lambda x: x.sum() - 0.2},
-    )  # fmt: skip
+        jax.jit(jax.value_and_grad(loss)),
+        project(jnp.zeros(3)),
+        jac=True,
+        method="SLSQP",
+        tol=1e-10,
+        bounds=[(-0.5, 0.1), (-0.5, 0.5), (-0.1, 0.5)],
+        constraints={"type": "eq", "fun": lambda x: x.sum() - 0.2},
+    )
     np.testing.assert_allclose(found.bound, -best.fun, atol=1e-4)
 
 
@@ -211,11 +267,15 @@ def test_what_is_returned_keeps_the_floor_or_says_that_nothing_does():
 def test_a_diverging_learner_returns_its_best_iterate_and_says_so():
     import optax
 
-    found = jax.jit(lambda logs: fit(logs, START, interval=intervals.normal, optimiser=optax.scale(-jnp.inf)))(LOGS)
+    found = jax.jit(
+        lambda logs: fit(logs, START, interval=intervals.normal, optimiser=optax.scale(-jnp.inf))
+    )(LOGS)
     assert found.diverged
     assert found.feasible
     np.testing.assert_array_equal(found.policy.mean, START.mean)
-    adam = jax.jit(lambda logs: fit(logs, START, interval=intervals.normal, optimiser=optax.adam(0.05)))(LOGS)
+    adam = jax.jit(
+        lambda logs: fit(logs, START, interval=intervals.normal, optimiser=optax.adam(0.05))
+    )(LOGS)
     assert adam.bound > found.bound
 
 
@@ -223,7 +283,9 @@ def test_a_diverging_learner_returns_its_best_iterate_and_says_so():
 def test_dtype(dtype):
     found = learnt(cast(LOGS, dtype), cast(START, dtype), cast(SURFACE, dtype))
     assert found.bound.dtype == found.policy.mean.dtype == dtype
-    np.testing.assert_allclose(found.policy.mean, learnt(LOGS, START, SURFACE).policy.mean, atol=5e-3)
+    np.testing.assert_allclose(
+        found.policy.mean, learnt(LOGS, START, SURFACE).policy.mean, atol=5e-3
+    )
 
 
 # Certificates.
@@ -243,7 +305,9 @@ def test_users_are_on_one_side():
     assert len(left.reward) + len(right.reward) == 300
     assert len(set(np.asarray(right.cluster))) == right.cluster.max() + 1 == 40
     parts = logs.folds_of(logs, 5)
-    assert sorted(np.concatenate([np.asarray(held.reward) for _, held in parts])) == sorted(np.asarray(logs.reward))
+    assert sorted(np.concatenate([np.asarray(held.reward) for _, held in parts])) == sorted(
+        np.asarray(logs.reward)
+    )
 
 
 def test_one_user_cannot_be_split():
@@ -256,23 +320,31 @@ def test_one_user_cannot_be_split():
 
 def test_certificate_is_evaluation_on_the_held_out_rows():
     policy = Gaussian.diagonal(np.array([0.2, 0.1, -0.3]), 0.7)
-    made = jax.jit(lambda p, logs, s: certification.certify(p, logs, jnp.zeros(3), valuer=robust(s)))(
-        policy, LOGS, SURFACE
+    made = jax.jit(
+        lambda p, logs, s: certification.certify(
+            p, logs, jnp.zeros(3), value_estimator=doubly_robust(s)
+        )
+    )(policy, LOGS, SURFACE)
+    expected = lower_bound(
+        policy, LOGS, value_estimator=doubly_robust(SURFACE), interval=intervals.ess_skew
     )
-    expected = lower_bound(policy, LOGS, valuer=robust(SURFACE), interval=intervals.ess_skew)
     np.testing.assert_allclose(made.bound, expected, rtol=1e-12)
     assert made.gain_bound < made.gain
     assert made.keep == (made.gain_bound <= 0)
     same = certification.certify(START, LOGS, START.mean)
     assert same.keep
     assert same.gain == 0
-    mixed = certification.combine([made, dataclasses.replace(made, gain_bound=made.gain_bound - 10)])
+    mixed = certification.combine(
+        [made, dataclasses.replace(made, gain_bound=made.gain_bound - 10)]
+    )
     assert mixed.keep
     np.testing.assert_allclose(mixed.bound, made.bound)
 
 
 def test_the_winners_curse_is_in_the_maximised_bound_and_not_in_the_certificate():
-    """On rewards that are noise every policy is worth 0: the maximised bound fails too often, the certified one does not."""
+    """On rewards that are noise every policy is worth 0: the maximised bound fails too often, the
+    certified one does not.
+    """
 
     def one(key):
         fields = log_of(key, n=400)
@@ -283,6 +355,8 @@ def test_the_winners_curse_is_in_the_maximised_bound_and_not_in_the_certificate(
         held = lower_bound(found.policy, halves[1], interval=intervals.ess_exact, alpha=0.2)
         return found.bound > 0, held > 0
 
-    optimistic, certified = jax.jit(lambda keys: jax.lax.map(one, keys, batch_size=20))(jax.random.split(KEY, 200))
+    optimistic, certified = jax.jit(lambda keys: jax.lax.map(one, keys, batch_size=20))(
+        jax.random.split(KEY, 200)
+    )
     assert binomial_tail(int(certified.sum()), 200, 0.2) > 1e-3 or certified.mean() < 0.2
     assert optimistic.mean() > 0.4

@@ -21,16 +21,22 @@ def positive(count, d):
 def test_values_and_batches():
     matrices, right = positive(3, 4), np.random.default_rng(1).normal(size=(3, 4))
     np.testing.assert_allclose(
-        jax.vmap(linalg.solve_positive)(matrices, right), np.linalg.solve(matrices, right[..., None])[..., 0]
+        jax.vmap(linalg.solve_positive)(matrices, right),
+        np.linalg.solve(matrices, right[..., None])[..., 0],
     )
     values, vectors = jax.vmap(linalg.eigh)(matrices)
-    np.testing.assert_allclose(vectors * values[:, None, :] @ vectors.transpose(0, 2, 1), matrices, atol=1e-9)
+    np.testing.assert_allclose(
+        vectors * values[:, None, :] @ vectors.transpose(0, 2, 1), matrices, atol=1e-9
+    )
     np.testing.assert_allclose(jax.vmap(linalg.eigvalsh)(matrices), values)
     np.testing.assert_allclose(jax.vmap(linalg.cholesky)(matrices), np.linalg.cholesky(matrices))
 
 
 def test_derivatives_of_the_inverse():
-    factors, direction = np.linalg.cholesky(positive(2, 4)), np.random.default_rng(2).normal(size=(2, 4, 4))
+    factors, direction = (
+        np.linalg.cholesky(positive(2, 4)),
+        np.random.default_rng(2).normal(size=(2, 4, 4)),
+    )
     solve = lambda factor: jnp.sum(jnp.sin(solve_triangular(factor, jnp.eye(4), lower=True)))  # noqa: E731
     invert = lambda factor: jnp.sum(jnp.sin(linalg.invert_lower(factor)))  # noqa: E731
     expected = jax.vmap(jax.grad(solve))(factors)
@@ -50,9 +56,15 @@ def robust(action, reward):
 
 @pytest.mark.parametrize("compute", [fitted, robust])
 def test_no_batched_factorisation_in_sweeps(compute):
-    """XLA's CPU kernels for batches of matrices can wait for ever on the thread pool that runs them."""
+    """XLA's CPU kernels for batches of matrices can wait for ever on the thread pool that runs
+    them.
+    """
     shapes = jax.ShapeDtypeStruct((7, 40, 3), float), jax.ShapeDtypeStruct((7, 40), float)
     lowered = jax.jit(jax.vmap(compute)).lower(*shapes).as_text().splitlines()
-    calls = [line for line in lowered if any(name in line for name in ("lapack", "cholesky", "triangular_solve"))]
+    calls = [
+        line
+        for line in lowered
+        if any(name in line for name in ("lapack", "cholesky", "triangular_solve"))
+    ]
     assert calls
     assert not [line for line in calls if "tensor<7x" in line]

@@ -1,4 +1,6 @@
-"""Logs: checked once at the door, with a message that says what is wrong and where; weights from any policy."""
+"""Logs: checked once at the door, with a message that says what is wrong and where; weights from
+any policy.
+"""
 
 from typing import NamedTuple
 
@@ -38,12 +40,20 @@ def test_a_good_log_passes_unchanged():
         ({"cluster": np.arange(5)}, "expected cluster with 4 rows"),
         ({"time": np.arange(1.0)}, "expected time with 4 rows"),
         ({"reward": np.array([0, 1, np.nan, 3])}, "finite reward, got nan in row 2"),
-        ({"log_propensity": np.array([0, -np.inf, 0, 0])}, "finite log_propensity, got -inf in row 1"),
-        ({"action": np.array([[1, 2], [3, 4], [5, 6], [7, np.inf]])}, "finite action, got inf in row 3"),
+        (
+            {"log_propensity": np.array([0, -np.inf, 0, 0])},
+            "finite log_propensity, got -inf in row 1",
+        ),
+        (
+            {"action": np.array([[1, 2], [3, 4], [5, 6], [7, np.inf]])},
+            "finite action, got inf in row 3",
+        ),
     ],
 )
 def test_a_bad_log_is_refused(columns, message):
-    """Wrong shapes, no rows and entries that are not finite raise ValueError; the message names the column and row."""
+    """Wrong shapes, no rows and entries that are not finite raise ValueError; the message names the
+    column and row.
+    """
     with pytest.raises(ValueError, match=message):
         check(altered(**columns))
 
@@ -65,7 +75,9 @@ def test_weights_are_density_ratios(dtype):
 def test_no_weight_where_the_target_cannot_play():
     """−inf where the target has no density."""
     logs = Logs(np.array([[0.5], [1.5]]), np.zeros(2), np.zeros(2))
-    np.testing.assert_array_equal(log_weights(Uniform(jnp.zeros(1), jnp.ones(1)), logs), [0, -np.inf])
+    np.testing.assert_array_equal(
+        log_weights(Uniform(jnp.zeros(1), jnp.ones(1)), logs), [0, -np.inf]
+    )
 
 
 class Laplace(NamedTuple):

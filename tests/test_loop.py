@@ -1,4 +1,6 @@
-"""The loop does what it says: adopts what is certified and better, keeps otherwise; and `mopl simulate` refuses bad input."""
+"""The loop does what it says: adopts what is certified and better, keeps otherwise; and `mopl
+simulate` refuses bad input.
+"""
 
 import json
 import sys
@@ -12,7 +14,7 @@ from scipy import stats
 
 import mopl_jax.cli
 from mopl_jax.metrics import experiments, objectives
-from mopl_jax.numerics.pytree import record
+from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.numerics.random import normal
 from mopl_jax.simulation import closed_loop, online
 from mopl_jax.simulation.recommender import Visit
@@ -20,11 +22,13 @@ from mopl_jax.simulation.recommender import Visit
 PLAN = closed_loop.Plan(explore=8_192, test=4_096)
 
 
-@record(static=("names",))
+@pytree_dataclass(static=("names",))
 class Bowl:
-    """A platform with two weights whose North Star is −½|a − best|² + noise; a signal sees half of it with little noise.
+    """A platform with two weights whose North Star is −½|a − best|² + noise; a signal sees half
+    of it with little noise.
 
-    Served on a circle through the first weights, N(w, h²) gains bestᵀ(w − first): all depends on the angle to `best`.
+    Served on a circle through the first weights, N(w, h²) gains bestᵀ(w − first): all depends on
+    the angle to `best`.
     """
 
     best: jax.Array
@@ -49,13 +53,17 @@ START = np.array([1.0, 0.0], np.float32)
 
 @pytest.fixture(autouse=True)
 def _loose(monkeypatch):
-    """The loop runs as its entry points run it, in float32; the strict settings of the tests are for the library's parts."""
+    """The loop runs as its entry points run it, in float32; the strict settings of the tests are
+    for the library's parts.
+    """
     with jax.enable_x64(False):
         yield
 
 
 def test_loop_climbs_to_the_optimum():
-    """After four rounds the weights are near the best ones as long; what is certified is tested, and nothing else is."""
+    """After four rounds the weights are near the best ones as long; what is certified is tested,
+    and nothing else is.
+    """
     platform = bowl(0.0, -1.0)
     done = list(closed_loop.rounds(platform, START, KEY, 4, PLAN))
     distance = [float(np.linalg.norm(r.production - np.array([0.0, -1.0]))) for r in done]
@@ -68,7 +76,9 @@ def test_loop_climbs_to_the_optimum():
 
 
 def test_at_the_optimum_the_loop_keeps():
-    """No gain is there to certify: no test is spent; a false certificate and a false test are needed to move (5 % and 2.5 %)."""
+    """No gain is there to certify: no test is spent; a false certificate and a false test are
+    needed to move (5 % and 2.5 %).
+    """
     done = closed_loop.one_round(bowl(1.0, 0.0), START, KEY, PLAN)[0]
     assert done.p is None
     assert done.users == PLAN.explore
@@ -77,16 +87,21 @@ def test_at_the_optimum_the_loop_keeps():
 
 
 def test_rounds_before_are_learnt_from_and_never_certified_on(monkeypatch):
-    """Their rows come with the density of the mixture that played all rows; the held-out rows are new ones."""
+    """Their rows come with the density of the mixture that played all rows; the held-out rows are
+    new ones.
+    """
     seen, propose = [], closed_loop.propose
-    monkeypatch.setattr(closed_loop, "propose", lambda *given: seen.append(given) or propose(*given))
+    monkeypatch.setattr(
+        closed_loop, "propose", lambda *given: seen.append(given) or propose(*given)
+    )
     list(closed_loop.rounds(bowl(0.0, 1.0), START, KEY, 4, PLAN))
     sizes = [rows.reward.shape[0] for rows, *_ in seen]
     assert sizes == [PLAN.explore // 2 + min(k, PLAN.recall) * PLAN.explore for k in range(4)]
     rows, held, logging, _ = seen[1]
     assert not set(np.asarray(held.reward).tolist()) & set(np.asarray(rows.reward).tolist())
     density = [
-        stats.norm.logpdf(np.asarray(rows.action), np.asarray(x.mean), PLAN.scale).sum(1) for x in (logging, seen[0][2])
+        stats.norm.logpdf(np.asarray(rows.action), np.asarray(x.mean), PLAN.scale).sum(1)
+        for x in (logging, seen[0][2])
     ]
     expected = np.logaddexp(density[0] + np.log(1 / 3), density[1] + np.log(2 / 3))
     np.testing.assert_allclose(rows.log_propensity, expected, atol=1e-4)
@@ -98,7 +113,9 @@ def test_zeros_rank_nothing():
 
 
 def test_what_harms_the_north_star_is_not_adopted():
-    """A metric that rises where the North Star falls, −signal: certified and significantly better, and yet kept out."""
+    """A metric that rises where the North Star falls, −signal: certified and significantly better,
+    and yet kept out.
+    """
     done = closed_loop.one_round(bowl(0.0, 1.0), START, KEY, PLAN, np.array([-1.0, 0.0]))[0]
     assert done.bound > 0
     assert done.p < PLAN.alpha
@@ -117,7 +134,9 @@ def test_without_pessimism_everything_is_tested():
 
 @pytest.mark.nightly
 def test_a_sensitive_metric_certifies_what_the_north_star_cannot():
-    """A signal of a twentieth of the noise per effect: on the same users its bound is positive, the North Star's is not."""
+    """A signal of a twentieth of the noise per effect: on the same users its bound is positive, the
+    North Star's is not.
+    """
     platform, plan = bowl(0.0, 0.25), closed_loop.Plan(explore=2_048, test=1_024)
     north = closed_loop.one_round(platform, START, KEY, plan)[0]
     metric = closed_loop.one_round(platform, START, KEY, plan, np.array([1.0, 0.0]))[0]
@@ -126,15 +145,21 @@ def test_a_sensitive_metric_certifies_what_the_north_star_cannot():
 
 def test_optimum_of_a_bowl_is_its_best_direction():
     """Among weights of one length the best are those towards the optimum."""
-    found = closed_loop.optimum(bowl(1.0, 1.0), np.array([1.0, 0.0]), KEY, PLAN, users=4_096, steps=6)
+    found = closed_loop.optimum(
+        bowl(1.0, 1.0), np.array([1.0, 0.0]), KEY, PLAN, users=4_096, steps=6
+    )
     np.testing.assert_allclose(found / np.linalg.norm(found), np.sqrt([0.5, 0.5]), atol=0.02)
 
 
 def test_history_has_the_effects_of_its_changes():
-    """A/A rows are null with effects within their noise; labels agree with the true effect; a metric is learnt from it."""
+    """A/A rows are null with effects within their noise; labels agree with the true effect; a
+    metric is learnt from it.
+    """
     history = closed_loop.history(bowl(1.0, 0.0), START, KEY, 16, 4_096, PLAN)
     null, sign = np.asarray(history.null), np.asarray(history.sign)
-    z = np.asarray(history.effect / np.sqrt(np.diagonal(np.asarray(history.covariance), axis1=1, axis2=2)))
+    z = np.asarray(
+        history.effect / np.sqrt(np.diagonal(np.asarray(history.covariance), axis1=1, axis2=2))
+    )
     assert null.sum() == 4
     assert np.abs(z[null]).max() < 4.5
     assert not sign[null].any()
@@ -158,9 +183,15 @@ def test_past_tests_are_an_experiments_table(tmp_path):
 
 
 def test_gains_are_paired():
-    """On the same draws a small step of the bowl has an error of h |step| / √n; on draws of their own, ten times as much."""
+    """On the same draws a small step of the bowl has an error of h |step| / √n; on draws of their
+    own, ten times as much.
+    """
     found = online.gains(
-        bowl(0.0, 0.0), [closed_loop.smoothed([1.02, 0.0], PLAN)], closed_loop.smoothed(START, PLAN), KEY, 4_096
+        bowl(0.0, 0.0),
+        [closed_loop.smoothed([1.02, 0.0], PLAN)],
+        closed_loop.smoothed(START, PLAN),
+        KEY,
+        4_096,
     )[0]
     assert abs(found.mean + 0.5 * (1.02**2 - 1)) < 4 * found.se
     assert found.se < 2 * PLAN.fine * PLAN.scale * 0.02 / 64

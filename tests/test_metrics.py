@@ -1,4 +1,6 @@
-"""Learnt metrics: closed forms, optima, invariances, noise correction, leave-one-out and the summary of its z-scores."""
+"""Learnt metrics: closed forms, optima, invariances, noise correction, leave-one-out and the
+summary of its z-scores.
+"""
 
 import dataclasses
 import functools
@@ -14,34 +16,64 @@ from mopl_jax.metrics import objectives, validation
 
 K, E = 4, 60
 NAMES = ("a", "b", "c", "star")
-USERS = np.array([[1.0, 0.3, 0.1, 0.2], [0.3, 2.0, 0.2, 0.4], [0.1, 0.2, 0.5, 0.1], [0.2, 0.4, 0.1, 4.0]])
-TRUE = np.array([[1.0, 0.4, 0.1, 0.5], [0.4, 0.8, 0.0, 0.2], [0.1, 0.0, 0.2, 0.1], [0.5, 0.2, 0.1, 0.6]]) * 4e-5
+USERS = np.array(
+    [[1.0, 0.3, 0.1, 0.2], [0.3, 2.0, 0.2, 0.4], [0.1, 0.2, 0.5, 0.1], [0.2, 0.4, 0.1, 4.0]]
+)
+TRUE = (
+    np.array(
+        [[1.0, 0.4, 0.1, 0.5], [0.4, 0.8, 0.0, 0.2], [0.1, 0.0, 0.2, 0.1], [0.5, 0.2, 0.1, 0.6]]
+    )
+    * 4e-5
+)
 SIZE = 50_000.0
 
 
 @functools.partial(jax.jit, static_argnames=("e", "nulls", "sizes"))
 def draw(key, e=E, nulls=0.2, true=TRUE, sizes=(SIZE, SIZE)):
-    """Experiments with normal true effects; winners are known where the true North Star effect is large."""
+    """Experiments with normal true effects; winners are known where the true North Star effect is
+    large.
+    """
     keys = jax.random.split(key, 3)
     null = jnp.arange(e) < int(nulls * e)
     effect = jax.random.normal(keys[0], (e, K)) @ jnp.linalg.cholesky(jnp.asarray(true)).T
     effect = jnp.where(null[:, None], 0, effect)
     size = jax.random.uniform(keys[1], (e,), minval=sizes[0], maxval=sizes[1] + 1e-9)
     covariance = jnp.asarray(USERS)[None] / size[:, None, None]
-    noise = jax.random.normal(keys[2], (e, K)) @ jnp.linalg.cholesky(jnp.asarray(USERS)).T / jnp.sqrt(size)[:, None]
+    noise = (
+        jax.random.normal(keys[2], (e, K))
+        @ jnp.linalg.cholesky(jnp.asarray(USERS)).T
+        / jnp.sqrt(size)[:, None]
+    )
     sign = jnp.where(jnp.abs(effect[:, -1]) > 3e-3, jnp.sign(effect[:, -1]), 0)
     return objectives.History(
-        effect + noise, covariance, size, sign, null, jnp.arange(e), jnp.asarray(USERS), NAMES, K - 1
+        effect + noise,
+        covariance,
+        size,
+        sign,
+        null,
+        jnp.arange(e),
+        jnp.asarray(USERS),
+        NAMES,
+        K - 1,
     )
 
 
 HISTORY = draw(KEY)
 VARIED = draw(KEY, sizes=(2_000.0, 200_000.0))
 learn = jax.jit(objectives.learn, static_argnames="objective")
-effect_covariance, proxy_quality = jax.jit(objectives.effect_covariance), jax.jit(objectives.proxy_quality)
-nightly = {name: pytest.mark.nightly for name in ("mean_z", "mean_p", "p_log_p")}  # every descent compiles for seconds
-every_objective = pytest.mark.parametrize("name", [pytest.param(n, marks=nightly.get(n, ())) for n in objectives.NAMED])
-every_descent = pytest.mark.parametrize("name", [pytest.param(n, marks=nightly.get(n, ())) for n in objectives.LOSSES])
+effect_covariance, proxy_quality = (
+    jax.jit(objectives.effect_covariance),
+    jax.jit(objectives.proxy_quality),
+)
+nightly = {
+    name: pytest.mark.nightly for name in ("mean_z", "mean_p", "p_log_p")
+}  # every descent compiles for seconds
+every_objective = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=nightly.get(n, ())) for n in objectives.NAMED]
+)
+every_descent = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=nightly.get(n, ())) for n in objectives.LOSSES]
+)
 every_loss = pytest.mark.parametrize("name", objectives.LOSSES)
 
 
@@ -58,7 +90,9 @@ def direction(weights):
 
 @every_loss
 def test_losses_fall_and_all_but_mean_p_are_convex(name):
-    """Convex in z: second differences ≥ 0 to rounding; p = Φ(−z) is not, its curvature is negative at z = −1."""
+    """Convex in z: second differences ≥ 0 to rounding; p = Φ(−z) is not, its curvature is negative
+    at z = −1.
+    """
     z = jnp.linspace(-6, 6, 1201)
     loss = np.asarray(objectives.LOSSES[name](z))
     assert (np.diff(loss) <= 0).all()
@@ -69,7 +103,9 @@ def test_losses_fall_and_all_but_mean_p_are_convex(name):
 def test_bounds_of_the_errors():
     """log_p ≥ p ≥ … : −log Φ(z) ≥ 1 − Φ(z) ≥ −p log(1−p) ≥ p², and loss(z)/loss(c) ≥ 1[z < c]."""
     z = jnp.linspace(-6, 6, 301)
-    p, log_p, p_log_p = (np.asarray(f(z)) for f in (objectives.mean_p, objectives.log_p, objectives.p_log_p))
+    p, log_p, p_log_p = (
+        np.asarray(f(z)) for f in (objectives.mean_p, objectives.log_p, objectives.p_log_p)
+    )
     slack = 1 + 1e-6  # log Φ(6) is known to that
     assert (p <= log_p * slack).all()
     assert (p**2 <= p_log_p * slack).all()
@@ -87,12 +123,16 @@ def test_gls_of_one_experiment_has_the_largest_z():
     one = changed(one, user_covariance=jnp.asarray(USERS), sign=jnp.ones(1), size=jnp.full(1, 1e12))
     weights = objectives.gls(one, jnp.ones(1), jnp.ones(K, bool))
     delta, noise = np.asarray(one.effect[0]), np.asarray(one.covariance[0])
-    assert float(objectives.z_scores(weights, one)[0]) == pytest.approx(np.sqrt(delta @ np.linalg.solve(noise, delta)))
+    assert float(objectives.z_scores(weights, one)[0]) == pytest.approx(
+        np.sqrt(delta @ np.linalg.solve(noise, delta))
+    )
 
 
 @pytest.mark.nightly
 def test_mean_z_is_gls_for_equal_covariances():
-    """Σ s z is linear in ω on ωᵀSω = 1: its maximum is the pooled closed form. Descent finds it, to 1e-3 in direction."""
+    """Σ s z is linear in ω on ωᵀSω = 1: its maximum is the pooled closed form. Descent finds it, to
+    1e-3 in direction.
+    """
     assert direction(learn(HISTORY, objectives.NAMED["mean_z"])) == pytest.approx(
         direction(learn(HISTORY, objectives.gls)), abs=1e-3
     )
@@ -100,7 +140,9 @@ def test_mean_z_is_gls_for_equal_covariances():
 
 @every_descent
 def test_descent_reaches_the_optimum_of_its_loss(name):
-    """scipy's BFGS from the found weights and from elsewhere finds nothing better than 1e-6 of the loss's range."""
+    """scipy's BFGS from the found weights and from elsewhere finds nothing better than 1e-6 of the
+    loss's range.
+    """
     loss, sign = objectives.LOSSES[name], np.asarray(VARIED.sign)
     known = sign != 0
 
@@ -111,13 +153,18 @@ def test_descent_reaches_the_optimum_of_its_loss(name):
 
     found = np.asarray(learn(VARIED, objectives.NAMED[name]))[:-1]
     starts = found, found + [0.3, -0.3, 0.3]
-    best = min(optimize.minimize(mean_loss, start, jac=jax.jit(jax.grad(mean_loss))).fun for start in starts)
+    best = min(
+        optimize.minimize(mean_loss, start, jac=jax.jit(jax.grad(mean_loss))).fun
+        for start in starts
+    )
     assert float(mean_loss(found)) < best + 1e-6
 
 
 @every_objective
 def test_weights_have_unit_variance_exclude_the_north_star_and_point_up(name):
-    """ωᵀ Σ ω = 1 over users; the North Star's weight is exactly 0; held-in winners have positive mean z."""
+    """ωᵀ Σ ω = 1 over users; the North Star's weight is exactly 0; held-in winners have positive
+    mean z.
+    """
     weights = learn(HISTORY, objectives.NAMED[name])
     assert float(weights @ USERS @ weights) == pytest.approx(1, rel=1e-12)
     assert float(weights[-1]) == 0
@@ -126,7 +173,9 @@ def test_weights_have_unit_variance_exclude_the_north_star_and_point_up(name):
 
 @every_objective
 def test_units_of_the_metrics_do_not_matter(name):
-    """Metrics measured in other units, Δ → DΔ, give weights D⁻¹ω: the same metric. To 1e-6, descent's accuracy."""
+    """Metrics measured in other units, Δ → DΔ, give weights D⁻¹ω: the same metric. To 1e-6,
+    descent's accuracy.
+    """
     units = jnp.array([100.0, 0.01, 3.0, 7.0])
     both = units[:, None] * units[None, :]
     other = changed(
@@ -135,7 +184,10 @@ def test_units_of_the_metrics_do_not_matter(name):
         covariance=VARIED.covariance * both[None],
         user_covariance=VARIED.user_covariance * both,
     )
-    got, expected = learn(other, objectives.NAMED[name]) * units, learn(VARIED, objectives.NAMED[name])
+    got, expected = (
+        learn(other, objectives.NAMED[name]) * units,
+        learn(VARIED, objectives.NAMED[name]),
+    )
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-6)
 
 
@@ -144,21 +196,31 @@ def test_swapped_arms_change_nothing(name):
     """Control and treatment exchanged: Δ → −Δ, winner → loser."""
     flip = jnp.where(jnp.arange(E) % 2 == 0, -1.0, 1.0)
     other = changed(VARIED, effect=VARIED.effect * flip[:, None], sign=VARIED.sign * flip)
-    np.testing.assert_allclose(learn(other, objectives.NAMED[name]), learn(VARIED, objectives.NAMED[name]), atol=1e-9)
+    np.testing.assert_allclose(
+        learn(other, objectives.NAMED[name]), learn(VARIED, objectives.NAMED[name]), atol=1e-9
+    )
 
 
 def test_closed_forms_ignore_what_is_not_theirs():
     """GLS sees only known winners; the proxy sees no label and no A/A test."""
     unknown = VARIED.sign == 0
     shuffled = changed(VARIED, effect=jnp.where(unknown[:, None], 1e3, VARIED.effect))
-    np.testing.assert_allclose(learn(shuffled, objectives.gls), learn(VARIED, objectives.gls), atol=1e-12)
-    shuffled = changed(VARIED, sign=-VARIED.sign, effect=jnp.where(VARIED.null[:, None], 1e3, VARIED.effect))
-    np.testing.assert_allclose(learn(shuffled, objectives.proxy), learn(VARIED, objectives.proxy), atol=1e-12)
+    np.testing.assert_allclose(
+        learn(shuffled, objectives.gls), learn(VARIED, objectives.gls), atol=1e-12
+    )
+    shuffled = changed(
+        VARIED, sign=-VARIED.sign, effect=jnp.where(VARIED.null[:, None], 1e3, VARIED.effect)
+    )
+    np.testing.assert_allclose(
+        learn(shuffled, objectives.proxy), learn(VARIED, objectives.proxy), atol=1e-12
+    )
 
 
 @pytest.mark.nightly
 def test_l1_is_exact_and_sparse():
-    """With a penalty: the objective is no worse than scipy's minimum over the L1 problem, and a large one leaves one metric."""
+    """With a penalty: the objective is no worse than scipy's minimum over the L1 problem, and a
+    large one leaves one metric.
+    """
     penalty = 0.3
     sparse = objectives.descent(objectives.mean_z, l1=penalty)
     everything = jnp.ones(E)
@@ -172,10 +234,15 @@ def test_l1_is_exact_and_sparse():
 
     starts = np.random.default_rng(0).normal(size=(20, K - 1))
     tight = {"xatol": 1e-8, "fatol": 1e-10}
-    found = [optimize.minimize(objective, start, method="Nelder-Mead", options=tight).fun for start in starts]
+    found = [
+        optimize.minimize(objective, start, method="Nelder-Mead", options=tight).fun
+        for start in starts
+    ]
     best = min(found)
     assert objective(got) < best + 1e-4
-    assert (np.asarray(learn(HISTORY, objectives.descent(objectives.mean_z, l1=5.0))) != 0).sum() == 1
+    assert (
+        np.asarray(learn(HISTORY, objectives.descent(objectives.mean_z, l1=5.0))) != 0
+    ).sum() == 1
 
 
 HISTORY_STANDARD = objectives._standardise(HISTORY)[0]
@@ -184,7 +251,7 @@ HISTORY_STANDARD = objectives._standardise(HISTORY)[0]
 def test_signs_are_kept():
     """A weight that wants to be positive is at most 0 where the sign says so; the others adapt."""
     free = learn(HISTORY, objectives.NAMED["log_p"])
-    wanted = tuple(-int(s) for s in np.sign(np.asarray(free)))
+    wanted = tuple(-int(s) for s in np.sign(np.asarray(unconstrained)))
     held = learn(HISTORY, objectives.descent(objectives.log_p, signs=(wanted[0], 0, 0, 0)))
     assert float(free[0]) * float(held[0]) <= 0
     assert float(jnp.linalg.norm(held)) > 0
@@ -194,12 +261,16 @@ def test_signs_are_kept():
 
 
 def test_effect_covariance_subtracts_the_noise():
-    """E[ΔΔᵀ − S] = Λ: entries of the mean over 400 histories within 4 standard errors; uncorrected they are not.
+    """E[ΔΔᵀ − S] = Λ: entries of the mean over 400 histories within 4 standard errors;
+    uncorrected they are not.
 
-    Shrinkage and the projection on positive matrices are off: the mean of their input is what the theorem is about.
+    Shrinkage and the projection on positive matrices are off: the mean of their input is what
+    the theorem is about.
     """
     keys = jax.random.split(jax.random.fold_in(KEY, 1), 400)
-    raw = jax.jit(jax.vmap(lambda key: jnp.mean(objectives._terms(draw(key, nulls=0.0)), axis=0)))(keys)
+    raw = jax.jit(jax.vmap(lambda key: jnp.mean(objectives._terms(draw(key, nulls=0.0)), axis=0)))(
+        keys
+    )
     rows, columns = np.triu_indices(K)
     assert standard_errors(np.asarray(raw)[:, rows, columns], TRUE[rows, columns]).max() < 4
     noisy = np.asarray(raw) + USERS / SIZE
@@ -207,7 +278,9 @@ def test_effect_covariance_subtracts_the_noise():
 
 
 def test_effect_covariance_is_consistent_and_positive():
-    """With 20,000 experiments Λ is within 4 standard errors of the truth; with 8 it is still positive semi-definite."""
+    """With 20,000 experiments Λ is within 4 standard errors of the truth; with 8 it is still
+    positive semi-definite.
+    """
     large = draw(jax.random.fold_in(KEY, 2), e=20_000, nulls=0.0)
     got = effect_covariance(large, jnp.ones(20_000))
     error = np.asarray(objectives._terms(large)).std(axis=0) / np.sqrt(20_000)
@@ -217,7 +290,9 @@ def test_effect_covariance_is_consistent_and_positive():
 
 
 def test_proxy_maximises_its_quality():
-    """No other metric correlates better: the gradient of the mean-noise quality is 0 at the proxy, for equal S."""
+    """No other metric correlates better: the gradient of the mean-noise quality is 0 at the proxy,
+    for equal S.
+    """
     history = HISTORY_STANDARD
     weights = objectives.proxy(history, jnp.ones(E), jnp.ones(K, bool))
 
@@ -227,13 +302,16 @@ def test_proxy_maximises_its_quality():
     best = float(quality(weights))
     assert np.abs(jax.grad(quality)(weights) * jnp.linalg.norm(weights)).max() < 1e-8
     assert all(
-        float(quality(weights + 0.3 * z)) <= best for z in jax.random.normal(KEY, (20, K)) * jnp.abs(weights).max()
+        float(quality(weights + 0.3 * z)) <= best
+        for z in jax.random.normal(KEY, (20, K)) * jnp.abs(weights).max()
     )
     assert best <= 1
 
 
 def test_shrinkage_has_the_least_expected_error():
-    """Schäfer & Strimmer: the mean squared error of the shrunk covariance of n = 30 normal rows is below that of the raw."""
+    """Schäfer & Strimmer: the mean squared error of the shrunk covariance of n = 30 normal rows is
+    below that of the raw.
+    """
     rng = np.random.default_rng(0)
     truth = np.eye(6) + 0.15 * (1 - np.eye(6))
     raw = np.stack([np.cov(rng.multivariate_normal(np.zeros(6), truth, 30).T) for _ in range(400)])
@@ -248,12 +326,16 @@ def test_shrinkage_has_the_least_expected_error():
 
 @pytest.mark.parametrize("name", ["gls", "proxy", "log_p"])
 def test_leave_one_out_is_learning_without_the_experiment(name):
-    """Row i of the vmap equals a fit with include = 0 for the rows of experiment i, arms of one experiment together."""
+    """Row i of the vmap equals a fit with include = 0 for the rows of experiment i, arms of one
+    experiment together.
+    """
     grouped = changed(VARIED, experiment=jnp.arange(E) // 2)
     together = objectives.leave_one_out(grouped, objectives.NAMED[name])
     for i in (0, 31):
         include = (grouped.experiment != i // 2).astype(float)
-        np.testing.assert_allclose(together[i], learn(grouped, objectives.NAMED[name], include), atol=1e-9)
+        np.testing.assert_allclose(
+            together[i], learn(grouped, objectives.NAMED[name], include), atol=1e-9
+        )
 
 
 def test_held_out_z_scores_do_not_see_their_experiment():
@@ -267,7 +349,9 @@ def test_held_out_z_scores_do_not_see_their_experiment():
 
 
 def test_false_positives_of_held_out_metrics_are_at_their_level():
-    """A/A differences by metrics learnt elsewhere are standard normal: significant in 5 %, binomial tail above 1e-3."""
+    """A/A differences by metrics learnt elsewhere are standard normal: significant in 5 %, binomial
+    tail above 1e-3.
+    """
     history = draw(jax.random.fold_in(KEY, 4), e=1000, nulls=0.8)
     found = validation.judge(validation.held_out(history, objectives.gls), history)
     hits = round(found.false_positives * found.nulls)
@@ -280,7 +364,9 @@ def test_false_positives_of_held_out_metrics_are_at_their_level():
 
 
 def test_factor_is_the_ratio_of_sample_sizes():
-    """A metric whose z is twice the North Star's in every experiment needs a quarter of the users: both factors are 4, SE 0."""
+    """A metric whose z is twice the North Star's in every experiment needs a quarter of the users:
+    both factors are 4, SE 0.
+    """
     north = np.asarray(objectives.z_scores(jnp.eye(K)[-1], HISTORY))
     found = validation.judge(2 * north, HISTORY)
     assert (found.factor, found.median_factor) == (pytest.approx(4), pytest.approx(4))
@@ -291,13 +377,24 @@ def test_factor_is_the_ratio_of_sample_sizes():
 
 @pytest.mark.nightly
 def test_factor_standard_error():
-    """The bootstrap's standard error, averaged over 10 histories, is the factor's spread over 200, within a quarter."""
+    """The bootstrap's standard error, averaged over 10 histories, is the factor's spread over 200,
+    within a quarter.
+    """
     keys = jax.random.split(jax.random.fold_in(KEY, 5), 200)
     ours = jnp.array([0.8, 0.3, 0.2, 0.0])
-    each = jax.jit(jax.vmap(lambda key: _signed(draw(key, e=300, nulls=0.0, true=10 * TRUE), ours)))(keys)
+    each = jax.jit(
+        jax.vmap(lambda key: _signed(draw(key, e=300, nulls=0.0, true=10 * TRUE), ours))
+    )(keys)
     known = [(z[s != 0], north[s != 0]) for z, north, s in zip(*map(np.asarray, each), strict=True)]
-    told = [validation._resampled(validation.mean_factor, *pair, np.arange(pair[0].size)) for pair in known[:10]]
-    assert 0.75 < np.mean(told) / np.std([validation.mean_factor(*pair) for pair in known], ddof=1) < 1.25
+    told = [
+        validation._resampled(validation.mean_factor, *pair, np.arange(pair[0].size))
+        for pair in known[:10]
+    ]
+    assert (
+        0.75
+        < np.mean(told) / np.std([validation.mean_factor(*pair) for pair in known], ddof=1)
+        < 1.25
+    )
 
 
 def _signed(history, weights):
@@ -319,7 +416,9 @@ def test_errors_partition_the_known_winners():
 
 
 def test_bonferroni_holds_its_level():
-    """Two independent null metrics: the tandem is significant in at most 5 %, and p-values are at most doubled."""
+    """Two independent null metrics: the tandem is significant in at most 5 %, and p-values are at
+    most doubled.
+    """
     rng = np.random.default_rng(0)
     critical = stats.norm.isf(0.05 / 4)
     found = validation._tandem(*rng.normal(size=(2, 40_000)), critical)
@@ -330,7 +429,9 @@ def test_bonferroni_holds_its_level():
 
 
 def test_metric_reward_is_linear_and_has_unit_variance():
-    """Rewards of users with the stated covariance have variance 1: 4 standard errors; means map to means."""
+    """Rewards of users with the stated covariance have variance 1: 4 standard errors; means map to
+    means.
+    """
     weights = learn(HISTORY, objectives.gls)
     signals = jax.random.normal(KEY, (50_000, K)) @ jnp.linalg.cholesky(jnp.asarray(USERS)).T + 3.0
     reward = objectives.metric_reward(weights, signals)
@@ -359,17 +460,23 @@ def test_nothing_to_learn_from_is_zero_not_nan():
 
 
 def test_quality_and_exchange_rate_are_those_of_the_true_effects():
-    """20,000 experiments: the correlation and the regression that the true covariances give, within 3 %; in any units."""
+    """20,000 experiments: the correlation and the regression that the true covariances give, within
+    3 %; in any units.
+    """
     large = draw(jax.random.fold_in(KEY, 2), e=20_000, nulls=0.0)
     units = jnp.array([100.0, 0.01, 3.0, 1.0])
     other = changed(
-        large, effect=large.effect * units[None], covariance=large.covariance * jnp.outer(units, units)[None]
+        large,
+        effect=large.effect * units[None],
+        covariance=large.covariance * jnp.outer(units, units)[None],
     )
     for w in (np.eye(K)[0], np.array([0.5, 1.0, -0.3, 0.0])):
         along, noise = w @ TRUE, np.einsum("i,eij,j->e", w, np.asarray(large.covariance), w)
         quality = along[-1] / np.sqrt((along @ w + noise) * TRUE[-1, -1])
         np.testing.assert_allclose(proxy_quality(w, large), quality, atol=0.03)
-        np.testing.assert_allclose(proxy_quality(w / units, other), proxy_quality(w, large), rtol=1e-9)
+        np.testing.assert_allclose(
+            proxy_quality(w / units, other), proxy_quality(w, large), rtol=1e-9
+        )
         rate = float(objectives.exchange_rate(jnp.asarray(w), large))
         assert rate == pytest.approx(along[-1] / (along @ w), rel=0.05)
         assert float(objectives.exchange_rate(w / units, other)) == pytest.approx(rate, rel=1e-9)

@@ -12,7 +12,12 @@ N = 20
 
 @pytest.mark.parametrize("d", [1, 3])
 def test_there_and_back(d):
-    logs = Logs(RNG.normal(size=(N, d)), RNG.normal(size=N), RNG.normal(size=N), context=RNG.normal(size=(N, 2)))
+    logs = Logs(
+        RNG.normal(size=(N, d)),
+        RNG.normal(size=N),
+        RNG.normal(size=N),
+        context=RNG.normal(size=(N, 2)),
+    )
     feedback = to_bandit_feedback(logs)
     assert feedback["n_rounds"] == N
     assert feedback["action"].shape == ((N,) if d == 1 else (N, d))

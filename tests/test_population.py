@@ -23,7 +23,9 @@ def draw(key, n=N):
     """Log weights and Bernoulli(½) rewards of one log."""
     action = sample_rows(key, LOGGING, n)
     log_weight = jax.vmap(lambda a: TARGET.log_density(a) - LOGGING.log_density(a))(action)
-    return log_weight, jax.random.bernoulli(jax.random.fold_in(key, 1), 0.5, (n,)).astype(log_weight.dtype)
+    return log_weight, jax.random.bernoulli(jax.random.fold_in(key, 1), 0.5, (n,)).astype(
+        log_weight.dtype
+    )
 
 
 def simulated(m, n=N):
@@ -35,18 +37,24 @@ def test_cantelli_formula():
     """With baseline 0 and rewards in [0, b]: V̂_IPS ± b √((1−δ) d₂/(δ n)), δ = α/2."""
     log_weight, reward = rows(1, 5000)
     reward = 3 * jnp.exp(-jnp.abs(reward))
-    made = population.cantelli(ips(log_weight, reward), ALPHA, d2=1.5, reward_range=(0.0, 3.0), baseline=0.0)
+    made = population.cantelli(
+        ips(log_weight, reward), ALPHA, d2=1.5, reward_range=(0.0, 3.0), baseline=0.0
+    )
     half = 3 * np.sqrt((1 - ALPHA / 2) / (ALPHA / 2) * 1.5 / 5000)
     np.testing.assert_allclose(made.lower, np.mean(np.exp(log_weight) * reward) - half, rtol=1e-10)
 
 
 def test_log_smoothing_formula():
-    """(exp(mean log(1 + λwr) − log(2/α)/n) − 1)/λ; and the smoothed weights give mean(log(1 + λwr))/λ."""
+    """(exp(mean log(1 + λwr) − log(2/α)/n) − 1)/λ; and the smoothed weights give mean(log(1 +
+    λwr))/λ.
+    """
     log_weight, reward = rows(2, 400)
     reward = jnp.abs(reward)
     made = population.log_smoothing(snips(log_weight, reward), ALPHA)
     terms = np.log1p(0.05 * np.exp(log_weight) * reward)
-    np.testing.assert_allclose(made.lower, np.expm1(terms.mean() - np.log(2 / ALPHA) / 400) / 0.05, rtol=1e-10)
+    np.testing.assert_allclose(
+        made.lower, np.expm1(terms.mean() - np.log(2 / ALPHA) / 400) / 0.05, rtol=1e-10
+    )
     assert made.upper == np.inf
     np.testing.assert_allclose(
         ips(log_smoothed(log_weight, reward, 0.05), reward).value, terms.mean() / 0.05, rtol=1e-10
@@ -61,14 +69,18 @@ def test_log_smoothing_survives_weights_that_overflow():
 
 @pytest.mark.parametrize("r", [0.0, 0.4, 1.0])
 def test_one_row_moves_snips_by_at_most_the_larger_share(r):
-    """The step of `efron_stein`: |V̂ − V̂⁽ᵏ⁾| ≤ max(wₖ/Z, w′ₖ/Z⁽ᵏ⁾) for rewards in [0, 1], attained where both are extreme."""
+    """The step of `efron_stein`: |V̂ − V̂⁽ᵏ⁾| ≤ max(wₖ/Z, w′ₖ/Z⁽ᵏ⁾) for rewards in [0, 1], attained
+    where both are extreme.
+    """
     rng = np.random.default_rng(0)
     for _ in range(200):
         w, fresh = np.exp(2 * rng.normal(size=6)), np.exp(2 * rng.normal())
         reward, other = rng.uniform(size=6), rng.uniform()
         reward[0] = r
         swapped = np.append(fresh, w[1:])
-        moved = np.average(reward, weights=w) - np.average(np.append(other, reward[1:]), weights=swapped)
+        moved = np.average(reward, weights=w) - np.average(
+            np.append(other, reward[1:]), weights=swapped
+        )
         assert abs(moved) <= max(w[0] / w.sum(), fresh / swapped.sum()) + 1e-12
 
 
@@ -93,7 +105,9 @@ def test_efron_stein_is_equivariant_and_keeps_its_dtype(dtype):
     log_weight, reward = (x.astype(dtype) for x in draw(KEY, 300))
     draws = simulated(10, 300).astype(dtype)
     made = population.efron_stein(snips(log_weight, reward), ALPHA, draws=draws)
-    moved = population.efron_stein(snips(log_weight, 3 - 2 * reward), ALPHA, draws=draws, reward_range=(1.0, 3.0))
+    moved = population.efron_stein(
+        snips(log_weight, 3 - 2 * reward), ALPHA, draws=draws, reward_range=(1.0, 3.0)
+    )
     np.testing.assert_allclose(
         [moved.lower, moved.upper], [3 - 2 * made.upper, 3 - 2 * made.lower], atol=100 * eps(dtype)
     )
@@ -112,7 +126,9 @@ def test_no_support_gives_the_range():
 def test_one_sided_coverage():
     """Each end misses at most α/2 of 1,000 logs; the bounds are conservative."""
     bounds = {
-        "cantelli": functools.partial(population.cantelli, d2=float(divergence.population_d2(LOGGING, TARGET))),
+        "cantelli": functools.partial(
+            population.cantelli, d2=float(divergence.population_d2(LOGGING, TARGET))
+        ),
         "log_smoothing": functools.partial(population.log_smoothing, reward_range=(0.0, 1.0)),
         "efron_stein": functools.partial(population.efron_stein, draws=simulated(30)),
     }

@@ -1,4 +1,6 @@
-"""The simulated platform keeps its promises: calibration, position bias, determinism, invariances."""
+"""The simulated platform keeps its promises: calibration, position bias, determinism,
+invariances.
+"""
 
 import math
 
@@ -25,18 +27,27 @@ def traffic():
 
 @pytest.fixture(scope="module")
 def items():
-    """Scores and events (users, d, items) of random items that everybody sees, and the weighted sums that rank them."""
+    """Scores and events (users, d, items) of random items that everybody sees, and the weighted
+    sums that rank them.
+    """
 
     @jax.jit
     @jax.vmap
     def draw(key):
-        user, words = PLATFORM.user(jax.random.fold_in(key, 0)), jax.random.key_data(jax.random.fold_in(key, 1))
+        user, words = (
+            PLATFORM.user(jax.random.fold_in(key, 0)),
+            jax.random.key_data(jax.random.fold_in(key, 1)),
+        )
         index = jnp.arange(10)
         factors = PLATFORM.factors(words, index)
         quality = random.box_muller(recommender._words(words, index, 16))[0]
         events = PLATFORM.events(PLATFORM.margins(user, factors), quality, words, index)
         scores = PLATFORM.scores(user, factors)
-        return jnp.stack(scores), jnp.stack(events), PLATFORM.ranking(user, words, PRODUCTION.mean)[:10]
+        return (
+            jnp.stack(scores),
+            jnp.stack(events),
+            PLATFORM.ranking(user, words, PRODUCTION.mean)[:10],
+        )
 
     return [np.asarray(x, float) for x in draw(random.row_keys(KEY, 20_000))]
 
@@ -55,7 +66,9 @@ def test_rounds_are_new_users(traffic):
 
 
 def test_common_random_numbers(traffic):
-    """Another policy on the same key meets the same people: their depth is the same, whatever is shown."""
+    """Another policy on the same key meets the same people: their depth is the same, whatever is
+    shown.
+    """
     other = online.play(PLATFORM, Gaussian.diagonal(-PRODUCTION.mean, 0.3), KEY, (0, 1_000))
     seen = PLATFORM.signals.index("seen")
     np.testing.assert_array_equal(other.signals[:, seen], traffic.signals[:1_000, seen])
@@ -66,17 +79,23 @@ def test_ranking_is_the_weighted_sum_of_scores(items):
     """Candidates are ranked by Σ_k w_k s_k / unit_k."""
     scores, _, found = items
     expected = np.einsum("k,uki->ui", np.asarray(PRODUCTION.mean / PLATFORM.unit, float), scores)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=16 * eps(np.float32) * np.abs(expected).max())
+    np.testing.assert_allclose(
+        found, expected, rtol=0, atol=16 * eps(np.float32) * np.abs(expected).max()
+    )
 
 
 def test_ranking_ignores_the_scale_of_the_weights(traffic):
     """A ranking has no scale: weights twice as large (exact in floating point) show the same."""
     twice = Gaussian.diagonal(2 * PRODUCTION.mean, 2 * PRODUCTION.scale)
-    np.testing.assert_array_equal(online.play(PLATFORM, twice, KEY, (0, 1_000)).signals, traffic.signals[:1_000])
+    np.testing.assert_array_equal(
+        online.play(PLATFORM, twice, KEY, (0, 1_000)).signals, traffic.signals[:1_000]
+    )
 
 
 def test_scores_are_calibrated(items):
-    """E[event | scores] = score, for each objective in each tenth of its scores, and against the other scores."""
+    """E[event | scores] = score, for each objective in each tenth of its scores, and against the
+    other scores.
+    """
     scores, events = (np.moveaxis(x, 1, 0).reshape(x.shape[1], -1) for x in items[:2])
     for score, event in zip(scores, events, strict=True):
         tenth = np.digitize(score, np.quantile(score, np.arange(0.1, 1, 0.1)))
@@ -86,7 +105,9 @@ def test_scores_are_calibrated(items):
 
 
 def test_scores_are_noisy_and_events_of_an_item_go_together(items):
-    """The unseen quality correlates what scores leave open, where it has a loading; new creators do not care."""
+    """The unseen quality correlates what scores leave open, where it has a loading; new creators do
+    not care.
+    """
     scores, events = (np.moveaxis(x, 1, 0).reshape(x.shape[1], -1) for x in items[:2])
     rest = events - scores
     assert standard_errors(rest[1] * rest[2], 0) > 10  # long view and like
@@ -94,7 +115,9 @@ def test_scores_are_noisy_and_events_of_an_item_go_together(items):
 
 
 def test_unit_is_the_spread_of_the_scores(items):
-    """`unit` is the standard deviation of a score over users and items (both sides simulated: 200,000 and 2¹⁶ items)."""
+    """`unit` is the standard deviation of a score over users and items (both sides simulated:
+    200,000 and 2¹⁶ items).
+    """
     spread = np.moveaxis(items[0], 1, 0).reshape(len(PLATFORM.objectives), -1).std(axis=1)
     np.testing.assert_allclose(spread, np.asarray(PLATFORM.unit), rtol=0.03)
 
@@ -110,7 +133,9 @@ def test_position_bias_is_geometric(traffic):
 
 
 def test_expected_is_the_mean_of_days(traffic):
-    """Days are seven coins given `expected`: mean, variance, and no memory of the session beyond it."""
+    """Days are seven coins given `expected`: mean, variance, and no memory of the session beyond
+    it.
+    """
     days, mean = traffic.signals[:, -1], traffic.expected
     rest = days - mean
     assert standard_errors(rest, 0) < 4
@@ -120,8 +145,12 @@ def test_expected_is_the_mean_of_days(traffic):
 
 
 def test_signals_look_like_a_platform(traffic):
-    """Minutes: a quarter of zeros or more and a heavy tail; days: 0 to 7, spread over two; counts go together."""
-    minutes, days = (traffic.signals[:, PLATFORM.signals.index(name)] for name in ("minutes", "days"))
+    """Minutes: a quarter of zeros or more and a heavy tail; days: 0 to 7, spread over two; counts
+    go together.
+    """
+    minutes, days = (
+        traffic.signals[:, PLATFORM.signals.index(name)] for name in ("minutes", "days")
+    )
     assert np.mean(minutes == 0) > 0.25
     assert stats.kurtosis(minutes) > 10
     assert set(np.unique(days)) == set(range(8))
@@ -130,15 +159,22 @@ def test_signals_look_like_a_platform(traffic):
 
 
 def test_without_devotion_no_policy_matters():
-    """Null world: if satisfaction brings nobody back, every ranking has the same value, person by person."""
+    """Null world: if satisfaction brings nobody back, every ranking has the same value, person by
+    person.
+    """
     null = cast(recommender.short_video(devotion=0.0), np.float32)
-    a, b = (online.play(null, Gaussian.diagonal(s * PRODUCTION.mean, 0.3), KEY, (0, 500)) for s in (1, -1))
+    a, b = (
+        online.play(null, Gaussian.diagonal(s * PRODUCTION.mean, 0.3), KEY, (0, 500))
+        for s in (1, -1)
+    )
     np.testing.assert_array_equal(a.expected, b.expected)
     np.testing.assert_array_equal(a.signals[:, -1], b.signals[:, -1])
 
 
 def test_the_response_is_smooth_and_production_can_be_improved():
-    """On the line from production towards long views and away from bait, gains rise with falling slope."""
+    """On the line from production towards long views and away from bait, gains rise with falling
+    slope.
+    """
     better = jnp.asarray((-0.4, 0.8, 0.6, -0.3, -0.4, 0.3, 0.4, 0.2), jnp.float32)
     steps = np.array([0.25, 0.5, 0.75, 1.0])
     means = [PRODUCTION.mean + jnp.float32(t) * (better - PRODUCTION.mean) for t in steps]
@@ -152,7 +188,9 @@ def test_the_response_is_smooth_and_production_can_be_improved():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_dtype_in_is_dtype_out(dtype):
-    found = jax.eval_shape(cast(PLATFORM, dtype).visit, random.row_keys(KEY, 1)[0], PRODUCTION.mean.astype(dtype))
+    found = jax.eval_shape(
+        cast(PLATFORM, dtype).visit, random.row_keys(KEY, 1)[0], PRODUCTION.mean.astype(dtype)
+    )
     assert (found.signals.dtype, found.expected.dtype) == (dtype, dtype)
 
 
@@ -160,7 +198,9 @@ def test_dtype_in_is_dtype_out(dtype):
 
 
 def test_contrast_is_welch(traffic):
-    """Difference, its variance and p of one signal are those of scipy's Welch test (normal for large n)."""
+    """Difference, its variance and p of one signal are those of scipy's Welch test (normal for
+    large n).
+    """
     a, b = np.split(traffic.signals.astype(float), [8_000])
     found = online.contrast(a, b)
     welch = stats.ttest_ind(a[:, 0], b[:, 0], equal_var=False)
@@ -180,10 +220,17 @@ def test_a_metric_that_does_not_vary_decides_nothing(traffic):
 
 
 def test_a_a_tests_reject_at_their_level(traffic):
-    """Of A/A tests on disjoint users 5 % have p < 0.05, for the North Star and for a skewed signal."""
+    """Of A/A tests on disjoint users 5 % have p < 0.05, for the North Star and for a skewed
+    signal.
+    """
     groups = traffic.signals.reshape(256, 64, -1)
     for metric in (NORTH, np.eye(len(NORTH))[PLATFORM.signals.index("minutes")]):
-        p = np.array([online.contrast(a, b).p(metric) for a, b in zip(groups[::2], groups[1::2], strict=True)])
+        p = np.array(
+            [
+                online.contrast(a, b).p(metric)
+                for a, b in zip(groups[::2], groups[1::2], strict=True)
+            ]
+        )
         assert binomial_tail(int((p < 0.05).sum()), p.size, 0.05) > 0.001
         assert stats.kstest(p, "uniform").pvalue > 0.001
 
@@ -199,4 +246,6 @@ def test_log_has_the_reward_asked_for(traffic):
     logs = online.log(traffic, PRODUCTION)
     np.testing.assert_array_equal(logs.reward, traffic.signals[:, -1])
     metric = np.linspace(-1, 2, len(NORTH))
-    np.testing.assert_allclose(online.log(traffic, PRODUCTION, metric).reward, traffic.signals @ metric, rtol=1e-5)
+    np.testing.assert_allclose(
+        online.log(traffic, PRODUCTION, metric).reward, traffic.signals @ metric, rtol=1e-5
+    )

@@ -1,4 +1,6 @@
-"""Refinement: the analyst's answer where its model is true, a better one where it is not, in any coordinates."""
+"""Refinement: the analyst's answer where its model is true, a better one where it is not, in any
+coordinates.
+"""
 
 import functools
 
@@ -58,19 +60,27 @@ def test_leaves_the_surface_where_they_are_not():
 
 
 def test_where_the_surface_is_void_the_held_out_bound_decides():
-    """Too noisy for significance against a far incumbent; the shape of the rewards still shows that the surface is wrong."""
+    """Too noisy for significance against a far incumbent; the shape of the rewards still shows that
+    the surface is wrong.
+    """
     made = [learn(log_of(jax.random.fold_in(KEY, i), 1.0, 1.5)) for i in range(12)]
     void = np.array([m.surface_p < refinement.CREDIBLE for m in made])
     better = np.array([bump(m.learnt.policy.mean) > bump(m.incumbent) + 0.1 for m in made])
     assert void.sum() >= 8
     assert better[void].mean() > 0.8
-    assert any(m.accepted[0] and m.score[0] < 1.28 for m in made)  # what significance at `LEVEL` would have left
+    assert any(
+        m.accepted[0] and m.score[0] < 1.28 for m in made
+    )  # what significance at `LEVEL` would have left
 
 
 def _of_fit(key, height, spread, n=1000):
-    """Lack of fit of one log, its noise growing with the action where `spread` is positive; along (1, 1)."""
+    """Lack of fit of one log, its noise growing with the action where `spread` is positive; along
+    (1, 1).
+    """
     logs = log_of(key, height, 0.0, n)
-    noise = (0.5 + spread * jnp.abs(logs.action[:, 0])) * jax.random.normal(jax.random.fold_in(key, 9), (n,))
+    noise = (0.5 + spread * jnp.abs(logs.action[:, 0])) * jax.random.normal(
+        jax.random.fold_in(key, 9), (n,)
+    )
     surface = response_surface.fit_surface(logs.action, logs.reward + noise, STANDARD)
     return surface, logs.action, logs.reward + noise, jnp.ones(2)
 
@@ -78,7 +88,9 @@ def _of_fit(key, height, spread, n=1000):
 def test_random_starts_are_those_of_the_seed():
     """Beside the incumbent and the centre; the same for the same seed, others for another."""
     incumbent = jnp.array([0.5, -0.5])
-    found = [refinement.starts_of(refinement.Plan(starts=3, seed=seed), incumbent) for seed in (0, 0, 1)]
+    found = [
+        refinement.starts_of(refinement.Plan(starts=3, seed=seed), incumbent) for seed in (0, 0, 1)
+    ]
     np.testing.assert_array_equal(found[0], found[1])
     np.testing.assert_array_equal(found[0][:2], [[0.5, -0.5], [0.0, 0.0]])
     assert np.all(found[0][2:] != found[2][2:])
@@ -89,7 +101,8 @@ def test_lack_of_fit_has_its_size_and_power():
     keys = jax.random.split(KEY, 1000)
     of = jax.jit(
         jax.vmap(
-            lambda key, height, spread: response_surface.lack_of_fit(*_of_fit(key, height, spread)), (0, None, None)
+            lambda key, height, spread: response_surface.lack_of_fit(*_of_fit(key, height, spread)),
+            (0, None, None),
         )
     )
     for spread in (0.0, 0.5):
@@ -99,7 +112,9 @@ def test_lack_of_fit_has_its_size_and_power():
 
 
 def test_lack_of_fit_is_a_robust_score_test():
-    """Dense least squares: scores of the third and fourth power, freed of lower ones, and their covariance."""
+    """Dense least squares: scores of the third and fourth power, freed of lower ones, and their
+    covariance.
+    """
     surface, action, reward, direction = _of_fit(KEY, 0.5, 0.5)
     t = np.asarray(action @ direction) / np.sqrt(2)
     low = np.stack([np.ones_like(t), t, t**2], axis=1)
@@ -107,7 +122,9 @@ def test_lack_of_fit_is_a_robust_score_test():
     high = high - low @ np.linalg.lstsq(low, high, rcond=None)[0]
     scores = high * np.asarray(reward - jax.vmap(surface)(action))[:, None]
     expected = scores.sum(0) @ np.linalg.solve(scores.T @ scores, scores.sum(0))
-    np.testing.assert_allclose(response_surface.lack_of_fit(surface, action, reward, direction), expected, rtol=1e-8)
+    np.testing.assert_allclose(
+        response_surface.lack_of_fit(surface, action, reward, direction), expected, rtol=1e-8
+    )
 
 
 def test_coordinates_do_not_matter():
@@ -121,16 +138,24 @@ def test_coordinates_do_not_matter():
     )
     plain, other = learn(logs), learn(moved)
     np.testing.assert_allclose(other.learnt.bound, plain.learnt.bound, rtol=1e-6)
-    np.testing.assert_allclose(other.learnt.policy.mean, factor @ plain.learnt.policy.mean + FRAME.mean, atol=1e-4)
-    np.testing.assert_allclose(other.surface(other.incumbent), plain.surface(plain.incumbent), rtol=1e-6)
+    np.testing.assert_allclose(
+        other.learnt.policy.mean, factor @ plain.learnt.policy.mean + FRAME.mean, atol=1e-4
+    )
+    np.testing.assert_allclose(
+        other.surface(other.incumbent), plain.surface(plain.incumbent), rtol=1e-6
+    )
 
 
 def test_caution_follows_no_extrapolation():
-    """With a few noisy rows the surface's maximum is at the edge; the cautious one is not farther out."""
+    """With a few noisy rows the surface's maximum is at the edge; the cautious one is not farther
+    out.
+    """
     logs = jax.tree.map(lambda x: x[:40], log_of(KEY, 0.0))
     surface = response_surface.fit_surface(logs.action, logs.reward, STANDARD)
     starts = jnp.stack([response_surface.highest(surface, 3.0), jnp.zeros(2)])
     careful = response_surface.cautious(surface, starts, lambda a: a, 2.0)
-    heights = jax.vmap(lambda a: surface(a) - 2.0 * surface.error(a))(jnp.concatenate([careful[None], starts]))
+    heights = jax.vmap(lambda a: surface(a) - 2.0 * surface.error(a))(
+        jnp.concatenate([careful[None], starts])
+    )
     assert heights.argmax() == 0
     assert jnp.linalg.norm(careful) < jnp.linalg.norm(starts[0])

@@ -1,4 +1,6 @@
-"""A replayed table: outcomes are the logged ones, scores have not seen them, bad tables are refused in one line."""
+"""A replayed table: outcomes are the logged ones, scores have not seen them, bad tables are refused
+in one line.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -20,11 +22,17 @@ LAYOUT = (
 
 
 def kuairand(seed=0):
-    """A table of the KuaiRand layout: items have rates of their own; a tenth of the rows is not random."""
+    """A table of the KuaiRand layout: items have rates of their own; a tenth of the rows is not
+    random.
+    """
     rng = np.random.default_rng(seed)
     table = {name: rng.integers(0, 100, ROWS) for name in LAYOUT}
     item = rng.integers(0, ITEMS, ROWS)
-    table |= {"user_id": rng.integers(0, USERS, ROWS), "video_id": item, "date": rng.integers(20220422, 20220427, ROWS)}
+    table |= {
+        "user_id": rng.integers(0, USERS, ROWS),
+        "video_id": item,
+        "date": rng.integers(20220422, 20220427, ROWS),
+    }
     for name in (n for n in LAYOUT if n.startswith("is_") or n == "long_view"):
         table[name] = (rng.random(ROWS) < rng.beta(1, 4, ITEMS)[item]).astype(int)
     return table | {"is_rand": (rng.random(ROWS) < 0.9).astype(int)}
@@ -41,14 +49,18 @@ def platform(tmp_path_factory):
 
 
 def test_every_random_row_is_there_once(platform):
-    """Nothing is lost or counted twice: totals of each outcome are those of the random rows in sessions with a choice."""
+    """Nothing is lost or counted twice: totals of each outcome are those of the random rows in
+    sessions with a choice.
+    """
     table = kuairand()
     kept = table["is_rand"] == 1
     session = np.column_stack([table["user_id"], table["date"]])[kept]
     _, number, size = np.unique(session, axis=0, return_inverse=True, return_counts=True)
     kept = np.flatnonzero(kept)[size[number.reshape(-1)] >= 2]
     assert platform.there.sum() == kept.size
-    for name, total in zip(platform.signals, np.asarray(platform.known.sum(axis=(0, 1))), strict=True):
+    for name, total in zip(
+        platform.signals, np.asarray(platform.known.sum(axis=(0, 1))), strict=True
+    ):
         assert total == pytest.approx(table[name][kept].sum())
 
 
@@ -58,16 +70,18 @@ def test_a_visit_counts_the_outcomes_of_the_best_candidates(platform):
     show = jax.jit(platform.show)
     for g in range(0, platform.scores.shape[0], 17):
         there = np.asarray(platform.there[g]) > 0
-        order = np.argsort(-(np.asarray(platform.scores[g])[there] @ np.asarray(action)), kind="stable")[
-            : platform.slate
-        ]
+        order = np.argsort(
+            -(np.asarray(platform.scores[g])[there] @ np.asarray(action)), kind="stable"
+        )[: platform.slate]
         weight = 1 / np.log2(np.arange(len(order)) + 2)
         expected = weight @ np.asarray(platform.known[g])[there][order]
         np.testing.assert_allclose(show(jnp.int32(g), action).signals, expected, rtol=1e-12)
 
 
 def test_scores_have_not_seen_their_own_outcome():
-    """Changing a row's outcome changes no score of that row, and by 1/(others + prior) those of the item's other rows."""
+    """Changing a row's outcome changes no score of that row, and by 1/(others + prior) those of the
+    item's other rows.
+    """
     item, outcome = np.array([1.0, 1, 1, 2, 2]), np.array([[0.0], [1], [1], [0], [1]])
     before = replay.leave_one_out(item, outcome, prior=0.0)
     np.testing.assert_allclose(before[:, 0], [1, 0.5, 0.5, 1, 0])
@@ -77,15 +91,21 @@ def test_scores_have_not_seen_their_own_outcome():
 
 
 def test_value_is_what_visits_average_to(platform):
-    """Played on many visits, the mean North Star is the exact value over sessions, within 4 standard errors."""
+    """Played on many visits, the mean North Star is the exact value over sessions, within 4
+    standard errors.
+    """
     action = jnp.array([1.0, 0.5, -0.3, 0.2, 0.0, 0.7])
     found = online.value(platform, Deterministic(action), KEY, 8_192)
     assert abs(found.mean - float(replay.value(platform, action))) < 4 * found.se
 
 
 def test_ranking_by_click_earns_clicks(platform):
-    """Item rates differ, so scores made of other rows say something: ranking by them beats its reverse."""
-    value = jax.jit(lambda a: jnp.mean(jax.vmap(lambda g: platform.show(g, a).signals[0])(jnp.arange(150))))
+    """Item rates differ, so scores made of other rows say something: ranking by them beats its
+    reverse.
+    """
+    value = jax.jit(
+        lambda a: jnp.mean(jax.vmap(lambda g: platform.show(g, a).signals[0])(jnp.arange(150)))
+    )
     click = jnp.zeros(6).at[0].set(1.0)
     assert value(click) > 1.1 * value(-click)
 

@@ -12,13 +12,24 @@ from mopl_jax import estimators
 from mopl_jax.intervals import moments
 from mopl_jax.numerics.reduce import WHOLE, over_prefixes
 
-SIZES = (3, 513, 1100)  # inside one tile, one row beyond its edge, and three tiles of which the last is short
-TILED = jax.jit(lambda function, *vectors: over_prefixes(function, SIZES, *vectors), static_argnums=0)
+SIZES = (
+    3,
+    513,
+    1100,
+)  # inside one tile, one row beyond its edge, and three tiles of which the last is short
+TILED = jax.jit(
+    lambda function, *vectors: over_prefixes(function, SIZES, *vectors), static_argnums=0
+)
 
 
 def log(kind):
-    """Two log weights and a reward (1100,): ordinary, none with weight at first, one dominant row, all weights equal."""
-    weights, reward = 1.5 * jax.random.normal(KEY, (2, SIZES[-1])), jax.random.normal(jax.random.key(1), (SIZES[-1],))
+    """Two log weights and a reward (1100,): ordinary, none with weight at first, one dominant row,
+    all weights equal.
+    """
+    weights, reward = (
+        1.5 * jax.random.normal(KEY, (2, SIZES[-1])),
+        jax.random.normal(jax.random.key(1), (SIZES[-1],)),
+    )
     weights = {
         "ordinary": weights,
         "none at first": weights.at[:, :600].set(-jnp.inf),
@@ -37,7 +48,9 @@ def sums(estimator, rows, reward, *log_weights):
 @pytest.mark.parametrize("kind", ["ordinary", "none at first", "one dominates", "equal"])
 @pytest.mark.parametrize("estimator", sorted(estimators.NAMED))
 def test_tiles_are_the_whole(estimator, kind):
-    """The moments of a value and of a difference over tiles equal those of each prefix, to rounding of the sums."""
+    """The moments of a value and of a difference over tiles equal those of each prefix, to rounding
+    of the sums.
+    """
     weights, reward = log(kind)
     for count in (1, 2):
         tiled = TILED(functools.partial(sums, estimator), reward, *weights[:count])
@@ -45,4 +58,6 @@ def test_tiles_are_the_whole(estimator, kind):
             whole = sums(estimator, WHOLE, reward[:n], *[x[:n] for x in weights[:count]])
             for name, expected in vars(whole).items():
                 got, about = getattr(tiled, name)[j], f"{name} of {count} at {n}"
-                np.testing.assert_allclose(got, expected, rtol=SIZES[-1] * eps(np.float64), atol=1e-18, err_msg=about)
+                np.testing.assert_allclose(
+                    got, expected, rtol=SIZES[-1] * eps(np.float64), atol=1e-18, err_msg=about
+                )

@@ -1,4 +1,6 @@
-"""Confidence sequences: formulas row by row, monotone intersections, coverage at all rows together."""
+"""Confidence sequences: formulas row by row, monotone intersections, coverage at all rows
+together.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -39,13 +41,22 @@ def test_asymptotic_formula_and_tuning():
     sd = np.std(np.asarray(estimate.influence), ddof=1)
     half = sd * np.sqrt(2 * (n * rho2 + 1) / (n**2 * rho2) * np.log(np.sqrt(n * rho2 + 1) / ALPHA))
     np.testing.assert_allclose(made.upper - estimate.value, half, rtol=1e-10)
-    assert all(made.width < asymptotic_cs(estimate, ALPHA, tuned_at=m).width for m in (200, 320, 500, 800))
+    assert all(
+        made.width < asymptotic_cs(estimate, ALPHA, tuned_at=m).width for m in (200, 320, 500, 800)
+    )
     assert 1.3 < made.width / normal(estimate, ALPHA).width < 2.2
 
 
 def test_empirical_bernstein_row_by_row():
     log_weight, reward = bounded_log(2, 25)
-    x, mean, variance, total, centre, cost = unit_terms(log_weight, reward), 0.5, 0.25, 0.0, 0.0, 0.0
+    x, mean, variance, total, centre, cost = (
+        unit_terms(log_weight, reward),
+        0.5,
+        0.25,
+        0.0,
+        0.0,
+        0.0,
+    )
     path = empirical_bernstein_path(ips(log_weight, reward), ALPHA, **RANGE)
     squares, seen = 0.25, 0.5
     for t in range(1, 26):
@@ -98,7 +109,9 @@ def test_honesty(dtype):
 
 
 def test_refuted_assumptions_give_the_range():
-    """Weights of mean 2 throughout, E w = 1 claimed: no mean in the range is left, and the range is returned."""
+    """Weights of mean 2 throughout, E w = 1 claimed: no mean in the range is left, and the range is
+    returned.
+    """
     estimate = Estimate(
         *(jnp.zeros(()), jnp.zeros(600), jnp.full(600, np.log(2.0)), jnp.zeros(600)),
         reward=jnp.tile(jnp.array([1.0]), 600),
@@ -115,14 +128,18 @@ def simultaneous_misses(replicates, n):
         log_weight = jnp.log(jnp.where(u < 0.5, 2.0, 1e-9))
         estimate = ips(log_weight, (v < 0.3).astype(u.dtype))
         truth = jnp.asarray(0.3)
-        made = [interval(estimate, ALPHA, **RANGE) for interval in (betting, empirical_bernstein_cs)]
+        made = [
+            interval(estimate, ALPHA, **RANGE) for interval in (betting, empirical_bernstein_cs)
+        ]
         return [~interval.contains(truth) for interval in made]
 
     return [int(m.sum()) for m in jax.jit(jax.vmap(one))(jax.random.split(KEY, replicates))]
 
 
 def test_coverage_at_all_rows_together():
-    """The intersection over rows excludes the truth if any row's interval does: at most α of the logs."""
+    """The intersection over rows excludes the truth if any row's interval does: at most α of the
+    logs.
+    """
     for misses in simultaneous_misses(500, 300):
         assert stats.binom.sf(misses - 1, 500, ALPHA) > 1e-3
 
@@ -137,7 +154,9 @@ def test_asymptotic_coverage_at_all_rows_together():
         mean = jnp.cumsum(x) / n
         sd = jnp.sqrt(jnp.maximum(jnp.cumsum(x**2) / n - mean**2, 0))
         rho2 = (np.log(np.log(np.e / ALPHA**2)) - 2 * np.log(ALPHA)) / 1000
-        half = sd * jnp.sqrt(2 * (n * rho2 + 1) / (n**2 * rho2) * jnp.log(jnp.sqrt(n * rho2 + 1) / ALPHA))
+        half = sd * jnp.sqrt(
+            2 * (n * rho2 + 1) / (n**2 * rho2) * jnp.log(jnp.sqrt(n * rho2 + 1) / ALPHA)
+        )
         return jnp.any((jnp.abs(mean - 1) > half)[100:])
 
     misses = int(jax.jit(jax.vmap(one))(jax.random.split(KEY, 1000)).sum())

@@ -1,4 +1,6 @@
-"""Logs over a mesh: the numbers of one device, whatever the devices, the processes and where the rows happen to lie."""
+"""Logs over a mesh: the numbers of one device, whatever the devices, the processes and where the
+rows happen to lie.
+"""
 
 import json
 import socket
@@ -49,7 +51,8 @@ reward = action.mean(1) + rng.normal(size=1003).astype(np.float32)
 logs = Logs(jnp.asarray(action), jnp.asarray(-0.5 * (action**2).sum(1) - 2.75), jnp.asarray(reward))
 
 def alone(mean):
-    return intervals.ess_exact(estimators.snips(log_weights(target(mean), logs), logs.reward), 0.1).lower
+    estimate = estimators.snips(log_weights(target(mean), logs), logs.reward)
+    return intervals.ess_exact(estimate, 0.1).lower
 
 @jax.jit
 def whole(mean):
@@ -62,7 +65,8 @@ for k in (2, 4):
     got = found(sharded.spread(logs, Mesh(np.array(jax.devices()[:k]), ("r",))))
     for name, s in expected.items():
         kept = ("n", "value", "squared", "largest", "influence", "residual", "hc3", "exact", "df")
-        np.testing.assert_allclose(got[name], [float(getattr(s, x)) for x in kept], rtol=1e-5, err_msg=f"{name} {k}")
+        expected = [float(getattr(s, x)) for x in kept]
+        np.testing.assert_allclose(got[name], expected, rtol=1e-5, err_msg=f"{name} {k}")
     np.testing.assert_allclose(got["bound"], float(value), rtol=1e-5)
     np.testing.assert_allclose(got["slope"], slope, rtol=1e-4, atol=1e-6)
 print("equal")
@@ -76,7 +80,8 @@ NAMED = {"snips": estimators.snips}
 path, meeting, processes, process = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 mesh = devices.start("1", meeting, processes, process) if processes > 1 else devices.start("1")
 logs = sharded.read_own_rows(path, action="w_", reward="reward", log_propensity="log_propensity")
-print(json.dumps(found(sharded.spread(logs, mesh)) | {"own": len(logs.reward)}), file=sys.stdout, flush=True)
+result = found(sharded.spread(logs, mesh)) | {"own": len(logs.reward)}
+print(json.dumps(result), file=sys.stdout, flush=True)
 """
 )
 
@@ -94,18 +99,24 @@ def printed(process):
 
 
 def test_two_and_four_devices_agree_with_one():
-    """Moments of SNIPS and IPS, the bound and its gradient equal those of one vector, for rows that do not divide."""
+    """Moments of SNIPS and IPS, the bound and its gradient equal those of one vector, for rows that
+    do not divide.
+    """
     assert printed(run(MESHES)).strip() == "equal"
 
 
 def test_two_processes_that_read_their_own_row_groups_agree_with_one(tmp_path):
-    """Two processes with unequal shares of a Parquet file find what one finds, to 1e-5, and both the same."""
+    """Two processes with unequal shares of a Parquet file find what one finds, to 1e-5, and both
+    the same.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     rng = np.random.default_rng(1)
     action = rng.normal(size=(700, 3))
-    columns = {f"w_{i}": action[:, i] for i in range(3)} | {"reward": action.mean(1) + rng.normal(size=700)}
+    columns = {f"w_{i}": action[:, i] for i in range(3)} | {
+        "reward": action.mean(1) + rng.normal(size=700)
+    }
     columns["log_propensity"] = -0.5 * (action**2).sum(1) - 1.5 * np.log(2 * np.pi)
     pq.write_table(pa.table(columns), tmp_path / "log.parquet", row_group_size=300)
     with socket.socket() as probe:
@@ -118,11 +129,15 @@ def test_two_processes_that_read_their_own_row_groups_agree_with_one(tmp_path):
     assert alone.pop("own") == 700
     assert both[0] == both[1]
     for name, expected in alone.items():
-        np.testing.assert_allclose(both[0][name], expected, rtol=1e-4 if name == "slope" else 1e-5, atol=1e-7)
+        np.testing.assert_allclose(
+            both[0][name], expected, rtol=1e-4 if name == "slope" else 1e-5, atol=1e-7
+        )
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 7])
-@pytest.mark.parametrize("sizes", [[1] * 7, [100, 1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1, 100], [5, 9, 2, 8, 1, 7, 3]])
+@pytest.mark.parametrize(
+    "sizes", [[1] * 7, [100, 1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1, 100], [5, 9, 2, 8, 1, 7, 3]]
+)
 def test_row_groups_are_shared_out(sizes, processes):
     """Every row group has exactly one owner, in order, and every process has some."""
     shares = [sharded.share(sizes, i, processes) for i in range(processes)]

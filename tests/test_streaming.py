@@ -1,4 +1,6 @@
-"""Streaming: a log read in blocks gives the numbers of the log held in memory, whatever the estimator."""
+"""Streaming: a log read in blocks gives the numbers of the log held in memory, whatever the
+estimator.
+"""
 
 import functools
 
@@ -24,10 +26,14 @@ REWARD = 1e3 + ACTION.mean(axis=1) + RNG.normal(size=N)  # far from zero: sums m
 USER = RNG.integers(0, 60, N)
 TARGETS = Gaussian.diagonal(np.full(D, 0.3), 0.6), Gaussian.diagonal(np.full(D, -0.1), 0.8)
 LOG = pa.table(
-    {"action": pa.FixedSizeListArray.from_arrays(pa.array(ACTION.ravel()), D), "reward": REWARD, "user": USER}
+    {
+        "action": pa.FixedSizeListArray.from_arrays(pa.array(ACTION.ravel()), D),
+        "reward": REWARD,
+        "user": USER,
+    }
 )
-RECORDING = tables.open_log(LOG, logging=Gaussian.diagonal(np.zeros(D), 1.0), cluster="user")
-ALONE = RECORDING._replace(roles=RECORDING.roles._replace(cluster=None))
+READER = tables.open_log(LOG, logging=Gaussian.diagonal(np.zeros(D), 1.0), cluster="user")
+ALONE = READER._replace(columns=READER.columns._replace(cluster=None))
 NAMES = [*estimators.NAMED, "doubly_robust"]
 
 
@@ -38,14 +44,14 @@ def _small_blocks(monkeypatch):
         monkeypatch.setattr(module, "SIZE", 64)
 
 
-def blocks(recording=ALONE):
-    return lambda: row_blocks.blocks(tables.chunks(recording, 64))
+def blocks(reader=ALONE):
+    return lambda: row_blocks.blocks(tables.chunks(reader, 64))
 
 
 @functools.cache
 def whole(name, by_user):
     """The estimates on all rows at once."""
-    rows = tables.whole(RECORDING)
+    rows = tables.whole(READER)
     fold = jnp.asarray(rows.cluster if by_user else np.arange(N)) % streaming.FOLDS
     return rows, [_whole(name, rows, target, fold) for target in TARGETS]
 
@@ -67,8 +73,10 @@ def assert_same(made, expected, scale=1.0):
     jax.tree.map(close, made, expected)
 
 
-def fitted(name, recording=ALONE):
-    return streaming.fit(blocks(recording), [row_blocks.weigh_by(target) for target in TARGETS], name, TARGETS)
+def fitted(name, reader=ALONE):
+    return streaming.fit(
+        blocks(reader), [row_blocks.weigh_by(target) for target in TARGETS], name, TARGETS
+    )
 
 
 moments, difference = jax.jit(intervals.moments), jax.jit(estimators.difference)
@@ -87,7 +95,9 @@ def test_blocks_give_the_moments_and_the_diagnosis_of_the_whole(name):
 
 @pytest.mark.parametrize("name", ["snips", "doubly_robust"])
 def test_blocks_give_the_difference_of_the_whole(name):
-    """The contrast's weights |p_a − p_b| need a pass of their own; influences multiply to the covariance of the values."""
+    """The contrast's weights |p_a − p_b| need a pass of their own; influences multiply to the
+    covariance of the values.
+    """
     _, (a, b) = whole(name, False)
     pieces = fitted(name)
     changes = streaming.differences(blocks(), pieces[:1], pieces[1])
@@ -101,8 +111,12 @@ def test_blocks_give_the_difference_of_the_whole(name):
 def test_blocks_give_the_clusters_of_the_whole(name):
     """One row a user, also for users that first occur in a later block."""
     rows, expected = whole(name, True)
-    made = streaming.by_cluster(blocks(RECORDING), fitted(name, RECORDING))
-    assert_same(made[0], intervals.clustered(expected[0], jnp.asarray(rows.cluster), int(rows.cluster.max()) + 1), 10.0)
+    made = streaming.by_cluster(blocks(READER), fitted(name, READER))
+    assert_same(
+        made[0],
+        intervals.clustered(expected[0], jnp.asarray(rows.cluster), int(rows.cluster.max()) + 1),
+        10.0,
+    )
 
 
 def odd_log(log_target, reward):
@@ -128,15 +142,24 @@ ODD = {
 @pytest.mark.parametrize("case", ODD)
 @pytest.mark.parametrize("name", estimators.NAMED)
 def test_nothing_is_claimed_from_blocks_that_is_not_claimed_from_the_whole(case, name):
-    """Where the whole log has no variance, or no finite value, the blocks have none; elsewhere they agree."""
+    """Where the whole log has no variance, or no finite value, the blocks have none; elsewhere they
+    agree.
+    """
     log_target, reward = ODD[case]
     made = blocks(odd_log(log_target, reward))
     pieces = streaming.fit(made, [row_blocks.weigh_by(None)], name, [None])
     (summary,), _ = streaming.summarise(made, pieces, RANGE, float(reward[0]))
     estimate = jax.jit(estimators.NAMED[name])(jnp.asarray(log_target), jnp.asarray(reward))
     with np.errstate(over="ignore"):
-        big = float(np.exp(np.max(log_target))) if case in ("one heavy row", "rising weights") else 1.0
-    ends = [intervals.NAMED["ess_exact"].at(sums).interval(0.05) for sums in (summary.moments, moments(estimate))]
+        big = (
+            float(np.exp(np.max(log_target)))
+            if case in ("one heavy row", "rising weights")
+            else 1.0
+        )
+    ends = [
+        intervals.NAMED["ess_exact"].at(sums).interval(0.05)
+        for sums in (summary.moments, moments(estimate))
+    ]
     for one, other in zip(jax.tree.leaves(ends[0]), jax.tree.leaves(ends[1]), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-7, atol=1e-9 * big)
     np.testing.assert_allclose(summary.moments.squared, moments(estimate).squared, rtol=1e-9)

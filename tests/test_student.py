@@ -1,4 +1,6 @@
-"""The Student quantile against scipy, its gradients by the implicit function theorem, and its limits."""
+"""The Student quantile against scipy, its gradients by the implicit function theorem, and its
+limits.
+"""
 
 import jax
 import numpy as np
@@ -20,7 +22,9 @@ def slopes(tail, df):
 
 
 def test_equals_scipy():
-    """Relative error below 1e-6 for 0.05 ≤ df ≤ 1e8 and 5e-4 ≤ tail ≤ 0.4 (scipy itself fails beyond 1e152)."""
+    """Relative error below 1e-6 for 0.05 ≤ df ≤ 1e8 and 5e-4 ≤ tail ≤ 0.4 (scipy itself fails
+    beyond 1e152).
+    """
     np.testing.assert_allclose(quantile(TAIL, DF), stats.t.isf(TAIL, DF), rtol=1e-6)
 
 
@@ -37,9 +41,13 @@ def test_closed_forms():
 
 
 def test_normal_limit():
-    """Infinite degrees of freedom give the normal quantile, and so do very many, with no step between."""
+    """Infinite degrees of freedom give the normal quantile, and so do very many, with no step
+    between.
+    """
     for df in (np.inf, 1e13, 1e12, 1e11):
-        np.testing.assert_allclose(quantile(TAILS, np.full(7, df)), stats.norm.isf(TAILS), rtol=1e-9)
+        np.testing.assert_allclose(
+            quantile(TAILS, np.full(7, df)), stats.norm.isf(TAILS), rtol=1e-9
+        )
 
 
 def test_not_a_number_without_degrees_of_freedom():
@@ -55,7 +63,9 @@ def test_monotone():
 
 
 def test_float32():
-    """In float32 the error is below 1e-4 where tail ≥ 0.005 and the quantile can be represented; float32 comes out."""
+    """In float32 the error is below 1e-4 where tail ≥ 0.005 and the quantile can be represented;
+    float32 comes out.
+    """
     keep = (TAIL >= 0.005) & (stats.t.isf(TAIL, DF) < 1e30)
     got = quantile(TAIL[keep].astype(np.float32), DF[keep].astype(np.float32))
     assert got.dtype == np.float32
@@ -64,10 +74,15 @@ def test_float32():
 
 @pytest.mark.parametrize("argument", [0, 1], ids=["tail", "df"])
 def test_gradient_is_the_finite_difference(argument):
-    """Derivatives equal central differences to their error, third derivative included: 1e-5 relative."""
+    """Derivatives equal central differences to their error, third derivative included: 1e-5
+    relative.
+    """
     keep = (DF >= 0.2) & (DF < 1e3)
     at, step = [TAIL[keep], DF[keep]], 1e-4
-    sides = [[x * (1 + sign * step) if i == argument else x for i, x in enumerate(at)] for sign in (1, -1)]
+    sides = [
+        [x * (1 + sign * step) if i == argument else x for i, x in enumerate(at)]
+        for sign in (1, -1)
+    ]
     difference = (stats.t.isf(*sides[0]) - stats.t.isf(*sides[1])) / (2 * step * at[argument])
     np.testing.assert_allclose(slopes(*at)[argument], difference, rtol=1e-5)
 
@@ -80,7 +95,9 @@ def test_gradient_finite_everywhere():
 
 
 def test_scalars_broadcast_and_batch():
-    """A scalar tail broadcasts over degrees of freedom of any shape, and a batch equals its entries."""
+    """A scalar tail broadcasts over degrees of freedom of any shape, and a batch equals its
+    entries.
+    """
     df = DFS[:6].reshape(2, 3)
     batch = jax.jit(student_quantile, static_argnums=0)(0.025, df)
     one = jax.jit(jax.vmap(lambda df: student_quantile(0.025, df)))(df.ravel())

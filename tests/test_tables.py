@@ -82,8 +82,12 @@ def test_only_named_columns_are_looked_at(tmp_path):
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 @pytest.mark.parametrize("bad", [None, np.nan, np.inf, -np.inf])
 def test_the_first_bad_row_is_named_counting_data_from_one(tmp_path, suffix, bad):
-    path = write(tmp_path / f"log{suffix}", {"x": pa.array([0.5, bad, bad], pa.float64()), "y": [1, 2, 3]})
-    with pytest.raises(ValueError, match=r"log\.\w+: column 'x', row 2 \(row 1 is the first row of data\)"):
+    path = write(
+        tmp_path / f"log{suffix}", {"x": pa.array([0.5, bad, bad], pa.float64()), "y": [1, 2, 3]}
+    )
+    with pytest.raises(
+        ValueError, match=r"log\.\w+: column 'x', row 2 \(row 1 is the first row of data\)"
+    ):
         tables.read_columns(path, ["x"])
 
 
@@ -113,11 +117,24 @@ LOGGING = Gaussian.diagonal(np.zeros(3), 1.0)
 DENSITY = np.asarray(jax.vmap(LOGGING.log_density)(ACTION))
 NAMES = ("w_1", "w_2", "w_10")
 TABLE = pa.table(
-    {"w_1": ACTION[:, 0], "w_10": ACTION[:, 2], "w_2": ACTION[:, 1]}  # numbered, not in the order of the file
-    | {"reward": ACTION.mean(axis=1), "log_propensity": DENSITY, "user": [f"user {i // 4}" for i in range(M)]}
+    {
+        "w_1": ACTION[:, 0],
+        "w_10": ACTION[:, 2],
+        "w_2": ACTION[:, 1],
+    }  # numbered, not in the order of the file
+    | {
+        "reward": ACTION.mean(axis=1),
+        "log_propensity": DENSITY,
+        "user": [f"user {i // 4}" for i in range(M)],
+    }
     | {"when": pa.array(np.arange(M) * 10**6, pa.timestamp("us")), "day": np.arange(M) // 30}
 )
-LIST = pa.table({"action": pa.FixedSizeListArray.from_arrays(pa.array(ACTION.ravel()), 3), "reward": TABLE["reward"]})
+LIST = pa.table(
+    {
+        "action": pa.FixedSizeListArray.from_arrays(pa.array(ACTION.ravel()), 3),
+        "reward": TABLE["reward"],
+    }
+)
 
 
 class Capsule:
@@ -143,7 +160,9 @@ def written(folder, kind):
 
 @pytest.mark.parametrize("kind", ["memory", "hive", "csv", "parquet", "feather"])
 def test_every_way_in_gives_the_same_log(tmp_path, kind):
-    logs = tables.read_logs(written(tmp_path, kind), action="w_", cluster="user", time="when", context="day")
+    logs = tables.read_logs(
+        written(tmp_path, kind), action="w_", cluster="user", time="when", context="day"
+    )
     np.testing.assert_array_equal(logs.action, ACTION)
     np.testing.assert_array_equal(logs.reward, ACTION.mean(axis=1))
     np.testing.assert_array_equal(logs.log_propensity, DENSITY)
@@ -153,17 +172,19 @@ def test_every_way_in_gives_the_same_log(tmp_path, kind):
 
 
 def test_chunks_are_the_log_in_pieces_of_one_size():
-    recording = tables.open_log(TABLE, action=NAMES, cluster="user")
-    pieces = list(tables.chunks(recording, 25))
+    reader = tables.open_log(TABLE, action=NAMES, cluster="user")
+    pieces = list(tables.chunks(reader, 25))
     assert [len(piece.reward) for piece in pieces] == [25, 25, 10]
     joined = jax.tree.map(lambda *columns: np.concatenate(columns), *pieces)
-    jax.tree.map(np.testing.assert_array_equal, joined, tables.whole(recording))
+    jax.tree.map(np.testing.assert_array_equal, joined, tables.whole(reader))
 
 
 def test_propensities_from_the_logging_policy(tmp_path):
     """A logging policy stands in for the column, which wins where there is one."""
     path = write_policy(tmp_path / "logging.json", LOGGING)
-    np.testing.assert_allclose(tables.read_logs(LIST, logging=path).log_propensity, DENSITY, rtol=1e-14)
+    np.testing.assert_allclose(
+        tables.read_logs(LIST, logging=path).log_propensity, DENSITY, rtol=1e-14
+    )
     other = Gaussian.diagonal(np.ones(3), 1.0)
     both = tables.read_logs(TABLE, action="w_", log_propensity="log_propensity", logging=other)
     np.testing.assert_array_equal(both.log_propensity, DENSITY)
@@ -172,8 +193,12 @@ def test_propensities_from_the_logging_policy(tmp_path):
 def test_a_description_in_toml_reads_the_same_log(tmp_path):
     write_policy(tmp_path / "logging.json", LOGGING)
     pq.write_table(LIST, tmp_path / "log.parquet")
-    (tmp_path / "log.toml").write_text('path = "log.parquet"\nreward = "reward"\nlogging = "logging.json"\n')
-    np.testing.assert_allclose(tables.read_logs(tmp_path / "log.toml").log_propensity, DENSITY, rtol=1e-14)
+    (tmp_path / "log.toml").write_text(
+        'path = "log.parquet"\nreward = "reward"\nlogging = "logging.json"\n'
+    )
+    np.testing.assert_allclose(
+        tables.read_logs(tmp_path / "log.toml").log_propensity, DENSITY, rtol=1e-14
+    )
 
 
 def test_pooled_logs_have_the_propensity_of_the_mixture(tmp_path):
@@ -199,20 +224,38 @@ def test_pooled_logs_have_the_propensity_of_the_mixture(tmp_path):
 
 def changed(name, values, table=TABLE):
     return table.set_column(
-        table.schema.names.index(name), name, values if isinstance(values, pa.Array) else pa.array(values)
+        table.schema.names.index(name),
+        name,
+        values if isinstance(values, pa.Array) else pa.array(values),
     )
 
 
 RAGGED = [[0.0, 1.0, 2.0]] * 4
 BAD_LOGS = {
     "not a table": (3, {}, "expected a path or a table"),
-    "no action": (TABLE, {"action": "z_"}, "no action column 'z_', and none that starts so; columns: w_1, w_10"),
+    "no action": (
+        TABLE,
+        {"action": "z_"},
+        "no action column 'z_', and none that starts so; columns: w_1, w_10",
+    ),
     "one action": (TABLE, {"action": ["w_1", "w_3"]}, "no column 'w_3'; did you mean 'w_2'?"),
-    "text action": (TABLE, {"action": "user"}, "column 'user', row 1 .*: expected a number, got 'user 0'"),
-    "time action": (TABLE, {"action": "when"}, r"column 'when': expected numbers, got timestamp\[us\]"),
+    "text action": (
+        TABLE,
+        {"action": "user"},
+        "column 'user', row 1 .*: expected a number, got 'user 0'",
+    ),
+    "time action": (
+        TABLE,
+        {"action": "when"},
+        r"column 'when': expected numbers, got timestamp\[us\]",
+    ),
     "no density": (LIST, {}, "no propensities: name a column .* or a logging policy"),
     "no user": (TABLE, {"action": "w_", "cluster": "usr"}, "no column 'usr'; did you mean 'user'?"),
-    "null user": (changed("user", [None] * M), {"action": "w_", "cluster": "user"}, "row 1 .*: expected a cluster"),
+    "null user": (
+        changed("user", [None] * M),
+        {"action": "w_", "cluster": "user"},
+        "row 1 .*: expected a cluster",
+    ),
     "list user": (
         changed("user", [[1]] * M),
         {"action": "w_", "cluster": "user"},
@@ -229,7 +272,11 @@ BAD_LOGS = {
         "row 1 .*: expected a list of 1 numbers, got 0",
     ),
     "no names": (TABLE, {"action": []}, "expected the names of the action columns, got none"),
-    "text time": (TABLE, {"action": "w_", "time": "user"}, "column 'user', row 1 .*: expected a number"),
+    "text time": (
+        TABLE,
+        {"action": "w_", "time": "user"},
+        "column 'user', row 1 .*: expected a number",
+    ),
     "dimension": (
         TABLE,
         {"action": ["w_1"], "logging": LOGGING},
@@ -240,15 +287,31 @@ BAD_LOGS = {
         {"logging": Gaussian.diagonal(np.zeros(2), 1.0)},
         "column 'action', row 1 .*: expected a list of 2 numbers, got 3",
     ),
-    "outside": (LIST, {"logging": Uniform(-jnp.ones(3), jnp.ones(3))}, "the logging policy cannot have played"),
-    "ragged": (changed("action", [*RAGGED, [1.0]], LIST[:5]), {"logging": LOGGING}, "row 5 .*: expected a list of 3"),
+    "outside": (
+        LIST,
+        {"logging": Uniform(-jnp.ones(3), jnp.ones(3))},
+        "the logging policy cannot have played",
+    ),
+    "ragged": (
+        changed("action", [*RAGGED, [1.0]], LIST[:5]),
+        {"logging": LOGGING},
+        "row 5 .*: expected a list of 3",
+    ),
     "null entry": (
         changed("action", [*RAGGED, [1.0, None, 2.0]], LIST[:5]),
         {"logging": LOGGING},
         r"column 'action\[1\]', row 5 .*: expected a number, got a missing value",
     ),
-    "null list": (changed("action", [*RAGGED, None], LIST[:5]), {"logging": LOGGING}, "row 5 .*: expected a list"),
-    "logarithms": (TABLE, {"action": "w_", "propensity": "log_propensity"}, "look like log densities"),
+    "null list": (
+        changed("action", [*RAGGED, None], LIST[:5]),
+        {"logging": LOGGING},
+        "row 5 .*: expected a list",
+    ),
+    "logarithms": (
+        TABLE,
+        {"action": "w_", "propensity": "log_propensity"},
+        "look like log densities",
+    ),
     "no rows": (TABLE[:0], {"action": "w_"}, "at least one row"),
 }
 
@@ -264,7 +327,9 @@ def test_bad_logs_are_refused_in_one_line(case):
 def damage(folder, name, content):
     """Another file in a hive-partitioned log."""
     path = written(folder, "hive")
-    (content if callable(content) else lambda file: file.write_bytes(content))(path / "day=1" / name)
+    (content if callable(content) else lambda file: file.write_bytes(content))(
+        path / "day=1" / name
+    )
     return path
 
 
@@ -274,8 +339,16 @@ def damage(folder, name, content):
         ("x.parquet", b"PAR1 nonsense", "x.parquet: cannot be read as parquet"),
         ("x.parquet", b"", "x.parquet: cannot be read as parquet .the file is empty"),
         ("x.csv", b"a\n1\n", "expected files of one kind, got csv and parquet"),
-        ("x.parquet", lambda path: pq.write_table(TABLE.select(["w_1"]), path), "x.parquet: no column"),
-        ("x.parquet", lambda path: pq.write_table(changed("reward", ["x"] * M), path), "x.parquet: cannot be read"),
+        (
+            "x.parquet",
+            lambda path: pq.write_table(TABLE.select(["w_1"]), path),
+            "x.parquet: no column",
+        ),
+        (
+            "x.parquet",
+            lambda path: pq.write_table(changed("reward", ["x"] * M), path),
+            "x.parquet: cannot be read",
+        ),
         (
             "x.parquet",
             lambda path: pq.write_table(changed("reward", [0.0] * (M - 1) + [np.nan]), path),
@@ -298,7 +371,10 @@ def test_a_bad_file_in_a_folder_is_named(tmp_path, name, content, message):
         ('reward = "r"', "expected one of the keys 'path' and 'files'"),
         ("files = 3", "key 'files'"),
         ('path = "none.parquet"', "none.parquet: no such file"),
-        ('[[files]]\npath = "a.parquet"\nlogging = "a.json"\n[[files]]\npath = "a.parquet"', "a.json"),
+        (
+            '[[files]]\npath = "a.parquet"\nlogging = "a.json"\n[[files]]\npath = "a.parquet"',
+            "a.json",
+        ),
         ("path", "expected a log described in TOML"),
     ],
 )
@@ -311,12 +387,19 @@ def test_bad_descriptions_are_refused_in_one_line(tmp_path, text, message):
 
 
 def test_csv_numbers_after_the_first_block_may_be_of_another_kind(tmp_path, monkeypatch):
-    """Whole numbers first, fractions and text users later: types are guessed from the first block only."""
+    """Whole numbers first, fractions and text users later: types are guessed from the first block
+    only.
+    """
     monkeypatch.setattr(sources, "_SERIAL", csv.ReadOptions(use_threads=False, block_size=256))
     path = tmp_path / "log.csv"
     path.write_text("action,reward,propensity,user\n" + "1,2,1,7\n" * 200 + "1.5,0.5,0.25,abc\n")
     logs = tables.read_logs(path, cluster="user")
-    assert (logs.reward[-1], logs.action[-1, 0], logs.cluster[-1], len(logs.reward)) == (0.5, 1.5, 1, 201)
+    assert (logs.reward[-1], logs.action[-1, 0], logs.cluster[-1], len(logs.reward)) == (
+        0.5,
+        1.5,
+        1,
+        201,
+    )
     with path.open("a") as file:
         file.write("1,oops,1,7\n")
     with pytest.raises(ValueError, match="line 203.*'oops'"):

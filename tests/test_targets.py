@@ -1,4 +1,6 @@
-"""Target policies from JSON against a log: `mopl evaluate --target`, `mopl compare`, in memory and in passes."""
+"""Target policies from JSON against a log: `mopl evaluate --target`, `mopl compare`, in memory and
+in passes.
+"""
 
 import json
 import sys
@@ -28,7 +30,12 @@ LOGGING = Gaussian.diagonal(np.zeros(D), 1.0)
 ACTION = RNG.normal(size=(N, D))
 RATE = 1 / (1 + np.exp(-ACTION.sum(axis=1)))
 TABLE = pa.table(
-    {"w_like": ACTION[:, 0], "w_share": ACTION[:, 1], "click": (RNG.random(N) < RATE) * 1.0, "user": np.arange(N) // 4}
+    {
+        "w_like": ACTION[:, 0],
+        "w_share": ACTION[:, 1],
+        "click": (RNG.random(N) < RATE) * 1.0,
+        "user": np.arange(N) // 4,
+    }
 )
 TARGETS = {
     "normal": Gaussian.diagonal(np.array([0.3, 0.2]), 0.7),
@@ -77,7 +84,9 @@ def test_the_value_and_its_interval_are_the_librarys(name):
     }
 
 
-@pytest.mark.parametrize("options", [{}, {"reward_range": (0, 1)}, {"cluster": "user"}, {"estimator": "beta_ips"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"reward_range": (0, 1)}, {"cluster": "user"}, {"estimator": "beta_ips"}]
+)
 def test_a_log_read_in_passes_says_the_same(options):
     """Word for word, numbers to rounding."""
     one, other = (evaluated("normal", in_memory=rows, **options) for rows in (N, 10))
@@ -96,9 +105,14 @@ def test_users_widen_the_interval_and_are_the_units():
         1, "w_share", pa.array(same_action[:, 1])
     )
     options = {"target": TARGETS["normal"], "logging": LOGGING, "interval": ["normal"], **ROLES}
-    by_row, by_user = evaluate_file(table, **options), evaluate_file(table, cluster="user", **options)
+    by_row, by_user = (
+        evaluate_file(table, **options),
+        evaluate_file(table, cluster="user", **options),
+    )
     assert (by_row["units"], by_user["units"], by_user["n"]) == (N, N // 4, N)
-    widths = [said["intervals"][0]["upper"] - said["intervals"][0]["lower"] for said in (by_row, by_user)]
+    widths = [
+        said["intervals"][0]["upper"] - said["intervals"][0]["lower"] for said in (by_row, by_user)
+    ]
     assert widths[1] / widths[0] == pytest.approx(2, rel=2e-3)
 
 
@@ -107,7 +121,9 @@ def test_facts_come_in_closed_form_from_two_normal_policies():
     names = ["cantelli", "hoeffding", "ess_wilson"]
     known = evaluated("normal", interval=names, reward_range=(0, 1))
     facts = intervals.policy_facts(LOGGING, TARGETS["normal"], (0, 1))
-    given = evaluated("normal", interval=names, reward_range=(0, 1), w_max=float(facts.w_max), d2=float(facts.d2))
+    given = evaluated(
+        "normal", interval=names, reward_range=(0, 1), w_max=float(facts.w_max), d2=float(facts.d2)
+    )
     assert known == given
     assert all(0 <= x["lower"] < known["value"] < x["upper"] <= 1 for x in known["intervals"])
     with pytest.raises(ValueError, match="needs w_max"):
@@ -116,7 +132,11 @@ def test_facts_come_in_closed_form_from_two_normal_policies():
 
 def test_a_deterministic_target_is_its_smoothed_policy():
     smoothed = evaluate_file(
-        TABLE, target=smooth(TARGETS["point"].action, 0.5), logging=LOGGING, interval=["ess_exact"], **ROLES
+        TABLE,
+        target=smooth(TARGETS["point"].action, 0.5),
+        logging=LOGGING,
+        interval=["ess_exact"],
+        **ROLES,
     )
     assert evaluated("point", bandwidth=0.5, interval=["ess_exact"])["value"] == smoothed["value"]
 
@@ -150,7 +170,9 @@ def test_equal_rewards_and_no_overlap_are_refused():
 def test_a_reward_outside_the_declared_range_is_named(in_memory):
     """A bound that uses the range would not be one: no number is given."""
     first = int(np.argmax(np.asarray(TABLE["click"]) > 0)) + 1
-    with pytest.raises(ValueError, match=rf"row {first} .*: expected a reward in \[0, 0.5\], got 1.0; declare"):
+    with pytest.raises(
+        ValueError, match=rf"row {first} .*: expected a reward in \[0, 0.5\], got 1.0; declare"
+    ):
         evaluated("normal", reward_range=(0, 0.5), in_memory=in_memory)
 
 
@@ -158,10 +180,16 @@ def test_a_reward_outside_the_declared_range_is_named(in_memory):
 def test_propensities_that_contradict_the_logging_policy_are_refused(named):
     """Whether the column is named or found by its name; one that agrees changes nothing."""
     density = np.asarray(jax.vmap(LOGGING.log_density)(jnp.asarray(ACTION)))
-    options = {"target": TARGETS["normal"], "logging": LOGGING, "interval": ["normal"]} | ROLES | named
+    options = (
+        {"target": TARGETS["normal"], "logging": LOGGING, "interval": ["normal"]} | ROLES | named
+    )
     agreeing = TABLE.append_column("log_propensity", pa.array(density))
-    assert evaluate_file(agreeing, **options)["value"] == pytest.approx(evaluated("normal")["value"], rel=1e-9)
-    with pytest.raises(ValueError, match="row 1 .* expected the log density of the logging policy, got"):
+    assert evaluate_file(agreeing, **options)["value"] == pytest.approx(
+        evaluated("normal")["value"], rel=1e-9
+    )
+    with pytest.raises(
+        ValueError, match="row 1 .* expected the log density of the logging policy, got"
+    ):
         evaluate_file(TABLE.append_column("log_propensity", pa.array(density + 0.5)), **options)
 
 
@@ -187,14 +215,18 @@ def test_differences_are_those_of_the_estimators_and_hold_together():
     logs = tables.read_logs(TABLE, logging=LOGGING, **ROLES)
     reward = jnp.asarray(logs.reward)
     base = estimators.snips(jnp.zeros(N), reward)
-    estimate = estimators.difference(estimators.snips(log_weights(TARGETS["normal"], logs), reward), base)
+    estimate = estimators.difference(
+        estimators.snips(log_weights(TARGETS["normal"], logs), reward), base
+    )
     change = said["policies"][1]["difference"]
     assert change["value"] == pytest.approx(float(estimate.value), rel=1e-10)
     assert 0.025 < said["alpha_each"] < 0.05
     assert change["lower"] < change["alone"]["lower"] < change["alone"]["upper"] < change["upper"]
     passes = compared("logging", "normal", "box", in_memory=10)
     for one, other in zip(jax.tree.leaves(said), jax.tree.leaves(passes), strict=True):
-        assert one == (pytest.approx(other, rel=1e-8, abs=1e-10) if isinstance(one, float) else other)
+        assert one == (
+            pytest.approx(other, rel=1e-8, abs=1e-10) if isinstance(one, float) else other
+        )
 
 
 def test_the_same_policy_twice_claims_nothing():
@@ -205,7 +237,9 @@ def test_the_same_policy_twice_claims_nothing():
 
 @pytest.mark.parametrize("correlation", [0.0, 0.6, 1.0])
 def test_the_simultaneous_level_is_that_of_the_largest_normal(correlation):
-    """Independent: 1 − (1−α)^{1/k}; perfectly correlated: α; by simulation with another seed in between."""
+    """Independent: 1 − (1−α)^{1/k}; perfectly correlated: α; by simulation with another seed in
+    between.
+    """
     matrix = np.full((4, 4), correlation) + (1 - correlation) * np.eye(4)
     level = evaluation.simultaneous_alpha(matrix, 0.1)
     exact = {0.0: 1 - 0.9**0.25, 1.0: 0.1}
@@ -230,7 +264,9 @@ def call(monkeypatch, capsys, folder, *arguments):
     return end.value.code, *capsys.readouterr()
 
 
-def test_pages_fit_one_hundred_columns_and_exit_codes_follow_the_verdict(monkeypatch, capsys, folder):
+def test_pages_fit_one_hundred_columns_and_exit_codes_follow_the_verdict(
+    monkeypatch, capsys, folder
+):
     evaluate = ("evaluate", "log.parquet", "--interval", "ess_exact")
     for arguments, expected in (
         ((*evaluate, "--target", "normal.json", "--cluster", "user"), 0),
@@ -249,23 +285,47 @@ def test_pages_fit_one_hundred_columns_and_exit_codes_follow_the_verdict(monkeyp
 
 BAD = {
     "no target": ((), "expected a target"),
-    "two targets": (("--target", "normal.json", "--target-propensity", "click"), "expected a target"),
+    "two targets": (
+        ("--target", "normal.json", "--target-propensity", "click"),
+        "expected a target",
+    ),
     "no file": (("--target", "none.json"), "none.json: cannot be read"),
     "no density": (("--target", "point.json"), "give --bandwidth"),
-    "a density": (("--target", "normal.json", "--bandwidth", "1"), "--bandwidth is for a deterministic target"),
-    "bandwidth 0": (("--target", "point.json", "--bandwidth", "0"), "expected a standard deviation > 0"),
-    "bandwidth x": (("--target", "point.json", "--bandwidth", "x"), "expected a standard deviation > 0"),
-    "dimension": (("--target", "three.json"), "the target policy has 3 weights, the log's action 2: w_like, w_share"),
+    "a density": (
+        ("--target", "normal.json", "--bandwidth", "1"),
+        "--bandwidth is for a deterministic target",
+    ),
+    "bandwidth 0": (
+        ("--target", "point.json", "--bandwidth", "0"),
+        "expected a standard deviation > 0",
+    ),
+    "bandwidth x": (
+        ("--target", "point.json", "--bandwidth", "x"),
+        "expected a standard deviation > 0",
+    ),
+    "dimension": (
+        ("--target", "three.json"),
+        "the target policy has 3 weights, the log's action 2: w_like, w_share",
+    ),
     "order": (("--target", "order.json"), "the same in another order"),
     "stale": (("--target", "stale.json"), "expected policy format 1, got 0"),
     "model": (("--target", "box.json", "--estimator", "doubly_robust"), "expected a normal target"),
-    "range": (("--target", "normal.json", "--reward-range", "1,0"), "--reward-range: expected LOW,HIGH"),
-    "facts": (("--target", "normal.json", "--interval", "ess_wilson"), "'ess_wilson' needs reward_range"),
+    "range": (
+        ("--target", "normal.json", "--reward-range", "1,0"),
+        "--reward-range: expected LOW,HIGH",
+    ),
+    "facts": (
+        ("--target", "normal.json", "--interval", "ess_wilson"),
+        "'ess_wilson' needs reward_range",
+    ),
     "memory": (
         ("--target", "normal.json", "--interval", "bca", "--in-memory", "9"),
         "interval 'bca' needs all rows in memory",
     ),
-    "w_max": (("--target", "normal.json", "--w-max", "0.5"), "--w-max: expected a number of at least 1"),
+    "w_max": (
+        ("--target", "normal.json", "--w-max", "0.5"),
+        "--w-max: expected a number of at least 1",
+    ),
 }
 
 

@@ -1,7 +1,7 @@
 """The command `mopl`. Thin: it reads, calls the library, prints and writes; no mathematics.
 
-Exit codes: 0 done · 2 bad input or usage, one line on standard error says what, where, what was expected and the remedy ·
-3 the verdict on a log is refuse: what is printed should not be used ·
+Exit codes: 0 done · 2 bad input or usage, one line on standard error says what, where, what was
+expected and the remedy · 3 the verdict on a log is refuse: what is printed should not be used ·
 4 another process of the run was lost · 130 interrupted.
 """
 

@@ -33,7 +33,9 @@ app.command()(plan)
 app.command()(simulate)
 
 
-_UsageError: Any = typer.BadParameter.__mro__[1]  # the parent that also covers missing options and unknown commands
+_UsageError: Any = typer.BadParameter.__mro__[
+    1
+]  # the parent that also covers missing options and unknown commands
 
 
 RESUMES = ("coverage",)  # commands that store their parts as they go
@@ -51,7 +53,9 @@ def run() -> None:
         if jax.process_count() == 1:
             raise
         _leave(
-            4, f"lost another process of this run; start it again, it resumes from the stored parts ({_first(error)})"
+            4,
+            "lost another process of this run; start it again, it resumes from the stored parts"
+            f" ({_first(error)})",
         )
     except (KeyboardInterrupt, typer.Abort):
         _leave(130, f"interrupted; {_kept(*sys.argv[1:2])}")
@@ -59,7 +63,11 @@ def run() -> None:
 
 def _kept(command=None):
     """What an interrupt leaves."""
-    return "what was finished is kept, the same command resumes" if command in RESUMES else "start it again"
+    return (
+        "what was finished is kept, the same command resumes"
+        if command in RESUMES
+        else "start it again"
+    )
 
 
 def _first(error):
@@ -68,7 +76,9 @@ def _first(error):
 
 def _leave(code, message):
     """Say why on standard error, and exit."""
-    Console(stderr=True, soft_wrap=True).print(f"mopl: {message}", style="red", highlight=False, markup=False)
+    Console(stderr=True, soft_wrap=True).print(
+        f"mopl: {message}", style="red", highlight=False, markup=False
+    )
     sys.stderr.flush()
     if jax.distributed.is_initialized():
         os._exit(code)  # the shutdown handshake would wait for a process that is gone

@@ -24,7 +24,8 @@ def check(
     time: options.Time = None,
     as_json: options.Json = False,
 ) -> None:
-    """Is this log what it is said to be? Ranges, densities against the declared policy, repeats, users, drift.
+    """Is this log what it is said to be? Ranges, densities against the declared policy, repeats,
+    users, drift.
 
     Name what there is: with --logging, the actions and any propensity column
     are tested against the declared policy; with --cluster, the users are
@@ -33,15 +34,23 @@ def check(
     Exit code 0: ok, perhaps with warnings. 3: refuse. 2: it cannot be read.
     """
     jax.config.update("jax_enable_x64", True)
-    recording = options.read(
-        log, reward=reward, action=action, propensity=propensity, log_propensity=log_propensity, logging=logging,
-        cluster=cluster, time=time,
-    )  # fmt: skip
-    findings, numbers = log_checks.examine(recording, options.watched(recording, as_json))
+    reader = options.read(
+        log,
+        reward=reward,
+        action=action,
+        propensity=propensity,
+        log_propensity=log_propensity,
+        logging=logging,
+        cluster=cluster,
+        time=time,
+    )
+    findings, numbers = log_checks.examine(reader, options.watched(reader, as_json))
     verdict = log_checks.verdict(findings)
     if as_json:
         rows = [finding._asdict() for finding in findings]
-        options.print_json({"log": recording.source.name, "verdict": verdict, "findings": rows} | numbers)
+        options.print_json(
+            {"log": reader.source.name, "verdict": verdict, "findings": rows} | numbers
+        )
     else:
         _show(findings, verdict, Console(width=100))
     if verdict == "refuse":

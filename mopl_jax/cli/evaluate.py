@@ -1,4 +1,6 @@
-"""`mopl evaluate`: what another policy would have earned, from a log with propensities; and whether to believe it."""
+"""`mopl evaluate`: what another policy would have earned, from a log with propensities; and whether
+to believe it.
+"""
 
 import functools
 import inspect
@@ -34,9 +36,14 @@ REFUSED = 3  # exit code
 
 def evaluate(
     log: options.Log,
-    target: Annotated[Path | None, typer.Option(help="Target policy (JSON).", show_default=False)] = None,
+    target: Annotated[
+        Path | None, typer.Option(help="Target policy (JSON).", show_default=False)
+    ] = None,
     bandwidth: Annotated[
-        str | None, typer.Option(help="Smoothing of a deterministic target: a standard deviation, or auto (Lepski).")
+        str | None,
+        typer.Option(
+            help="Smoothing of a deterministic target: a standard deviation, or auto (Lepski)."
+        ),
     ] = None,
     reward: options.Reward = None,
     action: options.Action = None,
@@ -44,21 +51,28 @@ def evaluate(
     log_propensity: options.LogPropensity = None,
     target_propensity: Annotated[
         str | None,
-        typer.Option(help="Column: density of the logged action under the target, ≥ 0; instead of --target."),
+        typer.Option(
+            help="Column: density of the logged action under the target, ≥ 0; instead of --target."
+        ),
     ] = None,
-    log_densities: Annotated[bool, typer.Option("--log-densities", help="Both columns hold log densities.")] = False,
+    log_densities: Annotated[
+        bool, typer.Option("--log-densities", help="Both columns hold log densities.")
+    ] = False,
     logging: options.Logging = None,
     cluster: options.Cluster = None,
     estimator: options.Estimator = "snips",
     alpha: options.Alpha = 0.05,
     interval: Annotated[
-        list[str] | None, typer.Option(help="Interval name; repeat for several. Default: all that need only rows.")
+        list[str] | None,
+        typer.Option(help="Interval name; repeat for several. Default: all that need only rows."),
     ] = None,
     reward_range: options.Range = None,
     w_max: Annotated[
         float | None, typer.Option(help="Largest importance weight; known for two normal policies.")
     ] = None,
-    d2: Annotated[float | None, typer.Option(help="Its second moment; known for two normal policies.")] = None,
+    d2: Annotated[
+        float | None, typer.Option(help="Its second moment; known for two normal policies.")
+    ] = None,
     in_memory: options.InMemory = evaluation.IN_MEMORY,
     as_json: options.Json = False,
 ) -> None:
@@ -73,11 +87,26 @@ def evaluate(
     """
     jax.config.update("jax_enable_x64", True)
     report = evaluate_file(
-        log, target=target, bandwidth=bandwidth, reward=reward, action=action, propensity=propensity,
-        log_propensity=log_propensity, target_propensity=target_propensity, log_densities=log_densities,
-        logging=logging, cluster=cluster, estimator=estimator, alpha=alpha, interval=interval,
-        reward_range=options.reward_range(reward_range), w_max=w_max, d2=d2, in_memory=in_memory, quiet=as_json,
-    )  # fmt: skip
+        log,
+        target=target,
+        bandwidth=bandwidth,
+        reward=reward,
+        action=action,
+        propensity=propensity,
+        log_propensity=log_propensity,
+        target_propensity=target_propensity,
+        log_densities=log_densities,
+        logging=logging,
+        cluster=cluster,
+        estimator=estimator,
+        alpha=alpha,
+        interval=interval,
+        reward_range=options.reward_range(reward_range),
+        w_max=w_max,
+        d2=d2,
+        in_memory=in_memory,
+        quiet=as_json,
+    )
     if as_json:
         options.print_json(report)
     else:
@@ -104,35 +133,45 @@ def evaluate_file(
     quiet: bool = True,
     **roles: Any,
 ) -> dict[str, Any]:
-    """What `mopl evaluate` says about a log, as plain Python; infinite ends are ±inf (`finite` makes them None).
+    """What `mopl evaluate` says about a log, as plain Python; infinite ends are ±inf (`finite`
+    makes them None).
 
-    `log` as in `tables.open_log`, `roles` its columns; `target` a policy or the path of one. ValueError for an unknown
-    name, alpha outside (0, 1), or a log that cannot be read. Precision is the caller's: float64 under `jax_enable_x64`.
+    `log` as in `tables.open_log`, `roles` its columns; `target` a policy or the path of one.
+    ValueError for an unknown name, alpha outside (0, 1), or a log that cannot be read. Precision
+    is the caller's: float64 under `jax_enable_x64`.
     """
     check_alpha(alpha)
     choose([estimator], evaluation.ESTIMATORS, "estimator")
     choose(interval or (), intervals.NAMED | intervals.INFORMED, "interval")
     if (target is None) == (target_propensity is None):
-        raise ValueError("expected a target: either --target POLICY.json or --target-propensity COLUMN")
+        raise ValueError(
+            "expected a target: either --target POLICY.json or --target-propensity COLUMN"
+        )
     kind = "log_" if log_densities else ""
     densities = {f"{kind}propensity": propensity, f"{kind}target_propensity": target_propensity}
-    recording = options.read(log, **(roles | {name: column for name, column in densities.items() if column}))
-    recording = recording._replace(reward_range=reward_range)
-    policy, selected = (None, None) if target is None else choose_target(recording, target, bandwidth, estimator, alpha)
+    reader = options.read(
+        log, **(roles | {name: column for name, column in densities.items() if column})
+    )
+    reader = reader._replace(reward_range=reward_range)
+    policy, selected = (
+        (None, None)
+        if target is None
+        else choose_target(reader, target, bandwidth, estimator, alpha)
+    )
     level = alpha / len(BANDWIDTHS) if selected else alpha
-    facts = _facts(recording, policy, reward_range, w_max, d2)
+    facts = _facts(reader, policy, reward_range, w_max, d2)
     names = _names(interval)
-    evaluation.check_intervals(recording, names, facts, in_memory)
+    evaluation.check_intervals(reader, names, facts, in_memory)
     found, _, _ = evaluation.gather(
-        recording,
+        reader,
         [policy],
         estimator,
         reward_range or evaluation.WHOLE_LINE,
         in_memory,
-        options.watched(recording, quiet),
+        options.watched(reader, quiet),
     )
     report = _report(found[0], estimator, alpha, level, names, facts)
-    extra = [_no_logs(recording)] if log_densities else []
+    extra = [_no_logs(reader)] if log_densities else []
     report["warnings"] += [text for text in extra if text]
     return report | ({"bandwidth": selected} if selected else {})
 
@@ -142,20 +181,30 @@ def _names(asked):
     return list(dict.fromkeys(asked or [*first, *intervals.NAMED]))
 
 
-def _facts(recording, policy, reward_range, w_max, d2):
+def _facts(reader, policy, reward_range, w_max, d2):
     """Facts about the pair hold for rows, not for users."""
-    if recording.roles.cluster is not None and (w_max is not None or d2 is not None):
+    if reader.columns.cluster is not None and (w_max is not None or d2 is not None):
         raise ValueError(
-            "--w-max, --d2: expected a log without --cluster: they bound the weight of a row, not of a user"
+            "--w-max, --d2: expected a log without --cluster: they bound the weight of a row, not"
+            " of a user"
         )
     known = Facts(reward_range)
-    if recording.roles.cluster is None and recording.logging is not None and isinstance(policy, Gaussian):
-        known = policy_facts(recording.logging, policy, reward_range)
+    if (
+        reader.columns.cluster is None
+        and reader.logging is not None
+        and isinstance(policy, Gaussian)
+    ):
+        known = policy_facts(reader.logging, policy, reward_range)
     given = {"w_max": w_max, "d2": d2}
     for name, value in given.items():
         if value is not None and not value >= 1:
-            raise ValueError(f"--{name.replace('_', '-')}: expected a number of at least 1, got {value}")
-    chosen = {name: getattr(known, name) if value is None else jnp.asarray(value) for name, value in given.items()}
+            raise ValueError(
+                f"--{name.replace('_', '-')}: expected a number of at least 1, got {value}"
+            )
+    chosen = {
+        name: getattr(known, name) if value is None else jnp.asarray(value)
+        for name, value in given.items()
+    }
     return Facts(reward_range, **chosen)
 
 
@@ -165,9 +214,15 @@ def _facts(recording, policy, reward_range, w_max, d2):
 def _report(evidence, estimator, alpha, level, names, facts):
     evaluation.check_facts(evidence, names, facts)
     ends = evaluation.limits(evidence, names, level, facts)
-    entries = [{"name": name, "lower": x.lower, "upper": x.upper} for name, x in zip(names, ends, strict=True)]
+    entries = [
+        {"name": name, "lower": x.lower, "upper": x.upper}
+        for name, x in zip(names, ends, strict=True)
+    ]
     check, d = verdicts.mean_weight(evidence), evidence.diagnosis
-    sizes = {name: float(getattr(d, name)) for name in ("kish", "max_weight", "perplexity", "reward_aware")}
+    sizes = {
+        name: float(getattr(d, name))
+        for name in ("kish", "max_weight", "perplexity", "reward_aware")
+    }
     return {
         "value": float(evidence.value),
         "estimator": estimator,
@@ -185,7 +240,9 @@ def _report(evidence, estimator, alpha, level, names, facts):
 
 
 def _verdict(evidence, facts):
-    """The diagnosis; and rewards that are all equal tell nothing, unless a range says what they could have been."""
+    """The diagnosis; and rewards that are all equal tell nothing, unless a range says what they
+    could have been.
+    """
     d = evidence.diagnosis
     verdict, reasons = int(d.verdict), weight_diagnostics.reasons(d, evidence.units)
     if evidence.unusual == 0:
@@ -194,12 +251,16 @@ def _verdict(evidence, facts):
     return {"verdict": weight_diagnostics.VERDICTS[verdict], "reasons": reasons}
 
 
-def _no_logs(recording):
+def _no_logs(reader):
     """A guess from the first rows."""
-    rows = next(tables.chunks(recording, 10_000))
+    rows = next(tables.chunks(reader, 10_000))
     columns = [column for column in (rows.log_propensity, rows.log_target) if column is not None]
     inside = all(np.all((column >= 0) & (column <= 1)) for column in columns)
-    return "all log densities are between 0 and 1: if they are densities, drop --log-densities" if inside else None
+    return (
+        "all log densities are between 0 and 1: if they are densities, drop --log-densities"
+        if inside
+        else None
+    )
 
 
 # Showing.
@@ -208,20 +269,27 @@ def _no_logs(recording):
 def _show(report, console):
     value, n, sizes = report["value"], report["n"], report["ess"]
     units = "" if report["units"] == n else f", {report['units']:,} clusters"
-    console.print(f"[bold]{number(value)}[/]  value of the target policy by {report['estimator']}, n = {n:,}{units}\n")
+    console.print(
+        f"[bold]{number(value)}[/]  value of the target policy by {report['estimator']}, n ="
+        f" {n:,}{units}\n"
+    )
     if "bandwidth" in report:
         chosen = ", ".join(f"{h:.3g}" for h in report["bandwidth"])
-        console.print(f"smoothed by bandwidth {chosen} (Lepski; intervals hold for all {len(BANDWIDTHS)} at once)\n")
+        console.print(
+            f"smoothed by bandwidth {chosen} (Lepski; intervals hold for all {len(BANDWIDTHS)} at"
+            " once)\n"
+        )
     console.print(interval_table(report["intervals"], report["alpha"]))
     console.print(
-        f"effective sample size {sizes['kish']:,.1f} = {sizes['fraction']:.1%} of {report['units']:,} "
-        f"(max_weight {sizes['max_weight']:,.1f}, perplexity {sizes['perplexity']:,.1f}, "
-        f"reward_aware {sizes['reward_aware']:,.1f})"
+        f"effective sample size {sizes['kish']:,.1f} = {sizes['fraction']:.1%} of"
+        f" {report['units']:,} (max_weight {sizes['max_weight']:,.1f}, perplexity"
+        f" {sizes['perplexity']:,.1f}, reward_aware {sizes['reward_aware']:,.1f})"
     )
     console.print(_mean_line(report["mean_weight"]))
     if not math.isnan(report["unseen"]):
         console.print(
-            f"unseen {report['unseen']:.2%}: of the target's actions, those that would outweigh every logged row"
+            f"unseen {report['unseen']:.2%}: of the target's actions, those that would outweigh"
+            " every logged row"
         )
     for text in report["warnings"]:
         console.print(f"warning: {text}", style="yellow")
@@ -236,7 +304,10 @@ def _mean_line(check):
     verdict = "; see below" if check["compatible"] is False else f": {check['verdict']}"
     if math.isnan(check["standard_error"]):
         return f"mean weight {check['mean']:.4g}{verdict}"
-    return f"mean weight {check['mean']:.4g} ± {check['standard_error']:.2g} (z = {check['z']:.1f}){verdict}"
+    return (
+        f"mean weight {check['mean']:.4g} ± {check['standard_error']:.2g} (z ="
+        f" {check['z']:.1f}){verdict}"
+    )
 
 
 def interval_table(entries: Sequence[dict[str, Any]], alpha: float) -> Table:
@@ -247,7 +318,9 @@ def interval_table(entries: Sequence[dict[str, Any]], alpha: float) -> Table:
     table.add_column("upper", justify="right", no_wrap=True)
     table.add_column(f"nominal coverage {1 - alpha:.6g}; made of", no_wrap=True)
     for entry in entries:
-        table.add_row(entry["name"], number(entry["lower"]), number(entry["upper"]), _meaning(entry["name"]))
+        table.add_row(
+            entry["name"], number(entry["lower"]), number(entry["upper"]), _meaning(entry["name"])
+        )
     return table
 
 
@@ -260,9 +333,13 @@ def number(x: float) -> str:
 
 def _meaning(name):
     """First line of the docstring of the function behind the interval."""
-    function: Callable = intervals.NAMED[name] if name in intervals.NAMED else intervals.INFORMED[name].function
+    function: Callable = (
+        intervals.NAMED[name] if name in intervals.NAMED else intervals.INFORMED[name].function
+    )
     function = getattr(function, "formula", function)
     while isinstance(function, functools.partial):
         function = function.func
     text = (inspect.getdoc(function) or "").split("\n")[0]
-    return textwrap.shorten(f"ℓ∞ ESS: {text}" if name.endswith("_max") else text, 56, placeholder=" …")
+    return textwrap.shorten(
+        f"ℓ∞ ESS: {text}" if name.endswith("_max") else text, 56, placeholder=" …"
+    )

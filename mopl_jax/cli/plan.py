@@ -1,4 +1,6 @@
-"""`mopl plan`: what an exploration log will be able to say, and what it will cost, before traffic is spent."""
+"""`mopl plan`: what an exploration log will be able to say, and what it will cost, before traffic
+is spent.
+"""
 
 import json
 import math
@@ -45,31 +47,61 @@ OptionalFloat = float | None
 
 def plan(
     d: Annotated[
-        int | None, typer.Option(help="Number of weights; not needed where a vector or a pilot tells.")
+        int | None,
+        typer.Option(help="Number of weights; not needed where a vector or a pilot tells."),
     ] = None,
-    current: Annotated[str | None, typer.Option(help="Weights in production, as 1,0.5,2. Default: zeros.")] = None,
-    scale: Annotated[str, typer.Option(help="Exploration standard deviation: one number, or one a weight.")] = "1",
+    current: Annotated[
+        str | None, typer.Option(help="Weights in production, as 1,0.5,2. Default: zeros.")
+    ] = None,
+    scale: Annotated[
+        str, typer.Option(help="Exploration standard deviation: one number, or one a weight.")
+    ] = "1",
     covariance: Annotated[
-        Path | None, typer.Option(help="Policy in JSON (kind normal) whose covariance is explored instead of --scale.")
+        Path | None,
+        typer.Option(
+            help="Policy in JSON (kind normal) whose covariance is explored instead of --scale."
+        ),
     ] = None,
-    step: Annotated[str, typer.Option(help="Change of the weights hoped for: a vector, or its length.")] = "0.5",
-    target_scale: Annotated[str, typer.Option(help="Smoothing of target and production, like --scale.")] = "0.5",
-    gain: Annotated[OptionalFloat, typer.Option(help="North Star gain hoped for; by default the pilot's.")] = None,
+    step: Annotated[
+        str, typer.Option(help="Change of the weights hoped for: a vector, or its length.")
+    ] = "0.5",
+    target_scale: Annotated[
+        str, typer.Option(help="Smoothing of target and production, like --scale.")
+    ] = "0.5",
+    gain: Annotated[
+        OptionalFloat, typer.Option(help="North Star gain hoped for; by default the pilot's.")
+    ] = None,
     noise: Annotated[
-        OptionalFloat, typer.Option(help="Standard deviation of the reward; default: the pilot's, or 1.")
+        OptionalFloat,
+        typer.Option(help="Standard deviation of the reward; default: the pilot's, or 1."),
     ] = None,
     curvature: Annotated[
-        str | None, typer.Option(help="Curvature C of the surface, ½xᵀCx lost at x: a number, or one a weight.")
+        str | None,
+        typer.Option(
+            help="Curvature C of the surface, ½xᵀCx lost at x: a number, or one a weight."
+        ),
     ] = None,
     n: Annotated[int, typer.Option(help="Decisions logged.")] = 100_000,
-    horizon: Annotated[OptionalFloat, typer.Option(help="Decisions that will follow the change.")] = None,
-    alpha: Annotated[float, typer.Option(help="One-sided level of the certificate; the interval is 1 − 2α.")] = 0.05,
+    horizon: Annotated[
+        OptionalFloat, typer.Option(help="Decisions that will follow the change.")
+    ] = None,
+    alpha: Annotated[
+        float, typer.Option(help="One-sided level of the certificate; the interval is 1 − 2α.")
+    ] = 0.05,
     power: Annotated[float, typer.Option(help="Probability wanted to certify the gain.")] = 0.8,
-    pilot: Annotated[Path | None, typer.Option(help="Log to estimate slope, noise and curvature from.")] = None,
+    pilot: Annotated[
+        Path | None, typer.Option(help="Log to estimate slope, noise and curvature from.")
+    ] = None,
     reward: Annotated[str, typer.Option(help="Pilot: column of the reward.")] = "reward",
-    action: Annotated[str, typer.Option(help="Pilot: prefix of the weight columns, or their list column.")] = "action_",
-    logging: Annotated[Path | None, typer.Option(help="Pilot: its logging policy in JSON, if no propensities.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")] = False,
+    action: Annotated[
+        str, typer.Option(help="Pilot: prefix of the weight columns, or their list column.")
+    ] = "action_",
+    logging: Annotated[
+        Path | None, typer.Option(help="Pilot: its logging policy in JSON, if no propensities.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document, nothing else.")
+    ] = False,
 ) -> None:
     """How many decisions must be explored, how widely, and at what cost?
 
@@ -87,18 +119,39 @@ def plan(
     _check_positive(noise, "--noise")
     _check_positive(gain, "--gain")
     explored = None if covariance is None else _covariance(covariance)
-    rows = None if pilot is None else read_logs(pilot, reward=reward, action=action, logging=logging)
-    vectors = {"--current": current, "--scale": scale, "--step": step, "--target-scale": target_scale}
+    rows = (
+        None if pilot is None else read_logs(pilot, reward=reward, action=action, logging=logging)
+    )
+    vectors = {
+        "--current": current,
+        "--scale": scale,
+        "--step": step,
+        "--target-scale": target_scale,
+    }
     vectors |= {"--curvature": curvature}
-    numbers = {option: _numbers(text, option) for option, text in vectors.items() if text is not None}
+    numbers = {
+        option: _numbers(text, option) for option, text in vectors.items() if text is not None
+    }
     d = _dimension(d, numbers, explored, rows)
     report = planned(
         current=_vector(numbers.get("--current", np.zeros(1)), d, "--current"),
-        scale=_positive_vector(numbers["--scale"], d, "--scale"), covariance=explored, step=numbers["--step"],
-        target_scale=_positive_vector(numbers["--target-scale"], d, "--target-scale"), gain=gain, noise=noise,
-        curvature=None if curvature is None else np.diag(_vector(numbers["--curvature"], d, "--curvature")),
-        n=n, horizon=horizon, alpha=alpha, power=power, pilot=rows,
-    )  # fmt: skip
+        scale=_positive_vector(numbers["--scale"], d, "--scale"),
+        covariance=explored,
+        step=numbers["--step"],
+        target_scale=_positive_vector(numbers["--target-scale"], d, "--target-scale"),
+        gain=gain,
+        noise=noise,
+        curvature=(
+            None
+            if curvature is None
+            else np.diag(_vector(numbers["--curvature"], d, "--curvature"))
+        ),
+        n=n,
+        horizon=horizon,
+        alpha=alpha,
+        power=power,
+        pilot=rows,
+    )
     if as_json:
         print(json.dumps(finite(report), allow_nan=False))
     else:
@@ -106,24 +159,52 @@ def plan(
 
 
 def planned(
-    *, current, scale, covariance, step, target_scale, gain, noise, curvature, n, horizon, alpha, power, pilot
+    *,
+    current,
+    scale,
+    covariance,
+    step,
+    target_scale,
+    gain,
+    noise,
+    curvature,
+    n,
+    horizon,
+    alpha,
+    power,
+    pilot,
 ) -> dict[str, Any]:
-    """What `mopl plan` says, as plain Python: `designs`, one column each by name, `assumed`, `pilot`, `warnings`."""
+    """What `mopl plan` says, as plain Python: `designs`, one column each by name, `assumed`,
+    `pilot`, `warnings`.
+    """
     found = None
     if pilot is not None:
-        found = planning.surface(jnp.asarray(pilot.action), jnp.asarray(pilot.reward), jnp.asarray(current))
+        found = planning.surface(
+            jnp.asarray(pilot.action), jnp.asarray(pilot.reward), jnp.asarray(current)
+        )
     shift = _step(step, current.size, found)
     slope, gain = _slope(shift, gain, found)
-    noise = float(found.noise) if noise is None and found is not None else 1.0 if noise is None else noise
+    noise = (
+        float(found.noise)
+        if noise is None and found is not None
+        else 1.0
+        if noise is None
+        else noise
+    )
     curvature = _curved(found) if curvature is None else curvature
-    target, production = (Gaussian.diagonal(jnp.asarray(mean), target_scale) for mean in (current + shift, current))
-    loggers = _loggers(current, scale, covariance, target, production, slope, noise, curvature, n, horizon, alpha)
+    target, production = (
+        Gaussian.diagonal(jnp.asarray(mean), target_scale) for mean in (current + shift, current)
+    )
+    loggers = _loggers(
+        current, scale, covariance, target, production, slope, noise, curvature, n, horizon, alpha
+    )
     facts = {"slope": slope, "noise": noise, "gain": gain, "n": n, "alpha": alpha, "power": power}
     facts |= {"curvature": curvature, "horizon": horizon}
     assumed = {"current": current, "step": shift, "target_scale": target_scale, **facts}
     report = {
         "designs": {
-            name: jax.tree.map(float, _facts(logging, target, production, **facts)) for name, logging in loggers.items()
+            name: jax.tree.map(float, _facts(logging, target, production, **facts))
+            for name, logging in loggers.items()
         },
         "assumed": {key: value for key, value in assumed.items() if value is not None},
         "pilot": None if found is None else {field: getattr(found, field) for field in _PILOT},
@@ -137,13 +218,23 @@ _PILOT = ("slope", "slope_se", "noise", "curvature", "curvature_se")
 # Designs.
 
 
-def _loggers(current, scale, covariance, target, production, slope, noise, curvature, n, horizon, alpha):
-    """The logging policies compared, by name; the widened ones keep the shape of the one asked for."""
+def _loggers(
+    current, scale, covariance, target, production, slope, noise, curvature, n, horizon, alpha
+):
+    """The logging policies compared, by name; the widened ones keep the shape of the one asked
+    for.
+    """
     centre = jnp.asarray(current)
-    normal = Gaussian.diagonal(centre, scale) if covariance is None else Gaussian.full(centre, covariance)
+    normal = (
+        Gaussian.diagonal(centre, scale)
+        if covariance is None
+        else Gaussian.full(centre, covariance)
+    )
     loggers: dict[str, Any] = {"normal": normal}
     if covariance is None:
-        loggers["uniform"] = Uniform(centre - math.sqrt(3) * normal.scale, centre + math.sqrt(3) * normal.scale)
+        loggers["uniform"] = Uniform(
+            centre - math.sqrt(3) * normal.scale, centre + math.sqrt(3) * normal.scale
+        )
     loggers["normal, most ESS"] = _densest(normal, target)
     if curvature is not None and horizon is not None:
         world = slope, noise, jnp.asarray(curvature), n, horizon, alpha
@@ -167,12 +258,16 @@ def _thriftiest(normal, target, production, slope, noise, curvature, n, horizon,
 
 
 def _widened(normal, loss, target):
-    """The multiple of a normal policy with the least loss, between a third of the target's scale and ten times its reach."""
+    """The multiple of a normal policy with the least loss, between a third of the target's scale
+    and ten times its reach.
+    """
     own = jnp.exp(jnp.mean(jnp.log(jnp.linalg.eigvalsh(normal.covariance)))) ** 0.5
     reach = jnp.linalg.norm(target.mean - normal.mean) + jnp.max(target.scale)
     span = 0.3 * jnp.min(target.scale) / own, 10 * reach / own
     return Gaussian(
-        normal.mean, normal.scale * planning.least(lambda s: loss(Gaussian(normal.mean, s * normal.scale)), *span)
+        normal.mean,
+        normal.scale
+        * planning.least(lambda s: loss(Gaussian(normal.mean, s * normal.scale)), *span),
     )
 
 
@@ -184,26 +279,38 @@ def _facts(logging, target, production, *, slope, noise, gain, n, alpha, power, 
     difference = planning.variance(logging, target, slope, noise, production)
     error = jnp.sqrt(difference / n)
     facts = {
-        "scale": _scale(logging), "d2": 1 / share, "w_max": divergence.population_max_weight(logging, target),
-        "in_box": planning.coverage_of_box(logging, target), "ess": n * share, "ess_share": share,
-        "standard_error": jnp.sqrt(alone / n), "gain_standard_error": error,
-        "gain_width": -2 * jax.scipy.special.ndtri(alpha) * error, "rows_for_ess": weight_diagnostics.CAUTION_ESS / share,
-    }  # fmt: skip
+        "scale": _scale(logging),
+        "d2": 1 / share,
+        "w_max": divergence.population_max_weight(logging, target),
+        "in_box": planning.coverage_of_box(logging, target),
+        "ess": n * share,
+        "ess_share": share,
+        "standard_error": jnp.sqrt(alone / n),
+        "gain_standard_error": error,
+        "gain_width": -2 * jax.scipy.special.ndtri(alpha) * error,
+        "rows_for_ess": weight_diagnostics.CAUTION_ESS / share,
+    }
     if gain is not None:
         facts["power"] = planning.power(gain, error, alpha)
         facts["rows_for_power"] = jnp.ceil(planning.rows_needed(gain, difference, alpha, power))
     if curvature is not None:
-        cost = planning.exploration_cost(jnp.asarray(curvature), jnp.asarray(_covariance_of(logging)))
+        cost = planning.exploration_cost(
+            jnp.asarray(curvature), jnp.asarray(_covariance_of(logging))
+        )
         facts |= {"cost": cost, "total_cost": n * cost}
         if horizon is not None:
-            facts["certified_regret"] = planning.certified_regret(n, cost, difference, horizon, alpha)
+            facts["certified_regret"] = planning.certified_regret(
+                n, cost, difference, horizon, alpha
+            )
             facts["best_rows"] = planning.best_rows(cost, difference, horizon, alpha)
     return facts
 
 
 def _covariance_of(logging):
     return (
-        logging.covariance if isinstance(logging, Gaussian) else jnp.diag(jnp.square(logging.high - logging.low) / 12)
+        logging.covariance
+        if isinstance(logging, Gaussian)
+        else jnp.diag(jnp.square(logging.high - logging.low) / 12)
     )
 
 
@@ -216,7 +323,9 @@ def _scale(logging):
 
 
 def _step(step, d, found):
-    """The step as a vector; a length goes along the pilot's slope, or spreads evenly over the weights."""
+    """The step as a vector; a length goes along the pilot's slope, or spreads evenly over the
+    weights.
+    """
     if step.size == d and d > 1:
         shift = step
     elif step.size == 1:
@@ -225,43 +334,70 @@ def _step(step, d, found):
     else:
         raise ValueError(f"--step: expected a length or {d} numbers, got {step.size} numbers")
     if not np.any(shift):
-        raise ValueError("--step: expected a step that is not zero; without one there is nothing to certify")
+        raise ValueError(
+            "--step: expected a step that is not zero; without one there is nothing to certify"
+        )
     return shift
 
 
 def _slope(shift, gain, found):
-    """Slope and gain: the pilot's; or the smallest slope that gives the gain; or none, and power is not told."""
+    """Slope and gain: the pilot's; or the smallest slope that gives the gain; or none, and power is
+    not told.
+    """
     if found is None:
-        slope = jnp.zeros(shift.size) if gain is None else jnp.asarray(gain * shift / (shift @ shift))
+        slope = (
+            jnp.zeros(shift.size) if gain is None else jnp.asarray(gain * shift / (shift @ shift))
+        )
         return slope, gain
-    bend = 0.0 if bool(jnp.isnan(found.curvature).any()) else float(0.5 * shift @ found.curvature @ shift)
+    bend = (
+        0.0
+        if bool(jnp.isnan(found.curvature).any())
+        else float(0.5 * shift @ found.curvature @ shift)
+    )
     pilot = float(found.slope @ shift) - bend
     if gain is None and pilot <= 0:
-        raise ValueError(f"--step: the pilot expects a loss of {-pilot:.4g} from it; give another --step, or a --gain")
+        raise ValueError(
+            f"--step: the pilot expects a loss of {-pilot:.4g} from it; give another --step, or a"
+            " --gain"
+        )
     return found.slope, pilot if gain is None else gain
 
 
 def _curved(found):
-    return None if found is None or bool(jnp.isnan(found.curvature).any()) else np.asarray(found.curvature)
+    return (
+        None
+        if found is None or bool(jnp.isnan(found.curvature).any())
+        else np.asarray(found.curvature)
+    )
 
 
 def _warnings(report, found):
     texts = []
     for name, facts in report["designs"].items():
         if facts["ess"] < weight_diagnostics.CAUTION_ESS:
-            texts.append(f"{name}: {facts['ess']:.1f} effective rows; widths and power are asymptotic, expect worse")
+            texts.append(
+                f"{name}: {facts['ess']:.1f} effective rows; widths and power are asymptotic,"
+                " expect worse"
+            )
         if math.isinf(facts["w_max"]):
             texts.append(
-                f"{name}: weights are unbounded (target wider than logging); a log will show too small an error"
+                f"{name}: weights are unbounded (target wider than logging); a log will show too"
+                " small an error"
             )
         if facts["in_box"] < 0.95:
             texts.append(
-                f"{name}: only {facts['in_box']:.0%} of the target lies in the box; the rest cannot be evaluated"
+                f"{name}: only {facts['in_box']:.0%} of the target lies in the box; the rest cannot"
+                " be evaluated"
             )
         if facts.get("cost", 0) < 0:
-            texts.append(f"{name}: exploring costs less than nothing: the curvature is not that of a maximum, or noise")
+            texts.append(
+                f"{name}: exploring costs less than nothing: the curvature is not that of a"
+                " maximum, or noise"
+            )
     if found is not None and bool(jnp.isnan(found.curvature).any()):
-        texts.append("the pilot has too few rows for the curvature; give --curvature to cost the exploration")
+        texts.append(
+            "the pilot has too few rows for the curvature; give --curvature to cost the exploration"
+        )
     return texts
 
 
@@ -285,9 +421,14 @@ def _dimension(d, numbers, explored, rows):
     told |= {} if explored is None else {"--covariance": len(explored)}
     told |= {} if rows is None else {"--pilot": rows.action.shape[1]}
     if len(set(told.values())) > 1:
-        raise ValueError(f"expected one number of weights, got {', '.join(f'{v} by {k}' for k, v in told.items())}")
+        raise ValueError(
+            "expected one number of weights, got"
+            f" {', '.join(f'{v} by {k}' for k, v in told.items())}"
+        )
     if not told:
-        raise ValueError("expected the number of weights, got none; give --d, a vector of weights or a --pilot")
+        raise ValueError(
+            "expected the number of weights, got none; give --d, a vector of weights or a --pilot"
+        )
     return _check_positive(next(iter(told.values())), next(iter(told)))
 
 
@@ -311,13 +452,17 @@ def _check_positive(value, option):
 
 def _check_level(value, option):
     if not 0 < value < 1:
-        raise ValueError(f"{option}: expected a probability strictly between 0 and 1, got {value}; 0.8 is usual")
+        raise ValueError(
+            f"{option}: expected a probability strictly between 0 and 1, got {value}; 0.8 is usual"
+        )
 
 
 def _covariance(path):
     policy, _ = read_policy(path)
     if not isinstance(policy, Gaussian):
-        raise ValueError(f"{path}: expected a policy of kind 'normal', got another; write mean and covariance")
+        raise ValueError(
+            f"{path}: expected a policy of kind 'normal', got another; write mean and covariance"
+        )
     return np.asarray(policy.covariance)
 
 
@@ -328,8 +473,9 @@ def _show(report, console):
     assumed = report["assumed"]
     gain = f", gain {assumed['gain']:.4g}" if "gain" in assumed else ""
     console.print(
-        f"step of length {np.linalg.norm(assumed['step']):.4g} in {len(assumed['step'])} weights{gain}, noise "
-        f"{assumed['noise']:.4g}, n = {assumed['n']:,}, α = {assumed['alpha']:g} one-sided, power wanted {assumed['power']:.0%}"
+        f"step of length {np.linalg.norm(assumed['step']):.4g} in {len(assumed['step'])}"
+        f" weights{gain}, noise {assumed['noise']:.4g}, n = {assumed['n']:,}, α ="
+        f" {assumed['alpha']:g} one-sided, power wanted {assumed['power']:.0%}"
     )
     if report["pilot"] is not None:
         console.print(_pilot_table(report["pilot"]))

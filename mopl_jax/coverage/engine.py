@@ -1,8 +1,10 @@
-"""Coverage of confidence intervals over thousands of synthetic logs: draw once, evaluate everything.
+"""Coverage of confidence intervals over thousands of synthetic logs: draw once, evaluate
+everything.
 
-Replicate i of a world draws from `fold_in(key, i)`, whatever the batch or the device; its log at n rows is the prefix of
-its log at the largest n. One compiled function draws a batch of logs, one weighs them for a target, one evaluates every
-sample size and interval; all targets, worlds and batches of the same shape share the last.
+Replicate i of a world draws from `fold_in(key, i)`, whatever the batch or the device; its log at
+n rows is the prefix of its log at the largest n. One compiled function draws a batch of logs,
+one weighs them for a target, one evaluates every sample size and interval; all targets, worlds
+and batches of the same shape share the last.
 """
 
 import dataclasses
@@ -33,6 +35,8 @@ from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.policy import Policy
 from mopl_jax.simulation.environments import Environment
 
+NO_FACTS = Facts()
+
 
 def replicate(key: Key[Array, ""], environment: Environment, logging: Policy, n: int) -> Logs:
     """One log of `n` rows; the first m rows are the log of m rows."""
@@ -41,7 +45,8 @@ def replicate(key: Key[Array, ""], environment: Environment, logging: Policy, n:
     return Logs(action.T, jax.vmap(logging.log_density, in_axes=1)(action), reward)
 
 
-# One replicate. Actions are (d, n) here, so that each objective is a contiguous vector over the rows.
+# One replicate. Actions are (d, n) here, so that each objective is a contiguous vector over the
+# rows.
 
 
 def _draw(key, logging, n):
@@ -57,14 +62,17 @@ def _log_weights(target, logging, action):
     return jax.vmap(lambda a: target.log_density(a) - logging.log_density(a), in_axes=1)(action)
 
 
-# Estimators by name: those of sums over rows, wherever the rows lie, and those that see a whole prefix.
+# Estimators by name: those of sums over rows, wherever the rows lie, and those that see a whole
+# prefix.
 
 
 def _modified(weights):
     """IPS of modified weights; their strength falls as 1/√n."""
 
     def estimator(log_weight, reward, rows=WHOLE):
-        return estimators.ips(weights(log_weight, reward, jnp.sqrt(rows.count(reward))), reward, rows)
+        return estimators.ips(
+            weights(log_weight, reward, jnp.sqrt(rows.count(reward))), reward, rows
+        )
 
     return estimator
 
@@ -82,29 +90,48 @@ ESTIMATORS = estimators.NAMED | {
     "harmonic_ips": _modified(lambda x, r, root: estimators.harmonic(x, 1 / root)),
     "log_smoothed_ips": _modified(lambda x, r, root: estimators.log_smoothed(x, r, 1 / root)),
 }
-OF_PREFIXES = {"beta_ips_cross_fit": _cross_fitted, "doubly_robust": _doubly_robust}  # one target, no difference
+OF_PREFIXES = {
+    "beta_ips_cross_fit": _cross_fitted,
+    "doubly_robust": _doubly_robust,
+}  # one target, no difference
 
 
 def _evaluate(log: "_Rows", grid, estimator, facts, target):
-    """Values, sizes, pivots and other interval ends of one log at every sample size; a second log weight is subtracted.
+    """Values, sizes, pivots and other interval ends of one log at every sample size; a second
+    log weight is subtracted.
 
-    Formulas act on all sample sizes at once. Intervals that are no formula in the sums see each prefix.
+    Formulas act on all sample sizes at once. Intervals that are no formula in the sums see each
+    prefix.
     """
-    functions = {name: intervals.bind(name, facts) for name in intervals.available(grid.intervals, facts)}
+    functions = {
+        name: intervals.bind(name, facts) for name in intervals.available(grid.intervals, facts)
+    }
     rest = {name: f for name, f in functions.items() if not isinstance(f, Wald)}
     whole = bool(rest) or estimator in OF_PREFIXES
-    prefixes = [_prefix(jax.tree.map(operator.itemgetter(slice(n)), log), estimator, target) for n in grid.n if whole]
-    sums = _joined([moments(x) for x in prefixes]) if estimator in OF_PREFIXES else _sums(log, grid.n, estimator)
+    prefixes = [
+        _prefix(jax.tree.map(operator.itemgetter(slice(n)), log), estimator, target)
+        for n in grid.n
+        if whole
+    ]
+    sums = (
+        _joined([moments(x) for x in prefixes])
+        if estimator in OF_PREFIXES
+        else _sums(log, grid.n, estimator)
+    )
     pivots = [f.at(sums) for f in functions.values() if isinstance(f, Wald)]
     others = {
-        name: _stack([_seen(name, facts, n)(x, grid.alpha) for n, x in zip(grid.n, prefixes, strict=True)])
+        name: _stack(
+            [_seen(name, facts, n)(x, grid.alpha) for n, x in zip(grid.n, prefixes, strict=True)]
+        )
         for name in rest
     }
     return sums.value, sums.kish, _stack(pivots) if pivots else None, others
 
 
 class _Rows(NamedTuple):
-    """One log as arrays over its rows: rewards, one log weight or two, and actions (n, d) where they are needed."""
+    """One log as arrays over its rows: rewards, one log weight or two, and actions (n, d) where
+    they are needed.
+    """
 
     reward: Array
     log_weights: tuple[Array, ...]
@@ -122,7 +149,9 @@ def _sums(log, sizes, estimator):
 
     def of_rows(rows, reward, *log_weights):
         log_weights = [rows.kept(x, -jnp.inf) for x in log_weights]
-        return moments(_contrast([ESTIMATORS[estimator](x, reward, rows) for x in log_weights], rows), rows)
+        return moments(
+            _contrast([ESTIMATORS[estimator](x, reward, rows) for x in log_weights], rows), rows
+        )
 
     return over_prefixes(of_rows, sizes, log.reward, *log.log_weights)
 
@@ -143,10 +172,14 @@ def _joined(records):
 
 
 def _finish(value, size, pivots, others, grid, names):
-    """`Replicates` of one log: one evaluation of the Student quantile for all sample sizes and intervals."""
+    """`Replicates` of one log: one evaluation of the Student quantile for all sample sizes and
+    intervals.
+    """
     made = pivots.interval(grid.alpha) if pivots is not None else None
     wald = [name for name in names if name not in others]
-    columns = {name: jax.tree.map(operator.itemgetter((..., i)), made) for i, name in enumerate(wald)}
+    columns = {
+        name: jax.tree.map(operator.itemgetter((..., i)), made) for i, name in enumerate(wald)
+    }
     ends = _stack([(others | columns)[name] for name in names])
     return Replicates(value, size, ends.lower, ends.upper)
 
@@ -161,17 +194,20 @@ def _stack(records):
 def chunk(n: int) -> int:
     """Replicates that are computed together, a function of the rows of a log alone.
 
-    Floating-point sums depend in their last bit on the shape of the loop around them; a fixed chunk makes results
-    identical whatever the batch, the memory, the devices and the processes. It also keeps a chunk in the caches.
+    Floating-point sums depend in their last bit on the shape of the loop around them; a fixed
+    chunk makes results identical whatever the batch, the memory, the devices and the processes.
+    It also keeps a chunk in the caches.
     """
     together, most = (2**18, 32) if jax.default_backend() == "cpu" else (2**25, 1024)
     return max(1, min(together // n, most))
 
 
 def _over_replicates(function, mesh, together=None):
-    """`function` of one replicate over all, split over the devices of `mesh`, so many `together`; closures are shared.
+    """`function` of one replicate over all, split over the devices of `mesh`, so many
+    `together`; closures are shared.
 
-    Elementwise functions take all at once: their result depends on no shape, and a loop would only slow them down.
+    Elementwise functions take all at once: their result depends on no shape, and a loop would
+    only slow them down.
     """
     split = PartitionSpec("r")  # check_vma does not know the axis that vmap names inside
     looped = lambda *x: jax.lax.map(lambda one: function(*one), x, batch_size=together)  # noqa: E731
@@ -206,11 +242,14 @@ def weigh_batch(target, logging, action, mesh):
 
 
 @functools.partial(jax.jit, static_argnames=("grid", "estimator", "mesh"))
-def evaluate_batch(log_weights, reward, grid, estimator, mesh, facts=Facts(), action=None, target=None):  # noqa: B008
-    """`Replicates` of a batch: one log weight (r, n) for a value, two for a difference; `reward` (r, n).
+def evaluate_batch(
+    log_weights, reward, grid, estimator, mesh, facts=NO_FACTS, action=None, target=None
+):
+    """`Replicates` of a batch: one log weight (r, n) for a value, two for a difference; `reward`
+    (r, n).
 
-    Only the intervals that `facts` allow, in the grid's order. `action` (r, d, n) and `target` where the estimator
-    needs them.
+    Only the intervals that `facts` allow, in the grid's order. `action` (r, d, n) and `target`
+    where the estimator needs them.
     """
     together, names = chunk(reward.shape[-1]), intervals.available(grid.intervals, facts)
     actions = () if action is None else (action,)
@@ -222,10 +261,16 @@ def evaluate_batch(log_weights, reward, grid, estimator, mesh, facts=Facts(), ac
 
 
 def run_batch(
-    key: Key[Array, ""], world: World, grid: Grid, start: int, size: int, mesh: Mesh,
+    key: Key[Array, ""],
+    world: World,
+    grid: Grid,
+    start: int,
+    size: int,
+    mesh: Mesh,
     facts: Mapping[str, Facts] | None = None,
-) -> dict[Cell, Replicates]:  # fmt: skip
-    """Replicates start … start+size−1 of a world, one entry per estimand and estimator; `size` divides over the mesh.
+) -> dict[Cell, Replicates]:
+    """Replicates start … start+size−1 of a world, one entry per estimand and estimator; `size`
+    divides over the mesh.
 
     `facts` by estimand, made by `known` if None: many batches share them.
     """
@@ -233,7 +278,10 @@ def run_batch(
     keys = batch_keys(key, start, size, mesh)
     action = draw_batch(keys, world.logging, grid.n[-1], mesh)
     reward = reward_batch(keys, world.environment, action, mesh)
-    weights = {name: weigh_batch(target, world.logging, action, mesh) for name, target in world.targets.items()}
+    weights = {
+        name: weigh_batch(target, world.logging, action, mesh)
+        for name, target in world.targets.items()
+    }
 
     def evaluate(estimand, names, estimator):
         arrays = [weights[name] for name in names]
@@ -249,7 +297,9 @@ def run_batch(
 
 
 def _serves(estimator, targets):
-    """Differences are of estimators over rows; the reward model's value is known under a Gaussian."""
+    """Differences are of estimators over rows; the reward model's value is known under a
+    Gaussian.
+    """
     if estimator in ESTIMATORS:
         return True
     return len(targets) == 1 and (estimator != "doubly_robust" or isinstance(targets[0], Gaussian))
@@ -258,15 +308,25 @@ def _serves(estimator, targets):
 def known(key: Key[Array, ""], world: World, grid: Grid) -> dict[str, Facts]:
     """The facts of each estimand, if any interval of the grid uses any."""
     uses = any(name in intervals.INFORMED for name in grid.intervals)
-    return {estimand: _drawn(key, world, grid, estimand) if uses else Facts() for estimand in world.estimands}
+    return {
+        estimand: _drawn(key, world, grid, estimand) if uses else Facts()
+        for estimand in world.estimands
+    }
 
 
 def _drawn(key, world, grid, estimand):
-    """The facts of an estimand, with simulated logs of the weights alone if an interval of the grid needs them."""
+    """The facts of an estimand, with simulated logs of the weights alone if an interval of the grid
+    needs them.
+    """
     facts = jax.tree.map(np.asarray, world.facts(estimand))  # on no device: every process has them
-    if not any("draws" in intervals.missing(name, facts) for name in grid.intervals) or facts.reward_range is None:
+    if (
+        not any("draws" in intervals.missing(name, facts) for name in grid.intervals)
+        or facts.reward_range is None
+    ):
         return facts
-    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.fold_in(key, 2**31 - 1), jnp.arange(_DRAWS))
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(
+        jax.random.fold_in(key, 2**31 - 1), jnp.arange(_DRAWS)
+    )
     draws = draw_batch(keys, world.logging, grid.n[-1], one_device())
     log_weights = weigh_batch(world.targets[estimand], world.logging, draws, one_device())
     return dataclasses.replace(facts, draws=np.asarray(log_weights))
@@ -275,15 +335,20 @@ def _drawn(key, world, grid, estimand):
 _DRAWS = 16  # simulated logs of weights, for the expectations of `efron_stein`
 
 
-def batch_size(worlds: Sequence[World], grid: Grid, replicates: int, memory: float, mesh: Mesh) -> int:
-    """Replicates per batch within `memory` bytes a process for actions, weights, rewards; whole chunks on every device.
+def batch_size(
+    worlds: Sequence[World], grid: Grid, replicates: int, memory: float, mesh: Mesh
+) -> int:
+    """Replicates per batch within `memory` bytes a process for actions, weights, rewards; whole
+    chunks on every device.
 
-    One size for all worlds, so that one compiled evaluation serves them all. At least one chunk a device; no more
-    than `replicates` rounded up.
+    One size for all worlds, so that one compiled evaluation serves them all. At least one chunk
+    a device; no more than `replicates` rounded up.
     """
     columns = max(world.d + 2 * len(world.targets) + 2 for world in worlds)
     step = chunk(grid.n[-1]) * mesh.size
-    fits = memory * jax.process_count() / (grid.n[-1] * jnp.zeros(()).dtype.itemsize * columns * step)
+    fits = (
+        memory * jax.process_count() / (grid.n[-1] * jnp.zeros(()).dtype.itemsize * columns * step)
+    )
     return step * max(1, min(int(fits), math.ceil(replicates / step)))
 
 
@@ -297,27 +362,40 @@ def gaps(done: Sequence[tuple[int, int]], replicates: int) -> Iterator[tuple[int
 
 
 def run(
-    key: Key[Array, ""], world: World, grid: Grid, span: tuple[int, int], size: int, mesh: Mesh | None = None
+    key: Key[Array, ""],
+    world: World,
+    grid: Grid,
+    span: tuple[int, int],
+    size: int,
+    mesh: Mesh | None = None,
 ) -> Iterator[dict[Cell, Replicates]]:
     """Batches that fill `span` (start, stop), as numpy arrays on every process.
 
-    Every batch runs at `size`, a multiple of the mesh's devices, so that nothing compiles twice; the last is cut.
+    Every batch runs at `size`, a multiple of the mesh's devices, so that nothing compiles twice;
+    the last is cut.
     """
     mesh, facts = mesh or one_device(), known(key, world, grid)
     for start in range(span[0], span[1], size):
-        batch, kept = gather(run_batch(key, world, grid, start, size, mesh, facts)), min(size, span[1] - start)
+        batch, kept = (
+            gather(run_batch(key, world, grid, start, size, mesh, facts)),
+            min(size, span[1] - start),
+        )
         yield jax.tree.map(operator.itemgetter(slice(kept)), batch)
 
 
 def gather(tree):
-    """Numpy copies of arrays over replicates, which may be spread over several processes: all of them in one message."""
+    """Numpy copies of arrays over replicates, which may be spread over several processes: all of
+    them in one message.
+    """
     if jax.process_count() == 1:
         return jax.device_get(tree)
     leaves, form = jax.tree.flatten(tree)
     packed = np.asarray(_packed(leaves[0].sharding.mesh)(leaves).addressable_data(0))
     ends = np.cumsum([math.prod(x.shape[1:]) for x in leaves])
     parts = np.split(packed, ends[:-1], axis=1)
-    return jax.tree.unflatten(form, [part.reshape(x.shape) for part, x in zip(parts, leaves, strict=True)])
+    return jax.tree.unflatten(
+        form, [part.reshape(x.shape) for part, x in zip(parts, leaves, strict=True)]
+    )
 
 
 @functools.cache
@@ -327,8 +405,12 @@ def _packed(mesh):
     return jax.jit(beside, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
 
-def coverage(key: Key[Array, ""], world: World, grid: Grid, replicates: int, memory: float = 2**26) -> list[dict]:
-    """The tidy rows of one world: every estimand, estimator, n and interval, from `replicates` logs."""
+def coverage(
+    key: Key[Array, ""], world: World, grid: Grid, replicates: int, memory: float = 2**26
+) -> list[dict]:
+    """The tidy rows of one world: every estimand, estimator, n and interval, from `replicates`
+    logs.
+    """
     size = batch_size([world], grid, replicates, memory, one_device())
     return summarise(world, grid, concatenate(list(run(key, world, grid, (0, replicates), size))))
 

@@ -1,4 +1,6 @@
-"""`Replicates`: what a sweep finds on each synthetic log, and what that says of an interval: tidy rows and ratios."""
+"""`Replicates`: what a sweep finds on each synthetic log, and what that says of an interval: tidy
+rows and ratios.
+"""
 
 import math
 from collections.abc import Sequence
@@ -9,12 +11,14 @@ from jaxtyping import Array, Float
 
 from mopl_jax import intervals
 from mopl_jax.coverage.world import Grid, World
-from mopl_jax.numerics.pytree import record
+from mopl_jax.numerics.pytree import pytree_dataclass
 
 
-@record()
+@pytree_dataclass()
 class Replicates:
-    """Results per replicate: `value` and Kish `ess` (r, n); interval ends `lower` and `upper` (r, n, interval)."""
+    """Results per replicate: `value` and Kish `ess` (r, n); interval ends `lower` and `upper` (r,
+    n, interval).
+    """
 
     value: Float[Array, "r n"]
     ess: Float[Array, "r n"]
@@ -43,20 +47,33 @@ def summarise(world: World, grid: Grid, results: dict[Cell, Replicates]) -> list
     rows = []
     read = [(*cell, *truth) for cell in results for truth in world.truths(cell[0]).items()]
     for estimand, estimator, label, truth in read:
-        cell, names = results[estimand, estimator], intervals.available(grid.intervals, world.facts(estimand))
+        cell, names = (
+            results[estimand, estimator],
+            intervals.available(grid.intervals, world.facts(estimand)),
+        )
         for j, n in enumerate(grid.n):
-            about = {"world": world.name, "d": world.d, "estimand": label, "estimator": estimator, "n": n}
+            about = {
+                "world": world.name,
+                "d": world.d,
+                "estimand": label,
+                "estimator": estimator,
+                "n": n,
+            }
             about |= _value_columns(cell.value[:, j], cell.ess[:, j], truth, grid.alpha)
             for i, interval in enumerate(names):
                 ends = cell.lower[:, j, i], cell.upper[:, j, i]
                 rows.append(
-                    about | {"interval": interval, "alpha": grid.alpha} | _interval_columns(*ends, truth, about)
+                    about
+                    | {"interval": interval, "alpha": grid.alpha}
+                    | _interval_columns(*ends, truth, about)
                 )
     return rows
 
 
 def _value_columns(value, size, truth, alpha):
-    """Truth, bias and its standard error, ESS quantiles, and the width of a normal interval that knew the true SD."""
+    """Truth, bias and its standard error, ESS quantiles, and the width of a normal interval that
+    knew the true SD.
+    """
     value = value.astype(float)
     sd = float(np.nanstd(value, ddof=1)) if value.size > 1 else math.nan
     quantiles = np.quantile(size, (0.05, 0.5, 0.95))
@@ -73,14 +90,18 @@ def _value_columns(value, size, truth, alpha):
 
 
 def _interval_columns(low, high, truth, about):
-    """Coverage with its Wilson interval, both one-sided miss rates, widths (infinite ones counted as such)."""
+    """Coverage with its Wilson interval, both one-sided miss rates, widths (infinite ones counted
+    as such).
+    """
     hits = (low <= truth) & (truth <= high)
     wilson = wilson_interval(int(hits.sum()), hits.size)
     width = high.astype(float) - low
     finite = width[np.isfinite(width)]
     return {
         "coverage": float(hits.mean(dtype=float)),
-        "coverage_se": math.sqrt(max(hits.mean(dtype=float) * (1 - hits.mean(dtype=float)), 0) / hits.size),
+        "coverage_se": math.sqrt(
+            max(hits.mean(dtype=float) * (1 - hits.mean(dtype=float)), 0) / hits.size
+        ),
         "coverage_low": wilson[0],
         "coverage_high": wilson[1],
         "miss_below": float(np.mean(high < truth, dtype=float)),
@@ -88,7 +109,9 @@ def _interval_columns(low, high, truth, about):
         "median_width": float(np.median(width)),
         "mean_finite_width": float(finite.mean()) if finite.size else math.inf,
         "infinite_share": 1 - finite.size / width.size,
-        "width_ratio": float(np.median(width)) / about["oracle_width"] if about["oracle_width"] else math.nan,
+        "width_ratio": float(np.median(width)) / about["oracle_width"]
+        if about["oracle_width"]
+        else math.nan,
     }
 
 
@@ -99,7 +122,9 @@ def _normal_quantile(alpha):
 
 
 def wilson_interval(hits: int, trials: int, alpha: float = 0.05) -> tuple[float, float]:
-    """Wilson's score interval for a coverage: its Monte-Carlo error, right also when every replicate is covered."""
+    """Wilson's score interval for a coverage: its Monte-Carlo error, right also when every
+    replicate is covered.
+    """
     z = _normal_quantile(alpha)
     centre = (hits + z * z / 2) / (trials + z * z)
     half = z * math.sqrt(hits * (trials - hits) / trials + z * z / 4) / (trials + z * z)
@@ -107,7 +132,9 @@ def wilson_interval(hits: int, trials: int, alpha: float = 0.05) -> tuple[float,
 
 
 def smallest_n(rows: Sequence[dict], level: float) -> int | None:
-    """The smallest n of one interval's rows from which coverage stays ≥ `level` up to the largest n; None if it never does."""
+    """The smallest n of one interval's rows from which coverage stays ≥ `level` up to the largest
+    n; None if it never does.
+    """
     found = None
     for row in sorted(rows, key=lambda row: row["n"], reverse=True):
         if row["coverage"] < level:
@@ -116,11 +143,15 @@ def smallest_n(rows: Sequence[dict], level: float) -> int | None:
     return found
 
 
-def sample_size_ratio(baseline: Sequence[dict], rows: Sequence[dict], level: float) -> tuple[float, bool]:
-    """How many times more rows the baseline interval needs to hold `level`, and whether the grid of n brackets that.
+def sample_size_ratio(
+    baseline: Sequence[dict], rows: Sequence[dict], level: float
+) -> tuple[float, bool]:
+    """How many times more rows the baseline interval needs to hold `level`, and whether the grid
+    of n brackets that.
 
-    Where the baseline never holds (its largest n stands in), or the interval already holds at the smallest n and the
-    baseline does not, the ratio is a lower limit: False. (nan, False) where the interval itself never holds.
+    Where the baseline never holds (its largest n stands in), or the interval already holds at
+    the smallest n and the baseline does not, the ratio is a lower limit: False. (nan, False)
+    where the interval itself never holds.
     """
     needed, reached = smallest_n(baseline, level), smallest_n(rows, level)
     if reached is None:

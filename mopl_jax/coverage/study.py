@@ -1,9 +1,10 @@
 """Studies: the TOML description of a coverage study, and the worlds and grid it stands for.
 
-A study has `replicates`, `seed`, `alpha`, `n`, `estimators`, `intervals` and a list of `[[world]]`; each world has a
-`name`, dimensions `d`, a `reward`, a `noise`, a `logging` policy, named `target`s and optional `differences` of targets.
-`logging` and `target` of the study are those of every world that has none of its own. Numbers stand for constant
-vectors. `mopl_jax/coverage/studies/default.toml` is the model.
+A study has `replicates`, `seed`, `alpha`, `n`, `estimators`, `intervals` and a list of
+`[[world]]`; each world has a `name`, dimensions `d`, a `reward`, a `noise`, a `logging` policy,
+named `target`s and optional `differences` of targets. `logging` and `target` of the study are
+those of every world that has none of its own. Numbers stand for constant vectors.
+`mopl_jax/coverage/studies/default.toml` is the model.
 """
 
 import inspect
@@ -46,30 +47,46 @@ def read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(Path(path).read_text())
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}); expected a study in TOML") from None
+        raise ValueError(
+            f"{path}: cannot be read ({error.strerror}); expected a study in TOML"
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(
-            f"{path}: not valid TOML: {error}; compare it with mopl_jax/coverage/studies/default.toml"
+            f"{path}: not valid TOML: {error}; compare it with"
+            " mopl_jax/coverage/studies/default.toml"
         ) from None
 
 
 def build(spec: Mapping[str, Any]) -> Study:
-    """Worlds and grid of a study dictionary. ValueError says which entry, what was expected and what was found."""
-    _known(spec, ("replicates", "seed", "alpha", "n", "estimators", "intervals", *_SHARED, "world"), "the study")
+    """Worlds and grid of a study dictionary. ValueError says which entry, what was expected and
+    what was found.
+    """
+    _known(
+        spec,
+        ("replicates", "seed", "alpha", "n", "estimators", "intervals", *_SHARED, "world"),
+        "the study",
+    )
     grid = Grid(
         _sizes(spec.get("n", ()), "n", least=2),
         choose(spec.get("estimators", ["snips"]), ESTIMATORS | OF_PREFIXES, "estimator"),
-        choose(spec.get("intervals", list(intervals.NAMED)), intervals.NAMED | intervals.INFORMED, "interval"),
+        choose(
+            spec.get("intervals", list(intervals.NAMED)),
+            intervals.NAMED | intervals.INFORMED,
+            "interval",
+        ),
         check_alpha(spec.get("alpha", 0.05)),
     )
     if not isinstance(spec.get("world", []), list | tuple):
         raise ValueError(
-            f"world: expected [[world]] tables, got {spec['world']!r}; see mopl_jax/coverage/studies/default.toml"
+            f"world: expected [[world]] tables, got {spec['world']!r}; see"
+            " mopl_jax/coverage/studies/default.toml"
         )
     shared = {key: spec[key] for key in _SHARED if key in spec}
     entries = [shared | dict(_table(entry, "world")) for entry in spec.get("world", [])]
     worlds = tuple(
-        _world(entry, d) for entry in entries for d in _sizes(_table(entry, "world").get("d", ()), "d", least=1)
+        _world(entry, d)
+        for entry in entries
+        for d in _sizes(_table(entry, "world").get("d", ()), "d", least=1)
     )
     if not worlds:
         raise ValueError("expected at least one [[world]] in the study, got none")
@@ -78,7 +95,13 @@ def build(spec: Mapping[str, Any]) -> Study:
     if len(set(labels)) < len(labels):
         raise ValueError("expected a different name for each [[world]] of the same d; rename one")
     replicates = _sizes([spec.get("replicates", 2000)], "replicates", least=2)[0]
-    return Study(worlds, grid, replicates, _integer(spec.get("seed", 0), "seed"), dict(spec) | {"world": entries})
+    return Study(
+        worlds,
+        grid,
+        replicates,
+        _integer(spec.get("seed", 0), "seed"),
+        dict(spec) | {"world": entries},
+    )
 
 
 _SHARED = ("logging", "target")
@@ -86,13 +109,20 @@ _SHARED = ("logging", "target")
 
 def _world(entry, d):
     where = f"world {entry.get('name', '?')!r} at d={d}"
-    _known(entry, ("name", "d", "reward", "noise", "log_spread", "logging", "target", "differences"), where)
+    _known(
+        entry,
+        ("name", "d", "reward", "noise", "log_spread", "logging", "target", "differences"),
+        where,
+    )
     for key in ("name", "reward", "noise", "logging", "target"):
         if key not in entry:
-            raise ValueError(f"{where}: expected an entry {key!r}; see mopl_jax/coverage/studies/default.toml")
+            raise ValueError(
+                f"{where}: expected an entry {key!r}; see mopl_jax/coverage/studies/default.toml"
+            )
     if "log_spread" in entry and entry["noise"].get("kind") in ("bernoulli", "zero_inflated"):
         raise ValueError(
-            f"{where}: log_spread: expected none with {entry['noise']['kind']} noise, whose mean sets its spread"
+            f"{where}: log_spread: expected none with {entry['noise']['kind']} noise, whose mean"
+            " sets its spread"
         )
     spread = entry.get("log_spread")
     environment = environments.Environment(
@@ -106,7 +136,9 @@ def _world(entry, d):
         name: _target(target, d, f"{where}, target {name!r}", logging)
         for name, target in _table(entry["target"], where).items()
     }
-    smoothed = tuple(name for name, target in entry["target"].items() if target.get("kind") == "smooth")
+    smoothed = tuple(
+        name for name, target in entry["target"].items() if target.get("kind") == "smooth"
+    )
     differences = tuple(_pair(pair, where) for pair in entry.get("differences", ()))
     for name in {name for pair in differences for name in pair}:
         choose([name], targets, f"target in the differences of {where}")
@@ -114,15 +146,18 @@ def _world(entry, d):
 
 
 def _check_means(environment, logging, where, draws=4096):
-    """ValueError where logged actions have mean rewards that no reward in the noise's range can have."""
+    """ValueError where logged actions have mean rewards that no reward in the noise's range can
+    have.
+    """
     if environment.reward_range is None:
         return
     action = jax.vmap(logging.sample)(jax.random.split(jax.random.key(0), draws))
     means, (low, high) = jax.vmap(environment.mean_reward)(action), environment.reward_range
     if not bool(jnp.all((means >= low) & (means <= high))):
         raise ValueError(
-            f"{where}: expected mean rewards in [{low:g}, {high:g}], the range of this noise, got {float(means.min()):.3g} to "
-            f"{float(means.max()):.3g} for logged actions; set amplitude and offset of a cosine or exponential reward"
+            f"{where}: expected mean rewards in [{low:g}, {high:g}], the range of this noise, got"
+            f" {float(means.min()):.3g} to {float(means.max()):.3g} for logged actions; set"
+            " amplitude and offset of a cosine or exponential reward"
         )
 
 
@@ -134,21 +169,31 @@ def _check_available(worlds, names):
         for estimand in world.estimands:
             facts = world.facts(estimand)
             if not intervals.available(names, facts):
-                lacks = dict.fromkeys(fact for name in names for fact in intervals.missing(name, facts))
+                lacks = dict.fromkeys(
+                    fact for name in names for fact in intervals.missing(name, facts)
+                )
                 raise ValueError(
-                    f"world {world.name!r} at d={world.d}, {estimand}: expected an interval that it has the facts for, got "
-                    f"{', '.join(names)}, without {', '.join(lacks)}; add one that needs none, as recommended"
+                    f"world {world.name!r} at d={world.d}, {estimand}: expected an interval that it"
+                    f" has the facts for, got {', '.join(names)}, without {', '.join(lacks)}; add"
+                    " one that needs none, as recommended"
                 )
 
 
 def _target(entry, d, where, logging):
-    makers = {"normal": _gaussian, "smooth": _smooth, "mixture": _mixture, "overlap": partial(_overlap, logging)}
+    makers = {
+        "normal": _gaussian,
+        "smooth": _smooth,
+        "mixture": _mixture,
+        "overlap": partial(_overlap, logging),
+    }
     return _make(makers, {"kind": "normal"} | dict(_table(entry, where)), d, where)
 
 
 def _table(entry, where):
     if not isinstance(entry, Mapping):
-        raise ValueError(f"{where}: expected a table, got {entry!r}; see mopl_jax/coverage/studies/default.toml")
+        raise ValueError(
+            f"{where}: expected a table, got {entry!r}; see mopl_jax/coverage/studies/default.toml"
+        )
     return entry
 
 
@@ -162,11 +207,15 @@ def _pair(pair, where):
 
 
 def _linear(d, where, slope=None, intercept=0.0):
-    return environments.Linear(_vector(1 / d if slope is None else slope, d, where), _number(intercept, where))
+    return environments.Linear(
+        _vector(1 / d if slope is None else slope, d, where), _number(intercept, where)
+    )
 
 
 def _quadratic(d, where, peak=0.0, optimum=0.0, curvature=1.0):
-    return environments.Quadratic(_number(peak, where), _vector(optimum, d, where), _matrix(curvature, d, where))
+    return environments.Quadratic(
+        _number(peak, where), _vector(optimum, d, where), _matrix(curvature, d, where)
+    )
 
 
 def _cosine(d, where, frequency=None, amplitude=1.0, offset=0.0):
@@ -188,7 +237,9 @@ def _student_t(d, where, df=3.0, scale=1.0):
 
 
 def _log_normal(d, where, shape=1.0, scale=1.0):
-    return environments.LogNormal(_positive(shape, f"{where}: shape"), _positive(scale, f"{where}: scale"))
+    return environments.LogNormal(
+        _positive(shape, f"{where}: shape"), _positive(scale, f"{where}: scale")
+    )
 
 
 def _bernoulli(d, where):
@@ -204,13 +255,19 @@ def _zero_inflated(d, where, share=0.3, shape=1.0):
 
 def _gaussian(d, where, mean=0.0, scale=None, covariance=None) -> Gaussian:
     if (scale is None) == (covariance is None):
-        raise ValueError(f"{where}: expected either scale (standard deviations) or covariance, exactly one of them")
+        raise ValueError(
+            f"{where}: expected either scale (standard deviations) or covariance, exactly one of"
+            " them"
+        )
     mean = _vector(mean, d, where)
     if covariance is None:
         return Gaussian.diagonal(mean, _positive(_vector(scale, d, where), f"{where}: scale"))
     policy = Gaussian.full(mean, _matrix(covariance, d, where))
     if not np.all(np.isfinite(policy.scale)):
-        raise ValueError(f"{where}: expected a positive definite covariance, got {covariance}; check its eigenvalues")
+        raise ValueError(
+            f"{where}: expected a positive definite covariance, got {covariance}; check its"
+            " eigenvalues"
+        )
     return policy
 
 
@@ -219,9 +276,14 @@ def _smooth(d, where, mean=0.0, bandwidth=0.1) -> Gaussian:
 
 
 def _mixture(d, where, weight=(), component=()) -> Mixture:
-    parts = [_make(POLICIES, entry, d, f"{where}, component {i + 1}") for i, entry in enumerate(component)]
+    parts = [
+        _make(POLICIES, entry, d, f"{where}, component {i + 1}")
+        for i, entry in enumerate(component)
+    ]
     if not parts or np.shape(weight) != (len(parts),):
-        raise ValueError(f"{where}: expected one weight for each component, got {weight!r} for {len(parts)}")
+        raise ValueError(
+            f"{where}: expected one weight for each component, got {weight!r} for {len(parts)}"
+        )
     return Mixture.of(_positive(weight, f"{where}: weight"), parts)
 
 
@@ -258,7 +320,9 @@ POLICIES: dict[str, Callable] = {"normal": _gaussian, "uniform": _uniform, "mixt
 
 def _make(makers, entry, d, where):
     if not isinstance(entry, Mapping) or "kind" not in entry:
-        raise ValueError(f"{where}: expected a table with a kind, one of {', '.join(makers)}; got {entry!r}")
+        raise ValueError(
+            f"{where}: expected a table with a kind, one of {', '.join(makers)}; got {entry!r}"
+        )
     (kind,) = choose([entry["kind"]], makers, f"kind of {where}")
     options = _no_kind(entry)
     _known(options, tuple(inspect.signature(makers[kind]).parameters)[2:], where)
@@ -289,7 +353,10 @@ def _numbers(value, where):
 def _shaped(value, shape, where):
     array = _numbers(value, where)
     if array.shape not in ((), shape):
-        raise ValueError(f"{where}: expected one number or shape {shape}, got shape {array.shape}; match the world's d")
+        raise ValueError(
+            f"{where}: expected one number or shape {shape}, got shape {array.shape}; match the"
+            " world's d"
+        )
     return array
 
 
@@ -320,7 +387,12 @@ def _integer(value, where):
 
 
 def _sizes(values, where, least):
-    values = sorted({_integer(value, where) for value in (values if isinstance(values, list | tuple) else [values])})
+    values = sorted(
+        {
+            _integer(value, where)
+            for value in (values if isinstance(values, list | tuple) else [values])
+        }
+    )
     if not values or values[0] < least:
         raise ValueError(f"{where}: expected whole numbers of at least {least}, got {values}")
     return tuple(values)

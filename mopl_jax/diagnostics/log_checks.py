@@ -1,9 +1,11 @@
-"""Is a log what it is said to be? Ranges, densities against the declared policy, repeats, users, drift; in two passes.
+"""Is a log what it is said to be? Ranges, densities against the declared policy, repeats, users,
+drift; in two passes.
 
-Every finding has a level, `ok`, `warning` or `refuse`, and says what was found. A statistical finding is a warning if it is
-significant with all tests of its kind taken together (Bonferroni, level `LEVEL`), and refuses the log if it also
-matters (the `MATERIAL` sizes): in twenty million rows the smallest flaw is significant. Where users repeat, tests see
-the first row of each, which are independent.
+Every finding has a level, `ok`, `warning` or `refuse`, and says what was found. A statistical
+finding is a warning if it is significant with all tests of its kind taken together (Bonferroni,
+level `LEVEL`), and refuses the log if it also matters (the `MATERIAL` sizes): in twenty million
+rows the smallest flaw is significant. Where users repeat, tests see the first row of each, which
+are independent.
 """
 
 import functools
@@ -15,9 +17,9 @@ import numpy as np
 from jax.scipy.special import gammaincc
 from jaxtyping import Float
 
-from mopl_jax.diagnostics.log_statistics import CELLS, NOTHING, PERIODS, Tally, widen
+from mopl_jax.diagnostics.log_statistics import CELLS, NOTHING, PERIODS, LogStatistics, widen
 from mopl_jax.io import tables
-from mopl_jax.io.tables import Recording
+from mopl_jax.io.tables import LogReader
 
 CHUNK = 2**17
 LEVEL = 0.01
@@ -35,13 +37,17 @@ class Finding(NamedTuple):
     found: str
 
 
-def examine(recording: Recording, watch: Callable = iter) -> tuple[list[Finding], dict[str, Any]]:
-    """Findings, and the numbers behind them as plain Python. ValueError for entries that are no numbers, as for any log."""
-    facts = Tally(recording, functools.reduce(widen, watch(tables.chunks(recording, CHUNK)), NOTHING))
-    for rows in watch(tables.chunks(recording, CHUNK)):
+def examine(reader: LogReader, watch: Callable = iter) -> tuple[list[Finding], dict[str, Any]]:
+    """Findings, and the numbers behind them as plain Python. ValueError for entries that are no
+    numbers, as for any log.
+    """
+    facts = LogStatistics(
+        reader, functools.reduce(widen, watch(tables.chunks(reader, CHUNK)), NOTHING)
+    )
+    for rows in watch(tables.chunks(reader, CHUNK)):
         facts.add(rows)
     checks = (_rows, _rewards, _actions, _propensities, _declared, _repeats, _users, _drift)
-    findings = [finding for check in checks for finding in check(recording, facts)]
+    findings = [finding for check in checks for finding in check(reader, facts)]
     return findings, _plain(facts)
 
 
@@ -53,13 +59,13 @@ def verdict(findings: list[Finding]) -> str:
 # The checks.
 
 
-def _rows(recording, facts):
+def _rows(reader, facts):
     n = facts.spans.n
     level = "warning" if n < 100 else "ok"
-    yield Finding("rows", level, f"{n:,} in {recording.source.name}")
+    yield Finding("rows", level, f"{n:,} in {reader.source.name}")
 
 
-def _rewards(recording, facts):
+def _rewards(reader, facts):
     low, high = facts.spans.low[0], facts.spans.high[0]
     if low == high:
         yield Finding("reward", "refuse", f"constant, {low:g}: it tells policies apart in nothing")
@@ -67,44 +73,76 @@ def _rewards(recording, facts):
     shifted, squares = facts.reward / facts.spans.n
     mean, deviation = low + shifted, math.sqrt(max(squares - shifted**2, 0))
     values = f"{len(facts.values)} different values" if len(facts.values) <= 10 else "many values"
-    yield Finding("reward", "ok", f"{low:g} to {high:g}, mean {mean:.5g}, standard deviation {deviation:.4g}, {values}")
+    yield Finding(
+        "reward",
+        "ok",
+        f"{low:g} to {high:g}, mean {mean:.5g}, standard deviation {deviation:.4g}, {values}",
+    )
 
 
-def _actions(recording, facts):
+def _actions(reader, facts):
     low, high = facts.spans.low[1], facts.spans.high[1]
-    names = recording.roles.action
+    names = reader.columns.action
     if low is None:
-        yield Finding("action", "warning", "no action columns: only policies with a density column can be evaluated")
+        yield Finding(
+            "action",
+            "warning",
+            "no action columns: only policies with a density column can be evaluated",
+        )
         return
     labels = names if len(names) == len(low) else [f"{names[0]}[{i}]" for i in range(len(low))]
     if (low == high).all():
-        yield Finding("action", "refuse", "a single distinct action was played: the log says nothing of any other")
+        yield Finding(
+            "action",
+            "refuse",
+            "a single distinct action was played: the log says nothing of any other",
+        )
         return
     for name in [name for name, fixed in zip(labels, low == high, strict=True) if fixed]:
-        yield Finding("action", "refuse", f"{name} never varies: no policy that moves it can be evaluated")
-    ranges = ", ".join(f"{name} {a:.3g} to {b:.3g}" for name, a, b in zip(labels, low, high, strict=True))
+        yield Finding(
+            "action", "refuse", f"{name} never varies: no policy that moves it can be evaluated"
+        )
+    ranges = ", ".join(
+        f"{name} {a:.3g} to {b:.3g}" for name, a, b in zip(labels, low, high, strict=True)
+    )
     yield Finding("action", "ok", f"{len(low)} weights: {ranges}")
 
 
-def _propensities(recording, facts):
+def _propensities(reader, facts):
     low, high = facts.spans.low[2], facts.spans.high[2]
-    origin = "column" if recording.roles.propensity or recording.roles.log_propensity else "declared policy"
+    origin = (
+        "column"
+        if reader.columns.propensity or reader.columns.log_propensity
+        else "declared policy"
+    )
     wide = high - low > 50
-    note = ": some actions were e⁵⁰ times as likely as others; their weights will decide" if wide else ""
-    yield Finding("propensity", "warning" if wide else "ok", f"log density {low:.4g} to {high:.4g} ({origin}){note}")
+    note = (
+        ": some actions were e⁵⁰ times as likely as others; their weights will decide"
+        if wide
+        else ""
+    )
+    yield Finding(
+        "propensity",
+        "warning" if wide else "ok",
+        f"log density {low:.4g} to {high:.4g} ({origin}){note}",
+    )
 
 
-def _declared(recording, facts):
-    if recording.logging is None:
+def _declared(reader, facts):
+    if reader.logging is None:
         yield Finding(
-            "declared policy", "warning", "none (--logging): densities and actions cannot be checked against it"
+            "declared policy",
+            "warning",
+            "none (--logging): densities and actions cannot be checked against it",
         )
         return
     if facts.log_ratio is not None:
         yield _contradiction(*facts.log_ratio)
     if facts.cells is None:
-        kind = type(recording.logging).__name__
-        yield Finding("declared policy", "ok", f"a {kind}: actions are not tested against this kind")
+        kind = type(reader.logging).__name__
+        yield Finding(
+            "declared policy", "ok", f"a {kind}: actions are not tested against this kind"
+        )
         return
     yield from _tests(facts)
 
@@ -113,20 +151,35 @@ def _contradiction(sums, low, high):
     n, total, squares = sums
     mean = total / n
     error = math.sqrt(max(squares / n - mean**2, 0) / n) if math.isfinite(squares) else math.inf
-    found = f"mean weight of the declared policy {mean:.5g} ± {error:.2g}, ratios {math.exp(low):.4g} to {math.exp(high):.4g}"
+    found = (
+        f"mean weight of the declared policy {mean:.5g} ± {error:.2g}, ratios {math.exp(low):.4g}"
+        f" to {math.exp(high):.4g}"
+    )
     if high - low < 1e-6 and abs(mean - 1) > MATERIAL_WEIGHT:
         return Finding(
-            "declared density", "refuse", f"{found}: the column is the density times a constant; normalise it"
+            "declared density",
+            "refuse",
+            f"{found}: the column is the density times a constant; normalise it",
         )
     if abs(mean - 1) > max(MATERIAL_WEIGHT, 4 * error):
-        return Finding("declared density", "refuse", f"{found}: the propensities contradict the declared policy")
+        return Finding(
+            "declared density",
+            "refuse",
+            f"{found}: the propensities contradict the declared policy",
+        )
     if max(abs(low), abs(high)) > 0.01:
-        return Finding("declared density", "warning", f"{found}: propensities of another policy of mean weight one?")
+        return Finding(
+            "declared density",
+            "warning",
+            f"{found}: propensities of another policy of mean weight one?",
+        )
     return Finding("declared density", "ok", found)
 
 
 def _tests(facts):
-    """Means, variances, correlations and distributions of the whitened actions, each kind with its worst case."""
+    """Means, variances, correlations and distributions of the whitened actions, each kind with its
+    worst case.
+    """
     n, families = facts.tested, []
     if facts.whitened is not None:
         second = facts.whitened / n
@@ -138,7 +191,13 @@ def _tests(facts):
     count = sum(len(size) for _, size, _ in families) + len(facts.cells)
     for name, size, root in families:
         p_value = math.erfc(root * float(size.max()) / math.sqrt(2))
-        yield _tested(f"action {name}", f"off by {size.max():.3g} at most", p_value * count, size.max(), MATERIAL_SHIFT)
+        yield _tested(
+            f"action {name}",
+            f"off by {size.max():.3g} at most",
+            p_value * count,
+            size.max(),
+            MATERIAL_SHIFT,
+        )
     expected = np.arange(1, CELLS + 1) / CELLS
     distance = np.abs(np.cumsum(facts.cells, axis=1) / n - expected).max(axis=1)
     p_value = _kolmogorov(math.sqrt(n) * float(distance.max()))
@@ -150,61 +209,93 @@ def _tested(check, found, p_value, size, material):
     """`p_value` is corrected for the number of tests."""
     p_value = min(p_value, 1.0)
     level = "ok" if p_value >= LEVEL else "refuse" if size > material else "warning"
-    contradicts = {"ok": "", "warning": ": significant, but small", "refuse": ": not the declared policy"}[level]
+    contradicts = {
+        "ok": "",
+        "warning": ": significant, but small",
+        "refuse": ": not the declared policy",
+    }[level]
     return Finding(check, level, f"{found}, p = {p_value:.2g}{contradicts}")
 
 
 def _kolmogorov(x):
     """P(sup |Brownian bridge| > x)."""
-    return 1.0 if x < 0.2 else min(1.0, 2 * sum((-1) ** (k - 1) * math.exp(-2 * (k * x) ** 2) for k in range(1, 101)))
+    return (
+        1.0
+        if x < 0.2
+        else min(1.0, 2 * sum((-1) ** (k - 1) * math.exp(-2 * (k * x) ** 2) for k in range(1, 101)))
+    )
 
 
-def _repeats(recording, facts):
+def _repeats(reader, facts):
     share = facts.rows.repeated
     level = "warning" if share > 0.001 else "ok"
     hint = "; was the log exported twice?" if share > 0.001 else ""
     yield Finding("repeated rows", level, f"{share:.2%}{hint}")
-    if recording.roles.action is not None and recording.roles.cluster is None and facts.actions.repeated > 0.05:
+    if (
+        reader.columns.action is not None
+        and reader.columns.cluster is None
+        and facts.actions.repeated > 0.05
+    ):
         each = facts.spans.n / max(facts.actions.distinct, 1)
-        found = f"each is played {each:.1f} times on average: rows of one user? name the column with --cluster"
+        found = (
+            f"each is played {each:.1f} times on average: rows of one user? name the column with"
+            " --cluster"
+        )
         yield Finding("repeated actions", "warning", found)
 
 
-def _users(recording, facts):
-    if recording.roles.cluster is None:
+def _users(reader, facts):
+    if reader.columns.cluster is None:
         return
     sizes = facts.sizes
     share = sizes.max() / sizes.sum()
     level = "refuse" if len(sizes) < 2 else "warning" if len(sizes) < 50 or share > 0.05 else "ok"
-    found = f"{len(sizes):,}, of {sizes.min():,} to {sizes.max():,} rows (median {np.median(sizes):g})"
-    yield Finding("users", level, f"{found}; the largest has {share:.1%} of the rows" if level != "ok" else found)
+    found = (
+        f"{len(sizes):,}, of {sizes.min():,} to {sizes.max():,} rows (median {np.median(sizes):g})"
+    )
+    yield Finding(
+        "users",
+        level,
+        f"{found}; the largest has {share:.1%} of the rows" if level != "ok" else found,
+    )
 
 
-def _drift(recording, facts):
+def _drift(reader, facts):
     """One-way analysis of variance over the periods, for the reward and for each weight."""
     if facts.tested < 100:
         return
     names = ["reward", *["action"] * (facts.series - 1)]
     results = [_variance_between(facts.periods[:, :, j]) for j in range(facts.series)]
-    by = "time" if recording.roles.time else "row number"
+    by = "time" if reader.columns.time else "row number"
     for kind in dict.fromkeys(names):
         some = [result for name, result in zip(names, results, strict=True) if name == kind]
         p_value, size = min(p for p, _ in some) * len(results), max(size for _, size in some)
         level = "warning" if p_value < LEVEL else "ok"
-        said = ": it changed over the log; values are averages over it" if kind == "reward" else ": the logger changed"
-        found = f"{PERIODS} periods by {by} differ by {size:.2g} standard deviations at most, p = {min(p_value, 1):.2g}"
+        said = (
+            ": it changed over the log; values are averages over it"
+            if kind == "reward"
+            else ": the logger changed"
+        )
+        found = (
+            f"{PERIODS} periods by {by} differ by {size:.2g} standard deviations at most, p ="
+            f" {min(p_value, 1):.2g}"
+        )
         yield Finding(f"drift of the {kind}", level, found + (said if level == "warning" else ""))
 
 
 def _variance_between(periods: Float[np.ndarray, "3 periods"]) -> tuple[float, float]:
-    """p-value of equal means, and the range of the means over the standard deviation within periods."""
+    """p-value of equal means, and the range of the means over the standard deviation within
+    periods.
+    """
     count, total, square = periods[:, periods[0] > 0]
     means, n = total / count, count.sum()
     within = (square - count * means**2).sum() / max(n - len(count), 1)
     if len(count) < 2 or not within > 1e-12 * square.sum() / n:
         return 1.0, 0.0
     statistic = (count * np.square(means - total.sum() / n)).sum() / within
-    return float(gammaincc(0.5 * (len(count) - 1), 0.5 * statistic)), float(np.ptp(means) / math.sqrt(within))
+    return float(gammaincc(0.5 * (len(count) - 1), 0.5 * statistic)), float(
+        np.ptp(means) / math.sqrt(within)
+    )
 
 
 def _plain(facts):

@@ -1,4 +1,6 @@
-"""What two passes over a log count for its examination: spans first, then everything else, mergeable, in little memory."""
+"""What two passes over a log count for its examination: spans first, then everything else,
+mergeable, in little memory.
+"""
 
 from typing import NamedTuple
 
@@ -9,7 +11,7 @@ from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import gammainc, ndtr
 from jaxtyping import UInt64
 
-from mopl_jax.io.tables import Recording, Rows
+from mopl_jax.io.tables import LogReader, Rows
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.uniform import Uniform
 
@@ -35,21 +37,27 @@ def widen(spans: Spans, rows: Rows) -> Spans:
     low, high = ([None if x is None else f(x, axis=0) for x in columns] for f in (np.min, np.max))
     if spans.n == 0:
         return Spans(len(rows.reward), low, high)
-    return Spans(spans.n + len(rows.reward), _joined(np.minimum, spans.low, low), _joined(np.maximum, spans.high, high))
+    return Spans(
+        spans.n + len(rows.reward),
+        _joined(np.minimum, spans.low, low),
+        _joined(np.maximum, spans.high, high),
+    )
 
 
 def _joined(function, old, new):
     return [None if x is None else function(x, y) for x, y in zip(old, new, strict=True)]
 
 
-class Tally:
+class LogStatistics:
     """Sums over the rows seen so far."""
 
-    def __init__(self, recording: Recording, spans: Spans):
-        self.recording, self.spans = recording, spans
+    def __init__(self, reader: LogReader, spans: Spans):
+        self.reader, self.spans = reader, spans
         self.series = 1 + (0 if spans.low[1] is None else len(spans.low[1]))
         self.tested = 0
-        self.periods = np.zeros((3, PERIODS, self.series))  # rows, sums, sums of squares of the shifted series
+        self.periods = np.zeros(
+            (3, PERIODS, self.series)
+        )  # rows, sums, sums of squares of the shifted series
         self.values: set[float] = set()
         self.sizes = np.zeros(0, np.int64)
         self.rows, self.actions = Sketch(), Sketch()
@@ -63,7 +71,11 @@ class Tally:
         """Count a chunk."""
         if len(self.values) <= 10:
             self.values |= set(np.unique(rows.reward)[:11].tolist())
-        columns = [column for column in (rows.action, rows.reward, rows.cluster, rows.time) if column is not None]
+        columns = [
+            column
+            for column in (rows.action, rows.reward, rows.cluster, rows.time)
+            if column is not None
+        ]
         self.rows.add(_hashes(columns))
         if rows.action is not None:
             self.actions.add(_hashes([rows.action]))
@@ -86,8 +98,12 @@ class Tally:
 
     def _add_periods(self, rows, first):
         at, low, high = self._clock(rows)
-        period = np.clip(((at - low) / max(high - low, 1e-300) * PERIODS).astype(int), 0, PERIODS - 1)[first]
-        parts = [rows.reward[:, None]] if rows.action is None else [rows.reward[:, None], rows.action]
+        period = np.clip(
+            ((at - low) / max(high - low, 1e-300) * PERIODS).astype(int), 0, PERIODS - 1
+        )[first]
+        parts = (
+            [rows.reward[:, None]] if rows.action is None else [rows.reward[:, None], rows.action]
+        )
         series = (np.concatenate(parts, axis=1) - self._origin())[first]
         for k, power in enumerate((np.ones_like(series), series, np.square(series))):
             for j in range(self.series):
@@ -105,10 +121,10 @@ class Tally:
         return 0.5 * (np.concatenate(low) + np.concatenate(high))
 
     def _add_declared(self, rows, first):
-        policy = self.recording.logging
+        policy = self.reader.logging
         if policy is None or rows.action is None:
             return
-        if self.recording.roles.propensity or self.recording.roles.log_propensity:
+        if self.reader.columns.propensity or self.reader.columns.log_propensity:
             ratio = np.asarray(_log_density(policy, jnp.asarray(rows.action))) - rows.log_propensity
             self.log_ratio = _merge_ratio(self.log_ratio, ratio)
         if isinstance(policy, Gaussian):
@@ -131,10 +147,16 @@ def _log_density(policy, action):
 
 @jax.jit
 def _whiten(policy, action):
-    """z standard normal under the policy; and its distribution functions, with that of |z|², which no entry shows."""
+    """z standard normal under the policy; and its distribution functions, with that of |z|², which
+    no entry shows.
+    """
     centred = (action - policy.mean[None, :]).T
     diagonal = policy.scale.ndim == 1
-    z = centred / policy.scale[:, None] if diagonal else solve_triangular(policy.scale, centred, lower=True)
+    z = (
+        centred / policy.scale[:, None]
+        if diagonal
+        else solve_triangular(policy.scale, centred, lower=True)
+    )
     radius = gammainc(0.5 * z.shape[0], 0.5 * jnp.sum(jnp.square(z), axis=0))
     return z.T, jnp.concatenate([ndtr(z), radius[None, :]]).T
 
@@ -150,7 +172,9 @@ def _merge_ratio(so_far, ratio):
 
 
 class Sketch:
-    """How often rows repeat, from the rows whose hash is below a falling threshold: exact up to `SKETCH` distinct rows."""
+    """How often rows repeat, from the rows whose hash is below a falling threshold: exact up to
+    `SKETCH` distinct rows.
+    """
 
     def __init__(self):
         self.hashes, self.counts = np.zeros(0, np.uint64), np.zeros(0, np.int64)
@@ -160,7 +184,9 @@ class Sketch:
         """Count rows by their hashes."""
         values, counts = np.unique(hashes[hashes <= self.threshold], return_counts=True)
         both, where = np.unique(np.concatenate([self.hashes, values]), return_inverse=True)
-        total = np.bincount(where, np.concatenate([self.counts, counts]), len(both)).astype(np.int64)
+        total = np.bincount(where, np.concatenate([self.counts, counts]), len(both)).astype(
+            np.int64
+        )
         if len(both) > SKETCH:
             self.threshold = both[SKETCH // 2]
             both, total = both[: SKETCH // 2], total[: SKETCH // 2]

@@ -1,8 +1,8 @@
 """Effective sample sizes: how many samples from the target policy the weighted log is worth.
 
-Contract: log importance weights (n,) -> (), invariant to a constant added to the log weights, in [1, n] wherever a row
-has positive weight, n iff the weights are equal, and 0 iff no row has positive weight. Population versions take the
-two policies.
+Contract: log importance weights (n,) -> (), invariant to a constant added to the log weights, in
+[1, n] wherever a row has positive weight, n iff the weights are equal, and 0 iff no row has
+positive weight. Population versions take the two policies.
 """
 
 import math
@@ -11,7 +11,12 @@ import jax.numpy as jnp
 from jax.scipy.stats import norm
 from jaxtyping import Array, Bool, Float
 
-from mopl_jax.estimators.divergence import _diagonal, _gap_factor, population_d2, population_max_weight
+from mopl_jax.estimators.divergence import (
+    _diagonal,
+    _gap_factor,
+    population_d2,
+    population_max_weight,
+)
 from mopl_jax.numerics import linalg
 from mopl_jax.numerics.reduce import WHOLE, Rows
 from mopl_jax.policies.gaussian import Gaussian
@@ -19,7 +24,8 @@ from mopl_jax.policies.uniform import Uniform
 
 
 def normalise(log_weight: Float[Array, " n"], rows: Rows = WHOLE) -> Float[Array, " n"]:
-    """Self-normalised importance weights p = w / Σw, (n,), summing to one; all zero where no row has positive weight.
+    """Self-normalised importance weights p = w / Σw, (n,), summing to one; all zero where no row
+    has positive weight.
 
     The largest log weight is subtracted first, so that shifts by ±700 cannot overflow.
     """
@@ -29,7 +35,9 @@ def normalise(log_weight: Float[Array, " n"], rows: Rows = WHOLE) -> Float[Array
     return jnp.where(total > 0, w / jnp.where(total > 0, total, 1), 0)
 
 
-ONE_ROW = 64 * 2.0**-23  # 1 − S₂ at or below this is one row: float32's rounding, in both precisions so that they agree
+ONE_ROW = (
+    64 * 2.0**-23
+)  # 1 − S₂ at or below this is one row: float32's rounding, in both precisions so that they agree
 
 
 def spread_out(log_weight: Float[Array, " n"], rows: Rows = WHOLE) -> Bool[Array, ""]:
@@ -64,14 +72,18 @@ def perplexity(log_weight: Float[Array, " n"]) -> Float[Array, ""]:
 
 
 def renyi(log_weight: Float[Array, " n"], order: float) -> Float[Array, ""]:
-    """The Rényi/Hill family (Σ p^order)^{1/(1−order)}, order ≠ 1; order 2 is Kish's, order → ∞ the max-weight one."""
+    """The Rényi/Hill family (Σ p^order)^{1/(1−order)}, order ≠ 1; order 2 is Kish's, order → ∞ the
+    max-weight one.
+    """
     p = normalise(log_weight)
     power = jnp.sum(jnp.where(p > 0, jnp.where(p > 0, p, 1) ** order, 0))
     return jnp.where(power > 0, jnp.where(power > 0, power, 1) ** (1 / (1 - order)), 0)
 
 
 def reward_aware(log_weight: Float[Array, " n"], residual: Float[Array, " n"]) -> Float[Array, ""]:
-    """Σ p e² / Σ p² e²: Kish's size when the squared residuals e² (n,) and the weights are unrelated; 0 if all e are 0."""
+    """Σ p e² / Σ p² e²: Kish's size when the squared residuals e² (n,) and the weights are
+    unrelated; 0 if all e are 0.
+    """
     p = normalise(log_weight)
     heavy = jnp.sum(jnp.square(p * residual))
     return jnp.sum(p * jnp.square(residual)) * _reciprocal(heavy)
@@ -92,9 +104,13 @@ def _(logging: Gaussian, target: Gaussian):
 
 @population_d2.register
 def _(logging: Uniform, target: Gaussian):
-    """Vol (4π)^{−d/2} |Σ|^{−1/2} P(N(μ, Σ/2) in the box): the curse of dimensionality of uniform logging in one line."""
+    """Vol (4π)^{−d/2} |Σ|^{−1/2} P(N(μ, Σ/2) in the box): the curse of dimensionality of uniform
+    logging in one line.
+    """
     scale = _diagonal(target)
-    upper, lower = ((edge - target.mean) / scale * math.sqrt(2) for edge in (logging.high, logging.low))
+    upper, lower = (
+        (edge - target.mean) / scale * math.sqrt(2) for edge in (logging.high, logging.low)
+    )
     log_inside = jnp.log(norm.cdf(upper) - norm.cdf(lower))
     log_volume = jnp.log(logging.high - logging.low)
     return jnp.exp(jnp.sum(log_volume - 0.5 * math.log(4 * math.pi) - jnp.log(scale) + log_inside))
@@ -116,4 +132,7 @@ def _(logging: Uniform, target: Gaussian):
     """Vol times the largest target density in the box."""
     scale = _diagonal(target)
     nearest = jnp.clip(target.mean, logging.low, logging.high)
-    return jnp.exp(Gaussian(target.mean, scale).log_density(nearest) + jnp.sum(jnp.log(logging.high - logging.low)))
+    return jnp.exp(
+        Gaussian(target.mean, scale).log_density(nearest)
+        + jnp.sum(jnp.log(logging.high - logging.low))
+    )

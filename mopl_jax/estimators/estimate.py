@@ -2,16 +2,17 @@
 
 from jaxtyping import Array, Float
 
-from mopl_jax.numerics.pytree import record
+from mopl_jax.numerics.pytree import pytree_dataclass
 
 
-@record()
+@pytree_dataclass()
 class Estimate:
     """A value and what its intervals need, for n rows.
 
-    `value` () · `influence` (n,): n ∂value/∂multiplicity of each row, mean zero · `log_weight` (n,): log of the size of
-    the coefficient with which a row's reward enters, up to a constant · `residual` (n,): what that coefficient
-    multiplies, so that n p residual is the influence up to a constant (p the normalised weights) · `reward` (n,).
+    `value` () · `influence` (n,): n ∂value/∂multiplicity of each row, mean zero · `log_weight`
+    (n,): log of the size of the coefficient with which a row's reward enters, up to a constant ·
+    `residual` (n,): what that coefficient multiplies, so that n p residual is the influence up
+    to a constant (p the normalised weights) · `reward` (n,).
     """
 
     value: Float[Array, ""]

@@ -1,7 +1,7 @@
 """Modified importance weights: log weights in, log weights out, composed with any estimator.
 
-`ips(clipped(log_weight, bound=10.0), reward)` has less variance than `ips`, for bias; the interval of the result covers the
-modified value, which is not V.
+`ips(clipped(log_weight, bound=10.0), reward)` has less variance than `ips`, for bias; the
+interval of the result covers the modified value, which is not V.
 """
 
 import jax.numpy as jnp
@@ -14,7 +14,9 @@ def clipped(log_weight: Float[Array, " n"], bound: ArrayLike) -> Float[Array, " 
 
 
 def harmonic(log_weight: Float[Array, " n"], mix: ArrayLike) -> Float[Array, " n"]:
-    """w / ((1−λ) + λw), λ = `mix` in [0, 1]: bounded by 1/λ (Metelli et al., NeurIPS 2021); 0 leaves w, 1 gives 1."""
+    """w / ((1−λ) + λw), λ = `mix` in [0, 1]: bounded by 1/λ (Metelli et al., NeurIPS 2021); 0
+    leaves w, 1 gives 1.
+    """
     share = jnp.asarray(mix, log_weight.dtype)
     shrunk = log_weight - jnp.logaddexp(jnp.log1p(-share), jnp.log(share) + log_weight)
     return jnp.where(log_weight == -jnp.inf, log_weight, shrunk)
@@ -23,7 +25,8 @@ def harmonic(log_weight: Float[Array, " n"], mix: ArrayLike) -> Float[Array, " n
 def log_smoothed(
     log_weight: Float[Array, " n"], reward: Float[Array, " n"], smoothing: ArrayLike
 ) -> Float[Array, " n"]:
-    """The weights with which IPS is mean(log(1 + λwr))/λ, for rewards ≥ 0 (Sakhi et al., NeurIPS 2024, arXiv 2405.14335).
+    """The weights with which IPS is mean(log(1 + λwr))/λ, for rewards ≥ 0 (Sakhi et al., NeurIPS
+    2024, arXiv 2405.14335).
 
     log(1 + x)/x times w, x = λwr; rows without reward keep w.
     """

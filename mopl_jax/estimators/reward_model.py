@@ -1,7 +1,9 @@
-"""Doubly robust estimation with a quadratic reward model, whose value under a Gaussian target is known exactly.
+"""Doubly robust estimation with a quadratic reward model, whose value under a Gaussian target is
+known exactly.
 
-Actions are whitened by the target, z = scale⁻¹(a − μ), so that the features 1, zᵢ, zᵢzⱼ have expectations 1, 0, δᵢⱼ: the
-model's value q̂(μ) + ½ tr(HΣ) becomes its constant plus its square terms.
+Actions are whitened by the target, z = scale⁻¹(a − μ), so that the features 1, zᵢ, zᵢzⱼ have
+expectations 1, 0, δᵢⱼ: the model's value q̂(μ) + ½ tr(HΣ) becomes its constant plus its square
+terms.
 """
 
 import functools
@@ -30,14 +32,19 @@ def doubly_robust(
 
     Row i is in fold i mod `folds`, or in `fold[i]` (a user's rows belong in one).
 
-    Dudík, Langford & Li (ICML 2011); cross-fitting as Chernozhukov et al. (2018), which keeps the terms unbiased given
-    q̂ for any reward. q̂ is ridge least squares on 1, a and a aᵀ; `ridge` is relative to each feature's mean square.
-    A good model removes the variance that the actions explain: with a quadratic reward only that of the noise is left.
+    Dudík, Langford & Li (ICML 2011); cross-fitting as Chernozhukov et al. (2018), which keeps
+    the terms unbiased given q̂ for any reward. q̂ is ridge least squares on 1, a and a aᵀ;
+    `ridge` is relative to each feature's mean square. A good model removes the variance that the
+    actions explain: with a quadratic reward only that of the noise is left.
     """
     features = jax.vmap(functools.partial(quadratic_features, target))(action)
     fold = jnp.arange(reward.shape[0]) % folds if fold is None else fold
     centre = jnp.mean(reward)
-    coefficients = fit_without_each_fold(products(features, reward - centre, fold, folds), ridge).at[:, 0].add(centre)
+    coefficients = (
+        fit_without_each_fold(products(features, reward - centre, fold, folds), ridge)
+        .at[:, 0]
+        .add(centre)
+    )
     predicted = jnp.sum(features * coefficients[fold], axis=1)
     w, gap = jnp.exp(log_weight), reward - predicted
     terms = (coefficients @ expected_features(target, features.dtype))[fold] + w * gap
@@ -56,13 +63,17 @@ def expected_features(target: Gaussian, dtype) -> Float[Array, " f"]:
     """Their expectation under the target: 1, 0, and 1 for squares, 0 for cross products."""
     d = target.mean.shape[0]
     rows, columns = jnp.triu_indices(d)
-    return jnp.concatenate([jnp.ones(1, dtype), jnp.zeros(d, dtype), (rows == columns).astype(dtype)])
+    return jnp.concatenate(
+        [jnp.ones(1, dtype), jnp.zeros(d, dtype), (rows == columns).astype(dtype)]
+    )
 
 
 def products(
     features: Float[Array, "n f"], reward: Float[Array, " n"], fold: Int[Array, " n"], folds: int
 ) -> Float[Array, "folds f f+1"]:
-    """Of each fold, the products of the features with each other and with the reward: they add up over rows."""
+    """Of each fold, the products of the features with each other and with the reward: they add up
+    over rows.
+    """
     table = jnp.concatenate([features, reward[:, None]], axis=1)
 
     def of(k):
@@ -72,10 +83,14 @@ def products(
     return lax.map(of, jnp.arange(folds))
 
 
-def fit_without_each_fold(of_folds: Float[Array, "folds f f+1"], ridge: float) -> Float[Array, "folds f"]:
-    """Ridge coefficients for each fold: normal equations of all rows minus its own, for features of mean square one.
+def fit_without_each_fold(
+    of_folds: Float[Array, "folds f f+1"], ridge: float
+) -> Float[Array, "folds f"]:
+    """Ridge coefficients for each fold: normal equations of all rows minus its own, for features
+    of mean square one.
 
-    The first feature is the constant: it counts rows, and is hardly shrunk. Rewards should be centred.
+    The first feature is the constant: it counts rows, and is hardly shrunk. Rewards should be
+    centred.
     """
     size = of_folds.shape[1]
     total = jnp.sum(of_folds, axis=0)
@@ -85,7 +100,10 @@ def fit_without_each_fold(of_folds: Float[Array, "folds f f+1"], ridge: float) -
 
     def fit(own):
         kept = total - own
-        gram = inverse[:, None] * kept[:, :size] * inverse[None, :] + jnp.maximum(kept[0, 0], 1) * penalty
+        gram = (
+            inverse[:, None] * kept[:, :size] * inverse[None, :]
+            + jnp.maximum(kept[0, 0], 1) * penalty
+        )
         return inverse * linalg.solve_positive(gram, inverse * kept[:, size])
 
     return lax.map(fit, of_folds)

@@ -1,7 +1,9 @@
-"""What a log says of target policies: value, intervals, effective sample sizes, whether to believe it.
+"""What a log says of target policies: value, intervals, effective sample sizes, whether to
+believe it.
 
-Up to `IN_MEMORY` rows are held at once, and every interval of the package applies; a longer log is read in blocks
-(`streaming`), and the intervals that are formulas in sums apply, or all of them where users repeat (one row a cluster).
+Up to `IN_MEMORY` rows are held at once, and every interval of the package applies; a longer log
+is read in blocks (`streaming`), and the intervals that are formulas in sums apply, or all of
+them where users repeat (one row a cluster).
 """
 
 import functools
@@ -25,7 +27,7 @@ from mopl_jax.intervals.moments import Moments
 from mopl_jax.intervals.proportions import skewed_score
 from mopl_jax.intervals.registry import Facts
 from mopl_jax.io import tables
-from mopl_jax.io.tables import Recording, Rows
+from mopl_jax.io.tables import LogReader, Rows
 from mopl_jax.numerics.check import choose
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.policy import Policy
@@ -37,10 +39,12 @@ WHOLE_LINE = (-math.inf, math.inf)
 
 
 class Evidence(NamedTuple):
-    """An estimate of n rows as far as it is known: `estimate` itself only where its rows (or clusters) fit in memory.
+    """An estimate of n rows as far as it is known: `estimate` itself only where its rows (or
+    clusters) fit in memory.
 
-    `units` are the independent ones, rows or clusters; `unusual` how many rows with weight have an unusual reward;
-    `binary` where no reward lies between the ends of the range (told only without `estimate`).
+    `units` are the independent ones, rows or clusters; `unusual` how many rows with weight have
+    an unusual reward; `binary` where no reward lies between the ends of the range (told only
+    without `estimate`).
     """
 
     value: Array
@@ -58,37 +62,41 @@ Target = Policy | str | None  # None: the target column of the log; LOGGING
 
 
 def gather(
-    recording: Recording,
+    reader: LogReader,
     targets: Sequence[Target],
     estimator: str,
     reward_range: tuple[float, float] = WHOLE_LINE,
     in_memory: int = IN_MEMORY,
     watch: Callable[[Iterator[Rows]], Iterable[Rows]] = iter,
 ) -> tuple[list[Evidence], list[Evidence], Float[np.ndarray, "k k"]]:
-    """Evidence on each target; on each but the first, its difference to the first; and the differences' correlations.
+    """Evidence on each target; on each but the first, its difference to the first; and the
+    differences' correlations.
 
     `watch(chunks)` may count the rows of every pass. ValueError for an estimator that does not fit.
     """
     choose([estimator], ESTIMATORS, "estimator")
     for target in targets:
-        _check(recording, target, estimator)
-    tables.check_densities(recording)
-    if recording.source.count() <= in_memory:
-        return _from_memory(tables.whole(recording), recording.logging, targets, estimator, reward_range)
-    return _from_blocks(recording, targets, estimator, reward_range, watch)
+        _check(reader, target, estimator)
+    tables.check_densities(reader)
+    if reader.source.count() <= in_memory:
+        return _from_memory(tables.whole(reader), reader.logging, targets, estimator, reward_range)
+    return _from_blocks(reader, targets, estimator, reward_range, watch)
 
 
-def _check(recording, target, estimator):
+def _check(reader, target, estimator):
     if estimator == "doubly_robust" and not isinstance(target, Gaussian):
         raise ValueError(
-            "estimator doubly_robust: expected a normal target, whose expected reward model is known exactly; "
-            "choose snips or beta_ips"
+            "estimator doubly_robust: expected a normal target, whose expected reward model is"
+            " known exactly; choose snips or beta_ips"
         )
     if target is None or target is LOGGING:
         return
-    if recording.roles.action is None:
-        raise ValueError(f"{recording.source.name}: a target policy needs the actions: name their columns (--action)")
-    tables.check_weights(recording, target, "target policy")
+    if reader.columns.action is None:
+        raise ValueError(
+            f"{reader.source.name}: a target policy needs the actions: name their columns"
+            " (--action)"
+        )
+    tables.check_weights(reader, target, "target policy")
 
 
 # Rows in memory.
@@ -131,9 +139,11 @@ def _log_weight(rows: Rows, target: Target) -> Float[Array, " n"]:
     if target is LOGGING:
         return jnp.zeros(len(rows.reward))
     log_propensity = jnp.asarray(rows.log_propensity)
-    return jnp.asarray(rows.log_target) - log_propensity if target is None else (
-        _log_density(target, jnp.asarray(rows.action)) - log_propensity
-    )  # fmt: skip
+    return (
+        jnp.asarray(rows.log_target) - log_propensity
+        if target is None
+        else (_log_density(target, jnp.asarray(rows.action)) - log_propensity)
+    )
 
 
 @jax.jit
@@ -142,10 +152,16 @@ def _log_density(policy, action):
 
 
 def _unseen(target, logging, top):
-    """`weight_diagnostics.unseen` given the largest log weight of a row; NaN where a policy is not known."""
+    """`weight_diagnostics.unseen` given the largest log weight of a row; NaN where a policy is not
+    known.
+    """
     if target is LOGGING:
         return jnp.zeros(())
-    return jnp.asarray(jnp.nan) if target is None or logging is None else _drawn(target, logging, top[None])
+    return (
+        jnp.asarray(jnp.nan)
+        if target is None or logging is None
+        else _drawn(target, logging, top[None])
+    )
 
 
 _drawn = jax.jit(weight_diagnostics.unseen)
@@ -156,7 +172,11 @@ def _judged(estimate, reward_range, unseen=math.nan):
     w = jnp.exp(estimate.log_weight)
     n = w.shape[0]
     error = jnp.sqrt(jnp.sum(jnp.square(w - jnp.mean(w))) / (max(n - 1, 1) * n))
-    return intervals.moments(estimate), weight_diagnostics.diagnose(estimate, reward_range, unseen), error
+    return (
+        intervals.moments(estimate),
+        weight_diagnostics.diagnose(estimate, reward_range, unseen),
+        error,
+    )
 
 
 def _of_estimate(estimate, rows, reward_range, unusual, unseen: ArrayLike = math.nan):
@@ -186,19 +206,31 @@ def _scaled(products):
 # Rows in blocks.
 
 
-def _from_blocks(recording, targets, estimator, reward_range, watch):
+def _from_blocks(reader, targets, estimator, reward_range, watch):
     def blocks():
-        return row_blocks.blocks(watch(tables.chunks(recording, row_blocks.SIZE)))
+        return row_blocks.blocks(watch(tables.chunks(reader, row_blocks.SIZE)))
 
-    weighs = [row_blocks.weigh_all_one if target is LOGGING else row_blocks.weigh_by(target) for target in targets]
+    weighs = [
+        row_blocks.weigh_all_one if target is LOGGING else row_blocks.weigh_by(target)
+        for target in targets
+    ]
     pieces = streaming.fit(blocks, weighs, estimator, targets)
-    unseen = [_unseen(target, recording.logging, each.totals.top) for target, each in zip(targets, pieces, strict=True)]
-    if recording.roles.cluster is not None:
-        return _from_clusters(streaming.by_cluster(blocks, pieces), pieces[0].n, reward_range, unseen)
+    unseen = [
+        _unseen(target, reader.logging, each.totals.top)
+        for target, each in zip(targets, pieces, strict=True)
+    ]
+    if reader.columns.cluster is not None:
+        return _from_clusters(
+            streaming.by_cluster(blocks, pieces), pieces[0].n, reward_range, unseen
+        )
     usual = float(np.median(next(iter(blocks())).rows.reward))
     found, _ = streaming.summarise(blocks, pieces, reward_range, usual, unseen)
     changes = streaming.differences(blocks, pieces[1:], pieces[0]) if len(pieces) > 1 else []
-    contrasts, products = streaming.summarise(blocks, changes, WHOLE_LINE, usual) if changes else ([], np.zeros((0, 0)))
+    contrasts, products = (
+        streaming.summarise(blocks, changes, WHOLE_LINE, usual)
+        if changes
+        else ([], np.zeros((0, 0)))
+    )
     return (
         [_of_summary(x, pieces[0].n) for x in found],
         [_of_summary(x, pieces[0].n) for x in contrasts],
@@ -208,7 +240,9 @@ def _from_blocks(recording, targets, estimator, reward_range, watch):
 
 def _of_summary(summary, n):
     moments, diagnosis, error, unusual, between = summary
-    return Evidence(moments.value, n, n, moments, diagnosis, error, int(unusual), binary=not between)
+    return Evidence(
+        moments.value, n, n, moments, diagnosis, error, int(unusual), binary=not between
+    )
 
 
 def _from_clusters(made, n, reward_range, shares):
@@ -218,33 +252,48 @@ def _from_clusters(made, n, reward_range, shares):
         moments, diagnosis, error = _judged(estimate, limits, unseen)
         reward = np.asarray(estimate.reward)
         unusual = int(np.count_nonzero(reward != np.median(reward)))
-        return Evidence(estimate.value, n, len(reward), moments, diagnosis, error, unusual, estimate)
+        return Evidence(
+            estimate.value, n, len(reward), moments, diagnosis, error, unusual, estimate
+        )
 
     found = [evidence(each, reward_range, share) for each, share in zip(made, shares, strict=True)]
-    return found, [evidence(each, WHOLE_LINE) for each in changes], _correlation(
-        np.array([each.influence for each in changes])
-    )  # fmt: skip
+    return (
+        found,
+        [evidence(each, WHOLE_LINE) for each in changes],
+        _correlation(np.array([each.influence for each in changes])),
+    )
 
 
 # Intervals.
 
 
-def check_intervals(recording: Recording, names: Sequence[str], facts: Facts, in_memory: int = IN_MEMORY) -> None:
-    """ValueError for the first of `names` that this log or these facts do not support, before the log is read."""
+def check_intervals(
+    reader: LogReader, names: Sequence[str], facts: Facts, in_memory: int = IN_MEMORY
+) -> None:
+    """ValueError for the first of `names` that this log or these facts do not support, before the
+    log is read.
+    """
     choose(names, intervals.NAMED | intervals.INFORMED, "interval")
-    large = recording.source.count() > in_memory and recording.roles.cluster is None
+    large = reader.source.count() > in_memory and reader.columns.cluster is None
     for name in names:
         intervals.bind(name, facts)
         if large and name not in (*intervals.NAMED, "recommended"):
             raise ValueError(
-                f"interval {name!r} needs all rows in memory, and the log has {recording.source.count():,}: raise "
-                f"--in-memory, or choose one made of sums: {', '.join(intervals.NAMED)}"
+                f"interval {name!r} needs all rows in memory, and the log has"
+                f" {reader.source.count():,}: raise --in-memory, or choose one made of sums:"
+                f" {', '.join(intervals.NAMED)}"
             )
 
 
 def check_facts(evidence: Evidence, names: Sequence[str], facts: Facts) -> None:
-    """ValueError where a row weighs more than the declared `w_max` that an interval of `names` uses."""
-    users = [name for name in names if name in intervals.INFORMED and "w_max" in intervals.INFORMED[name].needs]
+    """ValueError where a row weighs more than the declared `w_max` that an interval of `names`
+    uses.
+    """
+    users = [
+        name
+        for name in names
+        if name in intervals.INFORMED and "w_max" in intervals.INFORMED[name].needs
+    ]
     if facts.w_max is None or evidence.estimate is None or not users:
         return
     heaviest = np.asarray(evidence.estimate.log_weight)
@@ -252,21 +301,26 @@ def check_facts(evidence: Evidence, names: Sequence[str], facts: Facts) -> None:
     largest, declared = float(np.exp(heaviest[row])), float(facts.w_max)
     if largest > declared * (1 + 1e-4):  # densities that were rounded
         raise ValueError(
-            f"interval {users[0]!r}: expected importance weights up to w_max = {declared:g}, got {largest:.4g} in row "
-            f"{row + 1}; give the largest that the two policies allow (--w-max), or choose another interval"
+            f"interval {users[0]!r}: expected importance weights up to w_max = {declared:g}, got"
+            f" {largest:.4g} in row {row + 1}; give the largest that the two policies allow"
+            " (--w-max), or choose another interval"
         )
 
 
 def limits(evidence: Evidence, names: Sequence[str], alpha: float, facts: Facts) -> list[Interval]:
     """The intervals `names`, numbers as numpy."""
     wald = [name for name in names if isinstance(intervals.NAMED.get(name), Wald)]
-    found = dict(zip(wald, _wald(evidence.moments, alpha, tuple(wald)), strict=True)) if wald else {}
+    found = (
+        dict(zip(wald, _wald(evidence.moments, alpha, tuple(wald)), strict=True)) if wald else {}
+    )
     for name in names:
         if name == "recommended" and evidence.estimate is None:
             found[name] = _recommended(evidence, alpha, facts.reward_range)
         elif name not in found:
             function = intervals.bind(name, facts)
-            found[name] = jax.jit(lambda estimate, function=function: function(estimate, alpha))(evidence.estimate)
+            found[name] = jax.jit(lambda estimate, function=function: function(estimate, alpha))(
+                evidence.estimate
+            )
     return [jax.tree.map(float, jax.device_get(found[name])) for name in names]
 
 
@@ -287,14 +341,18 @@ def _recommended(evidence, alpha, reward_range):
 def _wald(moments, alpha, names):
     """All of them with one Student quantile, which is most of the compile time."""
     pivots = [intervals.NAMED[name].at(moments) for name in names]
-    return intervals.together(pivots, alpha)
+    return intervals.batched_intervals(pivots, alpha)
 
 
-def simultaneous_alpha(correlation: Float[np.ndarray, "k k"], alpha: float, draws: int = 100_000) -> float:
-    """The level for each of k intervals at which all hold at once with 1 − alpha: between alpha/k and alpha.
+def simultaneous_alpha(
+    correlation: Float[np.ndarray, "k k"], alpha: float, draws: int = 100_000
+) -> float:
+    """The level for each of k intervals at which all hold at once with 1 − alpha: between
+    alpha/k and alpha.
 
-    max-t: the estimates are jointly normal with the correlations of their influence terms, so that the largest of k
-    such normals is what must be bounded (Hothorn, Bretz & Westfall, Biometrical Journal 2008). By `draws` with a fixed seed.
+    max-t: the estimates are jointly normal with the correlations of their influence terms, so
+    that the largest of k such normals is what must be bounded (Hothorn, Bretz & Westfall,
+    Biometrical Journal 2008). By `draws` with a fixed seed.
     """
     k = len(correlation)
     if k < 2:

@@ -1,4 +1,6 @@
-"""A log as blocks of one size, so that one compiled body serves all of it; and one pass over them."""
+"""A log as blocks of one size, so that one compiled body serves all of it; and one pass over
+them.
+"""
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -39,7 +41,9 @@ def blocks(chunks: Iterable[Rows]) -> Iterator[Block]:
 
 
 def weigh_by(policy: Policy | None) -> Weigh:
-    """Log importance weights of a block under `policy`, or of its target column if None; −inf in the rows that fill up."""
+    """Log importance weights of a block under `policy`, or of its target column if None; −inf in
+    the rows that fill up.
+    """
     return functools.partial(_weigh, policy)
 
 
@@ -47,7 +51,9 @@ def weigh_by(policy: Policy | None) -> Weigh:
 def _weigh(policy: Any, block: Block) -> Array:
     rows = block.rows
     log_target = rows.log_target if policy is None else jax.vmap(policy.log_density)(rows.action)
-    return jnp.where(block.kept, jnp.asarray(log_target) - jnp.asarray(rows.log_propensity), -jnp.inf)
+    return jnp.where(
+        block.kept, jnp.asarray(log_target) - jnp.asarray(rows.log_propensity), -jnp.inf
+    )
 
 
 def weigh_all_one(block: Block) -> Float[Array, " m"]:

@@ -1,8 +1,10 @@
-"""Logs spread by rows over the devices of a mesh, of one process or of many: sums over shards, joined by `psum`.
+"""Logs spread by rows over the devices of a mesh, of one process or of many: sums over shards,
+joined by `psum`.
 
-`spread(logs, mesh)` puts each process's rows on its devices. `moments(spread, policy, estimator)` are then the sums of
-which a value, its effective sample size and every `Wald` interval are formulas, the same on every process; they have
-gradients, so `bound` can be maximised. `read_own_rows` gives a process its share of a Parquet file's row groups.
+`spread(logs, mesh)` puts each process's rows on its devices. `moments(spread, policy,
+estimator)` are then the sums of which a value, its effective sample size and every `Wald`
+interval are formulas, the same on every process; they have gradients, so `bound` can be
+maximised. `read_own_rows` gives a process its share of a Parquet file's row groups.
 """
 
 import functools
@@ -24,14 +26,16 @@ from mopl_jax.intervals.interval import Wald
 from mopl_jax.intervals.moments import Moments
 from mopl_jax.io.tables import read_logs
 from mopl_jax.logs import Logs, check, log_weights
-from mopl_jax.numerics.pytree import record
+from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.numerics.reduce import shard
 from mopl_jax.policies.policy import Policy
 
 
-@record(static=("mesh",))
+@pytree_dataclass(static=("mesh",))
 class Spread:
-    """A log on the k devices of `mesh`, as many places on each; on device j the first `here[j]` are rows of the log."""
+    """A log on the k devices of `mesh`, as many places on each; on device j the first `here[j]` are
+    rows of the log.
+    """
 
     logs: Logs
     here: Int[Array, " k"]
@@ -39,7 +43,9 @@ class Spread:
 
 
 def spread(logs: Logs, mesh: Mesh) -> Spread:
-    """This process's rows on its devices of `mesh`, beside those of the other processes. ValueError as `logs.check`."""
+    """This process's rows on its devices of `mesh`, beside those of the other processes. ValueError
+    as `logs.check`.
+    """
     n, own = len(check(logs).reward), len(mesh.local_devices)
     length = -(-int(np.max(process_allgather(np.int32(n)))) // own)
     here = np.clip(n - length * np.arange(own), 0, length).astype(np.int32)
@@ -49,12 +55,16 @@ def spread(logs: Logs, mesh: Mesh) -> Spread:
         filled = np.asarray(column)[np.minimum(np.arange(length * own), n - 1)]
         return jax.make_array_from_process_local_data(by_row, jnp.asarray(filled))
 
-    return Spread(jax.tree.map(place, logs), jax.make_array_from_process_local_data(by_row, here), mesh)
+    return Spread(
+        jax.tree.map(place, logs), jax.make_array_from_process_local_data(by_row, here), mesh
+    )
 
 
 @functools.partial(jax.jit, static_argnames="estimator")
 def moments(spread: Spread, policy: Policy, estimator: Callable[..., Estimate] = snips) -> Moments:
-    """The moments of a policy's value over all rows, equal to `intervals.moments` of one device to rounding."""
+    """The moments of a policy's value over all rows, equal to `intervals.moments` of one device to
+    rounding.
+    """
 
     def of_shard(policy, logs, here):
         rows = shard(here[0], axis)
@@ -64,35 +74,51 @@ def moments(spread: Spread, policy: Policy, estimator: Callable[..., Estimate] =
     axis = spread.mesh.axis_names[0]
     by_row, everywhere = PartitionSpec(axis), PartitionSpec()
     over_shards = jax.shard_map(
-        of_shard, mesh=spread.mesh, in_specs=(everywhere, by_row, by_row), out_specs=everywhere, check_vma=False
+        of_shard,
+        mesh=spread.mesh,
+        in_specs=(everywhere, by_row, by_row),
+        out_specs=everywhere,
+        check_vma=False,
     )
     return over_shards(policy, spread.logs, spread.here)
 
 
 def bound(
-    spread: Spread, policy: Policy, interval: Wald, alpha: float, estimator: Callable[..., Estimate] = snips
+    spread: Spread,
+    policy: Policy,
+    interval: Wald,
+    alpha: float,
+    estimator: Callable[..., Estimate] = snips,
 ) -> Float[Array, ""]:
-    """The one-sided lower bound of a policy's value at level alpha, with gradients: the objective of learning."""
+    """The one-sided lower bound of a policy's value at level alpha, with gradients: the objective
+    of learning.
+    """
     return interval.at(moments(spread, policy, estimator)).interval(2 * alpha).lower
 
 
 def read_own_rows(path: Path | str, **roles) -> Logs:
-    """This process's share of a Parquet file, whole row groups; `roles` as `read_logs`. ValueError if there are too few."""
+    """This process's share of a Parquet file, whole row groups; `roles` as `read_logs`. ValueError
+    if there are too few.
+    """
     file = pq.ParquetFile(path)
     sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
     if len(sizes) < jax.process_count():
         raise ValueError(
-            f"{path}: expected a row group for each of {jax.process_count()} processes, got {len(sizes)}; "
-            "write it with a smaller row_group_size"
+            f"{path}: expected a row group for each of {jax.process_count()} processes, got"
+            f" {len(sizes)}; write it with a smaller row_group_size"
         )
     own = share(sizes, jax.process_index(), jax.process_count())
     return read_logs(file.read_row_groups(list(own)), **roles)
 
 
 def share(sizes: Sequence[int], process: int, processes: int) -> range:
-    """The consecutive row groups of one process: every group has one owner, no process none, rows nearly equal."""
+    """The consecutive row groups of one process: every group has one owner, no process none, rows
+    nearly equal.
+    """
     after = np.cumsum(sizes)
-    edges = [int(np.argmin(np.abs(after - after[-1] * k / processes))) + 1 for k in range(1, processes)]
+    edges = [
+        int(np.argmin(np.abs(after - after[-1] * k / processes))) + 1 for k in range(1, processes)
+    ]
     starts = [0]
     for k, edge in enumerate(edges, 1):
         starts.append(min(max(edge, starts[-1] + 1), len(sizes) - processes + k))

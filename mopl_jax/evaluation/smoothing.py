@@ -1,4 +1,6 @@
-"""Choosing how much to smooth a deterministic target: little bias from a small bandwidth, little variance from a large one."""
+"""Choosing how much to smooth a deterministic target: little bias from a small bandwidth, little
+variance from a large one.
+"""
 
 from collections.abc import Callable
 
@@ -10,13 +12,15 @@ from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.estimators.importance import snips
 from mopl_jax.intervals.interval import Interval, IntervalFunction
 from mopl_jax.logs import Logs, log_weights
-from mopl_jax.numerics.pytree import record
+from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.policies.deterministic import smooth
 
 
-@record()
+@pytree_dataclass()
 class Selection:
-    """The chosen bandwidth with its estimate and interval, and what every bandwidth gave, (m,), to look at."""
+    """The chosen bandwidth with its estimate and interval, and what every bandwidth gave, (m,), to
+    look at.
+    """
 
     index: Int[Array, ""]
     bandwidth: Float[Array, ""]
@@ -27,14 +31,20 @@ class Selection:
 
 
 def lepski(value: Float[Array, " m"], interval: Interval, widening: float = 1.0) -> Int[Array, ""]:
-    """The last index whose interval, widened about its value, still meets those of all before it; 0 if none does.
+    """The last index whose interval, widened about its value, still meets those of all before
+    it; 0 if none does.
 
-    In the order of rising bias and falling width: Lepski's rule (1991), for off-policy estimates that of Su, Srinath &
-    Krishnamurthy (SLOPE, ICML 2020, arXiv 2002.07729). They double the intervals, so that the error is within a constant
-    factor of the best choice's; simultaneous intervals are wide already, and doubled they hide more bias than they save.
+    In the order of rising bias and falling width: Lepski's rule (1991), for off-policy estimates
+    that of Su, Srinath & Krishnamurthy (SLOPE, ICML 2020, arXiv 2002.07729). They double the
+    intervals, so that the error is within a constant factor of the best choice's; simultaneous
+    intervals are wide already, and doubled they hide more bias than they save.
     """
-    lower = jnp.where(jnp.isfinite(interval.lower), value - widening * (value - interval.lower), -jnp.inf)
-    upper = jnp.where(jnp.isfinite(interval.upper), value + widening * (interval.upper - value), jnp.inf)
+    lower = jnp.where(
+        jnp.isfinite(interval.lower), value - widening * (value - interval.lower), -jnp.inf
+    )
+    upper = jnp.where(
+        jnp.isfinite(interval.upper), value + widening * (interval.upper - value), jnp.inf
+    )
     meets = jax.lax.cummax(lower) <= jax.lax.cummin(upper)
     return jnp.maximum(jnp.sum(jnp.cumprod(meets.astype(jnp.int32))) - 1, 0)
 
@@ -47,11 +57,13 @@ def slope(
     alpha: float,
     estimator: Callable[..., Estimate] = snips,
 ) -> Selection:
-    """The value of playing `action`, smoothed as much as the data leave unnoticed; `bandwidths` (m,) rising.
+    """The value of playing `action`, smoothed as much as the data leave unnoticed; `bandwidths`
+    (m,) rising.
 
-    Each bandwidth is the standard deviation of the smoothing Gaussian. Intervals are at alpha/m, so that all hold at
-    once; the chosen one covers the value of its *smoothed* policy. Bandwidths without data have infinite intervals and
-    exclude nothing. Assumption: bias rises with the bandwidth.
+    Each bandwidth is the standard deviation of the smoothing Gaussian. Intervals are at alpha/m,
+    so that all hold at once; the chosen one covers the value of its *smoothed* policy.
+    Bandwidths without data have infinite intervals and exclude nothing. Assumption: bias rises
+    with the bandwidth.
     """
 
     def evaluate(bandwidth):

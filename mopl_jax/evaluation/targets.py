@@ -1,4 +1,6 @@
-"""Target policies for a log: read, put in the order of its columns, smoothed where they have no density."""
+"""Target policies for a log: read, put in the order of its columns, smoothed where they have no
+density.
+"""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +14,7 @@ from mopl_jax import estimators, intervals
 from mopl_jax.evaluation.evaluation import IN_MEMORY
 from mopl_jax.evaluation.smoothing import slope
 from mopl_jax.io.policy_json import read_policy
-from mopl_jax.io.tables import Recording, check_weights, chunks
+from mopl_jax.io.tables import LogReader, check_weights, chunks
 from mopl_jax.logs import Logs
 from mopl_jax.policies.deterministic import Deterministic, smooth
 from mopl_jax.policies.policy import Policy
@@ -21,23 +23,28 @@ BANDWIDTHS = np.geomspace(0.05, 1.0, 8)  # of the standard deviation of each log
 
 
 def read_target(
-    recording: Recording, target: Any, bandwidth: str | float | None, only_deterministic: bool = True
+    reader: LogReader, target: Any, bandwidth: str | float | None, only_deterministic: bool = True
 ) -> Any:
-    """A policy from a policy or the path of one, a deterministic one smoothed; weights in the order of the log's columns.
+    """A policy from a policy or the path of one, a deterministic one smoothed; weights in the
+    order of the log's columns.
 
-    ValueError for a bandwidth without a deterministic policy, if it is for `only_deterministic` ones.
+    ValueError for a bandwidth without a deterministic policy, if it is for `only_deterministic`
+    ones.
     """
     policy = target
     if isinstance(target, str | Path):
         policy, document = read_policy(target)
-        check_order(recording, document.get("objectives"), str(target))
+        check_order(reader, document.get("objectives"), str(target))
     if not isinstance(policy, Deterministic):
         if bandwidth is not None and only_deterministic:
-            raise ValueError("--bandwidth is for a deterministic target, and this one has a density; drop it")
+            raise ValueError(
+                "--bandwidth is for a deterministic target, and this one has a density; drop it"
+            )
         return policy
     if bandwidth is None:
         raise ValueError(
-            "a deterministic target has no density: give --bandwidth H to evaluate its smoothed policy, or --bandwidth auto"
+            "a deterministic target has no density: give --bandwidth H to evaluate its smoothed"
+            " policy, or --bandwidth auto"
         )
     return policy if bandwidth == "auto" else smooth(policy.action, _positive(bandwidth))
 
@@ -48,49 +55,69 @@ def _positive(bandwidth):
     except ValueError:
         number = math.nan
     if not (number > 0 and math.isfinite(number)):
-        raise ValueError(f"--bandwidth: expected a standard deviation > 0, or auto; got {bandwidth!r}")
+        raise ValueError(
+            f"--bandwidth: expected a standard deviation > 0, or auto; got {bandwidth!r}"
+        )
     return number
 
 
-def check_order(recording: Recording, objectives: Sequence[str] | None, name: str) -> None:
+def check_order(reader: LogReader, objectives: Sequence[str] | None, name: str) -> None:
     """ValueError where a policy's objectives are the log's action columns in another order."""
-    columns = list(recording.roles.action or ())
+    columns = list(reader.columns.action or ())
     for prefix in {"", "action_", _common_prefix(columns)}:
         stripped = [column.removeprefix(prefix) for column in columns]
         if objectives and sorted(stripped) == sorted(objectives) and stripped != list(objectives):
             raise ValueError(
-                f"{name}: its objectives are {', '.join(objectives)}, the log's action columns {', '.join(columns)}: "
-                "the same in another order; name the columns with --action in the policy's order"
+                f"{name}: its objectives are {', '.join(objectives)}, the log's action columns"
+                f" {', '.join(columns)}: the same in another order; name the columns with --action"
+                " in the policy's order"
             )
 
 
 def _common_prefix(names):
     shortest = min(names, key=len, default="")
     return next(
-        (shortest[:i] for i in range(len(shortest), 0, -1) if all(x.startswith(shortest[:i]) for x in names)), ""
+        (
+            shortest[:i]
+            for i in range(len(shortest), 0, -1)
+            if all(x.startswith(shortest[:i]) for x in names)
+        ),
+        "",
     )
 
 
 def choose_target(
-    recording: Recording, target: Any, bandwidth: str | float | None, estimator: str, alpha: float
+    reader: LogReader, target: Any, bandwidth: str | float | None, estimator: str, alpha: float
 ) -> tuple[Policy, list[float] | None]:
-    """The target, smoothed if it is deterministic; and the bandwidths where the data chose them ("auto")."""
-    policy = read_target(recording, target, bandwidth)
-    check_weights(recording, policy, "target policy")
+    """The target, smoothed if it is deterministic; and the bandwidths where the data chose them
+    ("auto").
+    """
+    policy = read_target(reader, target, bandwidth)
+    check_weights(reader, policy, "target policy")
     if not isinstance(policy, Deterministic):
         return policy, None
-    return _select(recording, policy, estimator, alpha)
+    return _select(reader, policy, estimator, alpha)
 
 
-def _select(recording, policy, estimator, alpha):
-    """Lepski's rule on the rows that fit in memory: multiples of the standard deviation of each logged weight."""
-    rows = next(chunks(recording, IN_MEMORY))
+def _select(reader, policy, estimator, alpha):
+    """Lepski's rule on the rows that fit in memory: multiples of the standard deviation of each
+    logged weight.
+    """
+    rows = next(chunks(reader, IN_MEMORY))
     if rows.action is None:
-        raise ValueError(f"{recording.source.name}: a target policy needs the actions: name their columns (--action)")
+        raise ValueError(
+            f"{reader.source.name}: a target policy needs the actions: name their columns"
+            " (--action)"
+        )
     deviation = np.std(rows.action, axis=0)
     if not deviation.min() > 0:
-        raise ValueError(f"{recording.source.name}: --bandwidth auto: a logged weight does not vary; give a bandwidth")
-    logs = Logs(*(jnp.asarray(column) for column in (rows.action, rows.log_propensity, rows.reward)))
+        raise ValueError(
+            f"{reader.source.name}: --bandwidth auto: a logged weight does not vary; give a"
+            " bandwidth"
+        )
+    logs = Logs(
+        *(jnp.asarray(column) for column in (rows.action, rows.log_propensity, rows.reward))
+    )
     candidates = jnp.asarray(BANDWIDTHS[:, None] * deviation[None, :])
     plain = estimators.NAMED.get(estimator, estimators.snips)
     chosen = slope(logs, policy.action, candidates, _by_user(rows.cluster), alpha, plain)
@@ -102,4 +129,6 @@ def _by_user(cluster):
     if cluster is None:
         return intervals.ess_exact
     user, count = jnp.asarray(cluster), int(cluster.max()) + 1
-    return lambda estimate, alpha: intervals.ess_exact(intervals.clustered(estimate, user, count), alpha)
+    return lambda estimate, alpha: intervals.ess_exact(
+        intervals.clustered(estimate, user, count), alpha
+    )

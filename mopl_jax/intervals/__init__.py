@@ -1,16 +1,23 @@
 """Confidence intervals for a policy's value.
 
-Contract: `(estimate, alpha) -> Interval`, two-sided with coverage 1 − alpha; options by keyword or `functools.partial`.
-Where the data cannot support an interval (no positive weight, one effective row, no variation) it is the whole line.
-`lower(interval)` and `upper(interval)` turn any equal-tailed interval into its one-sided bound. `NAMED` lists those that are
-formulas in sums over the rows; `INFORMED` the others, with the facts each needs (a reward range, the largest weight, d₂),
-and `bind(name, facts)` gives any of both the house contract.
+Contract: `(estimate, alpha) -> Interval`, two-sided with coverage 1 − alpha; options by keyword
+or `functools.partial`. Where the data cannot support an interval (no positive weight, one
+effective row, no variation) it is the whole line. `lower(interval)` and `upper(interval)` turn
+any equal-tailed interval into its one-sided bound. `NAMED` lists those that are formulas in sums
+over the rows; `INFORMED` the others, with the facts each needs (a reward range, the largest
+weight, d₂), and `bind(name, facts)` gives any of both the house contract.
 """
 
 from mopl_jax.estimators.cluster import clustered
 from mopl_jax.intervals.bootstrap import bca, percentile, studentised
 from mopl_jax.intervals.cluster_robust import cluster_exact
-from mopl_jax.intervals.concentration import cantelli, efron_stein, empirical_bernstein, hoeffding, log_smoothing
+from mopl_jax.intervals.concentration import (
+    cantelli,
+    efron_stein,
+    empirical_bernstein,
+    hoeffding,
+    log_smoothing,
+)
 from mopl_jax.intervals.confidence_sequences import asymptotic_cs, betting, empirical_bernstein_cs
 from mopl_jax.intervals.default import recommended, recommended_lower
 from mopl_jax.intervals.ess_corrected import (
@@ -23,11 +30,26 @@ from mopl_jax.intervals.ess_corrected import (
     ess_student,
     with_max_weight,
 )
-from mopl_jax.intervals.interval import Interval, IntervalFunction, Pivot, Wald, lower, together, upper
+from mopl_jax.intervals.interval import (
+    Interval,
+    IntervalFunction,
+    Pivot,
+    Wald,
+    batched_intervals,
+    lower,
+    upper,
+)
 from mopl_jax.intervals.likelihood import cressie_read, empirical_likelihood
 from mopl_jax.intervals.moments import Moments, moments
 from mopl_jax.intervals.proportions import clopper_pearson, ess_wilson, ess_wilson_skew
-from mopl_jax.intervals.registry import INFORMED, Facts, available, check_rewards, missing, policy_facts
+from mopl_jax.intervals.registry import (
+    INFORMED,
+    Facts,
+    available,
+    check_rewards,
+    missing,
+    policy_facts,
+)
 from mopl_jax.intervals.registry import bind as _bind
 from mopl_jax.intervals.wald import hc2, hc3, normal
 
@@ -50,7 +72,9 @@ NAMED = {
 
 
 def bind(name: str, facts: Facts = Facts()) -> IntervalFunction:  # noqa: B008  (a frozen record)
-    """Any interval by its name in `NAMED` or `INFORMED`, as `(estimate, alpha) -> Interval`; ValueError if a fact is missing."""
+    """Any interval by its name in `NAMED` or `INFORMED`, as `(estimate, alpha) -> Interval`;
+    ValueError if a fact is missing.
+    """
     return _bind(name, facts, NAMED)
 
 
@@ -99,7 +123,7 @@ __all__ = [
     "recommended",
     "recommended_lower",
     "studentised",
-    "together",
+    "batched_intervals",
     "upper",
     "with_max_weight",
 ]

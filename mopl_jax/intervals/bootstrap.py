@@ -1,18 +1,21 @@
-"""Bootstrap intervals: rows are resampled with replacement and the whole estimate is recomputed on each resample.
+"""Bootstrap intervals: rows are resampled with replacement and the whole estimate is recomputed
+on each resample.
 
-For SNIPS that means a new Σw in every resample: a bootstrap that freezes the normaliser understates the variance.
-Options, by keyword or `functools.partial`:
+For SNIPS that means a new Σw in every resample: a bootstrap that freezes the normaliser
+understates the variance. Options, by keyword or `functools.partial`:
 
-`estimator`: what is recomputed, `estimator(*rows) -> Estimate`; the default is `snips`. It must reproduce the estimate on
-the original rows, otherwise the interval is the whole line (a traced mismatch, for instance `snips` for an IPS estimate).
-None resamples the influence terms instead, value + mean(influence): exact for `ips`, first-order for all others.
-`rows`: arrays (n, ...) to resample; the default is (log_weight, reward).
-`key`: of the resamples, `jax.random.key(0)` by default: the interval is a function of the data, and under `vmap` all
-logs share their resampled row numbers. `resamples`: how many, 2,000 by default.
+`estimator`: what is recomputed, `estimator(*rows) -> Estimate`; the default is `snips`. It must
+reproduce the estimate on the original rows, otherwise the interval is the whole line (a traced
+mismatch, for instance `snips` for an IPS estimate). None resamples the influence terms instead,
+value + mean(influence): exact for `ips`, first-order for all others. `rows`: arrays (n, ...) to
+resample; the default is (log_weight, reward). `key`: of the resamples, `jax.random.key(0)` by
+default: the interval is a function of the data, and under `vmap` all logs share their resampled
+row numbers. `resamples`: how many, 2,000 by default.
 
-Users that repeat in a log are resampled whole by `clustered(estimate, cluster, num_clusters)` in place of the estimate.
-Assumption: rows (or clusters) independent and identically distributed, enough effective rows; asymptotic otherwise.
-Resamples run in blocks, so memory does not grow with their number. No gradients.
+Users that repeat in a log are resampled whole by `clustered(estimate, cluster, num_clusters)` in
+place of the estimate. Assumption: rows (or clusters) independent and identically distributed,
+enough effective rows; asymptotic otherwise. Resamples run in blocks, so memory does not grow
+with their number. No gradients.
 """
 
 from collections.abc import Callable, Sequence
@@ -43,17 +46,20 @@ class Resamples(NamedTuple):
 
 
 def percentile(estimate: Estimate, alpha: float, **options) -> Interval:
-    """The α/2 and 1−α/2 quantiles of the resampled values (Efron 1979; Efron & Tibshirani 1993, ch. 13)."""
+    """The α/2 and 1−α/2 quantiles of the resampled values (Efron 1979; Efron & Tibshirani 1993, ch.
+    13).
+    """
     values = resample(estimate, **options).value
     tails = jnp.asarray([alpha / 2, 1 - alpha / 2], values.dtype)
     return _interval(estimate, *_cautious_quantiles(values, jnp.isfinite(values), tails))
 
 
 def studentised(estimate: Estimate, alpha: float, **options) -> Interval:
-    """Bootstrap-t (Efron 1981): V̂ − t* σ̂, t* the quantiles of (V̂* − V̂)/σ̂* with σ̂*² = Σψ²/n² of the resample.
+    """Bootstrap-t (Efron 1981): V̂ − t* σ̂, t* the quantiles of (V̂* − V̂)/σ̂* with σ̂*² =
+    Σψ²/n² of the resample.
 
-    Second-order accurate; its tails are wild where few rows carry the weight, and infinite where so few do that an
-    α/2 share of the resamples has no variance.
+    Second-order accurate; its tails are wild where few rows carry the weight, and infinite where
+    so few do that an α/2 share of the resamples has no variance.
     """
     drawn = resample(estimate, **options)
     varies = jnp.isfinite(drawn.value) & (drawn.error > 0)
@@ -66,11 +72,14 @@ def studentised(estimate: Estimate, alpha: float, **options) -> Interval:
 def bca(estimate: Estimate, alpha: float, **options) -> Interval:
     """Bias-corrected and accelerated percentiles (Efron 1987).
 
-    Tails Φ(z₀ + (z₀+z)/(1 − a(z₀+z))); z₀ from the share of resampled values below V̂ (ties count half), acceleration
-    a = Σψ³ / (6 (Σψ²)^1.5) from the influence terms (the infinitesimal jackknife; the jackknife itself for a mean).
+    Tails Φ(z₀ + (z₀+z)/(1 − a(z₀+z))); z₀ from the share of resampled values below V̂ (ties
+    count half), acceleration a = Σψ³ / (6 (Σψ²)^1.5) from the influence terms (the infinitesimal
+    jackknife; the jackknife itself for a mean).
     """
     values = resample(estimate, **options).value
-    below = 0.5 * (_share(values < estimate.value, values) + _share(values <= estimate.value, values))
+    below = 0.5 * (
+        _share(values < estimate.value, values) + _share(values <= estimate.value, values)
+    )
     edge = 0.5 / values.shape[0]
     z0 = ndtri(jnp.clip(below, edge, 1 - edge))
     tails = _bca_tails(z0, _acceleration(estimate.influence), alpha)
@@ -104,7 +113,9 @@ def resample(
     estimator: Estimator | None = snips,
     rows: Sequence[Array] | None = None,
 ) -> Resamples:
-    """The estimate recomputed on `resamples` resamples; NaN where it does not match `estimator` on the original rows."""
+    """The estimate recomputed on `resamples` resamples; NaN where it does not match `estimator` on
+    the original rows.
+    """
     statistic, rows = _statistic(estimate, estimator, rows)
     words = jax.random.bits(jax.random.key(0) if key is None else key, (2,), jnp.uint32)
     n = rows[0].shape[0]
@@ -120,10 +131,14 @@ def resample(
     return Resamples(jnp.where(matches, drawn.value, jnp.nan), drawn.error)
 
 
-def resampled_rows(words: UInt32[Array, " 2"], number: UInt32[Array, ""], n: int) -> UInt32[Array, " n"]:
-    """`n` row numbers drawn with replacement: resample `number` of the stream that the two key `words` select.
+def resampled_rows(
+    words: UInt32[Array, " 2"], number: UInt32[Array, ""], n: int
+) -> UInt32[Array, " n"]:
+    """`n` row numbers drawn with replacement: resample `number` of the stream that the two key
+    `words` select.
 
-    Taking 32 random bits modulo n favours some rows by at most n/2³², far below the noise of any number of resamples.
+    Taking 32 random bits modulo n favours some rows by at most n/2³², far below the noise of any
+    number of resamples.
     """
     pair = jnp.arange((n + 1) // 2, dtype=jnp.uint32)
     bits = jnp.concatenate(threefry2x32(words, (pair, jnp.broadcast_to(number, pair.shape))))
@@ -134,13 +149,22 @@ def _statistic(estimate, estimator, rows):
     """A function from resampled rows to `Resamples` of one, and the rows it takes."""
     if estimator is None:
         return _linear(estimate.value), (estimate.influence,)
-    return _recomputed(estimator), (estimate.log_weight, estimate.reward) if rows is None else tuple(rows)
+    return _recomputed(estimator), (
+        (
+            estimate.log_weight,
+            estimate.reward,
+        )
+        if rows is None
+        else tuple(rows)
+    )
 
 
 def _linear(value):
     def statistic(influence):
         mean = jnp.mean(influence)
-        return Resamples(value + mean, jnp.sqrt(jnp.mean((influence - mean) ** 2) / influence.shape[0]))
+        return Resamples(
+            value + mean, jnp.sqrt(jnp.mean((influence - mean) ** 2) / influence.shape[0])
+        )
 
     return statistic
 
@@ -163,7 +187,9 @@ def _tolerance(estimate):
 
 
 def _cautious_quantiles(values, known, tails):
-    """Quantiles at the two `tails` where an unknown value counts as −inf for the lower one and +inf for the upper one."""
+    """Quantiles at the two `tails` where an unknown value counts as −inf for the lower one and +inf
+    for the upper one.
+    """
     low = _quantile(jnp.where(known, values, -jnp.inf), tails[0])
     return low, _quantile(jnp.where(known, values, jnp.inf), tails[1])
 
@@ -177,10 +203,14 @@ def _quantile(values, tail):
     fraction = position - jnp.floor(position)
     finite = jnp.isfinite(below) & jnp.isfinite(above)
     between = below + fraction * jnp.where(finite, above - below, 0)
-    return jnp.where(finite | (fraction == 0), between, jnp.where(jnp.isfinite(above), below, above))
+    return jnp.where(
+        finite | (fraction == 0), between, jnp.where(jnp.isfinite(above), below, above)
+    )
 
 
 def _interval(estimate, low, high):
-    """[low, high]; the whole line where the estimate is unsupported or the resamples did not vary."""
+    """[low, high]; the whole line where the estimate is unsupported or the resamples did not
+    vary.
+    """
     known = supported(estimate) & (influence_variance(estimate) > 0) & (high > low)
     return Interval(jnp.where(known, low, -jnp.inf), jnp.where(known, high, jnp.inf))

@@ -10,15 +10,23 @@ from mopl_jax.intervals.interval import Interval, Pivot
 
 
 def cluster_exact(
-    estimate: Estimate, alpha: float, *, cluster: Int[Array, " n"], num_clusters: int, correlation: ArrayLike = 1.0
+    estimate: Estimate,
+    alpha: float,
+    *,
+    cluster: Int[Array, " n"],
+    num_clusters: int,
+    correlation: ArrayLike = 1.0,
 ) -> Interval:
-    """Unbiased under the working model that rewards of one user have the given intra-cluster `correlation`.
+    """Unbiased under the working model that rewards of one user have the given intra-cluster
+    `correlation`.
 
-    P the weight of a cluster, u = Σpe its influence, τ = (1−ρ) Σp² + ρ P², T = Στ the variance of SNIPS over σ²:
-    E u² = σ² (τ(1−2P) + P²T), so the variance Σ u² τ / (τ(1−2P) + P²T) is unbiased; t of its Satterthwaite degrees of
-    freedom. ρ = 0 is Bell & McCaffrey (2002); ρ = 1 is `ess_exact` of `clustered`; one row a cluster gives `ess_exact`
-    for every ρ. The variance is robust: a wrong ρ matters only where few clusters carry the weight; then too small a ρ
-    under-covers (.91 where 3 of 63 users make two thirds of the rows and ρ is .9, not 0), too large a one is wide.
+    P the weight of a cluster, u = Σpe its influence, τ = (1−ρ) Σp² + ρ P², T = Στ the variance
+    of SNIPS over σ²: E u² = σ² (τ(1−2P) + P²T), so the variance Σ u² τ / (τ(1−2P) + P²T) is
+    unbiased; t of its Satterthwaite degrees of freedom. ρ = 0 is Bell & McCaffrey (2002); ρ = 1
+    is `ess_exact` of `clustered`; one row a cluster gives `ess_exact` for every ρ. The variance
+    is robust: a wrong ρ matters only where few clusters carry the weight; then too small a ρ
+    under-covers (.91 where 3 of 63 users make two thirds of the rows and ρ is .9, not 0), too
+    large a one is wide.
     """
 
     return cluster_pivot(estimate, cluster, num_clusters, correlation).interval(alpha)
@@ -42,7 +50,9 @@ def cluster_pivot(
 
 
 def _exact(share: Float[Array, " g"], tau: Float[Array, " g"], u: Float[Array, " g"]):
-    """Variance and degrees of freedom, O(g): u = (I − P1ᵀ)t with t independent of variance τ, so Cov(u) is low-rank."""
+    """Variance and degrees of freedom, O(g): u = (I − P1ᵀ)t with t independent of variance τ, so
+    Cov(u) is low-rank.
+    """
     t = jnp.sum(tau)
     expected = tau * (1 - share) + share * (share * t - tau)
     f = jnp.where(expected > 0, tau / jnp.where(expected > 0, expected, 1), 0)

@@ -13,12 +13,14 @@ from mopl_jax.intervals.reward_range import Range, within
 
 
 def recommended(estimate: Estimate, alpha: float, *, reward_range: Range | None = None) -> Interval:
-    """`ess_skew`; within the reward range if one is known; `ess_wilson_skew` if all rewards are at its ends (clicks).
+    """`ess_skew`; within the reward range if one is known; `ess_wilson_skew` if all rewards are
+    at its ends (clicks).
 
-    Chosen on half of the worlds of the stress study, checked on the other half: docs/intervals.md says where it holds
-    and where nothing that sees only the sample can. All weight in one row, or rewards that do not vary where no range is
-    known: the whole line. Very wide below two effective rows. `reward_range` is a fact about the platform, (low, high),
-    one end may be infinite.
+    Chosen on half of the worlds of the stress study, checked on the other half:
+    docs/intervals.md says where it holds and where nothing that sees only the sample can. All
+    weight in one row, or rewards that do not vary where no range is known: the whole line. Very
+    wide below two effective rows. `reward_range` is a fact about the platform, (low, high), one
+    end may be infinite.
     """
     skewed = ess_skew(estimate, alpha)
     if reward_range is None:
@@ -29,10 +31,16 @@ def recommended(estimate: Estimate, alpha: float, *, reward_range: Range | None 
         return inside
     binary = jnp.all((estimate.reward == low) | (estimate.reward == high))
     wilson = ess_wilson_skew(estimate, alpha, reward_range=reward_range)
-    return Interval(jnp.where(binary, wilson.lower, inside.lower), jnp.where(binary, wilson.upper, inside.upper))
+    return Interval(
+        jnp.where(binary, wilson.lower, inside.lower), jnp.where(binary, wilson.upper, inside.upper)
+    )
 
 
-def recommended_lower(estimate: Estimate, alpha: float, *, reward_range: Range | None = None) -> Interval:
-    """The one-sided form: a lower bound at level `alpha`, the lower end of `recommended` at 2 alpha."""
+def recommended_lower(
+    estimate: Estimate, alpha: float, *, reward_range: Range | None = None
+) -> Interval:
+    """The one-sided form: a lower bound at level `alpha`, the lower end of `recommended` at 2
+    alpha.
+    """
     interval: IntervalFunction = functools.partial(recommended, reward_range=reward_range)
     return lower(interval)(estimate, alpha)

@@ -1,4 +1,6 @@
-"""`Interval`; and `Wald` intervals, each of which is a formula: a variance and degrees of freedom from `Moments`."""
+"""`Interval`; and `Wald` intervals, each of which is a formula: a variance and degrees of freedom
+from `Moments`.
+"""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -10,13 +12,15 @@ from jaxtyping import Array, Bool, Float
 from mopl_jax.estimators.ess import enough, spread_out
 from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.intervals.moments import Moments, moments
-from mopl_jax.numerics.pytree import record
+from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.numerics.student import student_quantile
 
 
-@record()
+@pytree_dataclass()
 class Interval:
-    """Lower and upper confidence limits, in the reward's unit; infinite where nothing is claimed."""
+    """Lower and upper confidence limits, in the reward's unit; infinite where nothing is
+    claimed.
+    """
 
     lower: Float[Array, "*batch"]
     upper: Float[Array, "*batch"]
@@ -34,39 +38,51 @@ class Interval:
 IntervalFunction = Callable[[Estimate, float], Interval]
 
 
-@record()
+@pytree_dataclass()
 class Pivot:
-    """(value − truth) / √variance is taken as Student with `df` degrees of freedom, inf for normal; NaN if unsupported.
+    """(value − truth) / √variance is taken as Student with `df` degrees of freedom, inf for
+    normal; NaN if unsupported.
 
-    `lean` λ: the end on its side, λ > 0 the upper one, is stretched from t to |λ|t² + t√(1 + λ²t²), the root u of
-    u² = t² (1 + 2|λ|u), as if the variance rose with the truth by 2λ√variance (so does Wilson's for a rate).
+    `skew` λ: the end on its side, λ > 0 the upper one, is stretched from t to |λ|t² + t√(1 +
+    λ²t²), the root u of u² = t² (1 + 2|λ|u), as if the variance rose with the truth by
+    2λ√variance (so does Wilson's for a rate).
     """
 
     value: Float[Array, "*batch"]
     variance: Float[Array, "*batch"]
     df: Float[Array, "*batch"]
-    lean: Float[Array, "*batch"]
+    skew: Float[Array, "*batch"]
 
     def interval(self, alpha: float) -> Interval:
-        """value ± t √variance, stretched by `lean`; the whole line where the variance is 0 or anything is not finite.
+        """value ± t √variance, stretched by `skew`; the whole line where the variance is 0 or
+        anything is not finite.
 
-        Also where df are so few that t, of order (2/alpha)^(1/df), is near overflow: its gradient would be NaN.
+        Also where df are so few that t, of order (2/alpha)^(1/df), is near overflow: its
+        gradient would be NaN.
         """
         fewest = 2 * jnp.log(2 / alpha) / jnp.log(jnp.finfo(self.df.dtype).max)
-        known = (self.variance > 0) & (self.df > fewest.astype(self.df.dtype)) & jnp.isfinite(self.value)
+        known = (
+            (self.variance > 0)
+            & (self.df > fewest.astype(self.df.dtype))
+            & jnp.isfinite(self.value)
+        )
         df, variance = jnp.where(known, self.df, 1), jnp.where(known, self.variance, 1)
         half = student_quantile(alpha / 2, df) * jnp.sqrt(variance)
-        stretch = jnp.where(known, self.lean, 0) * half / jnp.sqrt(variance)
+        stretch = jnp.where(known, self.skew, 0) * half / jnp.sqrt(variance)
         longest = half * (jnp.abs(stretch) + jnp.sqrt(1 + jnp.square(stretch)))
         known = known & jnp.isfinite(longest)
         lower = jnp.where(known, self.value - jnp.where(stretch < 0, longest, half), -jnp.inf)
-        return Interval(lower, jnp.where(known, self.value + jnp.where(stretch > 0, longest, half), jnp.inf))
+        return Interval(
+            lower, jnp.where(known, self.value + jnp.where(stretch > 0, longest, half), jnp.inf)
+        )
 
 
 class Wald:
-    """An interval function made of a formula (Moments) -> (variance, degrees of freedom[, lean]), see `Pivot`.
+    """An interval function made of a formula (Moments) -> (variance, degrees of freedom[,
+    skew]), see `Pivot`.
 
-    A study takes the moments once for all of its intervals, and evaluates formulas and quantiles on whole arrays.
+    A study takes the moments once for all of its intervals, and evaluates formulas and quantiles
+    on whole arrays.
     """
 
     def __init__(self, formula: Callable):
@@ -74,11 +90,15 @@ class Wald:
         functools.update_wrapper(self, formula)
 
     def at(self, sums: Moments) -> Pivot:
-        """The pivot given the sums (any batch shape); its variance is NaN where fewer than two rows carry weight."""
+        """The pivot given the sums (any batch shape); its variance is NaN where fewer than two rows
+        carry weight.
+        """
         variance, *rest = self.formula(sums)
         variance = jnp.where(enough(sums.squared), variance, jnp.nan)
-        df, lean = (jnp.broadcast_to(x, variance.shape).astype(variance.dtype) for x in (*rest, 0.0)[:2])
-        return Pivot(sums.value, variance, df, lean)
+        df, skew = (
+            jnp.broadcast_to(x, variance.shape).astype(variance.dtype) for x in (*rest, 0.0)[:2]
+        )
+        return Pivot(sums.value, variance, df, skew)
 
     def pivot(self, estimate: Estimate) -> Pivot:
         """The pivot of an estimate."""
@@ -92,22 +112,28 @@ class Wald:
         return self.pivot(estimate).interval(alpha)
 
 
-def together(pivots: Sequence[Pivot], alpha: float) -> list[Interval]:
-    """The intervals of several pivots of one shape by a single evaluation of the quantile, compiled once."""
+def batched_intervals(pivots: Sequence[Pivot], alpha: float) -> list[Interval]:
+    """The intervals of several pivots of one shape by a single evaluation of the quantile, compiled
+    once.
+    """
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *pivots).interval(alpha)
     return [jax.tree.map(lambda x, i=i: x[i], stacked) for i in range(len(pivots))]
 
 
 def supported(estimate: Estimate) -> Bool[Array, ""]:
-    """False where fewer than two rows carry weight (to rounding): then no variance can be estimated.
+    """False where fewer than two rows carry weight (to rounding): then no variance can be
+    estimated.
 
-    Prevents the point interval of a log whose weight sits in one row, where residual and variance are both zero.
+    Prevents the point interval of a log whose weight sits in one row, where residual and
+    variance are both zero.
     """
     return spread_out(estimate.log_weight)
 
 
 def lower(interval: IntervalFunction) -> IntervalFunction:
-    """The one-sided lower bound at level alpha: the lower end of the equal-tailed interval at 2 alpha."""
+    """The one-sided lower bound at level alpha: the lower end of the equal-tailed interval at 2
+    alpha.
+    """
 
     def bound(estimate, alpha):
         return Interval(interval(estimate, 2 * alpha).lower, jnp.full_like(estimate.value, jnp.inf))
@@ -116,9 +142,13 @@ def lower(interval: IntervalFunction) -> IntervalFunction:
 
 
 def upper(interval: IntervalFunction) -> IntervalFunction:
-    """The one-sided upper bound at level alpha: the upper end of the equal-tailed interval at 2 alpha."""
+    """The one-sided upper bound at level alpha: the upper end of the equal-tailed interval at 2
+    alpha.
+    """
 
     def bound(estimate, alpha):
-        return Interval(jnp.full_like(estimate.value, -jnp.inf), interval(estimate, 2 * alpha).upper)
+        return Interval(
+            jnp.full_like(estimate.value, -jnp.inf), interval(estimate, 2 * alpha).upper
+        )
 
     return bound

@@ -23,25 +23,34 @@ def cressie_read(
     w_max: ArrayLike = math.inf,
     w_min: ArrayLike = 0.0,
 ) -> Interval:
-    """The least and the largest Σ q w r over reweightings q of the rows with Σ q = 1 and Σ q w = 1, close to q = 1/n.
+    """The least and the largest Σ q w r over reweightings q of the rows with Σ q = 1 and Σ q w =
+    1, close to q = 1/n.
 
-    Close in the Cressie–Read power −2 (Euclidean) distance, at t²_n. One row is added to the n seen: the extreme reward
-    with the largest or the smallest weight that can occur, whichever is worse. In closed form a regression of w r on w,
-    read off at w = 1, minus the spread of its residuals times what distance is left.
-    Karampatziakis, Langford & Mineiro (NeurIPS 2020, arXiv 1906.03323). Assumptions: independent rows, bounded rewards;
-    asymptotic in n. `w_max` = ∞ where weights are unbounded.
+    Close in the Cressie–Read power −2 (Euclidean) distance, at t²_n. One row is added to the n
+    seen: the extreme reward with the largest or the smallest weight that can occur, whichever is
+    worse. In closed form a regression of w r on w, read off at w = 1, minus the spread of its
+    residuals times what distance is left. Karampatziakis, Langford & Mineiro (NeurIPS 2020,
+    arXiv 1906.03323). Assumptions: independent rows, bounded rewards; asymptotic in n. `w_max` =
+    ∞ where weights are unbounded.
     """
     low, high = _range(reward_range, estimate.value)
     w = jnp.exp(estimate.log_weight)
-    bounds = jnp.minimum(jnp.asarray(w_min, w.dtype), jnp.min(w)), jnp.maximum(jnp.asarray(w_max, w.dtype), jnp.max(w))
-    budget = _distance_at_best(w, *bounds) + jnp.square(student_quantile(alpha / 2, jnp.asarray(w.size, w.dtype)))
+    bounds = (
+        jnp.minimum(jnp.asarray(w_min, w.dtype), jnp.min(w)),
+        jnp.maximum(jnp.asarray(w_max, w.dtype), jnp.max(w)),
+    )
+    budget = _distance_at_best(w, *bounds) + jnp.square(
+        student_quantile(alpha / 2, jnp.asarray(w.size, w.dtype))
+    )
     lower = _least_value(w, estimate.reward, low, bounds, budget)
     upper = -_least_value(w, -estimate.reward, -high, bounds, budget)
     return within(estimate, lower, upper, reward_range)
 
 
 def _distance_at_best(w, w_min, w_max):
-    """Σ((n+1)q − 1)² at the closest q with Σ q = Σ q w = 1, the extra weight on the side that the sample lacks."""
+    """Σ((n+1)q − 1)² at the closest q with Σ q = Σ q w = 1, the extra weight on the side that the
+    sample lacks.
+    """
     n = w.shape[0]
     extra = jnp.where(jnp.mean(w) < 1, w_max, w_min)
     mean, spread = _with_extra_row(w, jnp.where(jnp.isfinite(extra), extra, 1))
@@ -50,10 +59,14 @@ def _distance_at_best(w, w_min, w_max):
 
 
 def _least_value(w, reward, worst, bounds, budget):
-    """The worse of the two extra rows; the worst reward where neither can be reconciled with Σ q w = 1."""
+    """The worse of the two extra rows; the worst reward where neither can be reconciled with Σ q w
+    = 1.
+    """
     w_min, w_max = bounds
     finite = _least_with_extra(w, reward, worst, jnp.where(jnp.isfinite(w_max), w_max, 1), budget)
-    largest = jnp.where(jnp.isfinite(w_max), finite, _least_with_unbounded_extra(w, reward, worst, budget))
+    largest = jnp.where(
+        jnp.isfinite(w_max), finite, _least_with_unbounded_extra(w, reward, worst, budget)
+    )
     least = jnp.minimum(largest, _least_with_extra(w, reward, worst, w_min, budget))
     return jnp.where(jnp.isfinite(least), jnp.maximum(least, worst), worst)
 
@@ -80,7 +93,9 @@ def _least_with_unbounded_extra(w, reward, worst, budget):
 
 def _minus_spread(centre, square_spread, left):
     reachable = left >= 0
-    return jnp.where(reachable, centre - jnp.sqrt(square_spread * jnp.where(reachable, left, 0)), jnp.inf)
+    return jnp.where(
+        reachable, centre - jnp.sqrt(square_spread * jnp.where(reachable, left, 0)), jnp.inf
+    )
 
 
 def _with_extra_row(x, extra):
@@ -94,13 +109,19 @@ def _safe_inverse(x):
 
 
 def empirical_likelihood(
-    estimate: Estimate, alpha: float, *, df: float = math.inf, reward_range: Range = (-math.inf, math.inf)
+    estimate: Estimate,
+    alpha: float,
+    *,
+    df: float = math.inf,
+    reward_range: Range = (-math.inf, math.inf),
 ) -> Interval:
-    """The values v with −2 log R(v) ≤ t²: R(v) the largest Π n q with Σ q = 1 and Σ q w (r − v) = 0.
+    """The values v with −2 log R(v) ≤ t²: R(v) the largest Π n q with Σ q = 1 and Σ q w (r − v)
+    = 0.
 
-    Owen (1988) for the ratio Σqwr / Σqw that SNIPS is; t² = χ²₁ where `df` is inf, Student's t² otherwise. No centring,
-    no variance estimate: the ends follow the skewness of the rows, and stay among the rewards seen, which is too
-    narrow for few effective rows. Assumptions: independent rows, E w² < ∞. The whole line where rewards do not vary.
+    Owen (1988) for the ratio Σqwr / Σqw that SNIPS is; t² = χ²₁ where `df` is inf, Student's t²
+    otherwise. No centring, no variance estimate: the ends follow the skewness of the rows, and
+    stay among the rewards seen, which is too narrow for few effective rows. Assumptions:
+    independent rows, E w² < ∞. The whole line where rewards do not vary.
     """
     w = normalise(estimate.log_weight) * estimate.reward.shape[0]
     budget = jnp.square(student_quantile(alpha / 2, jnp.asarray(df, w.dtype)))
@@ -112,9 +133,11 @@ def empirical_likelihood(
 
 
 def _farthest_value(w, residual, budget):
-    """The largest shift v with −2 log R ≤ budget, between 0 and the largest residual of a row with weight.
+    """The largest shift v with −2 log R ≤ budget, between 0 and the largest residual of a row
+    with weight.
 
-    √(−2 log R) is nearly linear in v, so Newton's method from the normal interval's end needs few steps.
+    √(−2 log R) is nearly linear in v, so Newton's method from the normal interval's end needs
+    few steps.
     """
     reach = jnp.max(jnp.where(w > 0, residual / jnp.where(w > 0, w, 1), 0))
     normal = jnp.sqrt(budget * jnp.sum(jnp.square(residual))) / w.shape[0]
@@ -129,12 +152,19 @@ def _farthest_value(w, residual, budget):
 
 
 def _statistic(w, g):
-    """2 Σ log(1 + λg) at its maximum over λ, and its derivative by the shift; inf where 0 is outside the range of g."""
+    """2 Σ log(1 + λg) at its maximum over λ, and its derivative by the shift; inf where 0 is
+    outside the range of g.
+    """
     least, most = jnp.min(g), jnp.max(g)
     inside = (least < 0) & (most > 0)
     slack = 1 - 1 / g.shape[0]  # no q exceeds one, so 1 + λg ≥ 1/n
-    low, high = -slack * _safe_inverse(jnp.where(inside, most, 1)), slack * _safe_inverse(jnp.where(inside, -least, 1))
-    multiplier = newton_in_bracket(lambda x: _dual_slope(g, x), jnp.zeros_like(low), low, high, steps=24)
+    low, high = (
+        -slack * _safe_inverse(jnp.where(inside, most, 1)),
+        slack * _safe_inverse(jnp.where(inside, -least, 1)),
+    )
+    multiplier = newton_in_bracket(
+        lambda x: _dual_slope(g, x), jnp.zeros_like(low), low, high, steps=24
+    )
     stretched = jnp.where(inside, multiplier * g, 0)
     slope = -2 * multiplier * jnp.sum(w / (1 + stretched))
     return jnp.where(inside, 2 * jnp.maximum(jnp.sum(jnp.log1p(stretched)), 0), jnp.inf), slope

@@ -1,4 +1,6 @@
-"""`Moments`: the sums over rows that the variance-based intervals are formulas in, each taken once."""
+"""`Moments`: the sums over rows that the variance-based intervals are formulas in, each taken
+once.
+"""
 
 from typing import NamedTuple
 
@@ -8,19 +10,21 @@ from jaxtyping import Array, Bool, Float
 
 from mopl_jax.estimators.ess import enough, normalise
 from mopl_jax.estimators.estimate import Estimate
-from mopl_jax.numerics.pytree import record
+from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.numerics.reduce import WHOLE, Rows
 
 
-@record()
+@pytree_dataclass()
 class Moments:
-    """Sums of an estimate's normalised weights p, influence ψ and residuals e over its n rows, S₂ = Σp².
+    """Sums of an estimate's normalised weights p, influence ψ and residuals e over its n rows,
+    S₂ = Σp².
 
-    `squared` S₂ · `spare` 1−S₂ · `largest` max p · `slack` 1−max p · `influence` Σψ²/n² (Σp²e² for SNIPS) ·
-    `residual` Σpe² · `hc2`, `hc3` Σψ²/n² over 1−p and (1−p)² · `exact` Σψ²/n² over 1−2p+S₂ · `df` its Satterthwaite
-    degrees of freedom · `skewness` Σx³ and `kurtosis` Σx⁴ of the terms x, scaled to Σx² = 1, whose squares `exact`
-    adds · `cubic` Σp³/S₂ · `quartic` Σp⁴/S₂². Complements to one are sums over the other rows: float32 holds them
-    however near one row is to all.
+    `squared` S₂ · `spare` 1−S₂ · `largest` max p · `slack` 1−max p · `influence` Σψ²/n² (Σp²e²
+    for SNIPS) · `residual` Σpe² · `hc2`, `hc3` Σψ²/n² over 1−p and (1−p)² · `exact` Σψ²/n² over
+    1−2p+S₂ · `df` its Satterthwaite degrees of freedom · `skewness` Σx³ and `kurtosis` Σx⁴ of
+    the terms x, scaled to Σx² = 1, whose squares `exact` adds · `cubic` Σp³/S₂ · `quartic`
+    Σp⁴/S₂². Complements to one are sums over the other rows: float32 holds them however near one
+    row is to all.
     """
 
     n: Float[Array, "*batch"]
@@ -47,7 +51,9 @@ class Moments:
 
 
 class Shares(NamedTuple):
-    """What the sums need to know of all normalised weights: `largest` max p, `slack` Σp and `rest2` Σp² over the others."""
+    """What the sums need to know of all normalised weights: `largest` max p, `slack` Σp and `rest2`
+    Σp² over the others.
+    """
 
     largest: Float[Array, ""]
     slack: Float[Array, ""]
@@ -62,8 +68,8 @@ class Shares(NamedTuple):
 class Sums(NamedTuple):
     """Sums over rows: of two sets of rows they add up, given the `Shares` of both together.
 
-    `third` and `fourth` powers are of terms over max p, `cubic` and `quartic` of p over max p: the powers of 1/n
-    would vanish in float32.
+    `third` and `fourth` powers are of terms over max p, `cubic` and `quartic` of p over max p:
+    the powers of 1/n would vanish in float32.
     """
 
     influence: Float[Array, ""]
@@ -83,12 +89,16 @@ class Sums(NamedTuple):
 
 
 def moments(estimate: Estimate, rows: Rows = WHOLE) -> Moments:
-    """The sums of an estimate in two passes over its rows: p, max p and S₂ first, what needs them second."""
+    """The sums of an estimate in two passes over its rows: p, max p and S₂ first, what needs them
+    second.
+    """
     p, n = normalise(estimate.log_weight, rows), rows.count(estimate.influence)
     heavy = rows.heaviest(estimate.log_weight)
     rest = jnp.where(heavy, 0, p)
     shares = Shares(rows.total(jnp.where(heavy, p, 0)), rows.total(rest), rows.total(rest * rest))
-    parts = jax.tree.map(rows.add, sums(shares, p, heavy, estimate.influence / n, estimate.residual))
+    parts = jax.tree.map(
+        rows.add, sums(shares, p, heavy, estimate.influence / n, estimate.residual)
+    )
     return joined(shares, parts, n, estimate.value)
 
 
@@ -99,7 +109,9 @@ def sums(
     influence: Float[Array, " n"],
     residual: Float[Array, " n"],
 ) -> Sums:
-    """The sums over some rows; `heavy` is the one heaviest of all rows, `influence` is ψ/n. A row of p = ψ = 0 adds nothing."""
+    """The sums over some rows; `heavy` is the one heaviest of all rows, `influence` is ψ/n. A row
+    of p = ψ = 0 adds nothing.
+    """
     s2 = shares.squared
     known = enough(s2)  # elsewhere the sums mean nothing; they must only have finite gradients
     rest = jnp.where(heavy, 0, p)
@@ -158,10 +170,12 @@ def _reciprocal(x):
 
 
 def _satterthwaite(shares, parts):
-    """(tr A)² / tr A² of the quadratic form that the variance estimate is, A = (I−1pᵀ)ᵀ diag(g) (I−1pᵀ), in O(n).
+    """(tr A)² / tr A² of the quadratic form that the variance estimate is, A = (I−1pᵀ)ᵀ diag(g)
+    (I−1pᵀ), in O(n).
 
-    tr A² = Σ gᵢgⱼ (δᵢⱼ − pᵢ − pⱼ + S₂)², the heaviest row apart: its terms cancel near one row, the rest's (p ≤ ½) do
-    not. Gₖ = Σgpᵏ without that row, whose 1−2p+S₂ is slack² + rest2 and whose S₂ − p is rest2 − largest · slack.
+    tr A² = Σ gᵢgⱼ (δᵢⱼ − pᵢ − pⱼ + S₂)², the heaviest row apart: its terms cancel near one row,
+    the rest's (p ≤ ½) do not. Gₖ = Σgpᵏ without that row, whose 1−2p+S₂ is slack² + rest2 and
+    whose S₂ − p is rest2 − largest · slack.
     """
     largest, slack, rest2 = shares
     s2, (g0, g1, g2) = shares.squared, (parts.g0, parts.g1, parts.g2)

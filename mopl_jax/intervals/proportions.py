@@ -1,9 +1,10 @@
 """Intervals for rewards in a known range; two need the largest importance weight as well.
 
-`reward_range` (low, high) is a fact about the platform, never the smallest and largest reward seen; `w_max` bounds the
-importance weight (`ess.population_max_weight`). Every interval lies within the range, is the whole range where fewer
-than two rows carry weight, follows r ↦ c ± s r exactly, and is equal-tailed. Rewards must respect the range; `diagnose`
-counts those that do not.
+`reward_range` (low, high) is a fact about the platform, never the smallest and largest reward
+seen; `w_max` bounds the importance weight (`ess.population_max_weight`). Every interval lies
+within the range, is the whole range where fewer than two rows carry weight, follows r ↦ c ± s r
+exactly, and is equal-tailed. Rewards must respect the range; `diagnose` counts those that do
+not.
 
 | | exact for every n | needs | for |
 |---|---|---|---|
@@ -12,9 +13,10 @@ counts those that do not.
 | `cressie_read` | asymptotically, very good for few rows | range, w_max or ∞ | V from w and w r |
 | `empirical_likelihood` | asymptotically | nothing | V from the ratio Σwr / Σw |
 
-All but the proportions use only `log_weight` and `reward` of the estimate, as importance weights and rewards, not its
-value: they bound V whichever estimator made it, and are not for differences, whose `log_weight` is something else.
-`clopper_pearson` and `empirical_likelihood` search for their ends: their gradients are not those of the limits.
+All but the proportions use only `log_weight` and `reward` of the estimate, as importance weights
+and rewards, not its value: they bound V whichever estimator made it, and are not for
+differences, whose `log_weight` is something else. `clopper_pearson` and `empirical_likelihood`
+search for their ends: their gradients are not those of the limits.
 """
 
 import dataclasses
@@ -42,17 +44,23 @@ def _share(estimate, reward_range):
 
 def _unshare(estimate, low, high, reward_range):
     least, most = _range(reward_range, estimate.value)
-    return within(estimate, least + (most - least) * low, least + (most - least) * high, reward_range)
+    return within(
+        estimate, least + (most - least) * low, least + (most - least) * high, reward_range
+    )
 
 
 # Proportions, with an effective sample size for n.
 
 
-def ess_wilson(estimate: Estimate, alpha: float, *, reward_range: Range = (0.0, 1.0), ess=kish) -> Interval:
-    """Wilson's score interval with m = ESS for n and t of the Satterthwaite degrees of freedom for z.
+def ess_wilson(
+    estimate: Estimate, alpha: float, *, reward_range: Range = (0.0, 1.0), ess=kish
+) -> Interval:
+    """Wilson's score interval with m = ESS for n and t of the Satterthwaite degrees of freedom
+    for z.
 
-    (v + t²/2m ± t √(v(1−v)/m + t²/4m²)) / (1 + t²/m), v the value's place in the range. Right to first order for 0/1
-    rewards unrelated to the weights, wide for rewards inside the range (v(1−v) is the largest variance of mean v).
+    (v + t²/2m ± t √(v(1−v)/m + t²/4m²)) / (1 + t²/m), v the value's place in the range. Right to
+    first order for 0/1 rewards unrelated to the weights, wide for rewards inside the range
+    (v(1−v) is the largest variance of mean v).
     """
     v, m = _share(estimate, reward_range), jnp.maximum(ess(estimate.log_weight), 1)
     df = jnp.where(supported(estimate), ess_exact.moments(estimate)[1], 1)
@@ -70,14 +78,19 @@ def score(v: Float[Array, ""], m: Float[Array, ""], df: Float[Array, ""], alpha:
     return tuple(end.astype(v.dtype) for end in ends)
 
 
-def ess_wilson_skew(estimate: Estimate, alpha: float, *, reward_range: Range = (0.0, 1.0)) -> Interval:
-    """`ess_wilson` that follows the skewness of 0/1 rewards: from v − (t²−1)/6 · κ in place of v, κ = (1−2v) Σp³/Σp².
+def ess_wilson_skew(
+    estimate: Estimate, alpha: float, *, reward_range: Range = (0.0, 1.0)
+) -> Interval:
+    """`ess_wilson` that follows the skewness of 0/1 rewards: from v − (t²−1)/6 · κ in place of
+    v, κ = (1−2v) Σp³/Σp².
 
-    That is the Cornish–Fisher term of (v−V)/sd for v = Σp r with shares p of the weight that tell nothing of r: κ is its
-    third cumulant over the second. For equal shares it is the term by which one-sided Wilson bounds are off (Cai, J.
-    Stat. Plan. Inference 131, 2005). |κ| ≤ √(v(1−v) Σp²), the sd: equal shares never have more, and where a few heavy
-    rows do, the expansion fails. Both ends move towards the nearer end of the range, so that the interval is narrower than
-    Wilson's, and neither end misses much more often than the other (`benchmarks/clicks.py`).
+    That is the Cornish–Fisher term of (v−V)/sd for v = Σp r with shares p of the weight that
+    tell nothing of r: κ is its third cumulant over the second. For equal shares it is the term
+    by which one-sided Wilson bounds are off (Cai, J. Stat. Plan. Inference 131, 2005). |κ| ≤
+    √(v(1−v) Σp²), the sd: equal shares never have more, and where a few heavy rows do, the
+    expansion fails. Both ends move towards the nearer end of the range, so that the interval is
+    narrower than Wilson's, and neither end misses much more often than the other
+    (`benchmarks/clicks.py`).
     """
     sums = moments(estimate)
     sums = dataclasses.replace(sums, df=jnp.where(supported(estimate), sums.df, 1))
@@ -89,13 +102,16 @@ def skewed_score(v: Float[Array, ""], sums: Moments, alpha: float):
     """Both ends for a share v, as `score`, moved by the skewness."""
     variance = v * (1 - v) * sums.squared
     sd = jnp.where(variance > 0, jnp.sqrt(jnp.where(variance > 0, variance, 1)), 0)
-    lean = jnp.clip((1 - 2 * v) * sums.cubic, -sd, sd)
-    moved = v - (jnp.square(student_quantile(alpha / 2, sums.df)) - 1) / 6 * lean
+    skew = jnp.clip((1 - 2 * v) * sums.cubic, -sd, sd)
+    moved = v - (jnp.square(student_quantile(alpha / 2, sums.df)) - 1) / 6 * skew
     return score(jnp.clip(moved, 0, 1), sums.kish, sums.df, alpha)
 
 
-def clopper_pearson(estimate: Estimate, alpha: float, *, reward_range: Range = (0.0, 1.0), ess=kish) -> Interval:
-    """The binomial interval for m v successes in m = ESS trials: α/2 quantiles of Beta(mv, m−mv+1), Beta(mv+1, m−mv).
+def clopper_pearson(
+    estimate: Estimate, alpha: float, *, reward_range: Range = (0.0, 1.0), ess=kish
+) -> Interval:
+    """The binomial interval for m v successes in m = ESS trials: α/2 quantiles of Beta(mv,
+    m−mv+1), Beta(mv+1, m−mv).
 
     Clopper & Pearson (1934); exact for 0/1 rewards and equal weights, an approximation otherwise.
     """

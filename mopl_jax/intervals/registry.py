@@ -1,7 +1,8 @@
 """What is known before a row is seen, and the intervals that need it.
 
-`bind(name, facts)` turns any interval of the package into one with the house contract `(estimate, alpha) -> Interval`:
-callers that know a reward range, a largest weight or d₂ give it once, for all intervals.
+`bind(name, facts)` turns any interval of the package into one with the house contract
+`(estimate, alpha) -> Interval`: callers that know a reward range, a largest weight or d₂ give it
+once, for all intervals.
 """
 
 import functools
@@ -15,7 +16,13 @@ from jaxtyping import Array, Float
 
 from mopl_jax.estimators import divergence
 from mopl_jax.intervals.bootstrap import bca, percentile, studentised
-from mopl_jax.intervals.concentration import cantelli, efron_stein, empirical_bernstein, hoeffding, log_smoothing
+from mopl_jax.intervals.concentration import (
+    cantelli,
+    efron_stein,
+    empirical_bernstein,
+    hoeffding,
+    log_smoothing,
+)
 from mopl_jax.intervals.confidence_sequences import asymptotic_cs, betting, empirical_bernstein_cs
 from mopl_jax.intervals.default import recommended
 from mopl_jax.intervals.ess_corrected import ess_skew
@@ -23,16 +30,16 @@ from mopl_jax.intervals.interval import IntervalFunction
 from mopl_jax.intervals.likelihood import cressie_read, empirical_likelihood
 from mopl_jax.intervals.proportions import clopper_pearson, ess_wilson, ess_wilson_skew
 from mopl_jax.numerics.check import choose
-from mopl_jax.numerics.pytree import record
+from mopl_jax.numerics.pytree import pytree_dataclass
 
 
-@record(static=("reward_range",))
+@pytree_dataclass(static=("reward_range",))
 class Facts:
     """Facts about a platform and a pair of policies; None where unknown.
 
-    `reward_range` (low, high), one end may be infinite · `w_max` () the largest importance weight · `d2` () its second
-    moment · `draws` (m, n) log weights of m simulated logs under the logging policy. Of a policy pair in closed form:
-    `policy_facts`.
+    `reward_range` (low, high), one end may be infinite · `w_max` () the largest importance
+    weight · `d2` () its second moment · `draws` (m, n) log weights of m simulated logs under the
+    logging policy. Of a policy pair in closed form: `policy_facts`.
     """
 
     reward_range: tuple[float, float] | None = None
@@ -42,7 +49,9 @@ class Facts:
 
 
 def policy_facts(logging, target, reward_range: tuple[float, float] | None = None) -> Facts:
-    """`Facts` with w_max and d₂ of a logging and a target policy where they have a closed form, None elsewhere."""
+    """`Facts` with w_max and d₂ of a logging and a target policy where they have a closed form,
+    None elsewhere.
+    """
     return Facts(
         reward_range,
         _closed(divergence.population_max_weight, logging, target),
@@ -58,7 +67,9 @@ def _closed(function: Callable, logging, target) -> Array | None:
 
 
 class Informed(NamedTuple):
-    """An interval function and the keyword options that are facts, by their names in `Facts`: needed, and welcome."""
+    """An interval function and the keyword options that are facts, by their names in `Facts`:
+    needed, and welcome.
+    """
 
     function: Callable
     needs: tuple[str, ...]
@@ -94,20 +105,30 @@ ONE_SIDED_RANGE = ("log_smoothing",)  # these accept a range with one infinite e
 
 
 def missing(name: str, facts: Facts) -> tuple[str, ...]:
-    """The facts that the interval `name` needs and that are not known (an infinite range counts as unknown)."""
-    known = {need: getattr(facts, need) is not None for need in INFORMED[name].needs} if name in INFORMED else {}
+    """The facts that the interval `name` needs and that are not known (an infinite range counts as
+    unknown).
+    """
+    known = (
+        {need: getattr(facts, need) is not None for need in INFORMED[name].needs}
+        if name in INFORMED
+        else {}
+    )
     if known.get("reward_range") and name not in ONE_SIDED_RANGE:
         known["reward_range"] = all(math.isfinite(end) for end in facts.reward_range or ())
     return tuple(need for need, present in known.items() if not present)
 
 
 def available(names: Sequence[str], facts: Facts) -> tuple[str, ...]:
-    """Those of the intervals `names` whose facts are all known (simulated `draws` count: a study can make them)."""
+    """Those of the intervals `names` whose facts are all known (simulated `draws` count: a study
+    can make them).
+    """
     return tuple(name for name in names if not set(missing(name, facts)) - {"draws"})
 
 
 def bind(name: str, facts: Facts, named: dict[str, IntervalFunction]) -> IntervalFunction:
-    """The interval function `name`, of `named` or `INFORMED`, with the facts it needs; ValueError if one is unknown."""
+    """The interval function `name`, of `named` or `INFORMED`, with the facts it needs; ValueError
+    if one is unknown.
+    """
     choose([name], named | INFORMED, "interval")
     if name == "recommended" and facts.reward_range is None:
         return ess_skew  # the same, but known to be a formula in sums over the rows
@@ -121,12 +142,15 @@ def bind(name: str, facts: Facts, named: dict[str, IntervalFunction]) -> Interva
 
 
 def check_rewards(reward: Float[Array, " n"], reward_range: tuple[float, float]) -> None:
-    """ValueError that names the first reward outside the range: a bound for bounded rewards would not be one."""
+    """ValueError that names the first reward outside the range: a bound for bounded rewards would
+    not be one.
+    """
     low, high = reward_range
     outside = np.flatnonzero(~((np.asarray(reward) >= low) & (np.asarray(reward) <= high)))
     if outside.size:
         row = int(outside[0])
         raise ValueError(
-            f"expected rewards in [{low:g}, {high:g}], got {float(reward[row]):g} in row {row + 1} of {len(reward)} "
-            f"({outside.size} in all); give the range that the platform guarantees, or repair the rows"
+            f"expected rewards in [{low:g}, {high:g}], got {float(reward[row]):g} in row {row + 1}"
+            f" of {len(reward)} ({outside.size} in all); give the range that the platform"
+            " guarantees, or repair the rows"
         )

@@ -1,7 +1,8 @@
 """Central-limit intervals and their leverage-corrected relatives; they need nothing but rows.
 
-Assumption: enough *effective* rows for the value to be nearly normal. With few they under-cover, which the
-ESS-corrected family repairs. Each formula gives (variance, degrees of freedom); `Wald` makes it an interval.
+Assumption: enough *effective* rows for the value to be nearly normal. With few they under-cover,
+which the ESS-corrected family repairs. Each formula gives (variance, degrees of freedom); `Wald`
+makes it an interval.
 """
 
 import jax.numpy as jnp
@@ -13,7 +14,9 @@ from mopl_jax.intervals.moments import Moments
 
 @Wald
 def normal(sums: Moments):
-    """Delta-method variance, Σp²e² · n/(n−1) for SNIPS, and the normal quantile: the uncorrected interval."""
+    """Delta-method variance, Σp²e² · n/(n−1) for SNIPS, and the normal quantile: the uncorrected
+    interval.
+    """
     return sums.influence * sums.n / jnp.maximum(sums.n - 1, 1), jnp.inf
 
 
@@ -25,7 +28,9 @@ def hc2(sums: Moments):
 
 @Wald
 def hc3(sums: Moments):
-    """Each squared influence divided by (1 − p)², which for SNIPS is the jackknife (MacKinnon & White 1985, HC3)."""
+    """Each squared influence divided by (1 − p)², which for SNIPS is the jackknife (MacKinnon &
+    White 1985, HC3).
+    """
     return sums.hc3, jnp.inf
 
 

@@ -8,9 +8,11 @@ from mopl_jax.policies.mixture import Mixture
 from mopl_jax.policies.policy import Policy
 
 
-class Roles(NamedTuple):
-    """The columns of a log. `action`: names, a prefix, or one column (of numbers or of lists); the densities are of the
-    logged action, under the logging policy or under a target policy; `log_` where the column holds logarithms."""
+class ColumnSpec(NamedTuple):
+    """The columns of a log. `action`: names, a prefix, or one column (of numbers or of lists);
+    the densities are of the logged action, under the logging policy or under a target policy;
+    `log_` where the column holds logarithms.
+    """
 
     reward: str | None = "reward"
     action: str | Sequence[str] | None = None
@@ -23,18 +25,20 @@ class Roles(NamedTuple):
     context: str | Sequence[str] | None = None
 
 
-def resolve(source: Source, roles: Roles, logging: Policy | None) -> Roles:
-    """Roles with columns that exist; vectors as a tuple of names. ValueError for absent ones, or densities from nowhere.
+def resolve(source: Source, roles: ColumnSpec, logging: Policy | None) -> ColumnSpec:
+    """ColumnSpec with columns that exist; vectors as a tuple of names. ValueError for absent
+    ones, or densities from nowhere.
 
-    A column of the default name counts where no other is named, but for a mixture: of a pool each row has its own part's.
+    A column of the default name counts where no other is named, but for a mixture: of a pool
+    each row has its own part's.
     """
     names = source.schema.names
     if not (roles.propensity or roles.log_propensity or isinstance(logging, Mixture)):
         default = next((name for name in ("log_propensity", "propensity") if name in names), None)
         if default is None and logging is None:
             raise ValueError(
-                f"{source.name}: no propensities: name a column (--propensity, --log-propensity) or a logging policy "
-                f"(--logging); columns: {', '.join(names)}"
+                f"{source.name}: no propensities: name a column (--propensity, --log-propensity) or"
+                f" a logging policy (--logging); columns: {', '.join(names)}"
             )
         roles = roles if default is None else roles._replace(**{default: default})
     for name in _scalars(roles):
@@ -54,14 +58,19 @@ def _action(source, roles):
     if roles.action is not None:
         return _vector(source, roles.action, "action")
     names = source.schema.names
-    found = [name for name in names if name.startswith("action_")] or [name for name in names if name == "action"]
+    found = [name for name in names if name.startswith("action_")] or [
+        name for name in names if name == "action"
+    ]
     return tuple(_in_order(found)) or None
 
 
 def _vector(source, role, what):
     """The columns that a list of names, one name or a prefix stands for."""
     if not role:
-        raise ValueError(f"{source.name}: expected the names of the {what} columns, got none; leave the option out")
+        raise ValueError(
+            f"{source.name}: expected the names of the {what} columns, got none; leave the"
+            " option out"
+        )
     if not isinstance(role, str):
         return tuple(source.column(name) for name in role)
     if role in source.schema.names:
@@ -69,7 +78,8 @@ def _vector(source, role, what):
     found = [name for name in source.schema.names if name.startswith(role)]
     if not found:
         raise ValueError(
-            f"{source.name}: no {what} column {role!r}, and none that starts so; columns: {', '.join(source.schema.names)}"
+            f"{source.name}: no {what} column {role!r}, and none that starts so; columns:"
+            f" {', '.join(source.schema.names)}"
         )
     return tuple(source.column(name) for name in _in_order(found))
 
@@ -81,11 +91,11 @@ def _in_order(names):
     return sorted(names, key=lambda name: int(name[len(min(stems)) :])) if numbered else names
 
 
-def columns_of(roles: Roles) -> list[str]:
+def columns_of(roles: ColumnSpec) -> list[str]:
     """Every column that is read, once."""
     return list(dict.fromkeys([*_scalars(roles), *(roles.action or ()), *(roles.context or ())]))
 
 
-def text_of(roles: Roles) -> tuple[str, ...]:
+def text_of(roles: ColumnSpec) -> tuple[str, ...]:
     """Those that are labels, not numbers."""
     return () if roles.cluster is None else (roles.cluster,)

@@ -21,7 +21,9 @@ class Place(NamedTuple):
 
     def complaint(self, row: int, expected: str, got: object, remedy: str) -> str:
         """Where, what was expected, what is there, what to do."""
-        where = f"column {self.name!r}, row {self.first_row + row + 1} (row 1 is the first row of data)"
+        where = (
+            f"column {self.name!r}, row {self.first_row + row + 1} (row 1 is the first row of data)"
+        )
         return f"{self.path}: {where}: expected {expected}, got {got}; {remedy}"
 
     def require(self, fine: Bool[np.ndarray, " n"], values, expected: str, remedy: str) -> None:
@@ -31,7 +33,9 @@ class Place(NamedTuple):
             raise ValueError(self.complaint(row, expected, values[row], remedy))
 
 
-def numbers(column: pa.Array, place: Place, minus_infinity: bool = False) -> Float[np.ndarray, " n"]:
+def numbers(
+    column: pa.Array, place: Place, minus_infinity: bool = False
+) -> Float[np.ndarray, " n"]:
     """Any numeric or boolean column as finite float64 (or −inf where that is allowed)."""
     kind = column.type
     if pa.types.is_dictionary(kind):
@@ -40,7 +44,8 @@ def numbers(column: pa.Array, place: Place, minus_infinity: bool = False) -> Flo
         _refuse_text(column, place)
     if not (pa.types.is_null(kind) or any(check(kind) for check in _NUMERIC)):
         raise ValueError(
-            f"{place.path}: column {place.name!r}: expected numbers, got {kind}; name or make a numeric column"
+            f"{place.path}: column {place.name!r}: expected numbers, got {kind}; name or make a"
+            " numeric column"
         )
     present(column, place, "a number")
     values = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
@@ -56,15 +61,24 @@ def present(column: pa.Array, place: Place, expected: str) -> None:
     """ValueError where an entry is missing."""
     if column.null_count:
         there = pc.is_valid(column).to_numpy(zero_copy_only=False)  # pyright: ignore[reportAttributeAccessIssue]
-        place.require(there, np.full(there.shape, "a missing value"), expected, "fill in or drop the row")
+        place.require(
+            there, np.full(there.shape, "a missing value"), expected, "fill in or drop the row"
+        )
 
 
 def _refuse_text(column, place):
-    """ValueError with the first entry that is no number; if all of them are, the column is text all the same."""
+    """ValueError with the first entry that is no number; if all of them are, the column is text all
+    the same.
+    """
     for row, text in enumerate(column.to_pylist()):
         if text is not None and not _is_number(text):
-            raise ValueError(place.complaint(row, "a number", repr(text[:40]), "repair or drop the row"))
-    raise ValueError(f"{place.path}: column {place.name!r}: expected numbers, got text; store the column as numbers")
+            raise ValueError(
+                place.complaint(row, "a number", repr(text[:40]), "repair or drop the row")
+            )
+    raise ValueError(
+        f"{place.path}: column {place.name!r}: expected numbers, got text; store the column as"
+        " numbers"
+    )
 
 
 def _is_number(text):
@@ -75,12 +89,18 @@ def _is_number(text):
     return True
 
 
-def log_density(column: pa.Array, place: Place, *, log: bool, zero: bool) -> Float[np.ndarray, " n"]:
-    """Log densities from a column of densities, or of their logarithms; density 0 (−inf) only where `zero` is data."""
+def log_density(
+    column: pa.Array, place: Place, *, log: bool, zero: bool
+) -> Float[np.ndarray, " n"]:
+    """Log densities from a column of densities, or of their logarithms; density 0 (−inf) only where
+    `zero` is data.
+    """
     values = numbers(column, place, minus_infinity=log and zero)
     if log:
         return values
-    place.require(values >= 0, values, "a density ≥ 0", "these look like log densities; pass --log-densities")
+    place.require(
+        values >= 0, values, "a density ≥ 0", "these look like log densities; pass --log-densities"
+    )
     if not zero:
         remedy = "a logged action had positive propensity: repair or drop the row"
         place.require(values > 0, values, "a density > 0", remedy)
@@ -90,7 +110,9 @@ def log_density(column: pa.Array, place: Place, *, log: bool, zero: bool) -> Flo
 
 def is_list(kind: pa.DataType) -> bool:
     """Whether every entry is a list."""
-    return pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    return (
+        pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    )
 
 
 def vectors(column: pa.Array, place: Place, d: int | None) -> Float[np.ndarray, "n d"]:
@@ -98,13 +120,21 @@ def vectors(column: pa.Array, place: Place, d: int | None) -> Float[np.ndarray, 
     present(column, place, "a list of numbers")
     lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)  # pyright: ignore[reportAttributeAccessIssue]
     d = max(int(lengths[0]), 1) if d is None else d
-    place.require(lengths == d, lengths, f"a list of {d} numbers", "all actions have the same weights: repair the row")
+    place.require(
+        lengths == d,
+        lengths,
+        f"a list of {d} numbers",
+        "all actions have the same weights: repair the row",
+    )
     entries = column.flatten()
     try:
         return numbers(entries, Place(place.path, place.name)).reshape(len(column), d)
     except ValueError:
         for i in range(d):  # the same complaint again, with the row of the list
-            numbers(entries.take(pa.array(np.arange(i, len(entries), d))), place._replace(name=f"{place.name}[{i}]"))
+            numbers(
+                entries.take(pa.array(np.arange(i, len(entries), d))),
+                place._replace(name=f"{place.name}[{i}]"),
+            )
         raise
 
 
@@ -118,14 +148,19 @@ def seconds(column: pa.Array, place: Place) -> Float[np.ndarray, " n"]:
 
 
 def codes(column: pa.Array, place: Place, known: dict[Hashable, int]) -> Int[np.ndarray, " n"]:
-    """0, 1, 2 … in the order in which values of any type first occur; `known` holds them, and grows."""
+    """0, 1, 2 … in the order in which values of any type first occur; `known` holds them, and
+    grows.
+    """
     present(column, place, "a cluster")
     if pa.types.is_floating(column.type):
         numbers(column, place)
     if pa.types.is_nested(column.type):
         raise ValueError(
-            f"{place.path}: column {place.name!r}: expected numbers or text, got {column.type}; name another"
+            f"{place.path}: column {place.name!r}: expected numbers or text, got {column.type};"
+            " name another"
         )
     coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-    number = np.array([known.setdefault(value, len(known)) for value in coded.dictionary.to_pylist()], np.int64)
+    number = np.array(
+        [known.setdefault(value, len(known)) for value in coded.dictionary.to_pylist()], np.int64
+    )
     return number[coded.indices.to_numpy(zero_copy_only=False)]

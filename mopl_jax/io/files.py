@@ -12,12 +12,16 @@ def prepare(folder: Path) -> Path:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise ValueError(f"{folder}: cannot be written ({error.strerror}); choose another folder with --out") from None
+        raise ValueError(
+            f"{folder}: cannot be written ({error.strerror}); choose another folder with --out"
+        ) from None
     return folder
 
 
 def write_atomically(path: Path, write) -> Path:
-    """Call `write(temporary path)`, then move the file into place: readers see all of it or none."""
+    """Call `write(temporary path)`, then move the file into place: readers see all of it or
+    none.
+    """
     temporary = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
     try:
         write(temporary)

@@ -1,15 +1,18 @@
-"""Policies as JSON documents: what a learner writes, a platform reviews, and `mopl evaluate` reads back.
+"""Policies as JSON documents: what a learner writes, a platform reviews, and `mopl evaluate`
+reads back.
 
-    {"mopl_policy": 1, "kind": "normal", "mean": [0.1, 0.4], "covariance": [[0.04, 0.0], [0.0, 0.09]], …}
+    {"mopl_policy": 1, "kind": "normal", "mean": [0.1, 0.4], "covariance": [[0.04, 0.0], [0.0,
+    0.09]], …}
 
 | kind | keys |
 |---|---|
-| `normal` | `mean` (d,), and `covariance` (d, d) or `scale` (standard deviations, (d,) or one number) |
+| `normal` | `mean` (d,); `covariance` (d, d) or `scale` (standard deviations, (d,) or one) |
 | `uniform` | `low`, `high` (d,) |
 | `deterministic` | `action` (d,) |
 | `mixture` | `weights` (k,) > 0, `components`: k documents of the kinds above, without version |
 
-`objectives`, d names, says which weight is which. Every other key is the writer's: estimator, value, provenance.
+`objectives`, d names, says which weight is which. Every other key is the writer's: estimator,
+value, provenance.
 """
 
 import functools
@@ -35,10 +38,11 @@ VERSION = 1
 
 
 def write_policy(path: Path | str, policy: Policy, **about: Any) -> Path:
-    """Write `policy` and what there is to say `about` it, all of it or nothing; numbers that are not finite become null.
+    """Write `policy` and what there is to say `about` it, all of it or nothing; numbers that are
+    not finite become null.
 
-    ValueError for a policy that has no JSON form, or `about` with a key of the format. Scales are kept to every bit,
-    a full covariance to rounding.
+    ValueError for a policy that has no JSON form, or `about` with a key of the format. Scales
+    are kept to every bit, a full covariance to rounding.
     """
     text = json.dumps(document(policy, **about), indent=1, allow_nan=False, default=str) + "\n"
     return write_atomically(Path(path), lambda temporary: temporary.write_text(text))
@@ -49,9 +53,13 @@ def read_policy(path: Path | str) -> tuple[Policy, dict[str, Any]]:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
+        raise ValueError(
+            f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
+        ) from None
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"{path}: expected a policy in JSON, got something else ({error}); write it again") from None
+        raise ValueError(
+            f"{path}: expected a policy in JSON, got something else ({error}); write it again"
+        ) from None
     try:
         return parse(content), content
     except ValueError as error:
@@ -63,7 +71,10 @@ def document(policy: Policy, **about: Any) -> dict[str, Any]:
     described = {"mopl_policy": VERSION} | _described(policy)
     taken = sorted(_RESERVED & about.keys())
     if taken:
-        raise ValueError(f"expected free keys about the policy, got {taken[0]!r}, which the format uses; rename it")
+        raise ValueError(
+            f"expected free keys about the policy, got {taken[0]!r}, which the format uses;"
+            " rename it"
+        )
     _check_objectives(about, dimension(policy))
     return described | {key: finite(value) for key, value in about.items()}
 
@@ -71,10 +82,14 @@ def document(policy: Policy, **about: Any) -> dict[str, Any]:
 def parse(content: Any) -> Policy:
     """The policy that a document describes, in JAX's default precision."""
     if not isinstance(content, dict) or "mopl_policy" not in content:
-        raise ValueError("expected a policy document, got no key 'mopl_policy'; write it with artifact.write_policy")
+        raise ValueError(
+            "expected a policy document, got no key 'mopl_policy'; write it with"
+            " artifact.write_policy"
+        )
     if content["mopl_policy"] != VERSION:
         raise ValueError(
-            f"expected policy format {VERSION}, got {content['mopl_policy']!r}; write it again with this version"
+            f"expected policy format {VERSION}, got {content['mopl_policy']!r}; write it again with"
+            " this version"
         )
     policy = _policy(content)
     _check_objectives(content, dimension(policy))
@@ -82,7 +97,9 @@ def parse(content: Any) -> Policy:
 
 
 def finite(value: Any) -> Any:
-    """`value` as JSON can hold it: arrays as lists, and None for every number that is not finite."""
+    """`value` as JSON can hold it: arrays as lists, and None for every number that is not
+    finite.
+    """
     if isinstance(value, Mapping):
         return {str(key): finite(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
@@ -105,7 +122,9 @@ def _described(policy) -> dict[str, Any]:
 def _(policy: Gaussian):
     mean = {"kind": "normal", "mean": _list(policy.mean)}
     return mean | (
-        {"scale": _list(policy.scale)} if policy.scale.ndim == 1 else {"covariance": _list(policy.covariance)}
+        {"scale": _list(policy.scale)}
+        if policy.scale.ndim == 1
+        else {"covariance": _list(policy.covariance)}
     )
 
 
@@ -122,13 +141,19 @@ def _(policy: Deterministic):
 @_described.register
 def _(policy: Mixture):
     weights = _list(jnp.exp(policy.log_weight))
-    return {"kind": "mixture", "weights": weights, "components": [_described(part) for part in policy.components]}
+    return {
+        "kind": "mixture",
+        "weights": weights,
+        "components": [_described(part) for part in policy.components],
+    }
 
 
 def _list(array: ArrayLike) -> list:
     values = np.asarray(array)
     if not np.isfinite(values).all():
-        raise ValueError("expected a policy of finite numbers, got one that is not; nothing was written")
+        raise ValueError(
+            "expected a policy of finite numbers, got one that is not; nothing was written"
+        )
     return values.tolist()
 
 
@@ -138,9 +163,13 @@ def _list(array: ArrayLike) -> list:
 def _normal(content):
     mean = _numbers(content, "mean", (None,))
     if ("covariance" in content) == ("scale" in content):
-        raise ValueError("kind 'normal': expected one of the keys 'covariance' and 'scale'; add or drop one")
+        raise ValueError(
+            "kind 'normal': expected one of the keys 'covariance' and 'scale'; add or drop one"
+        )
     if "scale" in content:
-        return Gaussian.diagonal(mean, _positive("scale", _numbers(content, "scale", (mean.size,), one=True)))
+        return Gaussian.diagonal(
+            mean, _positive("scale", _numbers(content, "scale", (mean.size,), one=True))
+        )
     covariance = _numbers(content, "covariance", (mean.size, mean.size))
     _check_covariance(covariance)
     return Gaussian.full(mean, covariance)
@@ -151,12 +180,14 @@ def _check_covariance(covariance):
     gap = np.abs(covariance - covariance.T).max()
     if gap > 1e-6 * np.abs(covariance).max():
         raise ValueError(
-            f"key 'covariance': expected a symmetric matrix, got entries that differ by {gap:.3g}; repair it"
+            f"key 'covariance': expected a symmetric matrix, got entries that differ by {gap:.3g};"
+            " repair it"
         )
     smallest = np.linalg.eigvalsh(covariance)[0]
     if not smallest > 0:
         raise ValueError(
-            f"key 'covariance': expected a positive definite matrix, got smallest eigenvalue {smallest:.3g}; {remedy}"
+            "key 'covariance': expected a positive definite matrix, got smallest eigenvalue"
+            f" {smallest:.3g}; {remedy}"
         )
 
 
@@ -165,7 +196,9 @@ def _uniform(content):
     high = _numbers(content, "high", (low.size,))
     if not (low < high).all():
         i = int(np.argmin(low < high))
-        raise ValueError(f"expected low < high, got {low[i]} and {high[i]} in entry {i + 1}; swap or widen them")
+        raise ValueError(
+            f"expected low < high, got {low[i]} and {high[i]} in entry {i + 1}; swap or widen them"
+        )
     return Uniform(jnp.asarray(low), jnp.asarray(high))
 
 
@@ -191,7 +224,10 @@ def _component(i, part):
     except ValueError as error:
         raise ValueError(f"component {i + 1}: {error}") from None
     if isinstance(policy, Deterministic):
-        raise ValueError(f"component {i + 1}: expected a policy with a density, got 'deterministic'; make it normal")
+        raise ValueError(
+            f"component {i + 1}: expected a policy with a density, got 'deterministic'; make it"
+            " normal"
+        )
     return policy
 
 
@@ -201,7 +237,18 @@ _KINDS: dict[str, Callable[[Mapping], Any]] = {
     "deterministic": _deterministic,
     "mixture": _mixture,
 }
-_RESERVED = {"mopl_policy", "kind", "mean", "covariance", "scale", "low", "high", "action", "weights", "components"}
+_RESERVED = {
+    "mopl_policy",
+    "kind",
+    "mean",
+    "covariance",
+    "scale",
+    "low",
+    "high",
+    "action",
+    "weights",
+    "components",
+}
 
 
 def _policy(content):
@@ -214,13 +261,16 @@ def _policy(content):
 def _key(content, name):
     if name not in content:
         raise ValueError(
-            f"kind {content.get('kind', '')!r}: no key {name!r}; keys: {', '.join(map(str, content))}"[:300]
+            f"kind {content.get('kind', '')!r}: no key {name!r}; "
+            f"keys: {', '.join(map(str, content))}"[:300]
         )
     return content[name]
 
 
 def _numbers(content, name, shape, one=False):
-    """Key `name` as finite float64 of `shape` (None: any length ≥ 1), or one number for all if `one`."""
+    """Key `name` as finite float64 of `shape` (None: any length ≥ 1), or one number for all if
+    `one`.
+    """
     value = _key(content, name)
     try:
         numbers = np.asarray(value)
@@ -228,7 +278,9 @@ def _numbers(content, name, shape, one=False):
         numbers = np.asarray(None)
     if numbers.dtype.kind not in "if":
         raise ValueError(f"key {name!r}: expected numbers, got {_short(value)}")
-    fits = len(numbers.shape) == len(shape) and all(w in (None, g) for w, g in zip(shape, numbers.shape, strict=True))
+    fits = len(numbers.shape) == len(shape) and all(
+        w in (None, g) for w, g in zip(shape, numbers.shape, strict=True)
+    )
     if not (fits or (one and numbers.ndim == 0)) or numbers.size == 0:
         wanted = " × ".join("d" if length is None else str(length) for length in shape)
         raise ValueError(f"key {name!r}: expected {wanted} numbers, got shape {numbers.shape}")
@@ -250,7 +302,10 @@ def _check_objectives(content, d):
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"key 'objectives': expected a list of names, got {_short(names)}")
     if len(names) != d or len(set(names)) != d:
-        raise ValueError(f"key 'objectives': expected {d} different names, one for each weight, got {_short(names)}")
+        raise ValueError(
+            f"key 'objectives': expected {d} different names, one for each weight, got"
+            f" {_short(names)}"
+        )
 
 
 def dimension(policy: Policy) -> int:

@@ -1,7 +1,9 @@
-"""Where rows come from: Parquet, Arrow and CSV files, folders of them, and anything with the Arrow interface; in batches.
+"""Where rows come from: Parquet, Arrow and CSV files, folders of them, and anything with the
+Arrow interface; in batches.
 
-A source may be scanned as often as a formula needs; one scan holds a row group (Parquet), a record batch (Arrow) or 16 MiB
-(CSV) at a time. Complaints are one-line ValueErrors with the file and what to do.
+A source may be scanned as often as a formula needs; one scan holds a row group (Parquet), a
+record batch (Arrow) or 16 MiB (CSV) at a time. Complaints are one-line ValueErrors with the file
+and what to do.
 """
 
 import contextlib
@@ -25,7 +27,9 @@ _FORMATS = {
     ".csv": "csv",
 }
 _BATCH = 2**17  # rows of one batch
-_SERIAL = csv.ReadOptions(use_threads=False, block_size=2**24)  # only the serial reader says in which row it failed
+_SERIAL = csv.ReadOptions(
+    use_threads=False, block_size=2**24
+)  # only the serial reader says in which row it failed
 
 
 class Piece(NamedTuple):
@@ -37,7 +41,9 @@ class Piece(NamedTuple):
 
 
 class Source(NamedTuple):
-    """`scan(columns, text)` gives all rows as pieces, `count()` their number; `text` columns are not parsed as numbers."""
+    """`scan(columns, text)` gives all rows as pieces, `count()` their number; `text` columns are
+    not parsed as numbers.
+    """
 
     name: str
     schema: pa.Schema
@@ -48,7 +54,9 @@ class Source(NamedTuple):
         """`name`, or ValueError unless it is one column, with the nearest that is."""
         known = self.schema.names
         if known.count(name) > 1:
-            raise ValueError(f"{self.name}: expected one column {name!r}, got {known.count(name)}; rename them")
+            raise ValueError(
+                f"{self.name}: expected one column {name!r}, got {known.count(name)}; rename them"
+            )
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
@@ -57,10 +65,12 @@ class Source(NamedTuple):
 
 
 def open_source(source: Any) -> Source:
-    """A source from the path of a file or folder, or from what pyarrow makes a table of (pandas, polars, DuckDB, a dict).
+    """A source from the path of a file or folder, or from what pyarrow makes a table of (pandas,
+    polars, DuckDB, a dict).
 
-    A folder holds files of one kind, in any depth; folders named `key=value` give columns (hive partitions); names that
-    start with `.` or `_` are passed over. ValueError for what is absent, unreadable or empty of files.
+    A folder holds files of one kind, in any depth; folders named `key=value` give columns (hive
+    partitions); names that start with `.` or `_` are passed over. ValueError for what is absent,
+    unreadable or empty of files.
     """
     if isinstance(source, Source):
         return source
@@ -89,20 +99,36 @@ def _files(path):
     if path.is_dir():
         return _in_folder(path)
     if path.suffix.lower() not in _FORMATS:
-        raise ValueError(f"{path}: expected a file ending in {', '.join(_FORMATS)}, got {path.suffix!r}; convert it")
+        raise ValueError(
+            f"{path}: expected a file ending in {', '.join(_FORMATS)}, got {path.suffix!r};"
+            " convert it"
+        )
     if not path.exists():
         raise ValueError(f"{path}: no such file; check the path")
     return [path], _FORMATS[path.suffix.lower()]
 
 
 def _in_folder(folder):
-    found = [file for file in sorted(folder.rglob("*")) if file.suffix.lower() in _FORMATS and file.is_file()]
-    files = [file for file in found if not any(part[0] in "._" for part in file.relative_to(folder).parts)]
+    found = [
+        file
+        for file in sorted(folder.rglob("*"))
+        if file.suffix.lower() in _FORMATS and file.is_file()
+    ]
+    files = [
+        file
+        for file in found
+        if not any(part[0] in "._" for part in file.relative_to(folder).parts)
+    ]
     kinds = sorted({_FORMATS[file.suffix.lower()] for file in files})
     if not files:
-        raise ValueError(f"{folder}: expected files ending in {', '.join(_FORMATS)}, got none in this directory")
+        raise ValueError(
+            f"{folder}: expected files ending in {', '.join(_FORMATS)}, got none in this directory"
+        )
     if len(kinds) > 1:
-        raise ValueError(f"{folder}: expected files of one kind, got {' and '.join(kinds)}; name one file or convert")
+        raise ValueError(
+            f"{folder}: expected files of one kind, got {' and '.join(kinds)}; name one file or"
+            " convert"
+        )
     return files, kinds[0]
 
 
@@ -113,13 +139,19 @@ def _complaints(path, kind):
     try:
         yield
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({_reason(error)}); check the path and its permissions") from None
+        raise ValueError(
+            f"{path}: cannot be read ({_reason(error)}); check the path and its permissions"
+        ) from None
     except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read as {kind} ({_reason(error)}); export the file again") from None
+        raise ValueError(
+            f"{path}: cannot be read as {kind} ({_reason(error)}); export the file again"
+        ) from None
 
 
 def _reason(error):
-    """First line of the system's or pyarrow's own words; its physical CSV rows count the header, so they are lines."""
+    """First line of the system's or pyarrow's own words; its physical CSV rows count the header, so
+    they are lines.
+    """
     words = getattr(error, "strerror", None) or str(error)
     return words.splitlines()[0].replace("Row #", "line ")[:160] if words else type(error).__name__
 
@@ -132,11 +164,16 @@ def _from_dataset(path, files, kind):
     with _complaints(path if len(files) == 1 else files[0], kind):
         if any(file.stat().st_size == 0 for file in files):
             empty = next(file for file in files if file.stat().st_size == 0)
-            raise ValueError(f"{empty}: cannot be read as {kind} (the file is empty); export the file again")
+            raise ValueError(
+                f"{empty}: cannot be read as {kind} (the file is empty); export the file again"
+            )
         base = str(path if path.is_dir() else path.parent)
         partitioning = ds.HivePartitioning.discover() if path.is_dir() else None
         data = ds.dataset(
-            [str(file) for file in files], format=kind, partitioning=partitioning, partition_base_dir=base
+            [str(file) for file in files],
+            format=kind,
+            partitioning=partitioning,
+            partition_base_dir=base,
         )
         _ = data.schema.names  # damaged names fail when they are decoded
 
@@ -153,21 +190,26 @@ def _from_dataset(path, files, kind):
 
 
 def _pieces(file, schema, names, batches):
-    """The file's columns, and those that its folders give. (A data set's own scan ends up holding whole files.)"""
+    """The file's columns, and those that its folders give. (A data set's own scan ends up holding
+    whole files.)
+    """
     folders = ds.get_partition_keys(file.partition_expression)
     here = file.physical_schema.names
     for name in names:
         if name not in here and name not in folders:
             raise ValueError(
-                f"{file.path}: no column {name!r}, which other files of the data set have; export it again"
+                f"{file.path}: no column {name!r}, which other files of the data set have; export"
+                " it again"
             )
     first, types = 0, [schema.field(name) for name in names]
     for rows in batches(file.path, [name for name in names if name in here]):
         rows.validate(full=True)  # damaged offsets would be followed out of the file
         columns = [
-            rows.column(field.name).cast(field.type)
-            if field.name in here
-            else pa.repeat(pa.scalar(folders[field.name]), rows.num_rows)
+            (
+                rows.column(field.name).cast(field.type)
+                if field.name in here
+                else pa.repeat(pa.scalar(folders[field.name]), rows.num_rows)
+            )
             for field in types
         ]
         yield Piece(file.path, first, pa.RecordBatch.from_arrays(columns, names=names))
@@ -176,7 +218,9 @@ def _pieces(file, schema, names, batches):
 
 def _parquet_batches(path, names):
     with pq.ParquetFile(path) as file:
-        for group in range(file.num_row_groups):  # `iter_batches` holds what it has read until the end of the file
+        for group in range(
+            file.num_row_groups
+        ):  # `iter_batches` holds what it has read until the end of the file
             yield from file.read_row_group(group, columns=names).to_batches(max_chunksize=_BATCH)
 
 
@@ -211,8 +255,12 @@ def _from_csv(path, files):
 
 def _csv_batches(path, schema, names, text):
     """Types are guessed from the first 16 MiB, so whole numbers are read as numbers of any kind."""
-    types = {name: _csv_type(schema.field(name).type) for name in names} | {name: pa.string() for name in text}
-    options = csv.ConvertOptions(include_columns=list(names), column_types=types, strings_can_be_null=True)
+    types = {name: _csv_type(schema.field(name).type) for name in names} | {
+        name: pa.string() for name in text
+    }
+    options = csv.ConvertOptions(
+        include_columns=list(names), column_types=types, strings_can_be_null=True
+    )
     first = 0
     with csv.open_csv(path, read_options=_SERIAL, convert_options=options) as file:
         for rows in file:
@@ -234,7 +282,8 @@ def _from_arrow(source):
         table = source if isinstance(source, pa.Table) else pa.table(source)
     except (TypeError, pa.ArrowException) as error:
         raise ValueError(
-            f"expected a path or a table (pandas, polars, pyarrow, DuckDB), got {name} ({_reason(error)})"
+            f"expected a path or a table (pandas, polars, pyarrow, DuckDB), got {name}"
+            f" ({_reason(error)})"
         ) from None
 
     def scan(names, text):

@@ -1,4 +1,6 @@
-"""Results on disk: finished batches as they come, then tidy Parquet with provenance. Every write is atomic."""
+"""Results on disk: finished batches as they come, then tidy Parquet with provenance. Every write is
+atomic.
+"""
 
 import hashlib
 import json
@@ -21,7 +23,9 @@ _KEY = b"mopl_jax"
 
 def fingerprint(description: Any) -> str:
     """Twelve hexadecimal digits that change with anything that changes numbers."""
-    return hashlib.sha256(json.dumps(description, sort_keys=True, default=str).encode()).hexdigest()[:12]
+    return hashlib.sha256(
+        json.dumps(description, sort_keys=True, default=str).encode()
+    ).hexdigest()[:12]
 
 
 def provenance(**more: Any) -> dict[str, Any]:
@@ -40,7 +44,9 @@ def write_results(path: Path, rows: Sequence[Mapping[str, Any]], about: Mapping[
     """Tidy Parquet: one row per cell; `about` goes into the file's metadata as JSON."""
     table = pa.Table.from_pylist([dict(row) for row in rows])
     table = table.replace_schema_metadata({_KEY: json.dumps(about, default=str).encode()})
-    return write_atomically(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+    return write_atomically(
+        path, lambda temporary: pq.write_table(table, temporary, compression="zstd")
+    )
 
 
 def read_results(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -48,7 +54,11 @@ def read_results(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
-        raise ValueError(f"{path}: cannot be read as Parquet ({error}); run the study that makes it") from None
+        raise ValueError(
+            f"{path}: cannot be read as Parquet ({error}); run the study that makes it"
+        ) from None
     if _KEY not in (table.schema.metadata or {}):
-        raise ValueError(f"{path}: not a results file of mopl_jax (no provenance); run the study again")
+        raise ValueError(
+            f"{path}: not a results file of mopl_jax (no provenance); run the study again"
+        )
     return table.to_pylist(), json.loads(table.schema.metadata[_KEY])

@@ -1,4 +1,6 @@
-"""Feasible sets of scalarisation weights, as projections: action (d,) -> the nearest feasible action (d,)."""
+"""Feasible sets of scalarisation weights, as projections: action (d,) -> the nearest feasible
+action (d,).
+"""
 
 import math
 from collections.abc import Callable
@@ -13,29 +15,37 @@ from mopl_jax.numerics import linalg
 from mopl_jax.policies.gaussian import Gaussian
 
 Projection = Callable[[Float[Array, " d"]], Float[Array, " d"]]
-ROUNDS = 30  # of alternating between two sets; each round shrinks the error geometrically where the sets cross
+# of alternating between two sets; each round shrinks the error geometrically where the sets cross
+ROUNDS = 30
 
 
-def free(action: Float[Array, " d"]) -> Float[Array, " d"]:
+def unconstrained(action: Float[Array, " d"]) -> Float[Array, " d"]:
     """No constraint."""
     return action
 
 
 def box(low: ArrayLike, high: ArrayLike) -> Projection:
-    """low ≤ a ≤ high entrywise, ±inf where open (a sign is a box with one end at 0); ValueError if it is empty."""
+    """low ≤ a ≤ high entrywise, ±inf where open (a sign is a box with one end at 0); ValueError if
+    it is empty.
+    """
     bottom, top = np.asarray(low, float), np.asarray(high, float)
     for k in np.flatnonzero(~(bottom <= top)):
         raise ValueError(
-            f"infeasible constraints: weight {k + 1} of {bottom.size}: expected lower ≤ upper, got {bottom[k]:g} > {top[k]:g}"
+            f"infeasible constraints: weight {k + 1} of {bottom.size}: expected lower ≤ upper, got"
+            f" {bottom[k]:g} > {top[k]:g}"
         )
-    return lambda a: optax.projections.projection_box(a, jnp.asarray(bottom, a.dtype), jnp.asarray(top, a.dtype))
+    return lambda a: optax.projections.projection_box(
+        a, jnp.asarray(bottom, a.dtype), jnp.asarray(top, a.dtype)
+    )
 
 
-def box_with_sum(low: ArrayLike, high: ArrayLike, total: float) -> Projection:
-    """low ≤ a ≤ high and Σa = total; exact: clip(a − λ) with the λ that gives the sum, by bisection.
+def box_and_hyperplane(low: ArrayLike, high: ArrayLike, total: float) -> Projection:
+    """low ≤ a ≤ high and Σa = total; exact: clip(a − λ) with the λ that gives the sum, by
+    bisection.
 
-    Bounds all open leave the plane, and where all are closed on one side the sum closes the other. ValueError if no action
-    satisfies both, and for other mixtures of open and closed bounds.
+    Bounds all open leave the plane, and where all are closed on one side the sum closes the
+    other. ValueError if no action satisfies both, and for other mixtures of open and closed
+    bounds.
     """
     bottom, top = np.asarray(low, float), np.asarray(high, float)
     box(bottom, top)
@@ -43,7 +53,8 @@ def box_with_sum(low: ArrayLike, high: ArrayLike, total: float) -> Projection:
         return lambda a: optax.projections.projection_hyperplane(a, jnp.ones_like(a), total)
     if not bottom.sum() <= total <= top.sum():
         raise ValueError(
-            f"infeasible constraints: the sum must be {total:g}, but bounds allow {bottom.sum():g} to {top.sum():g}"
+            f"infeasible constraints: the sum must be {total:g}, but bounds allow {bottom.sum():g}"
+            f" to {top.sum():g}"
         )
     bottom, top = _closed(bottom, top, total)
 
@@ -58,10 +69,12 @@ def box_with_sum(low: ArrayLike, high: ArrayLike, total: float) -> Projection:
 
         shift = lax.stop_gradient(0.5 * sum(lax.fori_loop(0, 40, halve, ends)))
         inside = lax.stop_gradient((a - shift > lo) & (a - shift < hi)).astype(a.dtype)
-        share = jnp.where(jnp.sum(inside) > 0, jnp.sum((a - lax.stop_gradient(a)) * inside), 0) / jnp.maximum(
-            jnp.sum(inside), 1
-        )
-        return jnp.clip(a - shift, lo, hi) - share * inside  # the multiplier moves with the free entries
+        share = jnp.where(
+            jnp.sum(inside) > 0, jnp.sum((a - lax.stop_gradient(a)) * inside), 0
+        ) / jnp.maximum(jnp.sum(inside), 1)
+        return (
+            jnp.clip(a - shift, lo, hi) - share * inside
+        )  # the multiplier moves with the free entries
 
     return project
 
@@ -73,31 +86,39 @@ def _closed(bottom, top, total):
     if np.isfinite(top).all():
         return np.maximum(bottom, total - (top.sum() - top)), top
     raise ValueError(
-        "with a fixed sum, expected all lower or all upper bounds to be finite, or none; bound every weight"
+        "with a fixed sum, expected all lower or all upper bounds to be finite, or none; bound"
+        " every weight"
     )
 
 
-def within_change(current: ArrayLike, change: ArrayLike) -> Projection:
+def box_around(current: ArrayLike, change: ArrayLike) -> Projection:
     """|a − current| ≤ change entrywise."""
-    centre, reach = np.asarray(current, float), np.broadcast_to(np.asarray(change, float), np.shape(current))
+    centre, reach = (
+        np.asarray(current, float),
+        np.broadcast_to(np.asarray(change, float), np.shape(current)),
+    )
     return box(centre - reach, centre + reach)
 
 
 def ball(reference: Gaussian, radius: float) -> Projection:
-    """(a − μ₀)ᵀΣ₀⁻¹(a − μ₀) ≤ radius²: for Σ = Σ₀ the trust region KL(π‖π₀) ≤ radius²/2, and d₂ ≤ exp(radius²).
+    """(a − μ₀)ᵀΣ₀⁻¹(a − μ₀) ≤ radius²: for Σ = Σ₀ the trust region KL(π‖π₀) ≤ radius²/2, and d₂
+    ≤ exp(radius²).
 
     Projected in the metric of Σ₀, that of the natural gradient: towards the centre along the ray.
     """
 
     def project(a):
-        z = optax.projections.projection_l2_ball(linalg.scale_solve(reference.scale, a - reference.mean), radius)
+        z = optax.projections.projection_l2_ball(
+            linalg.scale_solve(reference.scale, a - reference.mean), radius
+        )
         return reference.mean + linalg.scale_times(reference.scale, z)
 
     return project
 
 
-def cap(centre: Float[Array, " d"], radius: float) -> Projection:
-    """Actions of the length of `centre` (d,) ≠ 0, d ≥ 2, at most `radius` < √2 ‖centre‖ from it: rankings as sharp, near by.
+def spherical_cap(centre: Float[Array, " d"], radius: float) -> Projection:
+    """Actions of the length of `centre` (d,) ≠ 0, d ≥ 2, at most `radius` < √2 ‖centre‖ from it:
+    rankings as sharp, near by.
 
     Whatever points further aside is turned towards `centre` in the plane of both, then scaled.
     """
@@ -119,7 +140,9 @@ def radius_of(divergence: float) -> float:
     return math.sqrt(2 * divergence)
 
 
-def both(first: Projection, second: Projection) -> Projection:
-    """The intersection of two sets by alternating projections, ending in `second` (von Neumann; nearly the nearest)."""
+def intersection(first: Projection, second: Projection) -> Projection:
+    """The intersection of two sets by alternating projections, ending in `second` (von Neumann;
+    nearly the nearest).
+    """
 
     return lambda a: lax.fori_loop(0, ROUNDS, lambda _, x: second(first(x)), a)

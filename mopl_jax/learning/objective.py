@@ -1,7 +1,7 @@
 """What learning maximises: estimators as functions of the policy, and their one-sided lower bound.
 
-`valuer(logs)(policy) -> Estimate` is an estimator of a policy's value on a log; what does not depend on the policy is
-computed once.
+`value_estimator(logs)(policy) -> Estimate` is an estimator of a policy's value on a log; what
+does not depend on the policy is computed once.
 """
 
 import dataclasses
@@ -18,21 +18,23 @@ from mopl_jax.learning.response_surface import Surface
 from mopl_jax.logs import Logs, log_weights
 from mopl_jax.policies.gaussian import Gaussian
 
-Valuer = Callable[[Logs], Callable[[Gaussian], Estimate]]
+ValueEstimator = Callable[[Logs], Callable[[Gaussian], Estimate]]
 
 
-def weighted(estimator: Callable[..., Estimate] = snips) -> Valuer:
-    """The valuer of an estimator that needs log weights (n,) and rewards (n,)."""
+def importance_weighted(estimator: Callable[..., Estimate] = snips) -> ValueEstimator:
+    """The value_estimator of an estimator that needs log weights (n,) and rewards (n,)."""
     return lambda logs: lambda policy: estimator(log_weights(policy, logs), logs.reward)
 
 
-def robust(surface: Surface, estimator: Callable[..., Estimate] = snips) -> Valuer:
-    """Doubly robust: E_π q exactly, plus the estimate of what q leaves of the rewards, V̂ = E_π q + Σ p (r − q(a)).
+def doubly_robust(surface: Surface, estimator: Callable[..., Estimate] = snips) -> ValueEstimator:
+    """Doubly robust: E_π q exactly, plus the estimate of what q leaves of the rewards, V̂ = E_π
+    q + Σ p (r − q(a)).
 
-    Self-normalised, so exact for r = q + constant (Thomas & Brunskill, ICML 2016, "weighted doubly robust"). The surface is
-    taken as given: unbiased, to SNIPS' 1/n, for any q fitted on other rows. Fitted on these rows, what it leaves is
-    orthogonal to 1, a, aaᵀ, hence to the weights of a small step at the logging scale, exp(Δᵀa) to second order: there
-    the estimate is the surface's, and noise enters only as finer policies are weighed.
+    Self-normalised, so exact for r = q + constant (Thomas & Brunskill, ICML 2016, "weighted
+    doubly robust"). The surface is taken as given: unbiased, to SNIPS' 1/n, for any q fitted on
+    other rows. Fitted on these rows, what it leaves is orthogonal to 1, a, aaᵀ, hence to the
+    weights of a small step at the logging scale, exp(Δᵀa) to second order: there the estimate is
+    the surface's, and noise enters only as finer policies are weighed.
     """
 
     def of(logs):
@@ -40,7 +42,9 @@ def robust(surface: Surface, estimator: Callable[..., Estimate] = snips) -> Valu
 
         def value(policy):
             made = estimator(log_weights(policy, rest), rest.reward)
-            return dataclasses.replace(made, value=made.value + surface.expectation(policy), reward=logs.reward)
+            return dataclasses.replace(
+                made, value=made.value + surface.expectation(policy), reward=logs.reward
+            )
 
         return value
 
@@ -51,9 +55,13 @@ def lower_bound(
     policy: Gaussian,
     logs: Logs,
     *,
-    valuer: Valuer | None = None,
+    value_estimator: ValueEstimator | None = None,
     interval: IntervalFunction = intervals.ess_exact,
     alpha: float = 0.05,
 ) -> Float[Array, ""]:
-    """The one-sided lower bound of a policy's value at level `alpha`: the lower end of the interval at 2 alpha."""
-    return intervals.lower(interval)((valuer or weighted())(logs)(policy), alpha).lower
+    """The one-sided lower bound of a policy's value at level `alpha`: the lower end of the interval
+    at 2 alpha.
+    """
+    return intervals.lower(interval)(
+        (value_estimator or importance_weighted())(logs)(policy), alpha
+    ).lower

@@ -1,9 +1,11 @@
-"""Pessimistic learning: maximise the one-sided lower bound of a Gaussian policy's value, with the code that evaluates it.
+"""Pessimistic learning: maximise the one-sided lower bound of a Gaussian policy's value, with
+the code that evaluates it.
 
-`valuer(logs)(policy) -> Estimate` is an estimator of a policy's value on a log: `weighted(snips)`, `weighted(beta_ips)` or
-`robust(surface)`; what does not depend on the policy is computed once. The learnt policy is *Gaussian*: bounds are for it,
-not for its mean played exactly. The maximised bound is optimistic for the policy that it selected: `certification` has
-bounds on rows that were not used.
+`value_estimator(logs)(policy) -> Estimate` is an estimator of a policy's value on a log:
+`importance_weighted(snips)`, `importance_weighted(beta_ips)` or `doubly_robust(surface)`; what
+does not depend on the policy is computed once. The learnt policy is *Gaussian*: bounds are for
+it, not for its mean played exactly. The maximised bound is optimistic for the policy that it
+selected: `certification` has bounds on rows that were not used.
 """
 
 import functools
@@ -20,10 +22,10 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int
 from mopl_jax import intervals
 from mopl_jax.estimators import ess
 from mopl_jax.intervals.interval import IntervalFunction
-from mopl_jax.learning.constraints import Projection, free
-from mopl_jax.learning.objective import Valuer, weighted
+from mopl_jax.learning.constraints import Projection, unconstrained
+from mopl_jax.learning.objective import ValueEstimator, importance_weighted
 from mopl_jax.logs import Logs
-from mopl_jax.numerics.pytree import record
+from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.policies.gaussian import Gaussian
 
 FLOOR = 0.002  # least ESS/n
@@ -31,13 +33,15 @@ STEPS = 30
 TOLERANCE = 1e-5  # of the reward's standard deviation: a step that gains less ends the search
 
 
-@record()
+@pytree_dataclass()
 class Learnt:
-    """A policy, its lower `bound` and `value` on the rows it was learnt from, its Kish `ess`, and how the search went.
+    """A policy, its lower `bound` and `value` on the rows it was learnt from, its Kish `ess`,
+    and how the search went.
 
-    `trace` (steps,) is the bound of each iterate, NaN after the last; `feasible` whether any iterate had the ESS that was
-    asked for and a finite bound, `diverged` whether the search met a number that is not finite: the policy is then the
-    best feasible iterate before, `converged` whether it ended because a step gained nothing.
+    `trace` (steps,) is the bound of each iterate, NaN after the last; `feasible` whether any
+    iterate had the ESS that was asked for and a finite bound, `diverged` whether the search met
+    a number that is not finite: the policy is then the best feasible iterate before, `converged`
+    whether it ended because a step gained nothing.
     """
 
     policy: Gaussian
@@ -67,7 +71,9 @@ class _Point(NamedTuple):
 
 
 class _Search(NamedTuple):
-    """Where the search is, the best feasible point it has seen (bound −inf if none), and how it went."""
+    """Where the search is, the best feasible point it has seen (bound −inf if none), and how it
+    went.
+    """
 
     at: Array
     state: optax.OptState
@@ -83,41 +89,59 @@ def fit(
     logs: Logs,
     start: Gaussian,
     *,
-    valuer: Valuer | None = None,
+    value_estimator: ValueEstimator | None = None,
     interval: IntervalFunction = intervals.ess_exact,
     alpha: float = 0.05,
-    project: Projection = free,
+    project: Projection = unconstrained,
     floor: float = FLOOR,
     optimiser: optax.GradientTransformation | None = None,
     steps: int = STEPS,
     limit: ArrayLike | None = None,
     size: Callable[[Array], Array] = ess.kish,
 ) -> Learnt:
-    """Maximise the lower bound over the mean of a Gaussian, from `start`; `refinement` tries scales.
+    """Maximise the lower bound over the mean of a Gaussian, from `start`; `refinement` tries
+    scales.
 
-    Trust region: `size`(log weights) ≥ `floor` n. For n → ∞ Kish's size over n is exp(−D₂(π‖π₀)), D₂ the Rényi divergence
-    log d₂, and `ess.perplexity` over n is exp(−KL(π‖π₀)): a floor on either is a ceiling on a divergence that needs
-    no logging policy, only propensities. It enters as the smooth penalty s·max(0, log(floor n / size))², s the reward's
-    standard deviation, in the search; only iterates that keep the floor are returned. `project` maps means to feasible
-    ones: the search climbs bound∘project and goes on from the projected point. At most `steps` steps, or `limit` ≤ `steps`
-    of them, which may be traced (1 only judges the start). `jit`, and `vmap` over starts and logs.
+    Trust region: `size`(log weights) ≥ `floor` n. For n → ∞ Kish's size over n is
+    exp(−D₂(π‖π₀)), D₂ the Rényi divergence log d₂, and `ess.perplexity` over n is
+    exp(−KL(π‖π₀)): a floor on either is a ceiling on a divergence that needs no logging policy,
+    only propensities. It enters as the smooth penalty s·max(0, log(floor n / size))², s the
+    reward's standard deviation, in the search; only iterates that keep the floor are returned.
+    `project` maps means to feasible ones: the search climbs bound∘project and goes on from the
+    projected point. At most `steps` steps, or `limit` ≤ `steps` of them, which may be traced (1
+    only judges the start). `jit`, and `vmap` over starts and logs.
     """
-    judge = functools.partial(_judge, (valuer or weighted())(logs), intervals.lower(interval), alpha, size)
+    judge = functools.partial(
+        _judge,
+        (value_estimator or importance_weighted())(logs),
+        intervals.lower(interval),
+        alpha,
+        size,
+    )
     unit = jnp.maximum(jnp.std(logs.reward), jnp.finfo(logs.reward.dtype).tiny)
     worst, least = jnp.min(logs.reward) - 10 * unit, max(floor * logs.reward.shape[0], 1e-9)
 
     def loss(at):
         point = judge(Gaussian(project(at), start.scale), at)
         short = jnp.maximum(math.log(least) - jnp.log(jnp.maximum(point.ess, 1)), 0)
-        return unit * jnp.square(short) - jnp.where(jnp.isfinite(point.bound), point.bound, worst), point
+        return unit * jnp.square(short) - jnp.where(
+            jnp.isfinite(point.bound), point.bound, worst
+        ), point
 
     begin = (jax.jit(loss), project, start.mean, least, optimiser or lbfgs())
     search = _climb(*begin, steps, steps if limit is None else limit, TOLERANCE * unit)
     best = search.best
     return Learnt(
-        Gaussian(project(best.at), start.scale), best.bound, best.value, best.ess, search.trace, search.steps,
-        jnp.isfinite(best.bound), search.diverged, search.converged,
-    )  # fmt: skip
+        Gaussian(project(best.at), start.scale),
+        best.bound,
+        best.value,
+        best.ess,
+        search.trace,
+        search.steps,
+        jnp.isfinite(best.bound),
+        search.diverged,
+        search.converged,
+    )
 
 
 def lbfgs() -> optax.GradientTransformation:
@@ -139,12 +163,23 @@ def _climb(loss, project, mean, least, optimiser, steps, limit, tolerance):
         (now, point), slope = gradient(search.at)
         best = _better(search.best, point, least)
         with jax.numpy_dtype_promotion("standard"):  # optax mixes integer widths under x64
-            moves, state = optimiser.update(slope, search.state, search.at, value=now, grad=slope, value_fn=value_of)  # pyright: ignore
+            moves, state = optimiser.update(
+                slope, search.state, search.at, value=now, grad=slope, value_fn=value_of
+            )  # pyright: ignore
         moved: Any = optax.apply_updates(search.at, moves)
         at = project(moved)
         trace = search.trace.at[search.steps].set(point.bound)
         lost = ~(jnp.isfinite(now) & _finite(slope) & _finite(at))
-        return _Search(at, state, best, now, trace, search.steps + 1, lost, jnp.abs(now - search.last) <= tolerance)
+        return _Search(
+            at,
+            state,
+            best,
+            now,
+            trace,
+            search.steps + 1,
+            lost,
+            jnp.abs(now - search.last) <= tolerance,
+        )
 
     def going(search):
         return (search.steps < limit) & ~search.diverged & ~search.converged
@@ -174,10 +209,14 @@ def _better(best, point, least):
 
 
 def _finite(tree):
-    return functools.reduce(jnp.logical_and, [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)])
+    return functools.reduce(
+        jnp.logical_and, [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]
+    )
 
 
-def fit_many(logs: Logs, starts: Float[Array, "s d"], scale: Float[Array, "d *d"], **options) -> Learnt:
+def fit_many(
+    logs: Logs, starts: Float[Array, "s d"], scale: Float[Array, "d *d"], **options
+) -> Learnt:
     """`fit` from several means (s, d) at once; the one of the highest bound."""
     return best_of(jax.vmap(lambda mean: fit(logs, Gaussian(mean, scale), **options))(starts))
 

@@ -1,4 +1,6 @@
-"""From a log to certified new weights, stage by stage, so that an interrupt finds the best policy so far."""
+"""From a log to certified new weights, stage by stage, so that an interrupt finds the best policy
+so far.
+"""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -25,13 +27,14 @@ def check_log(
 ) -> None:
     """ValueError for a log that cannot teach: one reward, one action, too few rows.
 
-    `names` of the weights, `reward` the name of its column and `place` that of the file are for the complaint.
+    `names` of the weights, `reward` the name of its column and `place` that of the file are for
+    the complaint.
     """
     n, d = logs.action.shape
     if np.ptp(logs.reward) == 0:
         raise ValueError(
-            f"{place}: column {reward!r}: all {n} rewards are {logs.reward[0]:g}: nothing can be learnt; "
-            "name a reward that varies"
+            f"{place}: column {reward!r}: all {n} rewards are {logs.reward[0]:g}: nothing can be"
+            " learnt; name a reward that varies"
         )
     for k, name in enumerate(names or [f"action[{k}]" for k in range(d)]):
         if np.ptp(logs.action[:, k]) == 0:
@@ -41,7 +44,9 @@ def check_log(
             )
     least = 4 * (d + 1) * (d + 2)
     if n < least:
-        raise ValueError(f"{place}: expected at least {least} rows to learn {d} weights, got {n}; collect more")
+        raise ValueError(
+            f"{place}: expected at least {least} rows to learn {d} weights, got {n}; collect more"
+        )
     spread = np.linalg.svd(np.cov(logs.action.T).reshape(d, d), compute_uv=False)
     if spread[-1] < 1e-10 * spread[0]:
         raise ValueError(
@@ -52,7 +57,11 @@ def check_log(
 
 def advice(outcome) -> str:
     """Whether to change anything."""
-    return "keep the current weights" if bool(_deciding(outcome).keep) else "change to the learnt weights"
+    return (
+        "keep the current weights"
+        if bool(_deciding(outcome).keep)
+        else "change to the learnt weights"
+    )
 
 
 def reason(outcome, alpha: float) -> str:
@@ -61,8 +70,15 @@ def reason(outcome, alpha: float) -> str:
     over = "production" if "against_production" in outcome else "the logging mean"
     least, gain = float(made.gain_bound), float(made.gain)
     if not made.keep:
-        return f"they gain at least {least:.4g} over {over}, with confidence {1 - alpha:.4g} (estimate {gain:.4g})"
-    certain = f"at least {least:.4g} with confidence {1 - alpha:.4g}" if np.isfinite(least) else "no bound"
+        return (
+            f"they gain at least {least:.4g} over {over}, with confidence {1 - alpha:.4g} (estimate"
+            f" {gain:.4g})"
+        )
+    certain = (
+        f"at least {least:.4g} with confidence {1 - alpha:.4g}"
+        if np.isfinite(least)
+        else "no bound"
+    )
     return f"no gain over {over} is certain ({certain}, estimate {gain:.4g})"
 
 
@@ -81,11 +97,12 @@ def run(
     advance: Callable[[], None] = lambda: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
-    """Learn and certify each (learning rows, certification rows): the policy of the best certified gain, and what was found.
+    """Learn and certify each (learning rows, certification rows): the policy of the best
+    certified gain, and what was found.
 
-    With several parts each certificate is at alpha over their number, so that all hold at once, that of the best included.
-    `advance()` is called after each stage, and then `stop()`: where it is true, or after KeyboardInterrupt, the result is
-    the best policy so far, certified.
+    With several parts each certificate is at alpha over their number, so that all hold at once,
+    that of the best included. `advance()` is called after each stage, and then `stop()`: where
+    it is true, or after KeyboardInterrupt, the result is the best policy so far, certified.
     """
     level = plan.alpha / len(parts)
     interrupted, done = False, []
@@ -108,7 +125,9 @@ def run(
         if interrupted:
             break
     best = max(done, key=lambda found: float(found["certificate"].gain_bound))
-    together = certification.combine([found["certificate"] for found in done]) if len(done) > 1 else None
+    together = (
+        certification.combine([found["certificate"] for found in done]) if len(done) > 1 else None
+    )
     return best | {
         "mixture": together,
         "interrupted": interrupted,
@@ -128,7 +147,9 @@ def _stages(logs, plan, scales):
     begin = jax.jit(refinement.begin, static_argnames="plan")
     refine = jax.jit(refinement.refine, static_argnums=0)
     finish = jax.jit(refinement.finish, static_argnames="plan")
-    factor = jnp.asarray(scales, logs.reward.dtype)  # strongly typed, as what `refine` returns: else it compiles twice
+    factor = jnp.asarray(
+        scales, logs.reward.dtype
+    )  # strongly typed, as what `refine` returns: else it compiles twice
     state = begin(logs, factor[0], plan=plan)
     history: list[tuple[float, bool]] = []
     yield _so_far(logs, state, history, plan)
@@ -142,19 +163,29 @@ def _stages(logs, plan, scales):
 
 def _so_far(logs, state, history, plan):
     """The policy that is ahead, before its last fit."""
-    frame = state.frame
+    whitening = state.whitening
     policy = Gaussian(
-        refinement.outside(state.mean, frame),
-        refinement.rescaled(frame, jnp.broadcast_to(state.scale, state.mean.shape)),
+        refinement.unwhiten(state.mean, whitening),
+        refinement.rescaled(whitening, jnp.broadcast_to(state.scale, state.mean.shape)),
     )
     nothing = jnp.asarray(jnp.nan)
     no = jnp.asarray(False)
-    learnt = Learnt(policy, nothing, nothing, nothing, jnp.full(1, jnp.nan), jnp.zeros((), jnp.int32), ~no, no, no)
+    learnt = Learnt(
+        policy,
+        nothing,
+        nothing,
+        nothing,
+        jnp.full(1, jnp.nan),
+        jnp.zeros((), jnp.int32),
+        ~no,
+        no,
+        no,
+    )
     return {
         "learnt": learnt,
         "surface": refinement.surface_of(state),
-        "frame": frame,
-        "by_half": jax.vmap(lambda mean: refinement.outside(mean, frame))(state.ahead),
+        "whitening": whitening,
+        "by_half": jax.vmap(lambda mean: refinement.unwhiten(mean, whitening))(state.ahead),
         "history": list(history),
         "surface_p": float(state.surface_p),
         "logs": logs,
@@ -162,12 +193,21 @@ def _so_far(logs, state, history, plan):
 
 
 def _certified(found, held, plan, level, current):
-    valuer = plan.valuer(found["surface"])
+    value_estimator = plan.value_estimator(found["surface"])
     if held.cluster is not None:
-        valuer = certification.by_cluster(valuer, int(held.cluster.max()) + 1)
-    certify = jax.jit(functools.partial(certification.certify, valuer=valuer, interval=plan.certificate, alpha=level))
+        value_estimator = certification.by_cluster(value_estimator, int(held.cluster.max()) + 1)
+    certify = jax.jit(
+        functools.partial(
+            certification.certify,
+            value_estimator=value_estimator,
+            interval=plan.certificate,
+            alpha=level,
+        )
+    )
     policy = found["learnt"].policy
-    against = {"certificate": certify(policy, held, found["frame"].mean)}
+    against = {"certificate": certify(policy, held, found["whitening"].mean)}
     if current is not None:
-        against["against_production"] = certify(policy, held, jnp.asarray(current, policy.mean.dtype))
+        against["against_production"] = certify(
+            policy, held, jnp.asarray(current, policy.mean.dtype)
+        )
     return against | {"held": held}

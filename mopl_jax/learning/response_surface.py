@@ -1,7 +1,9 @@
-"""The quadratic response surface: what a good analyst fits to a log of randomised weights (Box & Wilson 1951).
+"""The quadratic response surface: what a good analyst fits to a log of randomised weights (Box &
+Wilson 1951).
 
-Fitted once, in one pass over blocks of rows, it serves three ends: its maximum is a start for learning, its expectation under
-a Gaussian is known exactly, and what it leaves of the rewards is what doubly robust estimation has to weigh.
+Fitted once, in one pass over blocks of rows, it serves three ends: its maximum is a start for
+learning, its expectation under a Gaussian is known exactly, and what it leaves of the rewards is
+what doubly robust estimation has to weigh.
 """
 
 import functools
@@ -14,17 +16,19 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from mopl_jax.numerics import linalg
-from mopl_jax.numerics.pytree import record
+from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.policies.gaussian import Gaussian
 
 BLOCK = 8192  # rows whose d(d+3)/2 + 1 features exist at once: 2 MiB in float32 at d = 10
 
 
-@record()
+@pytree_dataclass()
 class Surface:
-    """q(a) = constant + slopeᵀz + ½ zᵀ curvature z with z = scale⁻¹(a − mean) of the `reference` policy.
+    """q(a) = constant + slopeᵀz + ½ zᵀ curvature z with z = scale⁻¹(a − mean) of the `reference`
+    policy.
 
-    `covariance` (f, f) is that of the coefficients of the features 1, zᵢ, zᵢzⱼ (i ≤ j), if the noise has one variance.
+    `covariance` (f, f) is that of the coefficients of the features 1, zᵢ, zᵢzⱼ (i ≤ j), if the
+    noise has one variance.
     """
 
     reference: Gaussian
@@ -45,14 +49,20 @@ class Surface:
         return jnp.sqrt(jnp.maximum(x @ self.covariance @ x, jnp.finfo(x.dtype).tiny))
 
     def expectation(self, policy: Gaussian) -> Float[Array, ""]:
-        """E q(a) = q(μ) + ½ tr(curvature L⁻¹ΣL⁻ᵀ), L the reference's scale: exact for a Gaussian policy."""
+        """E q(a) = q(μ) + ½ tr(curvature L⁻¹ΣL⁻ᵀ), L the reference's scale: exact for a Gaussian
+        policy.
+        """
         dense = jnp.diag(policy.scale) if policy.scale.ndim == 1 else policy.scale
-        whitened = jax.vmap(lambda column: linalg.scale_solve(self.reference.scale, column), 1, 1)(dense)
+        whitened = jax.vmap(lambda column: linalg.scale_solve(self.reference.scale, column), 1, 1)(
+            dense
+        )
         return self(policy.mean) + 0.5 * jnp.sum(self.curvature * (whitened @ whitened.T))
 
 
 def moments_of(action: Float[Array, "n d"]) -> Gaussian:
-    """The Gaussian with the mean and covariance of the logged actions (n, d), n > d: the logging policy as it was played."""
+    """The Gaussian with the mean and covariance of the logged actions (n, d), n > d: the logging
+    policy as it was played.
+    """
     mean = jnp.mean(action, axis=0)
     centred = action - mean[None, :]
     covariance = jnp.matmul(centred.T, centred, precision="highest") / action.shape[0]
@@ -60,15 +70,21 @@ def moments_of(action: Float[Array, "n d"]) -> Gaussian:
 
 
 def fit_surface(
-    action: Float[Array, "n d"], reward: Float[Array, " n"], reference: Gaussian, ridge: float = 1e-3
+    action: Float[Array, "n d"],
+    reward: Float[Array, " n"],
+    reference: Gaussian,
+    ridge: float = 1e-3,
 ) -> Surface:
-    """Ridge least squares of reward (n,) on 1, z and zzᵀ; `ridge` is relative to a feature's unit of mean square.
+    """Ridge least squares of reward (n,) on 1, z and zzᵀ; `ridge` is relative to a feature's
+    unit of mean square.
 
     Normal equations summed over blocks of rows: memory does not grow with n.
     """
     d, centre = action.shape[1], jnp.mean(reward)
     gram, moment = _normal_equations(reference, action, reward - centre)
-    penalty = ridge * jnp.eye(gram.shape[0], dtype=gram.dtype).at[0, 0].set(1e-6)  # the constant is hardly shrunk
+    penalty = ridge * jnp.eye(gram.shape[0], dtype=gram.dtype).at[0, 0].set(
+        1e-6
+    )  # the constant is hardly shrunk
     inverse = linalg.solve_positive(gram + penalty, jnp.eye(gram.shape[0], dtype=gram.dtype))
     found = inverse @ moment
     left = jnp.mean(jnp.square(reward - centre)) - 2 * (moment @ found) + found @ gram @ found
@@ -80,21 +96,30 @@ def fit_surface(
 
 
 def lack_of_fit(
-    surface: Surface, action: Float[Array, "n d"], reward: Float[Array, " n"], direction: Float[Array, " d"]
+    surface: Surface,
+    action: Float[Array, "n d"],
+    reward: Float[Array, " n"],
+    direction: Float[Array, " d"],
 ) -> Float[Array, ""]:
-    """Is the reward quadratic along a line? χ² with two degrees of freedom where it is, whatever the noise.
+    """Is the reward quadratic along a line? χ² with two degrees of freedom where it is, whatever
+    the noise.
 
-    Neyman's smooth test (1937) of what the surface, fitted on these rows, leaves of their rewards: its products with the
-    third and fourth Hermite polynomial of the place along `direction` (d,), in the reference's units; both are made orthogonal
-    to 1, t, t², and their covariance is estimated from the rows. The direction must come from other rows.
+    Neyman's smooth test (1937) of what the surface, fitted on these rows, leaves of their
+    rewards: its products with the third and fourth Hermite polynomial of the place along
+    `direction` (d,), in the reference's units; both are made orthogonal to 1, t, t², and their
+    covariance is estimated from the rows. The direction must come from other rows.
     """
-    z = jax.vmap(lambda a: linalg.scale_solve(surface.reference.scale, a - surface.reference.mean))(action)
+    z = jax.vmap(lambda a: linalg.scale_solve(surface.reference.scale, a - surface.reference.mean))(
+        action
+    )
     length = jnp.maximum(jnp.sqrt(jnp.sum(jnp.square(direction))), jnp.finfo(z.dtype).tiny)
     t = z @ (direction / length)
     low = jnp.stack([jnp.ones_like(t), t, (t**2 - 1) / math.sqrt(2)])
     high = jnp.stack([(t**3 - 3 * t) / math.sqrt(6), (t**4 - 6 * t**2 + 3) / math.sqrt(24)])
     multiply = functools.partial(jnp.matmul, precision="highest")
-    high = high - multiply(linalg.solve_positive(multiply(low, low.T), multiply(low, high.T)).T, low)
+    high = high - multiply(
+        linalg.solve_positive(multiply(low, low.T), multiply(low, high.T)).T, low
+    )
     left = high * (reward - jax.vmap(surface)(action))[None, :]
     covariance = multiply(left, left.T) + jnp.finfo(t.dtype).tiny * jnp.eye(2, dtype=t.dtype)
     total = jnp.sum(left, axis=1)
@@ -128,18 +153,25 @@ def _normal_equations(reference, action, reward):
 
 
 def cautious(
-    surface: Surface, starts: Float[Array, "s d"], project: Callable[[Array], Array], pessimism: float = 1.0
+    surface: Surface,
+    starts: Float[Array, "s d"],
+    project: Callable[[Array], Array],
+    pessimism: float = 1.0,
 ) -> Float[Array, " d"]:
-    """The action (d,) that maximises q − `pessimism` · error, by projected gradient from each start; the best of them.
+    """The action (d,) that maximises q − `pessimism` · error, by projected gradient from each
+    start; the best of them.
 
-    Where the reward is quadratic, caution shifts the maximum by H⁻¹ t∇error: the expected regret grows by a factor of about
-    1 + t²/(2d) over that of `highest`, and a maximum that is only extrapolation is not followed.
+    Where the reward is quadratic, caution shifts the maximum by H⁻¹ t∇error: the expected regret
+    grows by a factor of about 1 + t²/(2d) over that of `highest`, and a maximum that is only
+    extrapolation is not followed.
     """
 
     def height(action):
         return surface(action) - pessimism * surface.error(action)
 
-    steepness = jnp.sum(jnp.abs(linalg.eigvalsh(surface.curvature))) + pessimism * surface.error(starts[0])
+    steepness = jnp.sum(jnp.abs(linalg.eigvalsh(surface.curvature))) + pessimism * surface.error(
+        starts[0]
+    )
     slope = jax.grad(height)
 
     def climb(start):
@@ -150,10 +182,12 @@ def cautious(
 
 
 def highest(surface: Surface, radius: float) -> Float[Array, " d"]:
-    """The action (d,) that maximises the surface where |z| ≤ `radius`: the trust-region subproblem, solved exactly.
+    """The action (d,) that maximises the surface where |z| ≤ `radius`: the trust-region
+    subproblem, solved exactly.
 
-    z = (λ − H)⁻¹b with the least λ ≥ 0, λ ≥ the largest eigenvalue of H, for which |z| ≤ radius (Moré & Sorensen 1983),
-    by bisection; the hard case (b orthogonal to the steepest direction, probability zero) gives a shorter z.
+    z = (λ − H)⁻¹b with the least λ ≥ 0, λ ≥ the largest eigenvalue of H, for which |z| ≤ radius
+    (Moré & Sorensen 1983), by bisection; the hard case (b orthogonal to the steepest direction,
+    probability zero) gives a shorter z.
     """
     value, vector = linalg.eigh(surface.curvature)
     slope = vector.T @ surface.slope

@@ -1,4 +1,5 @@
-"""Learnt metrics: the linear combination of K metrics that would have told past experiments' winners most clearly.
+"""Learnt metrics: the linear combination of K metrics that would have told past experiments'
+winners most clearly.
 
 **Experiments table** (Parquet, or JSON: a list of rows). One row for each experiment and arm:
 
@@ -6,15 +7,15 @@
 |---|---|
 | `experiment` | name of the experiment |
 | `arm` | name of the arm, unique in its experiment |
-| `label` | `control`, one in each experiment; else `winner`, `loser` (against control), `aa` (equal to it), `unknown` |
+| `label` | `control`, one in each; else `winner`, `loser`, `aa` (as control), `unknown` |
 | `n` | users in the arm, at least 2 |
-| `mean_NAME` | mean over those users of metric NAME: K columns, whose order is the order of the metrics |
-| `covariance` | K × K covariance of the metrics over users: a list of K lists, or K² numbers row by row |
+| `mean_NAME` | mean over those users of metric NAME: K columns, in the order of the metrics |
+| `covariance` | K × K covariance of the metrics over users: K lists, or K² numbers by row |
 | `second_moment` | instead of `covariance`: the mean over users of x xᵀ, in the same shape |
 
-`experiments.read` makes it a `History`; here are the objectives and the fit. Contracts: loss `z (e,) -> (e,)` · objective
-`(History, include (e,), allowed (k,)) -> weights (k,)`, all scale-free in the weights; `include` weighs each difference, so
-that leaving experiments out is a `vmap`.
+`experiments.read` makes it a `History`; here are the objectives and the fit. Contracts: loss `z
+(e,) -> (e,)` · objective `(History, include (e,), allowed (k,)) -> weights (k,)`, all scale-free
+in the weights; `include` weighs each difference, so that leaving experiments out is a `vmap`.
 """
 
 import dataclasses
@@ -27,20 +28,23 @@ import optax
 from jax.scipy.stats import norm
 from jaxtyping import Array, Bool, Float, Int
 
-from mopl_jax.numerics.pytree import record
+from mopl_jax.numerics.pytree import pytree_dataclass
 
 START = 0.05  # added to u² and v²: both sides of a weight are tried
 RATE = 0.05  # of Adam, on roots of weights that are of order one
-SHARPEST = 1e-3  # with an L1 penalty, weights below this share of the largest (in standard units) are zero
+SHARPEST = (
+    1e-3  # with an L1 penalty, weights below this share of the largest (in standard units) are zero
+)
 
 
-@record(static=("names", "north_star"))
+@pytree_dataclass(static=("names", "north_star"))
 class History:
     """Differences treatment − control of past experiments, e of them in k metrics.
 
-    `effect` Δ (e, k); `covariance` S (e, k, k) of that difference; `size` (e,) its users, 1/(1/n_t + 1/n_c); `sign` (e,)
-    +1 for a known winner, −1 for a loser, else 0; `null` (e,) A/A; `experiment` (e,) its index: arms of one experiment
-    share their control; `user_covariance` (k, k) over users; `north_star` is an index into `names`.
+    `effect` Δ (e, k); `covariance` S (e, k, k) of that difference; `size` (e,) its users,
+    1/(1/n_t + 1/n_c); `sign` (e,) +1 for a known winner, −1 for a loser, else 0; `null` (e,)
+    A/A; `experiment` (e,) its index: arms of one experiment share their control;
+    `user_covariance` (k, k) over users; `north_star` is an index into `names`.
     """
 
     effect: Float[Array, "e k"]
@@ -62,7 +66,9 @@ def z_scores(weights: Float[Array, " k"], history: History) -> Float[Array, " e"
     flat = history.covariance.reshape(history.effect.shape[0], -1)
     variance = flat @ jnp.outer(weights, weights).ravel()
     positive = variance > 0
-    return jnp.where(positive, history.effect @ weights / jnp.sqrt(jnp.where(positive, variance, 1)), 0)
+    return jnp.where(
+        positive, history.effect @ weights / jnp.sqrt(jnp.where(positive, variance, 1)), 0
+    )
 
 
 def metric_reward(weights: Float[Array, " k"], signals: Float[Array, "n k"]) -> Float[Array, " n"]:
@@ -71,7 +77,9 @@ def metric_reward(weights: Float[Array, " k"], signals: Float[Array, "n k"]) -> 
 
 
 def signals_only(history: History) -> Bool[Array, " k"]:
-    """Every metric but the North Star, which is delayed: what may enter a learnt metric by default."""
+    """Every metric but the North Star, which is delayed: what may enter a learnt metric by
+    default.
+    """
     return jnp.arange(len(history.names)) != history.north_star
 
 
@@ -79,49 +87,64 @@ def signals_only(history: History) -> Bool[Array, " k"]:
 
 
 def mean_z(z: Float[Array, "..."]) -> Float[Array, "..."]:
-    """−z: average sensitivity (Kharitonov et al., WSDM 2017); a few large experiments can buy it."""
+    """−z: average sensitivity (Kharitonov et al., WSDM 2017); a few large experiments can buy
+    it.
+    """
     return -z
 
 
 def mean_p(z: Float[Array, "..."]) -> Float[Array, "..."]:
-    """p = Φ(−z): smooth type-II and type-III errors, bounded, not convex (Jeunen & Ustimenko, KDD 2024, arXiv 2402.03915)."""
+    """p = Φ(−z): smooth type-II and type-III errors, bounded, not convex (Jeunen & Ustimenko, KDD
+    2024, arXiv 2402.03915).
+    """
     return norm.cdf(-z)
 
 
 def log_p(z: Float[Array, "..."]) -> Float[Array, "..."]:
-    """−log(1 − p) = −log Φ(z) ≥ p, convex in z; over its value at c it bounds the error 1[z < c] for every c.
+    """−log(1 − p) = −log Φ(z) ≥ p, convex in z; over its value at c it bounds the error 1[z < c]
+    for every c.
 
-    c = 0 is the wrong sign (type III), c = 1.64 a miss (type II). For covariances proportional to one another the mean over
-    differences is convex on ωᵀSω ≤ 1. `descent` searches the rim, ωᵀSω = 1: the same minimum but where it lies inside,
-    that is where labels contradict every metric.
+    c = 0 is the wrong sign (type III), c = 1.64 a miss (type II). For covariances proportional
+    to one another the mean over differences is convex on ωᵀSω ≤ 1. `descent` searches the rim,
+    ωᵀSω = 1: the same minimum but where it lies inside, that is where labels contradict every
+    metric.
     """
     return -norm.logcdf(z)
 
 
 def p_log_p(z: Float[Array, "..."]) -> Float[Array, "..."]:
-    """−p log(1 − p), between p² and −log(1 − p), convex in z: another reading of the bound; forgives small p sooner."""
+    """−p log(1 − p), between p² and −log(1 − p), convex in z: another reading of the bound;
+    forgives small p sooner.
+    """
     return -norm.cdf(-z) * norm.logcdf(z)
 
 
 # Objectives in closed form.
 
 
-def gls(history: History, include: Float[Array, " e"], allowed: Bool[Array, " k"]) -> Float[Array, " k"]:
-    """ω ∝ (Σ S)⁻¹ Σ sΔ over known winners: the largest z of their pooled difference. One experiment: S⁻¹Δ.
+def gls(
+    history: History, include: Float[Array, " e"], allowed: Bool[Array, " k"]
+) -> Float[Array, " k"]:
+    """ω ∝ (Σ S)⁻¹ Σ sΔ over known winners: the largest z of their pooled difference. One
+    experiment: S⁻¹Δ.
 
-    Differences count as independent. Those that share a control are not; with covariances proportional to one another
-    that changes the length of ω alone.
+    Differences count as independent. Those that share a control are not; with covariances
+    proportional to one another that changes the length of ω alone.
     """
     known = include * jnp.abs(history.sign)
     pooled = jnp.einsum("e,eij->ij", known, history.covariance)
     return _solve(pooled, (known * history.sign) @ history.effect, allowed)
 
 
-def proxy(history: History, include: Float[Array, " e"], allowed: Bool[Array, " k"]) -> Float[Array, " k"]:
-    """ω ∝ (Λ + S̄)⁻¹ Λ e_N: the metric whose estimated effect correlates best with the true effect on the North Star.
+def proxy(
+    history: History, include: Float[Array, " e"], allowed: Bool[Array, " k"]
+) -> Float[Array, " k"]:
+    """ω ∝ (Λ + S̄)⁻¹ Λ e_N: the metric whose estimated effect correlates best with the true
+    effect on the North Star.
 
-    Λ is the covariance of true effects, `effect_covariance`, S̄ the mean noise of a difference (Tripuraneni et al., KDD
-    2024, arXiv 2309.07893). Needs no winner, only variation of the North Star's effects beyond their noise.
+    Λ is the covariance of true effects, `effect_covariance`, S̄ the mean noise of a difference
+    (Tripuraneni et al., KDD 2024, arXiv 2309.07893). Needs no winner, only variation of the
+    North Star's effects beyond their noise.
     """
     include = jnp.where(history.null, 0, include)
     true = effect_covariance(history, include)
@@ -132,8 +155,9 @@ def proxy(history: History, include: Float[Array, " e"], allowed: Bool[Array, " 
 def effect_covariance(history: History, include: Float[Array, " e"]) -> Float[Array, "k k"]:
     """Λ: mean of ΔΔᵀ − S, shrunk towards its diagonal, negative eigenvalues set to 0.
 
-    The covariance of *estimated* effects carries each experiment's noise; it is subtracted (Bibaut et al., KDD 2024, arXiv
-    2402.17637). Shrinkage intensity: that of Schäfer & Strimmer (2005), from the spread of the terms.
+    The covariance of *estimated* effects carries each experiment's noise; it is subtracted
+    (Bibaut et al., KDD 2024, arXiv 2402.17637). Shrinkage intensity: that of Schäfer & Strimmer
+    (2005), from the spread of the terms.
     """
     share = _shares(include)
     terms = _terms(history)
@@ -149,34 +173,48 @@ def _terms(history):
 
 
 def proxy_quality(weights: Float[Array, " k"], history: History) -> Float[Array, " e"]:
-    """Correlation of the true effect on the North Star with the metric's estimated effect, at each difference's own noise.
+    """Correlation of the true effect on the North Star with the metric's estimated effect, at
+    each difference's own noise.
 
-    ωᵀΛe_N / √(ωᵀ(Λ+S)ω Λ_NN): below one by what the metric misses and by its noise (Tripuraneni et al., KDD 2024, arXiv
-    2309.07893). NaN where the North Star's effects do not vary beyond their noise.
+    ωᵀΛe_N / √(ωᵀ(Λ+S)ω Λ_NN): below one by what the metric misses and by its noise (Tripuraneni
+    et al., KDD 2024, arXiv 2309.07893). NaN where the North Star's effects do not vary beyond
+    their noise.
     """
     true = _true_effects(history)
     noise = jnp.einsum("i,eij,j->e", weights, history.covariance, weights)
     variance = true[history.north_star, history.north_star] * (weights @ true @ weights + noise)
-    return weights @ true[:, history.north_star] / jnp.sqrt(jnp.where(variance > 0, variance, jnp.nan))
+    return (
+        weights @ true[:, history.north_star] / jnp.sqrt(jnp.where(variance > 0, variance, jnp.nan))
+    )
 
 
 def exchange_rate(weights: Float[Array, " k"], history: History) -> Float[Array, ""]:
-    """North Star units for one unit of the metric's effect, ωᵀΛe_N / ωᵀΛω: the regression of true effects through 0."""
+    """North Star units for one unit of the metric's effect, ωᵀΛe_N / ωᵀΛω: the regression of true
+    effects through 0.
+    """
     true = _true_effects(history)
     variance = weights @ true @ weights
     return weights @ true[:, history.north_star] / jnp.where(variance > 0, variance, jnp.nan)
 
 
 def _true_effects(history):
-    """Λ without the A/A tests, in the metrics' own units but estimated in standard ones: shrinkage knows no units."""
+    """Λ without the A/A tests, in the metrics' own units but estimated in standard ones: shrinkage
+    knows no units.
+    """
     standard, scale = _scaled(history)
-    return effect_covariance(standard, 1.0 - history.null.astype(history.effect.dtype)) * jnp.outer(scale, scale)
+    return effect_covariance(standard, 1.0 - history.null.astype(history.effect.dtype)) * jnp.outer(
+        scale, scale
+    )
 
 
-def towards_diagonal(matrix: Float[Array, "k k"], error: Float[Array, "k k"]) -> Float[Array, "k k"]:
-    """(1−ρ) M + ρ diag M, ρ = Σ error / Σ M² over i ≠ j, at most 1; `error` are the entries' sampling variances.
+def towards_diagonal(
+    matrix: Float[Array, "k k"], error: Float[Array, "k k"]
+) -> Float[Array, "k k"]:
+    """(1−ρ) M + ρ diag M, ρ = Σ error / Σ M² over i ≠ j, at most 1; `error` are the entries'
+    sampling variances.
 
-    The intensity of least expected squared error (Ledoit & Wolf 2003; Schäfer & Strimmer 2005, their target D).
+    The intensity of least expected squared error (Ledoit & Wolf 2003; Schäfer & Strimmer 2005,
+    their target D).
     """
     off = ~jnp.eye(matrix.shape[0], dtype=bool)
     square = jnp.sum(jnp.where(off, jnp.square(matrix), 0))
@@ -194,7 +232,9 @@ def _solve(matrix, vector, allowed):
     both = allowed[:, None] & allowed[None, :]
     one = jnp.eye(matrix.shape[0], dtype=matrix.dtype)
     kept = jnp.where(both, matrix, one)
-    solved = jnp.linalg.solve(jnp.where(jnp.trace(matrix) > 0, kept, one), jnp.where(allowed, vector, 0))
+    solved = jnp.linalg.solve(
+        jnp.where(jnp.trace(matrix) > 0, kept, one), jnp.where(allowed, vector, 0)
+    )
     return jnp.where(allowed, solved, 0)
 
 
@@ -208,10 +248,12 @@ def descent(
     signs: tuple[int, ...] | None = None,
     steps: int = 400,
 ) -> Objective:
-    """The objective mean loss(s z) + l1 · ‖ω‖₁ / √(ωᵀS̄ω) over known winners, minimised from the GLS weights.
+    """The objective mean loss(s z) + l1 · ‖ω‖₁ / √(ωᵀS̄ω) over known winners, minimised from the
+    GLS weights.
 
-    `signs`: +1, −1 or 0 (free) for each metric. ω = u² − v² (Hoff 2017): u² + v² is then the L1 penalty and a sign is a
-    fixed zero, so that plain gradients serve; the size of ω, which the loss ignores, is held near the unit sphere.
+    `signs`: +1, −1 or 0 (free) for each metric. ω = u² − v² (Hoff 2017): u² + v² is then the L1
+    penalty and a sign is a fixed zero, so that plain gradients serve; the size of ω, which the
+    loss ignores, is held near the unit sphere.
     """
 
     def objective(history, include, allowed):
@@ -243,18 +285,24 @@ def _sides(allowed, signs):
 
 
 def _roots(weights, noise):
-    """u and v, (2, k), of the weights on the unit sphere; none starts at 0, where its gradient would vanish."""
+    """u and v, (2, k), of the weights on the unit sphere; none starts at 0, where its gradient
+    would vanish.
+    """
     length = jnp.sqrt(jnp.maximum(weights @ noise @ weights, jnp.finfo(weights.dtype).tiny))
     return jnp.sqrt(jnp.maximum(jnp.stack([weights, -weights]) / length, 0) + START)
 
 
 def _minimise(function, start, steps) -> Array:
-    """Adam with a cosine schedule: a fixed number of cheap steps, so that many fits are one `vmap`."""
+    """Adam with a cosine schedule: a fixed number of cheap steps, so that many fits are one
+    `vmap`.
+    """
     optimiser = optax.adam(optax.cosine_decay_schedule(RATE, steps))
 
     def step(carry, _):
         params, state = carry
-        with jax.numpy_dtype_promotion("standard"):  # optax mixes its integer step count with floats
+        with jax.numpy_dtype_promotion(
+            "standard"
+        ):  # optax mixes its integer step count with floats
             updates, state = optimiser.update(jax.grad(function)(params), state, params)
         return (optax.apply_updates(params, updates), state), None
 
@@ -276,37 +324,55 @@ def learn(
     include: Float[Array, " e"] | None = None,
     allowed: Bool[Array, " k"] | None = None,
 ) -> Float[Array, " k"]:
-    """Weights ω (k,) of unit variance over users, ωᵀ `user_covariance` ω = 1; all zero where there is nothing to learn from.
+    """Weights ω (k,) of unit variance over users, ωᵀ `user_covariance` ω = 1; all zero where
+    there is nothing to learn from.
 
-    Fitted in standard units (each metric over the root mean noise of its differences), each S shrunk towards its diagonal as
-    far as its number of users calls for. `include` defaults to all differences, `allowed` to all metrics but the North Star.
+    Fitted in standard units (each metric over the root mean noise of its differences), each S
+    shrunk towards its diagonal as far as its number of users calls for. `include` defaults to
+    all differences, `allowed` to all metrics but the North Star.
     """
     include = jnp.ones_like(history.sign) if include is None else include
     standard, scale = _standardise(history)
-    weights = objective(standard, include, signals_only(history) if allowed is None else allowed) / scale
+    weights = (
+        objective(standard, include, signals_only(history) if allowed is None else allowed) / scale
+    )
     size = jnp.sqrt(weights @ history.user_covariance @ weights)
     return jnp.where(size > 0, weights / jnp.where(size > 0, size, 1), 0)
 
 
 def _standardise(history):
     standard, scale = _scaled(history)
-    return dataclasses.replace(standard, covariance=jax.vmap(_shrunk)(standard.covariance, history.size)), scale
+    return (
+        dataclasses.replace(
+            standard, covariance=jax.vmap(_shrunk)(standard.covariance, history.size)
+        ),
+        scale,
+    )
 
 
 def _scaled(history):
-    """The history with mean noise variance 1 in every metric, and the scale (k,) that was divided by."""
+    """The history with mean noise variance 1 in every metric, and the scale (k,) that was divided
+    by.
+    """
     scale = jnp.sqrt(jnp.mean(jnp.diagonal(history.covariance, axis1=1, axis2=2), axis=0))
     covariance = history.covariance / jnp.outer(scale, scale)[None]
-    return dataclasses.replace(history, effect=history.effect / scale[None], covariance=covariance), scale
+    return (
+        dataclasses.replace(history, effect=history.effect / scale[None], covariance=covariance),
+        scale,
+    )
 
 
 def _shrunk(covariance, size):
-    """S towards its diagonal, by the sampling variance of a covariance of n normal rows, (S_ii S_jj + S_ij²) / n.
+    """S towards its diagonal, by the sampling variance of a covariance of n normal rows, (S_ii
+    S_jj + S_ij²) / n.
 
-    `size` is that n where the control is much the larger arm; with equal arms S is four times as precise, and shrunk too far.
+    `size` is that n where the control is much the larger arm; with equal arms S is four times as
+    precise, and shrunk too far.
     """
     variance = jnp.diagonal(covariance)
-    return towards_diagonal(covariance, (jnp.outer(variance, variance) + jnp.square(covariance)) / size)
+    return towards_diagonal(
+        covariance, (jnp.outer(variance, variance) + jnp.square(covariance)) / size
+    )
 
 
 @functools.partial(jax.jit, static_argnames="objective")
@@ -316,6 +382,11 @@ def leave_one_out(
     """For each difference the weights learnt without its experiment (all arms of it)."""
 
     def without(held):
-        return learn(history, objective, jnp.where(history.experiment == held, 0, jnp.ones_like(history.sign)), allowed)
+        return learn(
+            history,
+            objective,
+            jnp.where(history.experiment == held, 0, jnp.ones_like(history.sign)),
+            allowed,
+        )
 
     return jax.vmap(without)(history.experiment)

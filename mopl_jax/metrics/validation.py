@@ -1,7 +1,9 @@
-"""Would a learnt metric have told past experiments apart better than the North Star? Judged on held-out experiments.
+"""Would a learnt metric have told past experiments apart better than the North Star? Judged on
+held-out experiments.
 
-All numbers here are summaries of z-scores on the host; standard errors resample whole experiments. Labels that the North Star's
-own significance decided flatter it: the factor is then too small, never too large.
+All numbers here are summaries of z-scores on the host; standard errors resample whole
+experiments. Labels that the North Star's own significance decided flatter it: the factor is then
+too small, never too large.
 """
 
 from collections.abc import Callable
@@ -12,17 +14,18 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mopl_jax.coverage.results import wilson_interval
 from mopl_jax.metrics.objectives import History, Objective, leave_one_out, z_scores
-from mopl_jax.numerics.pytree import record
+from mopl_jax.numerics.pytree import pytree_dataclass
 
 RESAMPLES = 1000
 
 
-@record()
+@pytree_dataclass()
 class Errors:
-    """How a two-sided test at level α does on known winners: shares of them, and the median one-sided p-value.
+    """How a two-sided test at level α does on known winners: shares of them, and the median
+    one-sided p-value.
 
-    `agreement` sign right; `power` significant with the right sign; `type_ii` not significant; `type_iii` significant with the
-    wrong sign.
+    `agreement` sign right; `power` significant with the right sign; `type_ii` not significant;
+    `type_iii` significant with the wrong sign.
     """
 
     agreement: float
@@ -32,13 +35,15 @@ class Errors:
     median_p: float
 
 
-@record()
+@pytree_dataclass()
 class Validation:
-    """Held-out errors of the learnt metric, of the North Star and of both with Bonferroni, and what the metric saves.
+    """Held-out errors of the learnt metric, of the North Star and of both with Bonferroni, and
+    what the metric saves.
 
-    `factor`: (mean sz / mean sz of the North Star)², the factor on the North Star's users for the same certainty, and
-    `median_factor`, that of the single experiment in the middle, with their standard errors; 4 means a quarter of the users.
-    `false_positives`: share of A/A differences that are significant, with its 95 % Wilson interval; NaN without A/A.
+    `factor`: (mean sz / mean sz of the North Star)², the factor on the North Star's users for
+    the same certainty, and `median_factor`, that of the single experiment in the middle, with
+    their standard errors; 4 means a quarter of the users. `false_positives`: share of A/A
+    differences that are significant, with its 95 % Wilson interval; NaN without A/A.
     """
 
     known: int
@@ -56,7 +61,10 @@ class Validation:
 
 
 def validate(
-    history: History, objective: Objective, allowed: Bool[Array, " k"] | None = None, alpha: float = 0.05
+    history: History,
+    objective: Objective,
+    allowed: Bool[Array, " k"] | None = None,
+    alpha: float = 0.05,
 ) -> Validation:
     """Leave-one-experiment-out validation: each z is of a metric learnt without that experiment."""
     return judge(held_out(history, objective, allowed), history, alpha)
@@ -75,17 +83,26 @@ def held_out(
 def judge(z: Float[np.ndarray, " e"], history: History, alpha: float = 0.05) -> Validation:
     """The summary of held-out z-scores, against those of the North Star alone."""
     north = np.asarray(z_scores(np.eye(len(history.names))[history.north_star], history))
-    sign, null, experiment = (np.asarray(field) for field in (history.sign, history.null, history.experiment))
+    sign, null, experiment = (
+        np.asarray(field) for field in (history.sign, history.null, history.experiment)
+    )
     known = sign != 0
     ours, theirs = (sign * z)[known], (sign * north)[known]
     critical, stricter = (float(norm.isf(level / 2)) for level in (alpha, alpha / 2))
-    factors = [(f(ours, theirs), _resampled(f, ours, theirs, experiment[known])) for f in (mean_factor, median_factor)]
+    factors = [
+        (f(ours, theirs), _resampled(f, ours, theirs, experiment[known]))
+        for f in (mean_factor, median_factor)
+    ]
     return Validation(
-        int(known.sum()), int(null.sum()),
-        errors(ours, critical), errors(theirs, critical), _tandem(ours, theirs, stricter),
-        *factors[0], *factors[1],
+        int(known.sum()),
+        int(null.sum()),
+        errors(ours, critical),
+        errors(theirs, critical),
+        _tandem(ours, theirs, stricter),
+        *factors[0],
+        *factors[1],
         *_false_positives(z[null], critical),
-    )  # fmt: skip
+    )
 
 
 def errors(z: Float[np.ndarray, " e"], critical: float) -> Errors:
@@ -95,14 +112,20 @@ def errors(z: Float[np.ndarray, " e"], critical: float) -> Errors:
 
 
 def _tandem(ours, theirs, critical):
-    """Bonferroni: the more significant of the two decides, at half the level each; twice its p-value."""
+    """Bonferroni: the more significant of the two decides, at half the level each; twice its
+    p-value.
+    """
     chosen = np.where(np.abs(ours) >= np.abs(theirs), ours, theirs)
     found = errors(chosen, critical)
-    return Errors(found.agreement, found.power, found.type_ii, found.type_iii, min(1.0, 2 * found.median_p))
+    return Errors(
+        found.agreement, found.power, found.type_ii, found.type_iii, min(1.0, 2 * found.median_p)
+    )
 
 
 def mean_factor(ours: Float[np.ndarray, " e"], theirs: Float[np.ndarray, " e"]) -> float:
-    """(mean z / mean z_N)², 0 if the metric points the wrong way: z grows as the root of the users."""
+    """(mean z / mean z_N)², 0 if the metric points the wrong way: z grows as the root of the
+    users.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         return float(np.square(max(np.mean(ours), 0) / np.mean(theirs)))
 
@@ -117,7 +140,10 @@ def _resampled(statistic: Callable, ours, theirs, experiment: Int[np.ndarray, " 
     """Bootstrap standard error over experiments."""
     names, index = np.unique(experiment, return_inverse=True)
     rng = np.random.default_rng(0)
-    draws = (np.bincount(rng.integers(names.size, size=names.size), minlength=names.size) for _ in range(RESAMPLES))
+    draws = (
+        np.bincount(rng.integers(names.size, size=names.size), minlength=names.size)
+        for _ in range(RESAMPLES)
+    )
     picks = (np.repeat(np.arange(index.size), times[index]) for times in draws)
     return float(np.std([statistic(ours[pick], theirs[pick]) for pick in picks], ddof=1))
 

@@ -19,5 +19,7 @@ def choose(names: Sequence[str], known: Mapping[str, object], what: str) -> tupl
 def check_alpha(alpha: float) -> float:
     """`alpha`, or ValueError unless it is strictly between 0 and 1."""
     if not isinstance(alpha, int | float) or not 0 < alpha < 1:
-        raise ValueError(f"expected alpha strictly between 0 and 1, got {alpha}; 0.05 gives 95 % intervals")
+        raise ValueError(
+            f"expected alpha strictly between 0 and 1, got {alpha}; 0.05 gives 95 % intervals"
+        )
     return float(alpha)

@@ -1,7 +1,9 @@
-"""Where a sweep runs: the devices of this process, or of many processes, as one mesh over the replicates.
+"""Where a sweep runs: the devices of this process, or of many processes, as one mesh over the
+replicates.
 
-Processes find one another through `jax.distributed`, which knows SLURM, Kubernetes and cloud TPUs and GPUs. Entry points
-call `start` before anything is computed; the library itself never does.
+Processes find one another through `jax.distributed`, which knows SLURM, Kubernetes and cloud
+TPUs and GPUs. Entry points call `start` before anything is computed; the library itself never
+does.
 """
 
 import os
@@ -20,19 +22,25 @@ def start(
     process: int | None = None,
     distributed: bool = False,
 ) -> Mesh:
-    """The mesh of `devices` ("all", a number, or None: all, on CPU one for each core), joined with other processes.
+    """The mesh of `devices` ("all", a number, or None: all, on CPU one for each core), joined
+    with other processes.
 
-    `coordinator` HOST:PORT, `processes` and `process` name the job by hand; `distributed` lets the cluster tell them.
-    ValueError for a device count that is not to be had.
+    `coordinator` HOST:PORT, `processes` and `process` name the job by hand; `distributed` lets
+    the cluster tell them. ValueError for a device count that is not to be had.
     """
     _check(coordinator, processes, process)
     _split_cpu(_cores() if devices in (None, "all") else _count(devices))
     if distributed or coordinator is not None:
         _reserve_stdout()
         jax.distributed.initialize(coordinator, processes, process)
-    wanted = len(jax.devices()) if devices in (None, "all") else _count(devices) * jax.process_count()
+    wanted = (
+        len(jax.devices()) if devices in (None, "all") else _count(devices) * jax.process_count()
+    )
     if wanted > len(jax.devices()):
-        raise ValueError(f"--devices: expected at most {len(jax.devices())}, what this machine has, got {devices}")
+        raise ValueError(
+            f"--devices: expected at most {len(jax.devices())}, what this machine has, got"
+            f" {devices}"
+        )
     return Mesh(np.array(jax.devices()[:wanted]), ("r",))
 
 
@@ -52,14 +60,20 @@ def agree(values: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def _reserve_stdout():
-    """Send what native libraries print (gloo announces its peers) to standard error: standard output is for results."""
+    """Send what native libraries print (gloo announces its peers) to standard error: standard
+    output is for results.
+    """
     sys.stdout.flush()
     sys.stdout = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
 
 def _check(coordinator, processes, process):
-    given = [name for name, value in zip(_JOB, (coordinator, processes, process), strict=True) if value is not None]
+    given = [
+        name
+        for name, value in zip(_JOB, (coordinator, processes, process), strict=True)
+        if value is not None
+    ]
     if given and len(given) < len(_JOB):
         raise ValueError(f"expected {', '.join(_JOB)} together, got only {', '.join(given)}")
 
@@ -78,7 +92,9 @@ def _cores():
 
 
 def _split_cpu(count):
-    """Make the CPU `count` devices; what it already is stays, if it is in use or if XLA_FLAGS says so."""
+    """Make the CPU `count` devices; what it already is stays, if it is in use or if XLA_FLAGS says
+    so.
+    """
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         try:
             jax.config.update("jax_num_cpu_devices", count)

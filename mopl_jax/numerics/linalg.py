@@ -1,11 +1,13 @@
 """Products of short vectors, written out term by term.
 
-Logged actions have few entries (d, the objectives) and many rows. A reduction over a short axis under `vmap` becomes a
-strided loop; written out, it becomes one fused elementwise loop over the rows (measured: 2–4 times faster on CPU). Gradients
-of what is written out would scatter every term into a vector of its own, d times the work: they are sums.
+Logged actions have few entries (d, the objectives) and many rows. A reduction over a short axis
+under `vmap` becomes a strided loop; written out, it becomes one fused elementwise loop over the
+rows (measured: 2–4 times faster on CPU). Gradients of what is written out would scatter every
+term into a vector of its own, d times the work: they are sums.
 
-Factorisations run one after the other under `vmap` (`sequential_vmap`): jaxlib's batched LAPACK on CPU spreads a batch over the
-thread pool that waits for it, and from d = 10 on stops for ever. Each is far less work than the rows it stands for.
+Factorisations run one after the other under `vmap` (`sequential_vmap`): jaxlib's batched LAPACK
+on CPU spreads a batch over the thread pool that waits for it, and from d = 10 on stops for ever.
+Each is far less work than the rows it stands for.
 """
 
 import functools
@@ -36,7 +38,11 @@ def square(a: Float[Array, " d"]) -> Float[Array, ""]:
 
 def scale_times(scale: Float[Array, "d *d"], z: Float[Array, " d"]) -> Float[Array, " d"]:
     """scale · z, for standard deviations (d,) or a lower Cholesky factor (d, d)."""
-    return scale * z if scale.ndim == 1 else jnp.stack([dot(row[: i + 1], z[: i + 1]) for i, row in enumerate(scale)])
+    return (
+        scale * z
+        if scale.ndim == 1
+        else jnp.stack([dot(row[: i + 1], z[: i + 1]) for i, row in enumerate(scale)])
+    )
 
 
 def scale_solve(scale: Float[Array, "d *d"], x: Float[Array, " d"]) -> Float[Array, " d"]:
@@ -72,14 +78,18 @@ def cholesky(matrix: Float[Array, "d d"]) -> Float[Array, "d d"]:
 
 
 @sequential_vmap
-def solve_positive(matrix: Float[Array, "d d"], right: Float[Array, "d *k"]) -> Float[Array, "d *k"]:
+def solve_positive(
+    matrix: Float[Array, "d d"], right: Float[Array, "d *k"]
+) -> Float[Array, "d *k"]:
     """matrix⁻¹ right, of a symmetric positive definite matrix; without derivatives."""
     return cho_solve(cho_factor(matrix), right)
 
 
 @sequential_vmap
 def eigh(matrix: Float[Array, "d d"]) -> tuple[Float[Array, " d"], Float[Array, "d d"]]:
-    """Eigenvalues, ascending, and eigenvectors (columns) of a symmetric matrix; without derivatives."""
+    """Eigenvalues, ascending, and eigenvectors (columns) of a symmetric matrix; without
+    derivatives.
+    """
     return tuple(jnp.linalg.eigh(matrix))
 
 

@@ -1,4 +1,6 @@
-"""`record`: a frozen dataclass that is also a pytree; array fields are data, rare static fields are named."""
+"""`pytree_dataclass`: a frozen dataclass that is also a pytree; array fields are data, rare static
+fields are named.
+"""
 
 import dataclasses
 from typing import dataclass_transform
@@ -7,8 +9,10 @@ import jax
 
 
 @dataclass_transform(frozen_default=True)
-def record(*, static: tuple[str, ...] = ()):
-    """Decorate a class as a frozen dataclass registered with JAX; fields named in `static` are metadata."""
+def pytree_dataclass(*, static: tuple[str, ...] = ()):
+    """Decorate a class as a frozen dataclass registered with JAX; fields named in `static` are
+    metadata.
+    """
 
     def decorate(cls):
         cls = dataclasses.dataclass(frozen=True)(cls)

@@ -1,9 +1,10 @@
 """Random rows at the speed of the hardware: one counter-based key per row, normals by Box–Muller.
 
-`row_keys(key, n)` gives `n` keys that share two key words and differ in a counter word, so that making them is free and
-the first `m` of them are `row_keys(key, m)`: a log at a small sample size is the prefix of the log at a larger one.
-The generator is threefry2x32 (Salmon et al., SC'11), the one in JAX, written out so that the compiler can vectorise it.
-Draws have float32 resolution in every dtype; the same key therefore gives the same log in float32 and in float64.
+`row_keys(key, n)` gives `n` keys that share two key words and differ in a counter word, so that
+making them is free and the first `m` of them are `row_keys(key, m)`: a log at a small sample
+size is the prefix of the log at a larger one. The generator is threefry2x32 (Salmon et al.,
+SC'11), the one in JAX, written out so that the compiler can vectorise it. Draws have float32
+resolution in every dtype; the same key therefore gives the same log in float32 and in float64.
 """
 
 import math
@@ -18,13 +19,16 @@ from jaxtyping import Array, Float, Key, UInt32
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _FOLD = np.uint32(0x9E3779B9)  # key tweak that keeps derived keys apart from drawn bits
 _BELOW_ONE = np.nextafter(np.float32(1), np.float32(0))
-# Taylor series of sin πx and cos πx on [-1/2, 1/2]: the first term left out is below 6e-8, float32 rounding.
+# Taylor series of sin πx and cos πx on [-1/2, 1/2]: the first term left out is below 6e-8, float32
+# rounding.
 _SIN = tuple((-1) ** k * math.pi ** (2 * k + 1) / math.factorial(2 * k + 1) for k in range(6))
 _COS = tuple((-1) ** k * math.pi ** (2 * k) / math.factorial(2 * k) for k in range(7))
 
 
 def threefry2x32(key, counter):
-    """Twenty rounds of threefry2x32 on two words of counter; elementwise, bit-identical to JAX's own."""
+    """Twenty rounds of threefry2x32 on two words of counter; elementwise, bit-identical to JAX's
+    own.
+    """
     x, y = counter
     words = (key[0], key[1], key[0] ^ key[1] ^ np.uint32(0x1BD11BDA))
     x, y = x + words[0], y + words[1]
@@ -37,11 +41,15 @@ def threefry2x32(key, counter):
 
 
 def _row_bits(key, bit_width, shape):
-    """Words of one row: counter (block, row). Every block is written out, so rows vectorise under `vmap`."""
+    """Words of one row: counter (block, row). Every block is written out, so rows vectorise under
+    `vmap`.
+    """
     if bit_width != 32:
         raise ValueError(f"row keys draw 32-bit words, got a request for {bit_width} bits")
     size = math.prod(shape)
-    blocks = [threefry2x32(key[:2], (jnp.uint32(block), key[2])) for block in range((size + 1) // 2)]
+    blocks = [
+        threefry2x32(key[:2], (jnp.uint32(block), key[2])) for block in range((size + 1) // 2)
+    ]
     words = [word for block in blocks for word in block][:size]
     return jnp.stack(words).reshape(shape) if words else jnp.zeros(shape, jnp.uint32)
 
@@ -62,7 +70,13 @@ def _seed(seed):
 
 
 _ROWS = define_prng_impl(
-    key_shape=(3,), seed=_seed, split=_split, random_bits=_row_bits, fold_in=_fold_in, name="threefry_rows", tag="rows"
+    key_shape=(3,),
+    seed=_seed,
+    split=_split,
+    random_bits=_row_bits,
+    fold_in=_fold_in,
+    name="threefry_rows",
+    tag="rows",
 )
 
 
@@ -70,13 +84,19 @@ def row_keys(key: Key[Array, ""], n: int) -> Key[Array, " n"]:
     """One key for each of `n` rows; row `i` has the same key whatever `n` is."""
     words = jax.random.bits(key, (2,), jnp.uint32)
     counter = jnp.arange(n, dtype=jnp.uint32)
-    data = jnp.stack([jnp.full_like(counter, words[0]), jnp.full_like(counter, words[1]), counter], axis=1)
+    data = jnp.stack(
+        [jnp.full_like(counter, words[0]), jnp.full_like(counter, words[1]), counter], axis=1
+    )
     return jax.random.wrap_key_data(data, impl=_ROWS)
 
 
 def unit(word: UInt32[Array, "..."]) -> Float[Array, "..."]:
-    """Uniform on the open interval (0, 1), as fine as float32 allows near 0, where the tails of a draw are decided."""
-    return jnp.minimum(word.astype(jnp.float32) * np.float32(2**-32) + np.float32(2**-33), _BELOW_ONE)
+    """Uniform on the open interval (0, 1), as fine as float32 allows near 0, where the tails of a
+    draw are decided.
+    """
+    return jnp.minimum(
+        word.astype(jnp.float32) * np.float32(2**-32) + np.float32(2**-33), _BELOW_ONE
+    )
 
 
 def cosine_sine(word: UInt32[Array, "..."]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:

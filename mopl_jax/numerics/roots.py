@@ -7,8 +7,12 @@ from jax import lax
 from jaxtyping import Array, Float
 
 
-def crossing(function: Callable, low: Float[Array, ""], high: Float[Array, ""], steps: int | None = None):
-    """Where an increasing function on [low, high] turns positive, by bisection down to rounding; carries no gradient."""
+def crossing(
+    function: Callable, low: Float[Array, ""], high: Float[Array, ""], steps: int | None = None
+):
+    """Where an increasing function on [low, high] turns positive, by bisection down to rounding;
+    carries no gradient.
+    """
     steps = 2 + jnp.finfo(low.dtype).nmant if steps is None else steps
 
     def halve(_, ends):
@@ -22,9 +26,11 @@ def crossing(function: Callable, low: Float[Array, ""], high: Float[Array, ""], 
 
 
 def newton_in_bracket(function: Callable, start, low, high, steps: int):
-    """The root on [low, high] of a decreasing `function`, which gives (value, slope); carries no gradient.
+    """The root on [low, high] of a decreasing `function`, which gives (value, slope); carries no
+    gradient.
 
-    Newton's steps while they stay inside the bracket, which every value narrows; its middle where they do not.
+    Newton's steps while they stay inside the bracket, which every value narrows; its middle
+    where they do not.
     """
 
     def step(_, state):

@@ -8,18 +8,25 @@ from jax import lax
 from jax.scipy.special import ndtri
 from jaxtyping import Array, ArrayLike, Float
 
-_NODES, _WEIGHTS = (0.5 * x for x in np.polynomial.legendre.leggauss(24) + np.array([[1.0], [0.0]]))  # on [0, 1]
-_SHIFT = 12  # steps of the gamma recurrence; the first omitted term of the series is then below 1e-10
+_NODES, _WEIGHTS = (
+    0.5 * x for x in np.polynomial.legendre.leggauss(24) + np.array([[1.0], [0.0]])
+)  # on [0, 1]
+_SHIFT = (
+    12  # steps of the gamma recurrence; the first omitted term of the series is then below 1e-10
+)
 _NORMAL = 1e12  # degrees of freedom beyond which t is normal to 12 digits
-_STEPS = 12  # Newton steps on a concave function from a point near the root; 8 suffice for 1e-3 ≤ df ≤ 1e12
+# Newton steps on a concave function from a point near the root; 8 suffice for 1e-3 ≤ df ≤ 1e12
+_STEPS = 12
 
 
 def student_quantile(tail: ArrayLike, df: ArrayLike) -> Float[Array, "..."]:
-    """t with P(T > t) = `tail` for T Student with `df` > 0 degrees of freedom, 0 < tail < ½; NaN if df ≤ 0, normal if inf.
+    """t with P(T > t) = `tail` for T Student with `df` > 0 degrees of freedom, 0 < tail < ½; NaN
+    if df ≤ 0, normal if inf.
 
-    With t = √df sinh u the density is proportional to cosh^−df(u), smooth for every df; its tail is inverted by Newton's
-    method on its logarithm, which is concave. Iterations carry no gradient; one last step does, and has the derivative
-    of the implicit function. Relative error against scipy below 1e-8 in float64 and 1e-4 in float32 (tail ≥ 0.005).
+    With t = √df sinh u the density is proportional to cosh^−df(u), smooth for every df; its tail
+    is inverted by Newton's method on its logarithm, which is concave. Iterations carry no
+    gradient; one last step does, and has the derivative of the implicit function. Relative error
+    against scipy below 1e-8 in float64 and 1e-4 in float32 (tail ≥ 0.005).
     """
     return _quantile(*_floats(tail, df))
 
@@ -43,7 +50,9 @@ def _floats(*values):
 def _newton(u, log_tail, df, log_scale):
     """One step for log P(U > u) = log tail."""
     log_beyond = jnp.where(
-        (u > 1) & (df < 40), _log_far_tail(u, df) + log_scale, _log_near_tail(u, df, log_tail, log_scale)
+        (u > 1) & (df < 40),
+        _log_far_tail(u, df) + log_scale,
+        _log_near_tail(u, df, log_tail, log_scale),
     )
     slope = lax.stop_gradient(jnp.exp(log_beyond - log_scale + df * _log_cosh(u)))
     return u + slope * (log_beyond - log_tail)
@@ -57,27 +66,36 @@ def _log_near_tail(u, df, log_tail, log_scale):
 
 
 def _log_far_tail(u, df):
-    """log ∫ᵤ^∞ cosh^−df by splitting off e^−df·u, whose integral is exact: no cancellation, however far out.
+    """log ∫ᵤ^∞ cosh^−df by splitting off e^−df·u, whose integral is exact: no cancellation,
+    however far out.
 
     What is left, ∫ e^−df·x ((1 + q e^−2x)^−df − 1) dx with q = e^−2u, is smooth in y = e^−x/2.
     """
-    log_nodes, fourth, weights = (jnp.asarray(x, u.dtype) for x in (np.log(_NODES), _NODES**4, 2 * _WEIGHTS / _NODES))
+    log_nodes, fourth, weights = (
+        jnp.asarray(x, u.dtype) for x in (np.log(_NODES), _NODES**4, 2 * _WEIGHTS / _NODES)
+    )
     bend = jnp.expm1(-df * jnp.log1p(jnp.exp(-2 * u) * fourth))
     rest = jnp.sum(weights * jnp.exp(2 * df * log_nodes) * bend)
     return df * (math.log(2) - u) + jnp.log(jnp.where(u > 1, 1 / df + rest, 1))
 
 
 def _log_cosh(u):
-    """log cosh u for u ≥ 0, without the cancellation near 0 or the overflow far out that either form alone would have."""
+    """log cosh u for u ≥ 0, without the cancellation near 0 or the overflow far out that either
+    form alone would have.
+    """
     near = jnp.log1p(2 * jnp.square(jnp.sinh(0.5 * jnp.minimum(u, 1))))
     return jnp.where(u < 1, near, u + jnp.log1p(jnp.exp(-2 * u)) - math.log(2))
 
 
 def _density_at_zero(df):
-    """Γ((df+1)/2) / (√π Γ(df/2)): a recurrence, then the asymptotic series (DLMF 5.11.13); no cancelling log-gammas."""
+    """Γ((df+1)/2) / (√π Γ(df/2)): a recurrence, then the asymptotic series (DLMF 5.11.13); no
+    cancelling log-gammas.
+    """
     x = df / 2
     steps = x + jnp.arange(_SHIFT, dtype=x.dtype)
     down = jnp.prod(steps / (steps + 0.5))
     y = 1 / (x + _SHIFT)
-    series = 1 + y * (-1 / 8 + y * (1 / 128 + y * (5 / 1024 + y * (-21 / 32768 - y * 399 / 262144))))
+    series = 1 + y * (
+        -1 / 8 + y * (1 / 128 + y * (5 / 1024 + y * (-21 / 32768 - y * 399 / 262144)))
+    )
     return down * jnp.sqrt((x + _SHIFT) / math.pi) * series

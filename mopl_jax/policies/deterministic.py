@@ -2,13 +2,15 @@
 
 from jaxtyping import Array, ArrayLike, Float, Key
 
-from mopl_jax.numerics.pytree import record
+from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.policies.gaussian import Gaussian
 
 
-@record()
+@pytree_dataclass()
 class Deterministic:
-    """Always play `action` (d,). It has no density: `smooth` gives the policy that an importance weight can speak of."""
+    """Always play `action` (d,). It has no density: `smooth` gives the policy that an importance
+    weight can speak of.
+    """
 
     action: Float[Array, " d"]
 
@@ -18,13 +20,17 @@ class Deterministic:
 
     def log_density(self, action: Float[Array, " d"]) -> Float[Array, ""]:
         """ValueError: there is none."""
-        raise ValueError("a deterministic policy has no density; smooth it: policies.smooth(action, bandwidth)")
+        raise ValueError(
+            "a deterministic policy has no density; smooth it: policies.smooth(action, bandwidth)"
+        )
 
 
 def smooth(action: ArrayLike, bandwidth: ArrayLike) -> Gaussian:
-    """Gaussian smoothing of the deterministic policy that plays `action` (d,), with standard deviation `bandwidth`.
+    """Gaussian smoothing of the deterministic policy that plays `action` (d,), with standard
+    deviation `bandwidth`.
 
-    Kernel off-policy evaluation with a Gaussian kernel is importance weighting for this policy (Kallus & Zhou,
-    AISTATS 2018); an interval for it covers the value of the smoothed policy, not that of `action`.
+    Kernel off-policy evaluation with a Gaussian kernel is importance weighting for this policy
+    (Kallus & Zhou, AISTATS 2018); an interval for it covers the value of the smoothed policy,
+    not that of `action`.
     """
     return Gaussian.diagonal(action, bandwidth)

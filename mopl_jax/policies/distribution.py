@@ -4,10 +4,10 @@ from typing import Any
 
 from jaxtyping import Array, Float, Key
 
-from mopl_jax.numerics.pytree import record
+from mopl_jax.numerics.pytree import pytree_dataclass
 
 
-@record()
+@pytree_dataclass()
 class Distribution:
     """A NumPyro distribution over (d,) vectors as a policy."""
 

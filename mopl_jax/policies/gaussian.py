@@ -1,7 +1,8 @@
 """Policies over scalarisation weights: the action is the weight vector in R^d.
 
-Contract: `policy.sample(key) -> action (d,)` and `policy.log_density(action (d,)) -> ()`. Any object with these two
-methods serves. Functions are written for one action; `jax.vmap` makes them act on a log.
+Contract: `policy.sample(key) -> action (d,)` and `policy.log_density(action (d,)) -> ()`. Any
+object with these two methods serves. Functions are written for one action; `jax.vmap` makes them
+act on a log.
 """
 
 import math
@@ -10,15 +11,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Key
 
 from mopl_jax.numerics import linalg, random
-from mopl_jax.numerics.pytree import record
+from mopl_jax.numerics.pytree import pytree_dataclass
 
 
-@record()
+@pytree_dataclass()
 class Gaussian:
-    """Normal policy N(mean, scale scaleᵀ), the logging policy that keeps small changes informative in high dimension.
+    """Normal policy N(mean, scale scaleᵀ), the logging policy that keeps small changes
+    informative in high dimension.
 
-    `mean` (d,); `scale` is (d,) standard deviations, or the (d, d) lower Cholesky factor of the covariance. Build it
-    with `Gaussian.diagonal` or `Gaussian.full`.
+    `mean` (d,); `scale` is (d,) standard deviations, or the (d, d) lower Cholesky factor of the
+    covariance. Build it with `Gaussian.diagonal` or `Gaussian.full`.
     """
 
     mean: Float[Array, " d"]
@@ -26,13 +28,17 @@ class Gaussian:
 
     @classmethod
     def diagonal(cls, mean: ArrayLike, scale: ArrayLike) -> "Gaussian":
-        """Independent entries: `mean` (d,), `scale` standard deviations (d,) or one for all. Scales must be > 0."""
+        """Independent entries: `mean` (d,), `scale` standard deviations (d,) or one for all. Scales
+        must be > 0.
+        """
         mean = jnp.asarray(mean) * 1.0
         return cls(mean, jnp.broadcast_to(jnp.asarray(scale, mean.dtype), mean.shape))
 
     @classmethod
     def full(cls, mean: ArrayLike, covariance: ArrayLike) -> "Gaussian":
-        """`mean` (d,), `covariance` (d, d) symmetric positive definite; otherwise densities are NaN."""
+        """`mean` (d,), `covariance` (d, d) symmetric positive definite; otherwise densities are
+        NaN.
+        """
         mean = jnp.asarray(mean) * 1.0
         return cls(mean, jnp.linalg.cholesky(jnp.asarray(covariance, mean.dtype)))
 

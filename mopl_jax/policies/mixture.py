@@ -7,13 +7,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Key
 
 from mopl_jax.numerics import random
-from mopl_jax.numerics.pytree import record
+from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.policies.policy import Policy
 
 
-@record()
+@pytree_dataclass()
 class Mixture:
-    """Play one of k policies, chosen at random: a log that several logging policies share is drawn from theirs.
+    """Play one of k policies, chosen at random: a log that several logging policies share is
+    drawn from theirs.
 
     `log_weight` (k,) log probabilities of the `components`, policies on the same space.
     """

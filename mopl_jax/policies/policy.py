@@ -1,7 +1,7 @@
 """The contract of a policy over scalarisation weights: the action is the weight vector in R^d.
 
-Any object with `sample(key) -> action (d,)` and `log_density(action (d,)) -> ()` is a policy. Functions are written for one
-action; `jax.vmap` makes them act on a log.
+Any object with `sample(key) -> action (d,)` and `log_density(action (d,)) -> ()` is a policy.
+Functions are written for one action; `jax.vmap` makes them act on a log.
 """
 
 from typing import Protocol

@@ -4,12 +4,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from mopl_jax.numerics import random
-from mopl_jax.numerics.pytree import record
+from mopl_jax.numerics.pytree import pytree_dataclass
 
 
-@record()
+@pytree_dataclass()
 class Uniform:
-    """Uniform policy on the box [low, high], each (d,): the logging policy that the curse of dimensionality punishes."""
+    """Uniform policy on the box [low, high], each (d,): the logging policy that the curse of
+    dimensionality punishes.
+    """
 
     low: Float[Array, " d"]
     high: Float[Array, " d"]

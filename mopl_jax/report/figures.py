@@ -18,7 +18,7 @@ from mopl_jax.estimators import ess
 from mopl_jax.estimators.importance import snips
 from mopl_jax.intervals.ess_corrected import ess_exact
 from mopl_jax.intervals.interval import Interval
-from mopl_jax.learning.objective import robust
+from mopl_jax.learning.objective import doubly_robust
 from mopl_jax.logs import Logs, log_weights
 from mopl_jax.policies.gaussian import Gaussian
 
@@ -36,31 +36,57 @@ def spread(policy: Gaussian) -> Float[np.ndarray, " d"]:
 
 
 def _weights(outcome, about):
-    """Weights before and after, with the scales that are played, and what each half of the learning rows proposes."""
-    learnt, frame, current, names = outcome["learnt"].policy, outcome["frame"], outcome["current"], about["objectives"]
+    """Weights before and after, with the scales that are played, and what each half of the learning
+    rows proposes.
+    """
+    learnt, whitening, current, names = (
+        outcome["learnt"].policy,
+        outcome["whitening"],
+        outcome["current"],
+        about["objectives"],
+    )
     figure, ax = plt.subplots(figsize=(6.4, 0.5 * len(names) + 1.3))
     y = np.arange(len(names))
-    for policy, colour, label, shift in ((frame, GREY, "logged", -0.16), (learnt, RED, "learnt", 0.16)):
-        look: dict[str, Any] = {"fmt": "o", "color": colour, "capsize": 3, "label": f"{label}: mean ± scale played"}
+    for policy, colour, label, shift in (
+        (whitening, GREY, "logged", -0.16),
+        (learnt, RED, "learnt", 0.16),
+    ):
+        look: dict[str, Any] = {
+            "fmt": "o",
+            "color": colour,
+            "capsize": 3,
+            "label": f"{label}: mean ± scale played",
+        }
         ax.errorbar(np.asarray(policy.mean), y + shift, xerr=spread(policy), **look)
     halves = np.asarray(outcome["by_half"])
-    ax.plot(halves.T, y + 0.32, "x", color=RED, markersize=5, label=["learnt from half of the rows", None])
+    ax.plot(
+        halves.T,
+        y + 0.32,
+        "x",
+        color=RED,
+        markersize=5,
+        label=["learnt from half of the rows", None],
+    )
     if current is not None:
         ax.plot(current, y, "D", color="black", markersize=4, label="production")
     ax.set_yticks(y, names)
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.set_xlabel("weight")
     figure.legend(loc="outside lower center", ncols=2, fontsize=8)
-    return figure, (
-        "Bars are the scales that are played, not errors. Crosses: the means that two halves of the learning rows propose, each "
-        "alone; the standard error of the learnt mean is about half of their distance."
+    return (
+        figure,
+        (
+            "Bars are the scales that are played, not errors. Crosses: the means that two halves of"
+            " the learning rows propose, each alone; the standard error of the learnt mean is about"
+            " half of their distance."
+        ),
     )
 
 
 @jax.jit
 def _along(logs, surface, means, scale):
     """Value, interval and ESS of normal policies with these means (m, d) and one scale."""
-    value = robust(surface)(logs)
+    value = doubly_robust(surface)(logs)
 
     def at(mean):
         made = value(Gaussian(mean, scale))
@@ -71,19 +97,30 @@ def _along(logs, surface, means, scale):
 
 def _profiles(outcome, about):
     """Value along each weight through the learnt mean."""
-    learnt, frame, current, names = outcome["learnt"].policy, outcome["frame"], outcome["current"], about["objectives"]
+    learnt, whitening, current, names = (
+        outcome["learnt"].policy,
+        outcome["whitening"],
+        outcome["current"],
+        about["objectives"],
+    )
     d, columns = len(names), min(len(names), 4)
     rows = math.ceil(d / columns)
     size = (2.6 * columns + 0.6, 2.3 * rows + 0.3)
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, sharey=True)
-    marks = [(frame.mean, GREY, "--", "logged mean"), (learnt.mean, RED, "-", "learnt mean")]
+    marks = [(whitening.mean, GREY, "--", "logged mean"), (learnt.mean, RED, "-", "learnt mean")]
     marks += [] if current is None else [(current, "black", ":", "production")]
     for k, (ax, name) in enumerate(zip(axes.flat, names, strict=False)):
-        path = _path(frame, k, [float(mean[k]) for mean, *_ in marks])
-        means = jnp.asarray(np.where(np.arange(d) == k, path[:, None], np.asarray(learnt.mean)), learnt.mean.dtype)
-        value, band, size = jax.device_get(_along(outcome["held"], outcome["surface"], means, learnt.scale))
+        path = _path(whitening, k, [float(mean[k]) for mean, *_ in marks])
+        means = jnp.asarray(
+            np.where(np.arange(d) == k, path[:, None], np.asarray(learnt.mean)), learnt.mean.dtype
+        )
+        value, band, size = jax.device_get(
+            _along(outcome["held"], outcome["surface"], means, learnt.scale)
+        )
         seen = size >= REFUSE_ESS
-        value, *ends = (np.where(seen & np.isfinite(x), x, np.nan) for x in (value, band.lower, band.upper))
+        value, *ends = (
+            np.where(seen & np.isfinite(x), x, np.nan) for x in (value, band.lower, band.upper)
+        )
         ax.plot(path, value, color=BLUE, label="value of the normal policy")
         ax.fill_between(path, *ends, color=BLUE, alpha=0.18, linewidth=0, label="95 % band")
         for mean, colour, style, label in marks:
@@ -95,17 +132,22 @@ def _profiles(outcome, about):
         ax.set_ylabel(f"value ({about['reward']})")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8)
-    return figure, (
-        "Each curve moves one weight and keeps the others at the learnt mean, so all pass the learnt policy's value at the solid "
-        "line, and at the other lines only one weight is the logged (or production) one. Played with the learnt scale, on rows "
-        f"that were not learnt from, doubly robust. Curves end where fewer than {REFUSE_ESS:g} effective rows are left."
+    return (
+        figure,
+        (
+            "Each curve moves one weight and keeps the others at the learnt mean, so all pass the"
+            " learnt policy's value at the solid line, and at the other lines only one weight is"
+            " the logged (or production) one. Played with the learnt scale, on rows that were not"
+            f" learnt from, doubly robust. Curves end where fewer than {REFUSE_ESS:g} effective"
+            " rows are left."
+        ),
     )
 
 
-def _path(frame, k, marked):
+def _path(whitening, k, marked):
     """Places along weight k: the logged spread, and whatever is marked."""
-    reach = REACH * float(spread(frame)[k])
-    centre = float(frame.mean[k])
+    reach = REACH * float(spread(whitening)[k])
+    centre = float(whitening.mean[k])
     return np.linspace(min(centre - reach, *marked), max(centre + reach, *marked), POINTS)
 
 
@@ -115,18 +157,30 @@ def _overlap(outcome, about):
     w = np.exp(np.asarray(log_weights(outcome["learnt"].policy, outcome["held"])))
     figure, ax = plt.subplots(figsize=(6, 3.2))
     drawn = w[w > DRAWN * w.max()]
-    ax.hist(drawn, bins=np.geomspace(drawn.min(), drawn.max() * 1.001, 50).tolist(), color=BLUE, alpha=0.8)
+    ax.hist(
+        drawn,
+        bins=np.geomspace(drawn.min(), drawn.max() * 1.001, 50).tolist(),
+        color=BLUE,
+        alpha=0.8,
+    )
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.axvline(1, color="black", linewidth=0.8, linestyle="--", label="as likely as in the log")
     ax.set_xlabel("importance weight of a held-out row")
     ax.set_ylabel("rows")
     ax.legend(loc="upper left", fontsize=8)
-    ax.set_title(f"ESS {float(made.ess):,.0f} of {len(w):,} rows; mean weight {w.mean():.3f}; largest {w.max():.1f}")
-    return figure, (
-        "Right of the line are actions that the learnt policy plays more often than the log did, left those less often. "
-        f"A few heavy rows mean that few rows decide; the mean weight should be near 1. Not drawn: {len(w) - len(drawn):,} rows "
-        f"with less than {DRAWN:g} of the largest weight."
+    ax.set_title(
+        f"ESS {float(made.ess):,.0f} of {len(w):,} rows; mean weight {w.mean():.3f}; largest"
+        f" {w.max():.1f}"
+    )
+    return (
+        figure,
+        (
+            "Right of the line are actions that the learnt policy plays more often than the log"
+            " did, left those less often. A few heavy rows mean that few rows decide; the mean"
+            f" weight should be near 1. Not drawn: {len(w) - len(drawn):,} rows with less than"
+            f" {DRAWN:g} of the largest weight."
+        ),
     )
 
 
@@ -137,7 +191,12 @@ def _trace(outcome, about):
     trace = trace[np.isfinite(trace)]
     figure, ax = plt.subplots(figsize=(6, 3.2))
     ax.plot(
-        np.arange(1, len(trace) + 1), trace, "o-", color=BLUE, markersize=4, label="learning rows: bound, maximised"
+        np.arange(1, len(trace) + 1),
+        trace,
+        "o-",
+        color=BLUE,
+        markersize=4,
+        label="learning rows: bound, maximised",
     )
     for value, colour, style, label in (
         (learnt.value, BLUE, "--", "learning rows: value"),
@@ -155,14 +214,21 @@ def _trace(outcome, about):
         ax.set_xticks([1], ["the surface's proposal, not searched further"])
         ax.set_xlabel("")
     return figure, (
-        ("No scale was accepted, so the surface's proposal is kept: its bound is one point. " if kept else "")
-        + "The gap between the maximised and the certified bound is the winner's curse and the noise of two halves."
+        (
+            "No scale was accepted, so the surface's proposal is kept: its bound is one point. "
+            if kept
+            else ""
+        )
+        + "The gap between the maximised and the certified bound is the winner's curse and the"
+        " noise of two halves."
     )
 
 
 @jax.jit
 def _kernels(logs: Logs, mean, factor, bandwidths) -> tuple[Any, Interval, Any, Any]:
-    """SNIPS value, interval, standard error and ESS of the learnt mean smoothed with each bandwidth."""
+    """SNIPS value, interval, standard error and ESS of the learnt mean smoothed with each
+    bandwidth.
+    """
 
     def at(bandwidth):
         made = snips(log_weights(Gaussian(mean, factor * bandwidth), logs), logs.reward)
@@ -174,9 +240,9 @@ def _kernels(logs: Logs, mean, factor, bandwidths) -> tuple[Any, Interval, Any, 
 
 def _bandwidth(outcome, about):
     """The learnt mean, played more and more exactly: less smoothing bias, fewer effective rows."""
-    learnt, frame = outcome["learnt"].policy, outcome["frame"]
+    learnt, whitening = outcome["learnt"].policy, outcome["whitening"]
     bandwidths = jnp.asarray(BANDWIDTHS, learnt.mean.dtype)
-    found = jax.device_get(_kernels(outcome["held"], learnt.mean, frame.scale, bandwidths))
+    found = jax.device_get(_kernels(outcome["held"], learnt.mean, whitening.scale, bandwidths))
     value, band, error, size = found
     seen = (size >= REFUSE_ESS) & np.isfinite(band.lower) & np.isfinite(band.upper)
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(9.6, 3.2))
@@ -186,7 +252,12 @@ def _bandwidth(outcome, about):
     left.set_ylabel(f"value by SNIPS, 95 % ({name})")
     if seen.any():
         middle.plot(
-            h, np.abs(value[seen] - value[seen][0]), "o-", color=RED, markersize=4, label=f"change from {h[0]:.2g}"
+            h,
+            np.abs(value[seen] - value[seen][0]),
+            "o-",
+            color=RED,
+            markersize=4,
+            label=f"change from {h[0]:.2g}",
         )
         middle.plot(h, error[seen], "s--", color=BLUE, markersize=4, label="standard error")
     middle.set_ylabel(f"bias and noise ({name})")
@@ -194,7 +265,7 @@ def _bandwidth(outcome, about):
     right.axhline(REFUSE_ESS, color=GREY, linewidth=0.8, linestyle="--")
     _log_axis(right.yaxis, right.set_yscale)
     right.set_ylabel("effective sample size")
-    played = float(np.mean(spread(learnt) / spread(frame)))
+    played = float(np.mean(spread(learnt) / spread(whitening)))
     for ax in (left, middle, right):
         ax.axvline(played, color="black", linewidth=0.8, linestyle=":", label="learnt scale")
         ax.set_xscale("log")
@@ -203,11 +274,15 @@ def _bandwidth(outcome, about):
         ax.set_xlim(0.14, max(1.07, 1.07 * played))
         ax.set_xlabel("scale of the policy / logged scale")
     middle.legend(fontsize=8)
-    return figure, (
-        f"The dotted line is the scale that was learnt, {played:.2g}. Smaller scales play the learnt mean more exactly, on fewer "
-        "effective rows. Middle: the change of the value from the smallest scale shown is what smoothing costs (with the noise "
-        "of that scale), the standard error what it saves. Left and middle leave out scales with fewer than "
-        f"{REFUSE_ESS:g} effective rows (dashed line, right)."
+    return (
+        figure,
+        (
+            f"The dotted line is the scale that was learnt, {played:.2g}. Smaller scales play the"
+            " learnt mean more exactly, on fewer effective rows. Middle: the change of the value"
+            " from the smallest scale shown is what smoothing costs (with the noise of that"
+            " scale), the standard error what it saves. Left and middle leave out scales with"
+            f" fewer than {REFUSE_ESS:g} effective rows (dashed line, right)."
+        ),
     )
 
 

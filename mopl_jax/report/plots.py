@@ -1,4 +1,6 @@
-"""Figures: `ax` and tidy rows in, `Axes` out. One style, colour-blind safe (Okabe & Ito), no LaTeX needed."""
+"""Figures: `ax` and tidy rows in, `Axes` out. One style, colour-blind safe (Okabe & Ito), no LaTeX
+needed.
+"""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -46,11 +48,15 @@ LOOKS = {  # colour and line of each interval, the same in every figure
 
 
 def coverage_curves(ax: Axes, rows: Rows, intervals: Iterable[str] = LOOKS) -> Axes:
-    """Coverage against n (log axis), one line per interval, with the Monte-Carlo (Wilson 95 %) band."""
+    """Coverage against n (log axis), one line per interval, with the Monte-Carlo (Wilson 95 %)
+    band.
+    """
     for name, some in _by_interval(rows, intervals):
         colour, line = LOOKS.get(name, (None, "-"))
         n = [row["n"] for row in some]
-        drawn = ax.plot(n, [row["coverage"] for row in some], line, color=colour, label=name, linewidth=1.5)
+        drawn = ax.plot(
+            n, [row["coverage"] for row in some], line, color=colour, label=name, linewidth=1.5
+        )
         band = [row["coverage_low"] for row in some], [row["coverage_high"] for row in some]
         ax.fill_between(n, *band, color=drawn[0].get_color(), alpha=0.18, linewidth=0)
     ax.axhline(1 - rows[0]["alpha"], color="black", linewidth=0.7, linestyle=(0, (4, 3)))
@@ -58,10 +64,14 @@ def coverage_curves(ax: Axes, rows: Rows, intervals: Iterable[str] = LOOKS) -> A
 
 
 def width_curves(ax: Axes, rows: Rows, intervals: Iterable[str] = LOOKS) -> Axes:
-    """Median width over the oracle's (a normal interval that knows the estimator's standard deviation) against n."""
+    """Median width over the oracle's (a normal interval that knows the estimator's standard
+    deviation) against n.
+    """
     for name, some in _by_interval(rows, intervals):
         colour, line = LOOKS.get(name, (None, "-"))
-        drawn = [(row["n"], row["width_ratio"]) for row in some if math.isfinite(row["width_ratio"])]
+        drawn = [
+            (row["n"], row["width_ratio"]) for row in some if math.isfinite(row["width_ratio"])
+        ]
         if drawn:
             ax.plot(*zip(*drawn, strict=True), line, color=colour, label=name, linewidth=1.5)
     ax.axhline(1, color="black", linewidth=0.7, linestyle=(0, (4, 3)))
@@ -72,28 +82,49 @@ def width_curves(ax: Axes, rows: Rows, intervals: Iterable[str] = LOOKS) -> Axes
 
 
 def annotate_ratio(ax: Axes, rows: Rows, interval: str = "ess_exact", level: float = 0.94) -> Axes:
-    """An arrow from the n at which `normal` starts to hold `level` to that of `interval`, with the sample-size ratio."""
+    """An arrow from the n at which `normal` starts to hold `level` to that of `interval`, with the
+    sample-size ratio.
+    """
     columns = dict(_by_interval(rows, ["normal", interval]))
     if len(columns) < 2 or (reached := smallest_n(columns[interval], level)) is None:
         return ax
     ratio, exact = sample_size_ratio(columns["normal"], columns[interval], level)
     y, where = 0.09, ax.get_xaxis_transform()
-    ax.annotate("", (reached, y), (reached * ratio, y), where, arrowprops={"arrowstyle": "<->", "linewidth": 1})
+    ax.annotate(
+        "",
+        (reached, y),
+        (reached * ratio, y),
+        where,
+        arrowprops={"arrowstyle": "<->", "linewidth": 1},
+    )
     label = f"{interval}: {'' if exact else '≥ '}{ratio:,.0f}× fewer rows"
     ax.text(reached, y - 0.02, label, transform=where, ha="left", va="top", fontsize=8)
     return ax
 
 
 def coverage_figure(rows: Rows, intervals: Iterable[str] = LOOKS) -> Figure:
-    """Coverage above width, one column for each world and estimand: the first `MOST_PANELS`, by the first estimator."""
+    """Coverage above width, one column for each world and estimand: the first `MOST_PANELS`, by the
+    first estimator.
+    """
     rows = [row for row in rows if row["estimator"] == rows[0]["estimator"]]
-    panels = sorted({(row["world"], row["d"], row["estimand"]) for row in rows}, key=_panel_order(rows))[:MOST_PANELS]
+    panels = sorted(
+        {(row["world"], row["d"], row["estimand"]) for row in rows}, key=_panel_order(rows)
+    )[:MOST_PANELS]
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
-            2, len(panels), figsize=(2.9 * len(panels) + 1.2, 5.4), sharex="col", sharey="row", squeeze=False
+            2,
+            len(panels),
+            figsize=(2.9 * len(panels) + 1.2, 5.4),
+            sharex="col",
+            sharey="row",
+            squeeze=False,
         )
         for (above, below), (world, d, estimand) in zip(axes.T, panels, strict=True):
-            some = [row for row in rows if (row["world"], row["d"], row["estimand"]) == (world, d, estimand)]
+            some = [
+                row
+                for row in rows
+                if (row["world"], row["d"], row["estimand"]) == (world, d, estimand)
+            ]
             annotate_ratio(coverage_curves(above, some, intervals), some)
             above.set_ylim(min(0.8, min(row["coverage"] for row in rows) - 0.15), 1.02)
             width_curves(below, some, intervals)

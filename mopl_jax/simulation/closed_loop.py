@@ -1,9 +1,11 @@
-"""The whole loop on a platform: explore, learn a metric, learn weights with pessimism, certify, test online, adopt or keep.
+"""The whole loop on a platform: explore, learn a metric, learn weights with pessimism, certify,
+test online, adopt or keep.
 
-Every policy here is Gaussian, and it is the Gaussian policy that is estimated, certified and played online: weights w are served
-as N(w, h²), production as well as proposals, so that all gains are differences of means at one smoothing. A ranking has no
-scale, but smoothing has: longer weights are blurred less. So w keeps the length of the first weights. A round explores with
-N(production, s²), s > h, one draw for each user.
+Every policy here is Gaussian, and it is the Gaussian policy that is estimated, certified and
+played online: weights w are served as N(w, h²), production as well as proposals, so that all
+gains are differences of means at one smoothing. A ranking has no scale, but smoothing has:
+longer weights are blurred less. So w keeps the length of the first weights. A round explores
+with N(production, s²), s > h, one draw for each user.
 """
 
 import functools
@@ -30,11 +32,13 @@ from mopl_jax.simulation.online import Recommender
 
 
 class Plan(NamedTuple):
-    """One round: users who explore, users in each arm of the test, `scale` of the exploration, and how to learn.
+    """One round: users who explore, users in each arm of the test, `scale` of the exploration,
+    and how to learn.
 
-    `fine` is h/s, the smoothing of what is served over that of exploration; `radius` how far a proposal may go, in s; `recall`
-    how many earlier explorations are learnt from as well, never certified on; `alpha` the level of the certificate
-    (one-sided) and of the test (two-sided); `pessimistic` False maximises the plain estimate and tests whatever comes out.
+    `fine` is h/s, the smoothing of what is served over that of exploration; `radius` how far a
+    proposal may go, in s; `recall` how many earlier explorations are learnt from as well, never
+    certified on; `alpha` the level of the certificate (one-sided) and of the test (two-sided);
+    `pessimistic` False maximises the plain estimate and tests whatever comes out.
     """
 
     explore: int = 200_000
@@ -54,10 +58,12 @@ Explored = tuple[Logs, Gaussian]  # rows of an earlier round, and the policy tha
 
 
 class Round(NamedTuple):
-    """What a round did. Gains are in units of the reward that was learnt from, `north_gain` in days, from the online test.
+    """What a round did. Gains are in units of the reward that was learnt from, `north_gain` in
+    days, from the online test.
 
-    `users` spent so far; `production` (d,) after the round; `proposal` (d,); `gain` and `bound` the certificate's; `ess` on the
-    held-out rows; `p` and `north_p` two-sided (None: not tested); `adopted`.
+    `users` spent so far; `production` (d,) after the round; `proposal` (d,); `gain` and `bound`
+    the certificate's; `ess` on the held-out rows; `p` and `north_p` two-sided (None: not
+    tested); `adopted`.
     """
 
     users: int
@@ -81,12 +87,19 @@ def rounds(
     metric: Float[np.ndarray, " k"] | None = None,
     mesh: Mesh | None = None,
 ) -> Iterator[Round]:
-    """`count` rounds from the weights `production` (d,) ≠ 0; reward: `metric` (k,) times the signals, or the North Star."""
+    """`count` rounds from the weights `production` (d,) ≠ 0; reward: `metric` (k,) times the
+    signals, or the North Star.
+    """
     now, users, earlier = np.asarray(production, np.float32), 0, []
     if not now.any():
-        raise ValueError("production: expected a weight that is not 0; with zeros alone there is no ranking to improve")
+        raise ValueError(
+            "production: expected a weight that is not 0; with zeros alone there is no ranking to"
+            " improve"
+        )
     for number in range(count):
-        done, explored = one_round(platform, now, jax.random.fold_in(key, number), plan, metric, mesh, earlier)
+        done, explored = one_round(
+            platform, now, jax.random.fold_in(key, number), plan, metric, mesh, earlier
+        )
         earlier = [explored, *earlier][: plan.recall]
         users += done.users
         now = done.production
@@ -94,12 +107,19 @@ def rounds(
 
 
 def one_round(
-    platform, production, key, plan: Plan, metric=None, mesh: Mesh | None = None, earlier: Sequence[Explored] = ()
+    platform,
+    production,
+    key,
+    plan: Plan,
+    metric=None,
+    mesh: Mesh | None = None,
+    earlier: Sequence[Explored] = (),
 ) -> tuple[Round, Explored]:
-    """Explore around `production`, learn on half of the users, certify on the other half, test, adopt or keep.
+    """Explore around `production`, learn on half of the users, certify on the other half, test,
+    adopt or keep.
 
-    Users of `earlier` rounds are learnt from too; the certificate needs ones that had no say in what is proposed. Also returns
-    what was explored.
+    Users of `earlier` rounds are learnt from too; the certificate needs ones that had no say in
+    what is proposed. Also returns what was explored.
     """
     logging = Gaussian.diagonal(jnp.asarray(production), plan.scale)
     traffic = online.play(platform, logging, jax.random.fold_in(key, 0), (0, plan.explore), mesh)
@@ -108,20 +128,34 @@ def one_round(
     policy, certificate = propose(_pooled([(rows, logging), *earlier]), held, logging, plan)
     proposal = np.asarray(policy.mean)
     found = Round(
-        plan.explore, production, proposal, float(certificate.gain), float(certificate.gain_bound),
-        float(certificate.ess), None, None, None, False,
-    )  # fmt: skip
+        plan.explore,
+        production,
+        proposal,
+        float(certificate.gain),
+        float(certificate.gain_bound),
+        float(certificate.ess),
+        None,
+        None,
+        None,
+        False,
+    )
     if not plan.pessimistic or not bool(certificate.keep):
-        found = _tested(platform, found, policy.scale, jax.random.fold_in(key, 1), plan, metric, mesh)
+        found = _tested(
+            platform, found, policy.scale, jax.random.fold_in(key, 1), plan, metric, mesh
+        )
     return found, (explored, logging)
 
 
 def _pooled(parts: Sequence[Explored]) -> Logs:
-    """One log by the balance heuristic: every row's propensity is that of the mixture of the policies (see `tables.pool`)."""
+    """One log by the balance heuristic: every row's propensity is that of the mixture of the
+    policies (see `tables.pool`).
+    """
     if len(parts) == 1:
         return parts[0][0]
     logs, policies = zip(*parts, strict=True)
-    action, reward = (jnp.concatenate([getattr(x, name) for x in logs]) for name in ("action", "reward"))
+    action, reward = (
+        jnp.concatenate([getattr(x, name) for x in logs]) for name in ("action", "reward")
+    )
     mixture = Mixture.of(np.array([x.reward.shape[0] for x in logs], float), policies)
     return Logs(action, _density(mixture, action), reward)
 
@@ -132,33 +166,49 @@ def _density(policy, action):
 
 
 def _tested(platform, found, scale, key, plan, metric, mesh):
-    """The round after its online test: adopted if the metric is significantly better and the North Star not worse."""
-    treatment, control = (Gaussian(jnp.asarray(mean), scale) for mean in (found.proposal, found.production))
+    """The round after its online test: adopted if the metric is significantly better and the North
+    Star not worse.
+    """
+    treatment, control = (
+        Gaussian(jnp.asarray(mean), scale) for mean in (found.proposal, found.production)
+    )
     test = online.ab_test(platform, treatment, control, key, plan.test, mesh)
     north = np.eye(test.difference.size)[-1]
     reward = north if metric is None else metric
     better = test.z(reward) > 0 and test.p(reward) < plan.alpha
     worse = test.z(north) < 0 and test.p(north) < plan.alpha
     return found._replace(
-        users=found.users + 2 * plan.test, adopted=better and not worse,
+        users=found.users + 2 * plan.test,
+        adopted=better and not worse,
         production=found.proposal if better and not worse else found.production,
-        north_gain=float(test.difference[-1]), p=test.p(reward), north_p=test.p(north),
-    )  # fmt: skip
+        north_gain=float(test.difference[-1]),
+        p=test.p(reward),
+        north_p=test.p(north),
+    )
 
 
 @functools.partial(jax.jit, static_argnames="plan")
-def propose(rows: Logs, held: Logs, logging: Gaussian, plan: Plan) -> tuple[Gaussian, certification.Certificate]:
-    """Learn within the trust region on `rows`; the certificate against the logging mean on rows `held` out.
+def propose(
+    rows: Logs, held: Logs, logging: Gaussian, plan: Plan
+) -> tuple[Gaussian, certification.Certificate]:
+    """Learn within the trust region on `rows`; the certificate against the logging mean on rows
+    `held` out.
 
     Both doubly robust, by the response surface of the learning rows.
     """
-    valuer = objective.robust(fit_surface(rows.action, rows.reward, logging))
-    near = constraints.cap(logging.mean, plan.radius * plan.scale)
+    value_estimator = objective.doubly_robust(fit_surface(rows.action, rows.reward, logging))
+    near = constraints.spherical_cap(logging.mean, plan.radius * plan.scale)
     found = optimise.fit(
-        rows, Gaussian(logging.mean, plan.fine * logging.scale), valuer=valuer, alpha=plan.alpha,
-        interval=intervals.ess_exact if plan.pessimistic else point, project=near,
-    )  # fmt: skip
-    return found.policy, certification.certify(found.policy, held, logging.mean, valuer=valuer, alpha=plan.alpha)
+        rows,
+        Gaussian(logging.mean, plan.fine * logging.scale),
+        value_estimator=value_estimator,
+        alpha=plan.alpha,
+        interval=intervals.ess_exact if plan.pessimistic else point,
+        project=near,
+    )
+    return found.policy, certification.certify(
+        found.policy, held, logging.mean, value_estimator=value_estimator, alpha=plan.alpha
+    )
 
 
 def point(estimate, alpha) -> Interval:
@@ -186,21 +236,28 @@ def past_tests(
     mesh: Mesh | None = None,
     done: Callable[[], None] = lambda: None,
 ) -> list[dict]:
-    """Rows of the experiments table: `count` past A/B tests of random changes of the production weights; every fourth A/A.
+    """Rows of the experiments table: `count` past A/B tests of random changes of the production
+    weights; every fourth A/A.
 
-    `users` in each arm. The change is normal with standard deviation `step` in each weight. The winner is known, as if by
-    a longer test, where the true effect on the North Star is among the larger half: labels do not look at the measured
-    difference.
+    `users` in each arm. The change is normal with standard deviation `step` in each weight. The
+    winner is known, as if by a longer test, where the true effect on the North Star is among the
+    larger half: labels do not look at the measured difference.
     """
     base = np.asarray(production, np.float32)
     drawn = jax.random.normal(jax.random.fold_in(key, count + 1), (count, base.size), jnp.float32)
     null = np.arange(count) % 4 == 3
-    treated = [smoothed(base + x, plan) for x in np.where(null[:, None], 0, step * np.asarray(drawn))]
+    treated = [
+        smoothed(base + x, plan) for x in np.where(null[:, None], 0, step * np.asarray(drawn))
+    ]
     control, measured = smoothed(base, plan), []
     for number, policy in enumerate(treated):
-        measured.append(online.arms(platform, (policy, control), jax.random.fold_in(key, number), users, mesh))
+        measured.append(
+            online.arms(platform, (policy, control), jax.random.fold_in(key, number), users, mesh)
+        )
         done()
-    labels = _labels(online.gains(platform, treated, control, jax.random.fold_in(key, count), LABEL, mesh), null)
+    labels = _labels(
+        online.gains(platform, treated, control, jax.random.fold_in(key, count), LABEL, mesh), null
+    )
     return [
         _row(platform, f"{number:04}", *arm)
         for number, (label, (new, old)) in enumerate(zip(labels, measured, strict=True))
@@ -223,7 +280,9 @@ def _labels(truth, null):
 def _row(platform, experiment, arm, label, signals):
     signals = signals.astype(np.float64)
     means = dict(zip(platform.signals, signals.mean(axis=0), strict=True))
-    return experiments.row(experiment, arm, label, len(signals), means, np.cov(signals, rowvar=False))
+    return experiments.row(
+        experiment, arm, label, len(signals), means, np.cov(signals, rowvar=False)
+    )
 
 
 def smoothed(weights: ArrayLike, plan: Plan) -> Gaussian:
@@ -242,8 +301,8 @@ def optimum(
 ) -> Float[np.ndarray, " d"]:
     """The weights of the highest true smoothed value among those as long as `start`.
 
-    By Newton steps on quadratic surfaces of noiseless paired gains, which only a simulation has: each of `users` users is
-    met under a perturbed and under the unperturbed weights.
+    By Newton steps on quadratic surfaces of noiseless paired gains, which only a simulation has:
+    each of `users` users is met under a perturbed and under the unperturbed weights.
     """
     now, length = np.asarray(start, np.float64), float(np.linalg.norm(start))
     for step in range(steps):
@@ -253,9 +312,14 @@ def optimum(
 
 
 def _newton(platform, now, key, plan, users, mesh):
-    policy, fixed = Gaussian.diagonal(jnp.asarray(now, jnp.float32), plan.scale), smoothed(now, plan)
+    policy, fixed = (
+        Gaussian.diagonal(jnp.asarray(now, jnp.float32), plan.scale),
+        smoothed(now, plan),
+    )
     moved = online.play(platform, policy, key, (0, users), mesh)
-    gain = (moved.expected - online.play(platform, fixed, key, (0, users), mesh).expected).astype(np.float64)
+    gain = (moved.expected - online.play(platform, fixed, key, (0, users), mesh).expected).astype(
+        np.float64
+    )
     z, d = (moved.action - now) / plan.scale, len(now)
     pairs = np.triu_indices(d)
     features = np.column_stack([np.ones(users), z, z[:, pairs[0]] * z[:, pairs[1]]])

@@ -1,9 +1,10 @@
 """Synthetic worlds whose policy values are known exactly.
 
-Contract: `environment.sample_reward(key, action (d,)) -> ()` and `environment.policy_value(policy) -> ()`. An
-`Environment` is a mean reward and a noise, each a record whose fields are data: a sweep over physics is a `vmap`.
-Mean rewards map action (d,) to () and know their expectation under a Gaussian; noises are centred, with `scale` a
-standard deviation except where said.
+Contract: `environment.sample_reward(key, action (d,)) -> ()` and
+`environment.policy_value(policy) -> ()`. An `Environment` is a mean reward and a noise, each a
+record whose fields are data: a sweep over physics is a `vmap`. Mean rewards map action (d,) to
+() and know their expectation under a Gaussian; noises are centred, with `scale` a standard
+deviation except where said.
 """
 
 import math
@@ -14,14 +15,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from mopl_jax.numerics import linalg, random
-from mopl_jax.numerics.pytree import record
+from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.mixture import Mixture
 from mopl_jax.policies.policy import Policy
 
 
 class MeanReward(Protocol):
-    """Expected reward as a function of the action, with its exact expectation under a Gaussian policy."""
+    """Expected reward as a function of the action, with its exact expectation under a Gaussian
+    policy.
+    """
 
     def __call__(self, action: Float[Array, " d"]) -> Float[Array, ""]: ...
 
@@ -32,7 +35,8 @@ Range = tuple[float, float]
 
 
 class Noise(Protocol):
-    """`reward(key, mean, spread)`: one reward with that mean; `spread` multiplies the noise (1 where homoscedastic).
+    """`reward(key, mean, spread)`: one reward with that mean; `spread` multiplies the noise (1
+    where homoscedastic).
 
     `reward_range`: the range that all rewards are known to respect, None where there is none.
     """
@@ -40,12 +44,16 @@ class Noise(Protocol):
     @property
     def reward_range(self) -> Range | None: ...
 
-    def reward(self, key: Key[Array, ""], mean: Float[Array, ""], spread: Float[Array, ""]) -> Float[Array, ""]: ...
+    def reward(
+        self, key: Key[Array, ""], mean: Float[Array, ""], spread: Float[Array, ""]
+    ) -> Float[Array, ""]: ...
 
 
-@record()
+@pytree_dataclass()
 class Environment:
-    """Reward = mean_reward(action) + spread(action) · noise, spread(action) = exp(log_spreadᵀ action), 1 if None."""
+    """Reward = mean_reward(action) + spread(action) · noise, spread(action) = exp(log_spreadᵀ
+    action), 1 if None.
+    """
 
     mean_reward: MeanReward
     noise: Noise
@@ -54,7 +62,11 @@ class Environment:
     def sample_reward(self, key: Key[Array, ""], action: Float[Array, " d"]) -> Float[Array, ""]:
         """One reward for `action` (d,)."""
         mean = self.mean_reward(action)
-        spread = jnp.ones_like(mean) if self.log_spread is None else jnp.exp(linalg.dot(self.log_spread, action))
+        spread = (
+            jnp.ones_like(mean)
+            if self.log_spread is None
+            else jnp.exp(linalg.dot(self.log_spread, action))
+        )
         return self.noise.reward(key, mean, spread)
 
     def policy_value(self, policy: Policy) -> Float[Array, ""]:
@@ -70,7 +82,7 @@ class Environment:
         return self.noise.reward_range
 
 
-@record()
+@pytree_dataclass()
 class Linear:
     """slopeᵀa + intercept."""
 
@@ -85,7 +97,7 @@ class Linear:
         return self(policy.mean)
 
 
-@record()
+@pytree_dataclass()
 class Quadratic:
     """peak − ½ (a−optimum)ᵀ C (a−optimum), `curvature` C (d, d)."""
 
@@ -95,14 +107,16 @@ class Quadratic:
 
     def __call__(self, action: Float[Array, " d"]) -> Float[Array, ""]:
         offset = action - self.optimum
-        return self.peak - 0.5 * sum(offset[i] * linalg.dot(row, offset) for i, row in enumerate(self.curvature))
+        return self.peak - 0.5 * sum(
+            offset[i] * linalg.dot(row, offset) for i, row in enumerate(self.curvature)
+        )
 
     def expectation(self, policy: Gaussian) -> Float[Array, ""]:
         """The value at the mean minus ½ tr(CΣ)."""
         return self(policy.mean) - 0.5 * jnp.sum(self.curvature * policy.covariance)
 
 
-@record()
+@pytree_dataclass()
 class Cosine:
     """offset + amplitude cos(frequencyᵀa): many optima."""
 
@@ -119,7 +133,7 @@ class Cosine:
         return self.offset + damping * (self(policy.mean) - self.offset)
 
 
-@record()
+@pytree_dataclass()
 class Exponential:
     """offset + amplitude exp(rateᵀa)."""
 
@@ -136,7 +150,7 @@ class Exponential:
         return self.offset + raised * (self(policy.mean) - self.offset)
 
 
-@record()
+@pytree_dataclass()
 class Normal:
     """Normal noise with standard deviation `scale`."""
 
@@ -149,9 +163,11 @@ class Normal:
         return mean + spread * self.scale * random.normal(key, 1)[0].astype(mean.dtype)
 
 
-@record()
+@pytree_dataclass()
 class StudentT:
-    """`scale` times Student's t with `df` degrees of freedom (variance scale² df/(df−2)), df real and > 1."""
+    """`scale` times Student's t with `df` degrees of freedom (variance scale² df/(df−2)), df real
+    and > 1.
+    """
 
     df: Float[Array, ""]
     scale: Float[Array, ""]
@@ -159,16 +175,22 @@ class StudentT:
     reward_range = None
 
     def reward(self, key, mean, spread):
-        """Bailey's polar method (1994), exact for real df: √(df (u^{−2/df} − 1)) cos of a uniform angle."""
+        """Bailey's polar method (1994), exact for real df: √(df (u^{−2/df} − 1)) cos of a uniform
+        angle.
+        """
         words = jax.random.bits(key, (2,), jnp.uint32)
         log_u = jnp.log(random.unit(words[0])).astype(mean.dtype)
         radius = jnp.sqrt(self.df * jnp.expm1(-2 / self.df * log_u))
-        return mean + spread * self.scale * radius * random.cosine_sine(words[1])[0].astype(mean.dtype)
+        return mean + spread * self.scale * radius * random.cosine_sine(words[1])[0].astype(
+            mean.dtype
+        )
 
 
-@record()
+@pytree_dataclass()
 class LogNormal:
-    """Right-skewed noise scale · (exp(shape z − ½ shape²) − 1): mean 0, standard deviation scale √(exp(shape²)−1)."""
+    """Right-skewed noise scale · (exp(shape z − ½ shape²) − 1): mean 0, standard deviation scale
+    √(exp(shape²)−1).
+    """
 
     shape: Float[Array, ""]
     scale: Float[Array, ""]
@@ -181,9 +203,11 @@ class LogNormal:
         return mean + spread * self.scale * jnp.expm1(self.shape * z - 0.5 * self.shape**2)
 
 
-@record()
+@pytree_dataclass()
 class Bernoulli:
-    """Rewards in {0, 1} with the mean reward as probability, which must lie in [0, 1]; `spread` has no meaning here."""
+    """Rewards in {0, 1} with the mean reward as probability, which must lie in [0, 1]; `spread` has
+    no meaning here.
+    """
 
     reward_range = (0.0, 1.0)
 
@@ -192,9 +216,10 @@ class Bernoulli:
         return (random.uniform(key, 1)[0].astype(mean.dtype) < mean).astype(mean.dtype)
 
 
-@record()
+@pytree_dataclass()
 class ZeroInflated:
-    """Watch time: 0 with probability 1 − `share`, else log-normal with log standard deviation `shape`; the mean must be ≥ 0.
+    """Watch time: 0 with probability 1 − `share`, else log-normal with log standard deviation
+    `shape`; the mean must be ≥ 0.
 
     Standard deviation mean · √(exp(shape²)/share − 1); `spread` has no meaning here.
     """
@@ -209,23 +234,40 @@ class ZeroInflated:
         words = jax.random.bits(key, (3,), jnp.uint32)
         z = random.box_muller(words[1:])[0].astype(mean.dtype)
         size = mean / self.share * jnp.exp(self.shape * z - 0.5 * self.shape**2)
-        return jnp.where(random.unit(words[0]).astype(mean.dtype) < self.share, size, jnp.zeros_like(size))
+        return jnp.where(
+            random.unit(words[0]).astype(mean.dtype) < self.share, size, jnp.zeros_like(size)
+        )
 
 
-def snips_variance(environment: Environment, logging: Gaussian, target: Gaussian) -> Float[Array, ""]:
-    """n · asymptotic variance of SNIPS for a linear mean reward and homoscedastic normal noise, in closed form.
+def snips_variance(
+    environment: Environment, logging: Gaussian, target: Gaussian
+) -> Float[Array, ""]:
+    """n · asymptotic variance of SNIPS for a linear mean reward and homoscedastic normal noise,
+    in closed form.
 
     d₂ (bᵀΣ̃b + (bᵀ(μ̃−μ))² + σ²) with w²π₀/d₂ = N(μ̃, Σ̃). Raises TypeError for other environments.
     """
     from mopl_jax.estimators.divergence import population_d2
 
     mean, noise = environment.mean_reward, environment.noise
-    if not isinstance(mean, Linear) or not isinstance(noise, Normal) or environment.log_spread is not None:
+    if (
+        not isinstance(mean, Linear)
+        or not isinstance(noise, Normal)
+        or environment.log_spread is not None
+    ):
         raise TypeError(
-            "expected a Linear mean reward with homoscedastic Normal noise; use simulation for other worlds"
+            "expected a Linear mean reward with homoscedastic Normal noise; use simulation for"
+            " other worlds"
         )
-    precision, logging_precision = jnp.linalg.inv(target.covariance), jnp.linalg.inv(logging.covariance)
+    precision, logging_precision = (
+        jnp.linalg.inv(target.covariance),
+        jnp.linalg.inv(logging.covariance),
+    )
     tilted = jnp.linalg.inv(2 * precision - logging_precision)
     centre = tilted @ (2 * precision @ target.mean - logging_precision @ logging.mean)
-    spread = mean.slope @ tilted @ mean.slope + (mean.slope @ (centre - target.mean)) ** 2 + noise.scale**2
+    spread = (
+        mean.slope @ tilted @ mean.slope
+        + (mean.slope @ (centre - target.mean)) ** 2
+        + noise.scale**2
+    )
     return population_d2(logging, target) * spread

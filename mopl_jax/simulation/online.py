@@ -1,8 +1,10 @@
-"""What a platform does with its users: play a policy, log, test A against B; and what only a simulation knows.
+"""What a platform does with its users: play a policy, log, test A against B; and what only a
+simulation knows.
 
-User u of a round with key `key` has the key `fold_in(key, u)`, in any batch and on any device; their action is one draw of the
-policy. Two policies played on the same key and users meet the same people and items: true values are compared in
-pairs. A test uses disjoint users, as a platform must.
+User u of a round with key `key` has the key `fold_in(key, u)`, in any batch and on any device;
+their action is one draw of the policy. Two policies played on the same key and users meet the
+same people and items: true values are compared in pairs. A test uses disjoint users, as a
+platform must.
 """
 
 import functools
@@ -30,7 +32,9 @@ Users = tuple[int, int]
 
 
 class Recommender(Protocol):
-    """What can be played: `recommender.Platform`, `replay.ReplayPlatform`, or your own; the North Star is the last signal."""
+    """What can be played: `recommender.Platform`, `replay.ReplayPlatform`, or your own; the North
+    Star is the last signal.
+    """
 
     @property
     def signals(self) -> tuple[str, ...]: ...
@@ -39,16 +43,28 @@ class Recommender(Protocol):
 
 
 class Traffic(NamedTuple):
-    """Users of one round, numpy: `action` (n, d), `signals` (n, k), and `expected` (n,), which no log has."""
+    """Users of one round, numpy: `action` (n, d), `signals` (n, k), and `expected` (n,), which no
+    log has.
+    """
 
     action: Float[np.ndarray, "n d"]
     signals: Float[np.ndarray, "n k"]
     expected: Float[np.ndarray, " n"]
 
 
-def play(platform: Recommender, policy: Policy, key: Key[Array, ""], users: Users, mesh: Mesh | None = None) -> Traffic:
-    """Users start … stop−1 of the round `key`, `users` = (start, stop), each served by a draw of `policy` of their own."""
-    batches = list(_batches(platform, policy, random.row_keys(key, 1)[0], users, mesh or one_device()))
+def play(
+    platform: Recommender,
+    policy: Policy,
+    key: Key[Array, ""],
+    users: Users,
+    mesh: Mesh | None = None,
+) -> Traffic:
+    """Users start … stop−1 of the round `key`, `users` = (start, stop), each served by a draw of
+    `policy` of their own.
+    """
+    batches = list(
+        _batches(platform, policy, random.row_keys(key, 1)[0], users, mesh or one_device())
+    )
     action, signals, expected = (np.concatenate(columns) for columns in zip(*batches, strict=True))
     return Traffic(action, signals, expected)
 
@@ -65,12 +81,16 @@ def _batches(platform, policy, key, users, mesh) -> Iterator[Traffic]:
 @functools.partial(jax.jit, static_argnames="size")
 def _draw(policy, key, start, size):
     """Actions (n, d), one draw a user."""
-    return jax.vmap(lambda user: policy.sample(jax.random.fold_in(_user(key, user), 0)))(_numbers(start, size))
+    return jax.vmap(lambda user: policy.sample(jax.random.fold_in(_user(key, user), 0)))(
+        _numbers(start, size)
+    )
 
 
 @functools.partial(jax.jit, static_argnames="mesh")
 def _visit(platform, key, start, action, mesh):
-    """`Visit`s of users start, start + 1, …, split over the mesh; always in chunks of one shape, so to the last bit."""
+    """`Visit`s of users start, start + 1, …, split over the mesh; always in chunks of one shape, so
+    to the last bit.
+    """
     split, whole = PartitionSpec("r"), PartitionSpec()
 
     def some(platform, key, users, action):
@@ -90,7 +110,9 @@ def _user(key, user):
 
 
 def log(traffic: Traffic, policy: Policy, reward: ArrayLike | None = None) -> Logs:
-    """The log of a round that played `policy`: reward is the North Star, or `reward` (k,) times the signals."""
+    """The log of a round that played `policy`: reward is the North Star, or `reward` (k,) times the
+    signals.
+    """
     signals = traffic.signals.astype(np.float64)
     column = signals[:, -1] if reward is None else signals @ np.asarray(reward, np.float64)
     action = jnp.asarray(traffic.action)
@@ -101,14 +123,18 @@ def log(traffic: Traffic, policy: Policy, reward: ArrayLike | None = None) -> Lo
 
 
 class Contrast(NamedTuple):
-    """Treatment minus control: `difference` (k,) of the mean signals, its `covariance` (k, k), users of each, `n` (2,)."""
+    """Treatment minus control: `difference` (k,) of the mean signals, its `covariance` (k, k),
+    users of each, `n` (2,).
+    """
 
     difference: Float[np.ndarray, " k"]
     covariance: Float[np.ndarray, "k k"]
     n: tuple[int, int]
 
     def z(self, metric: ArrayLike) -> float:
-        """z-score of the metric ωᵀ signals, `metric` ω (k,): ωᵀΔ / √(ωᵀSω); 0 where the metric does not vary."""
+        """z-score of the metric ωᵀ signals, `metric` ω (k,): ωᵀΔ / √(ωᵀSω); 0 where the metric does
+        not vary.
+        """
         metric = np.asarray(metric, np.float64)
         variance = metric @ self.covariance @ metric
         return float(metric @ self.difference / math.sqrt(variance)) if variance > 0 else 0.0
@@ -127,18 +153,28 @@ def contrast(treatment: Float[np.ndarray, "n k"], control: Float[np.ndarray, "m 
 
 
 def ab_test(
-    platform: Recommender, treatment: Policy, control: Policy, key: Key[Array, ""], users: int, mesh: Mesh | None = None
+    platform: Recommender,
+    treatment: Policy,
+    control: Policy,
+    key: Key[Array, ""],
+    users: int,
+    mesh: Mesh | None = None,
 ) -> Contrast:
     """Play `treatment` and `control` on `users` fresh users each."""
     return contrast(*arms(platform, (treatment, control), key, users, mesh))
 
 
 def arms(
-    platform: Recommender, policies: Sequence[Policy], key: Key[Array, ""], users: int, mesh: Mesh | None = None
+    platform: Recommender,
+    policies: Sequence[Policy],
+    key: Key[Array, ""],
+    users: int,
+    mesh: Mesh | None = None,
 ) -> list[Float[np.ndarray, "n k"]]:
     """Signals of `users` fresh users for each of the policies."""
     return [
-        play(platform, policy, key, (i * users, (i + 1) * users), mesh).signals for i, policy in enumerate(policies)
+        play(platform, policy, key, (i * users, (i + 1) * users), mesh).signals
+        for i, policy in enumerate(policies)
     ]
 
 
@@ -152,7 +188,9 @@ class Value(NamedTuple):
     se: float
 
 
-def value(platform: Recommender, policy: Policy, key: Key[Array, ""], users: int, mesh: Mesh | None = None) -> Value:
+def value(
+    platform: Recommender, policy: Policy, key: Key[Array, ""], users: int, mesh: Mesh | None = None
+) -> Value:
     """Expected North Star of a policy, from `users` simulated users."""
     return _mean(play(platform, policy, key, (0, users), mesh).expected)
 
@@ -165,9 +203,13 @@ def gains(
     users: int,
     mesh: Mesh | None = None,
 ) -> list[Value]:
-    """True value of each policy minus that of `baseline`, on the same people and items (common random numbers)."""
+    """True value of each policy minus that of `baseline`, on the same people and items (common
+    random numbers).
+    """
     base = play(platform, baseline, key, (0, users), mesh).expected
-    return [_mean(play(platform, policy, key, (0, users), mesh).expected - base) for policy in policies]
+    return [
+        _mean(play(platform, policy, key, (0, users), mesh).expected - base) for policy in policies
+    ]
 
 
 def _mean(x):

@@ -1,15 +1,18 @@
-"""A platform replayed from a table of interactions: logged candidates, ranked anew, with outcomes that are known.
+"""A platform replayed from a table of interactions: logged candidates, ranked anew, with
+outcomes that are known.
 
-One row for each candidate that a user was shown: a user column, an item column, and one column of 0/1 (or counts) for each
-objective; optionally a session column (candidates are ranked within user and session), a column that marks rows exposed at
-random (only those are kept: what was shown because the old ranking liked it is no fair candidate), and extra outcome columns.
-`KUAIRAND` is the layout of the files log_random_*.csv and log_standard_*.csv of KuaiRand (Gao et al., CIKM 2022, arXiv
-2208.08696): columns user_id, video_id, date, hourmin, time_ms, is_click, is_like, is_follow, is_comment, is_forward, is_hate,
-long_view, play_time_ms, duration_ms, profile_stay_time, comment_stay_time, is_profile_enter, is_rand, tab.
+One row for each candidate that a user was shown: a user column, an item column, and one column
+of 0/1 (or counts) for each objective; optionally a session column (candidates are ranked within
+user and session), a column that marks rows exposed at random (only those are kept: what was
+shown because the old ranking liked it is no fair candidate), and extra outcome columns.
+`KUAIRAND` is the layout of the files log_random_*.csv and log_standard_*.csv of KuaiRand (Gao et
+al., CIKM 2022, arXiv 2208.08696): columns user_id, video_id, date, hourmin, time_ms, is_click,
+is_like, is_follow, is_comment, is_forward, is_hate, long_view, play_time_ms, duration_ms,
+profile_stay_time, comment_stay_time, is_profile_enter, is_rand, tab.
 
-The scores are the item's shrunken rates without the row itself, so no outcome is its own predictor. What a table cannot
-replay: items nobody logged, retention, and any effect of the slate on the outcome of an item in it. The North Star is therefore
-an outcome of what is shown.
+The scores are the item's shrunken rates without the row itself, so no outcome is its own
+predictor. What a table cannot replay: items nobody logged, retention, and any effect of the
+slate on the outcome of an item in it. The North Star is therefore an outcome of what is shown.
 """
 
 from collections.abc import Sequence
@@ -24,12 +27,14 @@ from jaxtyping import Array, Float, Int, Key
 
 from mopl_jax.io.tables import read_columns
 from mopl_jax.numerics import random
-from mopl_jax.numerics.pytree import record
+from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.simulation.recommender import Visit
 
 
 class Columns(NamedTuple):
-    """Which columns of the table are what; `objectives` are scored and ranked, `outcomes` only counted, the North Star last."""
+    """Which columns of the table are what; `objectives` are scored and ranked, `outcomes` only
+    counted, the North Star last.
+    """
 
     user: str
     item: str
@@ -49,12 +54,13 @@ KUAIRAND = Columns(
 )
 
 
-@record(static=("objectives", "outcomes", "slate"))
+@pytree_dataclass(static=("objectives", "outcomes", "slate"))
 class ReplayPlatform:
-    """g sessions of at most c candidates: `scores` in units of their spread, `known` outcomes, `there` 0 where padded.
+    """g sessions of at most c candidates: `scores` in units of their spread, `known` outcomes,
+    `there` 0 where padded.
 
-    A visit draws a session uniformly, shows its `slate` best candidates, and counts their outcomes with the weight
-    `seen` (slate,) of their position.
+    A visit draws a session uniformly, shows its `slate` best candidates, and counts their
+    outcomes with the weight `seen` (slate,) of their position.
     """
 
     scores: Float[Array, "g c d"]
@@ -71,7 +77,9 @@ class ReplayPlatform:
         return (*self.objectives, *self.outcomes)
 
     def visit(self, key: Key[Array, ""], action: Float[Array, " d"]) -> Visit:
-        """One session, drawn by the key. All but its draw is known: `expected` is the North Star itself."""
+        """One session, drawn by the key. All but its draw is known: `expected` is the North Star
+        itself.
+        """
         draw = random.uniform(key, 1)[0]
         sessions = self.scores.shape[0]
         return self.show(jnp.minimum((draw * sessions).astype(jnp.int32), sessions - 1), action)
@@ -92,12 +100,18 @@ def value(platform: ReplayPlatform, action: Float[Array, " d"]) -> Float[Array, 
 
 
 def read(
-    path: Path | str, columns: Columns = KUAIRAND, slate: int = 5, least: int = 2, prior: float = 20.0
+    path: Path | str,
+    columns: Columns = KUAIRAND,
+    slate: int = 5,
+    least: int = 2,
+    prior: float = 20.0,
 ) -> ReplayPlatform:
-    """The platform of a table; sessions with fewer than `least` candidates are left out, as they leave no choice.
+    """The platform of a table; sessions with fewer than `least` candidates are left out, as they
+    leave no choice.
 
-    `prior`: how many average exposures an item's rate is shrunk by. ValueError in one line for a missing column, an empty
-    table, entries that are no numbers, negative objectives, or no session with a choice.
+    `prior`: how many average exposures an item's rate is shrunk by. ValueError in one line for a
+    missing column, an empty table, entries that are no numbers, negative objectives, or no
+    session with a choice.
     """
     wanted = [columns.user, columns.item, *columns.objectives, *columns.outcomes]
     optional = [name for name in (columns.session, columns.random) if name]
@@ -105,20 +119,26 @@ def read(
     return build(table, columns, slate, least, prior, str(path))
 
 
-def build(table, columns: Columns, slate: int, least: int, prior: float, where: str = "the table") -> ReplayPlatform:
+def build(
+    table, columns: Columns, slate: int, least: int, prior: float, where: str = "the table"
+) -> ReplayPlatform:
     """The same from columns already read, a mapping name -> (n,)."""
     if slate < 1 or least < 2:
         raise ValueError(f"expected slate ≥ 1 and least ≥ 2 candidates, got {slate} and {least}")
     if columns.random:
         kept = table[columns.random] == 1
         if not kept.any():
-            raise ValueError(f"{where}: no row with {columns.random} = 1; use the file of random exposures")
+            raise ValueError(
+                f"{where}: no row with {columns.random} = 1; use the file of random exposures"
+            )
         table = {name: column[kept] for name, column in table.items()}
     _check_outcomes(table, columns, where)
     group = _groups([table[name] for name in (columns.user, columns.session) if name])
     place, kept = _places(group, least)
     if not kept.any():
-        raise ValueError(f"{where}: no session has {least} candidates or more; leave out the session column")
+        raise ValueError(
+            f"{where}: no session has {least} candidates or more; leave out the session column"
+        )
     objective = np.column_stack([table[name] for name in columns.objectives])
     scores = leave_one_out(table[columns.item], objective, prior)
     spread = scores[kept].std(axis=0)
@@ -127,15 +147,22 @@ def build(table, columns: Columns, slate: int, least: int, prior: float, where: 
     shape = (int(number.max()) + 1, max(int(place[kept].max()) + 1, slate))
     fill = lambda x: _padded(shape, number, place[kept], x[kept])  # noqa: E731
     return ReplayPlatform(
-        fill(scores / np.where(spread > 0, spread, 1)), fill(outcomes), fill(np.ones(len(place))),
-        _position(slate), columns.objectives, columns.outcomes, slate,
-    )  # fmt: skip
+        fill(scores / np.where(spread > 0, spread, 1)),
+        fill(outcomes),
+        fill(np.ones(len(place))),
+        _position(slate),
+        columns.objectives,
+        columns.outcomes,
+        slate,
+    )
 
 
 def leave_one_out(
     item: Float[np.ndarray, " n"], outcome: Float[np.ndarray, "n d"], prior: float
 ) -> Float[np.ndarray, "n d"]:
-    """(sum over the item's other rows + prior · rate) / (other rows + prior): a predictor that has not seen its own row."""
+    """(sum over the item's other rows + prior · rate) / (other rows + prior): a predictor that has
+    not seen its own row.
+    """
     number = np.unique(item, return_inverse=True)[1]
     total = np.stack([np.bincount(number, column) for column in outcome.T], axis=1)
     count = np.bincount(number)[number][:, None]
@@ -147,7 +174,8 @@ def _check_outcomes(table, columns, where):
         bad = np.flatnonzero(table[name] < 0)
         if bad.size:
             raise ValueError(
-                f"{where}: column {name!r}: expected 0, 1 or counts, got {table[name][bad[0]]:g}; repair it"
+                f"{where}: column {name!r}: expected 0, 1 or counts, got {table[name][bad[0]]:g};"
+                " repair it"
             )
 
 
@@ -156,7 +184,9 @@ def _groups(keys: Sequence[np.ndarray]):
 
 
 def _places(group, least):
-    """The number of each row within its session, in the order of the table; and whether its session has a choice."""
+    """The number of each row within its session, in the order of the table; and whether its session
+    has a choice.
+    """
     order = np.argsort(group, kind="stable")
     size = np.bincount(group)
     place = np.empty(len(group), int)
