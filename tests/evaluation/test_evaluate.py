@@ -20,7 +20,7 @@ from benchmarks import open_bandit
 from mopl_jax import estimators, intervals
 from mopl_jax.estimators import ess
 
-OPEN_BANDIT = Path(__file__).parents[1].parent / "shared" / "data" / "open_bandit"
+OPEN_BANDIT = Path(__file__).parents[2].parent / "shared" / "data" / "open_bandit"
 N = 400
 KEYS = [
     "value",
