@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from mopl_jax import intervals
-from mopl_jax.coverage.engine import ESTIMATORS, OF_PREFIXES
 from mopl_jax.coverage.overlap import overlapping
 from mopl_jax.coverage.world import Grid, World
+from mopl_jax.estimators.registry import ESTIMATORS, MODIFIED
 from mopl_jax.numerics.check import check_alpha, choose
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.mixture import Mixture
@@ -68,7 +68,7 @@ def build(spec: Mapping[str, Any]) -> Study:
     )
     grid = Grid(
         _sizes(spec.get("n", ()), "n", least=2),
-        choose(spec.get("estimators", ["snips"]), ESTIMATORS | OF_PREFIXES, "estimator"),
+        choose(spec.get("estimators", ["snips"]), ESTIMATORS | MODIFIED, "estimator"),
         choose(
             spec.get("intervals", list(intervals.NAMED)),
             intervals.NAMED | intervals.INFORMED,

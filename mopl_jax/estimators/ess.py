@@ -17,51 +17,43 @@ from mopl_jax.estimators.divergence import (
     population_d2,
     population_max_weight,
 )
-from mopl_jax.numerics import linalg
-from mopl_jax.numerics.reduce import WHOLE, Rows
+from mopl_jax.estimators.weight_totals import totals_of_weights
+from mopl_jax.numerics import linalg, safe
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.uniform import Uniform
 
 
-def normalise(log_weight: Float[Array, " n"], rows: Rows = WHOLE) -> Float[Array, " n"]:
-    """Self-normalised importance weights p = w / Σw, (n,), summing to one; all zero where no row
-    has positive weight.
+def normalise(log_weight: Float[Array, " n"]) -> Float[Array, " n"]:
+    """Self-normalised importance weights p = w / Σw, (n,), summing to one.
 
-    The largest log weight is subtracted first, so that shifts by ±700 cannot overflow.
+    All zero where no row has positive weight. The largest log weight is subtracted first, so that
+    shifts by ±700 cannot overflow.
     """
-    top = rows.top(log_weight)
-    w = jnp.exp(log_weight - jnp.where(jnp.isfinite(top), top, 0))
-    total = rows.total(w)
-    return jnp.where(total > 0, w / jnp.where(total > 0, total, 1), 0)
+    return totals_of_weights(log_weight).share(log_weight)
 
 
-ONE_ROW = (
-    64 * 2.0**-23
-)  # 1 − S₂ at or below this is one row: float32's rounding, in both precisions so that they agree
+# 1 − S₂ at or below this is one row: float32's rounding, in both precisions so that they agree
+ONE_ROW = 64 * 2.0**-23
 
 
-def spread_out(log_weight: Float[Array, " n"], rows: Rows = WHOLE) -> Bool[Array, ""]:
+def spread_out(log_weight: Float[Array, " n"]) -> Bool[Array, ""]:
     """Whether at least two rows carry weight, to rounding."""
-    return enough(rows.total(jnp.square(normalise(log_weight, rows))))
+    return enough(totals_of_weights(log_weight).sum_p2)
 
 
-def enough(squared: Float[Array, "..."]) -> Bool[Array, "..."]:
+def enough(sum_p2: Float[Array, "..."]) -> Bool[Array, "..."]:
     """Whether S₂ = Σp² tells of at least two rows with weight: 0 < S₂ < 1 − `ONE_ROW`."""
-    return (squared > 0) & (1 - squared > ONE_ROW)
-
-
-def _reciprocal(x):
-    return jnp.where(x > 0, 1 / jnp.where(x > 0, x, 1), 0)
+    return (sum_p2 > 0) & (1 - sum_p2 > ONE_ROW)
 
 
 def kish(log_weight: Float[Array, " n"]) -> Float[Array, ""]:
     """Kish's (ℓ2) effective sample size 1 / Σp² (Kish 1965)."""
-    return _reciprocal(jnp.sum(jnp.square(normalise(log_weight))))
+    return safe.reciprocal(jnp.sum(jnp.square(normalise(log_weight))))
 
 
 def max_weight(log_weight: Float[Array, " n"]) -> Float[Array, ""]:
     """The ℓ∞ effective sample size 1 / max p, the most cautious of the family."""
-    return _reciprocal(jnp.max(normalise(log_weight)))
+    return safe.reciprocal(jnp.max(normalise(log_weight)))
 
 
 def perplexity(log_weight: Float[Array, " n"]) -> Float[Array, ""]:
@@ -86,7 +78,7 @@ def reward_aware(log_weight: Float[Array, " n"], residual: Float[Array, " n"]) -
     """
     p = normalise(log_weight)
     heavy = jnp.sum(jnp.square(p * residual))
-    return jnp.sum(p * jnp.square(residual)) * _reciprocal(heavy)
+    return jnp.sum(p * jnp.square(residual)) * safe.reciprocal(heavy)
 
 
 # Population versions: what the log is worth before it is drawn.

@@ -40,7 +40,7 @@ from mopl_jax.intervals.interval import (
     upper,
 )
 from mopl_jax.intervals.likelihood import cressie_read, empirical_likelihood
-from mopl_jax.intervals.moments import Moments, moments
+from mopl_jax.intervals.moments import Moments, moments_of
 from mopl_jax.intervals.proportions import clopper_pearson, ess_wilson, ess_wilson_skew
 from mopl_jax.intervals.registry import (
     INFORMED,
@@ -116,7 +116,7 @@ __all__ = [
     "log_smoothing",
     "lower",
     "missing",
-    "moments",
+    "moments_of",
     "normal",
     "percentile",
     "policy_facts",

@@ -19,12 +19,12 @@ from mopl_jax.intervals.moments import Moments
 
 def _kish(sums):
     """Kish's (ℓ2) effective sample size and its excess over one, (1/S₂, (1−S₂)/S₂)."""
-    return _size(sums.squared, sums.spare)
+    return _size(sums.sum_p2, sums.one_minus_sum_p2)
 
 
 def _max_weight(sums):
     """The ℓ∞ effective sample size and its excess over one, (1/max p, (1−max p)/max p)."""
-    return _size(sums.largest, sums.slack)
+    return _size(sums.max_p, sums.one_minus_max_p)
 
 
 def _size(share, rest):

@@ -29,7 +29,7 @@ from mopl_jax.estimators.ess import kish
 from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.intervals.ess_corrected import ess_exact
 from mopl_jax.intervals.interval import Interval, supported
-from mopl_jax.intervals.moments import Moments, moments
+from mopl_jax.intervals.moments import Moments, moments_of
 from mopl_jax.intervals.reward_range import Range, _range, within
 from mopl_jax.numerics.roots import crossing
 from mopl_jax.numerics.student import student_quantile
@@ -92,7 +92,7 @@ def ess_wilson_skew(
     narrower than Wilson's, and neither end misses much more often than the other
     (`benchmarks/clicks.py`).
     """
-    sums = moments(estimate)
+    sums = moments_of(estimate)
     sums = dataclasses.replace(sums, df=jnp.where(supported(estimate), sums.df, 1))
     low, high = skewed_score(_share(estimate, reward_range), sums, alpha)
     return _unshare(estimate, low, high, reward_range)
@@ -100,7 +100,7 @@ def ess_wilson_skew(
 
 def skewed_score(v: Float[Array, ""], sums: Moments, alpha: float):
     """Both ends for a share v, as `score`, moved by the skewness."""
-    variance = v * (1 - v) * sums.squared
+    variance = v * (1 - v) * sums.sum_p2
     sd = jnp.where(variance > 0, jnp.sqrt(jnp.where(variance > 0, variance, 1)), 0)
     skew = jnp.clip((1 - 2 * v) * sums.cubic, -sd, sd)
     moved = v - (jnp.square(student_quantile(alpha / 2, sums.df)) - 1) / 6 * skew
