@@ -90,7 +90,7 @@ def comparison(
     `policies` are policies, paths of them, or "logging". ValueError as for `evaluate_file`.
     """
     check_alpha(alpha)
-    choose([interval], intervals.NAMED, "interval for differences")
+    choose([interval], intervals.WALD, "interval for differences")
     targets = [_target(reader, policy, bandwidth) for policy in policies]
     if len(targets) < 2:
         raise ValueError(

@@ -2,11 +2,9 @@
 to believe it.
 """
 
-import functools
-import inspect
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -142,7 +140,7 @@ def evaluate_file(
     """
     check_alpha(alpha)
     choose([estimator], evaluation.ESTIMATORS, "estimator")
-    choose(interval or (), intervals.NAMED | intervals.INFORMED, "interval")
+    choose(interval or (), intervals.METHODS, "interval")
     if (target is None) == (target_propensity is None):
         raise ValueError(
             "expected a target: either --target POLICY.json or --target-propensity COLUMN"
@@ -177,8 +175,7 @@ def evaluate_file(
 
 
 def _names(asked):
-    first = [name for name in ("recommended",) if name in intervals.INFORMED]
-    return list(dict.fromkeys(asked or [*first, *intervals.NAMED]))
+    return list(dict.fromkeys(asked or ["recommended", *intervals.WALD]))
 
 
 def _facts(reader, policy, reward_range, w_max, d2):
@@ -333,13 +330,4 @@ def number(x: float) -> str:
 
 def _meaning(name):
     """First line of the docstring of the function behind the interval."""
-    function: Callable = (
-        intervals.NAMED[name] if name in intervals.NAMED else intervals.INFORMED[name].function
-    )
-    function = getattr(function, "formula", function)
-    while isinstance(function, functools.partial):
-        function = function.func
-    text = (inspect.getdoc(function) or "").split("\n")[0]
-    return textwrap.shorten(
-        f"ℓ∞ ESS: {text}" if name.endswith("_max") else text, 56, placeholder=" …"
-    )
+    return textwrap.shorten(intervals.METHODS[name].summary, 56, placeholder=" …")

@@ -307,7 +307,7 @@ def _serves(estimator, targets):
 
 def known(key: Key[Array, ""], world: World, grid: Grid) -> dict[str, Facts]:
     """The facts of each estimand, if any interval of the grid uses any."""
-    uses = any(name in intervals.INFORMED for name in grid.intervals)
+    uses = any(name not in intervals.WALD for name in grid.intervals)
     return {
         estimand: _drawn(key, world, grid, estimand) if uses else Facts()
         for estimand in world.estimands

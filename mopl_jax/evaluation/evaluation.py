@@ -273,15 +273,15 @@ def check_intervals(
     """ValueError for the first of `names` that this log or these facts do not support, before the
     log is read.
     """
-    choose(names, intervals.NAMED | intervals.INFORMED, "interval")
+    choose(names, intervals.METHODS, "interval")
     large = reader.source.count() > in_memory and reader.columns.cluster is None
     for name in names:
         intervals.bind(name, facts)
-        if large and name not in (*intervals.NAMED, "recommended"):
+        if large and name not in (*intervals.WALD, "recommended"):
             raise ValueError(
                 f"interval {name!r} needs all rows in memory, and the log has"
                 f" {reader.source.count():,}: raise --in-memory, or choose one made of sums:"
-                f" {', '.join(intervals.NAMED)}"
+                f" {', '.join(intervals.WALD)}"
             )
 
 
@@ -289,11 +289,7 @@ def check_facts(evidence: Evidence, names: Sequence[str], facts: Facts) -> None:
     """ValueError where a row weighs more than the declared `w_max` that an interval of `names`
     uses.
     """
-    users = [
-        name
-        for name in names
-        if name in intervals.INFORMED and "w_max" in intervals.INFORMED[name].needs
-    ]
+    users = [name for name in names if "w_max" in intervals.METHODS[name].requires]
     if facts.w_max is None or evidence.estimate is None or not users:
         return
     heaviest = np.asarray(evidence.estimate.log_weight)
@@ -309,7 +305,7 @@ def check_facts(evidence: Evidence, names: Sequence[str], facts: Facts) -> None:
 
 def limits(evidence: Evidence, names: Sequence[str], alpha: float, facts: Facts) -> list[Interval]:
     """The intervals `names`, numbers as numpy."""
-    wald = [name for name in names if isinstance(intervals.NAMED.get(name), Wald)]
+    wald = [name for name in names if isinstance(intervals.WALD.get(name), Wald)]
     found = (
         dict(zip(wald, _wald(evidence.moments, alpha, tuple(wald)), strict=True)) if wald else {}
     )
@@ -340,7 +336,7 @@ def _recommended(evidence, alpha, reward_range):
 @functools.partial(jax.jit, static_argnames="names")
 def _wald(moments, alpha, names):
     """All of them with one Student quantile, which is most of the compile time."""
-    pivots = [intervals.NAMED[name].at(moments) for name in names]
+    pivots = [intervals.WALD[name].at(moments) for name in names]
     return intervals.batched_intervals(pivots, alpha)
 
 

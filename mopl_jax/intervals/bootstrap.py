@@ -31,6 +31,7 @@ from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.estimators.importance import snips
 from mopl_jax.intervals.interval import Interval, supported
 from mopl_jax.intervals.wald import influence_variance
+from mopl_jax.numerics import safe
 from mopl_jax.numerics.random import threefry2x32
 
 _BLOCK = 2**19  # rows in flight: a few megabytes, about the size of the cache
@@ -93,9 +94,8 @@ def _bca_tails(z0, acceleration, alpha):
 
 def _acceleration(influence):
     scale = jnp.max(jnp.abs(influence))
-    psi = influence / jnp.where(scale > 0, scale, 1)
-    square = jnp.sum(psi**2)
-    return jnp.where(square > 0, jnp.sum(psi**3) / (6 * jnp.where(square > 0, square, 1) ** 1.5), 0)
+    psi = influence / safe.positive(scale)
+    return safe.divide(jnp.sum(psi**3), 6 * safe.sqrt(jnp.sum(psi**2)) ** 3)
 
 
 def _share(hits, like):

@@ -7,6 +7,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 from mopl_jax.estimators.ess import normalise
 from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.intervals.interval import Interval, Pivot
+from mopl_jax.numerics import safe
 
 
 def cluster_exact(
@@ -55,8 +56,8 @@ def _exact(share: Float[Array, " g"], tau: Float[Array, " g"], u: Float[Array, "
     """
     t = jnp.sum(tau)
     expected = tau * (1 - share) + share * (share * t - tau)
-    f = jnp.where(expected > 0, tau / jnp.where(expected > 0, expected, 1), 0)
+    f = safe.divide(tau, expected)
     a, b, c = jnp.sum(f * tau * tau), jnp.sum(f * share * share), jnp.sum(f * share * tau)
     diagonal = jnp.sum(jnp.square(f * tau) * (1 - 4 * share) + 2 * jnp.square(f * share) * tau * t)
     spread = 2 * a * b + jnp.square(b * t) + 2 * c * c - 4 * b * c * t + diagonal
-    return jnp.sum(f * u * u), t * t / jnp.where(spread > 0, spread, 1)
+    return jnp.sum(f * u * u), t * t / safe.positive(spread)

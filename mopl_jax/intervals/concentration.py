@@ -19,7 +19,8 @@ from jaxtyping import Array, ArrayLike, Float
 from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.estimators.importance import snips
 from mopl_jax.intervals.interval import Interval
-from mopl_jax.intervals.reward_range import Range, _range, within
+from mopl_jax.intervals.reward_range import Range, range_ends, within
+from mopl_jax.numerics import safe
 
 _TYPICAL = 8  # simulated logs averaged for U, which may be any number chosen without the data
 
@@ -133,7 +134,7 @@ def _conditional_spread(w, fresh):
         later = jnp.flip(jnp.cumsum(jnp.flip(path))) - path
         total = seen + later
         swapped = total - w + other
-        return jnp.sum(jnp.square(jnp.maximum(_ratio(w, total), _ratio(other, swapped))))
+        return jnp.sum(jnp.square(jnp.maximum(safe.divide(w, total), safe.divide(other, swapped))))
 
     return jnp.mean(lax.map(lambda paths: along(*paths), (fresh, jnp.roll(fresh, -1, axis=0))))
 
@@ -145,10 +146,6 @@ def _bias_factor(fresh):
     left_out = jnp.sum(fresh, axis=1, keepdims=True) - fresh
     inverse = jnp.mean(1 / left_out)
     return jnp.minimum(1, 1 / (fresh.shape[1] * inverse))
-
-
-def _ratio(part, total):
-    return jnp.where(total > 0, part / jnp.where(total > 0, total, 1), 0)
 
 
 def hoeffding(
@@ -197,7 +194,7 @@ def weighted_terms(
     """c + w (r−c), (n,), independent with mean V for every fixed c because E w = 1; and the range
     they lie in.
     """
-    low, high = _range(reward_range, estimate.value)
+    low, high = range_ends(reward_range, estimate.value)
     heaviest = jnp.asarray(w_max, low.dtype)
     c = 0.5 * (low + high) if baseline is None else jnp.asarray(baseline, low.dtype)
     terms = c + jnp.exp(estimate.log_weight) * (estimate.reward - c)

@@ -113,7 +113,9 @@ def ess_skew(sums: Moments, ess_scale: float = ESS_SCALE, skew_factor: float = 1
 
 def with_max_weight(interval: Wald) -> Wald:
     """The ℓ∞ version: 1 / max p as the effective sample size."""
-    return Wald(functools.partial(interval.formula, ess=_max_weight))
+    made = Wald(functools.partial(interval.formula, ess=_max_weight))
+    made.__doc__ = f"ℓ∞ ESS: {interval.__doc__}"
+    return made
 
 
 def _bessel(sums, size, less_one):
