@@ -7,6 +7,8 @@ interval of the result covers the modified value, which is not V.
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
+from mopl_jax.numerics import safe
+
 
 def clipped(log_weight: Float[Array, " n"], bound: ArrayLike) -> Float[Array, " n"]:
     """min(w, bound) (Ionides 2008); biased towards 0 for rewards ≥ 0."""
@@ -31,6 +33,6 @@ def log_smoothed(
     log(1 + x)/x times w, x = λwr; rows without reward keep w.
     """
     reward = jnp.asarray(smoothing, reward.dtype) * reward
-    log_x = log_weight + jnp.log(jnp.where(reward > 0, reward, 1))
-    damped = jnp.log(jnp.logaddexp(log_x, 0.0)) - jnp.log(jnp.where(reward > 0, reward, 1))
+    log_reward = jnp.log(safe.positive(reward))
+    damped = jnp.log(jnp.logaddexp(log_weight + log_reward, 0.0)) - log_reward
     return jnp.where((reward > 0) & (log_weight > -jnp.inf), damped, log_weight)

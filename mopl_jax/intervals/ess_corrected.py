@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from mopl_jax.estimators.ess import ONE_ROW
 from mopl_jax.intervals.interval import Wald
 from mopl_jax.intervals.moments import Moments
+from mopl_jax.numerics import safe
 
 
 def _kish(sums):
@@ -29,7 +30,7 @@ def _max_weight(sums):
 
 def _size(share, rest):
     """Where nothing is left beside one row the pivot is unsupported, whatever stands here."""
-    share = jnp.where(share > 0, share, 1)
+    share = safe.positive(share)
     return 1 / share, jnp.maximum(rest, 0.25 * ONE_ROW) / share
 
 
@@ -106,7 +107,7 @@ def ess_skew(sums: Moments, ess_scale: float = ESS_SCALE, skew_factor: float = 1
     excess = jnp.maximum(sums.residual / less_one - sums.exact, 0)
     variance = sums.exact + jnp.minimum(1, ess_scale / size) * excess
     heavier = jnp.maximum(sums.kurtosis - 3 * sums.quartic, 0)
-    df = 2 / (2 / jnp.where(sums.df > 0, sums.df, 1) + heavier)
+    df = 2 / (2 / safe.positive(sums.df) + heavier)
     skew = skew_factor * (1 + ess_scale / size) * sums.skewness / 3
     return variance, jnp.where(sums.df > 0, df, sums.df), skew
 
