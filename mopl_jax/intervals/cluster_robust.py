@@ -18,8 +18,7 @@ def cluster_exact(
     num_clusters: int,
     correlation: ArrayLike = 1.0,
 ) -> Interval:
-    """Unbiased under the working model that rewards of one user have the given intra-cluster
-    `correlation`.
+    """Unbiased where rewards of one user have the given intra-cluster `correlation`.
 
     P the weight of a cluster, u = Σpe its influence, τ = (1−ρ) Σp² + ρ P², T = Στ the variance
     of SNIPS over σ²: E u² = σ² (τ(1−2P) + P²T), so the variance Σ u² τ / (τ(1−2P) + P²T) is
@@ -51,8 +50,9 @@ def cluster_pivot(
 
 
 def _exact(share: Float[Array, " g"], tau: Float[Array, " g"], u: Float[Array, " g"]):
-    """Variance and degrees of freedom, O(g): u = (I − P1ᵀ)t with t independent of variance τ, so
-    Cov(u) is low-rank.
+    """Variance and degrees of freedom in O(g) for g clusters.
+
+    u = (I − P1ᵀ)t with t independent of variance τ, so Cov(u) is low-rank.
     """
     t = jnp.sum(tau)
     expected = tau * (1 - share) + share * (share * t - tau)

@@ -62,8 +62,6 @@ def count_interior(reward, reward_range: Range):
 def recommended_lower(
     estimate: Estimate, alpha: float, *, reward_range: Range | None = None
 ) -> Interval:
-    """The one-sided form: a lower bound at level `alpha`, the lower end of `recommended` at 2
-    alpha.
-    """
+    """The one-sided lower bound at level `alpha`: the lower end of `recommended` at 2 alpha."""
     interval: IntervalFunction = functools.partial(recommended, reward_range=reward_range)
     return lower(interval)(estimate, alpha)

@@ -1,5 +1,6 @@
-"""`FromSums`: an interval function that is a formula of `Moments`, so that it serves every place
-where rows can lie: memory, blocks, a mesh, prefixes.
+"""`FromSums`: an interval function that is a formula of `Moments`.
+
+It serves every place where rows can lie: memory, blocks, a mesh, prefixes.
 """
 
 import functools

@@ -24,8 +24,7 @@ def cressie_read(
     w_max: ArrayLike = math.inf,
     w_min: ArrayLike = 0.0,
 ) -> Interval:
-    """The least and the largest Σ q w r over reweightings q of the rows with Σ q = 1 and Σ q w =
-    1, close to q = 1/n.
+    """The extremes of Σ q w r over reweightings q of the rows, Σ q = Σ q w = 1, near q = 1/n.
 
     Close in the Cressie–Read power −2 (Euclidean) distance, at t²_n. One row is added to the n
     seen: the extreme reward with the largest or the smallest weight that can occur, whichever is
@@ -49,8 +48,9 @@ def cressie_read(
 
 
 def _distance_at_best(w, w_min, w_max):
-    """Σ((n+1)q − 1)² at the closest q with Σ q = Σ q w = 1, the extra weight on the side that the
-    sample lacks.
+    """Σ((n+1)q − 1)² at the closest q with Σ q = Σ q w = 1.
+
+    The extra weight is on the side that the sample lacks.
     """
     n = w.shape[0]
     extra = jnp.where(jnp.mean(w) < 1, w_max, w_min)
@@ -60,8 +60,9 @@ def _distance_at_best(w, w_min, w_max):
 
 
 def _least_value(w, reward, worst, bounds, budget):
-    """The worse of the two extra rows; the worst reward where neither can be reconciled with Σ q w
-    = 1.
+    """The worse of the two extra rows.
+
+    The worst reward where neither can be reconciled with Σ q w = 1.
     """
     w_min, w_max = bounds
     finite = _least_with_extra(w, reward, worst, jnp.where(jnp.isfinite(w_max), w_max, 1), budget)
@@ -112,8 +113,7 @@ def empirical_likelihood(
     df: float = math.inf,
     reward_range: Range = (-math.inf, math.inf),
 ) -> Interval:
-    """The values v with −2 log R(v) ≤ t²: R(v) the largest Π n q with Σ q = 1 and Σ q w (r − v)
-    = 0.
+    """The values v with −2 log R(v) ≤ t², R(v) the largest Π n q with Σ q w (r − v) = 0, Σ q = 1.
 
     Owen (1988) for the ratio Σqwr / Σqw that SNIPS is; t² = χ²₁ where `df` is inf, Student's t²
     otherwise. No centring, no variance estimate: the ends follow the skewness of the rows, and
@@ -130,11 +130,10 @@ def empirical_likelihood(
 
 
 def _farthest_value(w, residual, budget):
-    """The largest shift v with −2 log R ≤ budget, between 0 and the largest residual of a row
-    with weight.
+    """The largest shift v with −2 log R ≤ budget.
 
-    √(−2 log R) is nearly linear in v, so Newton's method from the normal interval's end needs
-    few steps.
+    It lies between 0 and the largest residual of a row with weight. √(−2 log R) is nearly linear in
+    v, so Newton's method from the normal interval's end needs few steps.
     """
     reach = jnp.max(safe.divide(residual, w))
     normal = jnp.sqrt(budget * jnp.sum(jnp.square(residual))) / w.shape[0]
@@ -149,8 +148,9 @@ def _farthest_value(w, residual, budget):
 
 
 def _statistic(w, g):
-    """2 Σ log(1 + λg) at its maximum over λ, and its derivative by the shift; inf where 0 is
-    outside the range of g.
+    """2 Σ log(1 + λg) at its maximum over λ, and its derivative by the shift.
+
+    Inf where 0 is outside the range of g.
     """
     least, most = jnp.min(g), jnp.max(g)
     inside = (least < 0) & (most > 0)

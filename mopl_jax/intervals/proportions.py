@@ -1,5 +1,6 @@
-"""Intervals for rewards in a known range as if their mean were a proportion, with an effective
-sample size for the number of trials.
+"""Intervals for rewards in a known range as if their mean were a proportion.
+
+An effective sample size stands for the number of trials.
 
 `reward_range` (low, high) is a fact about the platform, never the smallest and largest reward
 seen. Every interval lies within the range, is the whole range where fewer than two rows carry
@@ -32,13 +33,12 @@ def ess_wilson(
     reward_range: Range = (0.0, 1.0),
     size: ArrayLike | None = None,
 ) -> Interval:
-    """Wilson's score interval with m = ESS for n and t of the Satterthwaite degrees of freedom
-    for z.
+    """Wilson's score interval with m = ESS for n and Student's t for z.
 
-    (v + t²/2m ± t √(v(1−v)/m + t²/4m²)) / (1 + t²/m), v the value's place in the range. `size` is
-    the effective sample size m, Kish's unless given. Right to first order for 0/1 rewards
-    unrelated to the weights, wide for rewards inside the range (v(1−v) is the largest variance of
-    mean v).
+    Degrees of freedom are Satterthwaite's. (v + t²/2m ± t √(v(1−v)/m + t²/4m²)) / (1 + t²/m), v the
+    value's place in the range. `size` is the effective sample size m, Kish's unless given. Right to
+    first order for 0/1 rewards unrelated to the weights, wide for rewards inside the range (v(1−v)
+    is the largest variance of mean v).
     """
     ends = score(place(sums, reward_range), _trials(sums, size), _degrees(sums), alpha)
     return from_share(sums, ends, reward_range)
@@ -46,16 +46,15 @@ def ess_wilson(
 
 @FromSums
 def ess_wilson_skew(sums: Moments, alpha: float, *, reward_range: Range = (0.0, 1.0)) -> Interval:
-    """`ess_wilson` that follows the skewness of 0/1 rewards: from v − (t²−1)/6 · κ in place of
-    v, κ = (1−2v) Σp³/Σp².
+    """`ess_wilson` that follows the skewness of 0/1 rewards.
 
-    That is the Cornish–Fisher term of (v−V)/sd for v = Σp r with shares p of the weight that
-    tell nothing of r: κ is its third cumulant over the second. For equal shares it is the term
-    by which one-sided Wilson bounds are off (Cai, J. Stat. Plan. Inference 131, 2005). |κ| ≤
-    √(v(1−v) Σp²), the sd: equal shares never have more, and where a few heavy rows do, the
-    expansion fails. Both ends move towards the nearer end of the range, so that the interval is
-    narrower than Wilson's, and neither end misses much more often than the other
-    (`benchmarks/clicks.py`).
+    It starts from v − (t²−1)/6 · κ in place of v, κ = (1−2v) Σp³/Σp². That is the Cornish–Fisher
+    term of (v−V)/sd for v = Σp r with shares p of the weight that tell nothing of r: κ is its third
+    cumulant over the second. For equal shares it is the term by which one-sided Wilson bounds are
+    off (Cai, J. Stat. Plan. Inference 131, 2005). |κ| ≤ √(v(1−v) Σp²), the sd: equal shares never
+    have more, and where a few heavy rows do, the expansion fails. Both ends move towards the nearer
+    end of the range, so that the interval is narrower than Wilson's, and neither end misses much
+    more often than the other (`benchmarks/clicks.py`).
     """
     ends = skewed_score(place(sums, reward_range), sums, alpha)
     return from_share(sums, ends, reward_range)
@@ -69,8 +68,9 @@ def clopper_pearson(
     reward_range: Range = (0.0, 1.0),
     size: ArrayLike | None = None,
 ) -> Interval:
-    """The binomial interval for m v successes in m = ESS trials: α/2 quantiles of Beta(mv,
-    m−mv+1), Beta(mv+1, m−mv).
+    """The binomial interval for m v successes in m = ESS trials.
+
+    Its ends are the α/2 quantiles of Beta(mv, m−mv+1) and Beta(mv+1, m−mv).
 
     `size` is the effective sample size m, Kish's unless given. Clopper & Pearson (1934); exact
     for 0/1 rewards and equal weights, an approximation otherwise.

@@ -74,9 +74,7 @@ class Facts:
 
 
 def policy_facts(logging, target, reward_range: tuple[float, float] | None = None) -> Facts:
-    """`Facts` with w_max and d₂ of a logging and a target policy where they have a closed form,
-    None elsewhere.
-    """
+    """`Facts` with w_max and d₂ of two policies where they have a closed form, None elsewhere."""
     return Facts(
         reward_range,
         _closed(divergence.population_max_weight, logging, target),
@@ -93,8 +91,9 @@ def _closed(function: Callable, logging, target) -> Array | None:
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """An interval: its name, its function, and the facts that are keyword options of it by their
-    names in `Facts`.
+    """An interval: its name, its function, and the facts that are options of the function.
+
+    Facts go by their names in `Facts`.
     """
 
     name: str
@@ -172,8 +171,9 @@ GIVEN = {
 
 
 def missing(name: str, facts: Facts) -> tuple[str, ...]:
-    """The facts that the interval `name` needs and that are not known (an infinite range counts as
-    unknown).
+    """The facts that the interval `name` needs and that are not known.
+
+    A range with an infinite end counts as unknown unless it is enough for the method.
     """
     method = METHODS[name]
     known = {fact: getattr(facts, fact) is not None for fact in method.requires}
@@ -183,15 +183,17 @@ def missing(name: str, facts: Facts) -> tuple[str, ...]:
 
 
 def available(names: Sequence[str], facts: Facts) -> tuple[str, ...]:
-    """Those of the intervals `names` whose facts are all known (simulated `draws` count: a study
-    can make them).
+    """Those of the intervals `names` whose facts are all known.
+
+    Simulated `draws` count: a study can make them.
     """
     return tuple(name for name in names if not set(missing(name, facts)) - {"draws"})
 
 
 def bind(name: str, facts: Facts = Facts()) -> IntervalFunction:  # noqa: B008  (a frozen record)
-    """The interval `name` of `METHODS` as `(estimate, alpha) -> Interval`, given the facts it
-    needs; ValueError if one is unknown.
+    """The interval `name` of `METHODS` as `(estimate, alpha) -> Interval`, given the facts.
+
+    ValueError if a fact that it needs is unknown.
     """
     choose([name], METHODS, "interval")
     if name == "recommended" and facts.reward_range is None:
@@ -204,8 +206,9 @@ def bind_sums(
     name: str,
     facts: Facts = Facts(),  # noqa: B008  (a frozen record)
 ) -> Callable[..., Interval]:
-    """The interval `name` as `(moments, alpha) -> Interval`; ValueError if a fact is unknown or it
-    needs rows.
+    """The interval `name` of `METHODS` as `(moments, alpha) -> Interval`, given the facts.
+
+    ValueError if a fact that it needs is unknown or if sums do not suffice for it.
 
     `recommended` takes `num_interior=` as well where a reward range is known, see
     `recommended_from_sums`.
@@ -222,8 +225,9 @@ def bind_sums(
 
 
 def check_rewards(reward: Float[Array, " n"], reward_range: tuple[float, float]) -> None:
-    """ValueError that names the first reward outside the range: a bound for bounded rewards would
-    not be one.
+    """ValueError that names the first reward outside the range.
+
+    A bound for bounded rewards would not be one.
     """
     low, high = reward_range
     outside = np.flatnonzero(~((np.asarray(reward) >= low) & (np.asarray(reward) <= high)))

@@ -14,8 +14,9 @@ Range = tuple[float, float]
 
 
 def within(estimate: Estimate, low, high, reward_range: Range) -> Interval:
-    """[low, high] cut to the reward range; the whole range where the estimate is unsupported or an
-    end is unknown.
+    """[low, high] cut to the reward range.
+
+    The whole range where the estimate is unsupported or an end is NaN.
     """
     return cut(supported(estimate), low, high, reward_range, like=estimate.value)
 
@@ -23,8 +24,9 @@ def within(estimate: Estimate, low, high, reward_range: Range) -> Interval:
 def cut(
     known: Bool[Array, "*batch"], low, high, reward_range: Range, like: Float[Array, "*batch"]
 ) -> Interval:
-    """[low, high] cut to the reward range, the whole range where it is not `known` or an end is
-    NaN; in the dtype of `like`.
+    """[low, high] cut to the reward range, in the dtype of `like`.
+
+    The whole range where it is not `known` or an end is NaN.
     """
     known = known & ~jnp.isnan(low) & ~jnp.isnan(high)
     least, most = range_ends(reward_range, like)
@@ -35,8 +37,9 @@ def cut(
 
 
 def range_ends(reward_range: Range, like: Array) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Both ends in the dtype of `like`; ValueError where they are numbers that are not in order:
-    every bound would be a point.
+    """Both ends of the range, in the dtype of `like`.
+
+    ValueError where they are numbers that are not in order: every bound would be a point.
     """
     low, high = reward_range
     if not isinstance(low, jax.Array) and not isinstance(high, jax.Array) and not low < high:
