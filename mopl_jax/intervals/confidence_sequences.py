@@ -2,10 +2,10 @@
 
 A growing log may be looked at after each row. Each gives the interval after the last row. The
 two exact ones take the rows in the order of their arrival, intersect what all earlier rows
-already established, are equal-tailed, and need `reward_range` and `w_max` (see `concentration`); their
-assumption is that each row's reward and weight have the same conditional mean given the past,
-not independence, so the logging policy may have adapted. Both work on x = (w (r−c) − least) /
-(most − least) in [0, 1]; `betting` searches for its ends and carries no gradient.
+already established, are equal-tailed, and need `reward_range` and `w_max` (see `concentration`);
+their assumption is that each row's reward and weight have the same conditional mean given the
+past, not independence, so the logging policy may have adapted. Both work on x = (w (r−c) −
+least) / (most − least) in [0, 1]; `betting` searches for its ends and carries no gradient.
 """
 
 import math
