@@ -240,7 +240,7 @@ def studies() -> dict[str, study.Study]:
     default = study.build(study.read(study.DEFAULT))
     base = world()
     targets = {f"{i}": Gaussian.diagonal(jnp.full(D, 0.05 * i), SCALE) for i in range(1, 9)}
-    names = tuple(name for name, f in intervals.NAMED.items() if isinstance(f, intervals.Wald))
+    names = tuple(name for name, f in intervals.WALD.items() if isinstance(f, intervals.Wald))
     grid = Grid(SIZES, ("snips",), names, ALPHA)
     return {
         "default": default,

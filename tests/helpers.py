@@ -49,7 +49,7 @@ ESTIMATORS = {
     ),
 }
 
-INTERVALS = intervals.NAMED
+INTERVALS = intervals.WALD
 WALD = tuple(name for name in INTERVALS if isinstance(INTERVALS[name], Wald))
 
 MEAN_REWARDS = {

@@ -147,12 +147,8 @@ def learn(
     choose([estimator], VALUE_ESTIMATORS, "estimator")
     current = _production(production, logs.action.shape[1])
     plan = Plan(
-        interval=intervals.bind(
-            choose([interval], intervals.NAMED | intervals.INFORMED, "interval")[0]
-        ),
-        certificate=intervals.bind(
-            choose([certificate], intervals.NAMED | intervals.INFORMED, "interval")[0]
-        ),
+        interval=intervals.bind(choose([interval], intervals.METHODS, "interval")[0]),
+        certificate=intervals.bind(choose([certificate], intervals.METHODS, "interval")[0]),
         alpha=alpha,
         value_estimator=VALUE_ESTIMATORS[estimator],
         project=_project(logs.action.shape[1], low, high, total, max_change, current),

@@ -31,7 +31,7 @@ from mopl_jax.intervals.registry import Facts
 from mopl_jax.logs import Logs
 from mopl_jax.numerics import random
 from mopl_jax.numerics.devices import one_device
-from mopl_jax.numerics.reduce import Whole, prefixes, run, whole_block
+from mopl_jax.numerics.reduce import Whole, prefixes, run_passes, whole_block
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.policy import Policy
 from mopl_jax.simulation.environments import Environment
@@ -79,8 +79,8 @@ def moments_at(sizes: Sequence[int], columns: Columns, member: Member) -> Moment
     """
     stages = (*member.stages, moments_stage(member))
     if columns.action is None:
-        return run(prefixes(columns, sizes), stages)
-    return _joined([run(Whole(_head(columns, n)), stages) for n in sizes])
+        return run_passes(prefixes(columns, sizes), stages)
+    return _joined([run_passes(Whole(_head(columns, n)), stages) for n in sizes])
 
 
 def _head(columns, n):
@@ -257,7 +257,7 @@ def _serves(estimator, targets):
 
 def known(key: Key[Array, ""], world: World, grid: Grid) -> dict[str, Facts]:
     """The facts of each estimand, if any interval of the grid uses any."""
-    uses = any(name in intervals.INFORMED for name in grid.intervals)
+    uses = any(name not in intervals.WALD for name in grid.intervals)
     return {
         estimand: _drawn(key, world, grid, estimand) if uses else Facts()
         for estimand in world.estimands

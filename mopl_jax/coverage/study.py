@@ -70,8 +70,8 @@ def build(spec: Mapping[str, Any]) -> Study:
         _sizes(spec.get("n", ()), "n", least=2),
         choose(spec.get("estimators", ["snips"]), ESTIMATORS | MODIFIED, "estimator"),
         choose(
-            spec.get("intervals", list(intervals.NAMED)),
-            intervals.NAMED | intervals.INFORMED,
+            spec.get("intervals", list(intervals.WALD)),
+            intervals.METHODS,
             "interval",
         ),
         check_alpha(spec.get("alpha", 0.05)),

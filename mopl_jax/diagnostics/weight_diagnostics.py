@@ -17,7 +17,7 @@ from mopl_jax.estimators.estimator import Member, given
 from mopl_jax.estimators.weight_totals import WeightTotals
 from mopl_jax.numerics import safe
 from mopl_jax.numerics.pytree import pytree_dataclass
-from mopl_jax.numerics.reduce import ADD, Block, Monoid, Stage, Whole, run, whole_block
+from mopl_jax.numerics.reduce import ADD, Block, Monoid, Stage, Whole, run_passes, whole_block
 from mopl_jax.policies.policy import Policy
 
 Range = tuple[float, float]
@@ -72,7 +72,7 @@ def diagnose(
     """
     rows, n = given(lambda columns: columns), estimate.influence.shape[0]
     stage = diagnosis_stage(rows, n, reward_range, lambda totals: unseen, modal_reward)
-    return run(Whole(whole_block(estimate)), (*rows.stages, stage))
+    return run_passes(Whole(whole_block(estimate)), (*rows.stages, stage))
 
 
 class WeightSums(NamedTuple):

@@ -19,7 +19,7 @@ from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.estimators.estimator import Member, given
 from mopl_jax.estimators.weight_totals import WeightTotals
 from mopl_jax.numerics import safe
-from mopl_jax.numerics.reduce import ADD, Block, Stage, Whole, run, whole_block
+from mopl_jax.numerics.reduce import ADD, Block, Stage, Whole, run_passes, whole_block
 
 
 def clustered(estimate: Estimate, cluster: Int[Array, " n"], num_clusters: int) -> Estimate:
@@ -37,7 +37,7 @@ def clustered(estimate: Estimate, cluster: Int[Array, " n"], num_clusters: int) 
     """
     rows = given(lambda columns: columns[0])
     stage = cluster_stage(rows, num_clusters, lambda block: block.columns[1])
-    return run(Whole(whole_block((estimate, cluster))), (*rows.stages, stage))
+    return run_passes(Whole(whole_block((estimate, cluster))), (*rows.stages, stage))
 
 
 def cluster_stage(

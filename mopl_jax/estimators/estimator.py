@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.estimators.weight_totals import MERGE, WeightTotals, totals_of
 from mopl_jax.numerics.pytree import pytree_dataclass
-from mopl_jax.numerics.reduce import Block, Monoid, Stage, Whole, run, whole_block
+from mopl_jax.numerics.reduce import Block, Monoid, Stage, Whole, run_passes, whole_block
 
 
 class Columns(NamedTuple):
@@ -155,7 +155,7 @@ def in_memory(estimator: Estimator, columns: Columns) -> Estimate:
 
 def estimate_of(member: Member, block: Block) -> Estimate:
     """The estimate of all rows of a log in memory."""
-    return member.rows(run(Whole(block), member.stages), block)
+    return member.rows(run_passes(Whole(block), member.stages), block)
 
 
 def given(pick: Callable[[Any], Estimate]) -> Member:

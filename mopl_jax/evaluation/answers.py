@@ -33,7 +33,7 @@ from mopl_jax.numerics.reduce import (
     Stream,
     Whole,
     beside,
-    run,
+    run_passes,
     whole_block,
 )
 from mopl_jax.policies.policy import Policy
@@ -159,7 +159,7 @@ def _unseen(kind, policy, logging, totals):
 
 def _fit(place, members: Sequence[Member]) -> tuple:
     """The state of each member."""
-    return run(place, beside(*[each.stages for each in members]))
+    return run_passes(place, beside(*[each.stages for each in members]))
 
 
 def _sum(place, members: Sequence[Member], states: tuple, n: int, reward_range, shares, modal):
@@ -169,7 +169,7 @@ def _sum(place, members: Sequence[Member], states: tuple, n: int, reward_range, 
     """
     contrasts = [contrast(each, members[0]) for each in members[1:]]
     begun = tuple(Contrast(state, states[0]) for state in states[1:])
-    changed = begun and run(place, beside(*[each.stages[-1:] for each in contrasts]), begun)
+    changed = begun and run_passes(place, beside(*[each.stages[-1:] for each in contrasts]), begun)
     every = [*members, *contrasts]
     settings = [(reward_range, lambda totals, share=share: share, modal) for share in shares]
     settings += [(UNBOUNDED, lambda totals: math.nan, math.nan)] * len(contrasts)
@@ -178,7 +178,7 @@ def _sum(place, members: Sequence[Member], states: tuple, n: int, reward_range, 
         for x, setting in zip(every, settings, strict=True)
     ]
     pairs = tuple((state, state) for state in (*states, *changed))
-    found = run(place, beside(*stages, (_products(contrasts),)), (*pairs, changed))
+    found = run_passes(place, beside(*stages, (_products(contrasts),)), (*pairs, changed))
     return found[:-1], found[-1], every, (*states, *changed)
 
 
@@ -248,7 +248,7 @@ def _shares(question, policies, logging, states):
 def _by_user(place, members, states, users):
     """The same with one row a user, in memory."""
     stages = [(cluster_stage(each, users),) for each in members]
-    estimates = run(place, beside(*stages), states)
+    estimates = run_passes(place, beside(*stages), states)
     return _given(estimates)
 
 
@@ -275,13 +275,13 @@ def _from_blocks(reader, policies, question, watch) -> Answers:
     place, members = Stream(blocks), _members(question, policies)
     repeat = reader.columns.cluster is not None
     count = [Stage(_users, _LARGEST, lambda state, largest: largest)] if repeat else []
-    *states, largest = run(place, beside(*[each.stages for each in members], count))
+    *states, largest = run_passes(place, beside(*[each.stages for each in members], count))
     shares = jax.jit(_shares, static_argnums=0)(question, policies, reader.logging, tuple(states))
     modal = float(np.median(next(iter(blocks())).columns.reward))
     if repeat:
         users = int(largest) + 1
         stages = [(cluster_stage(each, users),) for each in members]
-        estimates = run(place, beside(*stages), tuple(states))
+        estimates = run_passes(place, beside(*stages), tuple(states))
         return _answers(question, *_of_users(estimates, question, users, shares, modal))
     found, products, _, _ = _sum(
         place, members, tuple(states), question.n, question.reward_range, shares, modal

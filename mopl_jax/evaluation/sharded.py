@@ -28,7 +28,7 @@ from mopl_jax.intervals.moments import Moments, moments_of, moments_stage
 from mopl_jax.io.tables import read_logs
 from mopl_jax.logs import Logs, check, log_weights
 from mopl_jax.numerics.pytree import pytree_dataclass
-from mopl_jax.numerics.reduce import Shards, run, shard_block
+from mopl_jax.numerics.reduce import Shards, run_passes, shard_block
 from mopl_jax.policies.policy import Policy
 
 
@@ -85,9 +85,9 @@ def moments(spread: Spread, policy: Policy, estimator: Choice = "snips") -> Mome
         )
         place = Shards(shard_block(logs, num_valid[0], axis), axis)
         if spread.num_clusters is None:
-            return run(place, (*of_policy.stages, moments_stage(of_policy)))
+            return run_passes(place, (*of_policy.stages, moments_stage(of_policy)))
         by_user = cluster_stage(of_policy, spread.num_clusters)
-        return moments_of(run(place, (*of_policy.stages, by_user)))
+        return moments_of(run_passes(place, (*of_policy.stages, by_user)))
 
     axis = spread.mesh.axis_names[0]
     by_row, everywhere = PartitionSpec(axis), PartitionSpec()

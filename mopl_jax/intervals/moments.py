@@ -11,7 +11,7 @@ from mopl_jax.estimators.estimator import Member, given
 from mopl_jax.estimators.weight_totals import WeightTotals
 from mopl_jax.numerics import safe
 from mopl_jax.numerics.pytree import pytree_dataclass
-from mopl_jax.numerics.reduce import ADD, Stage, Whole, run, whole_block
+from mopl_jax.numerics.reduce import ADD, Stage, Whole, run_passes, whole_block
 
 
 @pytree_dataclass()
@@ -63,7 +63,7 @@ class Moments:
 def moments_of(estimate: Estimate) -> Moments:
     """The moments of an estimate in memory."""
     rows = given(lambda columns: columns)
-    return run(Whole(whole_block(estimate)), (*rows.stages, moments_stage(rows)))
+    return run_passes(Whole(whole_block(estimate)), (*rows.stages, moments_stage(rows)))
 
 
 def moments_stage(member: Member) -> Stage:

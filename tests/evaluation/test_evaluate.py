@@ -102,7 +102,7 @@ def test_json_is_what_the_library_says(monkeypatch, capsys, log, estimator):
     assert (said["estimator"], said["n"], said["alpha"]) == (estimator, N, 0.05)
     assert said["value"] == pytest.approx(float(estimate.value), rel=1e-12)
     assert [entry["name"] for entry in said["intervals"] if entry["name"] != "recommended"] == list(
-        intervals.NAMED
+        intervals.WALD
     )
     some = [
         entry
@@ -178,7 +178,7 @@ def test_the_page_fits_one_hundred_columns(monkeypatch, capsys, log):
     code, out, err = call(monkeypatch, capsys, log, *roles())
     assert (code, err) == (0, "")
     assert max(map(len, out.splitlines())) <= 100
-    assert all(f" {name} " in out for name in intervals.NAMED)
+    assert all(f" {name} " in out for name in intervals.WALD)
 
 
 # Never manufacture certainty.

@@ -157,7 +157,7 @@ def test_nothing_is_claimed_from_blocks_that_is_not_claimed_from_the_whole(case,
             else 1.0
         )
     ends = [
-        intervals.NAMED["ess_exact"].at(sums).interval(0.05)
+        intervals.WALD["ess_exact"].at(sums).interval(0.05)
         for sums in (summary.moments, moments(estimate))
     ]
     for one, other in zip(jax.tree.leaves(ends[0]), jax.tree.leaves(ends[1]), strict=True):

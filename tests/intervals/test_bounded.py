@@ -101,7 +101,9 @@ def test_clopper_pearson_is_that_of_vw_estimators():
     reference = clopper_pearson.Interval()
     for w, r in zip(np.exp(np.asarray(log_weight)), np.asarray(reward), strict=True):
         reference.add_example(1.0, float(r), float(w))
-    made = bounded.clopper_pearson(snips(log_weight, reward), ALPHA, ess=ess.max_weight)
+    made = bounded.clopper_pearson(
+        snips(log_weight, reward), ALPHA, size=ess.max_weight(log_weight)
+    )
     np.testing.assert_allclose([made.lower, made.upper], reference.get(ALPHA), rtol=1e-10)
 
 
