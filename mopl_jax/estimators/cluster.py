@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from mopl_jax.estimators.ess import normalise
 from mopl_jax.estimators.estimate import Estimate
+from mopl_jax.numerics import safe
 
 
 def clustered(estimate: Estimate, cluster: Int[Array, " n"], num_clusters: int) -> Estimate:
@@ -48,13 +49,12 @@ def of_clusters(
 ) -> Estimate:
     """`clustered` from the sums over each cluster: of p, ψ, pe and pr, n rows in all."""
     share, influence, residual, reward = totals
-    inverse = jnp.where(share > 0, 1 / jnp.where(share > 0, share, 1), 0)
-    log_share = jnp.where(share > 0, jnp.log(jnp.where(share > 0, share, 1)), -jnp.inf)
+    inverse = safe.reciprocal(share)
     g = share.shape[0]
     return Estimate(
         value=value,
         influence=influence * (g / n),
-        log_weight=log_share + log_mean_weight + jnp.log(g),
+        log_weight=safe.log(share) + log_mean_weight + jnp.log(g),
         residual=residual * inverse,
         reward=reward * inverse,
     )

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from mopl_jax.estimators.ess import normalise, spread_out
 from mopl_jax.estimators.estimate import Estimate
+from mopl_jax.numerics import safe
 from mopl_jax.numerics.reduce import WHOLE, Rows
 
 
@@ -71,7 +72,7 @@ def optimal_baseline(
     """
     total, spread = rows.total(w), rows.total(w * w - w)
     determined = spread > 1e-3 * rows.total(w * w)
-    fallback = rows.total(w * reward) / jnp.where(total > 0, total, 1)
+    fallback = rows.total(w * reward) / safe.positive(total)
     return jnp.where(
         determined, rows.total((w * w - w) * reward) / jnp.where(determined, spread, 1), fallback
     )
@@ -116,8 +117,9 @@ def difference(a: Estimate, b: Estimate, rows: Rows = WHOLE) -> Estimate:
     spread = spread_out(a.log_weight, rows) & spread_out(b.log_weight, rows)
     size = jnp.where(spread, jnp.abs(coefficient), 0)
     residual = jnp.sign(coefficient) * rows.total(size) * 0.5 * (a.residual + b.residual)
-    log_size = jnp.where(size > 0, jnp.log(jnp.where(size > 0, size, 1)), -jnp.inf)
-    return Estimate(a.value - b.value, a.influence - b.influence, log_size, residual, a.reward)
+    return Estimate(
+        a.value - b.value, a.influence - b.influence, safe.log(size), residual, a.reward
+    )
 
 
 NAMED = {"ips": ips, "snips": snips, "beta_ips": beta_ips}
