@@ -2,25 +2,14 @@
 
 Contract: log importance weights (n,) -> (), invariant to a constant added to the log weights, in
 [1, n] wherever a row has positive weight, n iff the weights are equal, and 0 iff no row has
-positive weight. Population versions take the two policies.
+positive weight. Population versions are in `divergence`.
 """
 
-import math
-
 import jax.numpy as jnp
-from jax.scipy.stats import norm
 from jaxtyping import Array, Bool, Float
 
-from mopl_jax.estimators.divergence import (
-    _diagonal,
-    _gap_factor,
-    population_d2,
-    population_max_weight,
-)
 from mopl_jax.estimators.weight_totals import totals_of_weights
-from mopl_jax.numerics import linalg, safe
-from mopl_jax.policies.gaussian import Gaussian
-from mopl_jax.policies.uniform import Uniform
+from mopl_jax.numerics import safe
 
 
 def normalise(log_weight: Float[Array, " n"]) -> Float[Array, " n"]:
@@ -79,52 +68,3 @@ def reward_aware(log_weight: Float[Array, " n"], residual: Float[Array, " n"]) -
     p = normalise(log_weight)
     heavy = jnp.sum(jnp.square(p * residual))
     return jnp.sum(p * jnp.square(residual)) * safe.reciprocal(heavy)
-
-
-# Population versions: what the log is worth before it is drawn.
-
-
-@population_d2.register
-def _(logging: Gaussian, target: Gaussian):
-    """|Σ₀| / √(|2Σ₀−Σπ||Σπ|) · exp(Δᵀ(2Σ₀−Σπ)⁻¹Δ), finite iff Σπ ≺ 2Σ₀."""
-    gap = _gap_factor(2 * logging.covariance - target.covariance)
-    z = linalg.scale_solve(gap, target.mean - logging.mean)
-    log_ratio = 2 * linalg.log_determinant(logging.scale) - linalg.log_determinant(target.scale)
-    d2 = jnp.exp(log_ratio - linalg.log_determinant(gap) + linalg.square(z))
-    return jnp.where(jnp.isnan(d2), jnp.inf, d2)
-
-
-@population_d2.register
-def _(logging: Uniform, target: Gaussian):
-    """Vol (4π)^{−d/2} |Σ|^{−1/2} P(N(μ, Σ/2) in the box): the curse of dimensionality of uniform
-    logging in one line.
-    """
-    scale = _diagonal(target)
-    upper, lower = (
-        (edge - target.mean) / scale * math.sqrt(2) for edge in (logging.high, logging.low)
-    )
-    log_inside = jnp.log(norm.cdf(upper) - norm.cdf(lower))
-    log_volume = jnp.log(logging.high - logging.low)
-    return jnp.exp(jnp.sum(log_volume - 0.5 * math.log(4 * math.pi) - jnp.log(scale) + log_inside))
-
-
-@population_max_weight.register
-def _(logging: Gaussian, target: Gaussian):
-    """√(|Σ₀|/|Σπ|) exp(½ Δᵀ(Σ₀−Σπ)⁻¹Δ), finite iff Σπ ≺ Σ₀ (equal policies have w = 1)."""
-    delta = target.mean - logging.mean
-    z = linalg.scale_solve(_gap_factor(logging.covariance - target.covariance), delta)
-    log_ratio = linalg.log_determinant(logging.scale) - linalg.log_determinant(target.scale)
-    w_max = jnp.exp(log_ratio + 0.5 * linalg.square(z))
-    same = jnp.all(delta == 0) & jnp.all(logging.covariance == target.covariance)
-    return jnp.where(same, 1, jnp.where(jnp.isnan(w_max), jnp.inf, w_max))
-
-
-@population_max_weight.register
-def _(logging: Uniform, target: Gaussian):
-    """Vol times the largest target density in the box."""
-    scale = _diagonal(target)
-    nearest = jnp.clip(target.mean, logging.low, logging.high)
-    return jnp.exp(
-        Gaussian(target.mean, scale).log_density(nearest)
-        + jnp.sum(jnp.log(logging.high - logging.low))
-    )

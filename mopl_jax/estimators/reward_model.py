@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.estimators.estimator import Columns, Estimator, Model, in_memory
 from mopl_jax.estimators.importance import ips
-from mopl_jax.numerics import linalg
+from mopl_jax.numerics import linalg, quadratic, safe
 from mopl_jax.numerics.reduce import Block, Monoid
 from mopl_jax.policies.gaussian import Gaussian
 
@@ -110,33 +110,24 @@ def _fit(normal: Normal, ridge: float) -> Float[Array, "folds f"]:
     return fit_without_each_fold(centred, ridge).at[:, 0].add(normal.centre + mean)
 
 
-def quadratic_features(target: Gaussian, action: Float[Array, " d"]) -> Float[Array, " f"]:
-    """1, z (d), zᵢzⱼ for i ≤ j (d(d+1)/2)."""
-    z = linalg.scale_solve(target.scale, action - target.mean)
-    rows, columns = jnp.triu_indices(z.shape[0])
-    return jnp.concatenate([jnp.ones(1, z.dtype), z, z[rows] * z[columns]])
+def quadratic_features(policy: Gaussian, action: Float[Array, " d"]) -> Float[Array, " f"]:
+    """The features 1, z, zᵢzⱼ (i ≤ j) of one action in the units of the `policy`."""
+    return quadratic.features(linalg.scale_solve(policy.scale, action - policy.mean))
 
 
 def expected_features(target: Gaussian, dtype) -> Float[Array, " f"]:
     """Their expectation under the target: 1, 0, and 1 for squares, 0 for cross products."""
     d = target.mean.shape[0]
-    rows, columns = jnp.triu_indices(d)
-    return jnp.concatenate(
-        [jnp.ones(1, dtype), jnp.zeros(d, dtype), (rows == columns).astype(dtype)]
-    )
+    return quadratic.expected_features(jnp.zeros(d, dtype), jnp.eye(d, dtype=dtype))
 
 
 def products(
     features: Float[Array, "n f"], reward: Float[Array, " n"], fold: Int[Array, " n"], folds: int
 ) -> Float[Array, "folds f f+1"]:
-    """Of each fold, the products of the features with each other and with the reward: they add up
-    over rows.
-    """
-    table = jnp.concatenate([features, reward[:, None]], axis=1)
+    """`quadratic.products` of each fold: they add up over rows."""
 
     def of(k):
-        kept = (fold == k).astype(features.dtype)
-        return jnp.matmul((features * kept[:, None]).T, table, precision="highest")
+        return quadratic.products(features, reward, (fold == k).astype(features.dtype))
 
     return lax.map(of, jnp.arange(folds))
 
@@ -144,24 +135,17 @@ def products(
 def fit_without_each_fold(
     of_folds: Float[Array, "folds f f+1"], ridge: float
 ) -> Float[Array, "folds f"]:
-    """Ridge coefficients for each fold: normal equations of all rows minus its own, for features
-    of mean square one.
+    """Ridge coefficients for each fold: products of all rows minus its own, with features scaled
+    to a mean square of one.
 
-    The first feature is the constant: it counts rows, and is hardly shrunk. Rewards should be
-    centred.
+    The first feature is the constant, which counts rows. Rewards should be centred.
     """
     size = of_folds.shape[1]
     total = jnp.sum(of_folds, axis=0)
-    square = jnp.diagonal(total[:, :size]) / total[0, 0]
-    inverse = jnp.where(square > 0, 1 / jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
-    penalty = ridge * jnp.eye(size, dtype=total.dtype).at[0, 0].set(1e-6)
+    unit = safe.reciprocal(safe.sqrt(jnp.diagonal(total[:, :size]) / total[0, 0]))
 
     def fit(own):
-        kept = total - own
-        gram = (
-            inverse[:, None] * kept[:, :size] * inverse[None, :]
-            + jnp.maximum(kept[0, 0], 1) * penalty
-        )
-        return inverse * linalg.solve_positive(gram, inverse * kept[:, size])
+        kept = unit[:, None] * (total - own)
+        return unit * quadratic.ridge_solve(kept[:, :size] * unit[None, :], kept[:, size], ridge)
 
     return lax.map(fit, of_folds)

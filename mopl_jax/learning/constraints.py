@@ -12,6 +12,7 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Float
 
 from mopl_jax.numerics import linalg
+from mopl_jax.numerics.roots import crossing, implicit
 from mopl_jax.policies.gaussian import Gaussian
 
 Projection = Callable[[Float[Array, " d"]], Float[Array, " d"]]
@@ -60,21 +61,15 @@ def box_and_hyperplane(low: ArrayLike, high: ArrayLike, total: float) -> Project
 
     def project(a):
         lo, hi = jnp.asarray(bottom, a.dtype), jnp.asarray(top, a.dtype)
-        ends = lax.stop_gradient((jnp.min(a - hi), jnp.max(a - lo)))
 
-        def halve(_, ends):
-            middle = 0.5 * (ends[0] + ends[1])
-            high_sum = jnp.sum(jnp.clip(a - middle, lo, hi)) > total
-            return jnp.where(high_sum, middle, ends[0]), jnp.where(high_sum, ends[1], middle)
+        def beyond(shift):
+            """By how much the sum falls short of the total, and its slope: the free entries."""
+            moved = a - shift
+            free = jnp.sum((moved > lo) & (moved < hi), dtype=a.dtype)
+            return total - jnp.sum(jnp.clip(moved, lo, hi)), free
 
-        shift = lax.stop_gradient(0.5 * sum(lax.fori_loop(0, 40, halve, ends)))
-        inside = lax.stop_gradient((a - shift > lo) & (a - shift < hi)).astype(a.dtype)
-        share = jnp.where(
-            jnp.sum(inside) > 0, jnp.sum((a - lax.stop_gradient(a)) * inside), 0
-        ) / jnp.maximum(jnp.sum(inside), 1)
-        return (
-            jnp.clip(a - shift, lo, hi) - share * inside
-        )  # the multiplier moves with the free entries
+        found = crossing(lambda shift: beyond(shift)[0], jnp.min(a - hi), jnp.max(a - lo))
+        return jnp.clip(a - implicit(beyond, found), lo, hi)
 
     return project
 

@@ -1,5 +1,6 @@
 """The Student quantile for real degrees of freedom, also below one, with gradients."""
 
+import functools
 import math
 
 import jax.numpy as jnp
@@ -7,6 +8,8 @@ import numpy as np
 from jax import lax
 from jax.scipy.special import ndtri
 from jaxtyping import Array, ArrayLike, Float
+
+from mopl_jax.numerics.roots import implicit, newton
 
 _NODES, _WEIGHTS = (
     0.5 * x for x in np.polynomial.legendre.leggauss(24) + np.array([[1.0], [0.0]])
@@ -34,12 +37,10 @@ def student_quantile(tail: ArrayLike, df: ArrayLike) -> Float[Array, "..."]:
 @jnp.vectorize
 def _quantile(tail, df):
     normal, df = df > _NORMAL, jnp.minimum(df, _NORMAL)
-    log_tail, log_scale = jnp.log(tail), jnp.log(_density_at_zero(df))
-    held = lax.stop_gradient((log_tail, df, log_scale))
-    start = jnp.arcsinh(lax.stop_gradient(-ndtri(tail)) * lax.rsqrt(held[1]))
-    u = lax.fori_loop(0, _STEPS, lambda _, u: _newton(u, *held), start)
-    student = jnp.sqrt(df) * jnp.sinh(_newton(lax.stop_gradient(u), log_tail, df, log_scale))
-    return jnp.where(normal, -ndtri(tail), student)
+    beyond = functools.partial(_beyond, log_tail=jnp.log(tail), df=df)
+    start = jnp.arcsinh(-ndtri(tail) * lax.rsqrt(df))
+    u = implicit(beyond, newton(beyond, start, _STEPS))
+    return jnp.where(normal, -ndtri(tail), jnp.sqrt(df) * jnp.sinh(u))
 
 
 def _floats(*values):
@@ -47,15 +48,15 @@ def _floats(*values):
     return tuple(jnp.asarray(value, dtype) for value in values)
 
 
-def _newton(u, log_tail, df, log_scale):
-    """One step for log P(U > u) = log tail."""
+def _beyond(u, log_tail, df):
+    """log P(U > u) − log tail, and its slope in u."""
+    log_scale = jnp.log(_density_at_zero(df))
     log_beyond = jnp.where(
         (u > 1) & (df < 40),
         _log_far_tail(u, df) + log_scale,
         _log_near_tail(u, df, log_tail, log_scale),
     )
-    slope = lax.stop_gradient(jnp.exp(log_beyond - log_scale + df * _log_cosh(u)))
-    return u + slope * (log_beyond - log_tail)
+    return log_beyond - log_tail, -jnp.exp(log_scale - log_beyond - df * _log_cosh(u))
 
 
 def _log_near_tail(u, df, log_tail, log_scale):

@@ -25,6 +25,7 @@ from mopl_jax.learning import certification, constraints, objective, optimise
 from mopl_jax.learning.response_surface import fit_surface
 from mopl_jax.logs import Logs
 from mopl_jax.metrics import experiments, objectives
+from mopl_jax.numerics import quadratic
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.mixture import Mixture
 from mopl_jax.simulation import online
@@ -320,13 +321,10 @@ def _newton(platform, now, key, plan, users, mesh):
     gain = (moved.expected - online.play(platform, fixed, key, (0, users), mesh).expected).astype(
         np.float64
     )
-    z, d = (moved.action - now) / plan.scale, len(now)
-    pairs = np.triu_indices(d)
-    features = np.column_stack([np.ones(users), z, z[:, pairs[0]] * z[:, pairs[1]]])
-    found = np.linalg.lstsq(features, gain, rcond=None)[0]
-    curvature = np.zeros((d, d))
-    curvature[pairs] = found[1 + d :]
-    values, vectors = np.linalg.eigh(curvature + curvature.T)
+    z = (moved.action - now) / plan.scale
+    found = np.linalg.lstsq(quadratic.features(z), gain, rcond=None)[0]
+    _, slope, curvature = quadratic.unpack(found, len(now))
+    values, vectors = np.linalg.eigh(curvature)
     bend = np.maximum(-values, 0.2 * np.abs(values).max())
-    move = vectors @ (vectors.T @ found[1 : 1 + d] / bend)
+    move = vectors @ (vectors.T @ slope / bend)
     return plan.scale * move * min(1, 2 / np.linalg.norm(move))
