@@ -25,7 +25,7 @@ from mopl_jax.diagnostics import verdicts, weight_diagnostics
 from mopl_jax.evaluation import evaluation
 from mopl_jax.evaluation.targets import BANDWIDTHS, choose_target
 from mopl_jax.intervals.registry import Facts, policy_facts
-from mopl_jax.io import tables
+from mopl_jax.io import log_reader
 from mopl_jax.io.policy_json import finite
 from mopl_jax.policies.gaussian import Gaussian
 
@@ -136,7 +136,7 @@ def evaluate_file(
     """What `mopl evaluate` says about a log, as plain Python; infinite ends are ±inf (`finite`
     makes them None).
 
-    `log` as in `tables.open_log`, `roles` its columns; `target` a policy or the path of one.
+    `log` as in `read.open_log`, `roles` its columns; `target` a policy or the path of one.
     ValueError for an unknown name, alpha outside (0, 1), or a log that cannot be read. Precision
     is the caller's: float64 under `jax_enable_x64`.
     """
@@ -253,7 +253,7 @@ def _verdict(evidence, facts):
 
 def _no_logs(reader):
     """A guess from the first rows."""
-    rows = next(tables.chunks(reader, 10_000))
+    rows = next(log_reader.chunks(reader, 10_000))
     columns = [column for column in (rows.log_propensity, rows.log_target) if column is not None]
     inside = all(np.all((column >= 0) & (column <= 1)) for column in columns)
     return (

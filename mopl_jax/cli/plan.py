@@ -20,7 +20,7 @@ from mopl_jax.cli.options import check_alpha
 from mopl_jax.diagnostics import weight_diagnostics
 from mopl_jax.estimators import divergence
 from mopl_jax.io.policy_json import finite, read_policy
-from mopl_jax.io.tables import read_logs
+from mopl_jax.io.read import read_logs
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.uniform import Uniform
 

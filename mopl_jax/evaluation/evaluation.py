@@ -26,8 +26,14 @@ from mopl_jax.intervals.interval import Interval, Wald
 from mopl_jax.intervals.moments import Moments
 from mopl_jax.intervals.proportions import skewed_score
 from mopl_jax.intervals.registry import Facts
-from mopl_jax.io import tables
-from mopl_jax.io.tables import LogReader, Rows
+from mopl_jax.io.log_reader import (
+    LogReader,
+    Rows,
+    check_densities,
+    check_weights,
+    chunks,
+    whole,
+)
 from mopl_jax.numerics.check import choose
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.policy import Policy
@@ -77,9 +83,9 @@ def gather(
     choose([estimator], ESTIMATORS, "estimator")
     for target in targets:
         _check(reader, target, estimator)
-    tables.check_densities(reader)
+    check_densities(reader)
     if reader.source.count() <= in_memory:
-        return _from_memory(tables.whole(reader), reader.logging, targets, estimator, reward_range)
+        return _from_memory(whole(reader), reader.logging, targets, estimator, reward_range)
     return _from_blocks(reader, targets, estimator, reward_range, watch)
 
 
@@ -96,7 +102,7 @@ def _check(reader, target, estimator):
             f"{reader.source.name}: a target policy needs the actions: name their columns"
             " (--action)"
         )
-    tables.check_weights(reader, target, "target policy")
+    check_weights(reader, target, "target policy")
 
 
 # Rows in memory.
@@ -208,7 +214,7 @@ def _scaled(products):
 
 def _from_blocks(reader, targets, estimator, reward_range, watch):
     def blocks():
-        return row_blocks.blocks(watch(tables.chunks(reader, row_blocks.SIZE)))
+        return row_blocks.blocks(watch(chunks(reader, row_blocks.SIZE)))
 
     weighs = [
         row_blocks.weigh_all_one if target is LOGGING else row_blocks.weigh_by(target)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from mopl_jax.io.tables import Rows
+from mopl_jax.io.log_reader import Rows
 from mopl_jax.policies.policy import Policy
 
 SIZE = 2**15  # rows of a block: a few megabytes at ten objectives

@@ -24,7 +24,7 @@ from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.estimators.importance import snips
 from mopl_jax.intervals.interval import Wald
 from mopl_jax.intervals.moments import Moments
-from mopl_jax.io.tables import read_logs
+from mopl_jax.io.read import read_logs
 from mopl_jax.logs import Logs, check, log_weights
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.numerics.reduce import shard

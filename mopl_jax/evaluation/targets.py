@@ -13,8 +13,8 @@ import numpy as np
 from mopl_jax import estimators, intervals
 from mopl_jax.evaluation.evaluation import IN_MEMORY
 from mopl_jax.evaluation.smoothing import slope
+from mopl_jax.io.log_reader import LogReader, check_weights, chunks
 from mopl_jax.io.policy_json import read_policy
-from mopl_jax.io.tables import LogReader, check_weights, chunks
 from mopl_jax.logs import Logs
 from mopl_jax.policies.deterministic import Deterministic, smooth
 from mopl_jax.policies.policy import Policy
