@@ -25,8 +25,12 @@ Positive = Annotated[float, Meta(gt=0, le=sys.float_info.max)]
 ABSENT: Any = None  # the default of a key that may be left out; null is refused all the same
 
 
-class Entry(msgspec.Struct, kw_only=True, tag_field="kind", forbid_unknown_fields=True):
+class Entry(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """A table of a document, which other keys than its fields make wrong."""
+
+
+class KindEntry(Entry, tag_field="kind"):
+    """A table whose key `kind` says which keys it has."""
 
 
 def load(path: Path | str, parse: Callable[[str], Any], refusal: str) -> Any:
@@ -97,32 +101,31 @@ def short(value: Any) -> str:
 
 _MESSAGE = re.compile(r"(.*?)(?: - at `\$(.*)`)?", re.DOTALL)
 _STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
-_WORDS = {
-    "`array`": "a list",
-    "`str`": "a name",
-    "`int`": "a whole number",
-    "`float`": "a number",
-    "`bool`": "true or false",
-    ">=": "≥",
-    "<=": "≤",
-    " | ": " or ",
+_KEY = re.compile(r"Object (contains unknown|missing required) field `(.*)`", re.DOTALL)
+_TYPE = re.compile(r"Expected `(.*?)`(.*?)(?:, got .*)?", re.DOTALL)
+_TYPES = {
+    "array": "a list",
+    "str": "a name",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
 }
 
 
 def _refuse(message, content, kind, what):
     """ValueError with the place at which `message` points."""
     words, path = _MESSAGE.fullmatch(message).groups("")  # pyright: ignore[reportOptionalMemberAccess]
-    value, info, places, wrong_kind = content, inspect.type_info(kind), [], False
-    for name, index in _STEP.findall(path):
-        wrong_kind = name == "kind" and "kind" not in _fields(info, value)
-        if not wrong_kind:
-            info = _fields(info, value).get(name) if name else _item(info)
-            value = value[name or int(index)]
-            places += [name] if name else [_entry(places.pop(), int(index), value)]
-    if places and not wrong_kind and places[-1].isidentifier():
+    value, info, places = content, inspect.type_info(kind), []
+    for name, index in _STEP.findall(path.removesuffix(".kind")):
+        info = _inside(info, value).get(name)
+        value = value[name or int(index)]
+        places += [name] if name else [_entry(places.pop(), int(index), value, info)]
+    if path.endswith(f".{places[-1]}" if places else " "):
         places[-1] = f"key {places[-1]!r}"
     with within(", ".join(places)):
-        _say(words, value, info, wrong_kind, what)
+        if path.endswith(".kind"):
+            choose([_word(value["kind"])], _structs(info), f"kind of {what}".removesuffix(" of "))
+        _complain(words, value, info, what or "table")
 
 
 def _structs(info):
@@ -131,55 +134,50 @@ def _structs(info):
     return {each.tag: each for each in types if isinstance(each, inspect.StructType)}
 
 
-def _fields(info, value):
-    """The types of a table's keys."""
-    structs = _structs(info)
-    only = next(iter(structs.values()), None)
-    one = only if len(structs) == 1 else structs.get(str(value.get("kind")))
-    return {} if one is None else {field.encode_name: field.type for field in one.fields}
-
-
-def _item(info):
-    types = getattr(info, "types", (info,))
-    return next((each.item_type for each in types if hasattr(each, "item_type")), None)
-
-
-def _entry(name, index, value):
-    """An entry of the list `name`: by its own name, or by number from one."""
+def _inside(info, value):
+    """The types of a table's keys; of a list's entries, the type under no name."""
     if not isinstance(value, dict):
+        types = getattr(info, "types", (info,))
+        return {"": next((each.item_type for each in types if hasattr(each, "item_type")), None)}
+    structs = list(_structs(info).values())
+    mine = [each for each in structs if each.tag == value.get("kind")] or structs
+    return {field.encode_name: field.type for each in mine[:1] for field in each.fields}
+
+
+def _entry(name, index, value, info):
+    """An entry of the list `name`: a table by its own name, or by number from one."""
+    if not _structs(info):
         return f"key {name!r}, entry {index + 1}"
-    own = value.get("name", index + 1)
-    return f"{name.removesuffix('s')} {own!r}"
+    own = value.get("name") if isinstance(value, dict) else None
+    return f"{name.removesuffix('s')} {repr(own) if isinstance(own, str) else index + 1}"
 
 
-def _say(words, value, info, wrong_kind, what):
-    if wrong_kind:
-        kind = value["kind"]
-        choose(
-            [kind if isinstance(kind, str) else short(kind)],
-            _structs(info),
-            f"kind of {what}".removesuffix(" of "),
-        )
-    if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", words, re.DOTALL):
-        choose([unknown[1]], _fields(info, value), "key")
-    if missing := re.fullmatch(r"Object missing required field `(.*)`", words):
-        kinds = f", one of {', '.join(_structs(info))}" if missing[1] == "kind" else ""
-        raise ValueError(f"no key {missing[1]!r}{kinds}; keys: {', '.join(map(str, value))}"[:300])
-    if isinstance(info, inspect.LiteralType):
-        choose([str(value)], dict.fromkeys(map(str, info.values)), "name")
-    if words.startswith("expected"):
+def _complain(words, value, info, what):
+    if words.startswith("expected"):  # those of `_decode`
         raise ValueError(words)
-    raise ValueError(f"{_expected(words, what or 'table')}, got {short(value)}")
+    if key := _KEY.fullmatch(words):
+        if key[1] == "contains unknown":
+            choose([key[2]], _inside(info, value), "key")
+        kinds = f", one of {', '.join(_structs(info))}" if key[2] == "kind" else ""
+        raise ValueError(f"no key {key[2]!r}{kinds}; keys: {', '.join(map(str, value))}"[:300])
+    if isinstance(info, inspect.LiteralType):
+        choose([_word(value)], dict.fromkeys(info.values), "name")
+    raise ValueError(f"expected {_expected(words, what)}, got {short(value)}")
+
+
+def _word(value):
+    return value if isinstance(value, str) else short(value)
 
 
 def _expected(words, what):
-    if "out of range" in words or "e+308" in words:
-        return "expected a finite number"
-    words = re.sub(r", got .*|\.0\b", "", words).replace("Expected", "expected")
-    words = words.replace("`object`", f"a {what}")
-    for theirs, ours in _WORDS.items():
-        words = words.replace(theirs, ours)
-    return words
+    """`int | array` >= 2: a whole number or a list of at least 2."""
+    types = _TYPE.fullmatch(words)
+    if types is None or "e+308" in words:  # out of range
+        return "a finite number"
+    names = {**_TYPES, "object": f"a {what}"}
+    either = " or ".join(names.get(name, name) for name in types[1].split(" | ") if name != "null")
+    rest = types[2].replace(" of length >=", " >=").removesuffix(".0")
+    return either + rest.replace(">=", "of at least").replace("<=", "of at most")
 
 
 # Shapes, which depend on the number of weights.

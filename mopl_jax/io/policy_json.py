@@ -6,7 +6,7 @@ reads back.
 
 | kind | keys |
 |---|---|
-| `normal` | `mean` (d,); `covariance` (d, d) or `scale` (standard deviations, (d,) or one) |
+| `normal` | `mean` (d,); `covariance`, (d, d) or a number times I, or `scale`, (d,) or a number |
 | `uniform` | `low`, `high` (d,) |
 | `deterministic` | `action` (d,) |
 | `mixture` | `weights` (k,) > 0, `components`: k documents of the kinds above, without version |
@@ -160,11 +160,11 @@ def _list(array: ArrayLike) -> list:
 # whose worlds have d, build them from the same structs.
 
 
-class Entry(documents.Entry, forbid_unknown_fields=False):
+class PolicyEntry(documents.KindEntry, forbid_unknown_fields=False):
     """A policy among whose keys a writer may leave notes."""
 
 
-class NormalEntry(Entry, tag="normal"):
+class NormalEntry(PolicyEntry, tag="normal"):
     """`mean` and one of `scale` and `covariance`."""
 
     mean: Numbers
@@ -205,7 +205,7 @@ def _check_covariance(covariance):
         )
 
 
-class UniformEntry(Entry, tag="uniform"):
+class UniformEntry(PolicyEntry, tag="uniform"):
     """A box."""
 
     low: Numbers
@@ -213,7 +213,7 @@ class UniformEntry(Entry, tag="uniform"):
 
     @property
     def dim(self) -> int:
-        return length(self.low, "low")
+        return max(length(self.low, "low"), length(self.high, "high"))
 
     def build(self, d: int) -> Uniform:
         """ValueError unless low < high."""
@@ -227,7 +227,7 @@ class UniformEntry(Entry, tag="uniform"):
         return Uniform(jnp.asarray(low), jnp.asarray(high))
 
 
-class DeterministicEntry(Entry, tag="deterministic"):
+class DeterministicEntry(PolicyEntry, tag="deterministic"):
     """One action."""
 
     action: Numbers
@@ -241,7 +241,7 @@ class DeterministicEntry(Entry, tag="deterministic"):
         return Deterministic(jnp.asarray(self.action))
 
 
-class MixtureEntry(Entry, tag="mixture"):
+class MixtureEntry(PolicyEntry, tag="mixture"):
     """k policies of one dimension, and k weights."""
 
     weights: Numbers
@@ -251,6 +251,7 @@ class MixtureEntry(Entry, tag="mixture"):
     def dim(self) -> int:
         if not self.components:
             raise ValueError("key 'components': expected a list of policies, got []")
+        length(self.weights, "weights")
         sizes = {part.dim for part in self.components}
         if len(sizes) > 1:
             raise ValueError(

@@ -86,7 +86,7 @@ def test_what_is_not_finite_is_null_and_arrays_are_lists():
         ),
         (
             {"kind": "mixture", "weights": [1], "components": [3]},
-            "key 'components', entry 1: expected a policy, got 3",
+            "component 1: expected a policy, got 3",
         ),
         (
             {"kind": "mixture", "weights": [1], "components": [{"kind": "x"}]},

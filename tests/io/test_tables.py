@@ -364,7 +364,7 @@ def test_a_bad_file_in_a_folder_is_named(tmp_path, name, content, message):
     ("text", "message"),
     [
         ('path = "a.parquet"\nrewrd = "x"', "unknown key: 'rewrd'; did you mean 'reward'"),
-        ('path = "a.parquet"\nreward = 3', "key 'reward': expected the name of a column, got 3"),
+        ('path = "a.parquet"\nreward = 3', "key 'reward': expected a name, got 3"),
         ('reward = "r"', "expected one of the keys 'path' and 'files'"),
         ("files = 3", "key 'files'"),
         ('path = "none.parquet"', "none.parquet: no such file"),
