@@ -34,8 +34,8 @@ from rich.table import Table
 
 from mopl_jax.cli.evaluate import evaluate_file, finite
 from mopl_jax.io.files import write_atomically
+from mopl_jax.io.read import read_columns
 from mopl_jax.io.storage import provenance
-from mopl_jax.io.tables import read_columns
 
 CAMPAIGNS = ("men", "women")
 SHOWN = ("normal", "ess_exact", "ess_safe", "ess_student")

@@ -16,7 +16,8 @@ import numpy as np
 from benchmarks.stress import APART, below
 from mopl_jax import estimators, intervals
 from mopl_jax.coverage import engine, study
-from mopl_jax.diagnostics.weight_diagnostics import VERDICTS, diagnose, unseen
+from mopl_jax.diagnostics.verdicts import VERDICTS
+from mopl_jax.diagnostics.weight_diagnostics import diagnose, unseen
 from mopl_jax.io import storage
 from mopl_jax.numerics import devices
 

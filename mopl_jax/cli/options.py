@@ -11,8 +11,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from mopl_jax.io.log_reader import LogReader
 from mopl_jax.io.policy_json import finite
-from mopl_jax.io.tables import LogReader, open_log
+from mopl_jax.io.read import open_log
 from mopl_jax.numerics.check import check_alpha, choose
 
 Log = Annotated[

@@ -17,10 +17,10 @@ from rich.table import Table
 
 from mopl_jax import planning
 from mopl_jax.cli.options import check_alpha
-from mopl_jax.diagnostics import weight_diagnostics
+from mopl_jax.diagnostics import verdicts
 from mopl_jax.estimators import divergence
 from mopl_jax.io.policy_json import finite, read_policy
-from mopl_jax.io.tables import read_logs
+from mopl_jax.io.read import read_logs
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.uniform import Uniform
 
@@ -288,7 +288,7 @@ def _facts(logging, target, production, *, slope, noise, gain, n, alpha, power, 
         "standard_error": jnp.sqrt(alone / n),
         "gain_standard_error": error,
         "gain_width": -2 * jax.scipy.special.ndtri(alpha) * error,
-        "rows_for_ess": weight_diagnostics.CAUTION_ESS / share,
+        "rows_for_ess": verdicts.CAUTION_ESS / share,
     }
     if gain is not None:
         facts["power"] = planning.power(gain, error, alpha)
@@ -374,7 +374,7 @@ def _curved(found):
 def _warnings(report, found):
     texts = []
     for name, facts in report["designs"].items():
-        if facts["ess"] < weight_diagnostics.CAUTION_ESS:
+        if facts["ess"] < verdicts.CAUTION_ESS:
             texts.append(
                 f"{name}: {facts['ess']:.1f} effective rows; widths and power are asymptotic,"
                 " expect worse"
@@ -486,7 +486,7 @@ def _show(report, console):
     for key, label, form in ROWS:
         if any(key in facts for facts in report["designs"].values()):
             cells = [_cell(facts.get(key), form) for facts in report["designs"].values()]
-            table.add_row(label.format(few=weight_diagnostics.CAUTION_ESS), *cells)
+            table.add_row(label.format(few=verdicts.CAUTION_ESS), *cells)
     console.print(table)
     for text in report["warnings"]:
         console.print(f"warning: {text}", style="yellow")

@@ -4,36 +4,63 @@ A study has `replicates`, `seed`, `alpha`, `n`, `estimators`, `intervals` and a 
 `[[world]]`; each world has a `name`, dimensions `d`, a `reward`, a `noise`, a `logging` policy,
 named `target`s and optional `differences` of targets. `logging` and `target` of the study are
 those of every world that has none of its own. Numbers stand for constant vectors.
-`mopl_jax/coverage/studies/default.toml` is the model.
+`mopl_jax/coverage/studies/default.toml` is the model; the structs here are its description.
 """
 
-import inspect
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import msgspec
 import numpy as np
+from jaxtyping import Array, Float
+from msgspec import Meta
 
-from mopl_jax import intervals
 from mopl_jax.coverage.overlap import overlapping
 from mopl_jax.coverage.world import Grid, World
 from mopl_jax.estimators.registry import ESTIMATORS, MODIFIED
+from mopl_jax.intervals import registry as intervals
+from mopl_jax.io import policy_json
+from mopl_jax.io.documents import (
+    ABSENT,
+    Entry,
+    KindEntry,
+    Number,
+    Numbers,
+    Positive,
+    fit,
+    flat,
+    full,
+    load,
+    positive,
+    within,
+)
 from mopl_jax.numerics.check import check_alpha, choose
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.mixture import Mixture
 from mopl_jax.policies.policy import Policy
-from mopl_jax.policies.uniform import Uniform
 from mopl_jax.simulation import environments
 
 DEFAULT = Path(__file__).parent / "studies" / "default.toml"
+_SHARED = ("logging", "target")
+_MOST = 2**31 - 1  # rows or dimensions of an array
+Dimension = Annotated[int, Meta(ge=1, le=_MOST)]
+Size = Annotated[int, Meta(ge=2, le=_MOST)]
+Share = Annotated[float, Meta(gt=0, le=1)]
 
 
 class Study(NamedTuple):
-    """A validated study. `spec` is the plain dictionary it came from, for provenance."""
+    """A validated study.
+
+    `worlds`: one for each [[world]] and each of its d.
+    `grid`: what is evaluated on every log.
+    `replicates`: logs of a world.
+    `seed`: of all randomness.
+    `spec`: the plain dictionary it came from, for provenance.
+    """
 
     worlds: tuple[World, ...]
     grid: Grid
@@ -44,105 +71,40 @@ class Study(NamedTuple):
 
 def read(path: Path) -> dict[str, Any]:
     """The dictionary in a TOML file; ValueError names the file and the line that cannot be read."""
-    try:
-        return tomllib.loads(Path(path).read_text())
-    except OSError as error:
-        raise ValueError(
-            f"{path}: cannot be read ({error.strerror}); expected a study in TOML"
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{path}: not valid TOML: {error}; compare it with"
-            " mopl_jax/coverage/studies/default.toml"
-        ) from None
+    refusal = "not valid TOML: {}; compare it with mopl_jax/coverage/studies/default.toml"
+    return load(path, tomllib.loads, refusal)
 
 
 def build(spec: Mapping[str, Any]) -> Study:
     """Worlds and grid of a study dictionary. ValueError says which entry, what was expected and
     what was found.
     """
-    _known(
-        spec,
-        ("replicates", "seed", "alpha", "n", "estimators", "intervals", *_SHARED, "world"),
-        "the study",
-    )
-    grid = Grid(
-        _sizes(spec.get("n", ()), "n", least=2),
-        choose(spec.get("estimators", ["snips"]), ESTIMATORS | MODIFIED, "estimator"),
-        choose(
-            spec.get("intervals", list(intervals.WALD)),
-            intervals.METHODS,
-            "interval",
-        ),
-        check_alpha(spec.get("alpha", 0.05)),
-    )
-    if not isinstance(spec.get("world", []), list | tuple):
-        raise ValueError(
-            f"world: expected [[world]] tables, got {spec['world']!r}; see"
-            " mopl_jax/coverage/studies/default.toml"
-        )
-    shared = {key: spec[key] for key in _SHARED if key in spec}
-    entries = [shared | dict(_table(entry, "world")) for entry in spec.get("world", [])]
-    worlds = tuple(
-        _world(entry, d)
-        for entry in entries
-        for d in _sizes(_table(entry, "world").get("d", ()), "d", least=1)
-    )
+    spec = _shared(dict(spec))
+    study = fit(spec, StudyEntry)
+    with flat():
+        worlds = tuple(world.build(d) for world in study.world for d in _ascending(world.d))
     if not worlds:
         raise ValueError("expected at least one [[world]] in the study, got none")
+    grid = study.grid()
     _check_available(worlds, grid.intervals)
     labels = [(world.name, world.d) for world in worlds]
     if len(set(labels)) < len(labels):
         raise ValueError("expected a different name for each [[world]] of the same d; rename one")
-    replicates = _sizes([spec.get("replicates", 2000)], "replicates", least=2)[0]
-    return Study(
-        worlds,
-        grid,
-        replicates,
-        _integer(spec.get("seed", 0), "seed"),
-        dict(spec) | {"world": entries},
-    )
+    return Study(worlds, grid, study.replicates, study.seed, spec)
 
 
-_SHARED = ("logging", "target")
-
-
-def _world(entry, d):
-    where = f"world {entry.get('name', '?')!r} at d={d}"
-    _known(
-        entry,
-        ("name", "d", "reward", "noise", "log_spread", "logging", "target", "differences"),
-        where,
-    )
-    for key in ("name", "reward", "noise", "logging", "target"):
-        if key not in entry:
-            raise ValueError(
-                f"{where}: expected an entry {key!r}; see mopl_jax/coverage/studies/default.toml"
-            )
-    if "log_spread" in entry and entry["noise"].get("kind") in ("bernoulli", "zero_inflated"):
-        raise ValueError(
-            f"{where}: log_spread: expected none with {entry['noise']['kind']} noise, whose mean"
-            " sets its spread"
-        )
-    spread = entry.get("log_spread")
-    environment = environments.Environment(
-        _make(REWARDS, entry["reward"], d, f"{where}, reward"),
-        _make(NOISES, entry["noise"], d, f"{where}, noise"),
-        None if spread is None else _vector(spread, d, f"{where}, log_spread"),
-    )
-    logging = _make(POLICIES, entry["logging"], d, f"{where}, logging")
-    _check_means(environment, logging, where)
-    targets = {
-        name: _target(target, d, f"{where}, target {name!r}", logging)
-        for name, target in _table(entry["target"], where).items()
+def _shared(spec):
+    """Every world with the logging policy and the targets that are those of all."""
+    shared, worlds = {key: spec[key] for key in _SHARED if key in spec}, spec.get("world", [])
+    if not isinstance(worlds, list | tuple):
+        return spec
+    return spec | {
+        "world": [shared | world if isinstance(world, dict) else world for world in worlds]
     }
-    smoothed = tuple(
-        name for name, target in entry["target"].items() if target.get("kind") == "smooth"
-    )
-    differences = tuple(_pair(pair, where) for pair in entry.get("differences", ()))
-    for name in {name for pair in differences for name in pair}:
-        choose([name], targets, f"target in the differences of {where}")
-    return World(entry["name"], d, environment, logging, targets, differences, smoothed)
+
+
+def _ascending(sizes):
+    return tuple(sorted({sizes} if isinstance(sizes, int) else set(sizes)))
 
 
 def _check_means(environment, logging, where, draws=4096):
@@ -179,220 +141,234 @@ def _check_available(worlds, names):
                 )
 
 
-def _target(entry, d, where, logging):
-    makers = {
-        "normal": _gaussian,
-        "smooth": _smooth,
-        "mixture": _mixture,
-        "overlap": partial(_overlap, logging),
-    }
-    return _make(makers, {"kind": "normal"} | dict(_table(entry, where)), d, where)
+# The entries of a study. `build` makes what an entry stands for in a world of d weights.
 
 
-def _table(entry, where):
-    if not isinstance(entry, Mapping):
-        raise ValueError(
-            f"{where}: expected a table, got {entry!r}; see mopl_jax/coverage/studies/default.toml"
-        )
-    return entry
+def _scalar(number: float) -> Float[Array, ""]:
+    return jnp.asarray(number, float)
 
 
-def _pair(pair, where):
-    if not isinstance(pair, list | tuple) or len(pair) != 2:
-        raise ValueError(f"{where}, differences: expected pairs of target names, got {pair!r}")
-    return tuple(pair)
+def _vector(numbers: Numbers, d: int, key: str) -> Float[Array, " d"]:
+    return jnp.asarray(full(numbers, (d,), key), float)
 
 
-# Makers: each takes the dimension and where it stands, then the entry's own keys.
+def _mean_if_absent(numbers, d, key):
+    """1/d each, whose product with an action is its mean, where the key is left out."""
+    return jnp.full(d, 1 / d, float) if numbers is None else _vector(numbers, d, key)
 
 
-def _linear(d, where, slope=None, intercept=0.0):
-    return environments.Linear(
-        _vector(1 / d if slope is None else slope, d, where), _number(intercept, where)
-    )
+class LinearEntry(KindEntry, tag="linear"):
+    """`slope` 1/d if left out."""
+
+    slope: Numbers = ABSENT
+    intercept: Number = 0.0
+
+    def build(self, d: int) -> environments.Linear:
+        slope = _mean_if_absent(self.slope, d, "slope")
+        return environments.Linear(slope, _scalar(self.intercept))
 
 
-def _quadratic(d, where, peak=0.0, optimum=0.0, curvature=1.0):
-    return environments.Quadratic(
-        _number(peak, where), _vector(optimum, d, where), _matrix(curvature, d, where)
-    )
+class QuadraticEntry(KindEntry, tag="quadratic"):
+    """`curvature` times I, or (d, d)."""
+
+    peak: Number = 0.0
+    optimum: Numbers = np.zeros(())
+    curvature: Numbers = np.ones(())
+
+    def build(self, d: int) -> environments.Quadratic:
+        curvature = jnp.asarray(full(self.curvature, (d, d), "curvature"), float)
+        optimum = _vector(self.optimum, d, "optimum")
+        return environments.Quadratic(_scalar(self.peak), optimum, curvature)
 
 
-def _cosine(d, where, frequency=None, amplitude=1.0, offset=0.0):
-    frequency = _vector(1 / d if frequency is None else frequency, d, where)
-    return environments.Cosine(frequency, _number(amplitude, where), _number(offset, where))
+class CosineEntry(KindEntry, tag="cosine"):
+    """`frequency` 1/d if left out."""
+
+    frequency: Numbers = ABSENT
+    amplitude: Number = 1.0
+    offset: Number = 0.0
+
+    def build(self, d: int) -> environments.Cosine:
+        frequency = _mean_if_absent(self.frequency, d, "frequency")
+        return environments.Cosine(frequency, _scalar(self.amplitude), _scalar(self.offset))
 
 
-def _exponential(d, where, rate=None, amplitude=1.0, offset=0.0):
-    rate = _vector(1 / d if rate is None else rate, d, where)
-    return environments.Exponential(rate, _number(amplitude, where), _number(offset, where))
+class ExponentialEntry(KindEntry, tag="exponential"):
+    """`rate` 1/d if left out."""
+
+    rate: Numbers = ABSENT
+    amplitude: Number = 1.0
+    offset: Number = 0.0
+
+    def build(self, d: int) -> environments.Exponential:
+        rate = _mean_if_absent(self.rate, d, "rate")
+        return environments.Exponential(rate, _scalar(self.amplitude), _scalar(self.offset))
 
 
-def _normal(d, where, scale=1.0):
-    return environments.Normal(_positive(scale, f"{where}: scale"))
+class NoiseEntry(KindEntry):
+    """A noise, whose numbers are the fields of its record."""
+
+    record: ClassVar[type]
+
+    def build(self) -> environments.Noise:
+        return self.record(*map(_scalar, msgspec.structs.astuple(self)))
 
 
-def _student_t(d, where, df=3.0, scale=1.0):
-    return environments.StudentT(_positive(df, f"{where}: df"), _positive(scale, f"{where}: scale"))
+class NormalNoiseEntry(NoiseEntry, tag="normal"):
+    """Normal noise."""
+
+    record = environments.Normal
+    scale: Positive = 1.0
 
 
-def _log_normal(d, where, shape=1.0, scale=1.0):
-    return environments.LogNormal(
-        _positive(shape, f"{where}: shape"), _positive(scale, f"{where}: scale")
-    )
+class StudentEntry(NoiseEntry, tag="student_t"):
+    """Heavy tails."""
+
+    record = environments.StudentT
+    df: Positive = 3.0
+    scale: Positive = 1.0
 
 
-def _bernoulli(d, where):
-    return environments.Bernoulli()
+class LogNormalEntry(NoiseEntry, tag="log_normal"):
+    """Skewed noise."""
+
+    record = environments.LogNormal
+    shape: Positive = 1.0
+    scale: Positive = 1.0
 
 
-def _zero_inflated(d, where, share=0.3, shape=1.0):
-    share = _positive(share, f"{where}: share")
-    if not share <= 1:
-        raise ValueError(f"{where}: share: expected a probability, got {share}")
-    return environments.ZeroInflated(share, _positive(shape, f"{where}: shape"))
+class BernoulliEntry(NoiseEntry, tag="bernoulli"):
+    """Clicks."""
+
+    record = environments.Bernoulli
 
 
-def _gaussian(d, where, mean=0.0, scale=None, covariance=None) -> Gaussian:
-    if (scale is None) == (covariance is None):
-        raise ValueError(
-            f"{where}: expected either scale (standard deviations) or covariance, exactly one of"
-            " them"
-        )
-    mean = _vector(mean, d, where)
-    if covariance is None:
-        return Gaussian.diagonal(mean, _positive(_vector(scale, d, where), f"{where}: scale"))
-    policy = Gaussian.full(mean, _matrix(covariance, d, where))
-    if not np.all(np.isfinite(policy.scale)):
-        raise ValueError(
-            f"{where}: expected a positive definite covariance, got {covariance}; check its"
-            " eigenvalues"
-        )
-    return policy
+class ZeroInflatedEntry(NoiseEntry, tag="zero_inflated"):
+    """Watch time; `share` of it is not zero."""
+
+    record = environments.ZeroInflated
+    share: Share = 0.3
+    shape: Positive = 1.0
 
 
-def _smooth(d, where, mean=0.0, bandwidth=0.1) -> Gaussian:
-    return _gaussian(d, where, mean, bandwidth)
+class NormalEntry(policy_json.NormalEntry, tag="normal", forbid_unknown_fields=True):
+    """Around 0 if `mean` is left out."""
+
+    mean: Numbers = np.zeros(())
 
 
-def _mixture(d, where, weight=(), component=()) -> Mixture:
-    parts = [
-        _make(POLICIES, entry, d, f"{where}, component {i + 1}")
-        for i, entry in enumerate(component)
-    ]
-    if not parts or np.shape(weight) != (len(parts),):
-        raise ValueError(
-            f"{where}: expected one weight for each component, got {weight!r} for {len(parts)}"
-        )
-    return Mixture.of(_positive(weight, f"{where}: weight"), parts)
+class UniformEntry(policy_json.UniformEntry, tag="uniform", forbid_unknown_fields=True):
+    """[−1, 1] if `low` and `high` are left out."""
+
+    low: Numbers = -np.ones(())
+    high: Numbers = np.ones(())
 
 
-def _overlap(logging, d, where, ess=0.1, width="narrow") -> Gaussian:
-    if not 0 < _number(ess, where) <= 1:
-        raise ValueError(f"{where}: ess: expected a fraction of n in (0, 1], got {ess}")
-    try:
-        return overlapping(logging, float(ess), width)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
+class MixtureEntry(KindEntry, tag="mixture"):
+    """k policies, and k weights."""
+
+    weight: Numbers
+    component: list["LoggingEntry"]
+
+    def build(self, d: int) -> Mixture:
+        """ValueError with the component that is wrong."""
+        if not self.component or self.weight.shape != (len(self.component),):
+            raise ValueError(
+                f"expected one weight for each component, got {self.weight.tolist()} for"
+                f" {len(self.component)}"
+            )
+        parts = policy_json.components_of(self.component, d)
+        return Mixture.of(positive(self.weight, "weight"), parts)
 
 
-def _uniform(d, where, low=-1.0, high=1.0) -> Policy:
-    low, high = _vector(low, d, where), _vector(high, d, where)
-    _positive(high - low, f"{where}: high - low")
-    return Uniform(low, high)
+class SmoothEntry(KindEntry, tag="smooth"):
+    """A deterministic policy, smoothed."""
+
+    mean: Numbers = np.zeros(())
+    bandwidth: Numbers = np.full((), 0.1)
+
+    def build(self, d: int) -> Gaussian:
+        return NormalEntry(mean=self.mean, scale=self.bandwidth).build(d)
 
 
-REWARDS: dict[str, Callable] = {
-    "linear": _linear,
-    "quadratic": _quadratic,
-    "cosine": _cosine,
-    "exponential": _exponential,
-}
-NOISES: dict[str, Callable] = {
-    "normal": _normal,
-    "student_t": _student_t,
-    "log_normal": _log_normal,
-    "bernoulli": _bernoulli,
-    "zero_inflated": _zero_inflated,
-}
-POLICIES: dict[str, Callable] = {"normal": _gaussian, "uniform": _uniform, "mixture": _mixture}
+class OverlapEntry(KindEntry, tag="overlap"):
+    """A target at a distance from the logging policy: ESS/n is `ess`."""
+
+    ess: Share = 0.1
+    width: str = "narrow"
 
 
-def _make(makers, entry, d, where):
-    if not isinstance(entry, Mapping) or "kind" not in entry:
-        raise ValueError(
-            f"{where}: expected a table with a kind, one of {', '.join(makers)}; got {entry!r}"
-        )
-    (kind,) = choose([entry["kind"]], makers, f"kind of {where}")
-    options = _no_kind(entry)
-    _known(options, tuple(inspect.signature(makers[kind]).parameters)[2:], where)
-    return makers[kind](d, where, **options)
+LoggingEntry = NormalEntry | UniformEntry | MixtureEntry
+TargetEntry = NormalEntry | SmoothEntry | MixtureEntry | OverlapEntry
+NoiseEntry = NormalNoiseEntry | StudentEntry | LogNormalEntry | BernoulliEntry | ZeroInflatedEntry
+Dimension = Annotated[int, Meta(ge=1, le=_MOST)]
+Size = Annotated[int, Meta(ge=2, le=_MOST)]
 
 
-def _no_kind(entry):
-    return {key: value for key, value in entry.items() if key != "kind"}
+class WorldEntry(Entry):
+    """A [[world]]."""
+
+    name: str
+    d: Dimension | Annotated[list[Dimension], Meta(min_length=1)]
+    reward: LinearEntry | QuadraticEntry | CosineEntry | ExponentialEntry
+    noise: NormalNoiseEntry | StudentEntry | LogNormalEntry | BernoulliEntry | ZeroInflatedEntry
+    logging: LoggingEntry
+    target: dict[str, dict[str, Any]]
+    log_spread: Numbers = ABSENT
+    differences: list[tuple[str, str]] = []
+
+    def build(self, d: int) -> World:
+        """ValueError with the entry that is wrong."""
+        where = f"world {self.name!r} at d={d}"
+        if self.log_spread is not None and isinstance(
+            self.noise, BernoulliEntry | ZeroInflatedEntry
+        ):
+            raise ValueError(
+                f"{where}: log_spread: expected none with {self.noise.__struct_config__.tag} noise,"
+                " whose mean sets its spread"
+            )
+        with within(f"{where}, reward"):
+            reward = self.reward.build(d)
+        with within(where):
+            spread = None if self.log_spread is None else _vector(self.log_spread, d, "log_spread")
+        environment = environments.Environment(reward, self.noise.build(), spread)
+        with within(f"{where}, logging"):
+            logging = self.logging.build(d)
+        _check_means(environment, logging, where)
+        targets = {}
+        for name, entry in self.target.items():
+            with within(f"{where}, target {name!r}"):
+                targets[name] = _target(entry, logging, d)
+        for name in {name for pair in self.differences for name in pair}:
+            choose([name], targets, f"target in the differences of {where}")
+        smoothed = [name for name, entry in self.target.items() if entry.get("kind") == "smooth"]
+        differences = tuple(self.differences)
+        return World(self.name, d, environment, logging, targets, differences, tuple(smoothed))
 
 
-# Values, each with one line of complaint.
+def _target(entry, logging: Policy, d: int):
+    target = fit({"kind": "normal"} | entry, TargetEntry)
+    if isinstance(target, OverlapEntry):
+        return overlapping(logging, target.ess, target.width)
+    return target.build(d)
 
 
-def _known(entry, known: Sequence[str], where):
-    choose(list(entry), dict.fromkeys(known), f"entry of {where}")
+class StudyEntry(Entry):
+    """The whole document; `logging` and `target` have been handed to the worlds."""
 
+    n: Size | Annotated[list[Size], Meta(min_length=1)]
+    world: list[WorldEntry] = []
+    replicates: Size = 2000
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] = 0
+    alpha: Any = 0.05
+    estimators: str | list[str] = "snips"
+    intervals: str | Sequence[str] = tuple(intervals.WALD)
+    logging: Any = None
+    target: Any = None
 
-def _numbers(value, where):
-    try:
-        array = np.asarray(value, float)
-    except (TypeError, ValueError):
-        raise ValueError(f"{where}: expected numbers, got {value!r}") from None
-    if not np.all(np.isfinite(array)):
-        raise ValueError(f"{where}: expected finite numbers, got {value!r}")
-    return array
-
-
-def _shaped(value, shape, where):
-    array = _numbers(value, where)
-    if array.shape not in ((), shape):
-        raise ValueError(
-            f"{where}: expected one number or shape {shape}, got shape {array.shape}; match the"
-            " world's d"
-        )
-    return array
-
-
-def _number(value, where):
-    return jnp.asarray(_shaped(value, (), where), float)
-
-
-def _vector(value, d, where):
-    return jnp.broadcast_to(jnp.asarray(_shaped(value, (d,), where), float), (d,))
-
-
-def _matrix(value, d, where):
-    array = _shaped(value, (d, d), where)
-    return jnp.asarray(array * np.eye(d) if array.ndim == 0 else array, float)
-
-
-def _positive(value, where):
-    array = _numbers(value, where)
-    if not np.all(array > 0):
-        raise ValueError(f"{where}: expected positive numbers, got {array.tolist()}")
-    return jnp.asarray(array, float)
-
-
-def _integer(value, where):
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"{where}: expected a whole number, got {value!r}")
-    return value
-
-
-def _sizes(values, where, least):
-    values = sorted(
-        {
-            _integer(value, where)
-            for value in (values if isinstance(values, list | tuple) else [values])
-        }
-    )
-    if not values or values[0] < least:
-        raise ValueError(f"{where}: expected whole numbers of at least {least}, got {values}")
-    return tuple(values)
+    def grid(self) -> Grid:
+        """ValueError for a name that is not known, with the nearest that is."""
+        estimators = choose(self.estimators, ESTIMATORS | MODIFIED, "estimator")
+        known = intervals.METHODS
+        named = choose(self.intervals, known, "interval")
+        return Grid(_ascending(self.n), estimators, named, check_alpha(self.alpha))

@@ -18,8 +18,8 @@ from jax.scipy.special import gammaincc
 from jaxtyping import Float
 
 from mopl_jax.diagnostics.log_statistics import CELLS, NOTHING, PERIODS, LogStatistics, widen
-from mopl_jax.io import tables
-from mopl_jax.io.tables import LogReader
+from mopl_jax.io import log_reader
+from mopl_jax.io.log_reader import LogReader
 
 CHUNK = 2**17
 LEVEL = 0.01
@@ -42,9 +42,9 @@ def examine(reader: LogReader, watch: Callable = iter) -> tuple[list[Finding], d
     numbers, as for any log.
     """
     facts = LogStatistics(
-        reader, functools.reduce(widen, watch(tables.chunks(reader, CHUNK)), NOTHING)
+        reader, functools.reduce(widen, watch(log_reader.chunks(reader, CHUNK)), NOTHING)
     )
-    for rows in watch(tables.chunks(reader, CHUNK)):
+    for rows in watch(log_reader.chunks(reader, CHUNK)):
         facts.add(rows)
     checks = (_rows, _rewards, _actions, _propensities, _declared, _repeats, _users, _drift)
     findings = [finding for check in checks for finding in check(reader, facts)]

@@ -11,7 +11,7 @@ from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import gammainc, ndtr
 from jaxtyping import UInt64
 
-from mopl_jax.io.tables import LogReader, Rows
+from mopl_jax.io.log_reader import LogReader, Rows
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.uniform import Uniform
 

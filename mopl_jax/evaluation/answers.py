@@ -23,8 +23,8 @@ from mopl_jax.estimators.estimator import Member, given, member
 from mopl_jax.estimators.registry import Choice, bind_estimator
 from mopl_jax.evaluation import row_blocks
 from mopl_jax.intervals.moments import Moments, moments_stage
-from mopl_jax.io import tables
-from mopl_jax.io.tables import LogReader, Rows
+from mopl_jax.io import log_reader
+from mopl_jax.io.log_reader import LogReader, Rows
 from mopl_jax.numerics.reduce import (
     ADD,
     Block,
@@ -90,7 +90,7 @@ def gather(
     """
     for target in targets:
         _check(reader, target, estimator)
-    tables.check_densities(reader)
+    log_reader.check_densities(reader)
     n = reader.source.count()
     question = _Question(tuple(map(_kind, targets)), estimator, reward_range, n)
     policies = tuple(target if _kind(target) == "policy" else None for target in targets)
@@ -106,9 +106,10 @@ def _check(reader, target, estimator):
         return
     if reader.columns.action is None:
         raise ValueError(
-            f"{reader.source.name}: a target policy needs the actions: name their columns (--action)"
+            f"{reader.source.name}: a target policy needs the actions: name their columns "
+            "(--action)"
         )
-    tables.check_weights(reader, target, "target policy")
+    log_reader.check_weights(reader, target, "target policy")
 
 
 def _kind(target):
@@ -215,7 +216,7 @@ def correlation_of(products: Float[np.ndarray, "k k"]) -> Float[np.ndarray, "k k
 
 
 def _from_memory(reader, policies, question) -> Answers:
-    rows = tables.whole(reader)._replace(time=None, context=None)
+    rows = log_reader.whole(reader)._replace(time=None, context=None)
     users = None if rows.cluster is None else int(rows.cluster.max()) + 1
     modal = float(np.median(rows.reward[:MODAL]))
     found, products, estimates = _in_memory(
@@ -269,7 +270,7 @@ def _users(state, block):
 
 def _from_blocks(reader, policies, question, watch) -> Answers:
     def blocks():
-        chunks = watch(tables.chunks(reader, row_blocks.SIZE))
+        chunks = watch(log_reader.chunks(reader, row_blocks.SIZE))
         return row_blocks.blocks(_without_context(chunks), question.n)
 
     place, members = Stream(blocks), _members(question, policies)

@@ -14,7 +14,8 @@ from mopl_jax.evaluation.limits import limits
 from mopl_jax.evaluation.targets import read_target
 from mopl_jax.intervals.registry import WALD, Facts
 from mopl_jax.intervals.simultaneous import simultaneous_alpha
-from mopl_jax.io.tables import Rows, open_log
+from mopl_jax.io.log_reader import Rows
+from mopl_jax.io.read import open_log
 from mopl_jax.numerics.check import check_alpha, choose
 
 

@@ -1,7 +1,6 @@
-"""What another policy would have earned, from a log with propensities; and whether to believe it."""
+"""What another policy would have earned, from a log; and whether to believe it."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -17,8 +16,9 @@ from mopl_jax.evaluation.limits import NamedInterval, check_facts, check_interva
 from mopl_jax.evaluation.targets import BANDWIDTHS, choose_target
 from mopl_jax.evaluation.warnings import warnings_of
 from mopl_jax.intervals.registry import METHODS, Facts, policy_facts
-from mopl_jax.io import tables
-from mopl_jax.io.tables import LogReader, Rows, open_log
+from mopl_jax.io import log_reader
+from mopl_jax.io.log_reader import LogReader, Rows
+from mopl_jax.io.read import open_log
 from mopl_jax.numerics.check import check_alpha, choose
 from mopl_jax.policies.gaussian import Gaussian
 
@@ -83,7 +83,9 @@ class Evaluation:
             del plain["bandwidth"]
         plain["intervals"] = [entry._asdict() for entry in self.intervals]
         lists = {name: list(value) for name, value in plain.items() if type(value) is tuple}
-        return plain | lists | {"ess": self.ess._asdict(), "mean_weight": self.mean_weight._asdict()}
+        return (
+            plain | lists | {"ess": self.ess._asdict(), "mean_weight": self.mean_weight._asdict()}
+        )
 
 
 def evaluate(
@@ -129,9 +131,7 @@ def evaluate(
     bind_estimator(estimator, policy)
     facts = _facts(reader, policy, reward_range, w_max, d2)
     check_intervals(reader, names, facts, in_memory)
-    answers = gather(
-        reader, [policy], estimator, reward_range or UNBOUNDED, in_memory, watch
-    )
+    answers = gather(reader, [policy], estimator, reward_range or UNBOUNDED, in_memory, watch)
     level = alpha / len(BANDWIDTHS) if selected else alpha
     made = _evaluation(answers.policies[0], estimator, alpha, level, names, facts)
     bandwidths = None if selected is None else tuple(selected)
@@ -168,14 +168,13 @@ def _evaluation(answer: Answer, estimator, alpha, level, names, facts) -> Evalua
     check_facts(answer, names, facts)
     entries, d = limits(answer, names, level, facts), answer.diagnosis
     check = mean_weight_of(d, answer.units)
-    sizes = [float(x) for x in (d.kish, d.max_weight, d.perplexity, d.reward_aware)]
     return Evaluation(
         value=float(answer.value),
         estimator=estimator if isinstance(estimator, str) else "own",
         n=answer.n,
         units=answer.units,
         alpha=alpha,
-        ess=EffectiveSizes(*sizes, sizes[0] / answer.units),
+        ess=_sizes(d, answer.units),
         mean_weight=check,
         pareto_k=float(d.pareto_k),
         unseen=float(d.unseen),
@@ -186,11 +185,16 @@ def _evaluation(answer: Answer, estimator, alpha, level, names, facts) -> Evalua
     )
 
 
+def _sizes(diagnosis, units) -> EffectiveSizes:
+    sizes = {name: float(getattr(diagnosis, name)) for name in EffectiveSizes._fields[:-1]}
+    return EffectiveSizes(**sizes, fraction=sizes["kish"] / units)
+
+
 def _no_logs(reader: LogReader) -> tuple[str, ...]:
     """A warning where what is called log densities looks like densities, in the first rows."""
     if reader.columns.log_target_propensity is None:
         return ()
-    rows = next(tables.chunks(reader, 10_000))
+    rows = next(log_reader.chunks(reader, 10_000))
     columns = [x for x in (rows.log_propensity, rows.log_target) if x is not None]
     if not all(np.all((column >= 0) & (column <= 1)) for column in columns):
         return ()

@@ -10,7 +10,7 @@ import numpy as np
 from mopl_jax.evaluation.answers import IN_MEMORY, Answer
 from mopl_jax.intervals.interval import Wald, batched_intervals
 from mopl_jax.intervals.registry import METHODS, WALD, Facts, bind, bind_sums
-from mopl_jax.io.tables import LogReader
+from mopl_jax.io.log_reader import LogReader
 from mopl_jax.numerics.check import choose
 
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mopl_jax.io.tables import Rows
+from mopl_jax.io.log_reader import Rows
 from mopl_jax.numerics.reduce import Block
 
 SIZE = 2**15  # rows of a block: a few megabytes at ten objectives

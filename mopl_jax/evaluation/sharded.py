@@ -25,7 +25,7 @@ from mopl_jax.estimators.estimator import member
 from mopl_jax.estimators.registry import Choice, bind_estimator
 from mopl_jax.intervals.interval import Wald
 from mopl_jax.intervals.moments import Moments, moments_of, moments_stage
-from mopl_jax.io.tables import read_logs
+from mopl_jax.io.read import read_logs
 from mopl_jax.logs import Logs, check, log_weights
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.numerics.reduce import Shards, run_passes, shard_block

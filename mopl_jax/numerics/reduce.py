@@ -38,7 +38,7 @@ class Block:
     """
 
     columns: Any
-    start: Int[Array, ""] | int
+    start: Int[Array, ""] | np.int32
     num_rows: Int[Array, ""] | int
     num_valid: Int[Array, ""] | None = None
 

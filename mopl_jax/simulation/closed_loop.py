@@ -149,7 +149,7 @@ def one_round(
 
 def _pooled(parts: Sequence[Explored]) -> Logs:
     """One log by the balance heuristic: every row's propensity is that of the mixture of the
-    policies (see `tables.pool`).
+    policies (see `io.pooling`).
     """
     if len(parts) == 1:
         return parts[0][0]

@@ -141,7 +141,7 @@ BAD = {
     "sizes": (["--n", "8,many"], "--n: expected whole numbers"),
     "one row": (["--n", "1"], "at least 2"),
     "replicates": (["--replicates", "0"], "at least 2"),
-    "scale": (["--target-scale", "-1"], "expected positive numbers"),
+    "scale": (["--target-scale", "-1"], "key 'scale': expected numbers > 0, got -1.0"),
     "memory": (["--memory", "0"], "--memory: expected a positive"),
     "unknown option": (["--intervall", "x"], "No such option"),
     "config": (["--config", "absent.toml"], "cannot be read"),
@@ -178,7 +178,7 @@ STUDIES = {
             ' "normal"}\nlogging = {kind = "normal", covariance = [[1.0, 2.0], [2.0,'
             " 1.0]]}\ntarget.t = {mean = 0.0, scale = 1.0}"
         ),
-        "expected a positive definite covariance",
+        "logging: key 'covariance': expected a positive definite matrix",
     ),
     "dimension": (
         (
@@ -186,7 +186,7 @@ STUDIES = {
             ' "normal"}\nlogging = {kind = "normal", scale = 1.0}\ntarget.t = {mean = [0.0, 1.0,'
             " 2.0], scale = 1.0}"
         ),
-        "match the world's d",
+        "world 'w' at d=2, target 't': key 'mean': expected 2 numbers, got shape (3,)",
     ),
     "difference": (
         (

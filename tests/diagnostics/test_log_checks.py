@@ -14,7 +14,7 @@ from scipy import stats
 
 import mopl_jax.cli
 from mopl_jax.diagnostics import log_checks, log_statistics
-from mopl_jax.io import tables
+from mopl_jax.io import read
 from mopl_jax.io.policy_json import write_policy
 from mopl_jax.policies import Gaussian, Mixture, Uniform
 
@@ -39,9 +39,7 @@ def columns(seed=0, n=N):
 
 
 def examined(table, logging=LOGGING, **roles):
-    reader = tables.open_log(
-        table, logging=logging, **({"log_propensity": "log_propensity"} | roles)
-    )
+    reader = read.open_log(table, logging=logging, **({"log_propensity": "log_propensity"} | roles))
     return log_checks.examine(reader)[0]
 
 

@@ -15,7 +15,7 @@ from mopl_jax import estimators, intervals
 from mopl_jax.diagnostics import weight_diagnostics
 from mopl_jax.estimators.reward_model import doubly_robust
 from mopl_jax.evaluation import row_blocks, streaming
-from mopl_jax.io import tables
+from mopl_jax.io import log_reader, read
 from mopl_jax.policies import Gaussian
 
 N, D = 700, 2
@@ -32,7 +32,7 @@ LOG = pa.table(
         "user": USER,
     }
 )
-READER = tables.open_log(LOG, logging=Gaussian.diagonal(np.zeros(D), 1.0), cluster="user")
+READER = read.open_log(LOG, logging=Gaussian.diagonal(np.zeros(D), 1.0), cluster="user")
 ALONE = READER._replace(columns=READER.columns._replace(cluster=None))
 NAMES = [*estimators.NAMED, "doubly_robust"]
 
@@ -45,13 +45,13 @@ def _small_blocks(monkeypatch):
 
 
 def blocks(reader=ALONE):
-    return lambda: row_blocks.blocks(tables.chunks(reader, 64))
+    return lambda: row_blocks.blocks(log_reader.chunks(reader, 64))
 
 
 @functools.cache
 def whole(name, by_user):
     """The estimates on all rows at once."""
-    rows = tables.whole(READER)
+    rows = log_reader.whole(READER)
     fold = jnp.asarray(rows.cluster if by_user else np.arange(N)) % streaming.FOLDS
     return rows, [_whole(name, rows, target, fold) for target in TARGETS]
 
@@ -121,7 +121,7 @@ def test_blocks_give_the_clusters_of_the_whole(name):
 
 def odd_log(log_target, reward):
     columns = {"reward": reward, "log_propensity": np.zeros(N), "target": log_target}
-    return tables.open_log(columns, log_target_propensity="target")
+    return read.open_log(columns, log_target_propensity="target")
 
 
 HEAVY = np.where(np.arange(N) == 333, 40.0, RNG.normal(size=N))

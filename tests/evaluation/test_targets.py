@@ -19,7 +19,7 @@ from mopl_jax import estimators, intervals
 from mopl_jax.cli.compare import comparison
 from mopl_jax.cli.evaluate import evaluate_file
 from mopl_jax.evaluation import evaluation
-from mopl_jax.io import tables
+from mopl_jax.io import read
 from mopl_jax.io.policy_json import write_policy
 from mopl_jax.logs import log_weights
 from mopl_jax.policies import Deterministic, Gaussian, Mixture, Uniform, smooth
@@ -73,7 +73,7 @@ def evaluated(name, **options):
 @pytest.mark.parametrize("name", ["normal", "box", "mixture"])
 def test_the_value_and_its_interval_are_the_librarys(name):
     said = evaluated(name)
-    logs = tables.read_logs(TABLE, logging=LOGGING, **ROLES)
+    logs = read.read_logs(TABLE, logging=LOGGING, **ROLES)
     estimate = jax.jit(estimators.snips)(log_weights(TARGETS[name], logs), jnp.asarray(logs.reward))
     end = jax.jit(intervals.ess_exact)(estimate, 0.05)
     assert said["value"] == pytest.approx(float(estimate.value), rel=1e-12)
@@ -207,12 +207,12 @@ def test_a_largest_weight_that_the_log_exceeds_is_refused():
 
 def compared(*names, **options):
     policies = ["logging" if name == "logging" else TARGETS[name] for name in names]
-    return comparison(tables.open_log(TABLE, logging=LOGGING, **ROLES), policies, **options)
+    return comparison(read.open_log(TABLE, logging=LOGGING, **ROLES), policies, **options)
 
 
 def test_differences_are_those_of_the_estimators_and_hold_together():
     said = compared("logging", "normal", "box")
-    logs = tables.read_logs(TABLE, logging=LOGGING, **ROLES)
+    logs = read.read_logs(TABLE, logging=LOGGING, **ROLES)
     reward = jnp.asarray(logs.reward)
     base = estimators.snips(jnp.zeros(N), reward)
     estimate = estimators.difference(
