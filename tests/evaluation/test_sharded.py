@@ -2,13 +2,11 @@
 rows happen to lie.
 """
 
-import json
 import socket
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from command import end, start
 
 from mopl_jax.evaluation import sharded
 
@@ -65,8 +63,8 @@ for k in (2, 4):
     got = found(sharded.spread(logs, Mesh(np.array(jax.devices()[:k]), ("r",))))
     for name, s in expected.items():
         kept = ("n", "value", "squared", "largest", "influence", "residual", "hc3", "exact", "df")
-        expected = [float(getattr(s, x)) for x in kept]
-        np.testing.assert_allclose(got[name], expected, rtol=1e-5, err_msg=f"{name} {k}")
+        wanted = [float(getattr(s, x)) for x in kept]
+        np.testing.assert_allclose(got[name], wanted, rtol=1e-5, err_msg=f"{name} {k}")
     np.testing.assert_allclose(got["bound"], float(value), rtol=1e-5)
     np.testing.assert_allclose(got["slope"], slope, rtol=1e-4, atol=1e-6)
 print("equal")
@@ -86,23 +84,17 @@ print(json.dumps(result), file=sys.stdout, flush=True)
 )
 
 
-def run(*arguments):
-    return subprocess.Popen(
-        [sys.executable, "-c", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-
-
 def printed(process):
-    output, complaint = process.communicate(timeout=300)
-    assert process.returncode == 0, complaint.decode()[-2000:]
-    return output.decode()
+    ended = end(process)
+    assert ended.code == 0, ended.err[-2000:]
+    return ended
 
 
 def test_two_and_four_devices_agree_with_one():
     """Moments of SNIPS and IPS, the bound and its gradient equal those of one vector, for rows that
     do not divide.
     """
-    assert printed(run(MESHES)).strip() == "equal"
+    assert printed(start(MESHES)).out.strip() == "equal"
 
 
 def test_two_processes_that_read_their_own_row_groups_agree_with_one(tmp_path):
@@ -122,9 +114,9 @@ def test_two_processes_that_read_their_own_row_groups_agree_with_one(tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         meeting = f"127.0.0.1:{probe.getsockname()[1]}"
-    alone = json.loads(printed(run(PROCESS, tmp_path / "log.parquet", meeting, 1, 0)))
-    pair = [run(PROCESS, tmp_path / "log.parquet", meeting, 2, i) for i in (0, 1)]
-    both = [json.loads(printed(process)) for process in pair]
+    alone = printed(start(PROCESS, tmp_path / "log.parquet", meeting, 1, 0)).json
+    pair = [start(PROCESS, tmp_path / "log.parquet", meeting, 2, i) for i in (0, 1)]
+    both = [printed(process).json for process in pair]
     assert sorted(each.pop("own") for each in both) == [300, 400]
     assert alone.pop("own") == 700
     assert both[0] == both[1]

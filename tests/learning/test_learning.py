@@ -18,7 +18,7 @@ from mopl_jax.estimators import beta_ips, ess, snips
 from mopl_jax.learning import certification, constraints, response_surface
 from mopl_jax.learning.objective import doubly_robust, importance_weighted, lower_bound
 from mopl_jax.learning.optimise import fit
-from mopl_jax.logs import log_weights
+from mopl_jax.logs import folds_of, log_weights, split
 from mopl_jax.policies import Gaussian
 from mopl_jax.simulation.environments import Environment, Normal
 
@@ -300,11 +300,11 @@ def users(n=300):
 def test_users_are_on_one_side():
     logs, user = users()
     logs = dataclasses.replace(logs, cluster=jnp.asarray(user), time=jnp.asarray(user, jnp.float64))
-    left, right = logs.split(logs, 0.4, seed=3)
+    left, right = split(logs, 0.4, seed=3)
     assert not set(np.asarray(left.time)) & set(np.asarray(right.time))
     assert len(left.reward) + len(right.reward) == 300
     assert len(set(np.asarray(right.cluster))) == right.cluster.max() + 1 == 40
-    parts = logs.folds_of(logs, 5)
+    parts = folds_of(logs, 5)
     assert sorted(np.concatenate([np.asarray(held.reward) for _, held in parts])) == sorted(
         np.asarray(logs.reward)
     )
@@ -313,7 +313,7 @@ def test_users_are_on_one_side():
 def test_one_user_cannot_be_split():
     logs, _ = users()
     logs = dataclasses.replace(logs, cluster=jnp.zeros(300, jnp.int32))
-    for refuse in (logs.split, lambda log: logs.folds_of(log, 2)):
+    for refuse in (split, lambda log: folds_of(log, 2)):
         with pytest.raises(ValueError, match="all 300 rows are of one user"):
             refuse(logs)
 

@@ -2,17 +2,14 @@
 simulate` refuses bad input.
 """
 
-import json
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from command import assert_refused, mopl
 from helpers import KEY
 from scipy import stats
 
-import mopl_jax.cli
 from mopl_jax.metrics import experiments, objectives
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.numerics.random import normal
@@ -200,13 +197,6 @@ def test_gains_are_paired():
 # The command.
 
 
-def run(monkeypatch, capsys, *arguments):
-    monkeypatch.setattr(sys, "argv", ["mopl", "simulate", *map(str, arguments)])
-    with pytest.raises(SystemExit) as exit_:
-        mopl_jax.cli.main()
-    return exit_.value.code, capsys.readouterr()
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -219,21 +209,17 @@ def run(monkeypatch, capsys, *arguments):
         (("--replay", "nowhere.csv"), "nowhere.csv"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(monkeypatch, capsys, tmp_path, arguments, words):
-    code, said = run(monkeypatch, capsys, *arguments, "--out", tmp_path)
-    assert code == 2
-    assert words in said.err
-    assert len(said.err.strip().splitlines()) == 1
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path, arguments, words):
+    assert_refused(mopl("simulate", *arguments, "--out", tmp_path), words)
 
 
-def test_replayed_table_runs_through_the_command(monkeypatch, capsys, tmp_path):
+def test_replayed_table_runs_through_the_command(tmp_path):
     """A table of the KuaiRand layout: a round is played, written and printed as JSON."""
     from test_replay import kuairand, write
 
     path = write(kuairand(), tmp_path / "log.csv")
-    code, said = run(
-        monkeypatch,
-        capsys,
+    ended = mopl(
+        "simulate",
         "--replay",
         path,
         "--rounds",
@@ -246,7 +232,6 @@ def test_replayed_table_runs_through_the_command(monkeypatch, capsys, tmp_path):
         "--out",
         tmp_path,
     )
-    assert code == 0
-    document = json.loads(said.out)
-    assert document["rounds"][0]["users"] >= 2000
+    assert ended.code == 0
+    assert ended.json["rounds"][0]["users"] >= 2000
     assert (tmp_path / "rounds.parquet").exists()
