@@ -9,11 +9,10 @@ import re
 import signal
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import typer
 from command import end, mopl, start
+from worlds import write
 
 from mopl_jax.cli import app
 from mopl_jax.cli.learn import learn
@@ -33,9 +32,7 @@ def write_log(folder, **columns):
     density = np.exp(-0.5 * (z**2).sum(axis=1)) / (2 * np.pi * SCALE.prod())
     table = {"w_click": MEAN[0] + SCALE[0] * z[:, 0], "w_like": MEAN[1] + SCALE[1] * z[:, 1]}
     table |= {"reward": reward, "propensity": density, "user": np.arange(600) // 3}
-    path = folder / "log.parquet"
-    pq.write_table(pa.table(table | columns), path)
-    return path
+    return write(folder / "log.parquet", table | columns)
 
 
 def run(path, **options):

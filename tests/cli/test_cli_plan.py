@@ -5,10 +5,9 @@ code 2.
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from command import assert_refused, document, mopl
+from worlds import write
 
 from mopl_jax import planning
 from mopl_jax.io import policy_json
@@ -44,7 +43,7 @@ def pilot(tmp_path):
     x = action - np.asarray(policy.mean)
     reward = 1 + x @ [0.2, 0.1] - 0.5 * 0.3 * (x**2).sum(1) + 0.1 * rng.normal(size=2000)
     columns = {"action_a": action[:, 0], "action_b": action[:, 1], "reward": reward}
-    pq.write_table(pa.table(columns), tmp_path / "pilot.parquet")
+    write(tmp_path / "pilot.parquet", columns)
     policy_json.write_policy(tmp_path / "logging.json", policy)
     return tmp_path / "pilot.parquet", tmp_path / "logging.json", action, reward
 

@@ -2,12 +2,11 @@
 
 import jax.numpy as jnp
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from command import assert_refused, mopl
-from helpers import binomial_tail
 from scipy import stats
+from worlds import write
+from yardsticks import binomial_tail
 
 from mopl_jax.diagnostics import log_checks, log_statistics
 from mopl_jax.io import tables
@@ -198,7 +197,7 @@ def test_the_sketch_counts_repeats_beyond_its_size(monkeypatch):
     ("change", "code"), [({}, 0), ({"reward": np.ones(N)}, 3), ({"reward": ["x"] * N}, 2)]
 )
 def test_the_command_and_its_exit_codes(tmp_path, change, code):
-    pq.write_table(pa.table(columns() | change), tmp_path / "log.parquet")
+    write(tmp_path / "log.parquet", columns() | change)
     write_policy(tmp_path / "logging.json", LOGGING)
     options = [
         "--logging",

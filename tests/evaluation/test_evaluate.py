@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from command import assert_refused, mopl
 from scipy import stats
+from worlds import write
 
 from benchmarks import open_bandit
 from mopl_jax import estimators, intervals
@@ -54,12 +54,7 @@ def columns(n=N):
 
 @pytest.fixture
 def log(tmp_path):
-    return write(tmp_path, columns())
-
-
-def write(folder, table, name="log.parquet"):
-    pq.write_table(pa.table(table), folder / name)
-    return folder / name
+    return write(tmp_path / "log.parquet", columns())
 
 
 def roles(reward="reward", propensity="p", target="q"):
@@ -176,7 +171,7 @@ def whole_line(said):
 def test_without_two_rows_of_weight_nothing_is_claimed(tmp_path, estimator, rows, why):
     target = np.zeros(N)
     target[rows] = 0.5
-    path = write(tmp_path, columns() | {"q": target})
+    path = write(tmp_path / "log.parquet", columns() | {"q": target})
     said = document(path, *roles(), "--estimator", estimator)
     assert whole_line(said)
     assert why in said["warnings"][0]
@@ -184,13 +179,13 @@ def test_without_two_rows_of_weight_nothing_is_claimed(tmp_path, estimator, rows
 
 
 def test_one_row_of_data_claims_nothing(tmp_path):
-    said = document(write(tmp_path, columns(1)), *roles())
+    said = document(write(tmp_path / "log.parquet", columns(1)), *roles())
     assert whole_line(said)
     assert said["mean_weight"]["compatible"] is None
 
 
 def test_equal_rewards_claim_nothing(tmp_path):
-    path = write(tmp_path, columns() | {"reward": np.ones(N)})
+    path = write(tmp_path / "log.parquet", columns() | {"reward": np.ones(N)})
     said = document(path, *roles(), "--interval", "normal", "--interval", "ess_exact")
     assert whole_line(said)
     assert "all rewards are equal" in said["warnings"][0]
@@ -201,7 +196,7 @@ def test_a_wrong_mean_weight_is_said(tmp_path, out_of):
     table = columns()
     factor = {"propensity": np.full(N, 2.0), "coverage": table["p"] < stats.norm.pdf(0.7)}[out_of]
     said = document(
-        write(tmp_path, table | {"q": table["q"] * factor}),
+        write(tmp_path / "log.parquet", table | {"q": table["q"] * factor}),
         *roles(),
         "--interval",
         "normal",
@@ -228,7 +223,7 @@ def test_a_wrong_mean_weight_is_said(tmp_path, out_of):
 )
 def test_dangers_are_named(tmp_path, table, arguments, why):
     said = document(
-        write(tmp_path, columns() | table),
+        write(tmp_path / "log.parquet", columns() | table),
         *roles(),
         *arguments,
         "--interval",
@@ -237,7 +232,7 @@ def test_dangers_are_named(tmp_path, table, arguments, why):
     assert any(why in text for text in said["warnings"])
     code, out, _ = mopl(
         "evaluate",
-        write(tmp_path, columns() | table),
+        write(tmp_path / "log.parquet", columns() | table),
         *roles(),
         *arguments,
         "--interval",
@@ -345,7 +340,7 @@ BAD_FILES = {
 @pytest.mark.parametrize("case", BAD_TABLES)
 def test_bad_tables_and_options_are_one_line_and_exit_2(tmp_path, case):
     table, arguments, *said = BAD_TABLES[case]
-    assert_refused(mopl("evaluate", write(tmp_path, table), *arguments), *said)
+    assert_refused(mopl("evaluate", write(tmp_path / "log.parquet", table), *arguments), *said)
 
 
 @pytest.mark.parametrize("name", BAD_FILES)

@@ -7,6 +7,7 @@ import socket
 import numpy as np
 import pytest
 from command import end, start
+from worlds import write
 
 from mopl_jax.evaluation import sharded
 
@@ -101,16 +102,13 @@ def test_two_processes_that_read_their_own_row_groups_agree_with_one(tmp_path):
     """Two processes with unequal shares of a Parquet file find what one finds, to 1e-5, and both
     the same.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     rng = np.random.default_rng(1)
     action = rng.normal(size=(700, 3))
     columns = {f"w_{i}": action[:, i] for i in range(3)} | {
         "reward": action.mean(1) + rng.normal(size=700)
     }
     columns["log_propensity"] = -0.5 * (action**2).sum(1) - 1.5 * np.log(2 * np.pi)
-    pq.write_table(pa.table(columns), tmp_path / "log.parquet", row_group_size=300)
+    write(tmp_path / "log.parquet", columns, row_group_size=300)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         meeting = f"127.0.0.1:{probe.getsockname()[1]}"

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 import pytest
-from helpers import eps
+from worlds import standard
+from yardsticks import eps
 
 from mopl_jax import estimators, intervals
 from mopl_jax.diagnostics import weight_diagnostics
@@ -32,7 +33,7 @@ LOG = pa.table(
         "user": USER,
     }
 )
-READER = tables.open_log(LOG, logging=Gaussian.diagonal(np.zeros(D), 1.0), cluster="user")
+READER = tables.open_log(LOG, logging=standard(D), cluster="user")
 ALONE = READER._replace(columns=READER.columns._replace(cluster=None))
 NAMES = [*estimators.NAMED, "doubly_robust"]
 

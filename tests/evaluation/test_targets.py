@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from command import assert_refused, mopl
-from helpers import binomial_tail
 from scipy import stats
+from worlds import standard, write
+from yardsticks import binomial_tail
 
 from mopl_jax import estimators, intervals
 from mopl_jax.cli.compare import comparison
@@ -25,7 +25,7 @@ from mopl_jax.policies import Deterministic, Gaussian, Mixture, Uniform, smooth
 
 N, D = 2000, 2
 RNG = np.random.default_rng(3)
-LOGGING = Gaussian.diagonal(np.zeros(D), 1.0)
+LOGGING = standard(D)
 ACTION = RNG.normal(size=(N, D))
 RATE = 1 / (1 + np.exp(-ACTION.sum(axis=1)))
 TABLE = pa.table(
@@ -50,7 +50,7 @@ FEW = ["ess_exact", "recommended"]
 
 @pytest.fixture
 def folder(tmp_path):
-    pq.write_table(TABLE, tmp_path / "log.parquet")
+    write(tmp_path / "log.parquet", TABLE)
     write_policy(tmp_path / "logging.json", LOGGING)
     for name, policy in TARGETS.items():
         write_policy(tmp_path / f"{name}.json", policy)

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from command import end, start
-from helpers import DTYPES, KEY, binomial_tail, cast, eps, rows
 from scipy import stats
+from worlds import rows
+from yardsticks import DTYPES, KEY, binomial_tail, cast, eps
 
 from mopl_jax.estimators import beta_ips, difference, ips, snips
 from mopl_jax.estimators.cluster import clustered

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import KEY, eps
+from yardsticks import KEY, eps
 
 from mopl_jax import estimators
 from mopl_jax.intervals import moments

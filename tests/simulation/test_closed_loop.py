@@ -3,46 +3,17 @@ simulate` refuses bad input.
 """
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from command import assert_refused, mopl
-from helpers import KEY
 from scipy import stats
+from worlds import bowl, kuairand, write
+from yardsticks import KEY
 
 from mopl_jax.metrics import experiments, objectives
-from mopl_jax.numerics.pytree import pytree_dataclass
-from mopl_jax.numerics.random import normal
 from mopl_jax.simulation import closed_loop, online
-from mopl_jax.simulation.recommender import Visit
 
 PLAN = closed_loop.Plan(explore=8_192, test=4_096)
-
-
-@pytree_dataclass(static=("names",))
-class Bowl:
-    """A platform with two weights whose North Star is −½|a − best|² + noise; a signal sees half
-    of it with little noise.
-
-    Served on a circle through the first weights, N(w, h²) gains bestᵀ(w − first): all depends on
-    the angle to `best`.
-    """
-
-    best: jax.Array
-    names: tuple[str, ...] = ("signal", "north")
-
-    @property
-    def signals(self):
-        return self.names
-
-    def visit(self, key, action):
-        noise = normal(key, 2).astype(action.dtype)
-        mean = -0.5 * jnp.sum(jnp.square(action - self.best))
-        return Visit(jnp.stack([0.5 * mean + 0.1 * noise[0], mean + noise[1]]), mean)
-
-
-def bowl(x, y):
-    return Bowl(jnp.array([x, y], jnp.float32))
 
 
 START = np.array([1.0, 0.0], np.float32)
@@ -215,9 +186,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, arguments, words):
 
 def test_replayed_table_runs_through_the_command(tmp_path):
     """A table of the KuaiRand layout: a round is played, written and printed as JSON."""
-    from test_replay import kuairand, write
-
-    path = write(kuairand(), tmp_path / "log.csv")
+    path = write(tmp_path / "log.csv", kuairand())
     ended = mopl(
         "simulate",
         "--replay",
