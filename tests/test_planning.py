@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import DTYPES, KEY, binomial_tail, cast, sample_rows, standard_errors
 from scipy import stats
+from worlds import sample_rows
+from yardsticks import DTYPES, KEY, binomial_tail, cast, standard_errors
 
 from mopl_jax import estimators, planning
 from mopl_jax.estimators.divergence import cut_to_box, population_d2

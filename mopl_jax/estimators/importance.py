@@ -4,11 +4,12 @@ Each estimator is called on log weights (n,) and rewards (n,) in memory, and giv
 whose influence terms every interval is made from. Two small functions define it, see `Estimator`.
 """
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mopl_jax.estimators.estimator import Constants, Estimator, Model
-from mopl_jax.estimators.weight_totals import MERGE, WeightTotals, totals_of
+from mopl_jax.estimators.weight_totals import WeightTotals, empty, merge, totals_of
 from mopl_jax.numerics.reduce import Block
 from mopl_jax.numerics.safe import divide
 
@@ -92,8 +93,10 @@ def _halves(block: Block, log_weight: Float[Array, " m"]) -> WeightTotals:
     log_weights = jnp.stack(
         [jnp.where(odd, -jnp.inf, log_weight), jnp.where(odd, log_weight, -jnp.inf)]
     )
-    each = [totals_of(block, x, block.columns.reward) for x in log_weights]
-    return WeightTotals(*[jnp.stack(x, axis=-1) for x in zip(*each, strict=True)])
+    return jax.vmap(lambda x: totals_of(block, x, block.columns.reward))(log_weights)
+
+
+_MERGE_HALVES = Monoid(jax.vmap(merge, in_axes=1), empty)
 
 
 def _adjust(baselines, block):
@@ -106,7 +109,7 @@ def _adjust(baselines, block):
 beta_ips_cross_fit = Estimator(
     _ips,
     _ips_row,
-    Model(_halves, MERGE, lambda totals: totals.centre + optimal_baseline(totals), _adjust),
+    Model(_halves, _MERGE_HALVES, lambda totals: totals.centre + optimal_baseline(totals), _adjust),
 )
 
 NAMED = {"ips": ips, "snips": snips, "beta_ips": beta_ips}

@@ -50,7 +50,8 @@ class Block:
         """`x` (m,) in rows of the log, and `otherwise` in those that fill up."""
         if self.num_valid is None:
             return x
-        return jnp.where(jnp.arange(x.shape[0]) < self.num_valid, x, otherwise)
+        valid = jnp.arange(x.shape[0], dtype=self.num_valid.dtype) < self.num_valid
+        return jnp.where(valid, x, otherwise)
 
 
 def whole_block(columns: Any) -> Block:

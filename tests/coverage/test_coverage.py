@@ -9,19 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import (
-    DTYPES,
-    INTERVALS,
-    KEY,
-    MEAN_REWARDS,
-    NOISES,
-    WALD,
-    binomial_tail,
-    cast,
-    eps,
-    every_interval,
-)
 from statsmodels.stats.proportion import proportion_confint
+from worlds import INTERVALS, MEAN_REWARDS, NOISES, WALD, standard
+from yardsticks import DTYPES, KEY, binomial_tail, cast, eps, every_interval
 
 from mopl_jax import intervals
 from mopl_jax.coverage import engine, study
@@ -42,7 +32,7 @@ WORLD = World(
     "small",
     D,
     Environment(MEAN_REWARDS["linear"], NOISES["normal"]),
-    Gaussian.diagonal(np.zeros(D), 1.0),
+    standard(D),
     {"a": Gaussian.diagonal(np.full(D, 0.2), 0.7), "b": Gaussian.diagonal(np.full(D, -0.2), 0.7)},
     (("a", "b"),),
 )
@@ -270,7 +260,7 @@ REFERENCE = {
 def reference_world(d=10, dtype=np.float32):
     """The world of the reference figures."""
     environment = Environment(Linear(jnp.full(d, 1 / d), jnp.zeros(())), Normal(jnp.array(0.25)))
-    logging, target = Gaussian.diagonal(np.zeros(d), 1.0), Gaussian.diagonal(np.full(d, 0.3), 0.5)
+    logging, target = standard(d), Gaussian.diagonal(np.full(d, 0.3), 0.5)
     return in_dtype(World("reference", d, environment, logging, {"target": target}), dtype)
 
 

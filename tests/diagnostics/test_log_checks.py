@@ -1,18 +1,13 @@
 """`mopl check`: a clean log is ok at the stated level, and every flaw is found and named."""
 
-import json
-import sys
-
-import jax
 import jax.numpy as jnp
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from helpers import binomial_tail
+from command import assert_refused, mopl
 from scipy import stats
+from worlds import write
+from yardsticks import binomial_tail
 
-import mopl_jax.cli
 from mopl_jax.diagnostics import log_checks, log_statistics
 from mopl_jax.io import read
 from mopl_jax.io.policy_json import write_policy
@@ -196,42 +191,27 @@ def test_the_sketch_counts_repeats_beyond_its_size(monkeypatch):
     assert abs(small.distinct / 30_000 - 1) < 4 / np.sqrt(len(small.hashes))
 
 
-@pytest.fixture
-def _precision_as_it_was():
-    before = jax.config.read("jax_enable_x64")
-    yield
-    jax.config.update("jax_enable_x64", before)
-
-
-@pytest.mark.usefixtures("_precision_as_it_was")
 @pytest.mark.parametrize(
     ("change", "code"), [({}, 0), ({"reward": np.ones(N)}, 3), ({"reward": ["x"] * N}, 2)]
 )
-def test_the_command_and_its_exit_codes(monkeypatch, capsys, tmp_path, change, code):
-    pq.write_table(pa.table(columns() | change), tmp_path / "log.parquet")
+def test_the_command_and_its_exit_codes(tmp_path, change, code):
+    write(tmp_path / "log.parquet", columns() | change)
     write_policy(tmp_path / "logging.json", LOGGING)
     options = [
         "--logging",
-        str(tmp_path / "logging.json"),
+        tmp_path / "logging.json",
         "--log-propensity",
         "log_propensity",
         "--cluster",
         "user",
     ]
     for form in ([], ["--json"]):
-        monkeypatch.setattr(
-            sys, "argv", ["mopl", "check", str(tmp_path / "log.parquet"), *options, *form]
-        )
-        with pytest.raises(SystemExit) as end:
-            mopl_jax.cli.main()
-        out, err = capsys.readouterr()
-        assert end.value.code == code
+        ended = mopl("check", tmp_path / "log.parquet", *options, *form)
+        assert ended.code == code
         if code == 2:
-            assert err.count("\n") == 1
-            assert out == ""
+            assert_refused(ended)
         elif form:
-            said = json.loads(out)
-            assert said["verdict"] == ("refuse" if code else "ok")
-            assert said["n"] == N
+            assert ended.json["verdict"] == ("refuse" if code else "ok")
+            assert ended.json["n"] == N
         else:
-            assert max(map(len, out.splitlines())) <= 100
+            assert max(map(len, ended.out.splitlines())) <= 100

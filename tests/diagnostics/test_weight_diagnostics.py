@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import DTYPES, KEY, binomial_tail, eps, rows
 from scipy import stats
+from worlds import rows
+from yardsticks import DTYPES, KEY, binomial_tail, eps
 
 from mopl_jax.diagnostics.weight_diagnostics import (
     VERDICTS,

@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import DTYPES, ESS, KEY, POLICIES, cast, eps, rows, sample_rows, standard_errors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
+from worlds import ESS, POLICIES, rows, sample_rows
+from yardsticks import DTYPES, KEY, cast, eps, standard_errors
 
 from mopl_jax.estimators import divergence, ess
 from mopl_jax.policies import Gaussian, Uniform

@@ -3,18 +3,17 @@ in passes.
 """
 
 import json
-import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from helpers import binomial_tail
+from command import assert_refused, mopl
 from scipy import stats
+from worlds import standard, write
+from yardsticks import binomial_tail
 
-import mopl_jax.cli
 from mopl_jax import estimators, intervals
 from mopl_jax.cli.compare import comparison
 from mopl_jax.cli.evaluate import evaluate_file
@@ -26,7 +25,7 @@ from mopl_jax.policies import Deterministic, Gaussian, Mixture, Uniform, smooth
 
 N, D = 2000, 2
 RNG = np.random.default_rng(3)
-LOGGING = Gaussian.diagonal(np.zeros(D), 1.0)
+LOGGING = standard(D)
 ACTION = RNG.normal(size=(N, D))
 RATE = 1 / (1 + np.exp(-ACTION.sum(axis=1)))
 TABLE = pa.table(
@@ -51,18 +50,11 @@ FEW = ["ess_exact", "recommended"]
 
 @pytest.fixture
 def folder(tmp_path):
-    pq.write_table(TABLE, tmp_path / "log.parquet")
+    write(tmp_path / "log.parquet", TABLE)
     write_policy(tmp_path / "logging.json", LOGGING)
     for name, policy in TARGETS.items():
         write_policy(tmp_path / f"{name}.json", policy)
     return tmp_path
-
-
-@pytest.fixture(autouse=True)
-def _precision_as_it_was():
-    before = jax.config.read("jax_enable_x64")
-    yield
-    jax.config.update("jax_enable_x64", before)
 
 
 def evaluated(name, **options):
@@ -255,18 +247,11 @@ def test_the_simultaneous_level_is_that_of_the_largest_normal(correlation):
 # The commands.
 
 
-def call(monkeypatch, capsys, folder, *arguments):
-    options = ["--logging", "logging.json", "--action", "w_", "--reward", "click"]
+OPTIONS = ("--logging", "logging.json", "--action", "w_", "--reward", "click")
+
+
+def test_pages_fit_one_hundred_columns_and_exit_codes_follow_the_verdict(monkeypatch, folder):
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, "argv", ["mopl", *arguments, *options])
-    with pytest.raises(SystemExit) as end:
-        mopl_jax.cli.main()
-    return end.value.code, *capsys.readouterr()
-
-
-def test_pages_fit_one_hundred_columns_and_exit_codes_follow_the_verdict(
-    monkeypatch, capsys, folder
-):
     evaluate = ("evaluate", "log.parquet", "--interval", "ess_exact")
     for arguments, expected in (
         ((*evaluate, "--target", "normal.json", "--cluster", "user"), 0),
@@ -275,12 +260,12 @@ def test_pages_fit_one_hundred_columns_and_exit_codes_follow_the_verdict(
         (("compare", "log.parquet", "logging", "normal.json", "box.json"), 0),
         (("compare", "log.parquet", "normal.json", "far.json"), 3),
     ):
-        code, out, err = call(monkeypatch, capsys, folder, *arguments)
+        code, out, err = mopl(*arguments, *OPTIONS)
         assert (code, err) == (expected, "")
         assert max(map(len, out.splitlines())) <= 100
-        code, out, err = call(monkeypatch, capsys, folder, *arguments, "--json")
-        assert (code, err) == (expected, "")
-        json.loads(out, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
+        ended = mopl(*arguments, *OPTIONS, "--json")
+        assert (ended.code, ended.err) == (expected, "")
+        assert ended.json["n"] == N
 
 
 BAD = {
@@ -330,11 +315,10 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_targets_are_one_line_and_exit_2(monkeypatch, capsys, folder, case):
+def test_bad_targets_are_one_line_and_exit_2(monkeypatch, folder, case):
+    monkeypatch.chdir(folder)
     write_policy(folder / "three.json", Gaussian.diagonal(np.zeros(3), 1.0))
     write_policy(folder / "order.json", TARGETS["normal"], objectives=["share", "like"])
     (folder / "stale.json").write_text('{"mopl_policy": 0, "kind": "normal"}')
     arguments, message = BAD[case]
-    code, out, err = call(monkeypatch, capsys, folder, "evaluate", "log.parquet", *arguments)
-    assert (code, out, err.count("\n")) == (2, "", 1)
-    assert message in err
+    assert_refused(mopl("evaluate", "log.parquet", *arguments, *OPTIONS), message)

@@ -3,15 +3,15 @@ coverage, memory.
 """
 
 import functools
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import DTYPES, KEY, binomial_tail, cast, eps, rows
+from command import end, start
 from scipy import stats
+from worlds import rows
+from yardsticks import DTYPES, KEY, binomial_tail, cast, eps
 
 from mopl_jax.estimators import beta_ips, difference, ips, snips
 from mopl_jax.estimators.cluster import clustered
@@ -251,7 +251,4 @@ def test_memory_does_not_grow_with_resamples():
         " resamples=10_000))(x).lower.block_until_ready()\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
-    assert int(done.stdout) < 2**20  # kilobytes
+    assert int(end(start(script)).out) < 2**20  # kilobytes

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from estimators.bandits import clopper_pearson, cressieread, gaussian
-from helpers import DTYPES, KEY, cast, eps, sample_rows
 from scipy import stats
 from scipy.optimize import brentq
+from worlds import sample_rows, standard
+from yardsticks import DTYPES, KEY, cast, eps
 
 from mopl_jax.estimators import divergence, ess, ips, snips
 from mopl_jax.intervals import concentration, ess_exact, likelihood, normal
@@ -20,7 +21,7 @@ from mopl_jax.intervals import proportions as bounded
 from mopl_jax.policies import Gaussian
 
 ALPHA = 0.05
-LOGGING = Gaussian.diagonal(np.zeros(2), 1.0)
+LOGGING = standard(2)
 TARGET = Gaussian.diagonal(np.full(2, 0.3), np.sqrt(0.5))
 W_MAX = float(divergence.population_max_weight(LOGGING, TARGET))
 D2 = float(divergence.population_d2(LOGGING, TARGET))

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import DTYPES, KEY, rows
 from scipy import stats
+from worlds import rows
+from yardsticks import DTYPES, KEY
 
 from mopl_jax.estimators import Estimate, ips, snips
 from mopl_jax.intervals import normal

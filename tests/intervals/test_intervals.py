@@ -6,21 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import (
-    DTYPES,
-    ESTIMATORS,
-    INTERVALS,
-    WALD,
-    eps,
-    estimate,
-    every_interval,
-    every_pivot,
-    intervals_of,
-    rows,
-)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from worlds import ESTIMATORS, INTERVALS, WALD, rows
+from yardsticks import DTYPES, eps, estimate, every_interval, every_pivot, intervals_of
 
 from mopl_jax import estimators, intervals
 from mopl_jax.intervals import Interval, Pivot, lower, upper

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import estimate, rows
+from worlds import rows
+from yardsticks import estimate
 
 from mopl_jax import intervals
 from mopl_jax.intervals import METHODS, Facts, Wald, bind, bind_sums

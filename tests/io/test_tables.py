@@ -12,7 +12,8 @@ import pyarrow.dataset as ds
 import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
-from helpers import standard_errors
+from worlds import standard, write
+from yardsticks import standard_errors
 
 from mopl_jax.io import log_reader, sources
 from mopl_jax.io.policy_json import write_policy
@@ -29,12 +30,6 @@ LOG_ROLES: dict[str, Any] = {"reward": "r", "log_propensity": "p", "log_target_p
 
 def read(path, **roles):
     return log_reader.whole(open_log(path, **roles))
-
-
-def write(path, columns):
-    table = pa.table(columns)
-    (csv.write_csv if path.suffix == ".csv" else pq.write_table)(table, path)
-    return path
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".pq", ".PARQUET"])
@@ -114,7 +109,7 @@ def test_a_torn_line_is_named(tmp_path):
 
 M = 60
 ACTION = RNG.normal(size=(M, 3))
-LOGGING = Gaussian.diagonal(np.zeros(3), 1.0)
+LOGGING = standard(3)
 DENSITY = np.asarray(jax.vmap(LOGGING.log_density)(ACTION))
 NAMES = ("w_1", "w_2", "w_10")
 TABLE = pa.table(

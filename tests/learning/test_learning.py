@@ -9,28 +9,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import DTYPES, KEY, MEAN_REWARDS, binomial_tail, cast, standard_errors
 from scipy import optimize
+from worlds import MEAN_REWARDS, log_of, of_users, standard
+from yardsticks import DTYPES, KEY, binomial_tail, cast, standard_errors
 
 from mopl_jax import intervals
-from mopl_jax.coverage.engine import replicate
 from mopl_jax.estimators import beta_ips, ess, snips
 from mopl_jax.learning import certification, constraints, response_surface
 from mopl_jax.learning.objective import doubly_robust, importance_weighted, lower_bound
 from mopl_jax.learning.optimise import fit
-from mopl_jax.logs import log_weights
+from mopl_jax.logs import folds_of, log_weights, split
 from mopl_jax.policies import Gaussian
-from mopl_jax.simulation.environments import Environment, Normal
 
-LOGGING = Gaussian.diagonal(np.zeros(3), 1.0)
+LOGGING = standard(3)
 QUADRATIC = MEAN_REWARDS["quadratic"]
 START = Gaussian.diagonal(np.zeros(3), 0.7)
-
-
-@functools.partial(jax.jit, static_argnames="n")
-def log_of(key, n=2000, noise=0.3):
-    """A log of the quadratic world."""
-    return replicate(key, Environment(QUADRATIC, Normal(jnp.array(noise))), LOGGING, n)
 
 
 LOGS = log_of(KEY)
@@ -291,29 +284,24 @@ def test_dtype(dtype):
 # Certificates.
 
 
-def users(n=300):
-    """Rows of users with several rows each."""
-    logs = log_of(KEY)
-    return jax.tree.map(lambda x: x[:n], logs), np.arange(n) // 3
+USERS = of_users(jax.tree.map(lambda x: x[:300], LOGS), 3)
 
 
 def test_users_are_on_one_side():
-    logs, user = users()
-    logs = dataclasses.replace(logs, cluster=jnp.asarray(user), time=jnp.asarray(user, jnp.float64))
-    left, right = logs.split(logs, 0.4, seed=3)
+    logs = dataclasses.replace(USERS, time=USERS.cluster.astype(jnp.float64))
+    left, right = split(logs, 0.4, seed=3)
     assert not set(np.asarray(left.time)) & set(np.asarray(right.time))
     assert len(left.reward) + len(right.reward) == 300
     assert len(set(np.asarray(right.cluster))) == right.cluster.max() + 1 == 40
-    parts = logs.folds_of(logs, 5)
+    parts = folds_of(logs, 5)
     assert sorted(np.concatenate([np.asarray(held.reward) for _, held in parts])) == sorted(
         np.asarray(logs.reward)
     )
 
 
 def test_one_user_cannot_be_split():
-    logs, _ = users()
-    logs = dataclasses.replace(logs, cluster=jnp.zeros(300, jnp.int32))
-    for refuse in (logs.split, lambda log: logs.folds_of(log, 2)):
+    logs = of_users(USERS, 300)
+    for refuse in (split, lambda log: folds_of(log, 2)):
         with pytest.raises(ValueError, match="all 300 rows are of one user"):
             refuse(logs)
 

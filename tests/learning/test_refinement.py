@@ -7,15 +7,16 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from helpers import KEY, binomial_tail
 from scipy import stats
+from worlds import logged, standard
+from yardsticks import KEY, binomial_tail
 
 from mopl_jax import intervals
 from mopl_jax.learning import refinement, response_surface
 from mopl_jax.logs import Logs
 from mopl_jax.policies import Gaussian
 
-STANDARD = Gaussian.diagonal(np.zeros(2), 1.0)
+STANDARD = standard(2)
 FRAME = Gaussian.full(np.array([1.0, -2.0]), np.array([[0.5, 0.2], [0.2, 0.3]]))
 
 
@@ -33,8 +34,7 @@ def log_of(key, height, noise=0.3, n=4000):
     keys = jax.random.split(key)
     z = jax.random.normal(keys[0], (n, 2), jnp.float64)
     mean = jax.vmap(lambda row: (1 - height) * quadratic(row) + height * bump(row))(z)
-    log_propensity = -0.5 * jnp.sum(jnp.square(z), axis=1) - jnp.log(2 * jnp.pi)
-    return Logs(z, log_propensity, mean + noise * jax.random.normal(keys[1], (n,), jnp.float64))
+    return logged(z, mean + noise * jax.random.normal(keys[1], (n,), jnp.float64))
 
 
 @jax.jit

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import KEY, binomial_tail, cast, eps, standard_errors
 from scipy import optimize, stats
+from yardsticks import KEY, binomial_tail, cast, eps, standard_errors
 
 from mopl_jax.metrics import objectives, validation
 

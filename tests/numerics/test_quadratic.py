@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import DTYPES, KEY, standard_errors
+from yardsticks import DTYPES, KEY, standard_errors
 
 from mopl_jax.numerics import quadratic
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import DTYPES, eps
+from yardsticks import DTYPES, eps
 
 from mopl_jax.numerics.roots import crossing, implicit, newton, newton_in_bracket
 

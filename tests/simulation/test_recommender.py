@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import KEY, binomial_tail, cast, eps, standard_errors
 from scipy import stats
+from yardsticks import KEY, binomial_tail, cast, eps, standard_errors
 
 from mopl_jax.numerics import random
 from mopl_jax.policies import Gaussian
