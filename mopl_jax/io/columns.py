@@ -60,7 +60,7 @@ def numbers(
 
 
 def _numpy(column: pa.Array) -> np.ndarray:
-    """The entries, none of which is missing. (`to_numpy` imports pandas where that is installed.)"""
+    """The entries, none of which is missing; `to_numpy` would import pandas."""
     return np.from_dlpack(column)
 
 
