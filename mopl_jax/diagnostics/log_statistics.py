@@ -4,14 +4,11 @@ mergeable, in little memory.
 
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.scipy.linalg import solve_triangular
-from jax.scipy.special import gammainc, ndtr
-from jaxtyping import UInt64
+from jaxtyping import Float, UInt64
+from scipy.special import gammainc, ndtr
 
-from mopl_jax.io.log_reader import LogReader, Rows
+from mopl_jax.io.log_reader import LogReader, Rows, declared_densities
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.uniform import Uniform
 
@@ -124,41 +121,36 @@ class LogStatistics:
         policy = self.reader.logging
         if policy is None or rows.action is None:
             return
-        if self.reader.columns.propensity or self.reader.columns.log_propensity:
-            ratio = np.asarray(_log_density(policy, jnp.asarray(rows.action))) - rows.log_propensity
+        if self.reader.columns.density:
+            ratio = declared_densities(self.reader, rows) - rows.log_propensity
             self.log_ratio = _merge_ratio(self.log_ratio, ratio)
         if isinstance(policy, Gaussian):
-            z, u = (np.asarray(x)[first] for x in _whiten(policy, jnp.asarray(rows.action)))
+            z = _whiten(policy, rows.action[first])
             ones = np.concatenate([np.ones((len(z), 1)), z], axis=1)
             self.whitened = ones.T @ ones + (0 if self.whitened is None else self.whitened)
+            self._add_cells(_normal_levels(z))
         elif isinstance(policy, Uniform):
-            u = (rows.action[first] - np.asarray(policy.low)) / np.asarray(policy.high - policy.low)
-        else:
-            return
-        cells = np.clip((u * CELLS).astype(int), 0, CELLS - 1)
+            low, high = np.asarray(policy.low), np.asarray(policy.high)
+            self._add_cells((rows.action[first] - low) / (high - low))
+
+    def _add_cells(self, levels):
+        cells = np.clip((levels * CELLS).astype(int), 0, CELLS - 1)
         counts = np.stack([np.bincount(column, minlength=CELLS) for column in cells.T])
         self.cells = counts + (0 if self.cells is None else self.cells)
 
 
-@jax.jit
-def _log_density(policy, action):
-    return jax.vmap(policy.log_density)(action)
+def _whiten(policy: Gaussian, action) -> Float[np.ndarray, "n d"]:
+    """Standard normal under the policy."""
+    scale, centred = np.asarray(policy.scale), action - np.asarray(policy.mean)
+    return centred / scale if scale.ndim == 1 else np.linalg.solve(scale, centred.T).T
 
 
-@jax.jit
-def _whiten(policy, action):
-    """z standard normal under the policy; and its distribution functions, with that of |z|², which
-    no entry shows.
+def _normal_levels(z) -> Float[np.ndarray, "n d_and_1"]:
+    """Φ of each entry of z, and the distribution function of |z|², which no entry shows: all
+    uniform if z is standard normal.
     """
-    centred = (action - policy.mean[None, :]).T
-    diagonal = policy.scale.ndim == 1
-    z = (
-        centred / policy.scale[:, None]
-        if diagonal
-        else solve_triangular(policy.scale, centred, lower=True)
-    )
-    radius = gammainc(0.5 * z.shape[0], 0.5 * jnp.sum(jnp.square(z), axis=0))
-    return z.T, jnp.concatenate([ndtr(z), radius[None, :]]).T
+    radius = gammainc(0.5 * z.shape[1], 0.5 * np.square(z).sum(axis=1))
+    return np.concatenate([ndtr(z), radius[:, None]], axis=1)
 
 
 def _merge_ratio(so_far, ratio):

@@ -46,12 +46,12 @@ def load(path: Path | str, parse: Callable[[str], Any], refusal: str) -> Any:
 
 
 @contextlib.contextmanager
-def within(place: str) -> Iterator[None]:
-    """Complaints of the block begin with `place`."""
+def within(place: str, remedy: str = "") -> Iterator[None]:
+    """Complaints of the block begin with `place` and end with `remedy`."""
     try:
         yield
     except ValueError as error:
-        raise ValueError(f"{place}: {error}" if place else str(error)) from None
+        raise ValueError(f"{place}: {error}{remedy}" if place else str(error)) from None
 
 
 @contextlib.contextmanager

@@ -183,7 +183,8 @@ class NormalEntry(PolicyEntry, tag="normal"):
             )
         mean = full(self.mean, (d,), "mean")
         if self.covariance is None:
-            return Gaussian.diagonal(mean, positive(full(self.scale, (d,), "scale"), "scale"))
+            scale = positive(full(self.scale, (d,), "scale"), "scale")
+            return Gaussian(jnp.asarray(mean), jnp.asarray(scale))
         covariance = full(self.covariance, (d, d), "covariance")
         _check_covariance(covariance)
         return Gaussian.full(mean, covariance)

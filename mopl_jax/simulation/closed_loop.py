@@ -222,8 +222,9 @@ def point(estimate, alpha) -> Interval:
 
 def history(platform: Recommender, *args, **options) -> objectives.History:
     """What a metric is learnt from, of the `past_tests` of a platform (same arguments)."""
-    rows = [(Path("past tests"), row) for row in past_tests(platform, *args, **options)]
-    return experiments.history(rows, platform.signals, platform.signals[-1])
+    names, rows = platform.signals, past_tests(platform, *args, **options)
+    arms = [(Path("past tests"), experiments.arm_of(row, names)) for row in rows]
+    return experiments.history(arms, names, names[-1])
 
 
 def past_tests(

@@ -161,7 +161,7 @@ STUDIES = {
             ' "normal"}\nlogging = {kind = "normal", scale = 1.0}\ntarget.t = {mean = [0.0, 1.0,'
             " 2.0], scale = 1.0}"
         ),
-        "world 'w' at d=2, target 't': key 'mean': expected 2 numbers, got shape (3,)",
+        "world 'w' at d=2: target 't': key 'mean': expected 2 numbers, got shape (3,)",
     ),
     "difference": (
         (

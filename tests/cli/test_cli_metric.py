@@ -185,7 +185,10 @@ WRONG = {
     "constant metric": (_no_variance, "metric 'shares': expected a variance > 0"),
     "wrong size": (_wrong_size, "expected 3 × 3 = 9 numbers"),
     "not symmetric": (_lopsided, "expected a symmetric covariance"),
-    "not numbers": (lambda rows: rows[4].update(covariance="none"), "expected 3 × 3 numbers"),
+    "not numbers": (
+        lambda rows: rows[4].update(covariance="none"),
+        "row 5: key 'covariance': expected numbers",
+    ),
     "no covariance": (
         lambda rows: rows[4].pop("covariance") and None,
         "expected covariance or second_moment",
@@ -194,9 +197,15 @@ WRONG = {
     "other names": (_other_names, "only one of the two has clicks, likes"),
     "no winner": (_no_winner, "expected a known winner in at least two experiments, got 0"),
     "label": (lambda rows: rows[4].update(label="winer"), "did you mean 'winner'?"),
-    "missing mean": (_missing_mean, "mean_likes: expected a finite number, got None"),
-    "one user": (lambda rows: rows[4].update(n=1), "expected n ≥ 2"),
-    "no n": (lambda rows: rows[4].pop("n") and None, "row 5: expected a 'n'"),
+    "missing mean": (_missing_mean, "row 5: mean_likes: expected a number, got null"),
+    "one user": (
+        lambda rows: rows[4].update(n=1),
+        "row 5: key 'n': expected a number of at least 2, got 1",
+    ),
+    "no n": (
+        lambda rows: rows[4].pop("n") and None,
+        "row 5: no key 'n'; keys: experiment, arm, label",
+    ),
     "no rows": (lambda rows: rows.clear(), "expected a list of rows"),
 }
 

@@ -388,7 +388,7 @@ def test_a_study_refuses_targets_that_do_not_exist():
     spec["target"]["near"]["ess"] = 2.0
     with pytest.raises(
         ValueError,
-        match="'clicks' at d=2, target 'near': key 'ess': expected a number of at most 1, got 2.0",
+        match="'clicks' at d=2: target 'near': key 'ess': expected a number of at most 1, got 2.0",
     ):
         study.build(spec)
     spec["target"]["near"] = {"kind": "overlap", "width": "broad"}

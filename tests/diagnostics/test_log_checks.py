@@ -9,7 +9,7 @@ from worlds import write
 from yardsticks import binomial_tail
 
 from mopl_jax.diagnostics import log_checks, log_statistics
-from mopl_jax.io import read
+from mopl_jax.diagnostics.log_checks import check_log
 from mopl_jax.io.policy_json import write_policy
 from mopl_jax.policies import Gaussian, Mixture, Uniform
 
@@ -34,8 +34,11 @@ def columns(seed=0, n=N):
 
 
 def examined(table, logging=LOGGING, **roles):
-    reader = read.open_log(table, logging=logging, **({"log_propensity": "log_propensity"} | roles))
-    return log_checks.examine(reader)[0]
+    return report(table, logging, **roles).findings
+
+
+def report(table, logging=LOGGING, **roles):
+    return check_log(table, logging=logging, **({"log_propensity": "log_propensity"} | roles))
 
 
 def level(findings, check):
@@ -43,8 +46,9 @@ def level(findings, check):
 
 
 def test_a_clean_log_is_ok():
-    findings = examined(columns(), time="when")
-    assert log_checks.verdict(findings) == "ok", [x for x in findings if x.level != "ok"]
+    found = report(columns(), time="when")
+    findings = found.findings
+    assert found.verdict == "ok", [x for x in findings if x.level != "ok"]
     assert {"action means", "action distribution", "declared density", "drift of the reward"} <= {
         x.check for x in findings
     }
@@ -153,7 +157,7 @@ def test_uniform_logging_is_tested_and_a_mixture_said_not_to_be():
     rng = np.random.default_rng(1)
     action = rng.uniform([0, -1], [1, 3], (N, 2))
     table = {"action_0": action[:, 0], "action_1": action[:, 1], "reward": rng.normal(size=N)}
-    assert log_checks.verdict(examined(table, BOX, log_propensity=None)) == "ok"
+    assert report(table, BOX, log_propensity=None).verdict == "ok"
     squeezed = table | {"action_0": np.square(action[:, 0])}
     assert level(examined(squeezed, BOX, log_propensity=None), "action distribution") == "refuse"
     mixture = Mixture.of(np.ones(2), [BOX, LOGGING])
