@@ -30,7 +30,7 @@ from mopl_jax.coverage.parts import Parts
 from mopl_jax.coverage.results import concatenate, count, sample_size_ratio, smallest_n, summarise
 from mopl_jax.io import files, storage
 from mopl_jax.numerics import devices
-from mopl_jax.report import plots
+from mopl_jax.report import coverage_figure, style
 
 LEVEL = (
     0.94  # an interval "holds" from the n where its coverage stays at or above this (nominal 0.95)
@@ -389,7 +389,7 @@ def _write(folder, rows, about):
     for suffix in ("png", "svg"):
         files.write_atomically(
             folder / f"coverage.{suffix}",
-            lambda path: plots.save(plots.coverage_figure(rows), path),
+            lambda path: style.save(coverage_figure.draw(rows), path),
         )
 
 

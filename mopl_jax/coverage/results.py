@@ -4,6 +4,7 @@ rows and ratios.
 
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
 
 import jax
 import numpy as np
@@ -11,6 +12,7 @@ from jaxtyping import Array, Float
 
 from mopl_jax import intervals
 from mopl_jax.coverage.world import Grid, World
+from mopl_jax.numerics.proportion import wilson_interval
 from mopl_jax.numerics.pytree import pytree_dataclass
 
 
@@ -82,7 +84,7 @@ def _value_columns(value, size, truth, alpha):
         "truth": truth,
         "bias": float(np.nanmean(value)) - truth,
         "bias_se": sd / math.sqrt(value.size),
-        "oracle_width": 2 * _normal_quantile(alpha) * sd,
+        "oracle_width": 2 * NormalDist().inv_cdf(1 - alpha / 2) * sd,
         "ess_q05": float(quantiles[0]),
         "ess_median": float(quantiles[1]),
         "ess_q95": float(quantiles[2]),
@@ -113,22 +115,6 @@ def _interval_columns(low, high, truth, about):
         if about["oracle_width"]
         else math.nan,
     }
-
-
-def _normal_quantile(alpha):
-    from statistics import NormalDist
-
-    return NormalDist().inv_cdf(1 - alpha / 2)
-
-
-def wilson_interval(hits: int, trials: int, alpha: float = 0.05) -> tuple[float, float]:
-    """Wilson's score interval for a coverage: its Monte-Carlo error, right also when every
-    replicate is covered.
-    """
-    z = _normal_quantile(alpha)
-    centre = (hits + z * z / 2) / (trials + z * z)
-    half = z * math.sqrt(hits * (trials - hits) / trials + z * z / 4) / (trials + z * z)
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def smallest_n(rows: Sequence[dict], level: float) -> int | None:

@@ -1,38 +1,21 @@
-"""Figures: `ax` and tidy rows in, `Axes` out. One style, colour-blind safe (Okabe & Ito), no LaTeX
-needed.
+"""The figure of a coverage study: coverage and width of each interval against the logged rows.
+
+Tidy rows of `coverage.results` and an `Axes` in, the `Axes` out.
 """
 
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mopl_jax.coverage.results import sample_size_ratio, smallest_n
+from mopl_jax.report.style import STYLE
 
 Rows = Sequence[dict[str, Any]]
 
-STYLE: dict[Any, Any] = {
-    "figure.dpi": 110,
-    "savefig.dpi": 160,
-    "savefig.bbox": "tight",
-    "figure.constrained_layout.use": True,
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-    "axes.titlesize": 9.5,
-    "legend.frameon": False,
-    "svg.hashsalt": "mopl_jax",
-    "svg.fonttype": "none",
-}
 MOST_PANELS = 12  # a study of hundreds of cells is read from its table and its results file
 LOOKS = {  # colour and line of each interval, the same in every figure
     "normal": ("#000000", "-"),
@@ -102,7 +85,7 @@ def annotate_ratio(ax: Axes, rows: Rows, interval: str = "ess_exact", level: flo
     return ax
 
 
-def coverage_figure(rows: Rows, intervals: Iterable[str] = LOOKS) -> Figure:
+def draw(rows: Rows, intervals: Iterable[str] = LOOKS) -> Figure:
     """Coverage above width, one column for each world and estimand: the first `MOST_PANELS`, by the
     first estimator.
     """
@@ -135,14 +118,6 @@ def coverage_figure(rows: Rows, intervals: Iterable[str] = LOOKS) -> Figure:
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 8))
     return figure
-
-
-def save(figure: Figure, path) -> None:
-    """Write PNG or SVG (by suffix) with reproducible bytes, and close the figure."""
-    metadata = {"Date": None} if str(path).endswith("svg") else {}
-    with plt.rc_context(STYLE):
-        figure.savefig(path, metadata=metadata)
-    plt.close(figure)
 
 
 def _panel_order(rows):
