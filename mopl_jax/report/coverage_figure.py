@@ -5,6 +5,7 @@ Tidy rows of `coverage.results` and an `Axes` in, the `Axes` out.
 
 import math
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -12,7 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mopl_jax.coverage.results import sample_size_ratio, smallest_n
-from mopl_jax.report.style import STYLE
+from mopl_jax.io.files import write_atomically
+from mopl_jax.report.style import STYLE, save
 
 Rows = Sequence[dict[str, Any]]
 
@@ -118,6 +120,12 @@ def draw(rows: Rows, intervals: Iterable[str] = LOOKS) -> Figure:
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 8))
     return figure
+
+
+def write(folder: Path, rows: Rows) -> None:
+    """coverage.png and coverage.svg in `folder`."""
+    for suffix in ("png", "svg"):
+        write_atomically(folder / f"coverage.{suffix}", lambda path: save(draw(rows), path))
 
 
 def _panel_order(rows):

@@ -11,8 +11,9 @@ import pytest
 from helpers import DTYPES, KEY, binomial_tail, cast, sample_rows, standard_errors
 from scipy import stats
 
-from mopl_jax import estimators, planning
+from mopl_jax import estimators
 from mopl_jax.estimators.divergence import population_d2
+from mopl_jax.planning import precision as planning
 from mopl_jax.policies import Gaussian, Uniform
 from mopl_jax.simulation.environments import Environment, Linear, Normal, Quadratic, snips_variance
 

@@ -50,7 +50,7 @@ def product(logging: Policy, a: Gaussian, b: Gaussian) -> Product:
 
 
 @product.register
-def _(logging: Gaussian, a: Gaussian, b: Gaussian):
+def _product_on_gaussian(logging: Gaussian, a: Gaussian, b: Gaussian):
     """Precision Pₐ + P_b − P₀; size inf where it is not positive definite, as for Σπ ⪰ 2Σ₀."""
     independent = logging.scale.ndim == a.scale.ndim == b.scale.ndim == 1
     log_size, shift, spread = (_independent if independent else _correlated)(logging, a, b)
@@ -103,7 +103,7 @@ def _log_scales(logging, a, b):
 
 
 @product.register
-def _(logging: Uniform, a: Gaussian, b: Gaussian):
+def _product_on_box(logging: Uniform, a: Gaussian, b: Gaussian):
     """Volume times a product of normals, both with independent entries, cut to the box."""
     (mass_a, mean_a, _), (mass_b, mean_b, _) = (_cut(logging, p.mean, _diagonal(p)) for p in (a, b))
     scales = jnp.square(_diagonal(a)), jnp.square(_diagonal(b))
