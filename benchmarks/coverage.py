@@ -11,8 +11,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from mopl_jax.cli.coverage import coverage, summary
+from mopl_jax.coverage.results import summary
+from mopl_jax.coverage.run import coverage_study
 from mopl_jax.io import storage
+from mopl_jax.numerics import devices
 
 RESULTS = Path(__file__).parent / "results"
 SHOWN = ("ess_bessel", "ess_rescaled", "ess_student", "ess_student_max", "ess_exact", "ess_safe")
@@ -21,7 +23,7 @@ SHOWN = ("ess_bessel", "ess_rescaled", "ess_student", "ess_student_max", "ess_ex
 def main() -> None:
     """Write results/coverage.parquet and results/coverage.md."""
     with tempfile.TemporaryDirectory() as folder:
-        coverage(out=Path(folder))
+        coverage_study(out=Path(folder), mesh=devices.start())
         shutil.copy(Path(folder) / "results.parquet", RESULTS / "coverage.parquet")
     rows, _ = storage.read_results(RESULTS / "coverage.parquet")
     text = table(rows) + "\n\n" + claim(rows) + "\n"
@@ -36,7 +38,7 @@ def table(rows: list[dict]) -> str:
     head = ["world", "d", "estimand", "normal holds from n =", *(f"{name}" for name in SHOWN)]
     lines = ["| " + " | ".join(head) + " |", "| --- | --: | --- | --: |" + " --: |" * len(SHOWN)]
     groups: dict[tuple, dict[str, dict]] = {}
-    for line in summary(rows):
+    for line in _lines(rows):
         groups.setdefault((line["world"], line["d"], line["estimand"]), {})[line["interval"]] = line
     for (world, d, estimand), lines_of in groups.items():
         cells = [
@@ -48,6 +50,10 @@ def table(rows: list[dict]) -> str:
             f"| {world} | {d} | {estimand} | {holds or 'never'} | " + " | ".join(cells) + " |"
         )
     return "\n".join(lines)
+
+
+def _lines(rows):
+    return [line.to_dict() for line in summary(rows)]
 
 
 def _ratio(line):
@@ -87,7 +93,7 @@ def claim(rows: list[dict]) -> str:
     """
     narrow = [
         line
-        for line in summary(rows)
+        for line in _lines(rows)
         if not math.isnan(line["ratio"])
         and excess_width(rows, line["world"], line["d"], line["estimand"], line["interval"]) <= 1.05
         and start_width(rows, line) <= 10

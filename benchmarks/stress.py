@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mopl_jax.cli.coverage import coverage
+from mopl_jax.coverage.run import coverage_study
 from mopl_jax.io import storage
+from mopl_jax.numerics import devices
 
 RESULTS = Path(__file__).parent / "results"
 STUDIES = Path(__file__).parent / "studies"
@@ -30,7 +31,7 @@ def main() -> None:
     """Run the studies, store their rows, write results/stress.md."""
     for name in NAMES:
         with tempfile.TemporaryDirectory() as folder:
-            coverage(config=STUDIES / f"{name}.toml", out=Path(folder))
+            coverage_study(STUDIES / f"{name}.toml", out=Path(folder), mesh=devices.start())
             shutil.copy(Path(folder) / "results.parquet", RESULTS / f"{name}.parquet")
     report()
 

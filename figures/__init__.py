@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mopl_jax.io import storage
-from mopl_jax.report import plots
+from mopl_jax.report import style
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "benchmarks" / "results"
@@ -17,4 +17,4 @@ def results(name: str) -> list[dict]:
 def save(name: str, draw) -> None:
     """Write figures/NAME.png and NAME.svg; `draw()` gives the figure (saving closes it)."""
     for suffix in ("png", "svg"):
-        plots.save(draw(), HERE / f"{name}.{suffix}")
+        style.save(draw(), HERE / f"{name}.{suffix}")

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from figures import results
-from mopl_jax.report import plots
+from mopl_jax.report import style
 
 
 def draw() -> Figure:
@@ -20,7 +20,7 @@ def draw() -> Figure:
         if row["widening"] == 1 and row["selected"] != "all" and row["share"] > 0.05
     ]
     h = [row["bandwidth"] for row in rows]
-    with plt.rc_context(plots.STYLE):
+    with plt.rc_context(style.STYLE):
         figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 4.1))
         left.plot(
             h,

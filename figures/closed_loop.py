@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from figures import RESULTS, results
 from mopl_jax.io import storage
-from mopl_jax.report import plots
+from mopl_jax.report import style
 
 LOOKS = {
     ("learnt metric", True): ("#D55E00", "-", "learnt metric, pessimistic"),
@@ -27,7 +27,7 @@ SEARCH = {
 def draw() -> Figure:
     """Four panels."""
     study = storage.read_results(RESULTS / "closed_loop_rounds.parquet")[1]["study"]
-    with plt.rc_context(plots.STYLE):
+    with plt.rc_context(style.STYLE):
         figure, axes = plt.subplots(2, 2, figsize=(10.2, 7.4))
         agreement(axes[0, 0], results("closed_loop_agreement"))
         gains(

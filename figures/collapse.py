@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.stress import family, judged
-from mopl_jax.report import plots
+from mopl_jax.report import style
 
 SHOWN = ("normal", "ess_exact", "recommended")
 COLOURS = (
@@ -45,7 +45,7 @@ def draw() -> Figure:
     median of its group's bins.
     """
     rows = sorted(judged("stress"), key=lambda row: (row["estimand"], row["d"]))
-    with plt.rc_context(plots.STYLE):
+    with plt.rc_context(style.STYLE):
         figure, axes = plt.subplots(3, 3, figsize=(10.6, 8.4), sharex=True, sharey=True)
         for line, (title, key) in zip(axes, GROUPS.items(), strict=True):
             for ax, interval in zip(line, SHOWN, strict=True):

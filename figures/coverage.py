@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 
 from figures import results
-from mopl_jax.report import plots
+from mopl_jax.report import coverage_figure
 
 SHOWN = ("normal", "ess_bessel", "ess_rescaled", "ess_student", "ess_exact", "ess_safe")
 
@@ -15,4 +15,4 @@ def draw() -> Figure:
         for row in results("coverage")
         if row["world"] == "reference" or " - " in row["estimand"]
     ]
-    return plots.coverage_figure(rows, SHOWN)
+    return coverage_figure.draw(rows, SHOWN)

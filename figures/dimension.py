@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from figures import results
-from mopl_jax.report import plots
+from mopl_jax.report import style
 
 LOOKS = {"normal": ("#0072B2", "o"), "uniform": ("#D55E00", "s")}
 
@@ -14,7 +14,7 @@ LOOKS = {"normal": ("#0072B2", "o"), "uniform": ("#D55E00", "s")}
 def draw() -> Figure:
     """Closed form as lines, simulated logs as points with their 5–95 % range."""
     rows = results("dimension")
-    with plt.rc_context(plots.STYLE):
+    with plt.rc_context(style.STYLE):
         figure, ax = plt.subplots(figsize=(5.6, 3.8))
         for name, (colour, marker) in LOOKS.items():
             some = [row for row in rows if row["logging"] == name]

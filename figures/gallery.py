@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from figures import results
-from mopl_jax.report import plots
+from mopl_jax.report import coverage_figure, style
 
 CASES = (
     ("hidden_tail", 1, "hidden", "rare weights of 1,000, unseen"),
@@ -20,11 +20,11 @@ SHOWN = ("normal", "ess_student", "ess_exact", "ess_safe", "recommended")
 def draw() -> Figure:
     """One panel a world."""
     rows = results("stress")
-    with plt.rc_context(plots.STYLE):
+    with plt.rc_context(style.STYLE):
         figure, axes = plt.subplots(2, 3, figsize=(11, 5.6), sharex=True, sharey=True)
         for ax, (world, d, estimand, title) in zip(axes.flat, CASES, strict=True):
             some = [r for r in rows if (r["world"], r["d"], r["estimand"]) == (world, d, estimand)]
-            plots.coverage_curves(ax, some, SHOWN)
+            coverage_figure.coverage_curves(ax, some, SHOWN)
             ax.set_title(
                 f"{title}\n({world}, d = {d}, {estimand.replace('_0_', ' 0.').replace('_', ' ')})",
                 fontsize=8.5,

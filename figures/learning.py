@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from figures import results
-from mopl_jax.report import plots
+from mopl_jax.report import style
 
 WORLDS = ("quadratic", "saturating", "bimodal", "ridge")
 NOISES = {"metric": "learnt metric", "bit": "retention bit"}
@@ -28,7 +28,7 @@ def draw() -> Figure:
     and its two bounds.
     """
     rows = [row for row in results("learning") if row["d"] == D]
-    with plt.rc_context(plots.STYLE):
+    with plt.rc_context(style.STYLE):
         figure, axes = plt.subplots(3, len(WORLDS), figsize=(11.5, 8), sharex=True)
         for column, world in zip(axes.T, WORLDS, strict=True):
             for ax, noise in zip(column, NOISES, strict=False):

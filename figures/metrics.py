@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from figures import results
-from mopl_jax.report import plots
+from mopl_jax.report import style
 
 LOOKS = {
     "gls": ("#0072B2", "-", "o"),
@@ -24,7 +24,7 @@ def draw() -> Figure:
     long history.
     """
     rows, checked = results("metrics"), results("metrics_validation")
-    with plt.rc_context(plots.STYLE):
+    with plt.rc_context(style.STYLE):
         figure, axes = plt.subplots(2, 2, figsize=(8.6, 6.6))
         for ax, wrong in zip(axes[0], TITLES, strict=True):
             _history(ax, [row for row in rows if row["wrong"] == wrong])

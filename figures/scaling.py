@@ -6,14 +6,14 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from figures import RESULTS
-from mopl_jax.report import plots
+from mopl_jax.report import style
 
 
 def draw() -> Figure:
     """Measured seconds as points, proportionality as a line."""
     cost = json.loads((RESULTS / "scaling.json").read_text())["cost"]
     rows, seconds = ([point[key] for point in cost["points"]] for key in ("rows", "seconds"))
-    with plt.rc_context(plots.STYLE):
+    with plt.rc_context(style.STYLE):
         figure, ax = plt.subplots(figsize=(4.6, 3.4))
         rate = rows[-1] / seconds[-1]
         ax.plot(

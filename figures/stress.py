@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.stress import family, judged
-from mopl_jax.report import plots
+from mopl_jax.report import style
 
 SHOWN = (
     "normal",
@@ -40,7 +40,7 @@ def draw() -> Figure:
     """
     rows = [row for row in judged("stress") if row["interval"] in SHOWN]
     families = list(dict.fromkeys(map(family, rows)))
-    with plt.rc_context(plots.STYLE):
+    with plt.rc_context(style.STYLE):
         figure, axes = plt.subplots(1, 3, figsize=(13, 4.8), sharey=True)
         for ax, (title, summary, limits, form) in zip(axes, PANELS, strict=True):
             table = [

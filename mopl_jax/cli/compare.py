@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mopl_jax.cli import options, show
-from mopl_jax.cli.evaluate import REFUSED
+from mopl_jax.cli import options
 
 
 def compare(
@@ -44,6 +43,7 @@ def compare(
     Exit code 0: done, perhaps with warnings. 3: a verdict is refuse.
     """  # noqa: E501
     from mopl_jax.evaluation.comparison import compare as verb
+    from mopl_jax.report import comparison_screen
 
     options.float64()
     roles = {"reward": reward, "action": action, "propensity": propensity}
@@ -60,42 +60,6 @@ def compare(
         in_memory=in_memory,
         watch=options.watched(reader, as_json),
     )
-    if as_json:
-        options.print_json(made.to_dict())
-    else:
-        _show(made)
-    if any(row.verdict == "refuse" for row in made.policies):
-        raise typer.Exit(REFUSED)
-
-
-def _show(made) -> None:
-    console = show.console()
-    about = f"{show.rows(made.n, made.units)}, values by {made.estimator}"
-    console.print(f"{about}, intervals {made.interval}\n")
-    console.print(_table(made))
-    k = len(made.policies) - 1
-    if k > 1:
-        console.print(
-            f"all {k} differences hold at once with {1 - made.alpha:.6g}: each is at "
-            f"1 − {made.alpha_each:.4f} (max-t; Bonferroni would be 1 − {made.alpha / k:.4f})"
-        )
-    for row in made.policies:
-        for text in row.reasons:
-            console.print(f"{row.policy}: {row.verdict}: {text}", style="yellow")
-
-
-def _table(made):
-    """What a decision rests on first: the differences and the verdicts."""
-    first, nominal = f"− {made.policies[0].policy}"[:14], f"{1 - made.alpha:.6g} interval"
-    table = show.table("policy", first, "all at once", "verdict", "value", nominal, "ESS")
-    table.columns[0].no_wrap, table.columns[0].max_width = False, 18
-    for row in made.policies:
-        change = row.difference
-        cells = ("", "") if change is None else (f"{change.value:+.4g}", _ends(change))
-        value, ess = show.number(row.value, "{:.5g}", "undefined"), show.count(row.ess)
-        table.add_row(row.policy, *cells, row.verdict, value, _ends(row), ess)
-    return table
-
-
-def _ends(row) -> str:
-    return f"[{row.lower:.4g}, {row.upper:.4g}]".replace("inf", "∞")
+    options.print_json(made.to_dict()) if as_json else comparison_screen.show(made)
+    refused = any(row.verdict == "refuse" for row in made.policies)
+    raise typer.Exit(options.REFUSED if refused else 0)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from mopl_jax.estimators.estimator import Constants, Estimator, Model
 from mopl_jax.estimators.weight_totals import WeightTotals, empty, merge, totals_of
-from mopl_jax.numerics.reduce import Block
+from mopl_jax.numerics.reduce import Block, Monoid
 from mopl_jax.numerics.safe import divide
 
 

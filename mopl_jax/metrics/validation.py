@@ -12,8 +12,8 @@ import numpy as np
 from jax.scipy.stats import norm
 from jaxtyping import Array, Bool, Float, Int
 
-from mopl_jax.coverage.results import wilson_interval
 from mopl_jax.metrics.objectives import History, Objective, leave_one_out, z_scores
+from mopl_jax.numerics.proportion import wilson_interval
 from mopl_jax.numerics.pytree import pytree_dataclass
 
 RESAMPLES = 1000

@@ -21,9 +21,9 @@ from mopl_jax.coverage.results import (
     sample_size_ratio,
     smallest_n,
     summarise,
-    wilson_interval,
 )
 from mopl_jax.coverage.world import Grid, World
+from mopl_jax.numerics.proportion import wilson_interval
 from mopl_jax.policies import Gaussian
 from mopl_jax.simulation.environments import Environment, Linear, Normal, snips_variance
 

@@ -12,8 +12,9 @@ from scipy import stats
 from worlds import sample_rows
 from yardsticks import DTYPES, KEY, binomial_tail, cast, standard_errors
 
-from mopl_jax import estimators, planning
+from mopl_jax import estimators
 from mopl_jax.estimators.divergence import cut_to_box, population_d2
+from mopl_jax.planning import precision as planning
 from mopl_jax.policies import Gaussian, Uniform
 from mopl_jax.simulation.environments import Environment, Linear, Normal, Quadratic, snips_variance
 
