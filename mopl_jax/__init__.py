@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from mopl_jax import coverage, estimators, intervals, logs, metrics, planning, policies
     from mopl_jax import simulation as simulation
     from mopl_jax.coverage.run import coverage_study
+    from mopl_jax.diagnostics.log_checks import check_log
     from mopl_jax.estimators import ess
+    from mopl_jax.evaluation.comparison import compare
+    from mopl_jax.evaluation.evaluation import evaluate
     from mopl_jax.io.policy_json import read_policy, write_policy
     from mopl_jax.io.read import read_logs
     from mopl_jax.learning import constraints
@@ -30,11 +33,14 @@ DOORS = {
     "Logs": "mopl_jax.logs",
     "Mixture": "mopl_jax.policies.mixture",
     "Uniform": "mopl_jax.policies.uniform",
+    "check_log": "mopl_jax.diagnostics.log_checks",
+    "compare": "mopl_jax.evaluation.comparison",
     "constraints": "mopl_jax.learning.constraints",
     "coverage": "mopl_jax.coverage",
     "coverage_study": "mopl_jax.coverage.run",
     "ess": "mopl_jax.estimators.ess",
     "estimators": "mopl_jax.estimators",
+    "evaluate": "mopl_jax.evaluation.evaluation",
     "intervals": "mopl_jax.intervals",
     "learn_metric": "mopl_jax.metrics.learnt_metric",
     "logs": "mopl_jax.logs",
@@ -57,11 +63,14 @@ __all__ = [
     "Logs",
     "Mixture",
     "Uniform",
+    "check_log",
+    "compare",
     "constraints",
     "coverage",
     "coverage_study",
     "ess",
     "estimators",
+    "evaluate",
     "intervals",
     "learn_metric",
     "logs",

@@ -3,11 +3,13 @@
 `open_log` makes a `LogReader`, `read_logs` reads all of it as `Logs`.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from jaxtyping import Float
 
 from mopl_jax.io.column_spec import ColumnSpec
@@ -20,19 +22,40 @@ from mopl_jax.policies.policy import Policy
 
 
 def open_log(source: Any, *, logging: Policy | Path | str | None = None, **roles: Any) -> LogReader:
-    """A log from a path (file, folder, or a TOML that describes one), a table or a `Source`;
-    `roles` as in `ColumnSpec`.
+    """A log from a path, a table, a `Source` or `Logs`; `roles` as in `ColumnSpec`.
 
-    Without a propensity role the column `log_propensity` or `propensity` serves if there is one;
-    then `logging`, a policy or the path of its JSON document (`check_densities` compares the
-    two). ValueError for columns that are not there, or densities from nowhere.
+    A path is a file, a folder, or a TOML that describes one. Without a propensity role the column
+    `log_propensity` or `propensity` serves if there is one; then `logging`, a policy or the path
+    of its JSON document (`check_densities` compares the two). `Logs` know their columns, users
+    included. ValueError for columns that are not there, or densities from nowhere.
     """
+    given = {role: name for role, name in roles.items() if name is not None}
+    if isinstance(source, LogReader | Logs) and given:
+        raise ValueError(
+            f"expected no columns for a log that is open, got {', '.join(given)}; give its path"
+        )
     if isinstance(source, LogReader):
         return source
-    given = {role: name for role, name in roles.items() if name is not None}
+    if isinstance(source, Logs):
+        table, given = table_of(source)
+        return log_reader_of(open_source(table), ColumnSpec(**given), logging_policy(logging))
     if isinstance(source, str | Path) and Path(source).suffix.lower() == ".toml":
         return described_log(Path(source), logging, given)
     return log_reader_of(open_source(source), ColumnSpec(**given), logging_policy(logging))
+
+
+def table_of(logs: Logs) -> tuple[pa.Table, dict[str, str]]:
+    """The columns that logs in memory have as a table, and the names of their roles."""
+    columns = {field.name: getattr(logs, field.name) for field in dataclasses.fields(logs)}
+    present = {name: np.asarray(x) for name, x in columns.items() if x is not None}
+    table = pa.table({name: _arrow(x) for name, x in present.items()})
+    return table, {name: name for name in present}
+
+
+def _arrow(column):
+    if column.ndim == 1:
+        return pa.array(column)
+    return pa.FixedSizeListArray.from_arrays(pa.array(column.ravel()), column.shape[1])
 
 
 def read_logs(source: Any, *, logging: Policy | Path | str | None = None, **roles: Any) -> Logs:
