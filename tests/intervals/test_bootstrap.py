@@ -159,7 +159,7 @@ def test_any_estimator_of_any_rows():
     recomputed = percentile(estimate, ALPHA, estimator=delta, rows=(log_weight, other, reward))
     linear = percentile(estimate, ALPHA, estimator=None)
     assert recomputed.lower < estimate.value < recomputed.upper
-    np.testing.assert_allclose(recomputed.width, linear.width, rtol=0.2)
+    np.testing.assert_allclose(recomputed.width, linear.width, rtol=4 / 60)  # of order 1/n
     assert ends(log_weight, reward, "percentile", estimator=beta_ips).width < np.inf
 
 
