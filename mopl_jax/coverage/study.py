@@ -20,7 +20,8 @@ from mopl_jax.coverage.study_entries import LoggingEntry, NoiseEntry, RewardEntr
 from mopl_jax.coverage.world import Grid, World
 from mopl_jax.estimators.registry import ESTIMATORS, MODIFIED
 from mopl_jax.intervals import registry as intervals
-from mopl_jax.io.documents import ABSENT, Entry, Numbers, fit, full, load, within
+from mopl_jax.io.documents import ABSENT, Entry, Numbers, fit, full, load
+from mopl_jax.io.refusals import within
 from mopl_jax.numerics.check import check_alpha, choose
 from mopl_jax.simulation.environments import Environment
 

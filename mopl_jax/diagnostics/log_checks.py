@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import gammaincc
 
-from mopl_jax.diagnostics.log_report import Finding, LogReport, Range
+from mopl_jax.diagnostics.log_report import Finding, LogReport
 from mopl_jax.diagnostics.log_statistics import CELLS, NOTHING, PERIODS, LogStatistics, widen
 from mopl_jax.io.log_reader import chunks
 from mopl_jax.io.read import open_log
@@ -45,17 +45,11 @@ def check_log(log: Any, *, watch: Callable = iter, **columns: Any) -> LogReport:
         log=reader.source.name,
         findings=tuple(finding for check in checks for finding in check(reader, statistics)),
         n=spans.n,
-        ranges=_ranges(spans),
+        ranges=spans.ranges,
         repeated_rows=statistics.rows.repeated,
         tested_rows=statistics.tested,
         clusters=len(statistics.sizes) or None,
     )
-
-
-def _ranges(spans):
-    names = ("reward", "action", "log_propensity", "time")
-    ends = zip(names, spans.low, spans.high, strict=True)
-    return {name: Range(low, high) for name, low, high in ends if low is not None}
 
 
 # The checks.
@@ -68,7 +62,7 @@ def _rows(reader, facts):
 
 
 def _rewards(reader, facts):
-    low, high = facts.spans.low[0], facts.spans.high[0]
+    low, high = facts.spans.ranges["reward"]
     if low == high:
         yield Finding("reward", "refuse", f"constant, {low:g}: it tells policies apart in nothing")
         return
@@ -83,15 +77,15 @@ def _rewards(reader, facts):
 
 
 def _actions(reader, facts):
-    low, high = facts.spans.low[1], facts.spans.high[1]
     names = reader.columns.action
-    if low is None:
+    if names is None:
         yield Finding(
             "action",
             "warning",
             "no action columns: only policies with a density column can be evaluated",
         )
         return
+    low, high = facts.spans.ranges["action"]
     labels = names if len(names) == len(low) else [f"{names[0]}[{i}]" for i in range(len(low))]
     if (low == high).all():
         yield Finding(
@@ -111,7 +105,7 @@ def _actions(reader, facts):
 
 
 def _propensities(reader, facts):
-    low, high = facts.spans.low[2], facts.spans.high[2]
+    low, high = facts.spans.ranges["log_propensity"]
     origin = "column" if reader.columns.density else "declared policy"
     wide = high - low > 50
     note = (

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from mopl_jax.diagnostics.log_statistics import Range
+
 LEVELS = ("ok", "warning", "refuse")
 
 
@@ -21,13 +23,6 @@ class Finding(NamedTuple):
     check: str
     level: str
     found: str
-
-
-class Range(NamedTuple):
-    """The smallest and the largest entry of a column, (d,) of the action."""
-
-    low: Any
-    high: Any
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

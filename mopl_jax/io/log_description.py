@@ -10,12 +10,15 @@ cluster = "user"
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from mopl_jax.io import documents
 from mopl_jax.io.column_spec import ROLES, ColumnSpec
 from mopl_jax.io.log_reader import LogReader
 from mopl_jax.io.pooling import pool
+from mopl_jax.io.refusals import within
 from mopl_jax.policies.policy import Policy
 
 
@@ -30,7 +33,7 @@ class LogDescription(ColumnSpec, frozen=True, kw_only=True, forbid_unknown_field
     """Columns, and one file at `path` or several `files`."""
 
     path: str | None = None
-    files: list[LogFile] | None = None
+    files: Annotated[list[LogFile], Meta(min_length=1)] | None = None
     logging: str | None = None
 
 
@@ -38,7 +41,7 @@ def described_log(path: Path, logging: Policy | Path | str | None, roles: dict) 
     """The log that a TOML file describes; `logging` and `roles` come before what it says."""
     refusal = "expected a log described in TOML, got something else ({})"
     content = documents.load(path, tomllib.loads, refusal)
-    with documents.within(str(path)):
+    with within(str(path)):
         description = documents.fit(content, LogDescription)
         if (description.path is None) == (description.files is None):
             raise ValueError("expected one of the keys 'path' and 'files'; add or drop one")

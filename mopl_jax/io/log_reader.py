@@ -7,7 +7,7 @@ count from 1, the first row of data (a CSV header is not counted).
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -190,7 +190,7 @@ def _rows(reader, piece: Piece, known) -> Rows:
     """A piece as arrays; `known` numbers the users."""
     columns = reader.columns
 
-    def column(name, read, **options):
+    def column(name, read, **options) -> Any:
         place = Place(piece.place, name, piece.first_row)
         return None if name is None else read(piece.rows.column(name), place, **options)
 

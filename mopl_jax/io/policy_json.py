@@ -27,8 +27,9 @@ import numpy as np
 from jaxtyping import ArrayLike
 
 from mopl_jax.io import documents
-from mopl_jax.io.documents import ABSENT, Numbers, full, length, positive, short, within
+from mopl_jax.io.documents import ABSENT, Numbers, full, length, positive
 from mopl_jax.io.files import write_atomically
+from mopl_jax.io.refusals import short, within
 from mopl_jax.policies.deterministic import Deterministic
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.mixture import Mixture

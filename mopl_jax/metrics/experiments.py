@@ -18,9 +18,10 @@ import pyarrow.parquet as pq
 from jaxtyping import Float
 from msgspec import Meta
 
-from mopl_jax.io.documents import ABSENT, Number, Numbers, fit, load, within
+from mopl_jax.io.documents import ABSENT, Number, Numbers, fit, load
 from mopl_jax.io.files import write_atomically
 from mopl_jax.io.policy_json import finite
+from mopl_jax.io.refusals import within
 from mopl_jax.metrics.objectives import History
 from mopl_jax.numerics.check import choose
 
@@ -175,7 +176,8 @@ def _pairs(name, arms, names):
                 f"expected one control and at least one other arm, got {len(controls)} control and"
                 f" {len(treated)} other; add the missing arm or drop the experiment"
             )
-    control = _moments(*controls[0], names)
+    path, arm = controls[0]
+    control = _moments(path, arm, names)
     for path, arm in treated:
         yield _difference(_moments(path, arm, names), control, arm.label)
 

@@ -11,6 +11,7 @@ from yardsticks import binomial_tail
 from mopl_jax.diagnostics import log_checks, log_statistics
 from mopl_jax.diagnostics.log_checks import check_log
 from mopl_jax.io.policy_json import write_policy
+from mopl_jax.io.read import open_log
 from mopl_jax.policies import Gaussian, Mixture, Uniform
 
 N = 4000
@@ -74,6 +75,27 @@ def flawed(**change):
 
 
 ONE = columns()
+
+
+def test_a_report_says_it_all_in_every_form(tmp_path):
+    """The same findings from a path, a table and a reader; as a record, plain Python and Arrow."""
+    pq.write_table(pa.table(columns()), tmp_path / "log.parquet")
+    options = {"logging": LOGGING, "cluster": "user", "time": "when"}
+    by_table = check_log(columns(), **options)
+    reader = open_log(tmp_path / "log.parquet", **options)
+    for other in (check_log(tmp_path / "log.parquet", **options), check_log(reader)):
+        assert other.findings[1:] == by_table.findings[1:]  # the first has the name of the log
+        assert (other.n, other.clusters, other.tested_rows) == (N, N // 2, N // 2)
+    said = json.loads(json.dumps(by_table.to_dict()))
+    assert list(said) == [
+        *("log", "verdict", "findings", "n", "ranges"),
+        *("repeated_rows", "tested_rows", "clusters"),
+    ]
+    assert said["ranges"]["action"]["low"] == [ONE["action_0"].min(), ONE["action_1"].min()]
+    assert said["findings"] == by_table.to_arrow().to_pylist()
+    assert repr(by_table) == f"LogReport('dict', n=4,000: ok, {len(by_table.findings)} findings)"
+
+
 FLAWS = {
     "shifted": (flawed(action_0=ONE["action_0"] + 0.2), "action means", "refuse"),
     "scaled": (

@@ -53,6 +53,12 @@ def mixed(share, parts):
 
 
 @every_policy
+def test_dim_is_the_length_of_an_action(name):
+    policy = POLICIES[name]
+    assert policy.dim == policy.sample(KEY).shape[0] == 3
+
+
+@every_policy
 def test_density_is_scipys(name):
     """Log densities equal scipy's to rounding, far from the centre too."""
     actions = np.asarray(sample_rows(KEY, POLICIES[name], N)[:50])
