@@ -8,7 +8,7 @@ import sys
 import warnings
 from pathlib import Path
 
-SECONDS = 0.1  # a function that compiles faster is not kept: reading it back takes as long
+SECONDS = 0.0  # every function: writing costs nothing that can be measured, reading half of `plan`
 LARGEST = 2**29  # bytes of the folder; beyond, the oldest functions are forgotten
 
 
@@ -22,7 +22,7 @@ def keep(wanted: bool) -> None:
         return
     if not wanted:
         os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
-    elif "JAX_COMPILATION_CACHE_DIR" not in os.environ and _prepared(path := folder()):
+    elif "JAX_COMPILATION_CACHE_DIR" not in os.environ and (path := prepared()):
         os.environ["JAX_COMPILATION_CACHE_DIR"] = str(path)
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", str(SECONDS))
         warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
@@ -40,15 +40,25 @@ def folder() -> Path:
     return Path(base) / "mopl_jax" / "compiled"
 
 
-def _prepared(path):
-    """Whether the folder can be written; the oldest files beyond `LARGEST` bytes are removed."""
+def prepared() -> Path | None:
+    """The folder, its oldest files beyond `LARGEST` bytes removed; None if it cannot be written."""
     try:
+        path = folder()
         path.mkdir(parents=True, exist_ok=True)
-        room = LARGEST
-        for file in sorted(path.iterdir(), key=lambda file: file.stat().st_mtime, reverse=True):
-            room -= file.stat().st_size
-            if room < 0:
-                file.unlink(missing_ok=True)
-    except OSError:
-        return False
-    return os.access(path, os.W_OK)
+        _forget(path, LARGEST)
+        return path if os.access(path, os.W_OK) else None
+    except (OSError, RuntimeError):  # no such folder to be had, or no home
+        return None
+
+
+def _forget(path, room):
+    """Remove the oldest files, so that the others fit in `room` bytes."""
+    about = sorted(((file.stat(), file) for file in path.iterdir()), key=_age)
+    for stat, file in about:
+        room -= stat.st_size
+        if room < 0:
+            file.unlink(missing_ok=True)
+
+
+def _age(entry):
+    return -entry[0].st_mtime
