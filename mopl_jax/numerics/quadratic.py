@@ -20,7 +20,7 @@ def size(d: int) -> int:
     return 1 + d + d * (d + 1) // 2
 
 
-def features(z: Float[Array, "*n d"]) -> Float[Array, "*n f"]:
+def features(z: Float[Array | np.ndarray, "*n d"]) -> Float[Array, "*n f"]:
     """1, zᵢ and zᵢzⱼ for i ≤ j, of JAX or NumPy arrays."""
     xp = z.__array_namespace__()
     rows, columns = np.triu_indices(z.shape[-1])
@@ -36,7 +36,7 @@ def expected_features(
 
 
 def unpack(
-    coefficients: Float[Array, " f"], d: int
+    coefficients: Float[Array | np.ndarray, " f"], d: int
 ) -> tuple[Float[Array, ""], Float[Array, " d"], Float[Array, "d d"]]:
     """c, b (d,) and H (d, d) of a model's coefficients: the features zᵢ² count half in H."""
     rows, columns = np.triu_indices(d)

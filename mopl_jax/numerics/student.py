@@ -37,7 +37,8 @@ def student_quantile(tail: ArrayLike, df: ArrayLike) -> Float[Array, "..."]:
 @jnp.vectorize
 def _quantile(tail, df):
     normal, df = df > _NORMAL, jnp.minimum(df, _NORMAL)
-    beyond = functools.partial(_beyond, log_tail=jnp.log(tail), df=df)
+    log_scale = jnp.log(_density_at_zero(df))
+    beyond = functools.partial(_beyond, log_tail=jnp.log(tail), df=df, log_scale=log_scale)
     start = jnp.arcsinh(-ndtri(tail) * lax.rsqrt(df))
     u = implicit(beyond, newton(beyond, start, _STEPS))
     return jnp.where(normal, -ndtri(tail), jnp.sqrt(df) * jnp.sinh(u))
@@ -48,9 +49,8 @@ def _floats(*values):
     return tuple(jnp.asarray(value, dtype) for value in values)
 
 
-def _beyond(u, log_tail, df):
+def _beyond(u, log_tail, df, log_scale):
     """log P(U > u) − log tail, and its slope in u."""
-    log_scale = jnp.log(_density_at_zero(df))
     log_beyond = jnp.where(
         (u > 1) & (df < 40),
         _log_far_tail(u, df) + log_scale,
