@@ -5,6 +5,8 @@ adds up over blocks, folds and devices. z is an action in the units of a distrib
 scale⁻¹(a − mean): features then have a mean square of about one, which a ridge refers to.
 """
 
+from typing import TypeVar
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -13,6 +15,7 @@ from mopl_jax.numerics import linalg, safe
 
 # Share of the ridge that falls on the constant: next to nothing, so that levels are not shrunk.
 CONSTANT = 1e-6
+AnyArray = TypeVar("AnyArray", Array, np.ndarray)
 
 
 def size(d: int) -> int:
@@ -35,15 +38,13 @@ def expected_features(
     return features(mean).at[1 + d :].add(covariance[np.triu_indices(d)])
 
 
-def unpack(
-    coefficients: Float[Array | np.ndarray, " f"], d: int
-) -> tuple[Float[Array, ""], Float[Array, " d"], Float[Array, "d d"]]:
-    """c, b (d,) and H (d, d) of a model's coefficients: the features zᵢ² count half in H."""
+def unpack(coefficients: AnyArray, d: int) -> tuple[AnyArray, AnyArray, AnyArray]:
+    """c (), b (d,) and H (d, d) of a model's `coefficients` β (f,): Hᵢⱼ = βᵢⱼ and Hᵢᵢ = 2βᵢᵢ."""
     rows, columns = np.triu_indices(d)
     place = np.zeros((d, d), int)
     place[rows, columns] = place[columns, rows] = 1 + d + np.arange(rows.size)
-    doubled = (1 + np.eye(d)).astype(coefficients.dtype)
-    return coefficients[0], coefficients[1 : 1 + d], coefficients[place] * doubled
+    curvature = coefficients[place] * (1 + np.eye(d)).astype(coefficients.dtype)
+    return coefficients[0], coefficients[1 : 1 + d], curvature
 
 
 def products(
@@ -71,8 +72,8 @@ def least_squares(
 ) -> tuple[Float[Array, " f"], Float[Array, " f"], Float[Array, ""]]:
     """Coefficients, their standard errors and the residual standard deviation, without a ridge.
 
-    Standard errors are inf where the features are dependent: the eigenvalues of their
-    correlations about zero then do not stand out of rounding.
+    Standard errors are inf where the features are dependent: the least eigenvalue of FᵀF, its
+    diagonal scaled to n, is then lost in the rounding of the largest.
     """
     n, f = features.shape
     scale = safe.positive(jnp.sqrt(jnp.mean(jnp.square(features), axis=0)))
