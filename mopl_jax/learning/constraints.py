@@ -44,8 +44,8 @@ def box_and_hyperplane(low: ArrayLike, high: ArrayLike, total: float) -> Project
     """low ≤ a ≤ high and Σa = total: clip(a − λ) with the λ that gives the sum.
 
     Without any finite bound the set is the plane; where all bounds of one side are finite, the
-    sum bounds the other side. ValueError if no action satisfies both, and for other mixtures of open and closed
-    bounds.
+    sum bounds the other side. ValueError if no action satisfies both, and for other mixtures of
+    open and closed bounds.
     """
     bottom, top = np.asarray(low, float), np.asarray(high, float)
     box(bottom, top)

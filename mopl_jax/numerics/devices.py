@@ -24,8 +24,9 @@ def start(
 ) -> Mesh:
     """The mesh of `devices` of this process and as many of each other process of the job.
 
-    `devices` is a number, or "all" or None: all, on CPU one for each core. `coordinator` HOST:PORT, `processes` and `process` name the job by hand; `distributed` lets
-    the cluster tell them. ValueError for a device count that is not to be had.
+    `devices` is a number, or "all" or None: all, on CPU one for each core. `coordinator`
+    HOST:PORT, `processes` and `process` name the job by hand; `distributed` lets the cluster tell
+    them. ValueError for a device count that is not to be had.
     """
     _check(coordinator, processes, process)
     _split_cpu(_cores() if devices in (None, "all") else _count(devices))

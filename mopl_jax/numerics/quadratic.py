@@ -5,8 +5,6 @@ adds up over blocks, folds and devices. z is an action in the units of a distrib
 scale⁻¹(a − mean): features then have a mean square of about one, which a ridge refers to.
 """
 
-from typing import TypeVar
-
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -15,7 +13,6 @@ from mopl_jax.numerics import linalg, safe
 
 # Share of the ridge that falls on the constant: next to nothing, so that levels are not shrunk.
 CONSTANT = 1e-6
-AnyArray = TypeVar("AnyArray", Array, np.ndarray)
 
 
 def size(d: int) -> int:
@@ -38,8 +35,11 @@ def expected_features(
     return features(mean).at[1 + d :].add(covariance[np.triu_indices(d)])
 
 
-def unpack(coefficients: AnyArray, d: int) -> tuple[AnyArray, AnyArray, AnyArray]:
-    """c (), b (d,) and H (d, d) of a model's `coefficients` β (f,): Hᵢⱼ = βᵢⱼ and Hᵢᵢ = 2βᵢᵢ."""
+def unpack(coefficients, d: int):
+    """c (), b (d,) and H (d, d) of `coefficients` β (f,), where Hᵢⱼ = βᵢⱼ and Hᵢᵢ = 2βᵢᵢ.
+
+    Of JAX or NumPy arrays.
+    """
     rows, columns = np.triu_indices(d)
     place = np.zeros((d, d), int)
     place[rows, columns] = place[columns, rows] = 1 + d + np.arange(rows.size)

@@ -23,10 +23,11 @@ _STEPS = 12
 def student_quantile(tail: ArrayLike, df: ArrayLike) -> Float[Array, "..."]:
     """t with P(T > t) = `tail` in (0, ½) for a Student variable T with `df` degrees of freedom.
 
-    NaN if df ≤ 0, the normal quantile if df is inf. With t = √df sinh u the density is proportional to cosh^−df(u), smooth for every df; its tail
-    is inverted by Newton's method on its logarithm, which is concave. Iterations carry no
-    gradient; one last step does, and has the derivative of the implicit function. Relative error
-    against scipy below 1e-8 in float64 and 1e-4 in float32 (tail ≥ 0.005).
+    NaN if df ≤ 0, the normal quantile if df is inf. With t = √df sinh u the density is
+    proportional to cosh^−df(u), smooth for every df; its tail is inverted by Newton's method on
+    its logarithm, which is concave. Iterations carry no gradient; one last step does, and has the
+    derivative of the implicit function. Relative error against scipy below 1e-8 in float64 and
+    1e-4 in float32 (tail ≥ 0.005).
     """
     return _quantile(*_floats(tail, df))
 
@@ -66,7 +67,8 @@ def _log_near_tail(u, df, log_tail, log_scale):
 def _log_far_tail(u, df):
     """log ∫ᵤ^∞ cosh^−df without cancellation, however far out.
 
-    The part e^−df·u has an exact integral. What is left, ∫ e^−df·x ((1 + q e^−2x)^−df − 1) dx with q = e^−2u, is smooth in y = e^−x/2.
+    The part e^−df·u has an exact integral. What is left, ∫ e^−df·x ((1 + q e^−2x)^−df − 1) dx with
+    q = e^−2u, is smooth in y = e^−x/2.
     """
     log_nodes, fourth, weights = (
         jnp.asarray(x, u.dtype) for x in (np.log(_NODES), _NODES**4, 2 * _WEIGHTS / _NODES)
