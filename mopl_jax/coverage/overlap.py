@@ -1,6 +1,4 @@
-"""Target policies at a given distance from a logging policy, measured by what the log is worth:
-ESS/n = 1/d₂.
-"""
+"""Target policies at a given distance from a logging policy, measured by ESS/n = 1/d₂."""
 
 import functools
 import math
@@ -15,9 +13,10 @@ from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.policy import Policy
 from mopl_jax.policies.uniform import Uniform
 
-# Of log d₂, the share that the change of scale makes; the shift of the mean makes the rest.
+# The share of log d₂ that the change of scale makes; the shift of the mean makes the rest.
 WIDTHS = {"narrow": 0.5, "same": 0.0, "wide": 0.3}
-# of the logger's variance: the weights then have moments up to the sixth, k/(k−1) bounds the k-th
+# Of the logging variance. The k-th moment of the weights exists for a ratio below k/(k−1), so
+# that at 1.2 there are moments below the sixth.
 WIDEST = 1.2
 # of a box's half-width: wider normals leave the box, and their weights no longer average one
 WIDEST_IN_BOX = 0.5
@@ -25,12 +24,11 @@ WIDEST_IN_BOX = 0.5
 
 @functools.singledispatch
 def overlapping(logging: Policy, ess: float, width: str = "narrow") -> Gaussian:
-    """A normal target with population ESS/n = `ess` in (0, 1]; `width` narrow, same or wide, as
-    against the logger.
+    """A normal target with population ESS/n = `ess` in (0, 1], narrower or wider than `logging`.
 
-    `overlapping(logging, ess, width)`: normal logging, moved along the diagonal of its whitened
-    space and rescaled; or a uniform box, of which the target is a concentric normal (narrow
-    alone).
+    For normal logging the target is the logging policy, moved along the diagonal of its whitened
+    space and rescaled to a `width` "narrow", "same" or "wide". In a uniform box it is a
+    concentric normal, "narrow" alone.
     """
     raise ValueError(
         f"expected normal or uniform logging for a target by overlap, got {type(logging).__name__}"

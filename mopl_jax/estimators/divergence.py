@@ -1,11 +1,12 @@
 """What a log is worth before it is drawn: moments of importance weights in closed form.
 
 Target policies are Gaussian; the logging policy π₀ is Gaussian or uniform on a box. Moments
-that diverge are inf.
+that diverge are inf. Compiled, each formula is one call; step by step it takes seconds to start.
 """
 
 import functools
 
+import jax
 import jax.numpy as jnp
 from jax.scipy.stats import norm
 from jaxtyping import Array, Float
@@ -38,13 +39,15 @@ def product(logging: Policy, a: Gaussian, b: Gaussian) -> Product:
     raise TypeError(f"expected a Gaussian or Uniform logging policy, got {type(logging).__name__}")
 
 
-@product.register
+@product.register(Gaussian)
+@jax.jit
 def gaussian_product(logging: Gaussian, a: Gaussian, b: Gaussian) -> Product:
-    """With M = (Σ_a+Σ_b)/2, D = (Σ_a−Σ_b)/2 and ν = (μ_a−μ_b)/2, π_a π_b is proportional to
-    N(m, T/2), m = (μ_a+μ_b)/2 − DM⁻¹ν and T = M − DM⁻¹D. With G = 2Σ₀ − T and δ = m − μ₀:
-    size = |Σ₀| / √(|M||G|) · exp(δᵀG⁻¹δ − νᵀM⁻¹ν), mean m + TG⁻¹δ, covariance ½(T + TG⁻¹T).
+    """A normal with mean m + TG⁻¹δ and covariance ½(T + TG⁻¹T), if G is positive definite.
 
-    Finite iff G ≻ 0; for a = b iff Σ_a ≺ 2Σ₀. Nothing cancels where a = b.
+    π_a π_b is proportional to N(m, T/2) with m = (μ_a+μ_b)/2 − DM⁻¹ν and T = M − DM⁻¹D, where
+    M = (Σ_a+Σ_b)/2, D = (Σ_a−Σ_b)/2, ν = (μ_a−μ_b)/2. Dividing by π₀ leaves G = 2Σ₀ − T and
+    δ = m − μ₀: size = |Σ₀| / √(|M||G|) · exp(δᵀG⁻¹δ − νᵀM⁻¹ν), inf unless G ≻ 0. Nothing is
+    lost in a difference where a = b: then T = M = Σ_a, and G ≻ 0 iff Σ_a ≺ 2Σ₀.
     """
     independent = logging.scale.ndim == a.scale.ndim == b.scale.ndim == 1
     log_size, mean, covariance = (_independent if independent else _correlated)(logging, a, b)
@@ -99,7 +102,8 @@ def _joint(a, b):
     return middle, middle - apart * apart / middle, centre
 
 
-@product.register
+@product.register(Uniform)
+@jax.jit
 def box_product(logging: Uniform, a: Gaussian, b: Gaussian) -> Product:
     """The box's volume times a product of normals with independent entries, cut to the box."""
     (mass_a, mean_a, _), (mass_b, mean_b, _) = (cut_to_box(logging, policy) for policy in (a, b))
@@ -108,6 +112,7 @@ def box_product(logging: Uniform, a: Gaussian, b: Gaussian) -> Product:
     return Product(jnp.exp(log_size - log_masses), mean, jnp.diag(variance), mean_a, mean_b)
 
 
+@jax.jit
 def _in_box(logging, a, b):
     """log E_π₀[w_a w_b], and mean and variance (d,) of what π_a π_b is in the box."""
     middle, twice, centre = _joint(a, b)
@@ -151,7 +156,8 @@ def population_max_weight(logging: Policy, target: Gaussian) -> Float[Array, ""]
     raise TypeError(f"expected a Gaussian or Uniform logging policy, got {type(logging).__name__}")
 
 
-@population_max_weight.register
+@population_max_weight.register(Gaussian)
+@jax.jit
 def gaussian_max_weight(logging: Gaussian, target: Gaussian) -> Float[Array, ""]:
     """√(|Σ₀|/|Σπ|) exp(½ Δᵀ(Σ₀−Σπ)⁻¹Δ), finite iff Σπ ≺ Σ₀ (equal policies have w = 1)."""
     delta = target.mean - logging.mean
@@ -163,7 +169,8 @@ def gaussian_max_weight(logging: Gaussian, target: Gaussian) -> Float[Array, ""]
     return jnp.where(same, 1, jnp.where(jnp.isnan(w_max), jnp.inf, w_max))
 
 
-@population_max_weight.register
+@population_max_weight.register(Uniform)
+@jax.jit
 def box_max_weight(logging: Uniform, target: Gaussian) -> Float[Array, ""]:
     """The box's volume times the largest target density in the box."""
     diagonal = Gaussian(target.mean, _diagonal(target))

@@ -2,7 +2,7 @@
 
 Contract: log importance weights (n,) -> (), invariant to a constant added to the log weights, in
 [1, n] wherever a row has positive weight, n iff the weights are equal, and 0 iff no row has
-positive weight. Population versions are in `divergence`.
+positive weight. What they tend to, n / d₂, is in `divergence`.
 """
 
 import jax.numpy as jnp

@@ -20,7 +20,7 @@ def size(d: int) -> int:
     return 1 + d + d * (d + 1) // 2
 
 
-def features(z: Float[Array, "*n d"]) -> Float[Array, "*n f"]:
+def features(z: Float[Array | np.ndarray, "*n d"]) -> Float[Array, "*n f"]:
     """1, zᵢ and zᵢzⱼ for i ≤ j, of JAX or NumPy arrays."""
     xp = z.__array_namespace__()
     rows, columns = np.triu_indices(z.shape[-1])
@@ -35,15 +35,16 @@ def expected_features(
     return features(mean).at[1 + d :].add(covariance[np.triu_indices(d)])
 
 
-def unpack(
-    coefficients: Float[Array, " f"], d: int
-) -> tuple[Float[Array, ""], Float[Array, " d"], Float[Array, "d d"]]:
-    """c, b (d,) and H (d, d) of a model's coefficients: the features zᵢ² count half in H."""
+def unpack(coefficients, d: int):
+    """c (), b (d,) and H (d, d) of `coefficients` β (f,), where Hᵢⱼ = βᵢⱼ and Hᵢᵢ = 2βᵢᵢ.
+
+    Of JAX or NumPy arrays.
+    """
     rows, columns = np.triu_indices(d)
     place = np.zeros((d, d), int)
     place[rows, columns] = place[columns, rows] = 1 + d + np.arange(rows.size)
-    doubled = (1 + np.eye(d)).astype(coefficients.dtype)
-    return coefficients[0], coefficients[1 : 1 + d], coefficients[place] * doubled
+    curvature = coefficients[place] * (1 + np.eye(d)).astype(coefficients.dtype)
+    return coefficients[0], coefficients[1 : 1 + d], curvature
 
 
 def products(
@@ -71,8 +72,8 @@ def least_squares(
 ) -> tuple[Float[Array, " f"], Float[Array, " f"], Float[Array, ""]]:
     """Coefficients, their standard errors and the residual standard deviation, without a ridge.
 
-    Standard errors are inf where the features are dependent: the eigenvalues of their
-    correlations about zero then do not stand out of rounding.
+    Standard errors are inf where the features are dependent: the least eigenvalue of FᵀF, its
+    diagonal scaled to n, is then lost in the rounding of the largest.
     """
     n, f = features.shape
     scale = safe.positive(jnp.sqrt(jnp.mean(jnp.square(features), axis=0)))
