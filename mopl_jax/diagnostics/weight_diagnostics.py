@@ -191,16 +191,6 @@ def unseen(
     return jnp.mean((played - logged > jnp.max(log_weight) + 0.01).astype(log_weight.dtype))
 
 
-def mean_weight_test(log_weight: Float[Array, " n"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Two-sided p-value of E w = 1 by the normal test, and mean(w). Where weights do not vary: 1 if
-    they are one, else 0.
-    """
-    n, w = log_weight.shape[0], jnp.exp(log_weight)
-    mean = jnp.mean(w)
-    error = jnp.sqrt(jnp.sum(jnp.square(w - mean)) / (max(n - 1, 1) * n))
-    return mean_weight_p_value(mean, error), mean
-
-
 def mean_weight_p_value(mean: Float[Array, ""], error: Float[Array, ""]) -> Float[Array, ""]:
     """Two-sided p-value of E w = 1 from mean(w) and its standard error."""
     eps = jnp.finfo(mean.dtype).eps

@@ -8,17 +8,22 @@ from scipy import stats
 from worlds import rows
 from yardsticks import DTYPES, KEY, binomial_tail, eps, standard_errors
 
+from mopl_jax.diagnostics.verdicts import VERDICTS, reasons
 from mopl_jax.diagnostics.weight_diagnostics import (
-    VERDICTS,
     diagnose,
     generalised_pareto_shape,
-    mean_weight_test,
     pareto_k,
-    reasons,
     unseen,
 )
 from mopl_jax.estimators import snips
 from mopl_jax.policies import Gaussian, Uniform
+
+
+def mean_weight_test(log_weight):
+    """p-value and mean of the weights, as the diagnosis of rewards that are all zero has them."""
+    found = diagnose(snips(log_weight, jnp.zeros_like(log_weight)))
+    return found.mean_weight_p_value, found.mean_weight
+
 
 run = jax.jit(diagnose, static_argnames="reward_range")
 

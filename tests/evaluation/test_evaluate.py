@@ -74,7 +74,7 @@ def document(*arguments):
 
 @pytest.mark.parametrize("estimator", estimators.NAMED)
 def test_json_is_what_the_library_says(log, estimator):
-    said = document(log, *roles(), "--estimator", estimator)
+    said = document(log, *roles(), "--estimator", estimator, "--all")
     table = columns()
     log_weight = jnp.asarray(np.log(table["q"]) - np.log(table["p"]))
     estimate = estimators.NAMED[estimator](log_weight, jnp.asarray(table["reward"]))

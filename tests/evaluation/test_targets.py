@@ -15,9 +15,9 @@ from worlds import standard, write
 from yardsticks import binomial_tail
 
 from mopl_jax import estimators, intervals
-from mopl_jax.cli.compare import comparison
-from mopl_jax.cli.evaluate import evaluate_file
-from mopl_jax.evaluation import evaluation
+from mopl_jax.evaluation.comparison import compare
+from mopl_jax.evaluation.evaluation import evaluate
+from mopl_jax.intervals.simultaneous import simultaneous_alpha
 from mopl_jax.io import read
 from mopl_jax.io.policy_json import write_policy
 from mopl_jax.logs import log_weights
@@ -57,9 +57,13 @@ def folder(tmp_path):
     return tmp_path
 
 
+def evaluated_log(table, **options):
+    return evaluate(table, **options).to_dict()
+
+
 def evaluated(name, **options):
     asked = {"interval": FEW} | ROLES | options
-    return evaluate_file(TABLE, target=TARGETS[name], logging=LOGGING, **asked)
+    return evaluated_log(TABLE, target=TARGETS[name], logging=LOGGING, **asked)
 
 
 @pytest.mark.parametrize("name", ["normal", "box", "mixture"])
@@ -98,8 +102,8 @@ def test_users_widen_the_interval_and_are_the_units():
     )
     options = {"target": TARGETS["normal"], "logging": LOGGING, "interval": ["normal"], **ROLES}
     by_row, by_user = (
-        evaluate_file(table, **options),
-        evaluate_file(table, cluster="user", **options),
+        evaluated_log(table, **options),
+        evaluated_log(table, cluster="user", **options),
     )
     assert (by_row["units"], by_user["units"], by_user["n"]) == (N, N // 4, N)
     widths = [
@@ -124,7 +128,7 @@ def test_facts_come_in_closed_form_from_two_normal_policies():
 
 
 def test_a_deterministic_target_is_its_smoothed_policy():
-    smoothed = evaluate_file(
+    smoothed = evaluated_log(
         TABLE,
         target=smooth(TARGETS["point"].action, 0.5),
         logging=LOGGING,
@@ -138,7 +142,7 @@ def test_a_deterministic_target_is_its_smoothed_policy():
 def test_the_bandwidth_is_selected_and_paid_for(cluster):
     """SLOPE's choice is one of the grid, and the intervals are at alpha over its size."""
     said = evaluated("point", bandwidth="auto", interval=["normal"], cluster=cluster)
-    fixed = evaluate_file(
+    fixed = evaluated_log(
         TABLE,
         target=Gaussian.diagonal(TARGETS["point"].action, np.array(said["bandwidth"])),
         logging=LOGGING,
@@ -153,8 +157,8 @@ def test_the_bandwidth_is_selected_and_paid_for(cluster):
 def test_equal_rewards_and_no_overlap_are_refused():
     table = TABLE.set_column(2, "click", pa.array(np.zeros(N)))
     options = {"target": TARGETS["normal"], "logging": LOGGING, "interval": ["ess_exact"], **ROLES}
-    assert evaluate_file(table, **options)["verdict"] == "refuse"
-    assert evaluate_file(table, reward_range=(0, 1), **options)["verdict"] == "caution"
+    assert evaluated_log(table, **options)["verdict"] == "refuse"
+    assert evaluated_log(table, reward_range=(0, 1), **options)["verdict"] == "caution"
     assert evaluated("far")["verdict"] == "refuse"
     assert evaluated("edge")["verdict"] == "caution"
 
@@ -177,13 +181,13 @@ def test_propensities_that_contradict_the_logging_policy_are_refused(named):
         {"target": TARGETS["normal"], "logging": LOGGING, "interval": ["normal"]} | ROLES | named
     )
     agreeing = TABLE.append_column("log_propensity", pa.array(density))
-    assert evaluate_file(agreeing, **options)["value"] == pytest.approx(
+    assert evaluated_log(agreeing, **options)["value"] == pytest.approx(
         evaluated("normal")["value"], rel=1e-9
     )
     with pytest.raises(
         ValueError, match="row 1 .* expected the log density of the logging policy, got"
     ):
-        evaluate_file(TABLE.append_column("log_propensity", pa.array(density + 0.5)), **options)
+        evaluated_log(TABLE.append_column("log_propensity", pa.array(density + 0.5)), **options)
 
 
 def test_a_largest_weight_that_the_log_exceeds_is_refused():
@@ -200,7 +204,7 @@ def test_a_largest_weight_that_the_log_exceeds_is_refused():
 
 def compared(*names, **options):
     policies = ["logging" if name == "logging" else TARGETS[name] for name in names]
-    return comparison(read.open_log(TABLE, logging=LOGGING, **ROLES), policies, **options)
+    return compare(TABLE, policies, logging=LOGGING, **ROLES, **options).to_dict()
 
 
 def test_differences_are_those_of_the_estimators_and_hold_together():
@@ -234,7 +238,7 @@ def test_the_simultaneous_level_is_that_of_the_largest_normal(correlation):
     between.
     """
     matrix = np.full((4, 4), correlation) + (1 - correlation) * np.eye(4)
-    level = evaluation.simultaneous_alpha(matrix, 0.1)
+    level = simultaneous_alpha(matrix, 0.1)
     exact = {0.0: (1 - 0.9**0.25, 0.25 * 0.9**-0.75), 1.0: (0.1, 1.0)}  # and its slope in α
     if correlation in exact:
         expected, slope = exact[correlation]
@@ -243,7 +247,7 @@ def test_the_simultaneous_level_is_that_of_the_largest_normal(correlation):
 
     hits = int((np.abs(draws).max(axis=1) <= stats.norm.isf(level / 2)).sum())
     assert binomial_tail(hits, 20_000, 0.9) > 1e-3
-    assert evaluation.simultaneous_alpha(np.eye(1), 0.1) == 0.1
+    assert simultaneous_alpha(np.eye(1), 0.1) == 0.1
 
 
 # The commands.
