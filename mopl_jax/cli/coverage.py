@@ -27,7 +27,8 @@ from rich.table import Table
 from mopl_jax.coverage import engine as engine
 from mopl_jax.coverage import study
 from mopl_jax.coverage.parts import Parts
-from mopl_jax.coverage.results import concatenate, count, sample_size_ratio, smallest_n, summarise
+from mopl_jax.coverage.results import concatenate, count, summarise
+from mopl_jax.coverage.sample_size import sample_size_ratio, smallest_n
 from mopl_jax.io import files, storage
 from mopl_jax.numerics import devices
 from mopl_jax.report import plots

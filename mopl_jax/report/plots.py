@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mopl_jax.coverage.results import sample_size_ratio, smallest_n
+from mopl_jax.coverage.sample_size import sample_size_ratio, smallest_n
 
 Rows = Sequence[dict[str, Any]]
 

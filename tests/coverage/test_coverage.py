@@ -28,11 +28,10 @@ from mopl_jax.coverage import engine, study
 from mopl_jax.coverage.results import (
     concatenate,
     count,
-    sample_size_ratio,
-    smallest_n,
     summarise,
     wilson_interval,
 )
+from mopl_jax.coverage.sample_size import sample_size_ratio, smallest_n
 from mopl_jax.coverage.world import Grid, World
 from mopl_jax.policies import Gaussian
 from mopl_jax.simulation.environments import Environment, Linear, Normal, snips_variance
