@@ -6,6 +6,7 @@ A study is a module of this folder without an underscore. Its docstring begins w
     QUICK = {"replicates": 8}             # sizes of a run that only shows that everything runs
     def run(options) -> rows              # a list of dicts, or `Rows` to say more about them all
     def table(rows) -> Markdown           # if the plain table of all columns does not do
+    NEEDS = {"torch": "pip install …"}    # packages without which it is not run
     RESULTS = ("one", "two")              # the names of its files, if not one with its own name
 
 With several files `run` yields the rows of each, in this order, and `table` takes them all.
@@ -15,7 +16,9 @@ import argparse
 import ast
 import dataclasses
 import importlib
+import importlib.util
 import inspect
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -109,10 +112,20 @@ def _reader(default):
 def run(study: Study, arguments: Sequence[str] = ()) -> None:
     """Compute, store every file when its rows are there, then write and print the table."""
     chosen, started = options(study, arguments), time.perf_counter()
+    if missing := absent(study):
+        print(f"{study.name}: not run: {missing}", file=sys.stderr)
+        return
     files.prepare(chosen.out)
     for name, rows in zip(study.files, _parts(study, chosen), strict=True):
         store(chosen.out / f"{name}.parquet", rows, _sizes(study, chosen), started)
     print(write_table(study, chosen.out))
+
+
+def absent(study: Study) -> str:
+    """Which package the study needs and does not find, and what installs it; empty if none."""
+    needs = study.attribute("NEEDS", {}).items()
+    missing = [(name, how) for name, how in needs if importlib.util.find_spec(name) is None]
+    return "; ".join(f"{name} is not installed ({how})" for name, how in missing)
 
 
 def _parts(study, chosen):

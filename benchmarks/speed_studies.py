@@ -5,7 +5,6 @@ credited with all sample sizes in one pass, and charged one pass, drawing includ
 target or difference and interval; every interval at the price of the normal one.
 """
 
-import importlib.util
 import statistics
 import time
 
@@ -23,6 +22,7 @@ from mopl_jax.policies import Gaussian
 
 SIZES = {"rounds": 7, "replicates": 256}
 QUICK = {"rounds": 1, "replicates": 32}
+NEEDS = dict.fromkeys(("torch", "numba"), "pip install mopl_jax[speed]")
 
 
 def studies() -> dict[str, study.Study]:
@@ -41,8 +41,6 @@ def run(options) -> list[dict]:
     """Seconds of a study here and of the kernel cell by cell, interleaved, for so many replicates
     of every world.
     """
-    if not all(map(importlib.util.find_spec, ("torch", "numba"))):
-        raise ValueError("torch and numba are not installed (pip install mopl_jax[speed])")
     return [_row(name, plan, options) for name, plan in studies().items()]
 
 
