@@ -16,7 +16,8 @@ import pytest
 from scipy import stats
 
 import mopl_jax.cli
-from benchmarks import open_bandit
+from benchmarks import __main__ as benchmarks
+from benchmarks import _study, open_bandit
 from mopl_jax import estimators, intervals
 from mopl_jax.estimators import ess
 
@@ -426,16 +427,15 @@ def test_item_share_is_a_distribution_at_each_position():
 
 
 def test_absent_open_bandit_is_one_line_and_exit_2(capsys, tmp_path):
-    with pytest.raises(SystemExit) as end:
-        open_bandit.main([str(tmp_path / "nowhere")])
-    assert end.value.code == 2
+    nowhere = ["--path", str(tmp_path / "nowhere")]
+    assert benchmarks.main(["open_bandit", *nowhere, "--out", str(tmp_path)]) == 2
     assert "expected the folder of the Open Bandit logs" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not OPEN_BANDIT.is_dir(), reason="the Open Bandit logs are not here")
 def test_open_bandit_is_compatible_with_what_bts_earned(capsys, tmp_path):
-    open_bandit.main([str(OPEN_BANDIT), "--out", str(tmp_path)])
-    rows = json.loads((tmp_path / "open_bandit.json").read_text())["rows"]
+    benchmarks.main(["open_bandit", "--path", str(OPEN_BANDIT), "--out", str(tmp_path)])
+    rows = _study.read("open_bandit", tmp_path)
     assert {row["campaign"]: row["on_policy_rate"] for row in rows} == {
         "men": 0.0069,
         "women": 0.0046,
