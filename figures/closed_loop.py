@@ -6,9 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from figures import RESULTS, results
-from mopl_jax.io import storage
-from mopl_jax.report import plots
+from figures import results
 
 LOOKS = {
     ("learnt metric", True): ("#D55E00", "-", "learnt metric, pessimistic"),
@@ -26,18 +24,17 @@ SEARCH = {
 
 def draw() -> Figure:
     """Four panels."""
-    study = storage.read_results(RESULTS / "closed_loop_rounds.parquet")[1]["study"]
-    with plt.rc_context(plots.STYLE):
-        figure, axes = plt.subplots(2, 2, figsize=(10.2, 7.4))
-        agreement(axes[0, 0], results("closed_loop_agreement"))
-        gains(
-            axes[0, 1],
-            results("closed_loop_rounds"),
-            results("closed_loop_search"),
-            study["attainable"],
-        )
-        p_values(axes[1, 0], results("closed_loop_rounds"))
-        metric(axes[1, 1], results("closed_loop_metric"), study["days_sd"])
+    study = results("closed_loop_rounds").about["study"]
+    figure, axes = plt.subplots(2, 2, figsize=(10.2, 7.4))
+    agreement(axes[0, 0], results("closed_loop_agreement"))
+    gains(
+        axes[0, 1],
+        results("closed_loop_rounds"),
+        results("closed_loop_search"),
+        study["attainable"],
+    )
+    p_values(axes[1, 0], results("closed_loop_rounds"))
+    metric(axes[1, 1], results("closed_loop_metric"), study["days_sd"])
     return figure
 
 

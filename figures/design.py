@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from figures import results
-from mopl_jax.report import plots
 
 COLOURS = {2: "#56B4E9", 5: "#0072B2", 10: "#D55E00", 20: "#CC79A7"}
 LINES: dict[str, tuple[Any, str]] = {
@@ -25,10 +24,9 @@ def draw() -> Figure:
     """Left: closed-form rows as lines, simulated logs as points; right: certified regret, its parts
     and its minimum.
     """
-    with plt.rc_context(plots.STYLE):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 4.2))
-        _rows(left, results("design"))
-        _scale(right, results("design_scale"))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 4.2))
+    _rows(left, results("design"))
+    _scale(right, results("design_scale"))
     return figure
 
 

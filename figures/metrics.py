@@ -7,7 +7,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from figures import results
-from mopl_jax.report import plots
 
 LOOKS = {
     "gls": ("#0072B2", "-", "o"),
@@ -24,18 +23,15 @@ def draw() -> Figure:
     long history.
     """
     rows, checked = results("metrics"), results("metrics_validation")
-    with plt.rc_context(plots.STYLE):
-        figure, axes = plt.subplots(2, 2, figsize=(8.6, 6.6))
-        for ax, wrong in zip(axes[0], TITLES, strict=True):
-            _history(ax, [row for row in rows if row["wrong"] == wrong])
-            ax.set_title(TITLES[wrong])
-        axes[0, 0].legend(fontsize=7, loc="lower right", bbox_to_anchor=(1, 0.1), ncols=2)
-        axes[0, 0].set_ylabel(
-            "North Star's users / learnt metric's,\nsame mean z (fresh experiments)"
-        )
-        some = [row for row in checked if row["wrong"] == 0.0]
-        _p_values(axes[1, 0], some)
-        _nulls(axes[1, 1], some)
+    figure, axes = plt.subplots(2, 2, figsize=(8.6, 6.6))
+    for ax, wrong in zip(axes[0], TITLES, strict=True):
+        _history(ax, [row for row in rows if row["wrong"] == wrong])
+        ax.set_title(TITLES[wrong])
+    axes[0, 0].legend(fontsize=7, loc="lower right", bbox_to_anchor=(1, 0.1), ncols=2)
+    axes[0, 0].set_ylabel("North Star's users / learnt metric's,\nsame mean z (fresh experiments)")
+    some = [row for row in checked if row["wrong"] == 0.0]
+    _p_values(axes[1, 0], some)
+    _nulls(axes[1, 1], some)
     return figure
 
 
