@@ -29,8 +29,9 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def listing() -> str:
-    """Every study and its question."""
-    return "\n".join(f"{name:20} {study.question}" for name, study in _study.studies().items())
+    """Every study and its first question."""
+    studies = _study.studies().items()
+    return "\n".join(f"{name:20} {study.question.partition('?')[0]}?" for name, study in studies)
 
 
 def named(names: Sequence[str]) -> list[_study.Study]:

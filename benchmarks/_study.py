@@ -128,7 +128,7 @@ def absent(study: Study) -> str:
     return "; ".join(f"{name} is not installed ({how})" for name, how in missing)
 
 
-def _parts(study, chosen):
+def _parts(study, chosen) -> Iterable[Sequence[dict]]:
     made = study.module.run(chosen)
     return made if inspect.isgenerator(made) else [made]
 
@@ -176,7 +176,7 @@ def cell(value: Any) -> str:
     return "" if value is None else f"{value:,}" if type(value) is int else str(value)
 
 
-def plain(*stored: Rows) -> str:
+def plain(*stored: Sequence[dict]) -> str:
     """All columns of the rows of each file."""
     return "\n\n".join(columns(rows, tuple(rows[0])) for rows in stored)
 
@@ -188,9 +188,9 @@ def columns(rows: Sequence[dict], names: Sequence[str]) -> str:
     return markdown(head, ([row[name] for name in names] for row in rows), align)
 
 
-def grouped(rows: Iterable[dict], *keys: str) -> dict[tuple, list[dict]]:
+def grouped(rows: Iterable[dict], *keys: str) -> dict[Any, list[dict]]:
     """Rows by the values of some columns, in order of appearance."""
-    groups: dict[tuple, list[dict]] = {}
+    groups: dict[Any, list[dict]] = {}
     for row in rows:
         groups.setdefault(tuple(row[key] for key in keys), []).append(row)
     return groups

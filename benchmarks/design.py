@@ -42,7 +42,8 @@ UNCHECKED = {f"{what}_{name}": None for what in ("power", "rows") for name in IN
 
 def run(options) -> list[dict]:
     """One row for each dimension, logging policy and step."""
-    return [needed(*cell, options) for cell in itertools.product(options.d, KINDS, STEPS)]
+    cells = itertools.product(options.d, KINDS, STEPS)
+    return [needed(d, kind, step, options) for d, kind, step in cells]
 
 
 def needed(d: int, kind: str, step: float, options) -> dict:

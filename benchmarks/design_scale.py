@@ -90,4 +90,4 @@ def regret(kind: str, d: int, scale: float, logged: int, replicates: int) -> dic
 def table(rows: list[dict]) -> str:
     """Simulated points and minima."""
     kept = [r for r in rows if r["simulated"] is not None or r["logging"] in ("least", "densest")]
-    return _study.plain(_study.Rows(kept))
+    return _study.plain(kept)

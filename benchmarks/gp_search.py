@@ -1,5 +1,5 @@
-"""Learning from one log against sequential search: Thompson sampling under a Gaussian process
-(BoTorch), at equal users.
+"""Does sequential search learn better weights than one log, at equal users? Thompson sampling
+under a Gaussian process (BoTorch).
 
 The worlds of `benchmarks/_north_stars.py` at d = 5. A search spends its n users in ROUNDS rounds of
 BATCH weight vectors, each played exactly by n / (ROUNDS · BATCH) users; the first round is a
@@ -9,7 +9,6 @@ It can adapt, which a log cannot; it serves weights nobody has certified. Needs 
 `search` (`pip install mopl_jax[search]`).
 """
 
-import itertools
 import warnings
 from collections.abc import Iterator
 
@@ -114,11 +113,15 @@ def run(options) -> _study.Rows:
 def _of_world(name, world, options) -> Iterator[dict]:
     top, nothing = best(world, D)
     f = jax.jit(jax.vmap(world))
-    for (kind, noise), users in itertools.product(NOISES.items(), options.n):
-        named = [search(f, noise, users, seed) for seed in range(options.replicates)]
-        regret = top - np.asarray(f(jnp.asarray(named, jnp.float32)), float)
-        low, middle, high = np.quantile(regret, (0.1, 0.5, 0.9))
-        about = {"world": name, "noise": kind, "d": D, "n": users}
-        about |= {"replicates": options.replicates, "nothing": top - nothing}
-        about |= {"regret": middle, "regret_mean": regret.mean()}
-        yield about | {"regret_q10": low, "regret_q90": high}
+    for kind, noise in NOISES.items():
+        for users in options.n:
+            about = {"world": name, "noise": kind, "d": D, "n": users}
+            about |= {"replicates": options.replicates, "nothing": top - nothing}
+            named = [search(f, noise, users, seed) for seed in range(options.replicates)]
+            yield about | _summary(top - np.asarray(f(jnp.asarray(named, jnp.float32)), float))
+
+
+def _summary(regret):
+    low, middle, high = map(float, np.quantile(regret, (0.1, 0.5, 0.9)))
+    row = {"regret": middle, "regret_mean": float(regret.mean())}
+    return row | {"regret_q10": low, "regret_q90": high}

@@ -159,7 +159,7 @@ def table(rows: _study.Rows) -> str:
     words = about.get("words", 10**7)
     differ = about.get("bits_differ", about.get("bits_differ_of_1e7"))
     return (
-        f"{_study.plain(_study.Rows(ordered))}\n\n1 % limit of |z| for {len(rows)} statistics:"
+        f"{_study.plain(ordered)}\n\n1 % limit of |z| for {len(rows)} statistics:"
         f" {about['z_limit_1_percent']:.2f}. {about['draws']:,} draws; {differ} of {words:,} words"
         f" differ from JAX's. KS {about['ks']:.2e} (1 % critical"
         f" {about['ks_critical_1_percent']:.2e}), chi² p {about['chi2_p_value']:.3f}."
