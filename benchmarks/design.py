@@ -7,7 +7,6 @@ has most effective rows for that step. A simulated point is the closed form's n 
 share of logs that certified at that n, for the `normal` interval and for `ess_exact`.
 """
 
-import itertools
 import math
 
 import jax
@@ -42,8 +41,7 @@ UNCHECKED = {f"{what}_{name}": None for what in ("power", "rows") for name in IN
 
 def run(options) -> list[dict]:
     """One row for each dimension, logging policy and step."""
-    cells = itertools.product(options.d, KINDS, STEPS)
-    return [needed(d, kind, step, options) for d, kind, step in cells]
+    return [needed(d, kind, step, options) for d in options.d for kind in KINDS for step in STEPS]
 
 
 def needed(d: int, kind: str, step: float, options) -> dict:

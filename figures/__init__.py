@@ -2,6 +2,7 @@
 
 import importlib
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 
@@ -9,13 +10,19 @@ from benchmarks._study import Rows, read
 from mopl_jax.report.plots import STYLE, coverage_curves, coverage_figure
 from mopl_jax.report.plots import save as save_figure
 
-__all__ = ["coverage_curves", "coverage_figure", "names", "results", "save"]
+__all__ = ["DASHED", "column", "coverage_curves", "coverage_figure", "names", "results", "save"]
 HERE = Path(__file__).parent
+DASHED: dict[str, Any] = {"color": "black", "linewidth": 0.7, "linestyle": (0, (4, 3))}
 
 
 def results(name: str) -> Rows:
     """The tidy rows of a stored file; `about` is what is stored with them."""
     return read(name)
+
+
+def column(rows: list[dict], name: str) -> list:
+    """One column of the rows."""
+    return [row[name] for row in rows]
 
 
 def names() -> list[str]:

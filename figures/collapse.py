@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks._judge import answerable, family
-from figures import results
+from figures import DASHED, results
 
 SHOWN = ("normal", "ess_exact", "recommended")
 COLOURS = (
@@ -73,7 +73,7 @@ def _panel(ax, rows, key):
         size, found = np.array([(row["ess_median"], row["coverage"]) for row in some]).T
         ax.plot(size, found, ".", color=colour, markersize=1.6, alpha=0.3, rasterized=True)
         ax.plot(*_medians(size, found), color=colour, linewidth=1.6, label=name)
-    ax.axhline(0.95, color="black", linewidth=0.7, linestyle=(0, (4, 3)))
+    ax.axhline(0.95, **DASHED)
 
 
 def _medians(size, found):
