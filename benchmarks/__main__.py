@@ -47,7 +47,7 @@ def tables(names: Sequence[str]) -> int:
     every = list(names) in ([], ["all"])
     stored = [study for study in _study.studies().values() if study.stored()] if every else []
     for study in stored or named(names):
-        print(f"# {study.name}: {study.question}\n\n{_study.write_table(study)}\n")
+        print(f"# {study.name}: {study.question}\n\n{_study.write_table(study)}")
     return 0
 
 

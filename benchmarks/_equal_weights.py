@@ -3,6 +3,7 @@
 import functools
 import itertools
 import types
+from collections.abc import Iterator
 from typing import cast
 
 import jax
@@ -15,22 +16,30 @@ from mopl_jax.intervals.moments import Moments
 from mopl_jax.intervals.proportions import score, skewed_score
 
 MOST = 2048  # rows of equal weight
+SHARES = ("mean", "lowest", "below")
 
 
-def exact(alpha: float) -> str:
-    """Markdown: coverage with n equal weights, for n = 8 … 2,048 and click rates within a fifth of
-    1 and 10 %.
+def rows(alpha: float) -> Iterator[dict]:
+    """Coverage with n equal weights, for n = 8 … 2,048 and click rates within a fifth of 1 and
+    10 %.
     """
-    head = ("equal weights", "rate", "mean coverage", "lowest", "share of (n, rate) below 0.94")
     named = {"ess_wilson": score, "ess_wilson_skew": skewed_score}
-    lines = []
     for (name, ends), rate in itertools.product(named.items(), (0.01, 0.1)):
         around = [rate * x for x in np.linspace(0.8, 1.2, 9)]
         found = np.array(
             [_binomial(ends, n, p, alpha) for n in range(8, MOST + 1, 6) for p in around]
         )
-        shown = (found.mean(), found.min(), np.mean(found < 0.94))
-        lines.append([name, f"{rate:.0%}", *(f"{x:.3f}" for x in shown)])
+        shares = {"mean": found.mean(), "lowest": found.min(), "below": np.mean(found < 0.94)}
+        yield {"interval": name, "rate": rate} | {key: float(x) for key, x in shares.items()}
+
+
+def table(rows: list[dict]) -> str:
+    """A line for each interval and rate."""
+    head = ("equal weights", "rate", "mean coverage", "lowest", "share of (n, rate) below 0.94")
+    lines = [
+        [row["interval"], f"{row['rate']:.0%}", *(f"{row[key]:.3f}" for key in SHARES)]
+        for row in rows
+    ]
     return markdown(head, lines)
 
 

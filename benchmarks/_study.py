@@ -118,7 +118,7 @@ def run(study: Study, arguments: Sequence[str] = ()) -> None:
     files.prepare(chosen.out)
     for name, rows in zip(study.files, _parts(study, chosen), strict=True):
         store(chosen.out / f"{name}.parquet", rows, _sizes(study, chosen), started)
-    print(write_table(study, chosen.out))
+    print(write_table(study, chosen.out), end="")
 
 
 def absent(study: Study) -> str:
@@ -150,13 +150,16 @@ def read(name: str, folder: Path = RESULTS) -> Rows:
     return Rows(rows, **about)
 
 
+def table(study: Study, folder: Path = RESULTS) -> str:
+    """The study's Markdown, made from the stored files alone."""
+    return study.attribute("table", plain)(*(read(name, folder) for name in study.files)) + "\n"
+
+
 def write_table(study: Study, folder: Path = RESULTS) -> str:
-    """Write and give the study's Markdown, made from the stored files alone."""
-    stored = [read(name, folder) for name in study.files]
-    text = study.attribute("table", plain)(*stored)
-    files.write_atomically(
-        folder / f"{study.name}.md", lambda path: path.write_text(f"{text}\n", encoding="utf-8")
-    )
+    """Write that and give it."""
+    text = table(study, folder)
+    path = folder / f"{study.name}.md"
+    files.write_atomically(path, lambda path: path.write_text(text, encoding="utf-8"))
     return text
 
 

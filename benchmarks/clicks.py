@@ -16,8 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import _study
-from benchmarks._equal_weights import exact
+from benchmarks import _equal_weights, _study
 from benchmarks._judge import below, bound_fails
 from benchmarks._sweep import batch_keys, logs_of, stress_worlds
 from mopl_jax.estimators import snips
@@ -31,6 +30,7 @@ from mopl_jax.numerics.student import student_quantile
 
 SIZES = {"replicates": 400, "n": (8, 32, 128, 512, 2048, 16384), "d": (1, 5, 20, 2, 10)}
 QUICK = {"replicates": 32, "n": (32, 512), "d": (1, 2)}
+RESULTS = ("clicks", "clicks_exact")
 ALPHA = 0.05
 HALVES = {"chosen on": ((1, 5, 20), 31), "held out": ((2, 10), 32)}
 
@@ -80,8 +80,13 @@ def _made(log_weights, rewards, sizes):
     return jax.lax.map(one, (log_weights, rewards), batch_size=32)
 
 
-def run(options) -> list[dict]:
-    """One row per half, world, target, n and candidate."""
+def run(options) -> Iterator[list[dict]]:
+    """One row per half, world, target, n and candidate; then equal weights, exactly."""
+    yield _candidates(options)
+    yield list(_equal_weights.rows(ALPHA))
+
+
+def _candidates(options):
     halves = [(half, d, seed) for half, (ds, seed) in HALVES.items() for d in ds if d in options.d]
     return [
         row | {"half": half}
@@ -109,14 +114,14 @@ def _cells(world, seed, options) -> Iterator[dict]:
             yield about | {"width_ratio": float(np.median(high - low) / oracle[j])}
 
 
-def table(rows: list[dict]) -> str:
+def table(rows: list[dict], equal: list[dict]) -> str:
     """Each candidate on both halves, over cells with ESS ≥ 2; then equal weights, exactly."""
     head = ("half", "interval", "cells", "below the aim", "worst", "lower end fails")
     head += ("upper end fails", "width, ESS ≥ 50, 10 %", "1 %", "width, ESS < 10")
     groups = _study.grouped((r for r in rows if r["ess_median"] >= 2), "half", "interval")
     pairs = itertools.product(HALVES, CANDIDATES)
     lines = [[*pair, *_line(groups[pair])] for pair in pairs if pair in groups]
-    return f"{_study.markdown(head, lines, 'llr')}\n\n{exact(ALPHA)}"
+    return f"{_study.markdown(head, lines, 'llr')}\n\n{_equal_weights.table(equal)}"
 
 
 def _line(some):
