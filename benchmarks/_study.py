@@ -17,7 +17,6 @@ import ast
 import dataclasses
 import importlib
 import importlib.util
-import inspect
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -129,8 +128,8 @@ def absent(study: Study) -> str:
 
 
 def _parts(study, chosen) -> Iterable[Sequence[dict]]:
-    made = study.module.run(chosen)
-    return made if inspect.isgenerator(made) else [made]
+    made: Any = study.module.run(chosen)
+    return made if len(study.files) > 1 else [made]
 
 
 def _sizes(study, chosen):

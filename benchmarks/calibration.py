@@ -91,14 +91,14 @@ def summary(rows: list[dict], families: tuple[str, ...] = FAMILIES) -> list[dict
     """
     kept = [row for row in rows if row["ess_median"] >= 2 and row["world"] in families]
     cells = _study.grouped(kept, "half", "ess_scale", "skew_factor")
-    return [_line(*pair, some, families) for pair, some in sorted(cells.items())]
+    return [_line(pair, some, families) for pair, some in sorted(cells.items())]
 
 
-def _line(half, ess_scale, skew_factor, some, families):
+def _line(pair, some, families):
     many = _study.grouped((r for r in some if r["ess_median"] >= 50), "world")
     wide = [np.median([r["width_ratio"] for r in many.get((f,), ())]) for f in families]
     few = [r["width_ratio"] for r in some if r["ess_median"] < 10]
-    return {"half": half, "ess_scale": ess_scale, "skew_factor": skew_factor} | {
+    return dict(zip(("half", "ess_scale", "skew_factor"), pair, strict=True)) | {
         "cells": len(some),
         "below": float(np.mean([below(r) for r in some])),
         "worst": min(r["coverage"] for r in some),

@@ -12,6 +12,7 @@ from benchmarks import _coverage, _study
 
 SIZES = {"replicates": 0, "n": ""}  # none: as the study says
 QUICK = {"replicates": 50, "n": "8,512"}
+CELL = ("world", "d", "estimand")
 SHOWN = ("ess_bessel", "ess_rescaled", "ess_student", "ess_student_max", "ess_exact", "ess_safe")
 
 
@@ -22,15 +23,15 @@ def run(options) -> _study.Rows:
 
 def table(rows: list[dict]) -> str:
     """Sample-size ratios and widths by world and estimand, then the largest ratio."""
-    groups = _study.grouped(_coverage.summary(rows), "world", "d", "estimand")
-    head = ["world", "d", "estimand", "normal holds from n =", *SHOWN]
+    groups = _study.grouped(_coverage.summary(rows), *CELL)
+    head = [*CELL, "normal holds from n =", *SHOWN]
     lines = [[*cell, *_cells(rows, cell, some)] for cell, some in groups.items()]
     return f"{_study.markdown(head, lines, 'lrlr')}\n\n{claim(rows)}"
 
 
 def _cells(rows, cell, some):
     lines = {line["interval"]: line for line in some}
-    widths = {name: excess_width(rows, *cell, name) for name in SHOWN if name in lines}
+    widths = {name: excess_width(rows, cell, name) for name in SHOWN if name in lines}
     holds = lines["normal"]["holds_from"]
     shown = [f"{_ratio(lines[n])} ({widths[n]:.2f})" if n in lines else None for n in SHOWN]
     return [f"{holds or 'never'}", *shown]
@@ -42,9 +43,9 @@ def _ratio(line):
     return f"{'' if line['ratio_exact'] else '≥ '}{line['ratio']:,.0f} ×"
 
 
-def excess_width(rows: list[dict], world: str, d: int, estimand: str, interval: str) -> float:
+def excess_width(rows: list[dict], cell: tuple, interval: str) -> float:
     """The largest ratio of median widths, interval over `normal`, where the median ESS is ≥ 200."""
-    some = _study.grouped(rows, "world", "d", "estimand")[world, d, estimand]
+    some = _study.grouped(rows, *CELL)[cell]
     normal = {row["n"]: row["median_width"] for row in some if row["interval"] == "normal"}
     kept = [row for row in some if row["interval"] == interval and row["ess_median"] >= 200]
     return max((row["median_width"] / normal[row["n"]] for row in kept), default=math.nan)
@@ -74,5 +75,5 @@ def claim(rows: list[dict]) -> str:
 
 
 def _narrow(rows, line):
-    place = (line["world"], line["d"], line["estimand"], line["interval"])
-    return excess_width(rows, *place) <= 1.05 and start_width(rows, line) <= 10
+    cell = tuple(line[key] for key in CELL)
+    return excess_width(rows, cell, line["interval"]) <= 1.05 and start_width(rows, line) <= 10
