@@ -1,3 +1,1 @@
-"""Studies: each module answers one question, writes its numbers to benchmarks/results, and says how
-long it took.
-"""
+"""Studies: each module answers one question, and stores its numbers in benchmarks/results."""

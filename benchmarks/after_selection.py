@@ -7,43 +7,37 @@ truth is the exact value of the learnt policy.
 """
 
 import functools
-from pathlib import Path
+import itertools
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import _study
 from mopl_jax import estimators, intervals
 from mopl_jax.coverage import engine
-from mopl_jax.io import storage
 from mopl_jax.learning import optimise
 from mopl_jax.logs import log_weights
 from mopl_jax.policies import Gaussian
-from mopl_jax.simulation import environments
+from mopl_jax.simulation.environments import Environment, Linear, LogNormal, Normal, Quadratic
 
-RESULTS = Path(__file__).parent / "results"
-SIZES, REPLICATES, SCALE, ALPHA = (64, 512), 200, 0.7, 0.05
+SIZES = {"replicates": 200, "n": (64, 512), "d": (2, 5), "seed": 7}
+QUICK = {"replicates": 16, "n": (64,), "d": (2,)}
+SCALE, ALPHA = 0.7, 0.05
 INTERVALS = ("normal", "ess_exact", "ess_safe", "recommended")
 OBJECTIVES = {"normal bound": intervals.normal, "ess_exact bound": intervals.ess_exact}
+LOGS = ("same log", "fresh log", "fixed policy")
 
 
-def worlds() -> list[tuple[str, int, environments.Environment]]:
+def worlds(d: int) -> dict[str, Environment]:
     """A surface with an optimum within reach and one without, light and heavy noise."""
-    found = []
-    for d in (2, 5):
-        peak = environments.Quadratic(jnp.zeros(()), jnp.full(d, 0.8 / d**0.5), 0.3 * jnp.eye(d))
-        slope = environments.Linear(jnp.full(d, 0.3 / d**0.5), jnp.zeros(()))
-        found += [
-            ("quadratic", d, environments.Environment(peak, environments.Normal(jnp.asarray(0.5))))
-        ]
-        found += [
-            (
-                "log_normal",
-                d,
-                environments.Environment(slope, environments.LogNormal(jnp.ones(()), jnp.ones(()))),
-            )
-        ]
-    return found
+    peak = Quadratic(jnp.zeros(()), jnp.full(d, 0.8 / d**0.5), 0.3 * jnp.eye(d))
+    slope = Linear(jnp.full(d, 0.3 / d**0.5), jnp.zeros(()))
+    return {
+        "quadratic": Environment(peak, Normal(jnp.asarray(0.5))),
+        "log_normal": Environment(slope, LogNormal(jnp.ones(()), jnp.ones(()))),
+    }
 
 
 @functools.partial(jax.jit, static_argnames=("n", "objective"))
@@ -52,101 +46,73 @@ def _replicates(keys, environment, logging, n, objective):
     named = [intervals.bind(name) for name in INTERVALS]
     start = Gaussian(logging.mean, SCALE * logging.scale)
 
+    def judge(policy, logs):
+        estimate = estimators.snips(log_weights(policy, logs), logs.reward)
+        ends = [f(estimate, ALPHA) for f in named]
+        return jnp.asarray([[x.lower, x.upper] for x in ends]), environment.policy_value(policy)
+
     def one(key):
         mine, fresh = (
             engine.replicate(jax.random.fold_in(key, i), environment, logging, n) for i in (0, 1)
         )
         learnt = optimise.fit(mine, start, interval=OBJECTIVES[objective], alpha=ALPHA)
-        made = [
-            estimators.snips(log_weights(learnt.policy, logs), logs.reward)
-            for logs in (mine, fresh)
-        ]
-        ends = [[f(estimate, ALPHA) for f in named] for estimate in made]
-        ends += [[f(estimators.snips(log_weights(start, mine), mine.reward), ALPHA) for f in named]]
-        limits = jnp.asarray([[[x.lower, x.upper] for x in each] for each in ends])
-        truth = [
-            environment.policy_value(policy) for policy in (learnt.policy, learnt.policy, start)
-        ]
-        return limits, jnp.stack(truth), learnt.ess
+        pairs = ((learnt.policy, mine), (learnt.policy, fresh), (start, mine))
+        limits, truth = zip(*(judge(*pair) for pair in pairs), strict=True)
+        return jnp.stack(limits), jnp.stack(truth), learnt.ess
 
     return jax.lax.map(one, keys, batch_size=16)
 
 
-def main() -> None:
-    """Write results/after_selection.parquet and .md."""
-    rows = []
-    for name, d, environment in worlds():
-        logging = Gaussian.diagonal(jnp.zeros(d), 1.0)
-        for n, objective in ((n, objective) for n in SIZES for objective in OBJECTIVES):
-            keys = jax.random.split(jax.random.fold_in(jax.random.key(7), n + d), REPLICATES)
-            limits, truth, size = map(
-                np.asarray, _replicates(keys, environment, logging, n, objective)
-            )
-            for k, log in enumerate(("same log", "fresh log", "fixed policy")):
-                for i, interval in enumerate(INTERVALS):
-                    low, high = limits[:, k, i].T.astype(float)
-                    rows.append(
-                        {
-                            "world": name,
-                            "d": d,
-                            "n": n,
-                            "learnt by": objective,
-                            "evaluated on": log,
-                            "interval": interval,
-                        }
-                        | {
-                            "coverage": float(
-                                np.mean((low <= truth[:, k]) & (truth[:, k] <= high))
-                            ),
-                            "replicates": REPLICATES,
-                        }
-                        | {
-                            "bound_valid": float(np.mean(low <= truth[:, k])),
-                            "width": float(np.median(high - low)),
-                        }
-                        | {"ess_median": float(np.median(size))}
-                    )
-            print(name, d, n, objective, flush=True)
-    storage.write_results(RESULTS / "after_selection.parquet", rows, storage.provenance(seed=7))
-    report()
+def run(options) -> list[dict]:
+    """One row for each world, n, objective, log and interval."""
+    return [
+        row
+        for d in options.d
+        for name, environment in worlds(d).items()
+        for n, objective in itertools.product(options.n, OBJECTIVES)
+        for row in _rows({"world": name, "d": d, "n": n}, objective, environment, options)
+    ]
 
 
-def report() -> None:
-    """results/after_selection.md from the stored rows."""
-    rows, _ = storage.read_results(RESULTS / "after_selection.parquet")
-    titles = {
-        "coverage": "Coverage of 95 % intervals",
-        "bound_valid": "Validity of their lower ends, bounds at 97.5 %",
-    }
-    text = "\n\n".join(f"## {title}\n\n{table(rows, measure)}" for measure, title in titles.items())
-    (RESULTS / "after_selection.md").write_text(text + "\n")
-    print(text)
+def _rows(about, objective, environment, options) -> Iterator[dict]:
+    logging = Gaussian.diagonal(jnp.zeros(about["d"]), 1.0)
+    key = jax.random.fold_in(jax.random.key(options.seed), about["n"] + about["d"])
+    keys = jax.random.split(key, options.replicates)
+    found = _replicates(keys, environment, logging, about["n"], objective)
+    limits, truths, size = map(np.asarray, found)
+    for (k, log), (i, name) in itertools.product(enumerate(LOGS), enumerate(INTERVALS)):
+        low, high = limits[:, k, i].T.astype(float)
+        truth = truths[:, k]
+        yield about | {
+            "learnt by": objective,
+            "evaluated on": log,
+            "interval": name,
+            "coverage": float(np.mean((low <= truth) & (truth <= high))),
+            "replicates": options.replicates,
+            "bound_valid": float(np.mean(low <= truth)),
+            "width": float(np.median(high - low)),
+            "ess_median": float(np.median(size)),
+        }
 
 
-def table(rows: list[dict], measure: str) -> str:
-    """A share over all worlds, median (worst), by interval, n and what is evaluated."""
-    head = (
-        "| interval | learnt by | n | "
-        + " | ".join(("same log", "fresh log", "fixed policy"))
-        + " |\n|---|---|--:|--:|--:|--:|"
+def table(rows: list[dict]) -> str:
+    """Coverage, then validity of the lower ends."""
+    return (
+        f"## Coverage of 95 % intervals\n\n{_shares(rows, 'coverage')}\n\n## Validity of their"
+        f" lower ends, bounds at 97.5 %\n\n{_shares(rows, 'bound_valid')}"
     )
-    lines = []
-    for interval in INTERVALS:
-        for objective in OBJECTIVES:
-            for n in SIZES:
-                some = [
-                    r
-                    for r in rows
-                    if (r["interval"], r["learnt by"], r["n"]) == (interval, objective, n)
-                ]
-                cells = [
-                    [r[measure] for r in some if r["evaluated on"] == log]
-                    for log in ("same log", "fresh log", "fixed policy")
-                ]
-                text = " | ".join(f"{np.median(c):.3f} ({min(c):.3f})" for c in cells)
-                lines.append(f"| {interval} | {objective} | {n:,} | {text} |")
-    return f"{head}\n" + "\n".join(lines)
 
 
-if __name__ == "__main__":
-    main()
+def _shares(rows, measure):
+    """A share over all worlds, median (worst), by interval, objective, n and log."""
+    keys = ("interval", "learnt by", "n")
+    groups = _study.grouped(rows, *keys)
+    order = itertools.product(INTERVALS, OBJECTIVES, dict.fromkeys(row["n"] for row in rows))
+    lines = [[*cell, *_cells(groups[cell], measure)] for cell in order]
+    return _study.markdown((*keys, *LOGS), lines, "llr")
+
+
+def _cells(rows, measure):
+    for log in LOGS:
+        shares = [row[measure] for row in rows if row["evaluated on"] == log]
+        yield f"{np.median(shares):.3f} ({min(shares):.3f})"

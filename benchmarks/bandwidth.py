@@ -9,13 +9,13 @@ alpha/m ("joint"), those that `mopl evaluate` then gives at alpha ("plain").
 """
 
 import functools
-import time
-from pathlib import Path
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import _study
 from mopl_jax import estimators, intervals
 from mopl_jax.coverage import engine
 from mopl_jax.coverage.results import concatenate
@@ -23,15 +23,16 @@ from mopl_jax.coverage.world import Grid, World
 from mopl_jax.estimators import divergence
 from mopl_jax.evaluation.smoothing import lepski, slope
 from mopl_jax.evaluation.targets import BANDWIDTHS as CANDIDATES
-from mopl_jax.io import storage
 from mopl_jax.logs import log_weights
 from mopl_jax.policies import Gaussian, smooth
 from mopl_jax.simulation.environments import Environment, Normal, Quadratic
 
-RESULTS = Path(__file__).parent / "results"
-D, ROWS, REPLICATES = 3, 4096, 1000
+SIZES = {"replicates": 1000, "n": 4096}
+QUICK = {"replicates": 50, "n": 256}
+RESULTS = ("bandwidth", "bandwidth_slope")
+D, ACTION, ALPHA = 3, 0.5, 0.05
 BANDWIDTHS = tuple(float(h) for h in np.geomspace(0.03, 0.9, 13).round(4))
-ACTION, ALPHA = 0.5, 0.05
+INTERVALS = ("normal", "ess_exact")
 WIDENINGS = (2.0, 1.0)  # SLOPE's, and intervals as they are
 
 
@@ -39,61 +40,71 @@ def world() -> World:
     """Quadratic North Star with its optimum away from the action played; one target a bandwidth."""
     mean = Quadratic(jnp.asarray(1.0), jnp.full(D, 0.8), 0.5 * jnp.eye(D))
     targets = {str(h): smooth(jnp.full(D, ACTION), h) for h in BANDWIDTHS}
-    return World(
-        "bandwidth",
-        D,
-        Environment(mean, Normal(jnp.asarray(0.5))),
-        Gaussian.diagonal(jnp.zeros(D), 1.0),
-        targets,
-    )
+    environment = Environment(mean, Normal(jnp.asarray(0.5)))
+    return World("bandwidth", D, environment, Gaussian.diagonal(jnp.zeros(D), 1.0), targets)
 
 
-def rows_for(world: World) -> list[dict]:
-    """Bias, standard deviation, root mean squared error and both coverages at each bandwidth."""
-    grid = Grid((ROWS,), ("snips",), ("normal", "ess_exact"), ALPHA)
-    batches = list(engine.run(jax.random.key(0), world, grid, (0, REPLICATES), 50))
-    results = concatenate(batches)
-    point = float(world.environment.mean_reward(jnp.full(D, ACTION)))
-    return [_row(float(name), cell, world, name, point) for (name, _), cell in results.items()]
+def run(options) -> Iterator[list[dict]]:
+    """Each bandwidth, then what is selected."""
+    made = world()
+    point = float(made.environment.mean_reward(jnp.full(D, ACTION)))
+    yield each_bandwidth(made, point, options)
+    yield selected(made, point, options)
 
 
-def _row(bandwidth, cell, world, name, point):
-    value, smoothed = cell.value[:, 0].astype(float), world.truth(name)
-    covers = {
-        f"coverage_{what}_{interval}": float(
-            np.mean((cell.lower[:, 0, i] <= truth) & (truth <= cell.upper[:, 0, i]))
-        )
-        for what, truth in (("point", point), ("smoothed", smoothed))
-        for i, interval in enumerate(("normal", "ess_exact"))
+def covered(limits, truths: dict[str, float], label: str) -> dict[str, float]:
+    """Coverage of each truth by limits (r, 2)."""
+    low, high = limits.T
+    return {
+        f"coverage_{what}_{label}": float(np.mean((low <= truth) & (truth <= high)))
+        for what, truth in truths.items()
     }
-    return covers | {
-        "bandwidth": bandwidth,
+
+
+def _rmse(value, truth):
+    return float(np.sqrt(np.mean((value - truth) ** 2)))
+
+
+def each_bandwidth(world: World, point: float, options) -> list[dict]:
+    """Bias, standard deviation, root mean squared error and both coverages at each bandwidth."""
+    grid = Grid((options.n,), ("snips",), INTERVALS, ALPHA)
+    batches = engine.run(jax.random.key(0), world, grid, (0, options.replicates), 50)
+    results = concatenate(list(batches))
+    return [_row(world, name, cell, point, options.n) for (name, _), cell in results.items()]
+
+
+def _row(world, name, cell, point, n):
+    value, smoothed = cell.value[:, 0].astype(float), world.truth(name)
+    row = {}
+    for i, interval in enumerate(INTERVALS):
+        limits = np.stack([cell.lower[:, 0, i], cell.upper[:, 0, i]], axis=1)
+        row |= covered(limits, {"point": point, "smoothed": smoothed}, interval)
+    return row | {
+        "bandwidth": float(name),
         "replicates": len(value),
         "bias_exact": smoothed - point,
         "bias": value.mean() - point,
         "sd": value.std(ddof=1),
-        "rmse": float(np.sqrt(np.mean((value - point) ** 2))),
+        "rmse": _rmse(value, point),
         "ess": float(np.median(cell.ess)),
-        "ess_exact": float(ROWS / divergence.population_d2(world.logging, world.targets[name])),
+        "ess_exact": float(n / divergence.population_d2(world.logging, world.targets[name])),
     }
 
 
 @functools.partial(jax.jit, static_argnames="n")
-def _selected(keys, environment, logging, n):
+def _choices(keys, environment, logging, n):
     """Of each log and widening: index, value and smoothed policy's value, limits (at alpha/m and
     alpha, lower and upper).
     """
-    candidates = jnp.asarray(CANDIDATES)
+    candidates, played = jnp.asarray(CANDIDATES), jnp.full(D, ACTION)
 
     def one(key):
         log = engine.replicate(key, environment, logging, n)
-        tried = slope(log, jnp.full(D, ACTION), candidates, intervals.ess_exact, ALPHA)
-        return [
-            choose(log, lepski(tried.values, tried.intervals, widening)) for widening in WIDENINGS
-        ]
+        tried = slope(log, played, candidates, intervals.ess_exact, ALPHA)
+        return [choose(log, lepski(tried.values, tried.intervals, w)) for w in WIDENINGS]
 
     def choose(log, index):
-        target = smooth(jnp.full(D, ACTION), candidates[index])
+        target = smooth(played, candidates[index])
         estimate = estimators.snips(log_weights(target, log), log.reward)
         made = [intervals.ess_exact(estimate, level) for level in (ALPHA / candidates.size, ALPHA)]
         limits = jnp.asarray([[x.lower, x.upper] for x in made])
@@ -102,18 +113,15 @@ def _selected(keys, environment, logging, n):
     return jax.lax.map(one, keys, batch_size=50)
 
 
-def selected_rows(world: World) -> list[dict]:
+def selected(world: World, point: float, options) -> list[dict]:
     """What is selected with each widening: over all logs, then over those of each bandwidth."""
-    keys = jax.random.split(jax.random.key(1), REPLICATES)
-    point = float(world.environment.mean_reward(jnp.full(D, ACTION)))
+    keys = jax.random.split(jax.random.key(1), options.replicates)
+    found = _choices(keys, world.environment, world.logging, options.n)
     rows = []
-    for widening, found in zip(
-        WIDENINGS, _selected(keys, world.environment, world.logging, ROWS), strict=True
-    ):
-        index, *arrays = map(np.asarray, found)
-        groups = {"all": np.full(REPLICATES, True)} | {
-            f"{h:.3g}": index == i for i, h in enumerate(CANDIDATES)
-        }
+    for widening, choices in zip(WIDENINGS, found, strict=True):
+        index, *arrays = map(np.asarray, choices)
+        groups = {"all": np.full(index.size, True)}
+        groups |= {f"{h:.3g}": index == i for i, h in enumerate(CANDIDATES)}
         for name, inside in groups.items():
             if inside.any():
                 row = {"widening": widening, "selected": name, "share": float(inside.mean())}
@@ -122,52 +130,20 @@ def selected_rows(world: World) -> list[dict]:
 
 
 def _selection(point, value, smoothed, limits):
-    row = {"rmse": float(np.sqrt(np.mean((value.astype(float) - point) ** 2)))}
+    row = {"rmse": _rmse(value.astype(float), point)}
     for i, level in enumerate(("joint", "plain")):
-        low, high = limits[:, i].T.astype(float)
-        row |= {
-            f"coverage_{what}_{level}": float(np.mean((low <= truth) & (truth <= high)))
-            for what, truth in (("point", point), ("smoothed", smoothed))
-        }
-        row[f"width_{level}"] = float(np.median(high - low))
+        ends = limits[:, i].astype(float)
+        row |= covered(ends, {"point": point, "smoothed": smoothed}, level)
+        row[f"width_{level}"] = float(np.median(ends[:, 1] - ends[:, 0]))
     return row
 
 
-def main() -> None:
-    """Write results/bandwidth.parquet, bandwidth_slope.parquet and bandwidth.md."""
-    started, made = time.perf_counter(), world()
-    for name, rows in (("bandwidth", rows_for(made)), ("bandwidth_slope", selected_rows(made))):
-        config = {"d": D, "rows": ROWS, "replicates": REPLICATES}
-        about = storage.provenance(study=config, seconds=time.perf_counter() - started)
-        storage.write_results(RESULTS / f"{name}.parquet", rows, about)
-    report()
-
-
-def report() -> None:
-    """results/bandwidth.md from the stored rows."""
-    each, _ = storage.read_results(RESULTS / "bandwidth.parquet")
-    chosen, _ = storage.read_results(RESULTS / "bandwidth_slope.parquet")
+def table(each: list[dict], chosen: list[dict]) -> str:
+    """Both."""
+    names = ("bandwidth", "bias_exact", "bias", "sd", "rmse", "ess")
     kinds = ("point_ess_exact", "smoothed_ess_exact", "point_normal", "smoothed_normal")
-    first = _table(
-        each,
-        ("bandwidth", "bias_exact", "bias", "sd", "rmse", "ess", *(f"coverage_{k}" for k in kinds)),
-    )
-    text = (
+    first = _study.columns(each, (*names, *(f"coverage_{kind}" for kind in kinds)))
+    return (
         f"## Each bandwidth\n\n{first}\n\n## What is selected: `--bandwidth auto` has widening 1,"
-        " SLOPE 2\n\n"
+        f" SLOPE 2\n\n{_study.plain(chosen)}"
     )
-    (RESULTS / "bandwidth.md").write_text(text + _table(chosen, tuple(chosen[0])) + "\n")
-    print(text + _table(chosen, tuple(chosen[0])))
-
-
-def _table(rows, columns):
-    lines = [
-        " | ".join(f"{v:.3g}" if isinstance(v := row[key], float) else str(v) for key in columns)
-        for row in rows
-    ]
-    head = " | ".join(columns).replace("_", " ")
-    return f"| {head} |\n|{'--:|' * len(columns)}\n" + "\n".join(f"| {line} |" for line in lines)
-
-
-if __name__ == "__main__":
-    main()

@@ -8,21 +8,23 @@ aim. The second half (d = 2, 10) has other seeds.
 
 import functools
 import itertools
-from pathlib import Path
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mopl_jax.coverage import engine, study
+from benchmarks import _study
+from benchmarks._judge import below
+from benchmarks._sweep import batch_keys, logs_of, stress_worlds
+from mopl_jax.coverage import engine
+from mopl_jax.estimators import snips
+from mopl_jax.estimators.estimator import Columns, member
 from mopl_jax.intervals import Wald
 from mopl_jax.intervals.ess_corrected import ess_skew
-from mopl_jax.io import storage
-from mopl_jax.numerics import devices
 
-RESULTS = Path(__file__).parent / "results"
-STUDY = RESULTS.parent / "studies" / "stress.toml"
-SIZES, REPLICATES = (8, 32, 128, 512, 2048), 400
+SIZES = {"replicates": 400, "n": (8, 32, 128, 512, 2048), "d": (1, 5, 20, 2, 10)}
+QUICK = {"replicates": 32, "n": (32, 128), "d": (1, 2)}
 FAMILIES = (
     "linear",
     "quadratic",
@@ -32,17 +34,16 @@ FAMILIES = (
     "student_t3",
     "heteroscedastic",
 )
-SKEWED = ("zero_inflated", "log_normal")
 HALVES = {"chosen on": ((1, 5, 20), 11), "held out": ((2, 10), 12)}
-GRID = tuple(
-    itertools.product((0.0, 8.0, 16.0, 32.0, 64.0), (1.0, 1.5, 2.0))
-)  # ess_scale, skew_factor
+ESS_SCALE, SKEW_FACTOR = (0.0, 8.0, 16.0, 32.0, 64.0), (1.0, 1.5, 2.0)
+GRID = tuple(itertools.product(ESS_SCALE, SKEW_FACTOR))
 WIDEST = 1.10
 
 
-@jax.jit
-def _sums(log_weight, reward):
-    one = lambda x: engine._sums(engine._Rows(x[1], (x[0],), None), SIZES, "snips")  # noqa: E731
+@functools.partial(jax.jit, static_argnames="sizes")
+def _sums(log_weight, reward, sizes):
+    of_snips = member(snips)
+    one = lambda x: engine.moments_at(sizes, Columns(x[1], (x[0],)), of_snips)  # noqa: E731
     return jax.lax.map(one, (log_weight, reward), batch_size=32)
 
 
@@ -58,138 +59,95 @@ def _ends(sums):
     return jax.tree.map(lambda *x: jnp.stack(x), *made)
 
 
-def _cells(world, seed):
+def run(options) -> list[dict]:
+    """One row per half, world, target, n and pair."""
+    halves = [(half, d, seed) for half, (ds, seed) in HALVES.items() for d in ds if d in options.d]
+    return [
+        row | {"half": half}
+        for world in stress_worlds(FAMILIES.__contains__)
+        for half, d, seed in halves
+        if d == world.d
+        for row in _cells(world, seed, options)
+    ]
+
+
+def _cells(world, seed, options) -> Iterator[dict]:
     """One row per target, n and pair: coverage, width over the oracle's, ESS."""
-    key = jax.random.fold_in(jax.random.key(seed), world.d)
-    keys, mesh = engine.batch_keys(key, 0, REPLICATES, devices.one_device()), devices.one_device()
-    action = engine.draw_batch(keys, world.logging, SIZES[-1], mesh)
-    reward = engine.reward_batch(keys, world.environment, action, mesh)
-    for name, target in world.targets.items():
-        sums = _sums(engine.weigh_batch(target, world.logging, action, mesh), reward)
+    keys = batch_keys(seed, world, options.replicates)
+    for name, log_weight, reward in logs_of(world, keys, options.n[-1]):
+        sums = _sums(log_weight, reward, options.n)
         ends, truth = jax.device_get(_ends(sums)), world.truth(name)
         hit = np.mean((ends.lower <= truth) & (truth <= ends.upper), axis=1)
         oracle = 2 * 1.959964 * np.std(np.asarray(sums.value, float), axis=0)
-        width, size = (
-            np.median(ends.upper - ends.lower, axis=1) / oracle,
-            np.median(sums.kish, axis=0),
-        )
-        for (i, (ess_scale, skew_factor)), (j, n) in itertools.product(
-            enumerate(GRID), enumerate(SIZES)
-        ):
-            about = {
-                "world": world.name,
-                "d": world.d,
-                "estimand": name,
-                "n": n,
-                "ess_median": float(size[j]),
-            }
-            found = {
-                "ess_scale": ess_scale,
-                "skew_factor": skew_factor,
-                "coverage": float(hit[i, j]),
-            }
-            yield about | found | {"width_ratio": float(width[i, j]), "replicates": REPLICATES}
+        width = np.median(ends.upper - ends.lower, axis=1) / oracle
+        size = np.median(sums.kish, axis=0)
+        for (i, pair), (j, n) in itertools.product(enumerate(GRID), enumerate(options.n)):
+            about = {"world": world.name, "d": world.d, "estimand": name, "n": n}
+            about |= {"ess_median": float(size[j]), "ess_scale": pair[0], "skew_factor": pair[1]}
+            about |= {"coverage": float(hit[i, j]), "width_ratio": float(width[i, j])}
+            yield about | {"replicates": options.replicates}
 
 
 def summary(rows: list[dict], families: tuple[str, ...] = FAMILIES) -> list[dict]:
     """Per half and pair: the share of cells with ESS ≥ 2 below the aim by two standard errors, the
     worst, the widths.
     """
-    cells: dict[tuple[str, float, float], list[dict]] = {}
-    for row in rows:
-        if row["ess_median"] >= 2 and row["world"] in families:
-            cells.setdefault((row["half"], row["ess_scale"], row["skew_factor"]), []).append(row)
-    return [_line(*pair, some, families) for pair, some in sorted(cells.items())]
+    kept = [row for row in rows if row["ess_median"] >= 2 and row["world"] in families]
+    cells = _study.grouped(kept, "half", "ess_scale", "skew_factor")
+    return [_line(pair, some, families) for pair, some in sorted(cells.items())]
 
 
-def _line(half, ess_scale, skew_factor, some, families):
-    wide = [
-        [r["width_ratio"] for r in some if r["world"] == f and r["ess_median"] >= 50]
-        for f in families
-    ]
+def _line(pair, some, families):
+    many = _study.grouped((r for r in some if r["ess_median"] >= 50), "world")
+    wide = [np.median([r["width_ratio"] for r in many.get((f,), ())]) for f in families]
     few = [r["width_ratio"] for r in some if r["ess_median"] < 10]
-    return {"half": half, "ess_scale": ess_scale, "skew_factor": skew_factor} | {
+    return dict(zip(("half", "ess_scale", "skew_factor"), pair, strict=True)) | {
         "cells": len(some),
-        "below": float(np.mean([_below(r) for r in some])),
+        "below": float(np.mean([below(r) for r in some])),
         "worst": min(r["coverage"] for r in some),
-        "width": max(float(np.median(w)) for w in wide),
+        "width": float(max(wide)),
         "width_few": float(np.median(few)),
     }
 
 
 def choice(rows: list[dict], families: tuple[str, ...] = FAMILIES) -> tuple[float, float]:
     """The pair that the rule takes, from the half that it is chosen on."""
-    fitting = [
-        x for x in summary(rows, families) if x["half"] == "chosen on" and x["width"] <= WIDEST
-    ]
+    first = [line for line in summary(rows, families) if line["half"] == "chosen on"]
+    fitting = [line for line in first if line["width"] <= WIDEST] or first
     best = min(fitting, key=lambda line: (line["below"], line["width_few"]))
     return best["ess_scale"], best["skew_factor"]
 
 
-def left_out(rows: list[dict]) -> list[dict]:
+def left_out(rows: list[dict]) -> Iterator[dict]:
     """Each family judged, in the held-out half, with the pair that the other families choose."""
-    lines = []
     for family in FAMILIES:
         pair = choice(rows, tuple(f for f in FAMILIES if f != family))
-        found = [
-            x
-            for x in summary(rows, (family,))
-            if (x["half"], x["ess_scale"], x["skew_factor"]) == ("held out", *pair)
-        ]
-        lines += [{"family": family} | line for line in found]
-    return lines
+        for line in summary(rows, (family,)):
+            if (line["half"], line["ess_scale"], line["skew_factor"]) == ("held out", *pair):
+                yield {"family": family} | line
 
 
-def _below(row):
-    aim = 0.94 if row["world"] in SKEWED else 0.945
-    return row["coverage"] < aim - 2 * (aim * (1 - aim) / row["replicates"]) ** 0.5
-
-
-def main() -> None:
-    """Run, store every cell, print both halves."""
-    spec, rows = study.read(STUDY), []
-    spec["world"] = [entry for entry in spec["world"] if entry["name"] in FAMILIES]
-    for world in study.build(spec).worlds:
-        for half, (dimensions, seed) in HALVES.items():
-            if world.d in dimensions:
-                rows += [row | {"half": half} for row in _cells(world, seed)]
-    storage.write_results(
-        RESULTS / "calibration.parquet", rows, storage.provenance(study="stress.toml", sizes=SIZES)
-    )
-    report()
-
-
-def report() -> None:
-    """results/calibration.md from the stored cells."""
-    rows, _ = storage.read_results(RESULTS / "calibration.parquet")
+def table(rows: list[dict]) -> str:
+    """Every pair on both halves, the chosen one marked; then each family left out."""
     best = choice(rows)
-    text = (
-        "| half | ess_scale | skew_factor | cells | below the aim | worst | width, ESS ≥ 50 |"
-        " width, ESS < 10 | |\n"
+    head = ("ess_scale", "skew_factor", "cells", "below the aim", "worst", "width, ESS ≥ 50")
+    marks = {True: "chosen", False: ""}
+    pairs = [
+        [*_cells_of("half", x), f"{x['width_few']:.2f}", marks[best == _pair(x)]]
+        for x in summary(rows)
+    ]
+    first = _study.markdown(("half", *head, "width, ESS < 10", ""), pairs, "lrrrrrrrl")
+    second = _study.markdown(("family", *head), (_cells_of("family", x) for x in left_out(rows)))
+    return (
+        f"{first}\n\nEach family in the held-out half, with what the rule chooses on the other"
+        f" families:\n\n{second}"
     )
-    text += "| --- | --: | --: | --: | --: | --: | --: | --: | --- |\n"
-    for x in summary(rows):
-        chosen = "chosen" if (x["ess_scale"], x["skew_factor"]) == best else ""
-        text += (
-            f"| {x['half']} | {x['ess_scale']:g} | {x['skew_factor']:g} | {x['cells']} |"
-            f" {x['below']:.3f} | {x['worst']:.3f} | {x['width']:.3f} | {x['width_few']:.2f} |"
-            f" {chosen} |\n"
-        )
-    text += (
-        "\nEach family in the held-out half, with what the rule chooses on the other families:\n\n"
-    )
-    text += (
-        "| family | ess_scale | skew_factor | cells | below the aim | worst | width, ESS ≥ 50 |\n"
-    )
-    text += "| --- | --: | --: | --: | --: | --: | --: |\n"
-    for x in left_out(rows):
-        text += (
-            f"| {x['family']} | {x['ess_scale']:g} | {x['skew_factor']:g} | {x['cells']} |"
-            f" {x['below']:.3f} | {x['worst']:.3f} | {x['width']:.3f} |\n"
-        )
-    (RESULTS / "calibration.md").write_text(text)
-    print(text)
 
 
-if __name__ == "__main__":
-    main()
+def _pair(line):
+    return line["ess_scale"], line["skew_factor"]
+
+
+def _cells_of(key, line):
+    shares = [f"{line[name]:.3f}" for name in ("below", "worst", "width")]
+    return [line[key], *(f"{x:g}" for x in _pair(line)), line["cells"], *shares]

@@ -7,70 +7,45 @@ that, and is it within 5 % of `normal`'s width once ESS ≥ 200?
 """
 
 import math
-import shutil
-import tempfile
-from pathlib import Path
 
-from mopl_jax.coverage.results import summary
-from mopl_jax.coverage.run import coverage_study
-from mopl_jax.io import storage
-from mopl_jax.numerics import devices
+from benchmarks import _coverage, _study
 
-RESULTS = Path(__file__).parent / "results"
+SIZES = {"replicates": 0, "n": ""}  # none: as the study says
+QUICK = {"replicates": 50, "n": "8,512"}
+CELL = ("world", "d", "estimand")
 SHOWN = ("ess_bessel", "ess_rescaled", "ess_student", "ess_student_max", "ess_exact", "ess_safe")
 
 
-def main() -> None:
-    """Write results/coverage.parquet and results/coverage.md."""
-    with tempfile.TemporaryDirectory() as folder:
-        coverage_study(out=Path(folder), mesh=devices.start())
-        shutil.copy(Path(folder) / "results.parquet", RESULTS / "coverage.parquet")
-    rows, _ = storage.read_results(RESULTS / "coverage.parquet")
-    text = table(rows) + "\n\n" + claim(rows) + "\n"
-    (RESULTS / "coverage.md").write_text(text)
-    print(text)
+def run(options) -> _study.Rows:
+    """The rows of the default study."""
+    return _coverage.swept(None, options.replicates, options.n)
 
 
 def table(rows: list[dict]) -> str:
-    """Markdown: one line a world and estimand, the sample-size ratio of each interval and its width
-    over `normal`'s.
-    """
-    head = ["world", "d", "estimand", "normal holds from n =", *(f"{name}" for name in SHOWN)]
-    lines = ["| " + " | ".join(head) + " |", "| --- | --: | --- | --: |" + " --: |" * len(SHOWN)]
-    groups: dict[tuple, dict[str, dict]] = {}
-    for line in _lines(rows):
-        groups.setdefault((line["world"], line["d"], line["estimand"]), {})[line["interval"]] = line
-    for (world, d, estimand), lines_of in groups.items():
-        cells = [
-            f"{_ratio(lines_of[name])} ({excess_width(rows, world, d, estimand, name):.2f})"
-            for name in SHOWN
-        ]
-        holds = lines_of["normal"]["holds_from"]
-        lines.append(
-            f"| {world} | {d} | {estimand} | {holds or 'never'} | " + " | ".join(cells) + " |"
-        )
-    return "\n".join(lines)
+    """Sample-size ratios and widths by world and estimand, then the largest ratio."""
+    groups = _study.grouped(_coverage.summary(rows), *CELL)
+    head = [*CELL, "normal holds from n =", *SHOWN]
+    lines = [[*cell, *_cells(rows, cell, some)] for cell, some in groups.items()]
+    return f"{_study.markdown(head, lines, 'lrlr')}\n\n{claim(rows)}"
 
 
-def _lines(rows):
-    return [line.to_dict() for line in summary(rows)]
+def _cells(rows, cell, some):
+    lines = {line["interval"]: line for line in some}
+    widths = {name: excess_width(rows, cell, name) for name in SHOWN if name in lines}
+    holds = lines["normal"]["holds_from"]
+    shown = [f"{_ratio(lines[n])} ({widths[n]:.2f})" if n in lines else None for n in SHOWN]
+    return [f"{holds or 'never'}", *shown]
 
 
 def _ratio(line):
-    return (
-        "—"
-        if math.isnan(line["ratio"])
-        else f"{'' if line['ratio_exact'] else '≥ '}{line['ratio']:,.0f} ×"
-    )
+    if math.isnan(line["ratio"]):
+        return "—"
+    return f"{'' if line['ratio_exact'] else '≥ '}{line['ratio']:,.0f} ×"
 
 
-def excess_width(rows: list[dict], world: str, d: int, estimand: str, interval: str) -> float:
-    """The largest ratio of median widths, interval over `normal`, over the n at which the median
-    ESS is at least 200.
-    """
-    some = [
-        row for row in rows if (row["world"], row["d"], row["estimand"]) == (world, d, estimand)
-    ]
+def excess_width(rows: list[dict], cell: tuple, interval: str) -> float:
+    """The largest ratio of median widths, interval over `normal`, where the median ESS is ≥ 200."""
+    some = _study.grouped(rows, *CELL)[cell]
     normal = {row["n"]: row["median_width"] for row in some if row["interval"] == "normal"}
     kept = [row for row in some if row["interval"] == interval and row["ess_median"] >= 200]
     return max((row["median_width"] / normal[row["n"]] for row in kept), default=math.nan)
@@ -78,37 +53,27 @@ def excess_width(rows: list[dict], world: str, d: int, estimand: str, interval: 
 
 def start_width(rows: list[dict], line: dict) -> float:
     """Median width over the oracle's at the n from which an interval holds."""
-    keys = ("world", "d", "estimand", "estimator")
-    found = [
-        row
-        for row in rows
-        if row["interval"] == line["interval"] and all(row[k] == line[k] for k in keys)
-    ]
-    return next(row["width_ratio"] for row in found if row["n"] == line["holds_from"])
+    keys = ("world", "d", "estimand", "estimator", "interval")
+    some = _study.grouped(rows, *keys)[tuple(line[key] for key in keys)]
+    return next(row["width_ratio"] for row in some if row["n"] == line["holds_from"])
 
 
 def claim(rows: list[dict]) -> str:
-    """The largest sample-size ratio among intervals within 5 % of `normal`'s width once ESS ≥ 200,
-    and where.
-    """
-    narrow = [
-        line
-        for line in _lines(rows)
-        if not math.isnan(line["ratio"])
-        and excess_width(rows, line["world"], line["d"], line["estimand"], line["interval"]) <= 1.05
-        and start_width(rows, line) <= 10
-    ]
+    """The largest sample-size ratio among narrow intervals, and where it is."""
+    lines = [line for line in _coverage.summary(rows) if not math.isnan(line["ratio"])]
+    narrow = [line for line in lines if _narrow(rows, line)]
+    if not narrow:
+        return "No interval is as narrow as the claim asks."
     best = max(narrow, key=lambda line: line["ratio"])
     where = f"{best['world']}, d = {best['d']}, {best['estimand']}"
-    found = (
-        f"{_ratio(best)} ({best['interval']}; {where}; {start_width(rows, best):.1f} × the oracle's"
-        " width where it starts)"
-    )
+    start = f"{start_width(rows, best):.1f} × the oracle's width where it starts"
     return (
         "Largest ratio among intervals within 5 % of normal's width once ESS ≥ 200 "
-        f"and of at most 10 × the oracle's median width where they start: {found}."
+        "and of at most 10 × the oracle's median width where they start: "
+        f"{_ratio(best)} ({best['interval']}; {where}; {start})."
     )
 
 
-if __name__ == "__main__":
-    main()
+def _narrow(rows, line):
+    cell = tuple(line[key] for key in CELL)
+    return excess_width(rows, cell, line["interval"]) <= 1.05 and start_width(rows, line) <= 10

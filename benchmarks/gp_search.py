@@ -1,7 +1,7 @@
-"""Learning from one log against sequential search: Thompson sampling under a Gaussian process
-(BoTorch), at equal users.
+"""Does sequential search learn better weights than one log, at equal users? Thompson sampling
+under a Gaussian process (BoTorch).
 
-The worlds of `benchmarks/learning.py` at d = 5. A search spends its n users in ROUNDS rounds of
+The worlds of `benchmarks/_north_stars.py` at d = 5. A search spends its n users in ROUNDS rounds of
 BATCH weight vectors, each played exactly by n / (ROUNDS · BATCH) users; the first round is a
 Sobol design in the ball, later ones are Thompson draws over a fresh Sobol set. In the end it
 names the maximum of the posterior mean. Regret is that of the weights played exactly, as there.
@@ -9,22 +9,20 @@ It can adapt, which a log cannot; it serves weights nobody has certified. Needs 
 `search` (`pip install mopl_jax[search]`).
 """
 
-import importlib.util
-import json
-import sys
-import time
 import warnings
-from pathlib import Path
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.learning import BASE, NOISES, RADIUS, best, worlds
-from mopl_jax.io import storage
+from benchmarks import _study
+from benchmarks._north_stars import BASE, NOISES, RADIUS, best, worlds
 
-RESULTS = Path(__file__).parent / "results"
-D, USERS, REPLICATES = 5, (4_000,), 10
+SIZES = {"replicates": 10, "n": (4000,)}
+QUICK = {"replicates": 2, "n": (160,)}
+NEEDS = {"botorch": "pip install mopl_jax[search]"}
+D = 5
 ROUNDS, BATCH, POOL = 10, 8, 1024
 
 
@@ -102,49 +100,28 @@ def _highest(model, starts):
     return x[model.posterior(x).mean.squeeze(-1).argmax()].detach().numpy()
 
 
-def main() -> None:
-    """Write results/gp_search.json: median regret, and its 10 and 90 % quantiles."""
-    if importlib.util.find_spec("botorch") is None:
-        print("not run: BoTorch is not installed (pip install mopl_jax[search])", file=sys.stderr)
-        return
+def run(options) -> _study.Rows:
+    """Median regret, its mean, and its 10 and 90 % quantiles."""
     import torch
 
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
-    rows, started = [], time.perf_counter()
-    for name, world in worlds(D).items():
-        top, nothing = best(world, D)
-        f = jax.jit(jax.vmap(world))
-        for (kind, noise), users in ((pair, n) for pair in NOISES.items() for n in USERS):
-            named = [search(f, noise, users, seed) for seed in range(REPLICATES)]
-            regret = top - np.asarray(f(jnp.asarray(named, jnp.float32)), float)
-            low, middle, high = np.quantile(regret, (0.1, 0.5, 0.9))
-            rows.append(
-                {
-                    "world": name,
-                    "noise": kind,
-                    "d": D,
-                    "n": users,
-                    "replicates": REPLICATES,
-                    "nothing": top - nothing,
-                }
-            )
-            rows[-1] |= {
-                "regret": middle,
-                "regret_mean": regret.mean(),
-                "regret_q10": low,
-                "regret_q90": high,
-            }
-            print(
-                f"{name} {kind} n={users}: {middle:.4f} ({time.perf_counter() - started:.0f} s)",
-                file=sys.stderr,
-                flush=True,
-            )
-    document = storage.provenance(
-        rounds=ROUNDS, batch=BATCH, seconds=time.perf_counter() - started
-    ) | {"rows": rows}
-    (RESULTS / "gp_search.json").write_text(json.dumps(document, indent=1) + "\n")
+    rows = (row for name, world in worlds(D).items() for row in _of_world(name, world, options))
+    return _study.Rows(rows, rounds=ROUNDS, batch=BATCH)
 
 
-if __name__ == "__main__":
-    main()
+def _of_world(name, world, options) -> Iterator[dict]:
+    top, nothing = best(world, D)
+    f = jax.jit(jax.vmap(world))
+    for kind, noise in NOISES.items():
+        for users in options.n:
+            about = {"world": name, "noise": kind, "d": D, "n": users}
+            about |= {"replicates": options.replicates, "nothing": top - nothing}
+            named = [search(f, noise, users, seed) for seed in range(options.replicates)]
+            yield about | _summary(top - np.asarray(f(jnp.asarray(named, jnp.float32)), float))
+
+
+def _summary(regret):
+    low, middle, high = map(float, np.quantile(regret, (0.1, 0.5, 0.9)))
+    row = {"regret": middle, "regret_mean": float(regret.mean())}
+    return row | {"regret_q10": low, "regret_q90": high}

@@ -7,11 +7,9 @@ GB.
 """
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -19,22 +17,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mopl_jax.io import storage
+from benchmarks import _study
+from benchmarks._process import MOPL, measured
 from mopl_jax.io.policy_json import write_policy
 from mopl_jax.policies import Gaussian
 
-RESULTS = Path(__file__).parent / "results"
-ROWS = (2_000_000, 20_000_000)
+SIZES = {"n": (2_000_000, 20_000_000), "resamples": 10_000}
+QUICK = {"n": (20_000,), "resamples": 100}
 D, GROUP = 10, 2**18
+TARGET = ("--target", "target.json")
 COMMANDS = {
-    "evaluate": ("evaluate", "--target", "target.json"),
-    "evaluate doubly_robust": (
-        "evaluate",
-        "--target",
-        "target.json",
-        "--estimator",
-        "doubly_robust",
-    ),
+    "evaluate": ("evaluate", *TARGET),
+    "evaluate doubly_robust": ("evaluate", *TARGET, "--estimator", "doubly_robust"),
     "compare": ("compare", "logging", "target.json"),
     "check": ("check",),
 }
@@ -55,83 +49,54 @@ def generate(path: Path, n: int) -> None:
 
 
 BOOTSTRAP = """
+import sys
 import jax
-from mopl_jax.estimators import snips
-from mopl_jax.intervals import percentile
+from mopl_jax.estimators.importance import snips
+from mopl_jax.intervals.bootstrap import percentile
+resamples = int(sys.argv[1])
 x = jax.random.normal(jax.random.key(0), (2, 100_000))
-made = jax.jit(lambda x: percentile(snips(x[0], x[1]), 0.05, resamples=10_000))(x)
+made = jax.jit(lambda x: percentile(snips(x[0], x[1]), 0.05, resamples=resamples))(x)
 print(f'{{"value": {float(made.width)}}}')
 """
 
 
-def measure(command: tuple[str, ...], log: Path) -> dict:
-    """`measured` for a command of `mopl` on a log."""
-    program = [
-        sys.executable,
-        "-c",
-        "from mopl_jax.cli import main; main()",
-        command[0],
-        log.name,
-        *command[1:],
-    ]
-    return measured([*program, "--logging", "logging.json", "--json"], log.parent)
+def run(options) -> _study.Rows:
+    """One row for each command and size, and one for the bootstrap."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_policy(folder / "logging.json", Gaussian.diagonal(jnp.zeros(D), 1.0))
+        write_policy(folder / "target.json", Gaussian.diagonal(jnp.full(D, 0.1), 0.8))
+        rows = [row for n in options.n for row in _of_log(folder, n)]
+        program = [sys.executable, "-c", BOOTSTRAP, str(options.resamples)]
+        label = f"percentile, {options.resamples:,} resamples"
+        rows.append(_row(label, 100_000, None, measured(program, folder)))
+    return _study.Rows(rows, d=D, row_group=GROUP, dtype="float64")  # the commands turn it on
 
 
-def measured(program: list[str], folder: Path) -> dict:
-    """Seconds and peak resident MiB of one process, and the document that it prints."""
-    started = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as out:
-        process = subprocess.Popen(program, cwd=folder, stdout=out)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        seconds = time.perf_counter() - started
-        out.seek(0)
-        return {
-            "exit_code": process.returncode,
-            "seconds": round(seconds, 1),
-            "peak_mib": round(usage.ru_maxrss / 1024),
-            "document": json.load(out),
-        }
+def _of_log(folder, n) -> Iterator[dict]:
+    log = folder / f"log-{n}.parquet"
+    generate(log, n)
+    size = round(log.stat().st_size / 2**20)
+    for name, (verb, *arguments) in COMMANDS.items():
+        program = [*MOPL, verb, log.name, *arguments, "--logging", "logging.json", "--json"]
+        yield _row(name, n, size, measured(program, folder))
+    log.unlink()
 
 
-def row(name: str, n: int, found: dict) -> dict:
-    """One line, printed."""
-    document = found.pop("document")
-    print(
-        f"{name:28} n={n:>11,}  peak {found['peak_mib']:5} MiB  {found['seconds']:6.1f} s",
-        flush=True,
-    )
-    return (
-        {"command": name, "n": n} | found | {"said": document.get("value", document.get("verdict"))}
-    )
+def _row(name, n, file_mib, done):
+    document = json.loads(done.output)
+    return {
+        "command": name,
+        "n": n,
+        "file_mib": file_mib,
+        "exit_code": done.exit_code,
+        "seconds": round(done.seconds, 1),
+        "peak_mib": round(done.peak_mib),
+        "value": document.get("value"),
+        "verdict": document.get("verdict") if "value" not in document else None,
+    }
 
 
-def main() -> None:
-    """Print the table, and write results/memory.json."""
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        write_policy(Path(folder) / "logging.json", Gaussian.diagonal(jnp.zeros(D), 1.0))
-        write_policy(Path(folder) / "target.json", Gaussian.diagonal(jnp.full(D, 0.1), 0.8))
-        for n in ROWS:
-            log = Path(folder) / f"log-{n}.parquet"
-            generate(log, n)
-            size = log.stat().st_size / 2**20
-            for name, command in COMMANDS.items():
-                rows.append(row(name, n, measure(command, log)) | {"file_mib": round(size)})
-            log.unlink()
-        rows.append(
-            row(
-                "percentile, 10,000 resamples",
-                100_000,
-                measured([sys.executable, "-c", BOOTSTRAP], Path(folder)),
-            )
-        )
-    RESULTS.mkdir(exist_ok=True)
-    about = storage.provenance(d=D, row_group=GROUP, dtype="float64")  # the commands turn it on
-    (RESULTS / "memory.json").write_text(
-        json.dumps({"provenance": about, "rows": rows}, indent=1) + "\n"
-    )
-
-
-if __name__ == "__main__":
-    main()
+def table(rows: list[dict]) -> str:
+    """Peak memory and seconds."""
+    return _study.columns(rows, ("command", "n", "file_mib", "peak_mib", "seconds"))

@@ -3,57 +3,46 @@ core; compile time apart.
 """
 
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
-from mopl_jax.io import storage
+from benchmarks import _study
 from mopl_jax.numerics import devices
 from mopl_jax.policies import Gaussian
 from mopl_jax.simulation import online, recommender
 
-RESULTS = Path(__file__).parent / "results"
-USERS, ROUNDS = 2**17, 5
+SIZES = {"users": 2**17, "rounds": 5}
+QUICK = {"users": 2**10, "rounds": 2}
 
 
-def main() -> None:
-    """Write results/platform.parquet: wall and processor seconds of each round."""
+def run(options) -> _study.Rows:
+    """Wall and processor seconds of each round."""
     mesh = devices.start()
     platform = recommender.short_video()
     policy = Gaussian.diagonal(jnp.asarray(recommender.PRODUCTION), 0.4)
+    play = lambda seed, users: online.play(  # noqa: E731
+        platform, policy, jax.random.key(seed), (0, users), mesh
+    )
     started = time.perf_counter()
-    online.play(platform, policy, jax.random.key(0), (0, 1), mesh)
+    play(0, 1)
     first = time.perf_counter() - started
-    rows = [_timed(platform, policy, jax.random.key(number), mesh) for number in range(ROUNDS)]
-    config = {
-        "users": USERS,
-        "candidates": platform.candidates,
-        "slate": platform.slate,
-        "objectives": len(policy.mean),
-    }
-    about = storage.provenance(study=config, first_call_seconds=first)
-    storage.write_results(RESULTS / "platform.parquet", rows, about)
-    best = min(rows, key=lambda row: row["seconds"])
-    print(
-        f"{USERS / best['seconds']:,.0f} users a second on {mesh.size} devices (fastest of {ROUNDS}"
-        " rounds)"
-    )
-    print(
-        f"{USERS / min(row['processor'] for row in rows):,.0f} users a processor second; first call"
-        f" {first:.1f} s"
-    )
+    rows = [_timed(play, number, options.users) for number in range(options.rounds)]
+    about = {"candidates": platform.candidates, "slate": platform.slate}
+    about |= {"users": options.users, "objectives": len(policy.mean)}
+    return _study.Rows(rows, study=about, first_call_seconds=first)
 
 
-def _timed(platform, policy, key, mesh):
+def _timed(play, number, users):
     wall, processor = time.perf_counter(), time.process_time()
-    online.play(platform, policy, key, (0, USERS), mesh)
-    return {
-        "seconds": time.perf_counter() - wall,
-        "processor": time.process_time() - processor,
-        "users": USERS,
-    }
+    play(number, users)
+    took = time.perf_counter() - wall, time.process_time() - processor
+    return {"seconds": took[0], "processor": took[1], "users": users}
 
 
-if __name__ == "__main__":
-    main()
+def table(rows: _study.Rows) -> str:
+    """Of the fastest round."""
+    speeds = [max(row["users"] / row[key] for row in rows) for key in ("seconds", "processor")]
+    head = ("users a second", "users a processor second", "seconds of the first call")
+    line = [*(f"{x:,.0f}" for x in speeds), rows.about["first_call_seconds"]]
+    return _study.markdown(head, [line], "r")

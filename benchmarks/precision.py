@@ -6,95 +6,38 @@ of a few replicates' intervals are compared one by one, in widths.
 """
 
 import functools
+import itertools
 import json
-import subprocess
-import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import speed
+from benchmarks import _one_cell
+from benchmarks._process import MOPL, measured
 from mopl_jax.coverage import engine
 from mopl_jax.coverage.world import Grid
 
-RESULTS = Path(__file__).parent / "results"
-OPTIONS = (
-    "--d 5 --n 64,4096,65536,1048576 --replicates 200 --interval normal --interval ess_exact"
-    " --interval ess_safe".split()
-)
+SIZES = {"n": (64, 4096, 65536, 1048576), "replicates": 200}
+SIZES |= {"apart_n": (2**6, 2**12, 2**17, 2**22), "apart_replicates": 16}
+QUICK = {"n": (64, 512), "replicates": 50, "apart_n": (2**6, 2**9), "apart_replicates": 4}
+RESULTS = ("precision", "precision_apart")
+INTERVALS = ("normal", "ess_exact", "ess_safe")
 
 
-def rows(*precision: str) -> list[dict]:
-    """The tidy rows of one precision."""
-    with tempfile.TemporaryDirectory() as folder:
-        program = [
-            sys.executable,
-            "-c",
-            "from mopl_jax.cli import main; main()",
-            "coverage",
-            *OPTIONS,
-            *precision,
-        ]
-        done = subprocess.run(
-            [*program, "--out", folder, "--json"], capture_output=True, text=True, check=True
-        )
-    return json.loads(done.stdout)["rows"]
+def run(options) -> Iterator[list[dict]]:
+    """Coverage in both precisions, then the ends one by one."""
+    yield covered(options)
+    yield apart(options.apart_n, options.apart_replicates)
 
 
-SIZES, REPLICATES = (2**6, 2**12, 2**17, 2**22), 16
-
-
-def apart() -> list[dict]:
-    """How far values and interval ends in float32 and float64 lie apart, in widths: the largest of
-    the replicates.
-    """
-    with jax.enable_x64(True):
-        single, double = (_cell(dtype) for dtype in (jnp.float32, jnp.float64))
-    rows = []
-    for j, n in enumerate(SIZES):
-        for i, name in enumerate(("normal", "ess_exact", "ess_safe")):
-            width = (double.upper - double.lower)[:, j, i]
-            ends = [
-                np.abs(a - b)[:, j, i] / width
-                for a, b in ((single.lower, double.lower), (single.upper, double.upper))
-            ]
-            value = np.abs(single.value - double.value)[:, j] / width
-            rows.append(
-                {
-                    "n": n,
-                    "interval": name,
-                    "ends": float(np.max(ends)),
-                    "value": float(np.max(value)),
-                }
-            )
-    return rows
-
-
-def _cell(dtype):
-    grid = Grid(SIZES, ("snips",), ("normal", "ess_exact", "ess_safe"), 0.05)
-    cast = functools.partial(jax.tree.map, lambda x: jnp.asarray(x, dtype))
-    world = speed.world()
-    world = world._replace(
-        environment=cast(world.environment),
-        logging=cast(world.logging),
-        targets=cast(world.targets),
-    )
-    (batch,) = engine.run(jax.random.key(1), world, grid, (0, REPLICATES), REPLICATES)
-    return jax.tree.map(lambda x: x.astype(float), batch["target", "snips"])
-
-
-def main() -> None:
-    """Print both coverages with their standard error, and write results/precision.json."""
-    ends = apart()
-    for row in ends:
-        print(
-            f"n={row['n']:>9,} {row['interval']:10} ends apart {row['ends']:.1e} widths, values"
-            f" {row['value']:.1e}"
-        )
-    table = [
+def covered(options) -> list[dict]:
+    """Both coverages with their standard error."""
+    single, double = (_coverage(options, *precision) for precision in ((), ("--x64",)))
+    return [
         {
             "n": a["n"],
             "interval": a["interval"],
@@ -102,17 +45,41 @@ def main() -> None:
             "float64": b["coverage"],
             "se": a["coverage_se"],
         }
-        for a, b in zip(rows(), rows("--x64"), strict=True)
+        for a, b in zip(single, double, strict=True)
     ]
-    for row in table:
-        print(
-            f"n={row['n']:>9,} {row['interval']:10} float32 {row['float32']:.3f} float64"
-            f" {row['float64']:.3f} ±{row['se']:.3f}"
-        )
-    (RESULTS / "precision.json").write_text(
-        json.dumps({"coverage": table, "apart": ends}, indent=1) + "\n"
-    )
 
 
-if __name__ == "__main__":
-    main()
+def _coverage(options, *precision):
+    sizes = ("--n", ",".join(map(str, options.n)), "--replicates", str(options.replicates))
+    named = itertools.chain.from_iterable(("--interval", name) for name in INTERVALS)
+    with tempfile.TemporaryDirectory() as folder:
+        program = [*MOPL, "coverage", "--d", "5", *sizes, *named, *precision]
+        done = measured([*program, "--out", folder, "--json"], Path(folder))
+    return json.loads(done.output)["rows"]
+
+
+def apart(sizes: tuple[int, ...], replicates: int) -> list[dict]:
+    """How far values and interval ends in float32 and float64 lie apart, in widths: the largest of
+    the replicates.
+    """
+    grid = Grid(sizes, ("snips",), INTERVALS, 0.05)
+    with jax.enable_x64(True):
+        single, double = (_cell(dtype, grid, replicates) for dtype in (jnp.float32, jnp.float64))
+    width = double.upper - double.lower
+    ends = np.maximum(np.abs(single.lower - double.lower), np.abs(single.upper - double.upper))
+    value = np.abs(single.value - double.value)[..., None]
+    far = {name: np.max(x / width, axis=0) for name, x in (("ends", ends), ("value", value))}
+    return [
+        {"n": n, "interval": name} | {what: float(x[j, i]) for what, x in far.items()}
+        for j, n in enumerate(sizes)
+        for i, name in enumerate(INTERVALS)
+    ]
+
+
+def _cell(dtype, grid, replicates):
+    cast = functools.partial(jax.tree.map, lambda x: jnp.asarray(x, dtype))
+    world = _one_cell.world()
+    parts = {key: cast(getattr(world, key)) for key in ("environment", "logging", "targets")}
+    key = jax.random.key(1)
+    (batch,) = engine.run(key, world._replace(**parts), grid, (0, replicates), replicates)
+    return jax.tree.map(lambda x: x.astype(float), batch["target", "snips"])

@@ -7,10 +7,7 @@ Kolmogorov–Smirnov against the exact normal and the critical value for that ma
 32-bit: |z| ≤ 6.7 and steps near zero of 2⁻³² of a turn are part of the design.
 """
 
-import argparse
-import json
 import math
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,16 +16,15 @@ import numpy as np
 from jax.extend.random import threefry_2x32
 from scipy import stats
 
-from mopl_jax.io import storage
+from benchmarks import _study
 from mopl_jax.numerics import random
 
-RESULTS = Path(__file__).parent / "results"
+SIZES = {"replicates": 160, "words": 10**7}
+QUICK = {"replicates": 2, "words": 10**4}
 D, ROWS = 5, 2**17  # numbers of a row, rows of a replicate
-BINS = (
-    2**16
-    # equally likely under normality: the KS statistic is exact at their edges, so at most 1/BINS
-    # below the full one
-)
+# Bins are equally likely under normality; the Kolmogorov–Smirnov statistic is exact at their edges,
+# so at most 1/BINS below the full one.
+BINS = 2**16
 EDGES = stats.norm.ppf(np.arange(1, BINS) / BINS).astype(np.float32)
 
 
@@ -139,29 +135,32 @@ def _correlation(values, n, name):
     return {"mean": float(np.mean(values)), "z": float(np.mean(values) * math.sqrt(terms))}
 
 
-def main() -> None:
-    """Print the statistics and write results/randomness.json."""
-    parser = argparse.ArgumentParser(description="Are the random numbers good?")
-    parser.add_argument("--replicates", type=int, default=160, help=f"of {D} x {ROWS} draws")
-    options, _ = parser.parse_known_args()
-    found: dict[str, Any] = {"bits_differ_of_1e7": bits_differ(10**7)} | measure(options.replicates)
-    scores = {f"mean of z^{row['power']}": row["z"] for row in found["moments"]}
-    scores |= {name: row["z"] for name, row in found["correlations"].items()}
-    print(f"{found['draws']:,} draws; {found['bits_differ_of_1e7']} of 10⁷ words differ from JAX's")
-    print(
-        f"KS {found['ks']:.2e} (1 % critical {found['ks_critical_1_percent']:.2e}), chi² p"
-        f" {found['chi2_p_value']:.3f}"
+def run(options) -> _study.Rows:
+    """Each statistic with what it should be and its z score."""
+    differ, found = bits_differ(options.words), measure(options.replicates)
+    rows = [
+        {"statistic": f"mean of z^{power.pop('power')}"} | power for power in found.pop("moments")
+    ]
+    correlations = found.pop("correlations").items()
+    rows += [
+        {"statistic": name, "mean": row["mean"], "expected": 0.0, "z": row["z"]}
+        for name, row in correlations
+    ]
+    limit = float(stats.norm.isf(0.005 / len(rows)))
+    return _study.Rows(
+        rows, words=options.words, bits_differ=differ, z_limit_1_percent=limit, **found
     )
-    for name, z in sorted(scores.items(), key=lambda item: -abs(item[1])):
-        print(f"{name:32} z = {z:6.2f}")
-    limit = stats.norm.isf(0.005 / len(scores))
-    print(
-        f"largest |z| {max(map(abs, scores.values())):.2f}; 1 % limit for {len(scores)} statistics"
-        f" {limit:.2f}"
-    )
-    document = storage.provenance(draws=found["draws"]) | found | {"z_limit_1_percent": limit}
-    (RESULTS / "randomness.json").write_text(json.dumps(document, indent=1) + "\n")
 
 
-if __name__ == "__main__":
-    main()
+def table(rows: _study.Rows) -> str:
+    """The largest z scores first, then the distribution."""
+    about = rows.about
+    ordered = sorted(rows, key=lambda row: -abs(row["z"]))
+    words = about.get("words", 10**7)
+    differ = about.get("bits_differ", about.get("bits_differ_of_1e7"))
+    return (
+        f"{_study.plain(ordered)}\n\n1 % limit of |z| for {len(rows)} statistics:"
+        f" {about['z_limit_1_percent']:.2f}. {about['draws']:,} draws; {differ} of {words:,} words"
+        f" differ from JAX's. KS {about['ks']:.2e} (1 % critical"
+        f" {about['ks_critical_1_percent']:.2e}), chi² p {about['chi2_p_value']:.3f}."
+    )

@@ -8,27 +8,25 @@ over its draws.
 """
 
 import functools
-import json
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
-from mopl_jax.io import storage
+from benchmarks import _study
 from mopl_jax.numerics import devices, random
 
-RESULTS = Path(__file__).parent / "results"
-D, CHAIN, ROUNDS = 6, 16, 9  # numbers of a row, blocks folded into one number, timings
-OPERATIONS = (
-    20 * 5 + 5 * 3 + 3
-)  # integer operations of a block of two words: rounds, injections, start and key schedule
+SIZES = {"rounds": 9}
+QUICK = {"rounds": 2}
+D, CHAIN = 6, 16  # numbers of a row, blocks folded into one number
+# Integer operations of a block of two words: rounds, injections, start and key schedule.
+OPERATIONS = 20 * 5 + 5 * 3 + 3
 
 
-def rows(backend: str) -> tuple[int, int]:
+def shape(backend: str) -> tuple[int, int]:
     """Replicates on a device and rows of each: what the engine keeps in the caches, or what fills
     an accelerator.
     """
@@ -74,9 +72,9 @@ TASKS: dict[str, tuple[Callable, int]] = {  # of a key and rows; numbers made of
 }
 
 
-def rate(function: Callable, numbers: int, mesh: Mesh) -> float:
+def rate(function: Callable, numbers: int, mesh: Mesh, rounds: int) -> float:
     """Numbers a second over the mesh: the median of some calls, compiled before."""
-    together, n = rows(jax.default_backend())
+    together, n = shape(jax.default_backend())
     split = PartitionSpec("r")
     mapped = jax.vmap(lambda key: function(key, n))
     task = jax.jit(
@@ -86,13 +84,8 @@ def rate(function: Callable, numbers: int, mesh: Mesh) -> float:
         jax.random.split(jax.random.key(0), together * mesh.size), jax.NamedSharding(mesh, split)
     )
     jax.block_until_ready(task(keys))
-    return (
-        numbers
-        * n
-        * together
-        * mesh.size
-        / statistics.median(_seconds(task, keys) for _ in range(ROUNDS))
-    )
+    seconds = statistics.median(_seconds(task, keys) for _ in range(rounds))
+    return numbers * n * together * mesh.size / seconds
 
 
 def _seconds(task, keys):
@@ -111,26 +104,34 @@ def shares(rates: dict[str, float]) -> dict[str, float]:
     }
 
 
-def main() -> None:
-    """Print the table and write results/roofline.json."""
+def run(options) -> _study.Rows:
+    """Numbers a second of each task, and the share of its roof."""
     mesh = devices.start()
-    rates = {name: rate(*task, mesh) for name, task in TASKS.items()}
-    found, device = shares(rates), mesh.devices.flat[0].device_kind
-    print(f"{mesh.size} × {device}: {'':12} 10⁹ a second  share of the roof")
-    for name, each in rates.items():
-        print(f"{name:32} {each / 1e9:12.3f}  {f'{found[name]:.0%}' if name in found else '':>17}")
+    rates = {name: rate(*task, mesh, options.rounds) for name, task in TASKS.items()}
+    found = shares(rates)
+    rows = [
+        {"task": name, "numbers_per_second": each, "share_of_the_roof": found.get(name)}
+        for name, each in rates.items()
+    ]
     operations = rates["words, folded"] / 2 * OPERATIONS
-    print(
-        f"{operations / 1e9:,.0f} × 10⁹ integer operations a second,"
-        f" {4e-9 * rates['zeros, stored']:.1f} GB/s written"
+    kind = mesh.devices.flat[0].device_kind
+    return _study.Rows(rows, d=D, device_kind=kind, operations=operations)
+
+
+def table(rows: _study.Rows) -> str:
+    """10⁹ a second, shares, operations and bytes."""
+    rates = {row["task"]: row["numbers_per_second"] for row in rows}
+    lines = [
+        [row["task"], f"{row['numbers_per_second'] / 1e9:.3f}", _percent(row["share_of_the_roof"])]
+        for row in rows
+    ]
+    head = ("task", "10⁹ a second", "share of the roof")
+    return (
+        f"{_study.markdown(head, lines)}\n\n{rows.about['device']}:"
+        f" {rows.about['operations'] / 1e9:,.0f} × 10⁹ integer operations a second,"
+        f" {4e-9 * rates['zeros, stored']:.1f} GB/s written."
     )
-    document = storage.provenance(d=D, device_kind=device) | {
-        "rates": rates,
-        "shares": found,
-        "operations": operations,
-    }
-    (RESULTS / "roofline.json").write_text(json.dumps(document, indent=1) + "\n")
 
 
-if __name__ == "__main__":
-    main()
+def _percent(share):
+    return None if share is None else f"{share:.0%}"

@@ -4,11 +4,11 @@ against two.
 One world (d = 5, SNIPS, the normal interval and `ess_exact`). Time is fitted by a power of the
 rows drawn over more than three decades; memory is the process's peak after each size; scaling
 compares one device on one core with two on two, of one process and of two that are joined, round
-by round.
+by round. `ceiling` is what the machine allows: two one-device processes that know nothing of one
+another.
 """
 
 import functools
-import json
 import os
 import resource
 import socket
@@ -16,76 +16,92 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from benchmarks import speed
+from benchmarks import _one_cell, _study
 from mopl_jax.coverage import engine, study
 from mopl_jax.coverage.world import Grid
-from mopl_jax.io import storage
 from mopl_jax.numerics import devices
 
-RESULTS = Path(__file__).parent / "results"
+SIZES = {"replicates": (64, 256, 1024, 4096, 16384, 65536), "rounds": 5, "batches": 12}
+QUICK = {"replicates": (8, 16), "rounds": 1, "batches": 1}
+RESULTS = ("scaling", "scaling_compile", "scaling_devices")
 GRID = Grid(tuple(2**k for k in range(5, 15)), ("snips",), ("normal", "ess_exact"), 0.05)
-REPLICATES = (64, 256, 1024, 4096, 16384, 65536)
-ROUNDS, BATCHES = 5, 12
-MEMORY = 48 * 2**20  # bytes for a batch, as the command's default on CPU
+WAYS = ("one_process", "two_processes", "ceiling")
+
+
+def run(options) -> Iterator[list[dict]]:
+    """Cost of rows, compiling the default study, two devices; these first, on a machine at rest."""
+    rounds = [{"round": i} | _scaling_round(options.batches) for i in range(options.rounds)]
+    mesh = devices.start("2")
+    compiled = list(compile_default(mesh))
+    yield list(cost(mesh, options.replicates))
+    yield compiled
+    yield rounds
 
 
 def seconds(mesh: Mesh, replicates: int, size: int) -> float:
     """Wall time of a sweep whose functions are compiled."""
-    started = time.perf_counter()
-    for _ in engine.run(jax.random.key(0), speed.world(), GRID, (0, replicates), size, mesh):
+    key, started = jax.random.key(0), time.perf_counter()
+    for _ in engine.run(key, _one_cell.world(), GRID, (0, replicates), size, mesh):
         pass
     return time.perf_counter() - started
 
 
 def _batch(mesh):
-    return engine.batch_size([speed.world()], GRID, REPLICATES[-1], MEMORY, mesh)
+    most = SIZES["replicates"][-1]
+    return engine.batch_size([_one_cell.world()], GRID, most, _one_cell.MEMORY, mesh)
 
 
-def cost(mesh: Mesh) -> dict:
-    """Seconds and peak memory against rows, and the slope of log time on log rows."""
+def cost(mesh: Mesh, replicates: tuple[int, ...]) -> Iterator[dict]:
+    """Seconds and peak memory against rows."""
     size = _batch(mesh)
     seconds(mesh, size, size)
-    points = []
-    for replicates in REPLICATES:
-        rounds = 5 if replicates < 2048 else 1
-        took = statistics.median(seconds(mesh, replicates, size) for _ in range(rounds))
+    for count in replicates:
+        rounds = 5 if count < 2048 else 1
+        took = statistics.median(seconds(mesh, count, size) for _ in range(rounds))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        points.append({"rows": replicates * GRID.n[-1], "seconds": took, "peak_mib": peak})
-        print(f"{points[-1]['rows']:>14,} rows {took:8.3f} s  peak {peak:,.0f} MiB", flush=True)
-    x, y = (np.log([point[key] for point in points]) for key in ("rows", "seconds"))
-    return {"points": points, "slope": float(np.polyfit(x, y, 1)[0])}
+        yield {"rows": count * GRID.n[-1], "seconds": took, "peak_mib": peak}
 
 
-def strong_scaling() -> dict:
-    """Time of one device on one core over that of two devices on two cores, round by round.
+def slope(rows: list[dict]) -> float:
+    """Of log time on log rows."""
+    x, y = (np.log([row[key] for row in rows]) for key in ("rows", "seconds"))
+    return float(np.polyfit(x, y, 1)[0])
 
-    `one_process` has both devices; `two_processes` have one each and are joined through
-    `jax.distributed`; `ceiling` is what the machine allows: two one-device processes that know
-    nothing of one another.
+
+def compile_default(mesh: Mesh) -> Iterator[dict]:
+    """Seconds that the default study spends compiling: first batch of each world less a second
+    one.
     """
-    rounds = [_scaling_round() for _ in range(ROUNDS)]
-    return {name: statistics.median(each[name] for each in rounds) for name in rounds[0]} | {
-        "rounds": rounds
-    }
+    plan = study.build(study.read(study.DEFAULT))
+    size = engine.batch_size(plan.worlds, plan.grid, plan.replicates, 0, mesh)
+    for world in plan.worlds:
+        first, second = (_batch_seconds(world, plan.grid, size, mesh) for _ in range(2))
+        yield {"world": f"{world.name} d={world.d}", "seconds": first - second}
 
 
-def _scaling_round():
-    (alone,), (both,) = (_finish([_start(range(cores), str(cores))]) for cores in (1, 2))
+def _batch_seconds(world, grid, size, mesh):
+    started = time.perf_counter()
+    next(engine.run(jax.random.key(0), world, grid, (0, size), size, mesh))
+    return time.perf_counter() - started
+
+
+# One device on one core against two on two, in processes of their own.
+
+
+def _scaling_round(batches):
+    (alone,), (both,) = (_finish([_start(range(k), batches, str(k))]) for k in (1, 2))
     address = f"localhost:{_free_port()}"
-    joined = _finish([_start([i], "1", address, str(i)) for i in (0, 1)])
-    apart = _finish([_start([i], "1") for i in (0, 1)])
-    return {
-        "one_process": alone / both,
-        "two_processes": alone / max(joined),
-        "ceiling": sum(alone / each for each in apart),
-    }
+    joined = _finish([_start([i], batches, "1", address, str(i)) for i in (0, 1)])
+    apart = _finish([_start([i], batches, "1") for i in (0, 1)])
+    ratios = (alone / both, alone / max(joined), sum(alone / each for each in apart))
+    return dict(zip(WAYS, ratios, strict=True))
 
 
 def _free_port():
@@ -95,8 +111,8 @@ def _free_port():
 
 
 def _start(cores, *arguments):
-    """A new process on these cores; `_timed` takes the arguments."""
-    command = [sys.executable, "-m", "benchmarks.scaling", "--timed", *arguments]
+    """A new process on these cores; `timed` takes the arguments."""
+    command = [sys.executable, "-m", "benchmarks.scaling", *map(str, arguments)]
     limit = functools.partial(os.sched_setaffinity, 0, cores)
     return subprocess.Popen(
         command, preexec_fn=limit, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -108,7 +124,7 @@ def _finish(processes):
     return [float(process.communicate()[0]) for process in processes]
 
 
-def _timed(count, address=None, process="0"):
+def timed(batches: str, count: str, address: str | None = None, process: str = "0") -> float:
     """Median seconds of a replicate, in whole batches, on so many devices of this process, or of
     two that meet.
     """
@@ -117,50 +133,26 @@ def _timed(count, address=None, process="0"):
     )
     mesh = devices.start(count, **job)
     size = _batch(mesh)
+    rows = int(batches) * size
     seconds(mesh, size, size)
-    return statistics.median(seconds(mesh, BATCHES * size, size) for _ in range(5)) / (
-        BATCHES * size
+    return statistics.median(seconds(mesh, rows, size) for _ in range(5)) / rows
+
+
+def table(rows: list[dict], compiled: list[dict], ratios: list[dict]) -> str:
+    """The three, and what they come to."""
+    total = sum(row["seconds"] for row in compiled)
+    return (
+        f"{_study.plain(rows)}\n\nTime grows as rows^{slope(rows):.3f}.\n\n"
+        f"{_study.plain(compiled)}\n\nThe default study compiles in {total:.1f} s.\n\n"
+        f"{_study.plain(ratios)}\n\nTwo devices over one, medians: {_medians(ratios)}."
     )
 
 
-def compile_default(mesh: Mesh) -> dict:
-    """Seconds that the default study spends compiling: first batch of each world less a second
-    one.
-    """
-    plan = study.build(study.read(study.DEFAULT))
-    size = engine.batch_size(plan.worlds, plan.grid, plan.replicates, 0, mesh)
-    took = {}
-    for world in plan.worlds:
-        first, second = (_batch_seconds(world, plan.grid, size, mesh) for _ in range(2))
-        took[f"{world.name} d={world.d}"] = first - second
-    return took | {"total": sum(took.values())}
-
-
-def _batch_seconds(world, grid, size, mesh):
-    started = time.perf_counter()
-    next(engine.run(jax.random.key(0), world, grid, (0, size), size, mesh))
-    return time.perf_counter() - started
-
-
-def main() -> None:
-    """Write results/scaling.json."""
-    if sys.argv[1:2] == ["--timed"]:
-        print(_timed(*sys.argv[2:]))
-        return
-    document: dict[str, Any] = {"two_devices": strong_scaling()}
-    mesh = devices.start("2")
-    document |= {"compile_seconds": compile_default(mesh), "cost": cost(mesh)}
-    print(f"default study compiles in {document['compile_seconds']['total']:.1f} s")
-    two = document["two_devices"]
-    print(
-        f"time grows as rows^{document['cost']['slope']:.3f}; two devices of one process"
-        f" {two['one_process']:.2f} × one, of two processes {two['two_processes']:.2f} × (two that"
-        f" are not joined {two['ceiling']:.2f} ×)"
-    )
-    (RESULTS / "scaling.json").write_text(
-        json.dumps(storage.provenance() | document, indent=1) + "\n"
-    )
+def _medians(ratios):
+    columns = {way: [row[way] for row in ratios if row[way] is not None] for way in WAYS}
+    found = {way: statistics.median(some) for way, some in columns.items() if some}
+    return ", ".join(f"{way.replace('_', ' ')} {x:.2f} ×" for way, x in found.items())
 
 
 if __name__ == "__main__":
-    main()
+    print(timed(*sys.argv[1:]))

@@ -1,37 +1,25 @@
 """`python -m figures` redraws every figure from stored results; `python -m figures NAME …` some of
-them.
+them; `--out FOLDER` elsewhere.
 """
 
-import importlib
-import sys
+import argparse
+from pathlib import Path
 
 import figures
 
-FIGURES = (
-    "coverage",
-    "dimension",
-    "bandwidth",
-    "design",
-    "metrics",
-    "scaling",
-    "stress",
-    "collapse",
-    "gallery",
-    "learning",
-    "closed_loop",
-)
 
-
-def main(names: list[str]) -> int:
+def main() -> None:
     """Draw the named figures, or all."""
-    if unknown := [name for name in names if name not in FIGURES]:
-        print(f"unknown figure {unknown[0]!r}; known: {', '.join(FIGURES)}", file=sys.stderr)
-        return 2
-    for name in names or FIGURES:
-        figures.save(name, importlib.import_module(f"figures.{name}").draw)
-        print(f"figures/{name}.png, figures/{name}.svg")
-    return 0
+    parser = argparse.ArgumentParser("python -m figures", None, "Redraw figures from results.")
+    parser.add_argument("names", nargs="*", help=", ".join(figures.names()))
+    parser.add_argument("--out", type=Path, default=figures.HERE)
+    options = parser.parse_args()
+    if unknown := [name for name in options.names if name not in figures.names()]:
+        parser.error(f"unknown figure {unknown[0]!r}; known: {', '.join(figures.names())}")
+    for name in options.names or figures.names():
+        figures.save(name, options.out)
+        print(f"{options.out.name}/{name}.png, {options.out.name}/{name}.svg")
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main()

@@ -6,9 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from figures import RESULTS, results
-from mopl_jax.io import storage
-from mopl_jax.report import style
+from figures import DASHED, results
 
 LOOKS = {
     ("learnt metric", True): ("#D55E00", "-", "learnt metric, pessimistic"),
@@ -26,18 +24,17 @@ SEARCH = {
 
 def draw() -> Figure:
     """Four panels."""
-    study = storage.read_results(RESULTS / "closed_loop_rounds.parquet")[1]["study"]
-    with plt.rc_context(style.STYLE):
-        figure, axes = plt.subplots(2, 2, figsize=(10.2, 7.4))
-        agreement(axes[0, 0], results("closed_loop_agreement"))
-        gains(
-            axes[0, 1],
-            results("closed_loop_rounds"),
-            results("closed_loop_search"),
-            study["attainable"],
-        )
-        p_values(axes[1, 0], results("closed_loop_rounds"))
-        metric(axes[1, 1], results("closed_loop_metric"), study["days_sd"])
+    study = results("closed_loop_rounds").about["study"]
+    figure, axes = plt.subplots(2, 2, figsize=(10.2, 7.4))
+    agreement(axes[0, 0], results("closed_loop_agreement"))
+    gains(
+        axes[0, 1],
+        results("closed_loop_rounds"),
+        results("closed_loop_search"),
+        study["attainable"],
+    )
+    p_values(axes[1, 0], results("closed_loop_rounds"))
+    metric(axes[1, 1], results("closed_loop_metric"), study["days_sd"])
     return figure
 
 
@@ -82,7 +79,7 @@ def gains(ax, loops, searches, attainable) -> None:
             [row for row in searches if (row["method"], row["reward"], row["test"]) == way],
             *look,
         )
-    ax.axhline(attainable, color="black", linewidth=0.7, linestyle=(0, (4, 3)))
+    ax.axhline(attainable, **DASHED)
     ax.text(1.2e3, attainable * 1.02, "attainable", fontsize=8)
     ax.set_ylim(top=1.9 * attainable)
     ax.set_xscale("log")
@@ -130,7 +127,7 @@ def p_values(ax, rows) -> None:
     ax.loglog(x, y, "o", color="#D55E00", markersize=5)
     ax.plot([floor, 1], [floor, 1], color="black", linewidth=0.8)
     for line in (ax.axhline, ax.axvline):
-        line(0.05, color="black", linewidth=0.7, linestyle=(0, (4, 3)))
+        line(0.05, **DASHED)
     ax.set_xlim(1e-5, 2)
     ax.set_ylim(floor / 3, 2)
     ax.set_xlabel("p-value of the North Star")

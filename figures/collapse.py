@@ -8,8 +8,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.stress import family, judged
-from mopl_jax.report import style
+from benchmarks._judge import answerable, family
+from figures import DASHED, results
 
 SHOWN = ("normal", "ess_exact", "recommended")
 COLOURS = (
@@ -44,26 +44,25 @@ def draw() -> Figure:
     """One dot a cell, a column an interval; each row colours by another axis, a line being the
     median of its group's bins.
     """
-    rows = sorted(judged("stress"), key=lambda row: (row["estimand"], row["d"]))
-    with plt.rc_context(style.STYLE):
-        figure, axes = plt.subplots(3, 3, figsize=(10.6, 8.4), sharex=True, sharey=True)
-        for line, (title, key) in zip(axes, GROUPS.items(), strict=True):
-            for ax, interval in zip(line, SHOWN, strict=True):
-                _panel(ax, [row for row in rows if row["interval"] == interval], key)
-            line[0].set_ylabel("coverage of nominal 95 %")
-            line[-1].legend(
-                loc="center left",
-                bbox_to_anchor=(1, 0.5),
-                fontsize=7.5,
-                title=title,
-                title_fontsize=8,
-            )
-        for ax, interval in zip(axes[0], SHOWN, strict=True):
-            ax.set_title(interval)
-        for ax in axes[-1]:
-            ax.set_xlabel("median effective sample size (Kish)")
-        axes[0, 0].set_xscale("log")
-        axes[0, 0].set_ylim(0.3, 1.005)
+    rows = sorted(answerable(results("stress")), key=lambda row: (row["estimand"], row["d"]))
+    figure, axes = plt.subplots(3, 3, figsize=(10.6, 8.4), sharex=True, sharey=True)
+    for line, (title, key) in zip(axes, GROUPS.items(), strict=True):
+        for ax, interval in zip(line, SHOWN, strict=True):
+            _panel(ax, [row for row in rows if row["interval"] == interval], key)
+        line[0].set_ylabel("coverage of nominal 95 %")
+        line[-1].legend(
+            loc="center left",
+            bbox_to_anchor=(1, 0.5),
+            fontsize=7.5,
+            title=title,
+            title_fontsize=8,
+        )
+    for ax, interval in zip(axes[0], SHOWN, strict=True):
+        ax.set_title(interval)
+    for ax in axes[-1]:
+        ax.set_xlabel("median effective sample size (Kish)")
+    axes[0, 0].set_xscale("log")
+    axes[0, 0].set_ylim(0.3, 1.005)
     return figure
 
 
@@ -74,7 +73,7 @@ def _panel(ax, rows, key):
         size, found = np.array([(row["ess_median"], row["coverage"]) for row in some]).T
         ax.plot(size, found, ".", color=colour, markersize=1.6, alpha=0.3, rasterized=True)
         ax.plot(*_medians(size, found), color=colour, linewidth=1.6, label=name)
-    ax.axhline(0.95, color="black", linewidth=0.7, linestyle=(0, (4, 3)))
+    ax.axhline(0.95, **DASHED)
 
 
 def _medians(size, found):

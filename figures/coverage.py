@@ -2,8 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from figures import results
-from mopl_jax.report import coverage_figure
+from figures import coverage_figure, results
 
 SHOWN = ("normal", "ess_bessel", "ess_rescaled", "ess_student", "ess_exact", "ess_safe")
 
@@ -15,4 +14,4 @@ def draw() -> Figure:
         for row in results("coverage")
         if row["world"] == "reference" or " - " in row["estimand"]
     ]
-    return coverage_figure.draw(rows, SHOWN)
+    return coverage_figure(rows, SHOWN)

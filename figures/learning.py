@@ -7,7 +7,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from figures import results
-from mopl_jax.report import style
 
 WORLDS = ("quadratic", "saturating", "bimodal", "ridge")
 NOISES = {"metric": "learnt metric", "bit": "retention bit"}
@@ -28,29 +27,28 @@ def draw() -> Figure:
     and its two bounds.
     """
     rows = [row for row in results("learning") if row["d"] == D]
-    with plt.rc_context(style.STYLE):
-        figure, axes = plt.subplots(3, len(WORLDS), figsize=(11.5, 8), sharex=True)
-        for column, world in zip(axes.T, WORLDS, strict=True):
-            for ax, noise in zip(column, NOISES, strict=False):
-                _regret(ax, [row for row in rows if (row["world"], row["noise"]) == (world, noise)])
-            _bounds(
-                column[2],
-                [row for row in rows if (row["world"], row["noise"]) == (world, "metric")],
-            )
-            column[0].set_title(world)
-            column[2].set_xlabel("rows learnt from, n")
-        for ax, label in zip(
-            axes[:, 0],
-            [f"median regret, {name}" for name in NOISES.values()] + ["value, learnt metric"],
-            strict=True,
-        ):
-            ax.set_ylabel(label)
-        handles = [
-            pair
-            for ax in (axes[0, 0], axes[2, 0])
-            for pair in zip(*ax.get_legend_handles_labels(), strict=True)
-        ]
-        figure.legend(*zip(*handles, strict=True), loc="outside lower center", ncols=5, fontsize=8)
+    figure, axes = plt.subplots(3, len(WORLDS), figsize=(11.5, 8), sharex=True)
+    for column, world in zip(axes.T, WORLDS, strict=True):
+        for ax, noise in zip(column, NOISES, strict=False):
+            _regret(ax, [row for row in rows if (row["world"], row["noise"]) == (world, noise)])
+        _bounds(
+            column[2],
+            [row for row in rows if (row["world"], row["noise"]) == (world, "metric")],
+        )
+        column[0].set_title(world)
+        column[2].set_xlabel("rows learnt from, n")
+    for ax, label in zip(
+        axes[:, 0],
+        [f"median regret, {name}" for name in NOISES.values()] + ["value, learnt metric"],
+        strict=True,
+    ):
+        ax.set_ylabel(label)
+    handles = [
+        pair
+        for ax in (axes[0, 0], axes[2, 0])
+        for pair in zip(*ax.get_legend_handles_labels(), strict=True)
+    ]
+    figure.legend(*zip(*handles, strict=True), loc="outside lower center", ncols=5, fontsize=8)
     return figure
 
 

@@ -6,8 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from figures import results
-from mopl_jax.report import style
+from figures import DASHED, results
 
 LOOKS = {
     "gls": ("#0072B2", "-", "o"),
@@ -24,18 +23,15 @@ def draw() -> Figure:
     long history.
     """
     rows, checked = results("metrics"), results("metrics_validation")
-    with plt.rc_context(style.STYLE):
-        figure, axes = plt.subplots(2, 2, figsize=(8.6, 6.6))
-        for ax, wrong in zip(axes[0], TITLES, strict=True):
-            _history(ax, [row for row in rows if row["wrong"] == wrong])
-            ax.set_title(TITLES[wrong])
-        axes[0, 0].legend(fontsize=7, loc="lower right", bbox_to_anchor=(1, 0.1), ncols=2)
-        axes[0, 0].set_ylabel(
-            "North Star's users / learnt metric's,\nsame mean z (fresh experiments)"
-        )
-        some = [row for row in checked if row["wrong"] == 0.0]
-        _p_values(axes[1, 0], some)
-        _nulls(axes[1, 1], some)
+    figure, axes = plt.subplots(2, 2, figsize=(8.6, 6.6))
+    for ax, wrong in zip(axes[0], TITLES, strict=True):
+        _history(ax, [row for row in rows if row["wrong"] == wrong])
+        ax.set_title(TITLES[wrong])
+    axes[0, 0].legend(fontsize=7, loc="lower right", bbox_to_anchor=(1, 0.1), ncols=2)
+    axes[0, 0].set_ylabel("North Star's users / learnt metric's,\nsame mean z (fresh experiments)")
+    some = [row for row in checked if row["wrong"] == 0.0]
+    _p_values(axes[1, 0], some)
+    _nulls(axes[1, 1], some)
     return figure
 
 
@@ -61,7 +57,7 @@ def _history(ax, rows):
     ax.axhline(
         oracle, color="#999999", linewidth=1, linestyle=":", label="proxy that knows the platform"
     )
-    ax.axhline(1, color="black", linewidth=0.7, linestyle=(0, (4, 3)))
+    ax.axhline(1, **DASHED)
     ax.text(0.02, 0.3, "the North Star itself", fontsize=7, transform=ax.get_yaxis_transform())
     ax.set_xscale("log", base=2)
     ticks = sorted({row["experiments"] for row in rows})
@@ -76,7 +72,7 @@ def _p_values(ax, rows):
         colour, line, _ = LOOKS[name]
         _steps(ax, row["p"], colour, line, name)
     _steps(ax, rows[0]["p_north"], "black", "-", "North Star")
-    ax.axvline(0.025, color="black", linewidth=0.7, linestyle=(0, (4, 3)))
+    ax.axvline(0.025, **DASHED)
     ax.text(0.022, 0.02, "0.025", fontsize=7, ha="right", transform=ax.get_xaxis_transform())
     ax.set_xscale("log")
     ax.set_xlim(1e-6, 1)
@@ -89,7 +85,7 @@ def _p_values(ax, rows):
 
 
 def _nulls(ax, rows):
-    ax.plot([0, 1], [0, 1], color="black", linewidth=0.7, linestyle=(0, (4, 3)))
+    ax.plot([0, 1], [0, 1], **DASHED)
     for name in ("gls", "mean_p", "log_p", "proxy"):
         (row,) = (row for row in rows if row["objective"] == name)
         colour, line, _ = LOOKS[name]

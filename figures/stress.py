@@ -6,8 +6,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.stress import family, judged
-from mopl_jax.report import style
+from benchmarks._judge import answerable, family
+from figures import results
 
 SHOWN = (
     "normal",
@@ -38,21 +38,18 @@ def draw() -> Figure:
     """One panel a summary; rows are intervals, columns reward families; empty where an interval is
     not for such rewards.
     """
-    rows = [row for row in judged("stress") if row["interval"] in SHOWN]
+    rows = [row for row in answerable(results("stress")) if row["interval"] in SHOWN]
     families = list(dict.fromkeys(map(family, rows)))
-    with plt.rc_context(style.STYLE):
-        figure, axes = plt.subplots(1, 3, figsize=(13, 4.8), sharey=True)
-        for ax, (title, summary, limits, form) in zip(axes, PANELS, strict=True):
-            table = [
-                [_cell(rows, interval, name, summary) for name in families] for interval in SHOWN
-            ]
-            _heat(ax, np.array(table), families, title, limits, form)
-        axes[0].set_yticks(range(len(SHOWN)), SHOWN)
-        figure.suptitle(
-            "Nominal 95 % intervals over d = 1 … 20, n = 8 … 4,096, near to far, narrow to wide"
-            " targets (median ESS ≥ 2)",
-            fontsize=10,
-        )
+    figure, axes = plt.subplots(1, 3, figsize=(13, 4.8), sharey=True)
+    for ax, (title, summary, limits, form) in zip(axes, PANELS, strict=True):
+        table = [[_cell(rows, interval, name, summary) for name in families] for interval in SHOWN]
+        _heat(ax, np.array(table), families, title, limits, form)
+    axes[0].set_yticks(range(len(SHOWN)), SHOWN)
+    figure.suptitle(
+        "Nominal 95 % intervals over d = 1 … 20, n = 8 … 4,096, near to far, narrow to wide"
+        " targets (median ESS ≥ 2)",
+        fontsize=10,
+    )
     return figure
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mopl_jax import intervals
+from mopl_jax.coverage.sample_size import sample_size_ratio, smallest_n
 from mopl_jax.coverage.world import Grid, World
 from mopl_jax.numerics.proportion import wilson_interval
 from mopl_jax.numerics.pytree import pytree_dataclass
@@ -122,36 +123,6 @@ def _interval_columns(low, high, truth, about):
         if about["oracle_width"]
         else math.nan,
     }
-
-
-def smallest_n(rows: Sequence[dict], level: float) -> int | None:
-    """The smallest n of one interval's rows from which coverage stays ≥ `level` up to the largest
-    n; None if it never does.
-    """
-    found = None
-    for row in sorted(rows, key=lambda row: row["n"], reverse=True):
-        if row["coverage"] < level:
-            break
-        found = row["n"]
-    return found
-
-
-def sample_size_ratio(
-    baseline: Sequence[dict], rows: Sequence[dict], level: float
-) -> tuple[float, bool]:
-    """How many times more rows the baseline interval needs to hold `level`, and whether the grid
-    of n brackets that.
-
-    Where the baseline never holds (its largest n stands in), or the interval already holds at
-    the smallest n and the baseline does not, the ratio is a lower limit: False. (nan, False)
-    where the interval itself never holds.
-    """
-    needed, reached = smallest_n(baseline, level), smallest_n(rows, level)
-    if reached is None:
-        return math.nan, False
-    sizes = [row["n"] for row in baseline]
-    bracketed = needed is not None and (reached > min(sizes) or needed == reached)
-    return (needed or max(sizes)) / reached, bracketed
 
 
 # From tidy rows to one line an interval.

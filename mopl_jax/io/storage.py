@@ -11,8 +11,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -30,6 +28,9 @@ def fingerprint(description: Any) -> str:
 
 def provenance(**more: Any) -> dict[str, Any]:
     """Versions and device, with whatever the caller adds (config, seed, seconds)."""
+    import jax
+    import jax.numpy as jnp
+
     versions = {name: metadata.version(name) for name in ("jax", "jaxlib", "numpy", "mopl_jax")}
     device = jax.devices()[0]
     return {

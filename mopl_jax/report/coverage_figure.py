@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mopl_jax.coverage.results import sample_size_ratio, smallest_n
+from mopl_jax.coverage.sample_size import sample_size_ratio, smallest_n
 from mopl_jax.io.files import write_atomically
 from mopl_jax.report.style import STYLE, save
 

@@ -18,10 +18,9 @@ from mopl_jax.coverage import engine, study
 from mopl_jax.coverage.results import (
     concatenate,
     count,
-    sample_size_ratio,
-    smallest_n,
     summarise,
 )
+from mopl_jax.coverage.sample_size import sample_size_ratio, smallest_n
 from mopl_jax.coverage.world import Grid, World
 from mopl_jax.estimators.divergence import population_d2
 from mopl_jax.numerics.proportion import wilson_interval
