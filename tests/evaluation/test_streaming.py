@@ -33,7 +33,7 @@ LOG = pa.table(
     }
 )
 READER = read.open_log(LOG, logging=Gaussian.diagonal(np.zeros(D), 1.0), cluster="user")
-ALONE = READER._replace(columns=READER.columns._replace(cluster=None))
+ALONE = READER._replace(columns=READER.columns.replace(cluster=None))
 NAMES = [*estimators.NAMED, "doubly_robust"]
 
 
