@@ -159,7 +159,7 @@ def test_every_strange_entry_is_read_or_refused_in_one_line(tmp_path, name):
         for value in STRANGE
     ]
     lines = [line for line in said if line is not None]
-    assert [line for line in lines if "\n" in line ] == []
+    assert [line for line in lines if "\n" in line] == []
     assert len(lines) > len(said) / 2
 
 
