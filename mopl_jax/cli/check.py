@@ -32,22 +32,19 @@ def check(
     from mopl_jax.diagnostics.log_checks import check_log
 
     jax.config.update("jax_enable_x64", True)
-    columns = {"reward": reward, "action": action, "cluster": cluster, "time": time}
-    columns |= {"propensity": propensity, "log_propensity": log_propensity}
-    reader = options.read(log, logging=logging, **columns)
+    density = {"propensity": propensity, "log_propensity": log_propensity, "logging": logging}
+    reader = options.read(log, reward=reward, action=action, cluster=cluster, time=time, **density)
     report = check_log(reader, watch=options.watched(reader, as_json))
     options.print_json(report.to_dict()) if as_json else _show(report)
     raise typer.Exit(3 if report.verdict == "refuse" else 0)
 
 
 def _show(report):
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+    from rich import box, console, table
 
-    table = Table("check", "verdict", "found", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.columns[0].no_wrap = table.columns[1].no_wrap = True
+    names = (table.Column("check", no_wrap=True), table.Column("verdict", no_wrap=True), "found")
+    rows = table.Table(*names, box=box.SIMPLE_HEAD, pad_edge=False)
     for check, level, found in report.findings:
-        table.add_row(check, f"[{_STYLES[level]}]{level}[/]", found)
+        rows.add_row(check, f"[{_STYLES[level]}]{level}[/]", found)
     verdict = f"verdict: [bold {_STYLES[report.verdict]}]{report.verdict}[/]"
-    Console(width=100).print(table, verdict, sep="\n")
+    console.Console(width=100).print(rows, verdict, sep="\n")

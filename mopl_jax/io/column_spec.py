@@ -1,6 +1,7 @@
 """Which column of a log plays which role, before a value is looked at."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -30,6 +31,10 @@ class ColumnSpec(msgspec.Struct, frozen=True, kw_only=True):
     cluster: str | None = None
     time: str | None = None
     context: str | Sequence[str] | None = None
+
+    def replace(self, **roles: Any) -> "ColumnSpec":
+        """The same columns but for those of `roles`."""
+        return msgspec.structs.replace(self, **roles)
 
     @property
     def density(self) -> str | None:
@@ -65,7 +70,7 @@ def resolve(source: Source, columns: ColumnSpec, logging: Policy | None) -> Colu
         source.column(name)
     action = _action(source, columns.action)
     context = None if columns.context is None else _vector(source, columns.context, "context")
-    return msgspec.structs.replace(columns, action=action, context=context)
+    return columns.replace(action=action, context=context)
 
 
 def _with_default_density(source, columns, logging):
@@ -76,7 +81,7 @@ def _with_default_density(source, columns, logging):
             f"{source.name}: no propensities: name a column (--propensity, --log-propensity) or"
             f" a logging policy (--logging); columns: {', '.join(names)}"
         )
-    return columns if default is None else msgspec.structs.replace(columns, **{default: default})
+    return columns if default is None else columns.replace(**{default: default})
 
 
 def _action(source, action):

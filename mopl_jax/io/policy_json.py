@@ -20,7 +20,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jax.numpy as jnp
 import numpy as np
@@ -157,12 +157,15 @@ def _list(array: ArrayLike) -> list:
     return values.tolist()
 
 
-# Reading: what the kinds look like. `build` makes the policy over d weights; coverage studies,
-# whose worlds have d, build them from the same structs.
+# Reading. Coverage studies, whose worlds have d, build policies from the same structs.
 
 
 class PolicyEntry(documents.KindEntry, forbid_unknown_fields=False):
-    """A policy among whose keys a writer may leave notes."""
+    """A policy, among whose keys a writer may leave notes.
+
+    `dim`: d, as the keys tell it.
+    `build(d)`: the policy over d weights.
+    """
 
 
 class NormalEntry(PolicyEntry, tag="normal"):
@@ -239,7 +242,6 @@ class DeterministicEntry(PolicyEntry, tag="deterministic"):
         return length(self.action, "action")
 
     def build(self, d: int) -> Deterministic:
-        """Needs no more than what is there."""
         return Deterministic(jnp.asarray(self.action))
 
 
@@ -281,7 +283,4 @@ def components_of(entries: list, d: int) -> list[Policy]:
 
 
 Described = NormalEntry | UniformEntry | DeterministicEntry | MixtureEntry
-_RESERVED = {"mopl_policy", "kind", "mean", "covariance", "scale", "low", "high", "action"} | {
-    "weights",
-    "components",
-}
+_RESERVED = {"mopl_policy", "kind"}.union(*(e.__struct_fields__ for e in get_args(Described)))

@@ -76,11 +76,10 @@ def row(
 
 def write(path: Path, rows: Sequence[Row]) -> Path:
     """The experiments table as .parquet or .json."""
+    plain = [dict(row) for row in rows]
     if path.suffix == ".json":
-        return write_atomically(
-            path, lambda temporary: temporary.write_text(json.dumps([dict(r) for r in rows]))
-        )
-    table = pa.Table.from_pylist([dict(r) for r in rows])
+        return write_atomically(path, lambda temporary: temporary.write_text(json.dumps(plain)))
+    table = pa.Table.from_pylist(plain)
     return write_atomically(
         path, lambda temporary: pq.write_table(table, temporary, compression="zstd")
     )
@@ -105,7 +104,8 @@ def read(paths: Iterable[Path], north_star: str) -> History:
 def _arms(path, rows, names):
     for number, row in enumerate(rows, 1):
         with within(f"{path}: row {number}", "; fill it in or drop the row"):
-            yield path, arm_of(row, names)
+            arm = arm_of(row, names)
+        yield path, arm
 
 
 def arm_of(row: Row, names: Sequence[str]) -> Arm:
