@@ -35,7 +35,7 @@ def overlapping(logging: Policy, ess: float, width: str = "narrow") -> Gaussian:
 
 
 @overlapping.register
-def _(logging: Gaussian, ess: float, width: str = "narrow"):
+def _overlapping_normal(logging: Gaussian, ess: float, width: str = "narrow"):
     """(2−s²)s² = ess^(2 share/d) gives the scale s; |δ|² = (2−s²) (log 1/ess + d/2 log (2−s²)s²)
     the whitened shift.
     """
@@ -52,7 +52,7 @@ def _(logging: Gaussian, ess: float, width: str = "narrow"):
 
 
 @overlapping.register
-def _(logging: Uniform, ess: float, width: str = "narrow"):
+def _overlapping_box(logging: Uniform, ess: float, width: str = "narrow"):
     """The scale by bisection: d₂ falls as the normal widens, down to where it fills the box."""
     choose([width], {"narrow": None}, "width for uniform logging")
     centre, half = 0.5 * (logging.low + logging.high), 0.5 * (logging.high - logging.low)
