@@ -34,13 +34,18 @@ def bars(quiet: bool = False, lasting: bool = False) -> Iterator[Advance]:
         progress.TimeRemainingColumn(),
     )
     tasks: dict[str, progress.TaskID] = {}
-    with progress.Progress(
+    shown = progress.Progress(
         *columns, console=out, transient=not lasting, disable=not (lasting or out.is_terminal)
-    ) as shown:
+    )
 
-        def advance(task: str, steps: int, total: int) -> None:
-            if task not in tasks:
-                tasks[task] = shown.add_task(task, total=total)
-            shown.advance(tasks[task], steps)
+    def advance(task: str, steps: int, total: int) -> None:
+        shown.start()
+        if task not in tasks:
+            tasks[task] = shown.add_task(task, total=total)
+        shown.advance(tasks[task], steps)
 
+    try:
         yield advance
+    finally:
+        if tasks:
+            shown.stop()

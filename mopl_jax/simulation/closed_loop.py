@@ -33,13 +33,15 @@ from mopl_jax.simulation.online import Recommender
 
 
 class Plan(NamedTuple):
-    """One round: users who explore, users in each arm of the test, `scale` of the exploration,
-    and how to learn.
+    """How a round of the loop explores, learns and tests.
 
-    `fine` is h/s, the smoothing of what is served over that of exploration; `radius` how far a
-    proposal may go, in s; `recall` how many earlier explorations are learnt from as well, never
-    certified on; `alpha` the level of the certificate (one-sided) and of the test (two-sided);
-    `pessimistic` False maximises the plain estimate and tests whatever comes out.
+    `explore`, `test`: users who explore, and users in each arm of the online test.
+    `scale`: standard deviation s of the exploration.
+    `fine`: h/s, the smoothing of what is served over that of the exploration.
+    `radius`: how far a proposal may go from the production weights, in s.
+    `recall`: how many earlier explorations are learnt from as well, never certified on.
+    `alpha`: level of the certificate (one-sided) and of the test (two-sided).
+    `pessimistic`: False maximises the plain estimate and tests whatever comes out.
     """
 
     explore: int = 200_000
@@ -59,12 +61,16 @@ Explored = tuple[Logs, Gaussian]  # rows of an earlier round, and the policy tha
 
 
 class Round(NamedTuple):
-    """What a round did. Gains are in units of the reward that was learnt from, `north_gain` in
-    days, from the online test.
+    """What a round did; None: not tested.
 
-    `users` spent so far; `production` (d,) after the round; `proposal` (d,); `gain` and `bound`
-    the certificate's; `ess` on the held-out rows; `p` and `north_p` two-sided (None: not
-    tested); `adopted`.
+    `users`: spent so far.
+    `production`: the weights after the round.
+    `proposal`: the weights that were proposed.
+    `gain`, `bound`: the certificate's, in units of the reward that was learnt from.
+    `ess`: effective rows of the certificate.
+    `north_gain`: gain of the North Star in the online test.
+    `p`, `north_p`: two-sided p-values of the online test, of the reward and of the North Star.
+    `adopted`: whether the proposal became the production weights.
     """
 
     users: int
