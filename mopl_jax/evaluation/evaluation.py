@@ -18,13 +18,11 @@ from jaxtyping import Array, ArrayLike, Float
 
 from mopl_jax import estimators, intervals
 from mopl_jax.diagnostics import weight_diagnostics
-from mopl_jax.estimators.ess import enough
 from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.estimators.reward_model import doubly_robust
 from mopl_jax.evaluation import row_blocks, streaming
 from mopl_jax.intervals.interval import Interval, Wald
 from mopl_jax.intervals.moments import Moments
-from mopl_jax.intervals.proportions import skewed_score
 from mopl_jax.intervals.registry import Facts
 from mopl_jax.io import tables
 from mopl_jax.io.tables import LogReader, Rows
@@ -322,15 +320,7 @@ def limits(evidence: Evidence, names: Sequence[str], alpha: float, facts: Facts)
 
 def _recommended(evidence, alpha, reward_range):
     """`intervals.recommended` from sums."""
-    (skewed,) = _wald(evidence.moments, alpha, ("ess_skew",))
-    if reward_range is None:
-        return skewed
-    low, high = reward_range
-    sums = evidence.moments
-    if evidence.binary and enough(sums.squared):
-        share = jnp.clip((sums.value - low) / (high - low), 0, 1)
-        skewed = Interval(*(low + (high - low) * end for end in skewed_score(share, sums, alpha)))
-    return Interval(jnp.clip(skewed.lower, low, high), jnp.clip(skewed.upper, low, high))
+    return intervals.recommended.at(evidence.moments, alpha, reward_range=reward_range)
 
 
 @functools.partial(jax.jit, static_argnames="names")
