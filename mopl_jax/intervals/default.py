@@ -19,9 +19,9 @@ from mopl_jax.intervals.reward_range import Range, cut
 def recommended(sums: Moments, alpha: float, *, reward_range: Range | None = None) -> Interval:
     """`ess_skew`; within a reward range `ess_score`, if need be as wide as `ess_skew`.
 
-    Within the range each end moves from that of `ess_score` towards a farther one of `ess_skew` by the share
-    1 − Σpe²/(v(1−v)) = Σp r(1−r) / (v(1−v)), zero for rewards at the ends of the range (clicks).
-    Chosen on half of the worlds of the stress study, checked on the other half:
+    Within the range each end moves from that of `ess_score` towards a farther one of `ess_skew`
+    by the share 1 − Σpe²/(v(1−v)) = Σp r(1−r) / (v(1−v)), zero for rewards at the ends of the
+    range (clicks). Chosen on half of the worlds of the stress study, checked on the other half:
     docs/intervals.md says where it holds and where nothing that sees only the sample can. All
     weight in one row, or rewards that do not vary where no range is known: the whole line. Very
     wide below two effective rows. `reward_range` is a fact about the platform, (low, high), one
