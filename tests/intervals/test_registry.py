@@ -8,7 +8,6 @@ from helpers import estimate, rows
 
 from mopl_jax import intervals
 from mopl_jax.intervals import METHODS, Facts, Wald, bind, bind_sums
-from mopl_jax.intervals.default import count_interior
 
 FROM_SUMS = [name for name, method in METHODS.items() if method.from_sums]
 FACTS = Facts(reward_range=(0.0, 1.0))
@@ -29,12 +28,7 @@ def test_sums_give_what_rows_give(logged):
         sums, ends = intervals.moments(made), {}
         for name in FROM_SUMS:
             facts = FACTS if METHODS[name].requires + METHODS[name].accepts else Facts()
-            told = {"num_interior": count_interior(made.reward, (0.0, 1.0))}
-            options = told if name == "recommended" else {}
-            ends[name] = (
-                bind(name, facts)(made, 0.05),
-                bind_sums(name, facts)(sums, 0.05, **options),
-            )
+            ends[name] = bind(name, facts)(made, 0.05), bind_sums(name, facts)(sums, 0.05)
         return ends
 
     for name, (direct, summed) in both(estimate(*logged(3))).items():
@@ -43,7 +37,9 @@ def test_sums_give_what_rows_give(logged):
         )
 
 
-@pytest.mark.parametrize("name", ["ess_wilson", "ess_wilson_skew", "clopper_pearson"])
+@pytest.mark.parametrize(
+    "name", ["ess_wilson", "ess_wilson_skew", "ess_score", "clopper_pearson", "recommended"]
+)
 def test_proportions_of_batches_of_sums(name):
     """A formula of sums takes any batch shape: each of a batch is as it is alone."""
     sums = [intervals.moments(estimate(*clicks(seed))) for seed in range(4)]
