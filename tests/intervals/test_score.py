@@ -94,12 +94,16 @@ def test_rewards_inside_the_range():
     """Each end is that of `ess_score`, moved to a farther one of `ess_skew` by the share of the
     variance that the range allows and the rewards do not have.
     """
+
+    @jax.jit
+    def found(log_weight, reward):
+        made = snips(log_weight, reward)
+        score = ess_score(made, ALPHA)
+        inside = 1 - spread_share(moments(made), RANGE)
+        return recommended(made, ALPHA, reward_range=RANGE), score, ess_skew(made, ALPHA), inside
+
     for seed, power in ((0, 0.02), (1, 1.0), (2, 4.0)):
-        log_weight, reward = in_range(seed, power)
-        made = jax.jit(snips)(log_weight, reward)
-        inside = 1 - float(spread_share(moments(made), RANGE))
-        got, score = (f(made, ALPHA, reward_range=RANGE) for f in (recommended, ess_score))
-        skewed = ess_skew(made, ALPHA)
+        got, score, skewed, inside = found(*in_range(seed, power))
         low, high = (float(np.clip(x, 0, 1)) for x in (skewed.lower, skewed.upper))
         lower, upper = float(score.lower), float(score.upper)
         assert float(got.lower) == pytest.approx(lower + inside * min(low - lower, 0))
@@ -112,15 +116,18 @@ def test_rewards_inside_the_range():
 
 def test_rewards_that_do_not_vary():
     """All at one end: a score; all inside: the whole range. Gradients are finite in both."""
+    log_weight = rows(5, N)[0]
 
+    @jax.jit
+    @jax.vmap
+    @jax.value_and_grad
     def width(reward):
-        return recommended(snips(rows(5, N)[0], reward), ALPHA, reward_range=RANGE).width
+        return recommended(snips(log_weight, reward), ALPHA, reward_range=RANGE).width
 
-    at_end, inside = jnp.zeros(N), jnp.full(N, 0.5)
-    assert 0.01 < width(at_end) < 0.3
-    assert width(inside) == 1
-    for reward in (at_end, inside):
-        assert np.isfinite(jax.grad(width)(reward)).all()
+    (at_end, inside), slope = width(jnp.stack([jnp.zeros(N), jnp.full(N, 0.5)]))
+    assert 0.01 < at_end < 0.3
+    assert inside == 1
+    assert np.isfinite(slope).all()
 
 
 # Coverage.
