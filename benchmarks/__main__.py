@@ -10,6 +10,7 @@ STUDIES = (
     "stress",
     "calibration",
     "clicks",
+    "click_rates",
     "after_selection",
     "verdict",
     "dimension",
