@@ -20,7 +20,7 @@ from mopl_jax.intervals.concentration import (
     log_smoothing,
 )
 from mopl_jax.intervals.confidence_sequences import asymptotic_cs, betting, empirical_bernstein_cs
-from mopl_jax.intervals.default import recommended, recommended_from_sums, recommended_lower
+from mopl_jax.intervals.default import recommended, recommended_lower
 from mopl_jax.intervals.ess_corrected import (
     ess_bessel,
     ess_exact,
@@ -41,7 +41,7 @@ from mopl_jax.intervals.interval import (
 )
 from mopl_jax.intervals.likelihood import cressie_read, empirical_likelihood
 from mopl_jax.intervals.moments import Moments, moments_of
-from mopl_jax.intervals.proportions import clopper_pearson, ess_wilson, ess_wilson_skew
+from mopl_jax.intervals.proportions import clopper_pearson, ess_score, ess_wilson, ess_wilson_skew
 from mopl_jax.intervals.registry import (
     METHODS,
     WALD,
@@ -87,6 +87,7 @@ __all__ = [
     "ess_kish",
     "ess_rescaled",
     "ess_safe",
+    "ess_score",
     "ess_skew",
     "ess_student",
     "ess_wilson",
@@ -102,7 +103,6 @@ __all__ = [
     "percentile",
     "policy_facts",
     "recommended",
-    "recommended_from_sums",
     "recommended_lower",
     "studentised",
     "upper",

@@ -8,7 +8,7 @@ that are formulas of sums over the rows: for logs too long for memory, meshes, p
 | for rewards in a known range | exact for every n | needs | for |
 |---|---|---|---|
 | `hoeffding`, `empirical_bernstein` | yes | range, w_max, independent rows | V from mean(w (r−c)) |
-| `ess_wilson`, `ess_wilson_skew`, `clopper_pearson` | no: ESS stands for n | range | `snips` |
+| `ess_score`, `ess_wilson`, `ess_wilson_skew`, `clopper_pearson` | no | range | `snips` |
 | `cressie_read` | asymptotically, very good for few rows | range, w_max or ∞ | V from w and w r |
 | `empirical_likelihood` | asymptotically | nothing | V from the ratio Σwr / Σw |
 
@@ -38,7 +38,7 @@ from mopl_jax.intervals.concentration import (
     log_smoothing,
 )
 from mopl_jax.intervals.confidence_sequences import asymptotic_cs, betting, empirical_bernstein_cs
-from mopl_jax.intervals.default import recommended, recommended_from_sums
+from mopl_jax.intervals.default import recommended
 from mopl_jax.intervals.ess_corrected import (
     ess_bessel,
     ess_exact,
@@ -52,7 +52,7 @@ from mopl_jax.intervals.ess_corrected import (
 from mopl_jax.intervals.from_sums import FromSums
 from mopl_jax.intervals.interval import Interval, IntervalFunction, Wald
 from mopl_jax.intervals.likelihood import cressie_read, empirical_likelihood
-from mopl_jax.intervals.proportions import clopper_pearson, ess_wilson, ess_wilson_skew
+from mopl_jax.intervals.proportions import clopper_pearson, ess_score, ess_wilson, ess_wilson_skew
 from mopl_jax.intervals.wald import hc2, hc3, normal
 from mopl_jax.numerics.check import choose
 from mopl_jax.numerics.pytree import pytree_dataclass
@@ -101,12 +101,11 @@ class Method:
     requires: tuple[str, ...] = ()
     accepts: tuple[str, ...] = ()  # welcome, not needed
     one_sided_range: bool = False  # a reward range with one infinite end will do
-    of_sums: Callable[..., Interval] | None = None  # (moments, alpha, **facts), where not a formula
 
     @property
     def from_sums(self) -> bool:
         """Whether `Moments` are all that it needs of the rows."""
-        return self.of_sums is not None or isinstance(self.function, Wald | FromSums)
+        return isinstance(self.function, Wald | FromSums)
 
     @property
     def summary(self) -> str:
@@ -142,7 +141,7 @@ METHODS = {
         Method("ess_rescaled_max", with_max_weight(ess_rescaled)),
         Method("ess_kish_max", with_max_weight(ess_kish)),
         Method("ess_student_max", with_max_weight(ess_student)),
-        Method("recommended", recommended, accepts=_RANGE, of_sums=recommended_from_sums),
+        Method("recommended", recommended, accepts=_RANGE),
         Method("percentile", percentile),
         Method("studentised", studentised),
         Method("bca", bca),
@@ -150,6 +149,7 @@ METHODS = {
         Method("asymptotic_cs", asymptotic_cs),
         Method("ess_wilson", ess_wilson, _RANGE),
         Method("ess_wilson_skew", ess_wilson_skew, _RANGE),
+        Method("ess_score", ess_score, _RANGE),
         Method("clopper_pearson", clopper_pearson, _RANGE),
         Method("cressie_read", cressie_read, _WEIGHT),
         Method("hoeffding", hoeffding, _WEIGHT),
@@ -209,19 +209,14 @@ def bind_sums(
     """The interval `name` of `METHODS` as `(moments, alpha) -> Interval`, given the facts.
 
     ValueError if a fact that it needs is unknown or if sums do not suffice for it.
-
-    `recommended` takes `num_interior=` as well where a reward range is known, see
-    `recommended_from_sums`.
     """
     choose([name], METHODS, "interval")
-    method, options = METHODS[name], METHODS[name].options(facts)
-    if isinstance(method.function, Wald):
-        return lambda sums, alpha: method.function.at(sums).interval(alpha)
-    if isinstance(method.function, FromSums):
-        return functools.partial(method.function.at, **options)
-    if method.of_sums is None:
-        raise ValueError(f"interval {name!r} needs rows, not only sums over them")
-    return functools.partial(method.of_sums, **options)
+    function, options = METHODS[name].function, METHODS[name].options(facts)
+    if isinstance(function, Wald):
+        return lambda sums, alpha: function.at(sums).interval(alpha)
+    if isinstance(function, FromSums):
+        return functools.partial(function.at, **options)
+    raise ValueError(f"interval {name!r} needs rows, not only sums over them")
 
 
 def check_rewards(reward: Float[Array, " n"], reward_range: tuple[float, float]) -> None:

@@ -37,6 +37,7 @@ BOUNDED = {
 } | {
     "ess_wilson": bounded.ess_wilson,
     "ess_wilson_skew": bounded.ess_wilson_skew,
+    "ess_score": bounded.ess_score,
     "clopper_pearson": bounded.clopper_pearson,
     "cressie_read_unbounded": likelihood.cressie_read,
     "empirical_likelihood": functools.partial(

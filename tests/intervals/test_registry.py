@@ -5,14 +5,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from worlds import rows
-from yardsticks import estimate
 
-from mopl_jax import intervals
+from mopl_jax import estimators, intervals
 from mopl_jax.intervals import METHODS, Facts, Wald, bind, bind_sums
-from mopl_jax.intervals.default import count_interior
 
 FROM_SUMS = [name for name, method in METHODS.items() if method.from_sums]
 FACTS = Facts(reward_range=(0.0, 1.0))
+KINDS = [name for name in FROM_SUMS if METHODS[name].function not in intervals.WALD.values()]
+KINDS += ["ess_skew"]  # all of `WALD` are of its kind
+
+
+def facts_of(name):
+    """The facts that an interval takes."""
+    return FACTS if METHODS[name].requires + METHODS[name].accepts else Facts()
 
 
 def clicks(seed, n=40):
@@ -21,40 +26,32 @@ def clicks(seed, n=40):
     return log_weight, (reward > 0.5).astype(reward.dtype)
 
 
-@pytest.mark.parametrize("logged", [clicks, lambda seed: rows(seed, 40)], ids=["clicks", "any"])
-def test_sums_give_what_rows_give(logged):
-    """`bind_sums` of the moments is `bind` of the estimate, for every interval made of sums."""
+def test_sums_give_what_rows_give():
+    """`bind_sums` of a batch of moments, of any shape, is `bind` of each estimate, for every kind
+    of interval that is made of sums; of clicks and of rewards that leave the range.
+    """
+
+    def named(bound):
+        return {name: bound(name, facts_of(name)) for name in KINDS}
 
     @jax.jit
-    def both(made):
-        sums, ends = intervals.moments(made), {}
-        for name in FROM_SUMS:
-            facts = FACTS if METHODS[name].requires + METHODS[name].accepts else Facts()
-            told = {"num_interior": count_interior(made.reward, (0.0, 1.0))}
-            options = told if name == "recommended" else {}
-            ends[name] = (
-                bind(name, facts)(made, 0.05),
-                bind_sums(name, facts)(sums, 0.05, **options),
-            )
-        return ends
+    @jax.vmap
+    def direct(log_weight, reward):
+        made = estimators.snips(log_weight, reward)
+        ends = {name: interval(made, 0.05) for name, interval in named(bind).items()}
+        return ends, intervals.moments(made)
 
-    for name, (direct, summed) in both(estimate(*logged(3))).items():
-        np.testing.assert_allclose(
-            [direct.lower, direct.upper], [summed.lower, summed.upper], rtol=1e-12, err_msg=name
-        )
+    @jax.jit
+    def of_sums(sums):
+        return {name: interval(sums, 0.05) for name, interval in named(bind_sums).items()}
 
-
-@pytest.mark.parametrize("name", ["ess_wilson", "ess_wilson_skew", "clopper_pearson"])
-def test_proportions_of_batches_of_sums(name):
-    """A formula of sums takes any batch shape: each of a batch is as it is alone."""
-    sums = [intervals.moments(estimate(*clicks(seed))) for seed in range(4)]
-    stacked = jax.tree.map(lambda *x: jnp.stack(x).reshape(2, 2), *sums)
-    together, interval = bind_sums(name, FACTS)(stacked, 0.05), bind_sums(name, FACTS)
-    assert together.lower.shape == (2, 2)
-    for i, one in enumerate(sums):
-        alone = interval(one, 0.05)
-        np.testing.assert_allclose(together.lower.ravel()[i], alone.lower, rtol=1e-12)
-        np.testing.assert_allclose(together.upper.ravel()[i], alone.upper, rtol=1e-12)
+    logs = [clicks(0), clicks(1), rows(2, 40), rows(3, 40)]
+    ends, sums = direct(*(jnp.stack(x) for x in zip(*logs, strict=True)))
+    found = of_sums(jax.tree.map(lambda x: x.reshape(2, 2), sums))
+    for name, each in found.items():
+        for got, expected in ((each.lower, ends[name].lower), (each.upper, ends[name].upper)):
+            assert got.shape == (2, 2)
+            np.testing.assert_allclose(got.ravel(), expected, rtol=1e-12, err_msg=name)
 
 
 def test_methods_say_what_they_need():
