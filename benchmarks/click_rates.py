@@ -24,7 +24,7 @@ from mopl_jax import intervals
 from mopl_jax.estimators import snips
 from mopl_jax.intervals.default import recommended
 from mopl_jax.intervals.interval import Interval
-from mopl_jax.intervals.moments import moments
+from mopl_jax.intervals.moments import moments_of
 from mopl_jax.io import storage
 
 RESULTS = Path(__file__).parent / "results"
@@ -280,7 +280,7 @@ def _sums(log_weight, reward):
 
     def one(log_weight, reward):
         num_inside = jnp.sum((reward != 0) & (reward != 1))
-        return moments(snips(log_weight, reward)), num_inside
+        return moments_of(snips(log_weight, reward)), num_inside
 
     return jax.vmap(one)(log_weight, reward)
 
