@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from mopl_jax.numerics.pytree import pytree_dataclass
@@ -43,7 +44,7 @@ class Logs:
 
 def _is_concrete(column):
     """Whether a column has values yet; JAX also builds records of tracers and of placeholders."""
-    return isinstance(column, np.ndarray | jax.Array) and not isinstance(column, jax.core.Tracer)
+    return isinstance(column, np.ndarray | jax.Array) and not isinstance(column, Tracer)
 
 
 def num_units(logs: Logs) -> int:
@@ -145,7 +146,7 @@ def halves(logs: Logs, most: int) -> tuple[Logs, Logs]:
         even = 2 * (min(np.shape(logs.action)[0], most) // 2)
         first, second = (jax.tree.map(lambda x, k=k: x[k:even:2], logs) for k in (0, 1))
         return first, second
-    if isinstance(logs.cluster, jax.core.Tracer):
+    if isinstance(logs.cluster, Tracer):
         raise ValueError("a log with users is split before it is compiled: call this without jit")
     user, count = _units(logs)
     within = int(np.sum(np.cumsum(np.bincount(user, minlength=count)) <= most))

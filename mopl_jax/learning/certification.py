@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Bool, Float
 
 from mopl_jax.estimators import ess
@@ -58,7 +59,7 @@ class Certificate:
         }
 
     def __repr__(self):
-        if isinstance(self.value, jax.core.Tracer):
+        if isinstance(self.value, Tracer):
             return "Certificate(traced)"
         numbers = (f"{name}={value:.4g}" for name, value in self.to_dict().items())
         return f"Certificate({', '.join(numbers)})"
@@ -103,10 +104,16 @@ def certify(
     return certify_compiled(policy, logs, mean, learnt.surface, plan.value_estimator, *options)
 
 
+def weights_of(given: Any) -> ArrayLike:
+    """The weights of a policy, its mean or its one action; numbers (d,) are themselves."""
+    if not hasattr(given, "log_density"):
+        return given
+    return given.mean if hasattr(given, "mean") else given.action
+
+
 def _weights(baseline: Any, policy: Gaussian) -> Float[Array, " d"]:
     """The weights of a baseline, (d,)."""
-    weights: ArrayLike = getattr(baseline, "mean", getattr(baseline, "action", baseline))
-    mean = jnp.asarray(weights, policy.mean.dtype)
+    mean = jnp.asarray(weights_of(baseline), policy.mean.dtype)
     if mean.shape != policy.mean.shape:
         raise ValueError(
             f"expected a baseline of {policy.mean.shape[0]} weights, as many as the policy has, got"

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
@@ -132,6 +133,13 @@ def best_of(found: Learnt) -> Learnt:
     """The one with the highest bound of several, (s, …)."""
     best = jnp.argmax(found.bound)
     return jax.tree.map(lambda x: x[best], found)
+
+
+def unsearched(policy: Gaussian) -> Learnt:
+    """A policy that no search has judged yet."""
+    nan, no = jnp.asarray(np.nan), jnp.asarray(False)
+    none = jnp.asarray(np.full(1, np.nan)), jnp.asarray(0)
+    return Learnt(policy, nan, nan, nan, *none, feasible=~no, diverged=no, converged=no)
 
 
 # Methods: where to evaluate the objective next.
@@ -262,10 +270,10 @@ def _climb(loss, method, project, first, least, steps, limit, tolerance) -> _Sea
     def going(search):
         return (search.steps < limit) & ~search.diverged & ~search.converged
 
-    return lax.while_loop(going, step, _unsearched(first, method.init(first), steps))
+    return lax.while_loop(going, step, _before(first, method.init(first), steps))
 
 
-def _unsearched(first, state, steps) -> _Search:
+def _before(first, state, steps) -> _Search:
     """Before anything is evaluated."""
     nothing, no = jnp.full((), -jnp.inf, first.dtype), jnp.asarray(False)
     return _Search(
@@ -283,7 +291,7 @@ def _unsearched(first, state, steps) -> _Search:
 
 def _judged(point, least, steps) -> _Search:
     """A search that ends with its start, without a slope."""
-    search = _unsearched(point.at, None, steps)
+    search = _before(point.at, None, steps)
     return search._replace(
         best=_better(search.best, point, least),
         trace=search.trace.at[0].set(point.bound),

@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, ArrayLike, Bool, Float
 
 from mopl_jax.estimators.importance import difference
 from mopl_jax.intervals.ess_corrected import ess_exact, ess_skew
@@ -252,7 +252,7 @@ def _decide(surface_p, ahead, proposed, gains, scale):
     return taken._replace(refined=ahead.refined | better), (better, score)
 
 
-def finish(prepared: Prepared, ahead: Ahead, plan: Plan, limit: int | Array) -> Learnt:
+def finish(prepared: Prepared, ahead: Ahead, plan: Plan, limit: ArrayLike) -> Learnt:
     """Fit what is ahead again on all rows, from where the halves met, by at most `limit` steps.
 
     A limit of 1, which only judges, is for an incumbent that no scale replaced.
@@ -273,6 +273,13 @@ def _refit(logs, surface, whitening, ahead, plan, limit):
 
 
 _refitted = jax.jit(_refit, static_argnames=("plan", "limit"))
+
+
+@jax.jit
+def ahead_policy(ahead: Ahead, whitening: Gaussian) -> Gaussian:
+    """The policy that is ahead, of actions as they were logged."""
+    whitened = Gaussian(ahead.mean, jnp.broadcast_to(ahead.scale, ahead.mean.shape))
+    return unwhiten_policy(whitened, whitening)
 
 
 def surface_of(prepared: Prepared) -> Surface:
@@ -315,6 +322,7 @@ def whiten(logs: Logs, whitening: Gaussian) -> Logs:
     )
 
 
+@jax.jit
 def unwhiten(z: Float[Array, " d"], whitening: Gaussian) -> Float[Array, " d"]:
     """The action (d,) of z."""
     return whitening.mean + linalg.scale_times(whitening.scale, z)
