@@ -22,9 +22,9 @@ class Logs:
     `context` (n, c): what else was known, optional
     `cluster` (n,): the user of each row, optional; rows of one user may depend on one another
     `time` (n,): optional
-    `num_clusters`: how many users there are, static under `jit`; counted unless given, and then
-        users are numbered from 0 in the order of their values. Count before `jit`, and take rows by
-        `rows`, which counts anew.
+    `num_clusters`: how many users there are, static under `jit`; counted from `cluster`, and users
+        are then numbered from 0 in the order of their values. That is before `jit`, which cannot
+        count; take rows by `rows`, which counts anew.
     """
 
     action: Float[Array, "n d"]
@@ -36,15 +36,21 @@ class Logs:
     num_clusters: int | None = None
 
     def __post_init__(self):
-        if self.num_clusters is None and _is_concrete(self.cluster):
+        if self.cluster is None:
+            object.__setattr__(self, "num_clusters", None)
+        elif _is_new(self.cluster, self.num_clusters):
             values, number = np.unique(np.asarray(self.cluster), return_inverse=True)
             object.__setattr__(self, "cluster", number)
             object.__setattr__(self, "num_clusters", len(values))
 
 
-def _is_concrete(column):
-    """Whether a column has values yet; JAX also builds records of tracers and of placeholders."""
-    return isinstance(column, np.ndarray | jax.Array) and not isinstance(column, Tracer)
+def _is_new(cluster, num_clusters):
+    """Whether users are to be counted: in NumPy always, on a device once; a tracer has no values.
+
+    JAX also builds records of placeholders, which are neither.
+    """
+    uncounted = num_clusters is None and not isinstance(cluster, Tracer)
+    return isinstance(cluster, np.ndarray) or (uncounted and isinstance(cluster, jax.Array))
 
 
 def num_units(logs: Logs) -> int:

@@ -205,12 +205,13 @@ def _by_optax(optimiser, loss) -> _Method:
     optimiser = optax.with_extra_args_support(optimiser)
     value_fn = jax.jit(lambda at: loss(at)[0])
 
-    def move(state, at, value, slope):
+    def move(state: Any, at, value, slope):
         with jax.numpy_dtype_promotion("standard"):  # optax mixes integer widths under x64
             moves, state = optimiser.update(  # pyright: ignore[reportCallIssue]
                 slope, state, at, value=value, grad=slope, value_fn=value_fn
             )
-        return optax.apply_updates(at, moves), state, jnp.asarray(True)
+        moved: Any = optax.apply_updates(at, moves)
+        return moved, state, jnp.asarray(True)
 
     return _Method(optimiser.init, move)
 

@@ -8,6 +8,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from helpers import DTYPES, KEY, MEAN_REWARDS, binomial_tail, cast, standard_errors
 from scipy import optimize
@@ -15,10 +16,10 @@ from scipy import optimize
 from mopl_jax import intervals
 from mopl_jax.coverage.engine import replicate
 from mopl_jax.estimators import beta_ips, ess, snips
-from mopl_jax.learning import certification, constraints, response_surface
+from mopl_jax.learning import certification, constraints, line_search, response_surface
 from mopl_jax.learning.objective import doubly_robust, importance_weighted, lower_bound
 from mopl_jax.learning.optimise import fit
-from mopl_jax.logs import log_weights
+from mopl_jax.logs import folds_of, log_weights, split
 from mopl_jax.policies import Gaussian
 from mopl_jax.simulation.environments import Environment, Normal
 
@@ -258,6 +259,22 @@ def test_constraints_hold_and_are_used():
     np.testing.assert_allclose(found.bound, -best.fun, atol=1e-4)
 
 
+def test_the_line_search_is_that_of_optax():
+    """Told from outside it evaluates the same places: the same iterates, to rounding."""
+    inlined = optax.lbfgs(linesearch=optax.scale_by_zoom_linesearch(line_search.MOST))
+
+    @functools.partial(jax.jit, static_argnames="optimiser")
+    def search(start, optimiser=None):
+        return fit(LOGS, start, value_estimator=doubly_robust(SURFACE), optimiser=optimiser)
+
+    for mean in ([0.0, 0.0, 0.0], [1.5, -1.0, 0.5], [-2.0, 2.0, 2.0]):
+        start = Gaussian.diagonal(np.array(mean), 0.5)
+        told, expected = search(start), search(start, inlined)
+        assert told.steps == expected.steps > 2
+        np.testing.assert_allclose(told.trace, expected.trace, rtol=1e-9)
+        np.testing.assert_allclose(told.policy.mean, expected.policy.mean, rtol=1e-7)
+
+
 def test_what_is_returned_keeps_the_floor_or_says_that_nothing_does():
     far = Gaussian.diagonal(np.full(3, 3.0), 0.05)
     found = learnt(LOGS, far, SURFACE)
@@ -265,8 +282,6 @@ def test_what_is_returned_keeps_the_floor_or_says_that_nothing_does():
 
 
 def test_a_diverging_learner_returns_its_best_iterate_and_says_so():
-    import optax
-
     found = jax.jit(
         lambda logs: fit(logs, START, interval=intervals.normal, optimiser=optax.scale(-jnp.inf))
     )(LOGS)
@@ -300,11 +315,11 @@ def users(n=300):
 def test_users_are_on_one_side():
     logs, user = users()
     logs = dataclasses.replace(logs, cluster=jnp.asarray(user), time=jnp.asarray(user, jnp.float64))
-    left, right = logs.split(logs, 0.4, seed=3)
+    left, right = split(logs, 0.4, seed=3)
     assert not set(np.asarray(left.time)) & set(np.asarray(right.time))
     assert len(left.reward) + len(right.reward) == 300
     assert len(set(np.asarray(right.cluster))) == right.cluster.max() + 1 == 40
-    parts = logs.folds_of(logs, 5)
+    parts = folds_of(logs, 5)
     assert sorted(np.concatenate([np.asarray(held.reward) for _, held in parts])) == sorted(
         np.asarray(logs.reward)
     )
@@ -313,7 +328,7 @@ def test_users_are_on_one_side():
 def test_one_user_cannot_be_split():
     logs, _ = users()
     logs = dataclasses.replace(logs, cluster=jnp.zeros(300, jnp.int32))
-    for refuse in (logs.split, lambda log: logs.folds_of(log, 2)):
+    for refuse in (split, lambda log: folds_of(log, 2)):
         with pytest.raises(ValueError, match="all 300 rows are of one user"):
             refuse(logs)
 
