@@ -33,7 +33,7 @@ class Logs:
     context: Float[Array, "n c"] | None = None
     cluster: Int[Array, " n"] | None = None
     time: Float[Array, " n"] | None = None
-    num_clusters: int | None = None
+    num_clusters: int | None = dataclasses.field(default=None, kw_only=True)
 
     def __post_init__(self):
         if self.cluster is None:

@@ -3,44 +3,38 @@ where nothing is certain.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from mopl_jax.cli import options
 
-INTERRUPTED = 130
-NAMED = (
-    "steps",
-    "starts",
-    "radius",
-    "floor",
-    "seed",
-    "scale",
-    "production",
-    "optimiser",
-    "low",
-    "high",
-    "max_change",
-)
-Numbers = Annotated[
-    str | None,
-    typer.Option(help="One number for each weight, or one for all, as 0,0.5,1.", metavar="A,B,…"),
+NAMED = "steps starts radius floor seed scale production optimiser low high max_change".split()
+
+
+def _told(text: str, *names: str, metavar: str | None = None):
+    return typer.Option(*names, help=text, metavar=metavar)
+
+
+ONE_EACH = "One number for each weight, or one for all, as 0,0.5,1."
+RADIUS = "Trust region: of the mean, in logged standard deviations (KL = radius²/2)."
+OUT = "Artifact: the learnt policy (JSON), for mopl evaluate --target."
+REPORT = "Folder for an HTML page with figures, and PNGs."
+Numbers = Annotated[str | None, _told(ONE_EACH, metavar="A,B,…")]
+MaxChange = Annotated[str | None, _told("Largest change of each weight from production.")]
+Production = Annotated[str | None, _told("Current weights: A,B,… or a policy (JSON).")]
+Scales = Annotated[str, _told("Scales to try, of the logged one, from coarse to fine.")]
+Floor = Annotated[float, _told("Trust region: least effective sample size over n.")]
+Optimiser = Annotated[str, _told("lbfgs, or adam, sgd, rmsprop with a rate: adam:0.05.")]
+Folds = Annotated[
+    int, _told("Cross-fit: learn and certify in so many folds, instead of one split.")
 ]
-
-
-def _told(text: str, *names: str):
-    return typer.Option(*names, help=text)
 
 
 def learn(
     log: options.Log,
-    out: Annotated[
-        Path, _told("Artifact: the learnt policy (JSON), for mopl evaluate --target.")
-    ] = Path("learnt.json"),
-    report_folder: Annotated[
-        Path | None, _told("Folder for an HTML page with figures, and PNGs.", "--report")
-    ] = None,
+    out: Annotated[Path, _told(OUT)] = Path("learnt.json"),
+    report_folder: Annotated[Path | None, _told(REPORT, "--report")] = None,
     reward: options.Reward = None,
     action: options.Action = None,
     propensity: options.Propensity = None,
@@ -51,30 +45,19 @@ def learn(
     interval: Annotated[str, _told("Interval whose lower end is maximised.")] = "ess_exact",
     certificate: Annotated[str, _told("Interval whose lower end is certified.")] = "ess_skew",
     alpha: options.Alpha = 0.05,
-    scale: Annotated[
-        str, _told("Scales to try, of the logged one, from coarse to fine.")
-    ] = "0.85,0.7,0.55,0.4",
-    radius: Annotated[
-        float,
-        _told("Trust region: of the mean, in logged standard deviations (KL = radius²/2)."),
-    ] = 2.0,
-    floor: Annotated[float, _told("Trust region: least effective sample size over n.")] = 0.002,
+    scale: Scales = "0.85,0.7,0.55,0.4",
+    radius: Annotated[float, _told(RADIUS)] = 2.0,
+    floor: Floor = 0.002,
     low: Numbers = None,
     high: Numbers = None,
     total: Annotated[float | None, _told("What the weights must add up to.", "--sum")] = None,
-    max_change: Annotated[
-        str | None, _told("Largest change of each weight from production.")
-    ] = None,
-    production: Annotated[str | None, _told("Current weights: A,B,… or a policy (JSON).")] = None,
-    optimiser: Annotated[
-        str, _told("lbfgs, or adam, sgd, rmsprop with a rate: adam:0.05.")
-    ] = "lbfgs",
+    max_change: MaxChange = None,
+    production: Production = None,
+    optimiser: Optimiser = "lbfgs",
     starts: Annotated[int, _told("Random starts beside the surface's and the centre.")] = 0,
     steps: Annotated[int, _told("Most steps of a search.")] = 30,
     share: Annotated[float, _told("Share of the users (rows) kept for the certificate.")] = 0.5,
-    folds: Annotated[
-        int, _told("Cross-fit: learn and certify in so many folds, instead of one split.")
-    ] = 0,
+    folds: Folds = 0,
     seed: Annotated[int, _told("Seed of the split and of random starts.")] = 0,
     as_json: options.Json = False,
 ) -> None:
@@ -93,52 +76,45 @@ def learn(
     is no report.
     """
     from mopl_jax.cli import show_learnt
+    from mopl_jax.io import files
     from mopl_jax.io.policy_json import write_policy
     from mopl_jax.learning import constraints, pipeline
 
     if max_change is not None and production is None:
-        raise ValueError(
-            "--max-change: change from what? name the current weights with --production"
-        )
-    bounds = (_numbers(f"--{name}", text) for name, text in (("low", low), ("high", high)))
-    bounds = constraints.Bounds(*bounds, total, _numbers("--max-change", max_change))
+        complaint = "change from what? name the current weights with --production"
+        raise ValueError(f"--max-change: {complaint}")
+    ends: dict[str, Any] = {"low": _numbers("--low", low), "high": _numbers("--high", high)}
+    bounds = constraints.Bounds(
+        **ends, total=total, max_change=_numbers("--max-change", max_change)
+    )
+    roles = {"propensity": propensity, "log_propensity": log_propensity, "logging": logging}
+    roles |= {"reward": reward, "action": action, "cluster": cluster}
+    settings: dict[str, Any] = {"estimator": estimator, "interval": interval}
+    settings |= {
+        "certificate": certificate,
+        "radius": radius,
+        "floor": floor,
+        "optimiser": optimiser,
+    }
+    settings |= {
+        "starts": starts,
+        "steps": steps,
+        "alpha": alpha,
+        "share": share,
+        "folds": folds,
+        "seed": seed,
+    }
+    settings |= {"scales": _numbers("--scale", scale), "constraints": bounds}
     file = production is not None and production.endswith(".json")
+    settings |= {"production": production if file else _numbers("--production", production)}
     with show_learnt.progress(as_json) as (watch, stop):
         try:
-            learnt = pipeline.learn(
-                options.read(
-                    log,
-                    reward=reward,
-                    action=action,
-                    propensity=propensity,
-                    log_propensity=log_propensity,
-                    logging=logging,
-                    cluster=cluster,
-                ),
-                constraints=bounds,
-                production=production if file else _numbers("--production", production),
-                estimator=estimator,
-                interval=interval,
-                certificate=certificate,
-                alpha=alpha,
-                scales=_numbers("--scale", scale) or (),
-                radius=radius,
-                floor=floor,
-                optimiser=optimiser,
-                starts=starts,
-                steps=steps,
-                share=share,
-                folds=folds,
-                seed=seed,
-                watch=watch,
-                stop=stop,
-            )
+            learnt = pipeline.learn(options.read(log, **roles), watch=watch, stop=stop, **settings)
         except ValueError as error:
             raise _by_option(error) from None
     about = learnt.to_dict()
     write_policy(out, learnt.policy, **about)
     if report_folder is not None and not learnt.interrupted:
-        from mopl_jax.io import files
         from mopl_jax.report import page
 
         page.write(files.prepare(report_folder), learnt)
@@ -147,7 +123,7 @@ def learn(
     else:
         show_learnt.show(learnt, out)
     if learnt.interrupted:
-        raise typer.Exit(INTERRUPTED)
+        raise typer.Exit(130)
 
 
 def _numbers(option, text):

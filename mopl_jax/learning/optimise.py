@@ -125,8 +125,8 @@ def fit(
 def fit_many(
     logs: Logs, starts: Float[Array, "s d"], scale: Float[Array, "d *d"], **options
 ) -> Learnt:
-    """`fit` from several means (s, d) at once; the one of the highest bound."""
-    return best_of(jax.vmap(lambda mean: fit(logs, Gaussian(mean, scale), **options))(starts))
+    """`fit` from each of several means (s, d), one after another; the one of the highest bound."""
+    return best_of(lax.map(lambda mean: fit(logs, Gaussian(mean, scale), **options), starts))
 
 
 def best_of(found: Learnt) -> Learnt:

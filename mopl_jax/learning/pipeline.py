@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import ArrayLike
 
 from mopl_jax.estimators.importance import beta_ips, snips
 from mopl_jax.intervals import bind
@@ -27,7 +26,6 @@ from mopl_jax.learning.optimise import FLOOR, STEPS, unsearched
 from mopl_jax.learning.refinement import RADIUS, SCALES, Plan, check_plan
 from mopl_jax.logs import Logs, folds_of, split
 from mopl_jax.numerics.check import check_alpha, choose
-from mopl_jax.policies.policy import Policy
 
 SHARE = 0.5  # of the users: as many certify as teach
 
@@ -59,7 +57,7 @@ def learn(
     log: Any,
     *,
     constraints: Projection | Bounds = unconstrained,
-    production: ArrayLike | Policy | Path | str | None = None,
+    production: Any = None,
     estimator: str = "doubly_robust",
     interval: str = "ess_exact",
     certificate: str = "ess_skew",

@@ -242,7 +242,7 @@ def refine(
 @jax.jit
 def _decide(surface_p, ahead, proposed, gains, scale):
     """Whether the proposals take over, by the rule that the surface's credibility asks for."""
-    gain, variance, safer = (sum(pair) for pair in zip(*gains, strict=True))
+    gain, variance, safer = (x + y for x, y in zip(*gains, strict=True))
     score = gain / jnp.sqrt(jnp.maximum(variance, jnp.finfo(gain.dtype).tiny))
     due = ahead.refined | (scale >= ahead.scale)
     shown = due & (score > NormalDist().inv_cdf(1 - LEVEL))
