@@ -126,7 +126,7 @@ def learn(
         raise typer.Exit(130)
 
 
-def _numbers(option, text):
+def _numbers(option: str, text: str | None) -> Any:
     """The numbers of an option's text; None stays None."""
     if text is None:
         return None
