@@ -83,28 +83,15 @@ def learn(
     if max_change is not None and production is None:
         complaint = "change from what? name the current weights with --production"
         raise ValueError(f"--max-change: {complaint}")
-    ends: dict[str, Any] = {"low": _numbers("--low", low), "high": _numbers("--high", high)}
-    bounds = constraints.Bounds(
-        **ends, total=total, max_change=_numbers("--max-change", max_change)
-    )
+    limits: dict[str, Any] = {"low": _numbers("--low", low), "high": _numbers("--high", high)}
+    limits |= {"total": total, "max_change": _numbers("--max-change", max_change)}
     roles = {"propensity": propensity, "log_propensity": log_propensity, "logging": logging}
     roles |= {"reward": reward, "action": action, "cluster": cluster}
-    settings: dict[str, Any] = {"estimator": estimator, "interval": interval}
-    settings |= {
-        "certificate": certificate,
-        "radius": radius,
-        "floor": floor,
-        "optimiser": optimiser,
-    }
-    settings |= {
-        "starts": starts,
-        "steps": steps,
-        "alpha": alpha,
-        "share": share,
-        "folds": folds,
-        "seed": seed,
-    }
-    settings |= {"scales": _numbers("--scale", scale), "constraints": bounds}
+    settings: dict[str, Any] = {"estimator": estimator, "interval": interval, "alpha": alpha}
+    settings |= {"certificate": certificate, "scales": _numbers("--scale", scale)}
+    settings |= {"radius": radius, "floor": floor, "optimiser": optimiser}
+    settings |= {"starts": starts, "steps": steps, "share": share, "folds": folds, "seed": seed}
+    settings |= {"constraints": constraints.Bounds(**limits)}
     file = production is not None and production.endswith(".json")
     settings |= {"production": production if file else _numbers("--production", production)}
     with show_learnt.progress(as_json) as (watch, stop):
