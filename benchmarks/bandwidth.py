@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks import _study
 from mopl_jax import estimators, intervals
 from mopl_jax.coverage import engine
-from mopl_jax.coverage.results import concatenate
+from mopl_jax.coverage.replicates import concatenate
 from mopl_jax.coverage.world import Grid, World
 from mopl_jax.estimators import divergence
 from mopl_jax.evaluation.smoothing import lepski, slope

@@ -20,9 +20,8 @@ from benchmarks import _equal_weights, _study
 from benchmarks._judge import below, bound_fails
 from benchmarks._sweep import batch_keys, logs_of, stress_worlds
 from mopl_jax.estimators import snips
-from mopl_jax.estimators.ess import kish
+from mopl_jax.estimators.ess import kish, supported
 from mopl_jax.intervals import Interval, clopper_pearson, ess_wilson, ess_wilson_skew
-from mopl_jax.intervals.interval import supported
 from mopl_jax.intervals.moments import moments_of
 from mopl_jax.intervals.reward_range import within
 from mopl_jax.numerics.proportion import wilson_ends

@@ -19,12 +19,12 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Key
 
-from mopl_jax import intervals
-from mopl_jax.coverage.results import Cell, Replicates, concatenate, summarise
+from mopl_jax.coverage.replicates import Cell, Replicates
 from mopl_jax.coverage.world import Grid, World
 from mopl_jax.estimators.contrast import contrast
 from mopl_jax.estimators.estimator import Columns, Estimator, Member, estimate_of, member
 from mopl_jax.estimators.registry import ESTIMATORS, MODIFIED, bind_estimator
+from mopl_jax.intervals import registry as intervals
 from mopl_jax.intervals.facts import Facts
 from mopl_jax.intervals.formulas import Wald
 from mopl_jax.intervals.moments import Moments, moments_stage
@@ -353,18 +353,3 @@ def _packed(mesh):
     """A function that puts arrays (r, …) side by side, on every process."""
     beside = lambda leaves: jnp.concatenate([x.reshape(x.shape[0], -1) for x in leaves], axis=1)  # noqa: E731
     return jax.jit(beside, out_shardings=NamedSharding(mesh, PartitionSpec()))
-
-
-def coverage(
-    key: Key[Array, ""], world: World, grid: Grid, replicates: int, memory: float = 2**26
-) -> list[dict]:
-    """The tidy rows of one world: every estimand, estimator, n and interval, from `replicates`
-    logs.
-    """
-    size = batch_size([world], grid, replicates, memory, one_device())
-    return summarise(world, grid, concatenate(list(run(key, world, grid, (0, replicates), size))))
-
-
-def sweep(key: Key[Array, ""], worlds: Sequence[World], grid: Grid, replicates: int) -> list[dict]:
-    """The tidy rows of several worlds on one grid."""
-    return [row for world in worlds for row in coverage(key, world, grid, replicates)]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mopl_jax.coverage.results import Cell, Replicates, concatenate, count
+from mopl_jax.coverage.replicates import Cell, Replicates, concatenate, count
 from mopl_jax.io.files import write_atomically
 
 _FIELDS = ("value", "ess", "lower", "upper")

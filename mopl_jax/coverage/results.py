@@ -11,42 +11,16 @@ from collections.abc import Sequence
 from statistics import NormalDist
 from typing import Any
 
-import jax
 import numpy as np
-from jaxtyping import Array, Float
 
-from mopl_jax import intervals
+from mopl_jax.coverage.replicates import Cell, Replicates
 from mopl_jax.coverage.sample_size import sample_size_ratio, smallest_n
 from mopl_jax.coverage.world import Grid, World
+from mopl_jax.intervals.registry import available
+from mopl_jax.io.policy_json import finite
 from mopl_jax.numerics.proportion import wilson_interval
-from mopl_jax.numerics.pytree import pytree_dataclass
 
 LEVEL = 0.94  # an interval holds from the n where coverage stays at or above this (nominal 0.95)
-
-
-@pytree_dataclass()
-class Replicates:
-    """Results per replicate: `value` and Kish `ess` (r, n); interval ends `lower` and `upper` (r,
-    n, interval).
-    """
-
-    value: Float[Array, "r n"]
-    ess: Float[Array, "r n"]
-    lower: Float[Array, "r n i"]
-    upper: Float[Array, "r n i"]
-
-
-Cell = tuple[str, str]  # estimand, estimator
-
-
-def concatenate(parts: Sequence[dict[Cell, Replicates]]) -> dict[Cell, Replicates]:
-    """Batches joined along the replicates."""
-    return jax.tree.map(lambda *x: np.concatenate(x), *parts)
-
-
-def count(results: dict[Cell, Replicates]) -> int:
-    """How many replicates a batch holds."""
-    return len(next(iter(results.values())).value)
 
 
 # From replicates to tidy rows.
@@ -59,7 +33,7 @@ def summarise(world: World, grid: Grid, results: dict[Cell, Replicates]) -> list
     for estimand, estimator, label, truth in read:
         cell, names = (
             results[estimand, estimator],
-            intervals.available(grid.intervals, world.facts(estimand)),
+            available(grid.intervals, world.facts(estimand)),
         )
         for j, n in enumerate(grid.n):
             about = {
@@ -189,3 +163,41 @@ def _summary(cell, name, rows, baseline):
         first=rows[0],
         last=rows[-1],
     )
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class CoverageStudy:
+    """What a study found: tidy `rows`, a summary of each interval, and where it comes from.
+
+    On the other processes of a run of several there are no rows.
+    """
+
+    rows: tuple[dict[str, Any], ...]
+    provenance: dict[str, Any]
+
+    @property
+    def summaries(self) -> list[IntervalSummary]:
+        """One record for each world, estimand, estimator and interval."""
+        return summary(self.rows)
+
+    @property
+    def best(self) -> IntervalSummary | None:
+        """The summary of the largest sample-size ratio to `normal`; None where none is known."""
+        known = [line for line in self.summaries if line.ratio == line.ratio]
+        return max(known, key=lambda line: line.ratio, default=None)
+
+    def __repr__(self) -> str:
+        worlds = {(row["world"], row["d"]) for row in self.rows}
+        intervals = {row["interval"] for row in self.rows}
+        return f"CoverageStudy({len(worlds)} worlds, {len(intervals)} intervals)"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document of `mopl coverage --json`."""
+        lines = [line.to_dict() for line in self.summaries]
+        return finite({"provenance": self.provenance, "rows": self.rows, "summary": lines})
+
+    def to_arrow(self) -> Any:
+        """A `pyarrow.Table` of the tidy rows, without their provenance."""
+        import pyarrow as pa
+
+        return pa.Table.from_pylist(list(self.rows))

@@ -3,7 +3,6 @@
 The verb `coverage_study` reads a study, runs it on a mesh, and resumes what was killed.
 """
 
-import dataclasses
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,22 +11,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
+from jaxtyping import Array, Key
 
 from mopl_jax.coverage import engine, study
 from mopl_jax.coverage.parts import Parts
-from mopl_jax.coverage.results import (
-    Cell,
-    IntervalSummary,
-    Replicates,
-    concatenate,
-    count,
-    summarise,
-    summary,
-)
+from mopl_jax.coverage.replicates import Cell, Replicates, concatenate, count
+from mopl_jax.coverage.results import CoverageStudy, summarise
 from mopl_jax.coverage.study import Study
-from mopl_jax.coverage.world import World
+from mopl_jax.coverage.world import Grid, World
 from mopl_jax.io import files, storage
-from mopl_jax.io.policy_json import finite
 from mopl_jax.numerics import devices
 from mopl_jax.numerics.progress import Advance, silent
 
@@ -37,44 +29,6 @@ MEANS = {
     "bernoulli": {"kind": "cosine", "amplitude": 0.05, "offset": 0.1},
     "zero_inflated": {"kind": "exponential", "rate": 0.1},
 }
-
-
-@dataclasses.dataclass(frozen=True, repr=False)
-class CoverageStudy:
-    """What a study found: tidy `rows`, a summary of each interval, and where it comes from.
-
-    On the other processes of a run of several there are no rows.
-    """
-
-    rows: tuple[dict[str, Any], ...]
-    provenance: dict[str, Any]
-
-    @property
-    def summaries(self) -> list[IntervalSummary]:
-        """One record for each world, estimand, estimator and interval."""
-        return summary(self.rows)
-
-    @property
-    def best(self) -> IntervalSummary | None:
-        """The summary of the largest sample-size ratio to `normal`; None where none is known."""
-        known = [line for line in self.summaries if line.ratio == line.ratio]
-        return max(known, key=lambda line: line.ratio, default=None)
-
-    def __repr__(self) -> str:
-        worlds = {(row["world"], row["d"]) for row in self.rows}
-        intervals = {row["interval"] for row in self.rows}
-        return f"CoverageStudy({len(worlds)} worlds, {len(intervals)} intervals)"
-
-    def to_dict(self) -> dict[str, Any]:
-        """The document of `mopl coverage --json`."""
-        lines = [line.to_dict() for line in self.summaries]
-        return finite({"provenance": self.provenance, "rows": self.rows, "summary": lines})
-
-    def to_arrow(self) -> Any:
-        """A `pyarrow.Table` of the tidy rows, without their provenance."""
-        import pyarrow as pa
-
-        return pa.Table.from_pylist(list(self.rows))
 
 
 def coverage_study(
@@ -112,6 +66,15 @@ def coverage_study(
     if folder is not None and devices.is_first():
         storage.write_results(folder / "results.parquet", rows, about)
     return CoverageStudy(tuple(rows), about)
+
+
+def coverage_of(
+    key: Key[Array, ""], world: World, grid: Grid, replicates: int, memory: float = 2**26
+) -> list[dict]:
+    """The tidy rows of one world: every estimand, estimator, n and interval, from so many logs."""
+    size = engine.batch_size([world], grid, replicates, memory, devices.one_device())
+    batches = list(engine.run(key, world, grid, (0, replicates), size))
+    return summarise(world, grid, concatenate(batches))
 
 
 def _described(source):

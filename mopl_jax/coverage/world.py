@@ -5,8 +5,7 @@ evaluated on its logs.
 from collections.abc import Mapping
 from typing import NamedTuple, cast
 
-from mopl_jax import intervals
-from mopl_jax.intervals.facts import Facts
+from mopl_jax.intervals.facts import Facts, policy_facts
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.mixture import Mixture
 from mopl_jax.policies.policy import Policy
@@ -51,9 +50,7 @@ class World(NamedTuple):
         first, *others = self.estimands[estimand]
         if others:
             return Facts()
-        return intervals.policy_facts(
-            self.logging, self.targets[first], self.environment.reward_range
-        )
+        return policy_facts(self.logging, self.targets[first], self.environment.reward_range)
 
     def truths(self, estimand: str) -> dict[str, float]:
         """What the estimand's intervals are held against, by name: its value; and V at the mean for

@@ -8,6 +8,7 @@ positive weight. What they tend to, n / d₂, is in `divergence`.
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.estimators.weight_totals import totals_of_weights
 from mopl_jax.numerics import safe
 
@@ -68,3 +69,13 @@ def reward_aware(log_weight: Float[Array, " n"], residual: Float[Array, " n"]) -
     p = normalise(log_weight)
     heavy = jnp.sum(jnp.square(p * residual))
     return jnp.sum(p * jnp.square(residual)) * safe.reciprocal(heavy)
+
+
+def supported(estimate: Estimate) -> Bool[Array, ""]:
+    """False where fewer than two rows carry weight (to rounding): then no variance can be
+    estimated.
+
+    Prevents the point interval of a log whose weight sits in one row, where residual and
+    variance are both zero.
+    """
+    return spread_out(estimate.log_weight)

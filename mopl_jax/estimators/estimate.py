@@ -1,5 +1,6 @@
 """`Estimate`: a value and what its intervals need."""
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mopl_jax.numerics.pytree import pytree_dataclass
@@ -20,3 +21,8 @@ class Estimate:
     log_weight: Float[Array, " n"]
     residual: Float[Array, " n"]
     reward: Float[Array, " n"]
+
+
+def influence_variance(estimate: Estimate):
+    """Σψ²/n², which is Σp²e² for SNIPS."""
+    return jnp.sum(jnp.square(estimate.influence / estimate.influence.shape[0]))

@@ -1,16 +1,14 @@
 """How much more several policies would have earned than a first one, all intervals at once."""
 
-import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import pyarrow as pa
+from typing import Any
 
 from mopl_jax.diagnostics.verdicts import VERDICTS, reasons
 from mopl_jax.estimators.registry import Choice
 from mopl_jax.evaluation.answers import IN_MEMORY, LOGGING, Answer, gather
 from mopl_jax.evaluation.limits import limits
+from mopl_jax.evaluation.result import Candidate, Comparison, Difference, Ends
 from mopl_jax.evaluation.targets import read_target
 from mopl_jax.intervals.facts import Facts
 from mopl_jax.intervals.registry import WALD
@@ -18,91 +16,6 @@ from mopl_jax.intervals.simultaneous import simultaneous_alpha
 from mopl_jax.io.log_reader import Rows
 from mopl_jax.io.read import open_log
 from mopl_jax.numerics.check import check_alpha, choose
-
-
-class Ends(NamedTuple):
-    """The ends of an interval."""
-
-    lower: float
-    upper: float
-
-
-class Difference(NamedTuple):
-    """What a policy would have earned more than the first one.
-
-    `value`: the estimated difference
-    `lower`, `upper`: its interval, all intervals of a comparison at once
-    `alone`: its interval at the nominal level
-    `ess`: the effective sample size of the contrast
-    """
-
-    value: float
-    lower: float
-    upper: float
-    alone: Ends
-    ess: float
-
-
-class Candidate(NamedTuple):
-    """One policy of a comparison.
-
-    `policy`: its name
-    `value`: what it would have earned, with the ends `lower` and `upper` of an interval
-    `ess`, `mean_weight`: of its importance weights
-    `verdict`: trust, caution or refuse, for `reasons`
-    `difference`: to the first policy, None for that one
-    """
-
-    policy: str
-    value: float
-    lower: float
-    upper: float
-    ess: float
-    mean_weight: float
-    verdict: str
-    reasons: tuple[str, ...]
-    difference: Difference | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Comparison:
-    """Several policies on one log; the first is what the others are compared to.
-
-    `estimator`, `interval`: names
-    `alpha`: one minus the probability that all differences hold at once
-    `alpha_each`: the level of each of them
-    `n`: rows
-    `units`: independent ones, users or rows
-    """
-
-    estimator: str
-    interval: str
-    alpha: float
-    alpha_each: float
-    n: int
-    units: int
-    policies: tuple[Candidate, ...]
-
-    def __repr__(self) -> str:
-        rows = ", ".join(f"{x.policy} {x.value:.5g}" for x in self.policies)
-        return f"Comparison({rows}; n={self.n:,})"
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain Python: the JSON of `mopl compare`."""
-        plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return plain | {"policies": [_plain(candidate) for candidate in self.policies]}
-
-    def to_arrow(self) -> pa.Table:
-        """One row a policy."""
-        return pa.Table.from_pylist([_plain(candidate) for candidate in self.policies])
-
-
-def _plain(candidate):
-    plain = candidate._asdict() | {"reasons": list(candidate.reasons)}
-    change = plain.pop("difference")
-    if change is None:
-        return plain
-    return plain | {"difference": change._asdict() | {"alone": change.alone._asdict()}}
 
 
 def compare(

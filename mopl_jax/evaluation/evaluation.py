@@ -2,21 +2,21 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from mopl_jax.diagnostics.mean_weight import MeanWeight, mean_weight_of
+from mopl_jax.diagnostics.mean_weight import mean_weight_of
 from mopl_jax.diagnostics.verdicts import VERDICTS, reasons
 from mopl_jax.diagnostics.weight_diagnostics import UNBOUNDED
 from mopl_jax.estimators.registry import Choice, bind_estimator
 from mopl_jax.evaluation.answers import IN_MEMORY, Answer, gather
 from mopl_jax.evaluation.limits import check_facts, check_intervals, limits
+from mopl_jax.evaluation.result import EffectiveSizes, Evaluation
 from mopl_jax.evaluation.targets import BANDWIDTHS, choose_target
 from mopl_jax.evaluation.warnings import warnings_of
 from mopl_jax.intervals.facts import Facts, policy_facts
-from mopl_jax.intervals.interval import NamedInterval
 from mopl_jax.intervals.registry import METHODS
 from mopl_jax.io import log_reader
 from mopl_jax.io.log_reader import LogReader, Rows
@@ -25,69 +25,6 @@ from mopl_jax.numerics.check import check_alpha, choose
 from mopl_jax.policies.gaussian import Gaussian
 
 FIRST = ("recommended", "normal")  # the intervals that are printed unless others are asked for
-
-
-class EffectiveSizes(NamedTuple):
-    """Effective sample sizes of the importance weights; `fraction` is Kish's over the units."""
-
-    kish: float
-    max_weight: float
-    perplexity: float
-    reward_aware: float
-    fraction: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """The value of a target policy, estimated from a log.
-
-    `value`: the estimate by `estimator`
-    `n`: rows
-    `units`: independent ones: users where the log knows them, else rows
-    `alpha`: one minus the nominal coverage of the `intervals`
-    `ess`: effective sample sizes
-    `mean_weight`: of the importance weights, which should be 1
-    `pareto_k`: the tail index of the weights
-    `unseen`: the share of the target's actions that would outweigh every logged row
-    `verdict`: trust, caution or refuse, for `reasons`
-    `warnings`: what to know of the intervals
-    `bandwidth`: of each weight, where the data chose how much to smooth a deterministic target
-    """
-
-    value: float
-    estimator: str
-    n: int
-    units: int
-    alpha: float
-    ess: EffectiveSizes
-    mean_weight: MeanWeight
-    pareto_k: float
-    unseen: float
-    intervals: tuple[NamedInterval, ...]
-    verdict: str
-    reasons: tuple[str, ...]
-    warnings: tuple[str, ...]
-    bandwidth: tuple[float, ...] | None = None
-
-    @property
-    def interval(self) -> NamedInterval:
-        """The first interval: the recommended one unless another was asked for."""
-        return self.intervals[0]
-
-    def __repr__(self) -> str:
-        ends = f"[{self.interval.lower:.5g}, {self.interval.upper:.5g}]"
-        return f"Evaluation({self.value:.5g} {ends}, ess={self.ess.kish:,.1f}, {self.verdict})"
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain Python, with infinite ends as ±inf: the JSON of `mopl evaluate`."""
-        plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        if self.bandwidth is None:
-            del plain["bandwidth"]
-        plain["intervals"] = [entry._asdict() for entry in self.intervals]
-        lists = {name: list(value) for name, value in plain.items() if type(value) is tuple}
-        return (
-            plain | lists | {"ess": self.ess._asdict(), "mean_weight": self.mean_weight._asdict()}
-        )
 
 
 def evaluate(

@@ -26,10 +26,10 @@ from jax import lax
 from jax.scipy.special import ndtr, ndtri
 from jaxtyping import Array, Float, Key, UInt32
 
-from mopl_jax.estimators.estimate import Estimate
+from mopl_jax.estimators.ess import supported
+from mopl_jax.estimators.estimate import Estimate, influence_variance
 from mopl_jax.estimators.importance import snips
-from mopl_jax.intervals.interval import Interval, supported
-from mopl_jax.intervals.wald import influence_variance
+from mopl_jax.intervals.interval import Interval
 from mopl_jax.numerics import safe
 from mopl_jax.numerics.random import threefry2x32
 

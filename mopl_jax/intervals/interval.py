@@ -8,7 +8,6 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mopl_jax.estimators.ess import spread_out
 from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.numerics.pytree import pytree_dataclass
 
@@ -33,16 +32,6 @@ class Interval:
 
 
 IntervalFunction = Callable[[Estimate, float], Interval]
-
-
-def supported(estimate: Estimate) -> Bool[Array, ""]:
-    """False where fewer than two rows carry weight (to rounding): then no variance can be
-    estimated.
-
-    Prevents the point interval of a log whose weight sits in one row, where residual and
-    variance are both zero.
-    """
-    return spread_out(estimate.log_weight)
 
 
 def lower(interval: IntervalFunction) -> IntervalFunction:

@@ -6,11 +6,10 @@ import jax.numpy as jnp
 from jaxtyping import ArrayLike
 
 from mopl_jax.estimators.ess import normalise
-from mopl_jax.estimators.estimate import Estimate
+from mopl_jax.estimators.estimate import Estimate, influence_variance
 from mopl_jax.estimators.importance import snips
 from mopl_jax.intervals.interval import Interval
 from mopl_jax.intervals.reward_range import Range, range_ends, within
-from mopl_jax.intervals.wald import influence_variance
 from mopl_jax.numerics import safe
 from mopl_jax.numerics.roots import newton_in_bracket
 from mopl_jax.numerics.student import student_quantile

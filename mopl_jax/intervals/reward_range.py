@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float
 
+from mopl_jax.estimators.ess import supported
 from mopl_jax.estimators.estimate import Estimate
-from mopl_jax.intervals.interval import Interval, supported
+from mopl_jax.intervals.interval import Interval
 
 Range = tuple[float, float]
 

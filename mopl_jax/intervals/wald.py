@@ -7,7 +7,6 @@ makes it an interval.
 
 import jax.numpy as jnp
 
-from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.intervals.formulas import Wald
 from mopl_jax.intervals.moments import Moments
 
@@ -35,8 +34,3 @@ def hc3(sums: Moments):
     times the textbook's jackknife about the mean of the V̂₍₋ᵢ₎, plus n (mean − V̂)².
     """
     return sums.hc3, jnp.inf
-
-
-def influence_variance(estimate: Estimate):
-    """Σψ²/n², which is Σp²e² for SNIPS."""
-    return jnp.sum(jnp.square(estimate.influence / estimate.influence.shape[0]))

@@ -24,11 +24,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from mopl_jax.numerics.pytree import pytree_dataclass
 
-
-@pytree_dataclass()
-class Block:
+class Block(NamedTuple):
     """Consecutive rows of a log.
 
     `columns`: a record of arrays (m, …)

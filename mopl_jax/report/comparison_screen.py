@@ -1,8 +1,7 @@
 """A comparison as a screen: differences and verdicts first, then the values."""
 
-from mopl_jax.evaluation.comparison import Comparison
+from mopl_jax.evaluation.result import Comparison
 from mopl_jax.report import terminal
-from mopl_jax.report.evaluation_screen import number
 
 
 def show(made: Comparison) -> None:
@@ -29,7 +28,7 @@ def _table(made):
     for row in made.policies:
         change = row.difference
         cells = ("", "") if change is None else (f"{change.value:+.4g}", _ends(change))
-        value, ess = number(row.value), terminal.count(row.ess)
+        value, ess = terminal.number(row.value, "{:.5g}", "undefined"), terminal.count(row.ess)
         table.add_row(row.policy, *cells, row.verdict, value, _ends(row), ess)
     return table
 

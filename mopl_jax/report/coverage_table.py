@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from mopl_jax.coverage.results import LEVEL
-from mopl_jax.coverage.run import CoverageStudy
+from mopl_jax.coverage.results import LEVEL, CoverageStudy
 from mopl_jax.report import terminal
 from mopl_jax.report.terminal import count, number
 

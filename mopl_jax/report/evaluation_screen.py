@@ -4,7 +4,7 @@ import math
 import textwrap
 from collections.abc import Sequence
 
-from mopl_jax.evaluation.evaluation import Evaluation
+from mopl_jax.evaluation.result import Evaluation
 from mopl_jax.intervals.interval import NamedInterval
 from mopl_jax.intervals.registry import METHODS
 from mopl_jax.report import terminal

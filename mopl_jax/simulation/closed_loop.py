@@ -19,7 +19,8 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, ArrayLike, Float, Key
 
-from mopl_jax import intervals, logs
+from mopl_jax import logs
+from mopl_jax.intervals.ess_corrected import ess_exact
 from mopl_jax.intervals.interval import Interval
 from mopl_jax.learning import certification, constraints, objective, optimise
 from mopl_jax.learning.response_surface import fit_surface
@@ -210,7 +211,7 @@ def propose(
         Gaussian(logging.mean, plan.fine * logging.scale),
         value_estimator=value_estimator,
         alpha=plan.alpha,
-        interval=intervals.ess_exact if plan.pessimistic else point,
+        interval=ess_exact if plan.pessimistic else point,
         project=near,
     )
     return found.policy, certification.certify(

@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from mopl_jax import planning
 from mopl_jax.numerics import linalg, random
 from mopl_jax.numerics.pytree import pytree_dataclass
+from mopl_jax.planning import precision
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.mixture import Mixture
 from mopl_jax.policies.policy import Policy
@@ -258,4 +258,4 @@ def snips_variance(
             "expected a Linear mean reward with homoscedastic Normal noise; use simulation for"
             " other worlds"
         )
-    return planning.variance(logging, target, mean.slope, noise.scale)
+    return precision.variance(logging, target, mean.slope, noise.scale)

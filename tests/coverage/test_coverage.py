@@ -15,11 +15,9 @@ from yardsticks import DTYPES, KEY, binomial_tail, cast, eps, every_interval
 
 from mopl_jax import intervals
 from mopl_jax.coverage import engine, study
-from mopl_jax.coverage.results import (
-    concatenate,
-    count,
-    summarise,
-)
+from mopl_jax.coverage.replicates import concatenate, count
+from mopl_jax.coverage.results import summarise
+from mopl_jax.coverage.run import coverage_of
 from mopl_jax.coverage.sample_size import sample_size_ratio, smallest_n
 from mopl_jax.coverage.world import Grid, World
 from mopl_jax.estimators.divergence import population_d2
@@ -233,7 +231,7 @@ def test_float32_covers_like_float64():
     """The same logs in float32 and float64: coverages differ by less than 3 standard errors of a
     paired difference.
     """
-    tables = [engine.coverage(KEY, in_dtype(ALONE, dtype), GRID, 500) for dtype in DTYPES]
+    tables = [coverage_of(KEY, in_dtype(ALONE, dtype), GRID, 500) for dtype in DTYPES]
     assert len(tables[0]) == len(GRID.n) * len(NAMES)
     for single, double in zip(*tables, strict=True):
         assert all(single[k] == double[k] for k in ("estimand", "n", "interval"))
@@ -269,7 +267,7 @@ def reference_world(d=10, dtype=np.float32):
 @pytest.fixture(scope="module")
 def reference():
     """{(interval, n): row} of 2,000 replicates in float32."""
-    table = engine.coverage(
+    table = coverage_of(
         jax.random.key(0), reference_world(), Grid(SIZES, ("snips",), tuple(REFERENCE), 0.05), 2000
     )
     return {(row["interval"], row["n"]): row for row in table}
@@ -326,7 +324,7 @@ def test_on_policy_coverage_is_nominal(dtype):
     """
     on_policy = in_dtype(ALONE._replace(targets={"t": WORLD.logging}), dtype)
     grid = Grid((3, 30), ("snips",), tuple(name for name in INTERVALS if name in WALD), 0.05)
-    for row in engine.coverage(KEY, on_policy, grid, 20_000):
+    for row in coverage_of(KEY, on_policy, grid, 20_000):
         if row["interval"] in ("ess_exact", "ess_student", "ess_student_max", "ess_safe"):
             assert binomial_tail(round(row["coverage"] * 20_000), 20_000, 0.95) > 1e-4
 
@@ -361,7 +359,7 @@ def test_a_study_evaluates_every_interval_whose_facts_its_worlds_offer():
     """
     plan = study.build(tomllib.loads(STRESS))
     clicks, watch = plan.worlds
-    rows = engine.coverage(jax.random.key(0), clicks, plan.grid, plan.replicates)
+    rows = coverage_of(jax.random.key(0), clicks, plan.grid, plan.replicates)
     seen = {(row["estimand"], row["estimator"]): set() for row in rows}
     for row in rows:
         seen[row["estimand"], row["estimator"]].add(row["interval"])

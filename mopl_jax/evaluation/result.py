@@ -1,0 +1,157 @@
+"""What evaluations and comparisons find: frozen records, with their JSON and tables."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from mopl_jax.diagnostics.mean_weight import MeanWeight
+from mopl_jax.intervals.interval import NamedInterval
+
+
+class EffectiveSizes(NamedTuple):
+    """Effective sample sizes of the importance weights; `fraction` is Kish's over the units."""
+
+    kish: float
+    max_weight: float
+    perplexity: float
+    reward_aware: float
+    fraction: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """The value of a target policy, estimated from a log.
+
+    `value`: the estimate by `estimator`
+    `n`: rows
+    `units`: independent ones: users where the log knows them, else rows
+    `alpha`: one minus the nominal coverage of the `intervals`
+    `ess`: effective sample sizes
+    `mean_weight`: of the importance weights, which should be 1
+    `pareto_k`: the tail index of the weights
+    `unseen`: the share of the target's actions that would outweigh every logged row
+    `verdict`: trust, caution or refuse, for `reasons`
+    `warnings`: what to know of the intervals
+    `bandwidth`: of each weight, where the data chose how much to smooth a deterministic target
+    """
+
+    value: float
+    estimator: str
+    n: int
+    units: int
+    alpha: float
+    ess: EffectiveSizes
+    mean_weight: MeanWeight
+    pareto_k: float
+    unseen: float
+    intervals: tuple[NamedInterval, ...]
+    verdict: str
+    reasons: tuple[str, ...]
+    warnings: tuple[str, ...]
+    bandwidth: tuple[float, ...] | None = None
+
+    @property
+    def interval(self) -> NamedInterval:
+        """The first interval: the recommended one unless another was asked for."""
+        return self.intervals[0]
+
+    def __repr__(self) -> str:
+        ends = f"[{self.interval.lower:.5g}, {self.interval.upper:.5g}]"
+        return f"Evaluation({self.value:.5g} {ends}, ess={self.ess.kish:,.1f}, {self.verdict})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain Python, with infinite ends as ±inf: the JSON of `mopl evaluate`."""
+        plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        if self.bandwidth is None:
+            del plain["bandwidth"]
+        plain["intervals"] = [entry._asdict() for entry in self.intervals]
+        lists = {name: list(value) for name, value in plain.items() if type(value) is tuple}
+        return (
+            plain | lists | {"ess": self.ess._asdict(), "mean_weight": self.mean_weight._asdict()}
+        )
+
+
+class Ends(NamedTuple):
+    """The ends of an interval."""
+
+    lower: float
+    upper: float
+
+
+class Difference(NamedTuple):
+    """What a policy would have earned more than the first one.
+
+    `value`: the estimated difference
+    `lower`, `upper`: its interval, all intervals of a comparison at once
+    `alone`: its interval at the nominal level
+    `ess`: the effective sample size of the contrast
+    """
+
+    value: float
+    lower: float
+    upper: float
+    alone: Ends
+    ess: float
+
+
+class Candidate(NamedTuple):
+    """One policy of a comparison.
+
+    `policy`: its name
+    `value`: what it would have earned, with the ends `lower` and `upper` of an interval
+    `ess`, `mean_weight`: of its importance weights
+    `verdict`: trust, caution or refuse, for `reasons`
+    `difference`: to the first policy, None for that one
+    """
+
+    policy: str
+    value: float
+    lower: float
+    upper: float
+    ess: float
+    mean_weight: float
+    verdict: str
+    reasons: tuple[str, ...]
+    difference: Difference | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Several policies on one log; the first is what the others are compared to.
+
+    `estimator`, `interval`: names
+    `alpha`: one minus the probability that all differences hold at once
+    `alpha_each`: the level of each of them
+    `n`: rows
+    `units`: independent ones, users or rows
+    """
+
+    estimator: str
+    interval: str
+    alpha: float
+    alpha_each: float
+    n: int
+    units: int
+    policies: tuple[Candidate, ...]
+
+    def __repr__(self) -> str:
+        rows = ", ".join(f"{x.policy} {x.value:.5g}" for x in self.policies)
+        return f"Comparison({rows}; n={self.n:,})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain Python: the JSON of `mopl compare`."""
+        plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return plain | {"policies": [_plain(candidate) for candidate in self.policies]}
+
+    def to_arrow(self) -> pa.Table:
+        """One row a policy."""
+        return pa.Table.from_pylist([_plain(candidate) for candidate in self.policies])
+
+
+def _plain(candidate):
+    plain = candidate._asdict() | {"reasons": list(candidate.reasons)}
+    change = plain.pop("difference")
+    if change is None:
+        return plain
+    return plain | {"difference": change._asdict() | {"alone": change.alone._asdict()}}
