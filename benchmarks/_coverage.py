@@ -1,16 +1,24 @@
-"""A coverage study by `mopl coverage`, for studies that tabulate its rows."""
+"""A coverage study by `coverage_study`, for studies that tabulate its rows."""
 
-import tempfile
 from pathlib import Path
 
 from benchmarks import _study
-from mopl_jax.cli.coverage import coverage, summary
-
-__all__ = ["swept", "summary"]
+from mopl_jax.cli.show import bars
+from mopl_jax.coverage import results
+from mopl_jax.coverage.run import coverage_study
+from mopl_jax.numerics import devices
 
 
 def swept(config: Path | None, replicates: int = 0, n: str = "") -> _study.Rows:
     """The rows of a study in TOML (none: the default one), with what they are stored with."""
-    with tempfile.TemporaryDirectory() as folder:
-        coverage(config=config, out=Path(folder), replicates=replicates or None, n=n or None)
-        return _study.read("results", Path(folder))
+    sizes, mesh = [int(size) for size in n.split(",")] if n else None, devices.start()
+    with bars(lasting=True) as advance:
+        found = coverage_study(
+            config, n=sizes, replicates=replicates or None, mesh=mesh, advance=advance
+        )
+    return _study.Rows(found.rows, **found.provenance)
+
+
+def summary(rows: list[dict]) -> list[dict]:
+    """One row for each world, estimand, estimator and interval."""
+    return [line.to_dict() for line in results.summary(rows)]

@@ -18,6 +18,8 @@ from benchmarks import _study
 from benchmarks._judge import below
 from benchmarks._sweep import batch_keys, logs_of, stress_worlds
 from mopl_jax.coverage import engine
+from mopl_jax.estimators import snips
+from mopl_jax.estimators.estimator import Columns, member
 from mopl_jax.intervals import Wald
 from mopl_jax.intervals.ess_corrected import ess_skew
 
@@ -40,7 +42,8 @@ WIDEST = 1.10
 
 @functools.partial(jax.jit, static_argnames="sizes")
 def _sums(log_weight, reward, sizes):
-    one = lambda x: engine._sums(engine._Rows(x[1], (x[0],), None), sizes, "snips")  # noqa: E731
+    of_snips = member(snips)
+    one = lambda x: engine.moments_at(sizes, Columns(x[1], (x[0],)), of_snips)  # noqa: E731
     return jax.lax.map(one, (log_weight, reward), batch_size=32)
 
 

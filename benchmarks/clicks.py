@@ -23,9 +23,9 @@ from mopl_jax.estimators import snips
 from mopl_jax.estimators.ess import kish
 from mopl_jax.intervals import Interval, clopper_pearson, ess_wilson, ess_wilson_skew
 from mopl_jax.intervals.interval import supported
-from mopl_jax.intervals.moments import moments
-from mopl_jax.intervals.proportions import score
+from mopl_jax.intervals.moments import moments_of
 from mopl_jax.intervals.reward_range import within
+from mopl_jax.numerics.proportion import wilson_ends
 from mopl_jax.numerics.student import student_quantile
 
 SIZES = {"replicates": 400, "n": (8, 32, 128, 512, 2048, 16384), "d": (1, 5, 20, 2, 10)}
@@ -48,11 +48,11 @@ def _lower_only(estimate, alpha):
 
 def _uncapped(estimate, alpha):
     """`ess_wilson_skew` with all of the skewness, also where a few heavy rows make it."""
-    sums, v = moments(estimate), estimate.value
+    sums, v = moments_of(estimate), estimate.value
     df = jnp.where(supported(estimate), sums.df, 1)
     term = (jnp.square(student_quantile(alpha / 2, df)) - 1) / 6 * sums.cubic
     shifted = jnp.clip(v - (1 - 2 * v) * jnp.where(term < 1, term, 1), 0, 1)
-    low, high = score(shifted, sums.kish, df, alpha)
+    low, high = wilson_ends(shifted, sums.kish, student_quantile(alpha / 2, df))
     return within(estimate, low, high, (0.0, 1.0))
 
 

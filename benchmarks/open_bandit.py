@@ -28,8 +28,9 @@ import pyarrow.parquet as pq
 from jaxtyping import Float
 
 from benchmarks import _study
-from mopl_jax.cli.evaluate import evaluate_file
-from mopl_jax.io.tables import read_columns
+from mopl_jax.evaluation.evaluation import evaluate
+from mopl_jax.intervals import WALD
+from mopl_jax.io.read import read_columns
 
 SIZES = {"path": Path("open_bandit"), "alpha": 0.05}
 ON_DEMAND = True  # needs a path to data: left out of `all`
@@ -99,13 +100,14 @@ def _evaluate(random, density, alpha):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "log.parquet"
         pq.write_table(pa.table(columns), path)
-        return evaluate_file(
+        return evaluate(
             path,
+            interval=["recommended", *WALD],
             reward="click",
             propensity="propensity",
             target_propensity="target_propensity",
             alpha=alpha,
-        )
+        ).to_dict()
 
 
 def table(rows: list[dict]) -> str:

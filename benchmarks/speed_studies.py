@@ -31,7 +31,7 @@ def studies() -> dict[str, study.Study]:
     """
     default = study.build(study.read(study.DEFAULT))
     targets = {f"{i}": Gaussian.diagonal(jnp.full(D, 0.05 * i), SCALE) for i in range(1, 9)}
-    names = tuple(name for name, f in intervals.NAMED.items() if isinstance(f, intervals.Wald))
+    names = tuple(intervals.WALD)
     many = (world()._replace(targets=targets),)
     grid = Grid(N, ("snips",), names, ALPHA)
     return {"default": default, "many targets": default._replace(worlds=many, grid=grid)}

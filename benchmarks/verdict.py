@@ -17,7 +17,8 @@ from benchmarks import _study
 from benchmarks._judge import APART, below
 from benchmarks._sweep import logs_of, stress_worlds
 from mopl_jax import estimators, intervals
-from mopl_jax.diagnostics.weight_diagnostics import VERDICTS, diagnose, unseen
+from mopl_jax.diagnostics.verdicts import VERDICTS
+from mopl_jax.diagnostics.weight_diagnostics import diagnose, unseen
 
 SIZES = {"replicates": 300, "n": (32, 256, 2048), "d": (1, 5, 20), "seed": 21}
 QUICK = {"replicates": 32, "n": (32,), "d": (1,)}

@@ -7,8 +7,9 @@ from typing import Any
 import matplotlib.pyplot as plt
 
 from benchmarks._study import Rows, read
-from mopl_jax.report.plots import STYLE, coverage_curves, coverage_figure
-from mopl_jax.report.plots import save as save_figure
+from mopl_jax.report.coverage_figure import coverage_curves, coverage_figure
+from mopl_jax.report.style import STYLE
+from mopl_jax.report.style import save as save_figure
 
 __all__ = ["DASHED", "column", "coverage_curves", "coverage_figure", "names", "results", "save"]
 HERE = Path(__file__).parent

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import DTYPES, KEY, POLICIES, cast, eps, sample_rows, standard_errors
+from worlds import POLICIES, sample_rows
+from yardsticks import DTYPES, KEY, cast, eps, standard_errors
 
 from mopl_jax.logs import Logs, check, log_weights
 from mopl_jax.policies import Gaussian, Uniform

@@ -1,44 +1,80 @@
-"""The commands, and how each of their ends becomes an exit code and one line."""
+"""The commands, and how each of their ends becomes an exit code and one line.
+
+A command's module is imported when the command is called: help waits for no library.
+"""
 
 import os
 import sys
-from typing import Any
+from importlib import import_module
+from typing import Annotated, Any
 
-import jax
 import typer
-from rich.console import Console
+from typer.core import TyperGroup
+from typer.main import get_command
 
-from mopl_jax.cli.check import check
-from mopl_jax.cli.compare import compare
-from mopl_jax.cli.coverage import coverage
-from mopl_jax.cli.evaluate import evaluate
-from mopl_jax.cli.learn import learn
-from mopl_jax.cli.metric import metric
-from mopl_jax.cli.plan import plan
-from mopl_jax.cli.simulate import simulate
+from mopl_jax.cli.options import option
+from mopl_jax.numerics import compiled
+
+COMMANDS = {  # each with the first line of its help
+    "coverage": "How often do intervals cover, and how many samples does an ESS correction save?",
+    "check": "Is this log what it is said to be? Ranges, densities against the declared policy,"
+    " repeats, users, drift.",
+    "evaluate": "What would another policy have earned? Value, intervals, effective sample size, a"
+    " verdict.",
+    "compare": "Which policy would have earned more? Differences to the first policy, with"
+    " simultaneous intervals.",
+    "learn": "New weights from a log, and what they certainly gain.",
+    "metric": "Learn a sensitive metric from past A/B tests, and check it on experiments held out.",
+    "plan": "How many decisions must be explored, how widely, and at what cost?",
+    "simulate": "The whole loop, simulated: randomise, log, learn, certify, test online.",
+}
+RESUMES = ("coverage",)  # commands that store their parts as they go
+
+UsageError: Any = typer.BadParameter.__mro__[1]  # also of missing options and unknown commands
+
+
+class OnDemand(TyperGroup):
+    """A group that lists `COMMANDS` and imports the one that is called."""
+
+    def resolve_command(self, ctx, args):
+        """The command of the first argument, with its real options."""
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, command(str(name)), rest
+
+
+def command(name: str) -> Any:
+    """The command `name`: the function of that name in the module of that name."""
+    one = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    one.command(name)(getattr(import_module(f"mopl_jax.cli.{name}"), name))
+    return get_command(one)
+
 
 app = typer.Typer(
+    cls=OnDemand,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     help="From a log of randomised scalarisation weights to values and weights you can trust.",
 )
-app.command()(coverage)
-app.command()(check)
-app.command()(evaluate)
-app.command()(compare)
-app.command()(learn)
-app.command()(metric)
-app.command()(plan)
-app.command()(simulate)
 
 
-_UsageError: Any = typer.BadParameter.__mro__[
-    1
-]  # the parent that also covers missing options and unknown commands
+@app.callback()
+def settings(
+    no_cache: Annotated[
+        bool,
+        option(
+            "Keep no compiled functions in the user's cache folder, and use none.",
+            "--no-cache",
+            envvar="MOPL_NO_CACHE",
+        ),
+    ] = False,
+) -> None:
+    """What all commands share: their compiled functions are kept, so that they start faster."""
+    compiled.keep(not no_cache)
 
 
-RESUMES = ("coverage",)  # commands that store their parts as they go
+for name, line in COMMANDS.items():
+    app.command(name, help=line)(lambda: None)
 
 
 def run() -> None:
@@ -47,39 +83,49 @@ def run() -> None:
         sys.exit(app(standalone_mode=False) or 0)
     except (ValueError, OSError) as error:
         _leave(2, str(error))
-    except _UsageError as error:
+    except UsageError as error:
         _leave(2, f"{error.format_message()} See mopl --help.")
-    except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() == 1:
+    except (KeyboardInterrupt, typer.Abort):
+        _leave(130, f"interrupted; {_kept(sys.argv[1:])}")
+    except RuntimeError as error:
+        if not _lost_another(error):
             raise
         _leave(
             4,
             "lost another process of this run; start it again, it resumes from the stored parts"
-            f" ({_first(error)})",
+            f" ({str(error).strip().splitlines()[0][:120]})",
         )
-    except (KeyboardInterrupt, typer.Abort):
-        _leave(130, f"interrupted; {_kept(*sys.argv[1:2])}")
 
 
-def _kept(command=None):
+def _lost_another(error):
+    """Whether a run of several processes ends because another of them is gone."""
+    jax = sys.modules.get("jax")
+    return (
+        jax is not None
+        and isinstance(error, jax.errors.JaxRuntimeError)
+        and jax.process_count() > 1
+    )
+
+
+def _kept(arguments):
     """What an interrupt leaves."""
+    called = next((text for text in arguments if not text.startswith("-")), None)
     return (
         "what was finished is kept, the same command resumes"
-        if command in RESUMES
+        if called in RESUMES
         else "start it again"
     )
 
 
-def _first(error):
-    return str(error).strip().splitlines()[0][:120]
-
-
 def _leave(code, message):
     """Say why on standard error, and exit."""
+    from rich.console import Console
+
     Console(stderr=True, soft_wrap=True).print(
         f"mopl: {message}", style="red", highlight=False, markup=False
     )
     sys.stderr.flush()
-    if jax.distributed.is_initialized():
+    jax = sys.modules.get("jax")
+    if jax is not None and jax.distributed.is_initialized():
         os._exit(code)  # the shutdown handshake would wait for a process that is gone
     sys.exit(code)

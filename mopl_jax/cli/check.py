@@ -1,14 +1,8 @@
 """`mopl check`: is a log what it is said to be?"""
 
-import jax
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from mopl_jax.cli import options
-from mopl_jax.cli.evaluate import REFUSED
-from mopl_jax.diagnostics import log_checks
 
 _STYLES = {"ok": "green", "warning": "yellow", "refuse": "red"}
 
@@ -33,36 +27,24 @@ def check(
 
     Exit code 0: ok, perhaps with warnings. 3: refuse. 2: it cannot be read.
     """
+    import jax
+
+    from mopl_jax.diagnostics.log_checks import check_log
+
     jax.config.update("jax_enable_x64", True)
-    reader = options.read(
-        log,
-        reward=reward,
-        action=action,
-        propensity=propensity,
-        log_propensity=log_propensity,
-        logging=logging,
-        cluster=cluster,
-        time=time,
-    )
-    findings, numbers = log_checks.examine(reader, options.watched(reader, as_json))
-    verdict = log_checks.verdict(findings)
-    if as_json:
-        rows = [finding._asdict() for finding in findings]
-        options.print_json(
-            {"log": reader.source.name, "verdict": verdict, "findings": rows} | numbers
-        )
-    else:
-        _show(findings, verdict, Console(width=100))
-    if verdict == "refuse":
-        raise typer.Exit(REFUSED)
+    density = {"propensity": propensity, "log_propensity": log_propensity, "logging": logging}
+    reader = options.read(log, reward=reward, action=action, cluster=cluster, time=time, **density)
+    report = check_log(reader, watch=options.watched(reader, as_json))
+    options.print_json(report.to_dict()) if as_json else _show(report)
+    raise typer.Exit(3 if report.verdict == "refuse" else 0)
 
 
-def _show(findings, verdict, console):
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for header in ("check", "verdict"):
-        table.add_column(header, no_wrap=True)
-    table.add_column("found")
-    for check, level, found in findings:
-        table.add_row(check, f"[{_STYLES[level]}]{level}[/]", found)
-    console.print(table)
-    console.print(f"verdict: [bold {_STYLES[verdict]}]{verdict}[/]")
+def _show(report):
+    from rich import box, console, table
+
+    names = (table.Column("check", no_wrap=True), table.Column("verdict", no_wrap=True), "found")
+    rows = table.Table(*names, box=box.SIMPLE_HEAD, pad_edge=False)
+    for check, level, found in report.findings:
+        rows.add_row(check, f"[{_STYLES[level]}]{level}[/]", found)
+    verdict = f"verdict: [bold {_STYLES[report.verdict]}]{report.verdict}[/]"
+    console.Console(width=100).print(rows, verdict, sep="\n")

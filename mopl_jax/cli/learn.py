@@ -21,7 +21,7 @@ from mopl_jax import intervals
 from mopl_jax.cli import options
 from mopl_jax.cli.options import check_alpha, choose
 from mopl_jax.estimators.importance import beta_ips, snips
-from mopl_jax.io import files, storage, tables
+from mopl_jax.io import files, log_reader, read, storage
 from mopl_jax.io.policy_json import finite, read_policy, write_policy
 from mopl_jax.learning import constraints, pipeline
 from mopl_jax.learning.objective import doubly_robust, importance_weighted
@@ -138,21 +138,17 @@ def learn(
         logging=logging,
         cluster=cluster,
     )
-    logs = tables.read_logs(reader)
+    logs = read.read_logs(reader)
     names = objectives(reader, logs)
     target = reader.columns.reward or "reward"
-    tables.check_densities(reader, None)
+    log_reader.check_densities(reader, None)
     pipeline.check_log(logs, names=names, reward=target, place=reader.source.name)
     check_alpha(alpha)
     choose([estimator], VALUE_ESTIMATORS, "estimator")
     current = _production(production, logs.action.shape[1])
     plan = Plan(
-        interval=intervals.bind(
-            choose([interval], intervals.NAMED | intervals.INFORMED, "interval")[0]
-        ),
-        certificate=intervals.bind(
-            choose([certificate], intervals.NAMED | intervals.INFORMED, "interval")[0]
-        ),
+        interval=intervals.bind(choose([interval], intervals.METHODS, "interval")[0]),
+        certificate=intervals.bind(choose([certificate], intervals.METHODS, "interval")[0]),
         alpha=alpha,
         value_estimator=VALUE_ESTIMATORS[estimator],
         project=_project(logs.action.shape[1], low, high, total, max_change, current),

@@ -1,19 +1,29 @@
-"""Options that the commands share: how a log is named, and checks of what comes from the command
-line.
+"""Options that the commands share: how a log is named, and how their text becomes numbers.
+
+Nothing of the library is imported before a command runs.
 """
 
-import json
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from mopl_jax.io.policy_json import finite
-from mopl_jax.io.tables import LogReader, open_log
+from mopl_jax.cli.show import bars, print_json
 from mopl_jax.numerics.check import check_alpha, choose
+
+if TYPE_CHECKING:
+    from mopl_jax.io.log_reader import LogReader
+
+__all__ = ["check_alpha", "choose", "print_json"]
+
+REFUSED = 3  # the exit code of a log that is not to be used
+
+
+def option(text: str, *names: str, **more: Any) -> Any:
+    """An option with its help `text`; `names` where they are not those of the parameter."""
+    return typer.Option(*names, help=text, **more)
+
 
 Log = Annotated[
     Path,
@@ -23,51 +33,44 @@ Log = Annotated[
     ),
 ]
 Reward = Annotated[
-    str | None, typer.Option(help="Column of the reward (default: reward).", show_default=False)
+    str | None, option("Column of the reward (default: reward).", show_default=False)
 ]
 Action = Annotated[
     str | None,
-    typer.Option(
-        help=(
-            "Columns of the weights played: a,b,c or a prefix or one list column (default:"
-            " action_…)."
-        )
+    option(
+        "Columns of the weights played: a,b,c or a prefix or one list column (default: action_…)."
     ),
 ]
 Propensity = Annotated[
-    str | None,
-    typer.Option(help="Column: density of the logged action under the logging policy, > 0."),
+    str | None, option("Column: density of the logged action under the logging policy, > 0.")
 ]
-LogPropensity = Annotated[str | None, typer.Option(help="Column: its logarithm.")]
+LogPropensity = Annotated[str | None, option("Column: its logarithm.")]
 Logging = Annotated[
-    Path | None, typer.Option(help="Logging policy (JSON), for the densities instead of a column.")
+    Path | None, option("Logging policy (JSON), for the densities instead of a column.")
 ]
 Cluster = Annotated[
-    str | None, typer.Option(help="Column of the user: rows of one user may depend on one another.")
+    str | None, option("Column of the user: rows of one user may depend on one another.")
 ]
-Time = Annotated[str | None, typer.Option(help="Column of the time: numbers, dates or timestamps.")]
-Estimator = Annotated[str, typer.Option(help="snips, ips, beta_ips, doubly_robust.")]
-Alpha = Annotated[float, typer.Option(help="One minus the nominal coverage.")]
+Time = Annotated[str | None, option("Column of the time: numbers, dates or timestamps.")]
+Estimator = Annotated[str, option("snips, ips, beta_ips, doubly_robust.")]
+Alpha = Annotated[float, option("One minus the nominal coverage.")]
 Range = Annotated[
-    str | None,
-    typer.Option(help="Least and largest reward that can occur, as 0,1.", metavar="LOW,HIGH"),
+    str | None, option("Least and largest reward that can occur, as 0,1.", metavar="LOW,HIGH")
 ]
 InMemory = Annotated[
-    int,
-    typer.Option(
-        help="Rows up to which the log is held in memory; a longer one is read in passes."
-    ),
+    int, option("Rows up to which the log is held in memory; a longer one is read in passes.")
 ]
 Json = Annotated[
-    bool,
-    typer.Option("--json", help="Print one JSON document, nothing else; infinite ends are null."),
+    bool, option("Print one JSON document, nothing else; infinite ends are null.", "--json")
 ]
+Document = Annotated[bool, option("Print one JSON document, nothing else.", "--json")]
+Devices = Annotated[str | None, option("all, or how many; on CPU one for each core.", "--devices")]
 
-__all__ = ["check_alpha", "choose"]
 
-
-def read(log: Path, **roles: Any) -> LogReader:
+def read(log: Path, **roles: Any) -> "LogReader":
     """The log that the options name."""
+    from mopl_jax.io.read import open_log
+
     action = roles.pop("action", None)
     return open_log(log, action=action.split(",") if action and "," in action else action, **roles)
 
@@ -85,28 +88,42 @@ def reward_range(text: str | None) -> tuple[float, float] | None:
     return low, high
 
 
-def print_json(document: Any) -> None:
-    """One document; what is not finite is null."""
-    print(json.dumps(finite(document), allow_nan=False, default=str))
+def numbers(text: str, option: str) -> list[float]:
+    """Finite numbers separated by commas."""
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = [math.nan]
+    if not all(map(math.isfinite, values)):
+        raise ValueError(f"{option}: expected numbers separated by commas, got {text!r}")
+    return values
 
 
-def watched(reader: LogReader, quiet: bool):
+def integers(text: str | None, option: str) -> list[int] | None:
+    """Whole numbers separated by commas; None for None."""
+    try:
+        return None if text is None else [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(
+            f"{option}: expected whole numbers separated by commas, as 8,64,512; got {text!r}"
+        ) from None
+
+
+def float64(wanted: bool = True) -> None:
+    """Compute in float64 if `wanted`; entry points choose, the library never does."""
+    import jax
+
+    jax.config.update("jax_enable_x64", wanted)
+
+
+def watched(reader: "LogReader", quiet: bool) -> Any:
     """A function that shows the progress of each pass over the log on standard error."""
-    console = Console(stderr=True, quiet=quiet)
 
     def watch(chunks):
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        with Progress(
-            *columns, console=console, transient=True, disable=not console.is_terminal
-        ) as progress:
-            bar = progress.add_task("reading", total=reader.source.count())
+        with bars(quiet) as advance:
+            total = reader.source.count()
             for rows in chunks:
                 yield rows
-                progress.advance(bar, len(rows.reward))
+                advance("reading", len(rows.reward), total)
 
     return watch

@@ -12,7 +12,6 @@ import functools
 import math
 import operator
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,17 +19,19 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Key
 
-from mopl_jax import estimators, intervals
+from mopl_jax import intervals
 from mopl_jax.coverage.results import Cell, Replicates, concatenate, summarise
 from mopl_jax.coverage.world import Grid, World
-from mopl_jax.estimators.reward_model import doubly_robust
+from mopl_jax.estimators.contrast import contrast
+from mopl_jax.estimators.estimator import Columns, Estimator, Member, estimate_of, member
+from mopl_jax.estimators.registry import ESTIMATORS, MODIFIED, bind_estimator
 from mopl_jax.intervals.interval import Wald
-from mopl_jax.intervals.moments import moments
+from mopl_jax.intervals.moments import Moments, moments_stage
 from mopl_jax.intervals.registry import Facts
 from mopl_jax.logs import Logs
 from mopl_jax.numerics import random
 from mopl_jax.numerics.devices import one_device
-from mopl_jax.numerics.reduce import WHOLE, over_prefixes
+from mopl_jax.numerics.reduce import Whole, prefixes, run_passes, whole_block
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.policy import Policy
 from mopl_jax.simulation.environments import Environment
@@ -62,109 +63,57 @@ def _log_weights(target, logging, action):
     return jax.vmap(lambda a: target.log_density(a) - logging.log_density(a), in_axes=1)(action)
 
 
-# Estimators by name: those of sums over rows, wherever the rows lie, and those that see a whole
-# prefix.
+def _member(estimator, targets):
+    """The value of the first target, less that of the second one."""
+    each = [
+        member(bind_estimator(estimator, target), lambda block, k=k: block.columns.log_weights[k])
+        for k, target in enumerate(targets)
+    ]
+    return functools.reduce(contrast, each)
 
 
-def _modified(weights):
-    """IPS of modified weights; their strength falls as 1/√n."""
+def moments_at(sizes: Sequence[int], columns: Columns, member: Member) -> Moments:
+    """`Moments` (n,) of one log at every sample size.
 
-    def estimator(log_weight, reward, rows=WHOLE):
-        return estimators.ips(
-            weights(log_weight, reward, jnp.sqrt(rows.count(reward))), reward, rows
-        )
-
-    return estimator
-
-
-def _cross_fitted(log_weight, reward, action, target):
-    return estimators.beta_ips(log_weight, reward, cross_fit=True)
+    A model of the rewards is fitted prefix by prefix: its Gram matrix for every tile is too large.
+    """
+    stages = (*member.stages, moments_stage(member))
+    if columns.action is None:
+        return run_passes(prefixes(columns, sizes), stages)
+    return _joined([run_passes(Whole(_head(columns, n)), stages) for n in sizes])
 
 
-def _doubly_robust(log_weight, reward, action, target):
-    return doubly_robust(log_weight, reward, action=action, target=target)
+def _head(columns, n):
+    return whole_block(jax.tree.map(operator.itemgetter(slice(n)), columns))
 
 
-ESTIMATORS = estimators.NAMED | {
-    "clipped_ips": _modified(lambda x, r, root: estimators.clipped(x, root)),
-    "harmonic_ips": _modified(lambda x, r, root: estimators.harmonic(x, 1 / root)),
-    "log_smoothed_ips": _modified(lambda x, r, root: estimators.log_smoothed(x, r, 1 / root)),
-}
-OF_PREFIXES = {
-    "beta_ips_cross_fit": _cross_fitted,
-    "doubly_robust": _doubly_robust,
-}  # one target, no difference
+def _evaluate(columns, grid, estimator, facts, targets):
+    """Values, sizes, pivots and other interval ends of one log at every sample size.
 
-
-def _evaluate(log: "_Rows", grid, estimator, facts, target):
-    """Values, sizes, pivots and other interval ends of one log at every sample size; a second
-    log weight is subtracted.
-
-    Formulas act on all sample sizes at once. Intervals that are no formula in the sums see each
-    prefix.
+    Formulas act on all sample sizes at once; intervals that are no formula in the sums see the rows
+    of each prefix.
     """
     functions = {
         name: intervals.bind(name, facts) for name in intervals.available(grid.intervals, facts)
     }
-    rest = {name: f for name, f in functions.items() if not isinstance(f, Wald)}
-    whole = bool(rest) or estimator in OF_PREFIXES
-    prefixes = [
-        _prefix(jax.tree.map(operator.itemgetter(slice(n)), log), estimator, target)
-        for n in grid.n
-        if whole
-    ]
-    sums = (
-        _joined([moments(x) for x in prefixes])
-        if estimator in OF_PREFIXES
-        else _sums(log, grid.n, estimator)
-    )
+    rest = [name for name, f in functions.items() if not isinstance(f, Wald)]
+    of_log = _member(estimator, targets)
+    sums = moments_at(grid.n, columns, of_log)
+    estimates = [estimate_of(of_log, _head(columns, n)) for n in grid.n if rest]
     pivots = [f.at(sums) for f in functions.values() if isinstance(f, Wald)]
     others = {
         name: _stack(
-            [_seen(name, facts, n)(x, grid.alpha) for n, x in zip(grid.n, prefixes, strict=True)]
+            [_seen(name, facts, n)(x, grid.alpha) for n, x in zip(grid.n, estimates, strict=True)]
         )
         for name in rest
     }
     return sums.value, sums.kish, _stack(pivots) if pivots else None, others
 
 
-class _Rows(NamedTuple):
-    """One log as arrays over its rows: rewards, one log weight or two, and actions (n, d) where
-    they are needed.
-    """
-
-    reward: Array
-    log_weights: tuple[Array, ...]
-    action: Array | None
-
-
 def _seen(name, facts, n):
     """The interval at n rows: simulated weights, where it needs them, are of as many."""
     draws = None if facts.draws is None else facts.draws[:, :n]
     return intervals.bind(name, dataclasses.replace(facts, draws=draws))
-
-
-def _sums(log, sizes, estimator):
-    """`Moments` (n,) of one log at every sample size."""
-
-    def of_rows(rows, reward, *log_weights):
-        log_weights = [rows.kept(x, -jnp.inf) for x in log_weights]
-        return moments(
-            _contrast([ESTIMATORS[estimator](x, reward, rows) for x in log_weights], rows), rows
-        )
-
-    return over_prefixes(of_rows, sizes, log.reward, *log.log_weights)
-
-
-def _prefix(log, estimator, target):
-    """The estimate of one prefix."""
-    if estimator in OF_PREFIXES:
-        return OF_PREFIXES[estimator](log.log_weights[0], log.reward, log.action, target)
-    return _contrast([ESTIMATORS[estimator](x, log.reward) for x in log.log_weights])
-
-
-def _contrast(estimates, rows=WHOLE):
-    return functools.reduce(functools.partial(estimators.difference, rows=rows), estimates)
 
 
 def _joined(records):
@@ -243,18 +192,18 @@ def weigh_batch(target, logging, action, mesh):
 
 @functools.partial(jax.jit, static_argnames=("grid", "estimator", "mesh"))
 def evaluate_batch(
-    log_weights, reward, grid, estimator, mesh, facts=NO_FACTS, action=None, target=None
+    log_weights, reward, grid, estimator, mesh, facts=NO_FACTS, action=None, targets=(None, None)
 ):
-    """`Replicates` of a batch: one log weight (r, n) for a value, two for a difference; `reward`
-    (r, n).
+    """`Replicates` of a batch: one log weight (r, n) for a value, two for a difference.
 
-    Only the intervals that `facts` allow, in the grid's order. `action` (r, d, n) and `target`
-    where the estimator needs them.
+    `reward` (r, n); `action` (r, d, n) and the `targets` of the log weights where the estimator
+    has a model of the rewards. Only the intervals that `facts` allow, in the grid's order.
     """
     together, names = chunk(reward.shape[-1]), intervals.available(grid.intervals, facts)
+    targets = targets[: len(log_weights)]
     actions = () if action is None else (action,)
-    log = lambda r, a, w: _Rows(r, w, a[0].T if a else None)  # noqa: E731
-    one = lambda r, a, *w: _evaluate(log(r, a, w), grid, estimator, facts, target)  # noqa: E731
+    columns = lambda r, a, w: Columns(r, w, a[0].T if a else None)  # noqa: E731
+    one = lambda r, a, *w: _evaluate(columns(r, a, w), grid, estimator, facts, targets)  # noqa: E731
     found = _over_replicates(one, mesh, together)(reward, actions, *log_weights)
     finish = lambda value, size, pivots, others: _finish(value, size, pivots, others, grid, names)  # noqa: E731
     return _over_replicates(finish, mesh, together)(*found)
@@ -285,7 +234,8 @@ def run_batch(
 
     def evaluate(estimand, names, estimator):
         arrays = [weights[name] for name in names]
-        more = (action, world.targets[names[0]]) if estimator in OF_PREFIXES else ()
+        targets = tuple(world.targets[name] for name in names)
+        more = () if isinstance(_ESTIMATORS[estimator], Estimator) else (action, targets)
         return evaluate_batch(arrays, reward, grid, estimator, mesh, facts[estimand], *more)
 
     return {
@@ -296,18 +246,18 @@ def run_batch(
     }
 
 
+_ESTIMATORS = ESTIMATORS | MODIFIED
+
+
 def _serves(estimator, targets):
-    """Differences are of estimators over rows; the reward model's value is known under a
-    Gaussian.
-    """
-    if estimator in ESTIMATORS:
-        return True
-    return len(targets) == 1 and (estimator != "doubly_robust" or isinstance(targets[0], Gaussian))
+    """The value of a reward model is known under a Gaussian."""
+    has_model = not isinstance(_ESTIMATORS[estimator], Estimator)
+    return not has_model or all(isinstance(target, Gaussian) for target in targets)
 
 
 def known(key: Key[Array, ""], world: World, grid: Grid) -> dict[str, Facts]:
     """The facts of each estimand, if any interval of the grid uses any."""
-    uses = any(name in intervals.INFORMED for name in grid.intervals)
+    uses = any(name not in intervals.WALD for name in grid.intervals)
     return {
         estimand: _drawn(key, world, grid, estimand) if uses else Facts()
         for estimand in world.estimands

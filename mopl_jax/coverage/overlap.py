@@ -1,6 +1,4 @@
-"""Target policies at a given distance from a logging policy, measured by what the log is worth:
-ESS/n = 1/d₂.
-"""
+"""Target policies at a given distance from a logging policy, measured by ESS/n = 1/d₂."""
 
 import functools
 import math
@@ -10,24 +8,27 @@ import numpy as np
 
 from mopl_jax.estimators.divergence import population_d2
 from mopl_jax.numerics.check import choose
+from mopl_jax.numerics.roots import crossing
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.policy import Policy
 from mopl_jax.policies.uniform import Uniform
 
-# Of log d₂, the share that the change of scale makes; the shift of the mean makes the rest.
+# The share of log d₂ that the change of scale makes; the shift of the mean makes the rest.
 WIDTHS = {"narrow": 0.5, "same": 0.0, "wide": 0.3}
-# of the logger's variance: the weights then have moments up to the sixth, k/(k−1) bounds the k-th
+# Of the logging variance. The k-th moment of the weights exists for a ratio below k/(k−1), so
+# that at 1.2 there are moments below the sixth.
 WIDEST = 1.2
+# of a box's half-width: wider normals leave the box, and their weights no longer average one
+WIDEST_IN_BOX = 0.5
 
 
 @functools.singledispatch
 def overlapping(logging: Policy, ess: float, width: str = "narrow") -> Gaussian:
-    """A normal target with population ESS/n = `ess` in (0, 1]; `width` narrow, same or wide, as
-    against the logger.
+    """A normal target with population ESS/n = `ess` in (0, 1], narrower or wider than `logging`.
 
-    `overlapping(logging, ess, width)`: normal logging, moved along the diagonal of its whitened
-    space and rescaled; or a uniform box, of which the target is a concentric normal (narrow
-    alone).
+    For normal logging the target is the logging policy, moved along the diagonal of its whitened
+    space and rescaled to a `width` "narrow", "same" or "wide". In a uniform box it is a
+    concentric normal, "narrow" alone.
     """
     raise ValueError(
         f"expected normal or uniform logging for a target by overlap, got {type(logging).__name__}"
@@ -35,7 +36,7 @@ def overlapping(logging: Policy, ess: float, width: str = "narrow") -> Gaussian:
 
 
 @overlapping.register
-def _(logging: Gaussian, ess: float, width: str = "narrow"):
+def overlapping_gaussian(logging: Gaussian, ess: float, width: str = "narrow"):
     """(2−s²)s² = ess^(2 share/d) gives the scale s; |δ|² = (2−s²) (log 1/ess + d/2 log (2−s²)s²)
     the whitened shift.
     """
@@ -52,19 +53,17 @@ def _(logging: Gaussian, ess: float, width: str = "narrow"):
 
 
 @overlapping.register
-def _(logging: Uniform, ess: float, width: str = "narrow"):
+def overlapping_box(logging: Uniform, ess: float, width: str = "narrow"):
     """The scale by bisection: d₂ falls as the normal widens, down to where it fills the box."""
     choose([width], {"narrow": None}, "width for uniform logging")
     centre, half = 0.5 * (logging.low + logging.high), 0.5 * (logging.high - logging.low)
-    low, high = (
-        1e-4,
-        0.5,
-    )  # of the half-width: wider targets leave the box, and their weights no longer average one
-    for _ in range(50):
-        middle = math.sqrt(low * high)
-        enough = float(population_d2(logging, Gaussian(centre, middle * half))) <= 1 / ess
-        low, high = (low, middle) if enough else (middle, high)
-    found = Gaussian(centre, high * half)
+    narrowest, widest = jnp.log(jnp.asarray([1e-4, WIDEST_IN_BOX], half.dtype))
+
+    def scaled(log_scale):
+        return Gaussian(centre, jnp.exp(log_scale) * half)
+
+    enough = lambda log_scale: 1 / ess - population_d2(logging, scaled(log_scale))  # noqa: E731
+    found = scaled(crossing(enough, narrowest, widest))
     if not np.isclose(float(population_d2(logging, found)), 1 / ess, rtol=1e-2):
         raise ValueError(
             f"uniform logging in {half.shape[0]} dimensions has no such target: ess = {ess} is too"

@@ -1,17 +1,27 @@
-"""`Replicates`: what a sweep finds on each synthetic log, and what that says of an interval: tidy
-rows and ratios.
+"""What a coverage study finds: `Replicates` of each synthetic log, tidy rows, a summary of each
+interval.
+
+A tidy row is a dictionary, as Parquet and the benchmarks read it: `summarise` makes them, and
+`summary` reads them again, from a study or from a file.
 """
 
+import dataclasses
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
+from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Array, Float
 
 from mopl_jax import intervals
+from mopl_jax.coverage.sample_size import sample_size_ratio, smallest_n
 from mopl_jax.coverage.world import Grid, World
+from mopl_jax.numerics.proportion import wilson_interval
 from mopl_jax.numerics.pytree import pytree_dataclass
+
+LEVEL = 0.94  # an interval holds from the n where coverage stays at or above this (nominal 0.95)
 
 
 @pytree_dataclass()
@@ -43,7 +53,7 @@ def count(results: dict[Cell, Replicates]) -> int:
 
 
 def summarise(world: World, grid: Grid, results: dict[Cell, Replicates]) -> list[dict]:
-    """One row per estimand, estimator, n and interval; see `summary` for the columns."""
+    """One row per estimand, estimator, n and interval; one column a number."""
     rows = []
     read = [(*cell, *truth) for cell in results for truth in world.truths(cell[0]).items()]
     for estimand, estimator, label, truth in read:
@@ -82,7 +92,7 @@ def _value_columns(value, size, truth, alpha):
         "truth": truth,
         "bias": float(np.nanmean(value)) - truth,
         "bias_se": sd / math.sqrt(value.size),
-        "oracle_width": 2 * _normal_quantile(alpha) * sd,
+        "oracle_width": 2 * NormalDist().inv_cdf(1 - alpha / 2) * sd,
         "ess_q05": float(quantiles[0]),
         "ess_median": float(quantiles[1]),
         "ess_q95": float(quantiles[2]),
@@ -115,17 +125,67 @@ def _interval_columns(low, high, truth, about):
     }
 
 
-def _normal_quantile(alpha):
-    from statistics import NormalDist
-
-    return NormalDist().inv_cdf(1 - alpha / 2)
+# From tidy rows to one line an interval.
 
 
-def wilson_interval(hits: int, trials: int, alpha: float = 0.05) -> tuple[float, float]:
-    """Wilson's score interval for a coverage: its Monte-Carlo error, right also when every
-    replicate is covered.
+@dataclasses.dataclass(frozen=True)
+class IntervalSummary:
+    """What a study says of one interval for one estimand of one world.
+
+    `holds_from`: the smallest n from which coverage stays at `LEVEL` or more; None: never.
+    `ratio`, `ratio_exact`: `sample_size_ratio` to the interval `normal`.
+    `worst`: the tidy row of least coverage.
+    `first`, `last`: the tidy rows of the smallest and the largest n.
     """
-    z = _normal_quantile(alpha)
-    centre = (hits + z * z / 2) / (trials + z * z)
-    half = z * math.sqrt(hits * (trials - hits) / trials + z * z / 4) / (trials + z * z)
-    return max(0.0, centre - half), min(1.0, centre + half)
+
+    world: str
+    d: int
+    estimand: str
+    estimator: str
+    interval: str
+    holds_from: int | None
+    ratio: float
+    ratio_exact: bool
+    worst: dict[str, Any]
+    first: dict[str, Any]
+    last: dict[str, Any]
+
+    @property
+    def cell(self) -> tuple[str, int, str, str]:
+        """World, d, estimand and estimator."""
+        return self.world, self.d, self.estimand, self.estimator
+
+    def to_dict(self) -> dict[str, Any]:
+        """One entry of `summary` in `mopl coverage --json`."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> list[IntervalSummary]:
+    """One record for each world, estimand, estimator and interval of tidy rows."""
+    groups: dict[tuple, dict[str, list]] = {}
+    for row in rows:
+        cell = (row["world"], row["d"], row["estimand"], row["estimator"])
+        groups.setdefault(cell, {}).setdefault(row["interval"], []).append(row)
+    return [
+        _summary(cell, name, some, columns.get("normal", []))
+        for cell, columns in groups.items()
+        for name, some in columns.items()
+    ]
+
+
+def _summary(cell, name, rows, baseline):
+    ratio, exact = sample_size_ratio(baseline, rows, LEVEL) if baseline else (math.nan, False)
+    world, d, estimand, estimator = cell
+    return IntervalSummary(
+        world=world,
+        d=d,
+        estimand=estimand,
+        estimator=estimator,
+        interval=name,
+        holds_from=smallest_n(rows, LEVEL),
+        ratio=ratio,
+        ratio_exact=exact,
+        worst=min(rows, key=lambda row: row["coverage"]),
+        first=rows[0],
+        last=rows[-1],
+    )

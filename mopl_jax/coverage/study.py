@@ -7,33 +7,104 @@ those of every world that has none of its own. Numbers stand for constant vector
 `mopl_jax/coverage/studies/default.toml` is the model.
 """
 
-import inspect
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from msgspec import Meta
 
-from mopl_jax import intervals
-from mopl_jax.coverage.engine import ESTIMATORS, OF_PREFIXES
-from mopl_jax.coverage.overlap import overlapping
+from mopl_jax.coverage.study_entries import LoggingEntry, NoiseEntry, RewardEntry, TargetEntry
 from mopl_jax.coverage.world import Grid, World
+from mopl_jax.estimators.registry import ESTIMATORS, MODIFIED
+from mopl_jax.intervals import registry as intervals
+from mopl_jax.io.documents import ABSENT, Entry, Numbers, fit, full, load
+from mopl_jax.io.refusals import within
 from mopl_jax.numerics.check import check_alpha, choose
-from mopl_jax.policies.gaussian import Gaussian
-from mopl_jax.policies.mixture import Mixture
-from mopl_jax.policies.policy import Policy
-from mopl_jax.policies.uniform import Uniform
-from mopl_jax.simulation import environments
+from mopl_jax.simulation.environments import Environment
 
 DEFAULT = Path(__file__).parent / "studies" / "default.toml"
+_MOST = 2**31 - 1  # rows or dimensions of an array
+Dimension = Annotated[int, Meta(ge=1, le=_MOST)]
+Size = Annotated[int, Meta(ge=2, le=_MOST)]
+
+
+class WorldEntry(Entry):
+    """A [[world]]."""
+
+    name: str
+    d: Dimension | Annotated[list[Dimension], Meta(min_length=1)]
+    reward: RewardEntry
+    noise: NoiseEntry
+    logging: LoggingEntry
+    target: dict[str, dict[str, Any]]
+    log_spread: Numbers = ABSENT
+    differences: list[tuple[str, str]] = []
+
+    def build(self, d: int) -> World:
+        """ValueError with the entry that is wrong."""
+        with within(f"world {self.name!r} at d={d}"):
+            environment = self._environment(d)
+            with within("logging"):
+                logging = self.logging.build(d)
+            _check_means(environment, logging)
+            targets = {name: self._target(name, logging, d) for name in self.target}
+            for pair in self.differences:
+                choose(pair, targets, "target in the differences")
+        smoothed = [name for name, entry in self.target.items() if entry.get("kind") == "smooth"]
+        differences = tuple(self.differences)
+        return World(self.name, d, environment, logging, targets, differences, tuple(smoothed))
+
+    def _environment(self, d):
+        with within("reward"):
+            reward = self.reward.build(d)
+        noise, spread = self.noise.build(d), None
+        if self.log_spread is not None:
+            if noise.reward_range is not None:
+                raise ValueError(
+                    "log_spread: expected none with noise in a range, whose mean sets its spread"
+                )
+            spread = jnp.asarray(full(self.log_spread, (d,), "log_spread"), float)
+        return Environment(reward, noise, spread)
+
+    def _target(self, name, logging, d):
+        with within(f"target {name!r}"):
+            entry = fit({"kind": "normal"} | self.target[name], TargetEntry)
+            return entry.near(logging) if hasattr(entry, "near") else entry.build(d)
+
+
+class StudyEntry(Entry):
+    """The whole document, whose worlds have got its `logging` and `target`."""
+
+    n: Size | Annotated[list[Size], Meta(min_length=1)]
+    world: list[WorldEntry] = []
+    replicates: Size = 2000
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] = 0
+    alpha: Any = 0.05
+    estimators: str | list[str] = "snips"
+    intervals: str | Sequence[str] = tuple(intervals.WALD)
+    logging: Any = None
+    target: Any = None
+
+    def grid(self) -> Grid:
+        """ValueError for a name that is not known, with the nearest that is."""
+        estimators = choose(self.estimators, ESTIMATORS | MODIFIED, "estimator")
+        known = intervals.METHODS
+        named = choose(self.intervals, known, "interval")
+        return Grid(_ascending(self.n), estimators, named, check_alpha(self.alpha))
 
 
 class Study(NamedTuple):
-    """A validated study. `spec` is the plain dictionary it came from, for provenance."""
+    """A validated study.
+
+    `worlds`: one for each [[world]] and each of its d.
+    `grid`: what is evaluated on every log.
+    `replicates`: logs of a world.
+    `seed`: of all randomness.
+    `spec`: the plain dictionary it came from, for provenance.
+    """
 
     worlds: tuple[World, ...]
     grid: Grid
@@ -44,108 +115,41 @@ class Study(NamedTuple):
 
 def read(path: Path) -> dict[str, Any]:
     """The dictionary in a TOML file; ValueError names the file and the line that cannot be read."""
-    try:
-        return tomllib.loads(Path(path).read_text())
-    except OSError as error:
-        raise ValueError(
-            f"{path}: cannot be read ({error.strerror}); expected a study in TOML"
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{path}: not valid TOML: {error}; compare it with"
-            " mopl_jax/coverage/studies/default.toml"
-        ) from None
+    refusal = "not valid TOML: {}; compare it with mopl_jax/coverage/studies/default.toml"
+    return load(path, tomllib.loads, refusal)
 
 
 def build(spec: Mapping[str, Any]) -> Study:
     """Worlds and grid of a study dictionary. ValueError says which entry, what was expected and
     what was found.
     """
-    _known(
-        spec,
-        ("replicates", "seed", "alpha", "n", "estimators", "intervals", *_SHARED, "world"),
-        "the study",
-    )
-    grid = Grid(
-        _sizes(spec.get("n", ()), "n", least=2),
-        choose(spec.get("estimators", ["snips"]), ESTIMATORS | OF_PREFIXES, "estimator"),
-        choose(
-            spec.get("intervals", list(intervals.NAMED)),
-            intervals.NAMED | intervals.INFORMED,
-            "interval",
-        ),
-        check_alpha(spec.get("alpha", 0.05)),
-    )
-    if not isinstance(spec.get("world", []), list | tuple):
-        raise ValueError(
-            f"world: expected [[world]] tables, got {spec['world']!r}; see"
-            " mopl_jax/coverage/studies/default.toml"
-        )
-    shared = {key: spec[key] for key in _SHARED if key in spec}
-    entries = [shared | dict(_table(entry, "world")) for entry in spec.get("world", [])]
-    worlds = tuple(
-        _world(entry, d)
-        for entry in entries
-        for d in _sizes(_table(entry, "world").get("d", ()), "d", least=1)
-    )
+    spec = _shared(dict(spec))
+    study = fit(spec, StudyEntry)
+    grid = study.grid()
+    worlds = tuple(world.build(d) for world in study.world for d in _ascending(world.d))
     if not worlds:
         raise ValueError("expected at least one [[world]] in the study, got none")
     _check_available(worlds, grid.intervals)
     labels = [(world.name, world.d) for world in worlds]
     if len(set(labels)) < len(labels):
         raise ValueError("expected a different name for each [[world]] of the same d; rename one")
-    replicates = _sizes([spec.get("replicates", 2000)], "replicates", least=2)[0]
-    return Study(
-        worlds,
-        grid,
-        replicates,
-        _integer(spec.get("seed", 0), "seed"),
-        dict(spec) | {"world": entries},
-    )
+    return Study(worlds, grid, study.replicates, study.seed, spec)
 
 
-_SHARED = ("logging", "target")
+def _shared(spec):
+    """Every world with the logging policy and the targets that are those of all."""
+    shared = {key: spec[key] for key in ("logging", "target") if key in spec}
+    worlds = spec.get("world", [])
+    if isinstance(worlds, list | tuple):
+        worlds = [shared | world if isinstance(world, dict) else world for world in worlds]
+    return spec | {"world": worlds}
 
 
-def _world(entry, d):
-    where = f"world {entry.get('name', '?')!r} at d={d}"
-    _known(
-        entry,
-        ("name", "d", "reward", "noise", "log_spread", "logging", "target", "differences"),
-        where,
-    )
-    for key in ("name", "reward", "noise", "logging", "target"):
-        if key not in entry:
-            raise ValueError(
-                f"{where}: expected an entry {key!r}; see mopl_jax/coverage/studies/default.toml"
-            )
-    if "log_spread" in entry and entry["noise"].get("kind") in ("bernoulli", "zero_inflated"):
-        raise ValueError(
-            f"{where}: log_spread: expected none with {entry['noise']['kind']} noise, whose mean"
-            " sets its spread"
-        )
-    spread = entry.get("log_spread")
-    environment = environments.Environment(
-        _make(REWARDS, entry["reward"], d, f"{where}, reward"),
-        _make(NOISES, entry["noise"], d, f"{where}, noise"),
-        None if spread is None else _vector(spread, d, f"{where}, log_spread"),
-    )
-    logging = _make(POLICIES, entry["logging"], d, f"{where}, logging")
-    _check_means(environment, logging, where)
-    targets = {
-        name: _target(target, d, f"{where}, target {name!r}", logging)
-        for name, target in _table(entry["target"], where).items()
-    }
-    smoothed = tuple(
-        name for name, target in entry["target"].items() if target.get("kind") == "smooth"
-    )
-    differences = tuple(_pair(pair, where) for pair in entry.get("differences", ()))
-    for name in {name for pair in differences for name in pair}:
-        choose([name], targets, f"target in the differences of {where}")
-    return World(entry["name"], d, environment, logging, targets, differences, smoothed)
+def _ascending(sizes):
+    return tuple(sorted({sizes} if isinstance(sizes, int) else set(sizes)))
 
 
-def _check_means(environment, logging, where, draws=4096):
+def _check_means(environment, logging, draws=4096):
     """ValueError where logged actions have mean rewards that no reward in the noise's range can
     have.
     """
@@ -155,7 +159,7 @@ def _check_means(environment, logging, where, draws=4096):
     means, (low, high) = jax.vmap(environment.mean_reward)(action), environment.reward_range
     if not bool(jnp.all((means >= low) & (means <= high))):
         raise ValueError(
-            f"{where}: expected mean rewards in [{low:g}, {high:g}], the range of this noise, got"
+            f"expected mean rewards in [{low:g}, {high:g}], the range of this noise, got"
             f" {float(means.min()):.3g} to {float(means.max()):.3g} for logged actions; set"
             " amplitude and offset of a cosine or exponential reward"
         )
@@ -177,222 +181,3 @@ def _check_available(worlds, names):
                     f" has the facts for, got {', '.join(names)}, without {', '.join(lacks)}; add"
                     " one that needs none, as recommended"
                 )
-
-
-def _target(entry, d, where, logging):
-    makers = {
-        "normal": _gaussian,
-        "smooth": _smooth,
-        "mixture": _mixture,
-        "overlap": partial(_overlap, logging),
-    }
-    return _make(makers, {"kind": "normal"} | dict(_table(entry, where)), d, where)
-
-
-def _table(entry, where):
-    if not isinstance(entry, Mapping):
-        raise ValueError(
-            f"{where}: expected a table, got {entry!r}; see mopl_jax/coverage/studies/default.toml"
-        )
-    return entry
-
-
-def _pair(pair, where):
-    if not isinstance(pair, list | tuple) or len(pair) != 2:
-        raise ValueError(f"{where}, differences: expected pairs of target names, got {pair!r}")
-    return tuple(pair)
-
-
-# Makers: each takes the dimension and where it stands, then the entry's own keys.
-
-
-def _linear(d, where, slope=None, intercept=0.0):
-    return environments.Linear(
-        _vector(1 / d if slope is None else slope, d, where), _number(intercept, where)
-    )
-
-
-def _quadratic(d, where, peak=0.0, optimum=0.0, curvature=1.0):
-    return environments.Quadratic(
-        _number(peak, where), _vector(optimum, d, where), _matrix(curvature, d, where)
-    )
-
-
-def _cosine(d, where, frequency=None, amplitude=1.0, offset=0.0):
-    frequency = _vector(1 / d if frequency is None else frequency, d, where)
-    return environments.Cosine(frequency, _number(amplitude, where), _number(offset, where))
-
-
-def _exponential(d, where, rate=None, amplitude=1.0, offset=0.0):
-    rate = _vector(1 / d if rate is None else rate, d, where)
-    return environments.Exponential(rate, _number(amplitude, where), _number(offset, where))
-
-
-def _normal(d, where, scale=1.0):
-    return environments.Normal(_positive(scale, f"{where}: scale"))
-
-
-def _student_t(d, where, df=3.0, scale=1.0):
-    return environments.StudentT(_positive(df, f"{where}: df"), _positive(scale, f"{where}: scale"))
-
-
-def _log_normal(d, where, shape=1.0, scale=1.0):
-    return environments.LogNormal(
-        _positive(shape, f"{where}: shape"), _positive(scale, f"{where}: scale")
-    )
-
-
-def _bernoulli(d, where):
-    return environments.Bernoulli()
-
-
-def _zero_inflated(d, where, share=0.3, shape=1.0):
-    share = _positive(share, f"{where}: share")
-    if not share <= 1:
-        raise ValueError(f"{where}: share: expected a probability, got {share}")
-    return environments.ZeroInflated(share, _positive(shape, f"{where}: shape"))
-
-
-def _gaussian(d, where, mean=0.0, scale=None, covariance=None) -> Gaussian:
-    if (scale is None) == (covariance is None):
-        raise ValueError(
-            f"{where}: expected either scale (standard deviations) or covariance, exactly one of"
-            " them"
-        )
-    mean = _vector(mean, d, where)
-    if covariance is None:
-        return Gaussian.diagonal(mean, _positive(_vector(scale, d, where), f"{where}: scale"))
-    policy = Gaussian.full(mean, _matrix(covariance, d, where))
-    if not np.all(np.isfinite(policy.scale)):
-        raise ValueError(
-            f"{where}: expected a positive definite covariance, got {covariance}; check its"
-            " eigenvalues"
-        )
-    return policy
-
-
-def _smooth(d, where, mean=0.0, bandwidth=0.1) -> Gaussian:
-    return _gaussian(d, where, mean, bandwidth)
-
-
-def _mixture(d, where, weight=(), component=()) -> Mixture:
-    parts = [
-        _make(POLICIES, entry, d, f"{where}, component {i + 1}")
-        for i, entry in enumerate(component)
-    ]
-    if not parts or np.shape(weight) != (len(parts),):
-        raise ValueError(
-            f"{where}: expected one weight for each component, got {weight!r} for {len(parts)}"
-        )
-    return Mixture.of(_positive(weight, f"{where}: weight"), parts)
-
-
-def _overlap(logging, d, where, ess=0.1, width="narrow") -> Gaussian:
-    if not 0 < _number(ess, where) <= 1:
-        raise ValueError(f"{where}: ess: expected a fraction of n in (0, 1], got {ess}")
-    try:
-        return overlapping(logging, float(ess), width)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
-
-
-def _uniform(d, where, low=-1.0, high=1.0) -> Policy:
-    low, high = _vector(low, d, where), _vector(high, d, where)
-    _positive(high - low, f"{where}: high - low")
-    return Uniform(low, high)
-
-
-REWARDS: dict[str, Callable] = {
-    "linear": _linear,
-    "quadratic": _quadratic,
-    "cosine": _cosine,
-    "exponential": _exponential,
-}
-NOISES: dict[str, Callable] = {
-    "normal": _normal,
-    "student_t": _student_t,
-    "log_normal": _log_normal,
-    "bernoulli": _bernoulli,
-    "zero_inflated": _zero_inflated,
-}
-POLICIES: dict[str, Callable] = {"normal": _gaussian, "uniform": _uniform, "mixture": _mixture}
-
-
-def _make(makers, entry, d, where):
-    if not isinstance(entry, Mapping) or "kind" not in entry:
-        raise ValueError(
-            f"{where}: expected a table with a kind, one of {', '.join(makers)}; got {entry!r}"
-        )
-    (kind,) = choose([entry["kind"]], makers, f"kind of {where}")
-    options = _no_kind(entry)
-    _known(options, tuple(inspect.signature(makers[kind]).parameters)[2:], where)
-    return makers[kind](d, where, **options)
-
-
-def _no_kind(entry):
-    return {key: value for key, value in entry.items() if key != "kind"}
-
-
-# Values, each with one line of complaint.
-
-
-def _known(entry, known: Sequence[str], where):
-    choose(list(entry), dict.fromkeys(known), f"entry of {where}")
-
-
-def _numbers(value, where):
-    try:
-        array = np.asarray(value, float)
-    except (TypeError, ValueError):
-        raise ValueError(f"{where}: expected numbers, got {value!r}") from None
-    if not np.all(np.isfinite(array)):
-        raise ValueError(f"{where}: expected finite numbers, got {value!r}")
-    return array
-
-
-def _shaped(value, shape, where):
-    array = _numbers(value, where)
-    if array.shape not in ((), shape):
-        raise ValueError(
-            f"{where}: expected one number or shape {shape}, got shape {array.shape}; match the"
-            " world's d"
-        )
-    return array
-
-
-def _number(value, where):
-    return jnp.asarray(_shaped(value, (), where), float)
-
-
-def _vector(value, d, where):
-    return jnp.broadcast_to(jnp.asarray(_shaped(value, (d,), where), float), (d,))
-
-
-def _matrix(value, d, where):
-    array = _shaped(value, (d, d), where)
-    return jnp.asarray(array * np.eye(d) if array.ndim == 0 else array, float)
-
-
-def _positive(value, where):
-    array = _numbers(value, where)
-    if not np.all(array > 0):
-        raise ValueError(f"{where}: expected positive numbers, got {array.tolist()}")
-    return jnp.asarray(array, float)
-
-
-def _integer(value, where):
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"{where}: expected a whole number, got {value!r}")
-    return value
-
-
-def _sizes(values, where, least):
-    values = sorted(
-        {
-            _integer(value, where)
-            for value in (values if isinstance(values, list | tuple) else [values])
-        }
-    )
-    if not values or values[0] < least:
-        raise ValueError(f"{where}: expected whole numbers of at least {least}, got {values}")
-    return tuple(values)

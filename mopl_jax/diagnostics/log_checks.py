@@ -11,49 +11,45 @@ are independent.
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from jax.scipy.special import gammaincc
 from jaxtyping import Float
+from scipy.special import gammaincc
 
+from mopl_jax.diagnostics.log_report import Finding, LogReport
 from mopl_jax.diagnostics.log_statistics import CELLS, NOTHING, PERIODS, LogStatistics, widen
-from mopl_jax.io import tables
-from mopl_jax.io.tables import LogReader
+from mopl_jax.io.log_reader import chunks
+from mopl_jax.io.read import open_log
 
 CHUNK = 2**17
 LEVEL = 0.01
 MATERIAL_SHIFT = 0.05  # standard deviations of a mean; relative error of a variance; a correlation
 MATERIAL_DISTANCE = 0.02  # Kolmogorov–Smirnov
 MATERIAL_WEIGHT = 1e-3  # of the mean weight: what rounding of the densities in a file may leave
-LEVELS = ("ok", "warning", "refuse")
 
 
-class Finding(NamedTuple):
-    """What one check found, at a level of `LEVELS`."""
+def check_log(log: Any, *, watch: Callable = iter, **columns: Any) -> LogReport:
+    """Is a log, a path, a table or a `LogReader`, what it is said to be?
 
-    check: str
-    level: str
-    found: str
-
-
-def examine(reader: LogReader, watch: Callable = iter) -> tuple[list[Finding], dict[str, Any]]:
-    """Findings, and the numbers behind them as plain Python. ValueError for entries that are no
-    numbers, as for any log.
+    `columns` and `logging` as in `open_log`; `watch` is handed the chunks of each of both passes,
+    and gives them back. ValueError for entries that are no numbers, as for any log.
     """
-    facts = LogStatistics(
-        reader, functools.reduce(widen, watch(tables.chunks(reader, CHUNK)), NOTHING)
-    )
-    for rows in watch(tables.chunks(reader, CHUNK)):
-        facts.add(rows)
+    reader = open_log(log, **columns)
+    spans = functools.reduce(widen, watch(chunks(reader, CHUNK)), NOTHING)
+    statistics = LogStatistics(reader, spans)
+    for rows in watch(chunks(reader, CHUNK)):
+        statistics.add(rows)
     checks = (_rows, _rewards, _actions, _propensities, _declared, _repeats, _users, _drift)
-    findings = [finding for check in checks for finding in check(reader, facts)]
-    return findings, _plain(facts)
-
-
-def verdict(findings: list[Finding]) -> str:
-    """The gravest level."""
-    return max((finding.level for finding in findings), key=LEVELS.index)
+    return LogReport(
+        log=reader.source.name,
+        findings=tuple(finding for check in checks for finding in check(reader, statistics)),
+        n=spans.n,
+        ranges=spans.ranges,
+        repeated_rows=statistics.rows.repeated,
+        tested_rows=statistics.tested,
+        clusters=len(statistics.sizes) or None,
+    )
 
 
 # The checks.
@@ -66,7 +62,7 @@ def _rows(reader, facts):
 
 
 def _rewards(reader, facts):
-    low, high = facts.spans.low[0], facts.spans.high[0]
+    low, high = facts.spans.ranges["reward"]
     if low == high:
         yield Finding("reward", "refuse", f"constant, {low:g}: it tells policies apart in nothing")
         return
@@ -81,15 +77,15 @@ def _rewards(reader, facts):
 
 
 def _actions(reader, facts):
-    low, high = facts.spans.low[1], facts.spans.high[1]
     names = reader.columns.action
-    if low is None:
+    if names is None:
         yield Finding(
             "action",
             "warning",
             "no action columns: only policies with a density column can be evaluated",
         )
         return
+    low, high = facts.spans.ranges["action"]
     labels = names if len(names) == len(low) else [f"{names[0]}[{i}]" for i in range(len(low))]
     if (low == high).all():
         yield Finding(
@@ -109,12 +105,8 @@ def _actions(reader, facts):
 
 
 def _propensities(reader, facts):
-    low, high = facts.spans.low[2], facts.spans.high[2]
-    origin = (
-        "column"
-        if reader.columns.propensity or reader.columns.log_propensity
-        else "declared policy"
-    )
+    low, high = facts.spans.ranges["log_propensity"]
+    origin = "column" if reader.columns.density else "declared policy"
     wide = high - low > 50
     note = (
         ": some actions were e⁵⁰ times as likely as others; their weights will decide"
@@ -296,21 +288,3 @@ def _variance_between(periods: Float[np.ndarray, "3 periods"]) -> tuple[float, f
     return float(gammaincc(0.5 * (len(count) - 1), 0.5 * statistic)), float(
         np.ptp(means) / math.sqrt(within)
     )
-
-
-def _plain(facts):
-    """The numbers for machines."""
-    low, high = facts.spans.low, facts.spans.high
-    names = ("reward", "action", "log_propensity", "time")
-    ranges = {
-        name: {"low": np.asarray(a).tolist(), "high": np.asarray(b).tolist()}
-        for name, a, b in zip(names, low, high, strict=True)
-        if a is not None
-    }
-    users = {"clusters": len(facts.sizes)} if len(facts.sizes) else {}
-    return {
-        "n": facts.spans.n,
-        "ranges": ranges,
-        "repeated_rows": facts.rows.repeated,
-        "tested_rows": facts.tested,
-    } | users

@@ -2,16 +2,13 @@
 mergeable, in little memory.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.scipy.linalg import solve_triangular
-from jax.scipy.special import gammainc, ndtr
-from jaxtyping import UInt64
+from jaxtyping import Float, UInt64
+from scipy.special import gammainc, ndtr
 
-from mopl_jax.io.tables import LogReader, Rows
+from mopl_jax.io.log_reader import LogReader, Rows, declared_densities
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.uniform import Uniform
 
@@ -20,44 +17,68 @@ CELLS = 1000  # of the Kolmogorov–Smirnov statistic, which is therefore up to 
 SKETCH = 2**20  # hashes kept
 
 
+class Range(NamedTuple):
+    """Smallest and largest entry of a column, (d,) each of the actions."""
+
+    low: Any
+    high: Any
+
+
 class Spans(NamedTuple):
-    """Smallest and largest entries."""
+    """What the first pass finds.
+
+    `n`: rows.
+    `ranges`: of those columns of `RANGED` that the log has.
+    """
 
     n: int
-    low: list
-    high: list
+    ranges: dict[str, Range]
 
 
-NOTHING = Spans(0, [], [])
+RANGED = ("reward", "action", "log_propensity", "time")
+NOTHING = Spans(0, {})
 
 
 def widen(spans: Spans, rows: Rows) -> Spans:
     """The spans with a chunk more."""
-    columns = rows.reward, rows.action, rows.log_propensity, rows.time
-    low, high = ([None if x is None else f(x, axis=0) for x in columns] for f in (np.min, np.max))
-    if spans.n == 0:
-        return Spans(len(rows.reward), low, high)
-    return Spans(
-        spans.n + len(rows.reward),
-        _joined(np.minimum, spans.low, low),
-        _joined(np.maximum, spans.high, high),
-    )
+    here = {name: _range(getattr(rows, name), spans.ranges.get(name)) for name in RANGED}
+    ranges = {name: both for name, both in here.items() if both is not None}
+    return Spans(spans.n + len(rows.reward), ranges)
 
 
-def _joined(function, old, new):
-    return [None if x is None else function(x, y) for x, y in zip(old, new, strict=True)]
+def _range(column, so_far):
+    if column is None:
+        return None
+    column = column if so_far is None else np.concatenate([column, [*so_far]])
+    return Range(column.min(axis=0), column.max(axis=0))
 
 
 class LogStatistics:
-    """Sums over the rows seen so far."""
+    """What the second pass counts.
+
+    `tested`: rows that the tests see, the first of each user.
+    `periods`: rows, sums and sums of squares of reward and actions, by period.
+    `values`: different rewards, up to some more than ten.
+    `reward`: sum and sum of squares, from the smallest reward on.
+    `sizes`: rows of each user.
+    `rows`, `actions`: how often they repeat.
+    `whitened`: second moments of (1, whitened action).
+    `cells`: how often each uniform level of the actions fell into each of `CELLS`.
+    `log_ratio`: of declared density over propensity: count, Σw and Σw²; smallest; largest.
+    """
 
     def __init__(self, reader: LogReader, spans: Spans):
         self.reader, self.spans = reader, spans
-        self.series = 1 + (0 if spans.low[1] is None else len(spans.low[1]))
+        self.origin = np.concatenate(  # of the series
+            [
+                np.atleast_1d(sum(spans.ranges[name]) / 2)
+                for name in RANGED[:2]
+                if name in spans.ranges
+            ]
+        )
+        self.series = len(self.origin)
         self.tested = 0
-        self.periods = np.zeros(
-            (3, PERIODS, self.series)
-        )  # rows, sums, sums of squares of the shifted series
+        self.periods = np.zeros((3, PERIODS, self.series))
         self.values: set[float] = set()
         self.sizes = np.zeros(0, np.int64)
         self.rows, self.actions = Sketch(), Sketch()
@@ -71,19 +92,15 @@ class LogStatistics:
         """Count a chunk."""
         if len(self.values) <= 10:
             self.values |= set(np.unique(rows.reward)[:11].tolist())
-        columns = [
-            column
-            for column in (rows.action, rows.reward, rows.cluster, rows.time)
-            if column is not None
-        ]
-        self.rows.add(_hashes(columns))
+        columns = (rows.action, rows.reward, rows.cluster, rows.time)
+        self.rows.add(_hashes([column for column in columns if column is not None]))
         if rows.action is not None:
             self.actions.add(_hashes([rows.action]))
         first = self._first_of_each_user(rows)
         self.tested += len(first)
         self._add_periods(rows, first)
         self._add_declared(rows, first)
-        centred = rows.reward - self.spans.low[0]
+        centred = rows.reward - self.spans.ranges["reward"].low
         self.reward += [centred.sum(), np.square(centred).sum()]
 
     def _first_of_each_user(self, rows):
@@ -97,68 +114,56 @@ class LogStatistics:
         return index[users >= known]
 
     def _add_periods(self, rows, first):
-        at, low, high = self._clock(rows)
-        period = np.clip(
-            ((at - low) / max(high - low, 1e-300) * PERIODS).astype(int), 0, PERIODS - 1
-        )[first]
-        parts = (
-            [rows.reward[:, None]] if rows.action is None else [rows.reward[:, None], rows.action]
-        )
-        series = (np.concatenate(parts, axis=1) - self._origin())[first]
+        at, (low, high) = self._clock(rows)
+        share = (at - low) / max(high - low, 1e-300)
+        period = np.clip((share * PERIODS).astype(int), 0, PERIODS - 1)[first]
+        parts = [part for part in (rows.reward[:, None], rows.action) if part is not None]
+        series = (np.concatenate(parts, axis=1) - self.origin)[first]
         for k, power in enumerate((np.ones_like(series), series, np.square(series))):
             for j in range(self.series):
                 self.periods[k, :, j] += np.bincount(period, power[:, j], PERIODS)
 
     def _clock(self, rows):
+        """When the rows were logged, and the range of all; by row number where there is no time."""
         if rows.time is not None:
-            return rows.time, self.spans.low[3], self.spans.high[3]
+            return rows.time, self.spans.ranges["time"]
         start, self.seen = self.seen, self.seen + len(rows.reward)
-        return np.arange(start, self.seen), 0, self.spans.n
-
-    def _origin(self):
-        low = [np.atleast_1d(x) for x in self.spans.low[:2] if x is not None]
-        high = [np.atleast_1d(x) for x in self.spans.high[:2] if x is not None]
-        return 0.5 * (np.concatenate(low) + np.concatenate(high))
+        return np.arange(start, self.seen), Range(0, self.spans.n)
 
     def _add_declared(self, rows, first):
         policy = self.reader.logging
         if policy is None or rows.action is None:
             return
-        if self.reader.columns.propensity or self.reader.columns.log_propensity:
-            ratio = np.asarray(_log_density(policy, jnp.asarray(rows.action))) - rows.log_propensity
+        if self.reader.columns.density:
+            ratio = declared_densities(self.reader, rows) - rows.log_propensity
             self.log_ratio = _merge_ratio(self.log_ratio, ratio)
         if isinstance(policy, Gaussian):
-            z, u = (np.asarray(x)[first] for x in _whiten(policy, jnp.asarray(rows.action)))
+            z = _whiten(policy, rows.action[first])
             ones = np.concatenate([np.ones((len(z), 1)), z], axis=1)
             self.whitened = ones.T @ ones + (0 if self.whitened is None else self.whitened)
+            self._add_cells(_normal_levels(z))
         elif isinstance(policy, Uniform):
-            u = (rows.action[first] - np.asarray(policy.low)) / np.asarray(policy.high - policy.low)
-        else:
-            return
-        cells = np.clip((u * CELLS).astype(int), 0, CELLS - 1)
+            low, high = np.asarray(policy.low), np.asarray(policy.high)
+            self._add_cells((rows.action[first] - low) / (high - low))
+
+    def _add_cells(self, levels):
+        cells = np.clip((levels * CELLS).astype(int), 0, CELLS - 1)
         counts = np.stack([np.bincount(column, minlength=CELLS) for column in cells.T])
         self.cells = counts + (0 if self.cells is None else self.cells)
 
 
-@jax.jit
-def _log_density(policy, action):
-    return jax.vmap(policy.log_density)(action)
+def _whiten(policy: Gaussian, action) -> Float[np.ndarray, "n d"]:
+    """Standard normal under the policy."""
+    scale, centred = np.asarray(policy.scale), action - np.asarray(policy.mean)
+    return centred / scale if scale.ndim == 1 else np.linalg.solve(scale, centred.T).T
 
 
-@jax.jit
-def _whiten(policy, action):
-    """z standard normal under the policy; and its distribution functions, with that of |z|², which
-    no entry shows.
+def _normal_levels(z) -> Float[np.ndarray, "n d_and_1"]:
+    """Φ of each entry of z, and the distribution function of |z|², which no entry shows: all
+    uniform if z is standard normal.
     """
-    centred = (action - policy.mean[None, :]).T
-    diagonal = policy.scale.ndim == 1
-    z = (
-        centred / policy.scale[:, None]
-        if diagonal
-        else solve_triangular(policy.scale, centred, lower=True)
-    )
-    radius = gammainc(0.5 * z.shape[0], 0.5 * jnp.sum(jnp.square(z), axis=0))
-    return z.T, jnp.concatenate([ndtr(z), radius[None, :]]).T
+    radius = gammainc(0.5 * z.shape[1], 0.5 * np.square(z).sum(axis=1))
+    return np.concatenate([ndtr(z), radius[:, None]], axis=1)
 
 
 def _merge_ratio(so_far, ratio):

@@ -1,128 +1,154 @@
-"""What numbers about a log mean, in sentences: reasons to distrust a value, or why nothing is
-claimed.
+"""When a log is trusted, taken with caution or refused: one table of rules, for arrays and words.
+
+A rule has a level, a condition on a diagnosis, and a sentence. The verdict is the gravest level
+whose condition holds, traced or not; the reasons are the sentences, of each subject the gravest.
+What the rules are worth is measured by benchmarks/verdict.py: unseen heavy weights are refused, and
+what is trusted covers. Few effective rows are refused for their width, `recommended` covers there
+as well (docs/intervals.md).
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-from mopl_jax.estimators import ess
-from mopl_jax.evaluation.evaluation import Evidence
+import jax.numpy as jnp
+from jaxtyping import Array, Int
 
-# effective rows; below it `normal` covers 0.92 or less where 0.95 is nominal (reference world, d =
-# 10)
-FEW = 50
-RARE = (
-    10  # rewards that differ from the usual one: the rule of thumb for a nearly normal proportion
-)
-SUSPICIOUS = 3  # standard errors between the mean weight and 1
-NOISY = (
-    0.25  # standard error of the mean weight at which a factor of 1.7 in the densities would pass
-)
-TOLERANCE = (
-    1e-3  # of the mean weight: less is rounding of the densities in the file, and of no consequence
-)
-EXACT = 1e-12  # of the mean weight: less is rounding of exp and log
+VERDICTS = ("trust", "caution", "refuse")
+CAUTION, REFUSE = 1, 2
+
+REFUSE_ESS = 10.0  # below, the Student quantile is above 2.2 and one row decides
+CAUTION_ESS = 100.0
+CAUTION_LARGEST = 0.1  # one row with a tenth of the weight
+REFUSE_PARETO_K = 1.0  # the mean weight of such a tail is infinite
+CAUTION_PARETO_K = 0.7  # or 1 − 1/log₁₀ n if less (Vehtari et al., JMLR 2024)
+REFUSE_P_VALUE = 1e-4  # the mean weight is not one: wrong propensities, or a tail not yet seen
+CAUTION_P_VALUE = 0.01
+REFUSE_UNSEEN = 0.2  # of the target's probability: as much of its value is a guess
+CAUTION_UNSEEN = 0.05
 
 
-def mean_weight(evidence: Evidence) -> dict[str, Any]:
-    """Mean of w, its standard error (NaN for one unit), z = (mean − 1) / standard error, and what
-    `judge` says.
+class Rule(NamedTuple):
+    """`applies(diagnosis, n)` says whether a log is taken at `level`, `sentence` why.
+
+    `subject`: rules of one subject say the same thing at several levels
     """
-    mean = float(evidence.diagnosis.mean_weight)
-    error = float(evidence.mean_weight_error) if evidence.units > 1 else math.nan
-    gap = 0.0 if abs(mean - 1) <= EXACT else mean - 1
-    if error <= EXACT * mean:
-        error = 0.0
-    z = 0.0 if gap == 0 else gap / error if error else math.copysign(math.inf, gap)
-    numbers = {"mean": 1.0 if gap == 0 else mean, "standard_error": error, "z": z}
-    return numbers | judge(**numbers)
+
+    subject: str
+    level: int
+    applies: Callable[[Any, int], Any]
+    sentence: Callable[[Any, int], str]
 
 
-def judge(mean: float, standard_error: float, z: float) -> dict[str, Any]:
-    """Whether the importance weights are `compatible` with mean 1 (None: cannot be told), and a
-    sentence, `verdict`.
-    """
-    if not math.isfinite(mean):
-        return _judgement(
-            False, "the weights overflow: the densities are not normalised; only snips can be used"
-        )
-    if math.isnan(standard_error):
-        return _judgement(None, "one row: the mean of the weights cannot be checked")
-    if abs(z) > SUSPICIOUS and abs(mean - 1) > TOLERANCE:
-        cover = ", or the logger does not cover the target" if mean < 1 else ""
-        return _judgement(
-            False,
-            f"should be 1 and is not: the propensities or the target densities are wrong{cover}",
-        )
-    if standard_error > NOISY:
-        return _judgement(
-            True, "compatible with 1, but so noisy that wrong densities could go unnoticed"
-        )
-    return _judgement(True, "compatible with 1, as it should be")
+def _tail_limit(n):
+    return min(CAUTION_PARETO_K, 1 - 1 / math.log10(max(n, 11)))
 
 
-def _judgement(compatible, verdict):
-    return {"compatible": compatible, "verdict": verdict}
+def _missed(d):
+    return f"{float(d.unseen):.0%} of the target's actions would weigh more than any logged row"
 
 
-def warnings(
-    evidence: Evidence, entries: Sequence[Mapping[str, Any]], check: Mapping[str, Any]
-) -> list[str]:
-    """Reasons to distrust the intervals `entries`, or why they claim nothing; one sentence each."""
-    found = (
-        _few_rows(float(evidence.diagnosis.kish))
-        or _nothing_claimed(evidence, entries)
-        or _rare_rewards(evidence.unusual),
-        (
-            f"mean weight {check['mean']:.4g}: {check['verdict']}"
-            if check["compatible"] is False
-            else None
+def _equal(d, n):
+    return "all rewards are equal: nothing is known of how they vary"
+
+
+RULES = (
+    Rule(
+        "range",
+        REFUSE,
+        lambda d, n: d.out_of_range > 0,
+        lambda d, n: (
+            f"{int(d.out_of_range):,} rewards are outside the declared range: "
+            "no bound that uses it holds"
         ),
-    )
-    return [text for text in found if text]
+    ),
+    Rule(
+        "mean",
+        REFUSE,
+        lambda d, n: (d.mean_weight_p_value < REFUSE_P_VALUE) & (n > 1),
+        lambda d, n: (
+            f"mean weight {float(d.mean_weight):.4g} is not 1 "
+            f"(p = {float(d.mean_weight_p_value):.1g}): wrong densities, or a tail not yet seen"
+        ),
+    ),
+    Rule(
+        "ess",
+        REFUSE,
+        lambda d, n: d.kish < REFUSE_ESS,
+        lambda d, n: f"ESS {float(d.kish):,.1f} < {REFUSE_ESS:g}: a row or two decide",
+    ),
+    Rule(
+        "tail",
+        REFUSE,
+        lambda d, n: (d.pareto_k >= REFUSE_PARETO_K) & (d.pareto_k < math.inf),
+        lambda d, n: (
+            f"tail index k = {float(d.pareto_k):.2f} ≥ {REFUSE_PARETO_K:g}: "
+            "the mean of such weights is infinite"
+        ),
+    ),
+    Rule(
+        "unseen",
+        REFUSE,
+        lambda d, n: d.unseen > REFUSE_UNSEEN,
+        lambda d, n: f"{_missed(d)}: its value is a guess",
+    ),
+    Rule("equal", REFUSE, lambda d, n: (d.num_not_modal == 0) & ~d.bounded, _equal),
+    Rule(
+        "mean",
+        CAUTION,
+        lambda d, n: d.mean_weight_p_value < CAUTION_P_VALUE,
+        lambda d, n: (
+            f"mean weight {float(d.mean_weight):.4g} is doubtful "
+            f"(p = {float(d.mean_weight_p_value):.1g})"
+        ),
+    ),
+    Rule(
+        "ess",
+        CAUTION,
+        lambda d, n: d.kish < CAUTION_ESS,
+        lambda d, n: f"ESS {float(d.kish):,.1f} < {CAUTION_ESS:g}",
+    ),
+    Rule(
+        "largest",
+        CAUTION,
+        lambda d, n: d.largest_share > CAUTION_LARGEST,
+        lambda d, n: f"one row has {float(d.largest_share):.0%} of the weight",
+    ),
+    Rule(
+        "tail",
+        CAUTION,
+        lambda d, n: (d.pareto_k >= _tail_limit(n)) & (d.pareto_k < math.inf),
+        lambda d, n: (
+            f"tail index k = {float(d.pareto_k):.2f} ≥ {_tail_limit(n):.2f}: "
+            "the variance of such weights is hardly finite"
+        ),
+    ),
+    Rule(
+        "tail",
+        CAUTION,
+        lambda d, n: d.pareto_k == math.inf,
+        lambda d, n: "too few rows to judge the tail of the weights",
+    ),
+    Rule(
+        "unseen",
+        CAUTION,
+        lambda d, n: d.unseen > CAUTION_UNSEEN,
+        lambda d, n: f"{_missed(d)}: the log has hardly seen them",
+    ),
+    Rule("equal", CAUTION, lambda d, n: d.num_not_modal == 0, _equal),
+)
 
 
-def _few_rows(size):
-    if size == 0:
-        return (
-            "no overlap: the target can play no logged action; the value means nothing, intervals"
-            " are the whole line"
-        )
-    if size <= 1 / (1 - ess.ONE_ROW):
-        return (
-            "one row has all the weight (ESS = 1): no variance can be estimated, intervals are the"
-            " whole line"
-        )
-    if size < 2:
-        return (
-            f"fewer than two effective rows (ESS = {size:.2f}): trust no interval, however narrow"
-        )
-    if size < FEW:
-        return (
-            f"few effective rows (ESS = {size:.1f}): normal, hc2, ess_bessel cover too rarely; see"
-            " ess_exact, ess_safe"
-        )
-    return None
+def verdict_of(diagnosis: Any, n: int) -> Int[Array, ""]:
+    """The gravest level of the rules that apply to a diagnosis of n rows (or users); traced."""
+    levels = [jnp.where(rule.applies(diagnosis, n), rule.level, 0) for rule in RULES]
+    return jnp.max(jnp.stack(levels)).astype(jnp.int32)
 
 
-def _nothing_claimed(evidence, entries):
-    names = [
-        entry["name"] for entry in entries if not math.isfinite(entry["upper"] - entry["lower"])
-    ]
-    if not names:
-        return None
-    if evidence.unusual == 0:
-        return (
-            "all rewards are equal: no variance can be estimated, intervals made of one are the"
-            " whole line"
-        )
-    return f"no finite interval from {', '.join(names)}"
-
-
-def _rare_rewards(unusual):
-    few = (
-        f"only {unusual} rewards differ from the usual one: intervals made of a variance cover too"
-        " rarely"
-    )
-    return few if unusual < RARE else None
+def reasons(diagnosis: Any, n: int) -> list[str]:
+    """Why the verdict is not trust: one sentence a subject, the grave ones first; not traced."""
+    found: dict[str, str] = {}
+    for rule in RULES:
+        if rule.subject not in found and bool(rule.applies(diagnosis, n)):
+            found[rule.subject] = rule.sentence(diagnosis, n)
+    return list(found.values())

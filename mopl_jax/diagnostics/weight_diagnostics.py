@@ -1,45 +1,45 @@
 """Whether a log can answer for a policy: what to look at before an interval is believed."""
 
+import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.scipy.special import erfc
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from mopl_jax.estimators import ess
+from mopl_jax.diagnostics.verdicts import verdict_of
 from mopl_jax.estimators.estimate import Estimate
+from mopl_jax.estimators.estimator import Member, given
+from mopl_jax.estimators.weight_totals import WeightTotals
+from mopl_jax.numerics import safe
 from mopl_jax.numerics.pytree import pytree_dataclass
+from mopl_jax.numerics.reduce import ADD, Block, Monoid, Stage, Whole, run_passes, whole_block
 from mopl_jax.policies.policy import Policy
 
-VERDICTS = ("trust", "caution", "refuse")
-
-# What they are worth is measured by benchmarks/verdict.py: unseen heavy weights are refused, and
-# what is trusted covers. Few effective rows are refused for their width, `recommended` covers there
-# as well (docs/intervals.md).
-REFUSE_ESS = 10.0  # below, the Student quantile is above 2.2 and one row decides
-CAUTION_ESS = 100.0
-CAUTION_LARGEST = 0.1  # one row with a tenth of the weight
-REFUSE_PARETO_K = 1.0  # the mean weight of such a tail is infinite
-CAUTION_PARETO_K = 0.7  # or 1 − 1/log₁₀ n if less (Vehtari et al., JMLR 2024)
-REFUSE_P_VALUE = (
-    1e-4  # the weights do not have mean one: wrong propensities, or a heavy tail not yet seen
-)
-CAUTION_P_VALUE = 0.01
-REFUSE_UNSEEN = 0.2  # of the target's probability: as much of its value is a guess
-CAUTION_UNSEEN = 0.05
+Range = tuple[float, float]
+UNBOUNDED = (-math.inf, math.inf)
 
 
 @pytree_dataclass()
 class Diagnosis:
-    """Effective sample sizes, the weights' tail and mean, and a verdict: 0, 1, 2 for trust,
-    caution, refuse (`VERDICTS`).
+    """What the importance weights and rewards of a log say of its answer for one policy.
 
-    `largest_share` is the largest normalised weight, `mean_weight` mean(w) with the two-sided
-    `mean_weight_p_value` of E w = 1, `pareto_k` the tail index (−inf for equal weights, inf
-    where too few rows), `out_of_range` how many rewards violate the given range, `unseen` see
-    `unseen` (NaN where the policies are not known).
+    `kish`, `max_weight`, `perplexity`, `reward_aware`: effective sample sizes
+    `largest_share`: the largest normalised weight
+    `mean_weight`: mean(w)
+    `mean_weight_error`: its standard error; 0 for one unit
+    `mean_weight_p_value`: two-sided, of E w = 1
+    `pareto_k`: the tail index; −inf for equal weights, inf where too few rows
+    `out_of_range`: how many rewards violate the given range
+    `num_not_modal`: how many rewards of rows with weight are not the modal one; NaN if not asked
+    `num_interior`: how many rewards are not at an end of the range
+    `unseen`: see `unseen`; NaN where the policies are not known
+    `bounded`: whether a reward range is known
+    `verdict`: 0, 1, 2 for trust, caution, refuse (`verdicts.VERDICTS`)
     """
 
     kish: Float[Array, ""]
@@ -48,64 +48,128 @@ class Diagnosis:
     reward_aware: Float[Array, ""]
     largest_share: Float[Array, ""]
     mean_weight: Float[Array, ""]
+    mean_weight_error: Float[Array, ""]
     mean_weight_p_value: Float[Array, ""]
     pareto_k: Float[Array, ""]
     out_of_range: Int[Array, ""]
+    num_not_modal: Float[Array, ""]
+    num_interior: Float[Array, ""]
     unseen: Float[Array, ""]
+    bounded: Bool[Array, ""]
     verdict: Int[Array, ""]
 
 
 def diagnose(
     estimate: Estimate,
-    reward_range: tuple[float, float] = (-math.inf, math.inf),
+    reward_range: Range = UNBOUNDED,
     unseen: ArrayLike = math.nan,
+    modal_reward: ArrayLike = math.nan,
 ) -> Diagnosis:
-    """All diagnostics of one estimate; `log_weight` are log importance weights, so not for
-    differences.
+    """The diagnosis of an estimate in memory.
 
-    `unseen` is that of the policies, if they are known.
+    Its `log_weight` are taken as log importance weights, so it is not for differences. `unseen` is
+    that of the policies, if they are known; `modal_reward` what rewards are compared to.
     """
-    log_weight = estimate.log_weight
-    p_value, mean = mean_weight_test(log_weight)
-    low, high = (jnp.asarray(end, estimate.reward.dtype) for end in reward_range)
-    facts = {
-        "kish": ess.kish(log_weight),
-        "max_weight": ess.max_weight(log_weight),
-        "perplexity": ess.perplexity(log_weight),
-        "reward_aware": ess.reward_aware(log_weight, jnp.nan_to_num(estimate.residual)),
-        "largest_share": jnp.max(ess.normalise(log_weight)),
-        "mean_weight": mean,
-        "mean_weight_p_value": p_value,
-        "pareto_k": pareto_k(log_weight),
-        "out_of_range": jnp.sum((estimate.reward < low) | (estimate.reward > high)),
-        "unseen": jnp.asarray(unseen, log_weight.dtype),
-    }
-    return judged(facts, log_weight.shape[0])
+    rows, n = given(lambda columns: columns), estimate.influence.shape[0]
+    stage = diagnosis_stage(rows, n, reward_range, lambda totals: unseen, modal_reward)
+    return run_passes(Whole(whole_block(estimate)), (*rows.stages, stage))
 
 
-def judged(facts: Mapping[str, Array], n: int) -> Diagnosis:
-    """A diagnosis from its quantities, by field, and the number of rows."""
-    return Diagnosis(**facts, verdict=_verdict(facts, n))
+class WeightSums(NamedTuple):
+    """Sums over rows of normalised weight p, weight w, residual e, and the largest log weights.
+
+    `residual`: Σpe²
+    `heavy`: Σp²e²
+    `entropy`: Σ p log p
+    `square`: Σ (w − mean w)²
+    `outside`, `not_modal`, `interior`: numbers of rewards
+    `tail` (k,): the largest log weights, falling
+    """
+
+    residual: Float[Array, ""]
+    heavy: Float[Array, ""]
+    entropy: Float[Array, ""]
+    square: Float[Array, ""]
+    outside: Float[Array, ""]
+    not_modal: Float[Array, ""]
+    interior: Float[Array, ""]
+    tail: Float[Array, " k"]
 
 
-def _verdict(facts, n):
-    k = facts["pareto_k"]
-    known = k < jnp.inf
-    refuse = (
-        (facts["kish"] < REFUSE_ESS)
-        | (known & (k >= REFUSE_PARETO_K))
-        | (facts["mean_weight_p_value"] < REFUSE_P_VALUE)
-        | (facts["out_of_range"] > 0)
-        | (facts["unseen"] > REFUSE_UNSEEN)
+def _merge(parts: WeightSums) -> WeightSums:
+    tail = lax.top_k(parts.tail.reshape(-1), parts.tail.shape[1])[0]
+    return ADD.merge(parts)._replace(tail=tail)
+
+
+def _empty(part: WeightSums) -> WeightSums:
+    return ADD.empty(part)._replace(tail=jnp.full_like(part.tail, -jnp.inf))
+
+
+def diagnosis_stage(
+    member: Member,
+    n: int,
+    reward_range: Range = UNBOUNDED,
+    unseen: Callable[[WeightTotals], ArrayLike] = lambda totals: math.nan,
+    modal_reward: ArrayLike = math.nan,
+) -> Stage:
+    """The pass after which the state is the diagnosis of `member`, whose log has `n` rows."""
+
+    def summarise(state, block):
+        return _sums(state.totals, member.rows(state, block), block, n, reward_range, modal_reward)
+
+    def finish(state, sums):
+        bounded = any(map(math.isfinite, reward_range))
+        return _diagnosis(state.totals, sums, n, unseen(state.totals), bounded)
+
+    return Stage(summarise, Monoid(_merge, _empty), finish)
+
+
+def _sums(
+    totals: WeightTotals, rows: Estimate, block: Block, n: int, reward_range, modal_reward
+) -> WeightSums:
+    log_weight, reward = rows.log_weight, rows.reward
+    p, one = totals.share(log_weight), block.mask(jnp.ones_like(log_weight))
+    low, high = (jnp.asarray(end, reward.dtype) for end in reward_range)
+    modal = jnp.asarray(modal_reward, reward.dtype)
+    residual = jnp.nan_to_num(rows.residual)
+
+    def count(hits):
+        return jnp.sum(jnp.where(hits, one, 0))
+
+    kept = tail_size(n) + 1
+    filled = jnp.pad(log_weight, (0, max(kept - log_weight.shape[0], 0)), constant_values=-jnp.inf)
+    return WeightSums(
+        residual=jnp.sum(p * jnp.square(residual)),
+        heavy=jnp.sum(jnp.square(p * residual)),
+        entropy=jnp.sum(jnp.where(p > 0, p * jnp.log(safe.positive(p)), 0)),
+        square=jnp.sum(one * jnp.square(jnp.exp(log_weight) - totals.mean_weight)),
+        outside=count((reward < low) | (reward > high)),
+        not_modal=count((log_weight > -jnp.inf) & (reward != modal)),
+        interior=count((reward != low) & (reward != high)),
+        tail=lax.top_k(filled, kept)[0],
     )
-    caution = (
-        (facts["kish"] < CAUTION_ESS)
-        | (facts["largest_share"] > CAUTION_LARGEST)
-        | (k >= min(CAUTION_PARETO_K, 1 - 1 / math.log10(max(n, 11))))
-        | (facts["mean_weight_p_value"] < CAUTION_P_VALUE)
-        | (facts["unseen"] > CAUTION_UNSEEN)
+
+
+def _diagnosis(totals: WeightTotals, sums: WeightSums, n: int, unseen, bounded) -> Diagnosis:
+    mean, error = totals.mean_weight, jnp.sqrt(sums.square / (max(n - 1, 1) * n))
+    found = Diagnosis(
+        kish=safe.reciprocal(totals.sum_p2),
+        max_weight=safe.reciprocal(totals.max_p),
+        perplexity=jnp.where(totals.some, jnp.exp(-sums.entropy), 0),
+        reward_aware=safe.divide(sums.residual, sums.heavy),
+        largest_share=totals.max_p,
+        mean_weight=mean,
+        mean_weight_error=error,
+        mean_weight_p_value=mean_weight_p_value(mean, error),
+        pareto_k=tail_shape(jnp.flip(sums.tail)),
+        out_of_range=sums.outside.astype(jnp.int32),
+        num_not_modal=sums.not_modal,
+        num_interior=sums.interior,
+        unseen=jnp.asarray(unseen, mean.dtype),
+        bounded=jnp.asarray(bounded),
+        verdict=jnp.zeros((), jnp.int32),
     )
-    return jnp.where(refuse, 2, jnp.where(caution, 1, 0)).astype(jnp.int32)
+    return dataclasses.replace(found, verdict=verdict_of(found, n))
 
 
 def unseen(
@@ -125,16 +189,6 @@ def unseen(
     action = jax.vmap(target.sample)(jax.random.split(jax.random.key(seed), draws))
     played, logged = (jax.vmap(policy.log_density)(action) for policy in (target, logging))
     return jnp.mean((played - logged > jnp.max(log_weight) + 0.01).astype(log_weight.dtype))
-
-
-def mean_weight_test(log_weight: Float[Array, " n"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Two-sided p-value of E w = 1 by the normal test, and mean(w). Where weights do not vary: 1 if
-    they are one, else 0.
-    """
-    n, w = log_weight.shape[0], jnp.exp(log_weight)
-    mean = jnp.mean(w)
-    error = jnp.sqrt(jnp.sum(jnp.square(w - mean)) / (max(n - 1, 1) * n))
-    return mean_weight_p_value(mean, error), mean
 
 
 def mean_weight_p_value(mean: Float[Array, ""], error: Float[Array, ""]) -> Float[Array, ""]:
@@ -204,41 +258,3 @@ def _finite_max(x):
 
 def _equal(x) -> Bool[Array, ""]:
     return jnp.max(x) == jnp.min(x)
-
-
-def reasons(diagnosis: Diagnosis, n: int) -> list[str]:
-    """Why the verdict is not trust, one sentence each, the grave ones first; concrete values
-    only.
-    """
-    d = diagnosis
-    limit = min(CAUTION_PARETO_K, 1 - 1 / math.log10(max(n, 11)))
-    size, k, share = float(d.kish), float(d.pareto_k), float(d.largest_share)
-    p_value, mean, outside = float(d.mean_weight_p_value), float(d.mean_weight), int(d.out_of_range)
-    missed = f"{float(d.unseen):.0%} of the target's actions would weigh more than any logged row"
-    grave = {
-        f"{outside:,} rewards are outside the declared range: no bound that uses it holds": (
-            outside > 0
-        ),
-        f"mean weight {mean:.4g} is not 1 (p = {p_value:.1g}): wrong densities, or a tail not yet "
-        "seen": (p_value < REFUSE_P_VALUE and n > 1),
-        f"ESS {size:,.1f} < {REFUSE_ESS:g}: a row or two decide": size < REFUSE_ESS,
-        f"tail index k = {k:.2f} ≥ {REFUSE_PARETO_K:g}: the mean of such weights is infinite": (
-            REFUSE_PARETO_K <= k < math.inf
-        ),
-        f"{missed}: its value is a guess": float(d.unseen) > REFUSE_UNSEEN,
-    }
-    mild = {
-        f"mean weight {mean:.4g} is doubtful (p = {p_value:.1g})": (
-            REFUSE_P_VALUE <= p_value < CAUTION_P_VALUE
-        ),
-        f"ESS {size:,.1f} < {CAUTION_ESS:g}": REFUSE_ESS <= size < CAUTION_ESS,
-        f"one row has {share:.0%} of the weight": share > CAUTION_LARGEST,
-        f"tail index k = {k:.2f} ≥ {limit:.2f}: the variance of such weights is hardly finite": (
-            limit <= k < REFUSE_PARETO_K
-        ),
-        "too few rows to judge the tail of the weights": k == math.inf,
-        f"{missed}: the log has hardly seen them": (
-            CAUTION_UNSEEN < float(d.unseen) <= REFUSE_UNSEEN
-        ),
-    }
-    return [text for text, applies in (grave | mild).items() if applies]

@@ -1,128 +1,115 @@
-"""Off-policy estimators of a policy's value.
+"""Importance weighting: IPS, SNIPS and β-IPS.
 
-Contract: `(log_weight (n,), reward (n,)) -> Estimate`. Every estimate carries its influence
-terms (per-row, mean zero), from which each interval is made; write an interval once and it
-serves every estimator. `rows` says where the rows lie.
+Each estimator is called on log weights (n,) and rewards (n,) in memory, and gives an `Estimate`
+whose influence terms every interval is made from. Two small functions define it, see `Estimator`.
 """
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mopl_jax.estimators.ess import normalise, spread_out
-from mopl_jax.estimators.estimate import Estimate
-from mopl_jax.numerics.reduce import WHOLE, Rows
+from mopl_jax.estimators.estimator import Constants, Estimator, Model
+from mopl_jax.estimators.weight_totals import WeightTotals, empty, merge, totals_of
+from mopl_jax.numerics.reduce import Block, Monoid
+from mopl_jax.numerics.safe import divide
 
 
-def ips(log_weight: Float[Array, " n"], reward: Float[Array, " n"], rows: Rows = WHOLE) -> Estimate:
-    """Inverse propensity scoring, mean(w r): unbiased, and exposed to every fluctuation of
-    mean(w).
+def _ips(totals: WeightTotals) -> Constants:
+    """Inverse propensity scoring, mean(w r): unbiased, and exposed to every fluctuation of mean(w).
+
+    An estimator with a model adds the mean of its offsets.
     """
-    w = jnp.exp(log_weight)
-    value, influence = _mean(w * reward, rows)
-    return Estimate(value, influence, log_weight, _average(w, rows) * reward, reward)
+    centred = jnp.exp(totals.log_max) * (totals.weighted / totals.num_rows)
+    value = totals.centre * totals.mean_weight + centred + totals.offset / totals.num_rows
+    return Constants(value, value)
 
 
-def snips(
-    log_weight: Float[Array, " n"], reward: Float[Array, " n"], rows: Rows = WHOLE
-) -> Estimate:
-    """Self-normalised importance sampling, Σ p r (Swaminathan & Joachims, NeurIPS 2015); NaN if
-    no row has weight.
+def _ips_row(constants, totals, log_weight, gap, offset):
+    influence = jnp.exp(log_weight) * gap + offset - constants.value
+    return influence, totals.mean_weight * gap
 
-    Rewards are centred before they are averaged: equal rewards give residuals of exactly zero,
-    and float32 suffices.
+
+ips = Estimator(_ips, _ips_row)
+
+
+def _snips(totals: WeightTotals) -> Constants:
+    """Self-normalised importance sampling, Σ p r (Swaminathan & Joachims, NeurIPS 2015).
+
+    NaN if no row has weight. Rewards are centred before they are averaged: equal rewards give
+    residuals of exactly zero, and float32 suffices.
     """
-    p = normalise(log_weight, rows)
-    centre = _heaviest(log_weight, reward, rows)
-    centred = reward - centre
-    shift = jnp.where(rows.top(log_weight) > -jnp.inf, rows.total(p * centred), jnp.nan)
-    residual = centred - shift
-    return Estimate(centre + shift, rows.count(reward) * p * residual, log_weight, residual, reward)
+    shift = jnp.where(totals.some, totals.weighted / (1 + totals.rest), jnp.nan)
+    return Constants(totals.centre + shift, shift)
 
 
-def _heaviest(log_weight, reward, rows):
-    """The reward of a heaviest row: once it is subtracted, rewards equal wherever there is weight
-    are exactly zero.
+def _snips_row(constants, totals, log_weight, gap, offset):
+    residual = gap - totals.centre - constants.shift
+    return totals.num_rows * totals.share(log_weight) * residual, residual
+
+
+snips = Estimator(_snips, _snips_row)
+
+
+def optimal_baseline(totals: WeightTotals) -> Float[Array, ""]:
+    """β* = Σ(w²−w)(r−c) / Σ(w²−w), the baseline of least variance about the centre c.
+
+    Gupta et al. (RecSys 2024, arXiv 2405.05736). Where the weights hardly vary, that is where
+    Σ(w²−w) ≤ Σw²/1000, β* is undetermined (0/0) and irrelevant: the weighted mean stands in.
     """
-    heavy = log_weight == rows.top(log_weight)
-    return rows.top(rows.kept(jnp.where(heavy, reward, -jnp.inf), -jnp.inf))
+    heaviest = jnp.where(totals.some, jnp.exp(totals.log_max), 0)
+    w, w2 = heaviest * (1 + totals.rest), jnp.square(heaviest) * (1 + totals.rest2)
+    wr, w2r = heaviest * totals.weighted, jnp.square(heaviest) * totals.weighted2
+    determined = w2 - w > 1e-3 * w2
+    return jnp.where(determined, divide(w2r - wr, w2 - w), divide(wr, w))
 
 
-def _mean(terms, rows):
-    """Mean, and deviations from it that are exactly zero where the terms are equal: rounding is no
-    evidence.
+def _beta_ips(totals: WeightTotals) -> Constants:
+    """β-IPS: β + mean(w (r − β)) at the optimal baseline.
+
+    Its asymptotic mean squared error is never above that of SNIPS (arXiv 2602.14914).
     """
-    first = rows.first(terms)
-    shift = _average(terms - first, rows)
-    return first + shift, rows.kept(terms - first - shift)
+    beta = optimal_baseline(totals)
+    scale = jnp.where(totals.some, jnp.exp(totals.log_max) / totals.num_rows, 0)
+    shift = beta + scale * (totals.weighted - beta * (1 + totals.rest))
+    return Constants(totals.centre + shift, beta)
 
 
-def _average(terms, rows):
-    return rows.total(rows.kept(terms)) / rows.count(terms)
+def _beta_ips_row(constants, totals, log_weight, gap, offset):
+    beta = constants.shift
+    left = gap - totals.centre - beta
+    influence = beta + jnp.exp(log_weight) * left - (constants.value - totals.centre)
+    return influence, totals.mean_weight * left
 
 
-def optimal_baseline(
-    w: Float[Array, " n"], reward: Float[Array, " n"], rows: Rows = WHOLE
-) -> Float[Array, ""]:
-    """β* = Σ(w²−w)r / Σ(w²−w), the baseline of least variance (Gupta et al., RecSys 2024, arXiv
-    2405.05736).
+beta_ips = Estimator(_beta_ips, _beta_ips_row)
 
-    Where the weights hardly vary β* is undetermined (0/0) and irrelevant: the weighted mean
-    reward stands in.
-    """
-    total, spread = rows.total(w), rows.total(w * w - w)
-    determined = spread > 1e-3 * rows.total(w * w)
-    fallback = rows.total(w * reward) / jnp.where(total > 0, total, 1)
-    return jnp.where(
-        determined, rows.total((w * w - w) * reward) / jnp.where(determined, spread, 1), fallback
+
+# Cross-fitted: each half's baseline comes from the other half.
+
+
+def _halves(block: Block, log_weight: Float[Array, " m"]) -> WeightTotals:
+    """The totals of even and of odd rows, stacked."""
+    odd = block.number(log_weight.shape[0]) % 2 == 1
+    log_weights = jnp.stack(
+        [jnp.where(odd, -jnp.inf, log_weight), jnp.where(odd, log_weight, -jnp.inf)]
     )
+    return jax.vmap(lambda x: totals_of(block, x, block.columns.reward))(log_weights)
 
 
-def beta_ips(
-    log_weight: Float[Array, " n"],
-    reward: Float[Array, " n"],
-    rows: Rows = WHOLE,
-    cross_fit: bool = False,
-) -> Estimate:
-    """β-IPS: β + mean(w (r − β)) at the optimal baseline; asymptotic MSE never above that of
-    SNIPS (arXiv 2602.14914).
-
-    `cross_fit` takes each half's baseline (even and odd rows) from the other half, which removes
-    the plug-in bias.
-    """
-    w = jnp.exp(log_weight)
-    centre = _heaviest(log_weight, reward, rows)
-    centred = reward - centre
-    if cross_fit:
-        even, odd = (optimal_baseline(w[k::2], centred[k::2]) for k in (0, 1))
-        beta = jnp.where(jnp.arange(w.shape[0]) % 2 == 0, odd, even)
-    else:
-        beta = optimal_baseline(w, centred, rows)
-    value, influence = _mean(beta + w * (centred - beta), rows)
-    return Estimate(
-        centre + value, influence, log_weight, _average(w, rows) * (centred - beta), reward
-    )
+_MERGE_HALVES = Monoid(jax.vmap(merge, in_axes=1), empty)
 
 
-def difference(a: Estimate, b: Estimate, rows: Rows = WHOLE) -> Estimate:
-    """value(a) − value(b) on the same rows, with the difference of the influences (Δ-OPE, arXiv
-    2405.10024).
+def _adjust(baselines, block):
+    """r − β and β, the baseline of an even row from the odd ones and conversely."""
+    odd = block.number(block.columns.reward.shape[0]) % 2
+    beta = baselines[1 - odd]
+    return block.columns.reward - beta, beta
 
-    For SNIPS the influence gives the four-term delta method of the Δ-SNIPS variance. A row's
-    reward enters with coefficient p_a − p_b; its size is the estimate's weight, so effective
-    sample sizes speak of the contrast. No row has weight where either value rests on one row:
-    the rows that differ would say nothing of the row that counts.
-    """
-    coefficient = normalise(a.log_weight, rows) - normalise(b.log_weight, rows)
-    spread = spread_out(a.log_weight, rows) & spread_out(b.log_weight, rows)
-    size = jnp.where(spread, jnp.abs(coefficient), 0)
-    residual = jnp.sign(coefficient) * rows.total(size) * 0.5 * (a.residual + b.residual)
-    log_size = jnp.where(size > 0, jnp.log(jnp.where(size > 0, size, 1)), -jnp.inf)
-    return Estimate(a.value - b.value, a.influence - b.influence, log_size, residual, a.reward)
 
+beta_ips_cross_fit = Estimator(
+    _ips,
+    _ips_row,
+    Model(_halves, _MERGE_HALVES, lambda totals: totals.centre + optimal_baseline(totals), _adjust),
+)
 
 NAMED = {"ips": ips, "snips": snips, "beta_ips": beta_ips}
-
-
-# Modified weights: log weights to log weights, composed with any estimator:
-# `ips(clipped(log_weight, bound=10.0), reward)`. Less variance for bias; the interval of the result
-# covers the modified value, which is not V.

@@ -7,6 +7,8 @@ interval of the result covers the modified value, which is not V.
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
+from mopl_jax.numerics import safe
+
 
 def clipped(log_weight: Float[Array, " n"], bound: ArrayLike) -> Float[Array, " n"]:
     """min(w, bound) (Ionides 2008); biased towards 0 for rewards ≥ 0."""
@@ -14,8 +16,9 @@ def clipped(log_weight: Float[Array, " n"], bound: ArrayLike) -> Float[Array, " 
 
 
 def harmonic(log_weight: Float[Array, " n"], mix: ArrayLike) -> Float[Array, " n"]:
-    """w / ((1−λ) + λw), λ = `mix` in [0, 1]: bounded by 1/λ (Metelli et al., NeurIPS 2021); 0
-    leaves w, 1 gives 1.
+    """w / ((1−λ) + λw) with λ = `mix` in [0, 1], bounded by 1/λ (Metelli et al., NeurIPS 2021).
+
+    λ = 0 leaves w, 1 gives 1.
     """
     share = jnp.asarray(mix, log_weight.dtype)
     shrunk = log_weight - jnp.logaddexp(jnp.log1p(-share), jnp.log(share) + log_weight)
@@ -25,12 +28,12 @@ def harmonic(log_weight: Float[Array, " n"], mix: ArrayLike) -> Float[Array, " n
 def log_smoothed(
     log_weight: Float[Array, " n"], reward: Float[Array, " n"], smoothing: ArrayLike
 ) -> Float[Array, " n"]:
-    """The weights with which IPS is mean(log(1 + λwr))/λ, for rewards ≥ 0 (Sakhi et al., NeurIPS
-    2024, arXiv 2405.14335).
+    """The weights with which IPS is mean(log(1 + λwr))/λ, λ = `smoothing`, for rewards ≥ 0.
 
-    log(1 + x)/x times w, x = λwr; rows without reward keep w.
+    Sakhi et al., NeurIPS 2024, arXiv 2405.14335. log(1 + x)/x times w, x = λwr; rows without reward
+    keep w.
     """
     reward = jnp.asarray(smoothing, reward.dtype) * reward
-    log_x = log_weight + jnp.log(jnp.where(reward > 0, reward, 1))
-    damped = jnp.log(jnp.logaddexp(log_x, 0.0)) - jnp.log(jnp.where(reward > 0, reward, 1))
+    log_reward = jnp.log(safe.positive(reward))
+    damped = jnp.log(jnp.logaddexp(log_weight + log_reward, 0.0)) - log_reward
     return jnp.where((reward > 0) & (log_weight > -jnp.inf), damped, log_weight)

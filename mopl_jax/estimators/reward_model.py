@@ -7,6 +7,7 @@ terms.
 """
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +15,13 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from mopl_jax.estimators.estimate import Estimate
-from mopl_jax.numerics import linalg
+from mopl_jax.estimators.estimator import Columns, Estimator, Model, in_memory
+from mopl_jax.estimators.importance import ips
+from mopl_jax.numerics import linalg, quadratic, safe
+from mopl_jax.numerics.reduce import Block, Monoid
 from mopl_jax.policies.gaussian import Gaussian
+
+FOLDS, RIDGE = 5, 1e-3  # the ridge is relative to each feature's mean square
 
 
 def doubly_robust(
@@ -24,61 +30,104 @@ def doubly_robust(
     *,
     action: Float[Array, "n d"],
     target: Gaussian,
-    folds: int = 5,
-    ridge: float = 1e-3,
+    folds: int = FOLDS,
+    ridge: float = RIDGE,
     fold: Int[Array, " n"] | None = None,
 ) -> Estimate:
     """mean(E_π q̂ + w (r − q̂(a))), each row's q̂ fitted on the other folds.
 
-    Row i is in fold i mod `folds`, or in `fold[i]` (a user's rows belong in one).
+    Row i is in fold i mod `folds`, or in `fold[i]` mod `folds` (a user's rows belong in one).
+    See `doubly_robust_of`.
+    """
+    columns = Columns(reward, (log_weight,), action, fold)
+    return in_memory(doubly_robust_of(target, folds, ridge), columns)
+
+
+def doubly_robust_of(target: Gaussian, folds: int = FOLDS, ridge: float = RIDGE) -> Estimator:
+    """The doubly robust estimator of the value of `target`: IPS of what a reward model leaves.
 
     Dudík, Langford & Li (ICML 2011); cross-fitting as Chernozhukov et al. (2018), which keeps
     the terms unbiased given q̂ for any reward. q̂ is ridge least squares on 1, a and a aᵀ;
     `ridge` is relative to each feature's mean square. A good model removes the variance that the
-    actions explain: with a quadratic reward only that of the noise is left.
+    actions explain: with a quadratic reward only that of the noise is left. A user's rows are in
+    one fold where the log knows its users.
     """
-    features = jax.vmap(functools.partial(quadratic_features, target))(action)
-    fold = jnp.arange(reward.shape[0]) % folds if fold is None else fold
-    centre = jnp.mean(reward)
-    coefficients = (
-        fit_without_each_fold(products(features, reward - centre, fold, folds), ridge)
-        .at[:, 0]
-        .add(centre)
-    )
-    predicted = jnp.sum(features * coefficients[fold], axis=1)
-    w, gap = jnp.exp(log_weight), reward - predicted
-    terms = (coefficients @ expected_features(target, features.dtype))[fold] + w * gap
-    value = jnp.mean(terms)
-    return Estimate(value, terms - value, log_weight, jnp.mean(w) * gap, reward)
+
+    def features_of(block):
+        return jax.vmap(functools.partial(quadratic_features, target))(block.columns.action)
+
+    def summarise(block, log_weight):
+        features, reward = features_of(block), block.columns.reward
+        kept = block.mask(jnp.ones_like(reward))
+        of_folds = products(
+            features * kept[:, None], (reward - reward[0]) * kept, fold_of(block, folds), folds
+        )
+        return Normal(reward[0], of_folds)
+
+    def adjust(coefficients, block):
+        fold, features = fold_of(block, folds), features_of(block)
+        predicted = jnp.sum(features * coefficients[fold], axis=1)
+        expected = coefficients @ expected_features(target, features.dtype)
+        return block.columns.reward - predicted, expected[fold]
+
+    model = Model(summarise, Monoid(_merge, _empty), functools.partial(_fit, ridge=ridge), adjust)
+    return Estimator(ips.finish, ips.row, model)
 
 
-def quadratic_features(target: Gaussian, action: Float[Array, " d"]) -> Float[Array, " f"]:
-    """1, z (d), zᵢzⱼ for i ≤ j (d(d+1)/2)."""
-    z = linalg.scale_solve(target.scale, action - target.mean)
-    rows, columns = jnp.triu_indices(z.shape[0])
-    return jnp.concatenate([jnp.ones(1, z.dtype), z, z[rows] * z[columns]])
+def fold_of(block: Block, folds: int) -> Int[Array, " m"]:
+    """The fold of each row of a block: its user's, or its own number's."""
+    cluster = block.columns.cluster
+    own = block.number(block.columns.reward.shape[0])
+    return (own if cluster is None else jnp.asarray(cluster)) % folds
+
+
+class Normal(NamedTuple):
+    """Normal equations of each fold, with rewards measured from `centre` ().
+
+    `products` (folds, f, f+1): of the features with each other and with the reward
+    """
+
+    centre: Float[Array, ""]
+    products: Float[Array, "folds f f+1"]
+
+
+def _merge(parts: Normal) -> Normal:
+    """The normal equations of all parts, stacked: rewards are measured from the first centre."""
+    centre, gap = parts.centre[0], parts.centre - parts.centre[0]
+    moved = parts.products.at[..., -1].add(gap[:, None, None] * parts.products[..., 0])
+    return Normal(centre, jnp.sum(moved, axis=0))
+
+
+def _empty(part: Normal) -> Normal:
+    return Normal(part.centre, jnp.zeros_like(part.products))
+
+
+def _fit(normal: Normal, ridge: float) -> Float[Array, "folds f"]:
+    """Coefficients for each fold, for rewards centred at their mean: the ridge shrinks to it."""
+    total = jnp.sum(normal.products[:, 0], axis=0)
+    mean = total[-1] / total[0]
+    centred = normal.products.at[..., -1].add(-mean * normal.products[..., 0])
+    return fit_without_each_fold(centred, ridge).at[:, 0].add(normal.centre + mean)
+
+
+def quadratic_features(policy: Gaussian, action: Float[Array, " d"]) -> Float[Array, " f"]:
+    """The features 1, z, zᵢzⱼ (i ≤ j) of one action in the units of the `policy`."""
+    return quadratic.features(linalg.scale_solve(policy.scale, action - policy.mean))
 
 
 def expected_features(target: Gaussian, dtype) -> Float[Array, " f"]:
     """Their expectation under the target: 1, 0, and 1 for squares, 0 for cross products."""
     d = target.mean.shape[0]
-    rows, columns = jnp.triu_indices(d)
-    return jnp.concatenate(
-        [jnp.ones(1, dtype), jnp.zeros(d, dtype), (rows == columns).astype(dtype)]
-    )
+    return quadratic.expected_features(jnp.zeros(d, dtype), jnp.eye(d, dtype=dtype))
 
 
 def products(
     features: Float[Array, "n f"], reward: Float[Array, " n"], fold: Int[Array, " n"], folds: int
 ) -> Float[Array, "folds f f+1"]:
-    """Of each fold, the products of the features with each other and with the reward: they add up
-    over rows.
-    """
-    table = jnp.concatenate([features, reward[:, None]], axis=1)
+    """`quadratic.products` of each fold: they add up over rows."""
 
     def of(k):
-        kept = (fold == k).astype(features.dtype)
-        return jnp.matmul((features * kept[:, None]).T, table, precision="highest")
+        return quadratic.products(features, reward, (fold == k).astype(features.dtype))
 
     return lax.map(of, jnp.arange(folds))
 
@@ -86,24 +135,17 @@ def products(
 def fit_without_each_fold(
     of_folds: Float[Array, "folds f f+1"], ridge: float
 ) -> Float[Array, "folds f"]:
-    """Ridge coefficients for each fold: normal equations of all rows minus its own, for features
-    of mean square one.
+    """Ridge coefficients for each fold: products of all rows minus its own, with features scaled
+    to a mean square of one.
 
-    The first feature is the constant: it counts rows, and is hardly shrunk. Rewards should be
-    centred.
+    The first feature is the constant, which counts rows. Rewards should be centred.
     """
     size = of_folds.shape[1]
     total = jnp.sum(of_folds, axis=0)
-    square = jnp.diagonal(total[:, :size]) / total[0, 0]
-    inverse = jnp.where(square > 0, 1 / jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
-    penalty = ridge * jnp.eye(size, dtype=total.dtype).at[0, 0].set(1e-6)
+    unit = safe.reciprocal(safe.sqrt(jnp.diagonal(total[:, :size]) / total[0, 0]))
 
     def fit(own):
-        kept = total - own
-        gram = (
-            inverse[:, None] * kept[:, :size] * inverse[None, :]
-            + jnp.maximum(kept[0, 0], 1) * penalty
-        )
-        return inverse * linalg.solve_positive(gram, inverse * kept[:, size])
+        kept = unit[:, None] * (total - own)
+        return unit * quadratic.ridge_solve(kept[:, :size] * unit[None, :], kept[:, size], ridge)
 
     return lax.map(fit, of_folds)

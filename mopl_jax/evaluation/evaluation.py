@@ -1,364 +1,201 @@
-"""What a log says of target policies: value, intervals, effective sample sizes, whether to
-believe it.
+"""What another policy would have earned, from a log; and whether to believe it."""
 
-Up to `IN_MEMORY` rows are held at once, and every interval of the package applies; a longer log
-is read in blocks (`streaming`), and the intervals that are formulas in sums apply, or all of
-them where users repeat (one row a cluster).
-"""
-
-import functools
-import math
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
 
-from mopl_jax import estimators, intervals
-from mopl_jax.diagnostics import weight_diagnostics
-from mopl_jax.estimators.ess import enough
-from mopl_jax.estimators.estimate import Estimate
-from mopl_jax.estimators.reward_model import doubly_robust
-from mopl_jax.evaluation import row_blocks, streaming
-from mopl_jax.intervals.interval import Interval, Wald
-from mopl_jax.intervals.moments import Moments
-from mopl_jax.intervals.proportions import skewed_score
-from mopl_jax.intervals.registry import Facts
-from mopl_jax.io import tables
-from mopl_jax.io.tables import LogReader, Rows
-from mopl_jax.numerics.check import choose
+from mopl_jax.diagnostics.mean_weight import MeanWeight, mean_weight_of
+from mopl_jax.diagnostics.verdicts import VERDICTS, reasons
+from mopl_jax.diagnostics.weight_diagnostics import UNBOUNDED
+from mopl_jax.estimators.registry import Choice, bind_estimator
+from mopl_jax.evaluation.answers import IN_MEMORY, Answer, gather
+from mopl_jax.evaluation.limits import NamedInterval, check_facts, check_intervals, limits
+from mopl_jax.evaluation.targets import BANDWIDTHS, choose_target
+from mopl_jax.evaluation.warnings import warnings_of
+from mopl_jax.intervals.registry import METHODS, Facts, policy_facts
+from mopl_jax.io import log_reader
+from mopl_jax.io.log_reader import LogReader, Rows
+from mopl_jax.io.read import open_log
+from mopl_jax.numerics.check import check_alpha, choose
 from mopl_jax.policies.gaussian import Gaussian
-from mopl_jax.policies.policy import Policy
 
-IN_MEMORY = 1_000_000
-ESTIMATORS = {**estimators.NAMED, "doubly_robust": doubly_robust}
-LOGGING = "logging"  # the target that is the logging policy itself
-WHOLE_LINE = (-math.inf, math.inf)
+FIRST = ("recommended", "normal")  # the intervals that are printed unless others are asked for
 
 
-class Evidence(NamedTuple):
-    """An estimate of n rows as far as it is known: `estimate` itself only where its rows (or
-    clusters) fit in memory.
+class EffectiveSizes(NamedTuple):
+    """Effective sample sizes of the importance weights; `fraction` is Kish's over the units."""
 
-    `units` are the independent ones, rows or clusters; `unusual` how many rows with weight have
-    an unusual reward; `binary` where no reward lies between the ends of the range (told only
-    without `estimate`).
+    kish: float
+    max_weight: float
+    perplexity: float
+    reward_aware: float
+    fraction: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """The value of a target policy, estimated from a log.
+
+    `value`: the estimate by `estimator`
+    `n`: rows
+    `units`: independent ones: users where the log knows them, else rows
+    `alpha`: one minus the nominal coverage of the `intervals`
+    `ess`: effective sample sizes
+    `mean_weight`: of the importance weights, which should be 1
+    `pareto_k`: the tail index of the weights
+    `unseen`: the share of the target's actions that would outweigh every logged row
+    `verdict`: trust, caution or refuse, for `reasons`
+    `warnings`: what to know of the intervals
+    `bandwidth`: of each weight, where the data chose how much to smooth a deterministic target
     """
 
-    value: Array
+    value: float
+    estimator: str
     n: int
     units: int
-    moments: Moments
-    diagnosis: weight_diagnostics.Diagnosis
-    mean_weight_error: Array
-    unusual: int
-    estimate: Estimate | None = None
-    binary: bool = False
+    alpha: float
+    ess: EffectiveSizes
+    mean_weight: MeanWeight
+    pareto_k: float
+    unseen: float
+    intervals: tuple[NamedInterval, ...]
+    verdict: str
+    reasons: tuple[str, ...]
+    warnings: tuple[str, ...]
+    bandwidth: tuple[float, ...] | None = None
+
+    @property
+    def interval(self) -> NamedInterval:
+        """The first interval: the recommended one unless another was asked for."""
+        return self.intervals[0]
+
+    def __repr__(self) -> str:
+        ends = f"[{self.interval.lower:.5g}, {self.interval.upper:.5g}]"
+        return f"Evaluation({self.value:.5g} {ends}, ess={self.ess.kish:,.1f}, {self.verdict})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain Python, with infinite ends as ±inf: the JSON of `mopl evaluate`."""
+        plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        if self.bandwidth is None:
+            del plain["bandwidth"]
+        plain["intervals"] = [entry._asdict() for entry in self.intervals]
+        lists = {name: list(value) for name, value in plain.items() if type(value) is tuple}
+        return (
+            plain | lists | {"ess": self.ess._asdict(), "mean_weight": self.mean_weight._asdict()}
+        )
 
 
-Target = Policy | str | None  # None: the target column of the log; LOGGING
-
-
-def gather(
-    reader: LogReader,
-    targets: Sequence[Target],
-    estimator: str,
-    reward_range: tuple[float, float] = WHOLE_LINE,
+def evaluate(
+    log: Any,
+    target: Any = None,
+    *,
+    bandwidth: str | float | None = None,
+    estimator: Choice = "snips",
+    alpha: float = 0.05,
+    interval: Sequence[str] | None = None,
+    reward_range: tuple[float, float] | None = None,
+    w_max: float | None = None,
+    d2: float | None = None,
     in_memory: int = IN_MEMORY,
     watch: Callable[[Iterator[Rows]], Iterable[Rows]] = iter,
-) -> tuple[list[Evidence], list[Evidence], Float[np.ndarray, "k k"]]:
-    """Evidence on each target; on each but the first, its difference to the first; and the
-    differences' correlations.
+    **columns: Any,
+) -> Evaluation:
+    """What another policy would have earned: value, intervals, effective sample size, verdict.
 
-    `watch(chunks)` may count the rows of every pass. ValueError for an estimator that does not fit.
+    `log` is `Logs` in memory, or what `open_log` takes with its `columns`; `target` a policy or the
+    path of one, or None where a column holds its densities (`target_propensity`, or
+    `log_target_propensity` for their logarithms). `interval` names intervals of
+    `intervals.METHODS`; the default is the recommended one with the normal one beside it. Users are
+    the independent units wherever the log knows them. `watch(chunks)` may count rows.
+
+    ValueError for an unknown name, alpha outside (0, 1), or a log that cannot be read. Precision is
+    the caller's: float64 under `jax_enable_x64`, which the command turns on.
     """
-    choose([estimator], ESTIMATORS, "estimator")
-    for target in targets:
-        _check(reader, target, estimator)
-    tables.check_densities(reader)
-    if reader.source.count() <= in_memory:
-        return _from_memory(tables.whole(reader), reader.logging, targets, estimator, reward_range)
-    return _from_blocks(reader, targets, estimator, reward_range, watch)
-
-
-def _check(reader, target, estimator):
-    if estimator == "doubly_robust" and not isinstance(target, Gaussian):
+    check_alpha(alpha)
+    names = tuple(dict.fromkeys(interval or FIRST))
+    choose(names, METHODS, "interval")
+    reader = open_log(log, **columns)._replace(reward_range=reward_range)
+    stated = reader.columns.target_propensity or reader.columns.log_target_propensity
+    if (target is None) == (stated is None):
         raise ValueError(
-            "estimator doubly_robust: expected a normal target, whose expected reward model is"
-            " known exactly; choose snips or beta_ips"
+            "expected a target: either --target POLICY.json or --target-propensity COLUMN"
         )
-    if target is None or target is LOGGING:
-        return
-    if reader.columns.action is None:
-        raise ValueError(
-            f"{reader.source.name}: a target policy needs the actions: name their columns"
-            " (--action)"
-        )
-    tables.check_weights(reader, target, "target policy")
-
-
-# Rows in memory.
-
-
-def _from_memory(rows, logging, targets, estimator, reward_range):
-    made = [_estimated(rows, target, estimator) for target in targets]
-    changes = [estimators.difference(each, made[0]) for each in made[1:]]
-    unseen = [_unseen(target, logging, jnp.max(_log_weight(rows, target))) for target in targets]
-    evidence = [
-        _of_estimate(each, rows, reward_range, _unusual(rows, target), share)
-        for each, target, share in zip(made, targets, unseen, strict=True)
-    ]
-    contrasts = [_of_estimate(each, rows, WHOLE_LINE, 0) for each in changes]
-    return evidence, contrasts, _correlation(np.array([each.influence for each in changes]))
-
-
-def _estimated(rows, target, estimator):
-    log_weight = _log_weight(rows, target)
-    reward = jnp.asarray(rows.reward)
-    if estimator == "doubly_robust":
-        fold = None if rows.cluster is None else jnp.asarray(rows.cluster) % streaming.FOLDS
-        made = _robust(log_weight, reward, jnp.asarray(rows.action), target, fold)
-    else:
-        made = jax.jit(ESTIMATORS[estimator])(log_weight, reward)
-    if rows.cluster is None:
-        return made
-    return _clustered(made, jnp.asarray(rows.cluster), int(rows.cluster.max()) + 1)
-
-
-_clustered = jax.jit(intervals.clustered, static_argnums=2)
-
-
-@jax.jit
-def _robust(log_weight, reward, action, target, fold):
-    return doubly_robust(log_weight, reward, action=action, target=target, fold=fold)
-
-
-def _log_weight(rows: Rows, target: Target) -> Float[Array, " n"]:
-    if target is LOGGING:
-        return jnp.zeros(len(rows.reward))
-    log_propensity = jnp.asarray(rows.log_propensity)
-    return (
-        jnp.asarray(rows.log_target) - log_propensity
+    policy, selected = (
+        (None, None)
         if target is None
-        else (_log_density(target, jnp.asarray(rows.action)) - log_propensity)
+        else choose_target(reader, target, bandwidth, estimator, alpha)
+    )
+    bind_estimator(estimator, policy)
+    facts = _facts(reader, policy, reward_range, w_max, d2)
+    check_intervals(reader, names, facts, in_memory)
+    answers = gather(reader, [policy], estimator, reward_range or UNBOUNDED, in_memory, watch)
+    level = alpha / len(BANDWIDTHS) if selected else alpha
+    made = _evaluation(answers.policies[0], estimator, alpha, level, names, facts)
+    bandwidths = None if selected is None else tuple(selected)
+    return dataclasses.replace(
+        made, warnings=made.warnings + _no_logs(reader), bandwidth=bandwidths
     )
 
 
-@jax.jit
-def _log_density(policy, action):
-    return jax.vmap(policy.log_density)(action)
-
-
-def _unseen(target, logging, top):
-    """`weight_diagnostics.unseen` given the largest log weight of a row; NaN where a policy is not
-    known.
-    """
-    if target is LOGGING:
-        return jnp.zeros(())
-    return (
-        jnp.asarray(jnp.nan)
-        if target is None or logging is None
-        else _drawn(target, logging, top[None])
-    )
-
-
-_drawn = jax.jit(weight_diagnostics.unseen)
-
-
-@functools.partial(jax.jit, static_argnames="reward_range")
-def _judged(estimate, reward_range, unseen=math.nan):
-    w = jnp.exp(estimate.log_weight)
-    n = w.shape[0]
-    error = jnp.sqrt(jnp.sum(jnp.square(w - jnp.mean(w))) / (max(n - 1, 1) * n))
-    return (
-        intervals.moments(estimate),
-        weight_diagnostics.diagnose(estimate, reward_range, unseen),
-        error,
-    )
-
-
-def _of_estimate(estimate, rows, reward_range, unusual, unseen: ArrayLike = math.nan):
-    moments, diagnosis, error = _judged(estimate, reward_range, unseen)
-    n, units = len(rows.reward), estimate.influence.shape[0]
-    return Evidence(estimate.value, n, units, moments, diagnosis, error, unusual, estimate)
-
-
-def _unusual(rows, target):
-    """Rows with weight whose reward is not the median one."""
-    reward = rows.reward if target is not None else rows.reward[rows.log_target > -np.inf]
-    return int(np.count_nonzero(reward != np.median(reward))) if len(reward) else 0
-
-
-def _correlation(influence):
-    return _scaled(influence @ influence.T if len(influence) else np.zeros((0, 0)))
-
-
-def _scaled(products):
-    """Correlations from sums of products; independent where there is no variation."""
-    size = np.sqrt(np.diagonal(products))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        found = products / (size[:, None] * size[None, :])
-    return np.where(np.isfinite(found), found, np.eye(len(size)))
-
-
-# Rows in blocks.
-
-
-def _from_blocks(reader, targets, estimator, reward_range, watch):
-    def blocks():
-        return row_blocks.blocks(watch(tables.chunks(reader, row_blocks.SIZE)))
-
-    weighs = [
-        row_blocks.weigh_all_one if target is LOGGING else row_blocks.weigh_by(target)
-        for target in targets
-    ]
-    pieces = streaming.fit(blocks, weighs, estimator, targets)
-    unseen = [
-        _unseen(target, reader.logging, each.totals.top)
-        for target, each in zip(targets, pieces, strict=True)
-    ]
-    if reader.columns.cluster is not None:
-        return _from_clusters(
-            streaming.by_cluster(blocks, pieces), pieces[0].n, reward_range, unseen
-        )
-    usual = float(np.median(next(iter(blocks())).rows.reward))
-    found, _ = streaming.summarise(blocks, pieces, reward_range, usual, unseen)
-    changes = streaming.differences(blocks, pieces[1:], pieces[0]) if len(pieces) > 1 else []
-    contrasts, products = (
-        streaming.summarise(blocks, changes, WHOLE_LINE, usual)
-        if changes
-        else ([], np.zeros((0, 0)))
-    )
-    return (
-        [_of_summary(x, pieces[0].n) for x in found],
-        [_of_summary(x, pieces[0].n) for x in contrasts],
-        _scaled(products),
-    )
-
-
-def _of_summary(summary, n):
-    moments, diagnosis, error, unusual, between = summary
-    return Evidence(
-        moments.value, n, n, moments, diagnosis, error, int(unusual), binary=not between
-    )
-
-
-def _from_clusters(made, n, reward_range, shares):
-    changes = [estimators.difference(each, made[0]) for each in made[1:]]
-
-    def evidence(estimate, limits, unseen=math.nan):
-        moments, diagnosis, error = _judged(estimate, limits, unseen)
-        reward = np.asarray(estimate.reward)
-        unusual = int(np.count_nonzero(reward != np.median(reward)))
-        return Evidence(
-            estimate.value, n, len(reward), moments, diagnosis, error, unusual, estimate
-        )
-
-    found = [evidence(each, reward_range, share) for each, share in zip(made, shares, strict=True)]
-    return (
-        found,
-        [evidence(each, WHOLE_LINE) for each in changes],
-        _correlation(np.array([each.influence for each in changes])),
-    )
-
-
-# Intervals.
-
-
-def check_intervals(
-    reader: LogReader, names: Sequence[str], facts: Facts, in_memory: int = IN_MEMORY
-) -> None:
-    """ValueError for the first of `names` that this log or these facts do not support, before the
-    log is read.
-    """
-    choose(names, intervals.NAMED | intervals.INFORMED, "interval")
-    large = reader.source.count() > in_memory and reader.columns.cluster is None
-    for name in names:
-        intervals.bind(name, facts)
-        if large and name not in (*intervals.NAMED, "recommended"):
-            raise ValueError(
-                f"interval {name!r} needs all rows in memory, and the log has"
-                f" {reader.source.count():,}: raise --in-memory, or choose one made of sums:"
-                f" {', '.join(intervals.NAMED)}"
-            )
-
-
-def check_facts(evidence: Evidence, names: Sequence[str], facts: Facts) -> None:
-    """ValueError where a row weighs more than the declared `w_max` that an interval of `names`
-    uses.
-    """
-    users = [
-        name
-        for name in names
-        if name in intervals.INFORMED and "w_max" in intervals.INFORMED[name].needs
-    ]
-    if facts.w_max is None or evidence.estimate is None or not users:
-        return
-    heaviest = np.asarray(evidence.estimate.log_weight)
-    row = int(np.argmax(heaviest))
-    largest, declared = float(np.exp(heaviest[row])), float(facts.w_max)
-    if largest > declared * (1 + 1e-4):  # densities that were rounded
+def _facts(reader, policy, reward_range, w_max, d2):
+    """Facts about the pair hold for rows, not for users."""
+    by_row = reader.columns.cluster is None
+    if not by_row and (w_max is not None or d2 is not None):
         raise ValueError(
-            f"interval {users[0]!r}: expected importance weights up to w_max = {declared:g}, got"
-            f" {largest:.4g} in row {row + 1}; give the largest that the two policies allow"
-            " (--w-max), or choose another interval"
+            "--w-max, --d2: expected a log without --cluster: they bound the weight of a row, not "
+            "of a user"
         )
-
-
-def limits(evidence: Evidence, names: Sequence[str], alpha: float, facts: Facts) -> list[Interval]:
-    """The intervals `names`, numbers as numpy."""
-    wald = [name for name in names if isinstance(intervals.NAMED.get(name), Wald)]
-    found = (
-        dict(zip(wald, _wald(evidence.moments, alpha, tuple(wald)), strict=True)) if wald else {}
-    )
-    for name in names:
-        if name == "recommended" and evidence.estimate is None:
-            found[name] = _recommended(evidence, alpha, facts.reward_range)
-        elif name not in found:
-            function = intervals.bind(name, facts)
-            found[name] = jax.jit(lambda estimate, function=function: function(estimate, alpha))(
-                evidence.estimate
+    known = Facts(reward_range)
+    if by_row and reader.logging is not None and isinstance(policy, Gaussian):
+        known = policy_facts(reader.logging, policy, reward_range)
+    given = {"w_max": w_max, "d2": d2}
+    for name, value in given.items():
+        if value is not None and not value >= 1:
+            raise ValueError(
+                f"--{name.replace('_', '-')}: expected a number of at least 1, got {value}"
             )
-    return [jax.tree.map(float, jax.device_get(found[name])) for name in names]
+    chosen = {
+        name: getattr(known, name) if value is None else jnp.asarray(value)
+        for name, value in given.items()
+    }
+    return Facts(reward_range, **chosen)
 
 
-def _recommended(evidence, alpha, reward_range):
-    """`intervals.recommended` from sums."""
-    (skewed,) = _wald(evidence.moments, alpha, ("ess_skew",))
-    if reward_range is None:
-        return skewed
-    low, high = reward_range
-    sums = evidence.moments
-    if evidence.binary and enough(sums.squared):
-        share = jnp.clip((sums.value - low) / (high - low), 0, 1)
-        skewed = Interval(*(low + (high - low) * end for end in skewed_score(share, sums, alpha)))
-    return Interval(jnp.clip(skewed.lower, low, high), jnp.clip(skewed.upper, low, high))
+def _evaluation(answer: Answer, estimator, alpha, level, names, facts) -> Evaluation:
+    check_facts(answer, names, facts)
+    entries, d = limits(answer, names, level, facts), answer.diagnosis
+    check = mean_weight_of(d, answer.units)
+    return Evaluation(
+        value=float(answer.value),
+        estimator=estimator if isinstance(estimator, str) else "own",
+        n=answer.n,
+        units=answer.units,
+        alpha=alpha,
+        ess=_sizes(d, answer.units),
+        mean_weight=check,
+        pareto_k=float(d.pareto_k),
+        unseen=float(d.unseen),
+        intervals=entries,
+        verdict=VERDICTS[int(d.verdict)],
+        reasons=tuple(reasons(d, answer.units)),
+        warnings=warnings_of(d, entries, check),
+    )
 
 
-@functools.partial(jax.jit, static_argnames="names")
-def _wald(moments, alpha, names):
-    """All of them with one Student quantile, which is most of the compile time."""
-    pivots = [intervals.NAMED[name].at(moments) for name in names]
-    return intervals.batched_intervals(pivots, alpha)
+def _sizes(diagnosis, units) -> EffectiveSizes:
+    sizes = {name: float(getattr(diagnosis, name)) for name in EffectiveSizes._fields[:-1]}
+    return EffectiveSizes(**sizes, fraction=sizes["kish"] / units)
 
 
-def simultaneous_alpha(
-    correlation: Float[np.ndarray, "k k"], alpha: float, draws: int = 100_000
-) -> float:
-    """The level for each of k intervals at which all hold at once with 1 − alpha: between
-    alpha/k and alpha.
-
-    max-t: the estimates are jointly normal with the correlations of their influence terms, so
-    that the largest of k such normals is what must be bounded (Hothorn, Bretz & Westfall,
-    Biometrical Journal 2008). By `draws` with a fixed seed.
-    """
-    k = len(correlation)
-    if k < 2:
-        return alpha
-    values, vectors = np.linalg.eigh(correlation)
-    normals = np.random.default_rng(0).standard_normal((draws, k))
-    largest = np.abs(normals @ (vectors * np.sqrt(np.maximum(values, 0))).T).max(axis=1)
-    level = math.erfc(float(np.quantile(largest, 1 - alpha)) / math.sqrt(2))
-    return min(max(level, alpha / k), alpha)
+def _no_logs(reader: LogReader) -> tuple[str, ...]:
+    """A warning where what is called log densities looks like densities, in the first rows."""
+    if reader.columns.log_target_propensity is None:
+        return ()
+    rows = next(log_reader.chunks(reader, 10_000))
+    columns = [x for x in (rows.log_propensity, rows.log_target) if x is not None]
+    if not all(np.all((column >= 0) & (column <= 1)) for column in columns):
+        return ()
+    return ("all log densities are between 0 and 1: if they are densities, drop --log-densities",)

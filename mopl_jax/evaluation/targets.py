@@ -10,11 +10,14 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from mopl_jax import estimators, intervals
-from mopl_jax.evaluation.evaluation import IN_MEMORY
+from mopl_jax.estimators.cluster import clustered
+from mopl_jax.estimators.importance import snips
+from mopl_jax.estimators.registry import Choice, bind_estimator
+from mopl_jax.evaluation.answers import IN_MEMORY
 from mopl_jax.evaluation.smoothing import slope
+from mopl_jax.intervals.ess_corrected import ess_exact
+from mopl_jax.io.log_reader import LogReader, check_weights, chunks
 from mopl_jax.io.policy_json import read_policy
-from mopl_jax.io.tables import LogReader, check_weights, chunks
 from mopl_jax.logs import Logs
 from mopl_jax.policies.deterministic import Deterministic, smooth
 from mopl_jax.policies.policy import Policy
@@ -87,7 +90,7 @@ def _common_prefix(names):
 
 
 def choose_target(
-    reader: LogReader, target: Any, bandwidth: str | float | None, estimator: str, alpha: float
+    reader: LogReader, target: Any, bandwidth: str | float | None, estimator: Choice, alpha: float
 ) -> tuple[Policy, list[float] | None]:
     """The target, smoothed if it is deterministic; and the bandwidths where the data chose them
     ("auto").
@@ -119,7 +122,7 @@ def _select(reader, policy, estimator, alpha):
         *(jnp.asarray(column) for column in (rows.action, rows.log_propensity, rows.reward))
     )
     candidates = jnp.asarray(BANDWIDTHS[:, None] * deviation[None, :])
-    plain = estimators.NAMED.get(estimator, estimators.snips)
+    plain = snips if estimator == "doubly_robust" else bind_estimator(estimator)
     chosen = slope(logs, policy.action, candidates, _by_user(rows.cluster), alpha, plain)
     return smooth(policy.action, chosen.bandwidth), [float(x) for x in chosen.bandwidth]
 
@@ -127,8 +130,6 @@ def _select(reader, policy, estimator, alpha):
 def _by_user(cluster):
     """The interval that it compares bandwidths by."""
     if cluster is None:
-        return intervals.ess_exact
+        return ess_exact
     user, count = jnp.asarray(cluster), int(cluster.max()) + 1
-    return lambda estimate, alpha: intervals.ess_exact(
-        intervals.clustered(estimate, user, count), alpha
-    )
+    return lambda estimate, alpha: ess_exact(clustered(estimate, user, count), alpha)

@@ -3,9 +3,10 @@
 Contract: `(estimate, alpha) -> Interval`, two-sided with coverage 1 − alpha; options by keyword
 or `functools.partial`. Where the data cannot support an interval (no positive weight, one
 effective row, no variation) it is the whole line. `lower(interval)` and `upper(interval)` turn
-any equal-tailed interval into its one-sided bound. `NAMED` lists those that are formulas in sums
-over the rows; `INFORMED` the others, with the facts each needs (a reward range, the largest
-weight, d₂), and `bind(name, facts)` gives any of both the house contract.
+any equal-tailed interval into its one-sided bound. `METHODS` lists them all with the facts each
+needs (a reward range, the largest weight, d₂), `WALD` those that are a variance and degrees of
+freedom from sums over the rows; `bind(name, facts)` gives any the house contract,
+`bind_sums(name, facts)` those that sums suffice for.
 """
 
 from mopl_jax.estimators.cluster import clustered
@@ -32,7 +33,6 @@ from mopl_jax.intervals.ess_corrected import (
 )
 from mopl_jax.intervals.interval import (
     Interval,
-    IntervalFunction,
     Pivot,
     Wald,
     batched_intervals,
@@ -40,57 +40,38 @@ from mopl_jax.intervals.interval import (
     upper,
 )
 from mopl_jax.intervals.likelihood import cressie_read, empirical_likelihood
-from mopl_jax.intervals.moments import Moments, moments
-from mopl_jax.intervals.proportions import clopper_pearson, ess_wilson, ess_wilson_skew
+from mopl_jax.intervals.moments import Moments, moments_of
+from mopl_jax.intervals.proportions import clopper_pearson, ess_score, ess_wilson, ess_wilson_skew
 from mopl_jax.intervals.registry import (
-    INFORMED,
+    METHODS,
+    WALD,
     Facts,
+    Method,
     available,
+    bind,
+    bind_sums,
     check_rewards,
     missing,
     policy_facts,
 )
-from mopl_jax.intervals.registry import bind as _bind
 from mopl_jax.intervals.wald import hc2, hc3, normal
-
-NAMED = {
-    "normal": normal,
-    "hc2": hc2,
-    "hc3": hc3,
-    "ess_bessel": ess_bessel,
-    "ess_rescaled": ess_rescaled,
-    "ess_kish": ess_kish,
-    "ess_student": ess_student,
-    "ess_exact": ess_exact,
-    "ess_safe": ess_safe,
-    "ess_skew": ess_skew,
-    "ess_bessel_max": with_max_weight(ess_bessel),
-    "ess_rescaled_max": with_max_weight(ess_rescaled),
-    "ess_kish_max": with_max_weight(ess_kish),
-    "ess_student_max": with_max_weight(ess_student),
-}
-
-
-def bind(name: str, facts: Facts = Facts()) -> IntervalFunction:  # noqa: B008  (a frozen record)
-    """Any interval by its name in `NAMED` or `INFORMED`, as `(estimate, alpha) -> Interval`;
-    ValueError if a fact is missing.
-    """
-    return _bind(name, facts, NAMED)
-
 
 __all__ = [
     "Facts",
-    "INFORMED",
     "Interval",
     "Moments",
-    "NAMED",
+    "METHODS",
+    "Method",
     "Pivot",
+    "WALD",
     "Wald",
     "asymptotic_cs",
     "available",
+    "batched_intervals",
     "bca",
     "betting",
     "bind",
+    "bind_sums",
     "cantelli",
     "check_rewards",
     "clopper_pearson",
@@ -106,6 +87,7 @@ __all__ = [
     "ess_kish",
     "ess_rescaled",
     "ess_safe",
+    "ess_score",
     "ess_skew",
     "ess_student",
     "ess_wilson",
@@ -116,14 +98,13 @@ __all__ = [
     "log_smoothing",
     "lower",
     "missing",
-    "moments",
+    "moments_of",
     "normal",
     "percentile",
     "policy_facts",
     "recommended",
     "recommended_lower",
     "studentised",
-    "batched_intervals",
     "upper",
     "with_max_weight",
 ]

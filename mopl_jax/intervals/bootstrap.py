@@ -1,5 +1,4 @@
-"""Bootstrap intervals: rows are resampled with replacement and the whole estimate is recomputed
-on each resample.
+"""Bootstrap intervals: rows are resampled with replacement, and the estimate is recomputed.
 
 For SNIPS that means a new Σw in every resample: a bootstrap that freezes the normaliser
 understates the variance. Options, by keyword or `functools.partial`:
@@ -31,6 +30,7 @@ from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.estimators.importance import snips
 from mopl_jax.intervals.interval import Interval, supported
 from mopl_jax.intervals.wald import influence_variance
+from mopl_jax.numerics import safe
 from mopl_jax.numerics.random import threefry2x32
 
 _BLOCK = 2**19  # rows in flight: a few megabytes, about the size of the cache
@@ -46,8 +46,9 @@ class Resamples(NamedTuple):
 
 
 def percentile(estimate: Estimate, alpha: float, **options) -> Interval:
-    """The α/2 and 1−α/2 quantiles of the resampled values (Efron 1979; Efron & Tibshirani 1993, ch.
-    13).
+    """The α/2 and 1−α/2 quantiles of the resampled values (Efron 1979).
+
+    Efron & Tibshirani 1993, ch. 13.
     """
     values = resample(estimate, **options).value
     tails = jnp.asarray([alpha / 2, 1 - alpha / 2], values.dtype)
@@ -55,11 +56,10 @@ def percentile(estimate: Estimate, alpha: float, **options) -> Interval:
 
 
 def studentised(estimate: Estimate, alpha: float, **options) -> Interval:
-    """Bootstrap-t (Efron 1981): V̂ − t* σ̂, t* the quantiles of (V̂* − V̂)/σ̂* with σ̂*² =
-    Σψ²/n² of the resample.
+    """Bootstrap-t (Efron 1981): V̂ − t* σ̂, t* the quantiles of (V̂* − V̂)/σ̂*.
 
-    Second-order accurate; its tails are wild where few rows carry the weight, and infinite where
-    so few do that an α/2 share of the resamples has no variance.
+    σ̂*² = Σψ²/n² of the resample. Second-order accurate; its tails are wild where few rows carry
+    the weight, and infinite where so few do that an α/2 share of the resamples has no variance.
     """
     drawn = resample(estimate, **options)
     varies = jnp.isfinite(drawn.value) & (drawn.error > 0)
@@ -93,9 +93,8 @@ def _bca_tails(z0, acceleration, alpha):
 
 def _acceleration(influence):
     scale = jnp.max(jnp.abs(influence))
-    psi = influence / jnp.where(scale > 0, scale, 1)
-    square = jnp.sum(psi**2)
-    return jnp.where(square > 0, jnp.sum(psi**3) / (6 * jnp.where(square > 0, square, 1) ** 1.5), 0)
+    psi = influence / safe.positive(scale)
+    return safe.divide(jnp.sum(psi**3), 6 * safe.sqrt(jnp.sum(psi**2)) ** 3)
 
 
 def _share(hits, like):
@@ -113,8 +112,9 @@ def resample(
     estimator: Estimator | None = snips,
     rows: Sequence[Array] | None = None,
 ) -> Resamples:
-    """The estimate recomputed on `resamples` resamples; NaN where it does not match `estimator` on
-    the original rows.
+    """The estimate recomputed on `resamples` resamples of its rows.
+
+    NaN where `estimator` does not give the estimate on the original rows.
     """
     statistic, rows = _statistic(estimate, estimator, rows)
     words = jax.random.bits(jax.random.key(0) if key is None else key, (2,), jnp.uint32)
@@ -134,8 +134,7 @@ def resample(
 def resampled_rows(
     words: UInt32[Array, " 2"], number: UInt32[Array, ""], n: int
 ) -> UInt32[Array, " n"]:
-    """`n` row numbers drawn with replacement: resample `number` of the stream that the two key
-    `words` select.
+    """`n` row numbers drawn with replacement: resample `number` of the stream of the key `words`.
 
     Taking 32 random bits modulo n favours some rows by at most n/2³², far below the noise of any
     number of resamples.
@@ -187,9 +186,7 @@ def _tolerance(estimate):
 
 
 def _cautious_quantiles(values, known, tails):
-    """Quantiles at the two `tails` where an unknown value counts as −inf for the lower one and +inf
-    for the upper one.
-    """
+    """Quantiles at both `tails`; an unknown value is −inf for the lower, +inf for the upper."""
     low = _quantile(jnp.where(known, values, -jnp.inf), tails[0])
     return low, _quantile(jnp.where(known, values, jnp.inf), tails[1])
 
@@ -209,8 +206,6 @@ def _quantile(values, tail):
 
 
 def _interval(estimate, low, high):
-    """[low, high]; the whole line where the estimate is unsupported or the resamples did not
-    vary.
-    """
+    """[low, high]; the whole line where the rows give no support or the resamples did not vary."""
     known = supported(estimate) & (influence_variance(estimate) > 0) & (high > low)
     return Interval(jnp.where(known, low, -jnp.inf), jnp.where(known, high, jnp.inf))

@@ -7,6 +7,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 from mopl_jax.estimators.ess import normalise
 from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.intervals.interval import Interval, Pivot
+from mopl_jax.numerics import safe
 
 
 def cluster_exact(
@@ -17,8 +18,7 @@ def cluster_exact(
     num_clusters: int,
     correlation: ArrayLike = 1.0,
 ) -> Interval:
-    """Unbiased under the working model that rewards of one user have the given intra-cluster
-    `correlation`.
+    """Unbiased where rewards of one user have the given intra-cluster `correlation`.
 
     P the weight of a cluster, u = Σpe its influence, τ = (1−ρ) Σp² + ρ P², T = Στ the variance
     of SNIPS over σ²: E u² = σ² (τ(1−2P) + P²T), so the variance Σ u² τ / (τ(1−2P) + P²T) is
@@ -50,13 +50,14 @@ def cluster_pivot(
 
 
 def _exact(share: Float[Array, " g"], tau: Float[Array, " g"], u: Float[Array, " g"]):
-    """Variance and degrees of freedom, O(g): u = (I − P1ᵀ)t with t independent of variance τ, so
-    Cov(u) is low-rank.
+    """Variance and degrees of freedom in O(g) for g clusters.
+
+    u = (I − P1ᵀ)t with t independent of variance τ, so Cov(u) is low-rank.
     """
     t = jnp.sum(tau)
     expected = tau * (1 - share) + share * (share * t - tau)
-    f = jnp.where(expected > 0, tau / jnp.where(expected > 0, expected, 1), 0)
+    f = safe.divide(tau, expected)
     a, b, c = jnp.sum(f * tau * tau), jnp.sum(f * share * share), jnp.sum(f * share * tau)
     diagonal = jnp.sum(jnp.square(f * tau) * (1 - 4 * share) + 2 * jnp.square(f * share) * tau * t)
     spread = 2 * a * b + jnp.square(b * t) + 2 * c * c - 4 * b * c * t + diagonal
-    return jnp.sum(f * u * u), t * t / jnp.where(spread > 0, spread, 1)
+    return jnp.sum(f * u * u), t * t / safe.positive(spread)

@@ -1,5 +1,6 @@
-"""Bounds that use what is known of the importance weights before a row is seen: no sample
-reveals rare heavy weights.
+"""Bounds that use what is known of the importance weights before a row is seen.
+
+No sample reveals rare heavy weights.
 
 `reward_range` (low, high) is a fact about the platform. All are equal-tailed, hold for every n,
 assume independent rows, read `log_weight` as log importance weights, and are the reward range
@@ -19,7 +20,8 @@ from jaxtyping import Array, ArrayLike, Float
 from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.estimators.importance import snips
 from mopl_jax.intervals.interval import Interval
-from mopl_jax.intervals.reward_range import Range, _range, within
+from mopl_jax.intervals.reward_range import Range, range_ends, within
+from mopl_jax.numerics import safe
 
 _TYPICAL = 8  # simulated logs averaged for U, which may be any number chosen without the data
 
@@ -97,15 +99,14 @@ def efron_stein(
     draws: Float[Array, "m n"],
     reward_range: Range = (0.0, 1.0),
 ) -> Interval:
-    """V ≥ B (V̂ − ε) for SNIPS and r in [0, 1], ε² = 2 (V + U)(log(1/δ) + ½ log(1 + V/U)), δ =
-    α/2 for each end.
+    """V ≥ B (V̂ − ε) for SNIPS and r in [0, 1], ε² = 2 (V + U)(log(1/δ) + ½ log(1 + V/U)).
 
-    Kuzborskij, Vernade, György & Szepesvári (AISTATS 2021, arXiv 2006.10460). V = Σₖ E[max(wₖ/Z,
-    w′ₖ/Z⁽ᵏ⁾)² | w₁…wₖ], where the later weights are random, Z = Σw, w′ₖ a fresh weight and Z⁽ᵏ⁾
-    the sum with it in place of wₖ; U = E V. The maximum bounds what one row can move V̂ by, and
-    replaces the paper's sum. B = min(1, 1/(n E[1/Z⁽⁻ᵏ⁾])) with row k left out pays for the bias.
-    The upper end is the same for 1 − r. `draws`: log weights of m ≥ 2 simulated logs of n rows
-    under the logging policy, for all three expectations, whose Monte-Carlo error is not
+    δ = α/2 for each end. Kuzborskij, Vernade, György & Szepesvári (AISTATS 2021, arXiv 2006.10460).
+    V = Σₖ E[max(wₖ/Z, w′ₖ/Z⁽ᵏ⁾)² | w₁…wₖ], where the later weights are random, Z = Σw, w′ₖ a fresh
+    weight and Z⁽ᵏ⁾ the sum with it in place of wₖ; U = E V. The maximum bounds what one row can
+    move V̂ by, and replaces the paper's sum. B = min(1, 1/(n E[1/Z⁽⁻ᵏ⁾])) with row k left out pays
+    for the bias. The upper end is the same for 1 − r. `draws`: log weights of m ≥ 2 simulated logs
+    of n rows under the logging policy, for all three expectations, whose Monte-Carlo error is not
     accounted for. No gradients in `draws`.
     """
     low, high = reward_range
@@ -124,8 +125,9 @@ def efron_stein(
 
 
 def _conditional_spread(w, fresh):
-    """Σₖ E[max(wₖ/Z, w′ₖ/Z⁽ᵏ⁾)² | w₁…wₖ]: the rows after k, and w′ₖ, from each simulated log in
-    turn.
+    """Σₖ E[max(wₖ/Z, w′ₖ/Z⁽ᵏ⁾)² | w₁…wₖ].
+
+    The rows after k, and w′ₖ, come from each simulated log in turn.
     """
     seen = jnp.cumsum(w)
 
@@ -133,22 +135,19 @@ def _conditional_spread(w, fresh):
         later = jnp.flip(jnp.cumsum(jnp.flip(path))) - path
         total = seen + later
         swapped = total - w + other
-        return jnp.sum(jnp.square(jnp.maximum(_ratio(w, total), _ratio(other, swapped))))
+        return jnp.sum(jnp.square(jnp.maximum(safe.divide(w, total), safe.divide(other, swapped))))
 
     return jnp.mean(lax.map(lambda paths: along(*paths), (fresh, jnp.roll(fresh, -1, axis=0))))
 
 
 def _bias_factor(fresh):
-    """min(1, 1/(n E[1/Z⁽⁻ᵏ⁾])): E V̂ ≤ V · n E[1/Z⁽⁻ᵏ⁾], because wₖrₖ/Z ≤ wₖrₖ/Z⁽⁻ᵏ⁾ and these
-    factors are independent.
+    """min(1, 1/(n E[1/Z⁽⁻ᵏ⁾])), what the bias of SNIPS costs.
+
+    E V̂ ≤ V · n E[1/Z⁽⁻ᵏ⁾], because wₖrₖ/Z ≤ wₖrₖ/Z⁽⁻ᵏ⁾ and these factors are independent.
     """
     left_out = jnp.sum(fresh, axis=1, keepdims=True) - fresh
     inverse = jnp.mean(1 / left_out)
     return jnp.minimum(1, 1 / (fresh.shape[1] * inverse))
-
-
-def _ratio(part, total):
-    return jnp.where(total > 0, part / jnp.where(total > 0, total, 1), 0)
 
 
 def hoeffding(
@@ -177,10 +176,10 @@ def empirical_bernstein(
     reward_range: Range = (0.0, 1.0),
     baseline: ArrayLike | None = None,
 ) -> Interval:
-    """As `hoeffding` with half-width √(2 s² log(4/α) / n) + 7 R log(4/α) / (3(n−1)), s² the
-    sample variance of the terms.
+    """As `hoeffding` with half-width √(2 s² log(4/α) / n) + 7 R log(4/α) / (3(n−1)).
 
-    Maurer & Pontil (COLT 2009, arXiv 0907.3740, theorem 4), at α/2 for each end.
+    s² is the sample variance of the terms. Maurer & Pontil (COLT 2009, arXiv 0907.3740, theorem 4),
+    at α/2 for each end.
     """
     terms, shortest, longest = weighted_terms(estimate, reward_range, w_max, baseline)
     n, value, log_term = terms.shape[0], jnp.mean(terms), jnp.log(4 / alpha)
@@ -194,10 +193,11 @@ def empirical_bernstein(
 def weighted_terms(
     estimate: Estimate, reward_range: Range, w_max: ArrayLike, baseline: ArrayLike | None = None
 ) -> tuple[Float[Array, " n"], Float[Array, ""], Float[Array, ""]]:
-    """c + w (r−c), (n,), independent with mean V for every fixed c because E w = 1; and the range
-    they lie in.
+    """The terms c + w (r−c), (n,), and both ends of the range that they lie in.
+
+    Independent with mean V for every fixed c, because E w = 1.
     """
-    low, high = _range(reward_range, estimate.value)
+    low, high = range_ends(reward_range, estimate.value)
     heaviest = jnp.asarray(w_max, low.dtype)
     c = 0.5 * (low + high) if baseline is None else jnp.asarray(baseline, low.dtype)
     terms = c + jnp.exp(estimate.log_weight) * (estimate.reward - c)

@@ -1,12 +1,11 @@
-"""Confidence sequences: intervals that hold at every n at once, so that a growing log may be
-looked at after each row.
+"""Confidence sequences: intervals that hold at every n at once.
 
-Each gives the interval after the last row. The two exact ones take the rows in the order of
-their arrival, intersect what all earlier rows already established, are equal-tailed, and need
-`reward_range` and `w_max` (see `bounded`); their assumption is that each row's reward and weight
-have the same conditional mean given the past, not independence, so the logging policy may have
-adapted. Both work on x = (w (r−c) − least) / (most − least) in [0, 1]; `betting` searches for
-its ends and carries no gradient.
+A growing log may be looked at after each row. Each gives the interval after the last row. The
+two exact ones take the rows in the order of their arrival, intersect what all earlier rows
+already established, are equal-tailed, and need `reward_range` and `w_max` (see `concentration`);
+their assumption is that each row's reward and weight have the same conditional mean given the
+past, not independence, so the logging policy may have adapted. Both work on x = (w (r−c) −
+least) / (most − least) in [0, 1]; `betting` searches for its ends and carries no gradient.
 """
 
 import math
@@ -49,12 +48,11 @@ def empirical_bernstein_path(
     reward_range: Range = (0.0, 1.0),
     baseline: ArrayLike | None = None,
 ) -> Interval:
-    """The sequence itself, limits (n,), before intersection: x̄_λ ± (log(2/α) + Σ v ψ(λ)) / Σ λ,
-    mapped back to rewards.
+    """The sequence itself, limits (n,), before intersection: x̄_λ ± (log(2/α) + Σ v ψ(λ)) / Σ λ.
 
-    Waudby-Smith & Ramdas (JRSS B 2024, arXiv 2010.09686, theorem 2): x̄_λ = Σλx/Σλ, v = 4(xᵢ −
-    μ̂ᵢ₋₁)², ψ(λ) = (−log(1−λ) − λ)/4, λᵢ = min(½, √(2 log(2/α) / (σ̂²ᵢ₋₁ i log(1+i)))), all
-    predictable.
+    Mapped back to rewards. Waudby-Smith & Ramdas (JRSS B 2024, arXiv 2010.09686, theorem 2): x̄_λ =
+    Σλx/Σλ, v = 4(xᵢ − μ̂ᵢ₋₁)², ψ(λ) = (−log(1−λ) − λ)/4, λᵢ = min(½, √(2 log(2/α) / (σ̂²ᵢ₋₁ i
+    log(1+i)))), all predictable.
     """
     x, least, most = _unit_terms(estimate, reward_range, w_max, baseline)
     mean, bet = _predictable(x, alpha)
@@ -75,9 +73,7 @@ def empirical_bernstein_cs(
     reward_range: Range = (0.0, 1.0),
     baseline: ArrayLike | None = None,
 ) -> Interval:
-    """What `empirical_bernstein_path` has established by the last row: the intersection of its
-    intervals.
-    """
+    """The intersection of the intervals of `empirical_bernstein_path` up to the last row."""
     path = empirical_bernstein_path(
         estimate, alpha, w_max=w_max, reward_range=reward_range, baseline=baseline
     )
@@ -93,13 +89,13 @@ def betting(
     baseline: ArrayLike | None = None,
     horizon: int | None = None,
 ) -> Interval:
-    """The means m against which no bet grew: hedged capital ½Π(1 + λ⁺(x−m)), ½Π(1 − λ⁻(x−m))
-    below 1/α at every row.
+    """The means m against which no bet grew: both hedged capitals are below 1/α at every row.
 
-    Waudby-Smith & Ramdas (JRSS B 2024, arXiv 2010.09686, theorem 3): λ⁺ = min(λ̇, ½/m), λ⁻ =
-    min(λ̇, ½/(1−m)), λ̇ᵢ as in `empirical_bernstein_path`, or √(2 log(2/α) / (σ̂²ᵢ₋₁ N)) to be
-    narrowest at row N = `horizon`. Each capital is monotone in m, so the limits are found by
-    bisection. The narrowest exact interval here for bounded w r.
+    Capitals ½Π(1 + λ⁺(x−m)) and ½Π(1 − λ⁻(x−m)). Waudby-Smith & Ramdas (JRSS B 2024, arXiv
+    2010.09686, theorem 3): λ⁺ = min(λ̇, ½/m), λ⁻ = min(λ̇, ½/(1−m)), λ̇ᵢ as in
+    `empirical_bernstein_path`, or √(2 log(2/α) / (σ̂²ᵢ₋₁ N)) to be narrowest at row N = `horizon`.
+    Each capital is monotone in m, so the limits are found by bisection. The narrowest exact
+    interval here for bounded w r.
     """
     x, least, most = _unit_terms(estimate, reward_range, w_max, baseline)
     _, bet = _predictable(x, alpha, horizon)
@@ -112,8 +108,9 @@ def betting(
 
 
 def _best_capital(x, bet, m):
-    """Largest logarithm, over the rows, of the capital of bets that the mean exceeds m; decreasing
-    in m.
+    """Largest logarithm, over the rows, of the capital of bets that the mean exceeds m.
+
+    Decreasing in m.
     """
     stake = jnp.minimum(bet, 0.5 / jnp.maximum(m, jnp.finfo(x.dtype).tiny))
     return jnp.max(jnp.cumsum(jnp.log1p(stake * (x - m))))
@@ -125,8 +122,9 @@ def _unit_terms(estimate, reward_range, w_max, baseline) -> tuple[Float[Array, "
 
 
 def _predictable(x, alpha, horizon=None):
-    """μ̂ and λ̇ for each row from the rows before it: shrunk mean and variance, started at ½ and
-    ¼.
+    """μ̂ and λ̇ for each row from the rows before it.
+
+    Shrunk mean and variance, started at ½ and ¼.
     """
     row = jnp.arange(1, x.shape[0] + 1, dtype=x.dtype)
     mean = (0.5 + jnp.cumsum(x)) / (row + 1)
@@ -141,8 +139,9 @@ def _delayed(path, start):
 
 
 def _established(estimate, low, high, reward_range):
-    """The intersection; the reward range where it is empty, which refutes the assumptions rather
-    than all values.
+    """The intersection; the reward range where it is empty.
+
+    An empty one refutes the assumptions rather than all values.
     """
     empty = low > high
     return within(

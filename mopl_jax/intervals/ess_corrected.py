@@ -1,11 +1,10 @@
-"""Intervals whose variance, or degrees of freedom, know the effective sample size (MOPL, arXiv
-2405.02141).
+"""Intervals whose variance, or degrees of freedom, know the effective sample size.
 
-The published correction inflates the variance when ESS is low and fades as it grows; its formula
-is not public, so every reading has a name. `ess` is Kish's (ℓ2) by default; `with_max_weight`
-puts the ℓ∞ one in its place. Formulas are for SNIPS with normalised weights p, residuals e, S_k
-= Σpᵏ; `Estimate` makes them serve the other estimators. Each formula gives (variance, degrees of
-freedom), `ess_skew` a skew as well; `Wald` makes it an interval.
+MOPL, arXiv 2405.02141. The published correction inflates the variance when ESS is low and fades
+as it grows; its formula is not public, so every reading has a name. `ess` is Kish's (ℓ2) by
+default; `with_max_weight` puts the ℓ∞ one in its place. Formulas are for SNIPS with normalised
+weights p, residuals e, S_k = Σpᵏ; `Estimate` makes them serve the other estimators. Each formula
+gives (variance, degrees of freedom), `ess_skew` a skew as well; `Wald` makes it an interval.
 """
 
 import functools
@@ -15,44 +14,48 @@ import jax.numpy as jnp
 from mopl_jax.estimators.ess import ONE_ROW
 from mopl_jax.intervals.interval import Wald
 from mopl_jax.intervals.moments import Moments
+from mopl_jax.numerics import safe
 
 
 def _kish(sums):
     """Kish's (ℓ2) effective sample size and its excess over one, (1/S₂, (1−S₂)/S₂)."""
-    return _size(sums.squared, sums.spare)
+    return _size(sums.sum_p2, sums.one_minus_sum_p2)
 
 
 def _max_weight(sums):
     """The ℓ∞ effective sample size and its excess over one, (1/max p, (1−max p)/max p)."""
-    return _size(sums.largest, sums.slack)
+    return _size(sums.max_p, sums.one_minus_max_p)
 
 
 def _size(share, rest):
     """Where nothing is left beside one row the pivot is unsupported, whatever stands here."""
-    share = jnp.where(share > 0, share, 1)
+    share = safe.positive(share)
     return 1 / share, jnp.maximum(rest, 0.25 * ONE_ROW) / share
 
 
 @Wald
 def ess_bessel(sums: Moments, ess=_kish):
-    """Bessel's correction with ESS for n: Σp²e² · ESS/(ESS−1), normal quantile. Fades, but
-    under-corrects.
+    """Bessel's correction with ESS for n: Σp²e² · ESS/(ESS−1), normal quantile.
+
+    Fades, but under-corrects.
     """
     return _bessel(sums, *ess(sums)), jnp.inf
 
 
 @Wald
 def ess_rescaled(sums: Moments, ess=_kish):
-    """The sample variance of the influence over ESS: n Σp²e² / ESS. Does not fade: too wide by
-    √(n/ESS) for ever.
+    """The sample variance of the influence over ESS: n Σp²e² / ESS.
+
+    Does not fade: too wide by √(n/ESS) for ever.
     """
     return sums.n * sums.influence / ess(sums)[0], jnp.inf
 
 
 @Wald
 def ess_kish(sums: Moments, ess=_kish):
-    """The weighted variance of the rewards over ESS−1: Σpe²/(ESS−1). Right where e² and the weights
-    are unrelated.
+    """The weighted variance of the rewards over ESS−1: Σpe²/(ESS−1).
+
+    Right where e² and the weights are unrelated.
     """
     return sums.residual / ess(sums)[1], jnp.inf
 
@@ -65,19 +68,20 @@ def ess_student(sums: Moments, ess=_kish):
 
 @Wald
 def ess_exact(sums: Moments):
-    """Unbiased under the working model (constant mean and variance): Σp²e²/(1−2p+S₂),
-    Satterthwaite's t.
+    """Unbiased under the working model (constant mean and variance): Σp²e²/(1−2p+S₂).
 
-    SNIPS is a weighted least-squares intercept with leverage p, and E e² = σ²(1−2p+S₂). Degrees
-    of freedom as Bell & McCaffrey (2002). Equal weights give the textbook t interval exactly.
+    With Satterthwaite's t. SNIPS is a weighted least-squares intercept with leverage p, and E e² =
+    σ²(1−2p+S₂). Degrees of freedom as Bell & McCaffrey (2002). Equal weights give the textbook t
+    interval exactly.
     """
     return sums.exact, sums.df
 
 
 @Wald
 def ess_safe(sums: Moments):
-    """`ess_kish` with the degrees of freedom of `ess_exact`: wide where the heavy rows happen to
-    fit.
+    """`ess_kish` with the degrees of freedom of `ess_exact`.
+
+    Wide where the heavy rows happen to fit.
     """
     return sums.residual / _kish(sums)[1], sums.df
 
@@ -88,17 +92,16 @@ ESS_SCALE = 32.0
 
 @Wald
 def ess_skew(sums: Moments, ess_scale: float = ESS_SCALE, skew_factor: float = 1.0):
-    """`ess_exact` for skewed or heavy-tailed rewards, cautious while ESS is small; fades to the
-    central limit.
+    """`ess_exact` for skewed or heavy-tailed rewards, cautious while ESS is small.
 
-    Variance: Σp²e²/(1−2p+S₂), raised by the share min(1, m/ESS) of what `ess_safe` has more.
-    Degrees of freedom ν: 2/ν = 2/ν_exact + (Σx⁴ − 3 Σp⁴/S₂²)₊, the relative variance of the
-    variance estimate as the fourth moment shows it. The longer tail is stretched by λ = c (1 +
-    m/ESS) Σx³/3, see `Pivot`: with c = 1, m = 0 the t² term of the second-order (Edgeworth)
-    correction of Student's t for a skewed mean on that side (Johnson, JASA 1978; Hall, JRSS B
-    1992). For SNIPS the expansion has one term more, −t² Σp²e/√Σp²e², which shortens the stretch
-    where large weights go with large rewards; it is left out on the wide side. The short side is
-    never shortened, because a sample that has not seen the tail underestimates it. m =
+    Fades to the central limit. Variance: Σp²e²/(1−2p+S₂), raised by the share min(1, m/ESS) of what
+    `ess_safe` has more. Degrees of freedom ν: 2/ν = 2/ν_exact + (Σx⁴ − 3 Σp⁴/S₂²)₊, the relative
+    variance of the variance estimate as the fourth moment shows it. The longer tail is stretched by
+    λ = c (1 + m/ESS) Σx³/3, see `Pivot`: with c = 1, m = 0 the t² term of the second-order
+    (Edgeworth) correction of Student's t for a skewed mean on that side (Johnson, JASA 1978; Hall,
+    JRSS B 1992). For SNIPS the expansion has one term more, −t² Σp²e/√Σp²e², which shortens the
+    stretch where large weights go with large rewards; it is left out on the wide side. The short
+    side is never shortened, because a sample that has not seen the tail underestimates it. m =
     `ess_scale` was chosen on half of the worlds of the stress study, with c = `skew_factor` = 1,
     and held on the others (docs/intervals.md).
     """
@@ -106,14 +109,16 @@ def ess_skew(sums: Moments, ess_scale: float = ESS_SCALE, skew_factor: float = 1
     excess = jnp.maximum(sums.residual / less_one - sums.exact, 0)
     variance = sums.exact + jnp.minimum(1, ess_scale / size) * excess
     heavier = jnp.maximum(sums.kurtosis - 3 * sums.quartic, 0)
-    df = 2 / (2 / jnp.where(sums.df > 0, sums.df, 1) + heavier)
+    df = 2 / (2 / safe.positive(sums.df) + heavier)
     skew = skew_factor * (1 + ess_scale / size) * sums.skewness / 3
     return variance, jnp.where(sums.df > 0, df, sums.df), skew
 
 
 def with_max_weight(interval: Wald) -> Wald:
     """The ℓ∞ version: 1 / max p as the effective sample size."""
-    return Wald(functools.partial(interval.formula, ess=_max_weight))
+    made = Wald(functools.partial(interval.formula, ess=_max_weight))
+    made.__doc__ = f"ℓ∞ ESS: {interval.__doc__}"
+    return made
 
 
 def _bessel(sums, size, less_one):

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from mopl_jax.estimators.ess import enough, spread_out
 from mopl_jax.estimators.estimate import Estimate
-from mopl_jax.intervals.moments import Moments, moments
+from mopl_jax.intervals.moments import Moments, moments_of
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.numerics.student import student_quantile
 
@@ -94,7 +94,7 @@ class Wald:
         carry weight.
         """
         variance, *rest = self.formula(sums)
-        variance = jnp.where(enough(sums.squared), variance, jnp.nan)
+        variance = jnp.where(enough(sums.sum_p2), variance, jnp.nan)
         df, skew = (
             jnp.broadcast_to(x, variance.shape).astype(variance.dtype) for x in (*rest, 0.0)[:2]
         )
@@ -102,11 +102,11 @@ class Wald:
 
     def pivot(self, estimate: Estimate) -> Pivot:
         """The pivot of an estimate."""
-        return self.at(moments(estimate))
+        return self.at(moments_of(estimate))
 
     def moments(self, estimate: Estimate) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """Variance and degrees of freedom of an estimate."""
-        return self.formula(moments(estimate))[:2]
+        return self.formula(moments_of(estimate))[:2]
 
     def __call__(self, estimate: Estimate, alpha: float) -> Interval:
         return self.pivot(estimate).interval(alpha)

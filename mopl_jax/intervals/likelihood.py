@@ -9,8 +9,9 @@ from mopl_jax.estimators.ess import normalise
 from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.estimators.importance import snips
 from mopl_jax.intervals.interval import Interval
-from mopl_jax.intervals.reward_range import Range, _range, within
+from mopl_jax.intervals.reward_range import Range, range_ends, within
 from mopl_jax.intervals.wald import influence_variance
+from mopl_jax.numerics import safe
 from mopl_jax.numerics.roots import newton_in_bracket
 from mopl_jax.numerics.student import student_quantile
 
@@ -23,8 +24,7 @@ def cressie_read(
     w_max: ArrayLike = math.inf,
     w_min: ArrayLike = 0.0,
 ) -> Interval:
-    """The least and the largest Σ q w r over reweightings q of the rows with Σ q = 1 and Σ q w =
-    1, close to q = 1/n.
+    """The extremes of Σ q w r over reweightings q of the rows, Σ q = Σ q w = 1, near q = 1/n.
 
     Close in the Cressie–Read power −2 (Euclidean) distance, at t²_n. One row is added to the n
     seen: the extreme reward with the largest or the smallest weight that can occur, whichever is
@@ -33,7 +33,7 @@ def cressie_read(
     arXiv 1906.03323). Assumptions: independent rows, bounded rewards; asymptotic in n. `w_max` =
     ∞ where weights are unbounded.
     """
-    low, high = _range(reward_range, estimate.value)
+    low, high = range_ends(reward_range, estimate.value)
     w = jnp.exp(estimate.log_weight)
     bounds = (
         jnp.minimum(jnp.asarray(w_min, w.dtype), jnp.min(w)),
@@ -48,19 +48,21 @@ def cressie_read(
 
 
 def _distance_at_best(w, w_min, w_max):
-    """Σ((n+1)q − 1)² at the closest q with Σ q = Σ q w = 1, the extra weight on the side that the
-    sample lacks.
+    """Σ((n+1)q − 1)² at the closest q with Σ q = Σ q w = 1.
+
+    The extra weight is on the side that the sample lacks.
     """
     n = w.shape[0]
     extra = jnp.where(jnp.mean(w) < 1, w_max, w_min)
     mean, spread = _with_extra_row(w, jnp.where(jnp.isfinite(extra), extra, 1))
-    bounded = (n + 1) * jnp.square(1 - mean) * _safe_inverse(spread)
+    bounded = (n + 1) * jnp.square(1 - mean) * safe.reciprocal(spread)
     return jnp.where(jnp.isfinite(extra), bounded, 1 + 1 / n)
 
 
 def _least_value(w, reward, worst, bounds, budget):
-    """The worse of the two extra rows; the worst reward where neither can be reconciled with Σ q w
-    = 1.
+    """The worse of the two extra rows.
+
+    The worst reward where neither can be reconciled with Σ q w = 1.
     """
     w_min, w_max = bounds
     finite = _least_with_extra(w, reward, worst, jnp.where(jnp.isfinite(w_max), w_max, 1), budget)
@@ -77,10 +79,10 @@ def _least_with_extra(w, reward, worst, extra, budget):
     mean_w, var_w = _with_extra_row(w, extra)
     mean_x, var_x = _with_extra_row(x, jnp.zeros_like(extra))
     covariance = (jnp.sum(w * x)) / (n + 1) - mean_w * mean_x
-    slope = covariance * _safe_inverse(var_w)
+    slope = covariance * safe.reciprocal(var_w)
     fitted = mean_x + slope * (1 - mean_w)
     residual = jnp.maximum(var_x - slope * covariance, 0)
-    left = budget / (n + 1) - jnp.square(1 - mean_w) * _safe_inverse(var_w)
+    left = budget / (n + 1) - jnp.square(1 - mean_w) * safe.reciprocal(var_w)
     return _minus_spread(worst + fitted, residual, left)
 
 
@@ -104,10 +106,6 @@ def _with_extra_row(x, extra):
     return mean, (jnp.sum(jnp.square(x - mean)) + jnp.square(extra - mean)) / (x.shape[0] + 1)
 
 
-def _safe_inverse(x):
-    return jnp.where(x > 0, 1 / jnp.where(x > 0, x, 1), 0)
-
-
 def empirical_likelihood(
     estimate: Estimate,
     alpha: float,
@@ -115,8 +113,7 @@ def empirical_likelihood(
     df: float = math.inf,
     reward_range: Range = (-math.inf, math.inf),
 ) -> Interval:
-    """The values v with −2 log R(v) ≤ t²: R(v) the largest Π n q with Σ q = 1 and Σ q w (r − v)
-    = 0.
+    """The values v with −2 log R(v) ≤ t², R(v) the largest Π n q with Σ q w (r − v) = 0, Σ q = 1.
 
     Owen (1988) for the ratio Σqwr / Σqw that SNIPS is; t² = χ²₁ where `df` is inf, Student's t²
     otherwise. No centring, no variance estimate: the ends follow the skewness of the rows, and
@@ -133,34 +130,34 @@ def empirical_likelihood(
 
 
 def _farthest_value(w, residual, budget):
-    """The largest shift v with −2 log R ≤ budget, between 0 and the largest residual of a row
-    with weight.
+    """The largest shift v with −2 log R ≤ budget.
 
-    √(−2 log R) is nearly linear in v, so Newton's method from the normal interval's end needs
-    few steps.
+    It lies between 0 and the largest residual of a row with weight. √(−2 log R) is nearly linear in
+    v, so Newton's method from the normal interval's end needs few steps.
     """
-    reach = jnp.max(jnp.where(w > 0, residual / jnp.where(w > 0, w, 1), 0))
+    reach = jnp.max(safe.divide(residual, w))
     normal = jnp.sqrt(budget * jnp.sum(jnp.square(residual))) / w.shape[0]
     start = jnp.minimum(normal, 0.5 * reach)
 
     def room(v):
         statistic, slope = _statistic(w, residual - v * w)
         root = jnp.sqrt(statistic)
-        return jnp.sqrt(budget) - root, -slope / jnp.where(root > 0, 2 * root, 1)
+        return jnp.sqrt(budget) - root, -slope / safe.positive(2 * root)
 
     return newton_in_bracket(room, start, jnp.zeros_like(reach), reach, steps=20)
 
 
 def _statistic(w, g):
-    """2 Σ log(1 + λg) at its maximum over λ, and its derivative by the shift; inf where 0 is
-    outside the range of g.
+    """2 Σ log(1 + λg) at its maximum over λ, and its derivative by the shift.
+
+    Inf where 0 is outside the range of g.
     """
     least, most = jnp.min(g), jnp.max(g)
     inside = (least < 0) & (most > 0)
     slack = 1 - 1 / g.shape[0]  # no q exceeds one, so 1 + λg ≥ 1/n
     low, high = (
-        -slack * _safe_inverse(jnp.where(inside, most, 1)),
-        slack * _safe_inverse(jnp.where(inside, -least, 1)),
+        -slack * safe.reciprocal(jnp.where(inside, most, 1)),
+        slack * safe.reciprocal(jnp.where(inside, -least, 1)),
     )
     multiplier = newton_in_bracket(
         lambda x: _dual_slope(g, x), jnp.zeros_like(low), low, high, steps=24

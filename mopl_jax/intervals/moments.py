@@ -1,38 +1,48 @@
-"""`Moments`: the sums over rows that the variance-based intervals are formulas in, each taken
-once.
-"""
+"""`Moments`: the sums over rows that variance-based intervals are formulas in, each taken once."""
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mopl_jax.estimators.ess import enough, normalise
+from mopl_jax.estimators.ess import enough
 from mopl_jax.estimators.estimate import Estimate
+from mopl_jax.estimators.estimator import Member, given
+from mopl_jax.estimators.weight_totals import WeightTotals
+from mopl_jax.numerics import safe
 from mopl_jax.numerics.pytree import pytree_dataclass
-from mopl_jax.numerics.reduce import WHOLE, Rows
+from mopl_jax.numerics.reduce import ADD, Stage, Whole, run_passes, whole_block
 
 
 @pytree_dataclass()
 class Moments:
-    """Sums of an estimate's normalised weights p, influence ψ and residuals e over its n rows,
-    S₂ = Σp².
+    """Sums of an estimate's normalised weights p, influence ψ and residuals e over its n rows.
 
-    `squared` S₂ · `spare` 1−S₂ · `largest` max p · `slack` 1−max p · `influence` Σψ²/n² (Σp²e²
-    for SNIPS) · `residual` Σpe² · `hc2`, `hc3` Σψ²/n² over 1−p and (1−p)² · `exact` Σψ²/n² over
-    1−2p+S₂ · `df` its Satterthwaite degrees of freedom · `skewness` Σx³ and `kurtosis` Σx⁴ of
-    the terms x, scaled to Σx² = 1, whose squares `exact` adds · `cubic` Σp³/S₂ · `quartic`
-    Σp⁴/S₂². Complements to one are sums over the other rows: float32 holds them however near one
-    row is to all.
+    Complements to one are sums over the rows other than the heaviest: float32 holds them however
+    near one row is to all.
+
+    `n`: rows
+    `value`: the estimate
+    `sum_p2`: S₂ = Σp²
+    `one_minus_sum_p2`: 1 − S₂
+    `max_p`: max p
+    `one_minus_max_p`: 1 − max p
+    `influence`: Σψ²/n², which is Σp²e² for SNIPS
+    `residual`: Σpe²
+    `hc2`, `hc3`: Σψ²/n² over 1−p and over (1−p)²
+    `exact`: Σψ²/n² over 1−2p+S₂
+    `df`: the Satterthwaite degrees of freedom of `exact`
+    `skewness`, `kurtosis`: Σx³ and Σx⁴ of the terms x whose squares `exact` adds, with Σx² = 1
+    `cubic`: Σp³/S₂
+    `quartic`: Σp⁴/S₂²
     """
 
     n: Float[Array, "*batch"]
     value: Float[Array, "*batch"]
-    squared: Float[Array, "*batch"]
-    spare: Float[Array, "*batch"]
-    largest: Float[Array, "*batch"]
-    slack: Float[Array, "*batch"]
+    sum_p2: Float[Array, "*batch"]
+    one_minus_sum_p2: Float[Array, "*batch"]
+    max_p: Float[Array, "*batch"]
+    one_minus_max_p: Float[Array, "*batch"]
     influence: Float[Array, "*batch"]
     residual: Float[Array, "*batch"]
     hc2: Float[Array, "*batch"]
@@ -47,29 +57,33 @@ class Moments:
     @property
     def kish(self) -> Float[Array, "*batch"]:
         """The ℓ2 effective sample size, at least one."""
-        return 1 / jnp.where(self.squared > 0, self.squared, 1)
+        return 1 / safe.positive(self.sum_p2)
 
 
-class Shares(NamedTuple):
-    """What the sums need to know of all normalised weights: `largest` max p, `slack` Σp and `rest2`
-    Σp² over the others.
-    """
+def moments_of(estimate: Estimate) -> Moments:
+    """The moments of an estimate in memory."""
+    rows = given(lambda columns: columns)
+    return run_passes(Whole(whole_block(estimate)), (*rows.stages, moments_stage(rows)))
 
-    largest: Float[Array, ""]
-    slack: Float[Array, ""]
-    rest2: Float[Array, ""]
 
-    @property
-    def squared(self) -> Float[Array, ""]:
-        """S₂."""
-        return self.largest * self.largest + self.rest2
+def moments_stage(member: Member) -> Stage:
+    """The pass after which the state is the moments of `member`."""
+
+    def summarise(state, block):
+        rows = member.rows(state, block)
+        heavy = block.number(rows.reward.shape[0]) == state.totals.heaviest
+        p, influence = state.totals.share(rows.log_weight), rows.influence / state.totals.num_rows
+        return sums_of(state.totals, p, heavy, influence, rows.residual)
+
+    return Stage(summarise, ADD, lambda state, sums: joined(state.totals, sums, state.value))
 
 
 class Sums(NamedTuple):
-    """Sums over rows: of two sets of rows they add up, given the `Shares` of both together.
+    """Sums over rows; those of two sets of rows add up, given the totals of both.
 
-    `third` and `fourth` powers are of terms over max p, `cubic` and `quartic` of p over max p:
-    the powers of 1/n would vanish in float32.
+    `third`, `fourth` are powers of terms over max p, and `cubic`, `quartic` of p over max p: the
+    powers of 1/n would vanish in float32. With g = p²/(1−2p+S₂), the heaviest row left out: `g0`,
+    `g1`, `g2` are Σg, Σgp, Σgp²; `own` and `across` what Satterthwaite's formula needs besides.
     """
 
     influence: Float[Array, ""]
@@ -88,50 +102,38 @@ class Sums(NamedTuple):
     quartic: Float[Array, ""]
 
 
-def moments(estimate: Estimate, rows: Rows = WHOLE) -> Moments:
-    """The sums of an estimate in two passes over its rows: p, max p and S₂ first, what needs them
-    second.
-    """
-    p, n = normalise(estimate.log_weight, rows), rows.count(estimate.influence)
-    heavy = rows.heaviest(estimate.log_weight)
-    rest = jnp.where(heavy, 0, p)
-    shares = Shares(rows.total(jnp.where(heavy, p, 0)), rows.total(rest), rows.total(rest * rest))
-    parts = jax.tree.map(
-        rows.add, sums(shares, p, heavy, estimate.influence / n, estimate.residual)
-    )
-    return joined(shares, parts, n, estimate.value)
-
-
-def sums(
-    shares: Shares,
-    p: Float[Array, " n"],
-    heavy: Bool[Array, " n"],
-    influence: Float[Array, " n"],
-    residual: Float[Array, " n"],
+def sums_of(
+    totals: WeightTotals,
+    p: Float[Array, " m"],
+    heavy: Bool[Array, " m"],
+    influence: Float[Array, " m"],
+    residual: Float[Array, " m"],
 ) -> Sums:
-    """The sums over some rows; `heavy` is the one heaviest of all rows, `influence` is ψ/n. A row
-    of p = ψ = 0 adds nothing.
+    """The sums over some rows of normalised weight `p`, influence over n `influence`, `residual`.
+
+    `heavy` marks the one heaviest of all rows. A row of p = ψ = 0 adds nothing.
     """
-    s2 = shares.squared
+    s2, max_p = totals.sum_p2, totals.max_p
     known = enough(s2)  # elsewhere the sums mean nothing; they must only have finite gradients
     rest = jnp.where(heavy, 0, p)
-    short = jnp.where(known, jnp.where(heavy, shares.slack, 1 - p), 1)
-    expected = jnp.where(known, jnp.square(short) + jnp.where(heavy, shares.rest2, s2 - p * p), 1)
-    term, inverse = jnp.square(influence), _reciprocal(expected)
+    one_minus_p = jnp.where(known, jnp.where(heavy, totals.one_minus_max_p, 1 - p), 1)
+    others = jnp.where(heavy, totals.rest_p2, s2 - p * p)
+    expected = jnp.where(known, jnp.square(one_minus_p) + others, 1)
+    term, inverse = jnp.square(influence), safe.reciprocal(expected)
     g = rest * rest * inverse
-    unit = _reciprocal(shares.largest)
+    unit = safe.reciprocal(max_p)
     x, u = influence * jnp.sqrt(inverse) * unit, p * unit
     return Sums(
         influence=jnp.sum(term),
         residual=jnp.sum(p * jnp.square(residual)),
-        hc2=jnp.sum(term * _reciprocal(short)),
-        hc3=jnp.sum(term * jnp.square(_reciprocal(short))),
+        hc2=jnp.sum(term * safe.reciprocal(one_minus_p)),
+        hc3=jnp.sum(term * jnp.square(safe.reciprocal(one_minus_p))),
         exact=jnp.sum(term * inverse),
         g0=jnp.sum(g),
         g1=jnp.sum(g * rest),
         g2=jnp.sum(g * rest * rest),
         own=jnp.sum(g * g * (1 - 4 * rest + 2 * s2)),
-        across=jnp.sum(g * jnp.square(shares.rest2 - shares.largest * shares.slack - rest)),
+        across=jnp.sum(g * jnp.square(totals.rest_p2 - max_p * totals.one_minus_max_p - rest)),
         third=jnp.sum(x**3),
         fourth=jnp.sum(x**4),
         cubic=jnp.sum(u**3),
@@ -139,48 +141,41 @@ def sums(
     )
 
 
-def joined(shares: Shares, parts: Sums, n: Float[Array, ""], value: Float[Array, ""]) -> Moments:
-    """The moments from the sums over all rows."""
-    largest, slack, rest2 = shares
-    scale = _reciprocal(parts.exact) * largest * largest
-    root = jnp.sqrt(jnp.where(scale > 0, scale, 1))
-    heaviest = largest * largest * _reciprocal(shares.squared)
+def joined(totals: WeightTotals, sums: Sums, value: Float[Array, ""]) -> Moments:
+    """The moments from the totals and the sums over all rows."""
+    max_p, s2 = totals.max_p, totals.sum_p2
+    scale = safe.reciprocal(sums.exact) * jnp.square(max_p)
+    heaviest = jnp.square(max_p) * safe.reciprocal(s2)
     return Moments(
-        n=n,
+        n=totals.num_rows,
         value=value,
-        squared=shares.squared,
-        spare=slack * (1 + largest) - rest2,
-        largest=largest,
-        slack=slack,
-        influence=parts.influence,
-        residual=parts.residual,
-        hc2=parts.hc2,
-        hc3=parts.hc3,
-        exact=parts.exact,
-        df=_satterthwaite(shares, parts),
-        skewness=parts.third * scale * root,
-        kurtosis=parts.fourth * scale * scale,
-        cubic=parts.cubic * largest * heaviest,
-        quartic=parts.quartic * jnp.square(heaviest),
+        sum_p2=s2,
+        one_minus_sum_p2=totals.one_minus_max_p * (1 + max_p) - totals.rest_p2,
+        max_p=max_p,
+        one_minus_max_p=totals.one_minus_max_p,
+        influence=sums.influence,
+        residual=sums.residual,
+        hc2=sums.hc2,
+        hc3=sums.hc3,
+        exact=sums.exact,
+        df=_satterthwaite(totals, sums),
+        skewness=sums.third * scale * jnp.sqrt(safe.positive(scale)),
+        kurtosis=sums.fourth * scale * scale,
+        cubic=sums.cubic * max_p * heaviest,
+        quartic=sums.quartic * jnp.square(heaviest),
     )
 
 
-def _reciprocal(x):
-    return jnp.where(x > 0, 1 / jnp.where(x > 0, x, 1), 0)
+def _satterthwaite(totals, sums):
+    """(tr A)² / tr A² of the quadratic form that the variance estimate is, in O(n).
 
-
-def _satterthwaite(shares, parts):
-    """(tr A)² / tr A² of the quadratic form that the variance estimate is, A = (I−1pᵀ)ᵀ diag(g)
-    (I−1pᵀ), in O(n).
-
-    tr A² = Σ gᵢgⱼ (δᵢⱼ − pᵢ − pⱼ + S₂)², the heaviest row apart: its terms cancel near one row,
-    the rest's (p ≤ ½) do not. Gₖ = Σgpᵏ without that row, whose 1−2p+S₂ is slack² + rest2 and
-    whose S₂ − p is rest2 − largest · slack.
+    A = (I−1pᵀ)ᵀ diag(g) (I−1pᵀ), and tr A² = Σ gᵢgⱼ (δᵢⱼ − pᵢ − pⱼ + S₂)². The heaviest row stands
+    apart: its terms cancel near one row, the others' (p ≤ ½) do not. Its 1−2p+S₂ is
+    (1−max p)² + Σ'p², and S₂ − max p is Σ'p² − max p (1−max p), with Σ' over the other rows.
     """
-    largest, slack, rest2 = shares
-    s2, (g0, g1, g2) = shares.squared, (parts.g0, parts.g1, parts.g2)
-    expected = jnp.where(enough(s2), slack * slack + rest2, 1)
-    among = s2 * s2 * g0 * g0 - 4 * s2 * g0 * g1 + 2 * g0 * g2 + 2 * g1 * g1 + parts.own
-    across = 2 * largest * largest * _reciprocal(expected) * parts.across
-    spread = largest**4 + across + among
-    return s2 * s2 * _reciprocal(spread)
+    s2, max_p = totals.sum_p2, totals.max_p
+    g0, g1, g2 = sums.g0, sums.g1, sums.g2
+    expected = jnp.where(enough(s2), jnp.square(totals.one_minus_max_p) + totals.rest_p2, 1)
+    among = s2 * s2 * g0 * g0 - 4 * s2 * g0 * g1 + 2 * g0 * g2 + 2 * g1 * g1 + sums.own
+    across = 2 * max_p * max_p * safe.reciprocal(expected) * sums.across
+    return s2 * s2 * safe.reciprocal(max_p**4 + across + among)

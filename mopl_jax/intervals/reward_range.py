@@ -5,6 +5,7 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
 
 from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.intervals.interval import Interval, supported
@@ -13,20 +14,32 @@ Range = tuple[float, float]
 
 
 def within(estimate: Estimate, low, high, reward_range: Range) -> Interval:
-    """[low, high] cut to the reward range; the whole range where the estimate is unsupported or an
-    end is unknown.
+    """[low, high] cut to the reward range.
+
+    The whole range where the estimate is unsupported or an end is NaN.
     """
-    known = supported(estimate) & ~jnp.isnan(low) & ~jnp.isnan(high)
-    least, most = _range(reward_range, estimate.value)
+    return cut(supported(estimate), low, high, reward_range, like=estimate.value)
+
+
+def cut(
+    known: Bool[Array, "*batch"], low, high, reward_range: Range, like: Float[Array, "*batch"]
+) -> Interval:
+    """[low, high] cut to the reward range, in the dtype of `like`.
+
+    The whole range where it is not `known` or an end is NaN.
+    """
+    known = known & ~jnp.isnan(low) & ~jnp.isnan(high)
+    least, most = range_ends(reward_range, like)
     return Interval(
         jnp.where(known, jnp.clip(low, least, most), least),
         jnp.where(known, jnp.clip(high, least, most), most),
     )
 
 
-def _range(reward_range, like):
-    """The ends; ValueError where they are numbers that are not in order: every bound would be a
-    point.
+def range_ends(reward_range: Range, like: Array) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Both ends of the range, in the dtype of `like`.
+
+    ValueError where they are numbers that are not in order: every bound would be a point.
     """
     low, high = reward_range
     if not isinstance(low, jax.Array) and not isinstance(high, jax.Array) and not low < high:

@@ -14,8 +14,9 @@ from mopl_jax.intervals.moments import Moments
 
 @Wald
 def normal(sums: Moments):
-    """Delta-method variance, Σp²e² · n/(n−1) for SNIPS, and the normal quantile: the uncorrected
-    interval.
+    """Delta-method variance, Σp²e² · n/(n−1) for SNIPS, and the normal quantile.
+
+    The uncorrected interval.
     """
     return sums.influence * sums.n / jnp.maximum(sums.n - 1, 1), jnp.inf
 
@@ -28,8 +29,10 @@ def hc2(sums: Moments):
 
 @Wald
 def hc3(sums: Moments):
-    """Each squared influence divided by (1 − p)², which for SNIPS is the jackknife (MacKinnon &
-    White 1985, HC3).
+    """Each squared influence divided by (1 − p)², for SNIPS the uncentred jackknife.
+
+    MacKinnon & White 1985, HC3: Σ (V̂₍₋ᵢ₎ − V̂)², V̂₍₋ᵢ₎ the value without row i. That is n/(n−1)
+    times the textbook's jackknife about the mean of the V̂₍₋ᵢ₎, plus n (mean − V̂)².
     """
     return sums.hc3, jnp.inf
 

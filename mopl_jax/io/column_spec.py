@@ -1,17 +1,25 @@
 """Which column of a log plays which role, before a value is looked at."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any
+
+import msgspec
 
 from mopl_jax.io.sources import Source
 from mopl_jax.policies.mixture import Mixture
 from mopl_jax.policies.policy import Policy
 
 
-class ColumnSpec(NamedTuple):
-    """The columns of a log. `action`: names, a prefix, or one column (of numbers or of lists);
-    the densities are of the logged action, under the logging policy or under a target policy;
-    `log_` where the column holds logarithms.
+class ColumnSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """The columns of a log; `log_` where a column holds logarithms of densities.
+
+    `reward`: the North Star.
+    `action`: the weights played: names, a prefix, or one column (of numbers or of lists).
+    `propensity`, `log_propensity`: density of the logged action under the logging policy.
+    `target_propensity`, `log_target_propensity`: its density under a target policy.
+    `cluster`: the user.
+    `time`: when the row was logged.
+    `context`: named as the action.
     """
 
     reward: str | None = "reward"
@@ -24,39 +32,61 @@ class ColumnSpec(NamedTuple):
     time: str | None = None
     context: str | Sequence[str] | None = None
 
+    def replace(self, **roles: Any) -> "ColumnSpec":
+        """The same columns but for those of `roles`."""
+        return msgspec.structs.replace(self, **roles)
 
-def resolve(source: Source, roles: ColumnSpec, logging: Policy | None) -> ColumnSpec:
-    """ColumnSpec with columns that exist; vectors as a tuple of names. ValueError for absent
+    @property
+    def density(self) -> str | None:
+        """The column of the densities under the logging policy, or of their logarithms."""
+        return self.propensity or self.log_propensity
+
+    @property
+    def scalars(self) -> list[str]:
+        """The columns of the roles that have one each."""
+        single = (getattr(self, role) for role in self.__struct_fields__ if role not in _VECTORS)
+        return [name for name in single if name is not None]
+
+    @property
+    def names(self) -> list[str]:
+        """Every column that is read, once."""
+        return list(dict.fromkeys([*self.scalars, *(self.action or ()), *(self.context or ())]))
+
+
+_VECTORS = ("action", "context")
+ROLES = ColumnSpec.__struct_fields__
+
+
+def resolve(source: Source, columns: ColumnSpec, logging: Policy | None) -> ColumnSpec:
+    """`columns` that exist in `source`, vectors as a tuple of names. ValueError for absent
     ones, or densities from nowhere.
 
     A column of the default name counts where no other is named, but for a mixture: of a pool
     each row has its own part's.
     """
-    names = source.schema.names
-    if not (roles.propensity or roles.log_propensity or isinstance(logging, Mixture)):
-        default = next((name for name in ("log_propensity", "propensity") if name in names), None)
-        if default is None and logging is None:
-            raise ValueError(
-                f"{source.name}: no propensities: name a column (--propensity, --log-propensity) or"
-                f" a logging policy (--logging); columns: {', '.join(names)}"
-            )
-        roles = roles if default is None else roles._replace(**{default: default})
-    for name in _scalars(roles):
+    if not (columns.density or isinstance(logging, Mixture)):
+        columns = _with_default_density(source, columns, logging)
+    for name in columns.scalars:
         source.column(name)
-    action = _action(source, roles)
-    context = None if roles.context is None else _vector(source, roles.context, "context")
-    return roles._replace(action=action, context=context)
+    action = _action(source, columns.action)
+    context = None if columns.context is None else _vector(source, columns.context, "context")
+    return columns.replace(action=action, context=context)
 
 
-def _scalars(roles):
-    """The names of the single columns."""
-    single = roles._replace(action=None, context=None)
-    return [name for name in single if isinstance(name, str)]
+def _with_default_density(source, columns, logging):
+    names = source.schema.names
+    default = next((name for name in ("log_propensity", "propensity") if name in names), None)
+    if default is None and logging is None:
+        raise ValueError(
+            f"{source.name}: no propensities: name a column (--propensity, --log-propensity) or"
+            f" a logging policy (--logging); columns: {', '.join(names)}"
+        )
+    return columns if default is None else columns.replace(**{default: default})
 
 
-def _action(source, roles):
-    if roles.action is not None:
-        return _vector(source, roles.action, "action")
+def _action(source, action):
+    if action is not None:
+        return _vector(source, action, "action")
     names = source.schema.names
     found = [name for name in names if name.startswith("action_")] or [
         name for name in names if name == "action"
@@ -89,13 +119,3 @@ def _in_order(names):
     stems = {name.rstrip("0123456789") for name in names}
     numbered = len(stems) == 1 and not stems & set(names)
     return sorted(names, key=lambda name: int(name[len(min(stems)) :])) if numbered else names
-
-
-def columns_of(roles: ColumnSpec) -> list[str]:
-    """Every column that is read, once."""
-    return list(dict.fromkeys([*_scalars(roles), *(roles.action or ()), *(roles.context or ())]))
-
-
-def text_of(roles: ColumnSpec) -> tuple[str, ...]:
-    """Those that are labels, not numbers."""
-    return () if roles.cluster is None else (roles.cluster,)

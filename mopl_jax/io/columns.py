@@ -13,7 +13,12 @@ from jaxtyping import Bool, Float, Int
 
 
 class Place(NamedTuple):
-    """A column of a file, whose rows here start at `first_row`, counted from zero."""
+    """Where rows of a column come from.
+
+    `path`: the file.
+    `name`: the column.
+    `first_row`: the number of the first of these rows in the file, counted from zero.
+    """
 
     path: str
     name: str
@@ -48,10 +53,15 @@ def numbers(
             " numeric column"
         )
     present(column, place, "a number")
-    values = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    values = _numpy(column.cast(pa.float64(), safe=False))
     finite = np.isfinite(values) | (np.isneginf(values) if minus_infinity else False)
     place.require(finite, values, "a finite number", "repair or drop the row")
     return values
+
+
+def _numpy(column: pa.Array) -> np.ndarray:
+    """The entries, none of which is missing; `to_numpy` would import pandas."""
+    return np.from_dlpack(column)
 
 
 _NUMERIC = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean)
@@ -60,7 +70,7 @@ _NUMERIC = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.t
 def present(column: pa.Array, place: Place, expected: str) -> None:
     """ValueError where an entry is missing."""
     if column.null_count:
-        there = pc.is_valid(column).to_numpy(zero_copy_only=False)  # pyright: ignore[reportAttributeAccessIssue]
+        there = _numpy(pc.is_valid(column).cast(pa.uint8())) == 1  # pyright: ignore[reportAttributeAccessIssue]
         place.require(
             there, np.full(there.shape, "a missing value"), expected, "fill in or drop the row"
         )
@@ -118,7 +128,7 @@ def is_list(kind: pa.DataType) -> bool:
 def vectors(column: pa.Array, place: Place, d: int | None) -> Float[np.ndarray, "n d"]:
     """A column of lists of `d` numbers each; of as many as the first has, if None."""
     present(column, place, "a list of numbers")
-    lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)  # pyright: ignore[reportAttributeAccessIssue]
+    lengths = _numpy(pc.list_value_length(column))  # pyright: ignore[reportAttributeAccessIssue]
     d = max(int(lengths[0]), 1) if d is None else d
     place.require(
         lengths == d,
@@ -143,7 +153,7 @@ def seconds(column: pa.Array, place: Place) -> Float[np.ndarray, " n"]:
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
         present(column, place, "a time")
         whole = column.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
-        return whole.to_numpy(zero_copy_only=False) / 1e6
+        return _numpy(whole) / 1e6
     return numbers(column, place)
 
 
@@ -163,4 +173,4 @@ def codes(column: pa.Array, place: Place, known: dict[Hashable, int]) -> Int[np.
     number = np.array(
         [known.setdefault(value, len(known)) for value in coded.dictionary.to_pylist()], np.int64
     )
-    return number[coded.indices.to_numpy(zero_copy_only=False)]
+    return number[_numpy(coded.indices)]

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.csv as csv
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 _FORMATS = {
@@ -33,7 +32,12 @@ _SERIAL = csv.ReadOptions(
 
 
 class Piece(NamedTuple):
-    """Consecutive rows of one file, the first of them row `first_row` of it, counted from zero."""
+    """Consecutive rows of one file.
+
+    `place`: the file.
+    `first_row`: the number of the first of these rows in the file, counted from zero.
+    `rows`: the columns that were asked for.
+    """
 
     place: str
     first_row: int
@@ -41,8 +45,12 @@ class Piece(NamedTuple):
 
 
 class Source(NamedTuple):
-    """`scan(columns, text)` gives all rows as pieces, `count()` their number; `text` columns are
-    not parsed as numbers.
+    """Rows that can be scanned as often as needed.
+
+    `name`: the path, or the type of a table in memory.
+    `schema`: names and types of the columns.
+    `scan`: `scan(columns, text)` gives all rows; `text` columns are not parsed as numbers.
+    `count`: `count()` is the number of rows.
     """
 
     name: str
@@ -78,7 +86,7 @@ def open_source(source: Any) -> Source:
         return _from_arrow(source)
     path = Path(source)
     files, kind = _files(path)
-    return _from_csv(path, files) if kind == "csv" else _from_dataset(path, files, kind)
+    return _from_csv(path, files) if kind == "csv" else _from_files(path, files, kind)
 
 
 def pooled(sources: Sequence[Source]) -> Source:
@@ -159,50 +167,66 @@ def _reason(error):
 # Parquet and Arrow.
 
 
-def _from_dataset(path, files, kind):
-    """One data set; every file is read with the types of the first."""
-    with _complaints(path if len(files) == 1 else files[0], kind):
-        if any(file.stat().st_size == 0 for file in files):
-            empty = next(file for file in files if file.stat().st_size == 0)
-            raise ValueError(
-                f"{empty}: cannot be read as {kind} (the file is empty); export the file again"
-            )
-        base = str(path if path.is_dir() else path.parent)
-        partitioning = ds.HivePartitioning.discover() if path.is_dir() else None
-        data = ds.dataset(
-            [str(file) for file in files],
-            format=kind,
-            partitioning=partitioning,
-            partition_base_dir=base,
-        )
-        _ = data.schema.names  # damaged names fail when they are decoded
+def _from_files(path, files, kind):
+    """Every file is read with the types of the first; folders named `key=value` give columns."""
+    for file in files:
+        with _complaints(file, kind):
+            if file.stat().st_size == 0:
+                raise ValueError(
+                    f"{file}: cannot be read as {kind} (the file is empty); export the file again"
+                )
+    with _complaints(files[0], kind):
+        schema, parts = _partitions(path, files, kind) if path.is_dir() else _single(path, kind)
+        _ = schema.names  # damaged names fail when they are decoded
+    batches, number_of_rows = _READERS[kind]
 
     def scan(names, text):
-        for file in data.get_fragments():
-            with _complaints(file.path, kind):
-                yield from _pieces(file, data.schema, list(names), _BATCHES[kind])
+        for file, folders in parts:
+            with _complaints(file, kind):
+                yield from _pieces(file, folders, schema, list(names), batches)
 
     def count():
         with _complaints(path, kind):
-            return data.count_rows()
+            return sum(number_of_rows(file) for file, _ in parts)
 
-    return Source(str(path), data.schema, scan, count)
+    return Source(str(path), schema, scan, count)
 
 
-def _pieces(file, schema, names, batches):
+def _single(path, kind):
+    """The schema of a file, and the file with no columns from folders."""
+    if kind == "parquet":
+        return pq.read_schema(path), [(str(path), {})]
+    with pa.ipc.open_file(path) as file:
+        return file.schema, [(str(path), {})]
+
+
+def _partitions(path, files, kind):
+    """The schema of a folder, and its files with the columns that their folders give."""
+    import pyarrow.dataset as ds  # imports pandas where that is installed: 0.2 s
+
+    data = ds.dataset(
+        [str(file) for file in files],
+        format=kind,
+        partitioning=ds.HivePartitioning.discover(),
+        partition_base_dir=str(path),
+    )
+    parts = [(f.path, ds.get_partition_keys(f.partition_expression)) for f in data.get_fragments()]
+    return data.schema, parts
+
+
+def _pieces(path, folders, schema, names, batches):
     """The file's columns, and those that its folders give. (A data set's own scan ends up holding
     whole files.)
     """
-    folders = ds.get_partition_keys(file.partition_expression)
-    here = file.physical_schema.names
-    for name in names:
-        if name not in here and name not in folders:
-            raise ValueError(
-                f"{file.path}: no column {name!r}, which other files of the data set have; export"
-                " it again"
-            )
     first, types = 0, [schema.field(name) for name in names]
-    for rows in batches(file.path, [name for name in names if name in here]):
+    for rows in batches(path, names):
+        here = rows.schema.names
+        for name in names:
+            if name not in here and name not in folders:
+                raise ValueError(
+                    f"{path}: no column {name!r}, which other files of the data set have; export"
+                    " it again"
+                )
         rows.validate(full=True)  # damaged offsets would be followed out of the file
         columns = [
             (
@@ -212,11 +236,12 @@ def _pieces(file, schema, names, batches):
             )
             for field in types
         ]
-        yield Piece(file.path, first, pa.RecordBatch.from_arrays(columns, names=names))
+        yield Piece(path, first, pa.RecordBatch.from_arrays(columns, names=names))
         first += rows.num_rows
 
 
 def _parquet_batches(path, names):
+    """Those of the columns that the file has."""
     with pq.ParquetFile(path) as file:
         for group in range(
             file.num_row_groups
@@ -226,12 +251,22 @@ def _parquet_batches(path, names):
 
 def _ipc_batches(path, names):
     with pa.ipc.open_file(path) as file:
+        here = [name for name in names if name in file.schema.names]
         for i in range(file.num_record_batches):
-            rows = file.get_batch(i).select(names)
+            rows = file.get_batch(i).select(here)
             yield from (rows.slice(start, _BATCH) for start in range(0, rows.num_rows, _BATCH))
 
 
-_BATCHES = {"parquet": _parquet_batches, "ipc": _ipc_batches}
+def _parquet_rows(path):
+    return pq.read_metadata(path).num_rows
+
+
+def _ipc_rows(path):
+    with pa.ipc.open_file(path) as file:
+        return sum(file.get_batch(i).num_rows for i in range(file.num_record_batches))
+
+
+_READERS = {"parquet": (_parquet_batches, _parquet_rows), "ipc": (_ipc_batches, _ipc_rows)}
 
 
 # CSV.

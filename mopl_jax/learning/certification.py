@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float
 from mopl_jax import intervals
 from mopl_jax.estimators import ess
 from mopl_jax.estimators.cluster import clustered
-from mopl_jax.estimators.importance import difference
+from mopl_jax.estimators.contrast import difference
 from mopl_jax.intervals.interval import IntervalFunction
 from mopl_jax.learning.objective import ValueEstimator, importance_weighted
 from mopl_jax.logs import Logs

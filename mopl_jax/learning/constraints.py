@@ -1,10 +1,9 @@
-"""Feasible sets of scalarisation weights, as projections: action (d,) -> the nearest feasible
-action (d,).
-"""
+"""Feasible sets of scalarisation weights, each a projection from an action to the nearest in it."""
 
 import math
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -12,10 +11,11 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Float
 
 from mopl_jax.numerics import linalg
+from mopl_jax.numerics.roots import crossing, implicit
 from mopl_jax.policies.gaussian import Gaussian
 
 Projection = Callable[[Float[Array, " d"]], Float[Array, " d"]]
-# of alternating between two sets; each round shrinks the error geometrically where the sets cross
+# Of alternating between two sets: the error shrinks by a constant factor a round where they cross.
 ROUNDS = 30
 
 
@@ -25,8 +25,9 @@ def unconstrained(action: Float[Array, " d"]) -> Float[Array, " d"]:
 
 
 def box(low: ArrayLike, high: ArrayLike) -> Projection:
-    """low ≤ a ≤ high entrywise, ±inf where open (a sign is a box with one end at 0); ValueError if
-    it is empty.
+    """low ≤ a ≤ high entrywise, ±inf where open: a sign is a box with one end at 0.
+
+    ValueError if it is empty.
     """
     bottom, top = np.asarray(low, float), np.asarray(high, float)
     for k in np.flatnonzero(~(bottom <= top)):
@@ -40,12 +41,11 @@ def box(low: ArrayLike, high: ArrayLike) -> Projection:
 
 
 def box_and_hyperplane(low: ArrayLike, high: ArrayLike, total: float) -> Projection:
-    """low ≤ a ≤ high and Σa = total; exact: clip(a − λ) with the λ that gives the sum, by
-    bisection.
+    """low ≤ a ≤ high and Σa = total: clip(a − λ) with the λ that gives the sum.
 
-    Bounds all open leave the plane, and where all are closed on one side the sum closes the
-    other. ValueError if no action satisfies both, and for other mixtures of open and closed
-    bounds.
+    Without any finite bound the set is the plane; where all bounds of one side are finite, the
+    sum bounds the other side. ValueError if no action satisfies both, and for other mixtures of
+    open and closed bounds.
     """
     bottom, top = np.asarray(low, float), np.asarray(high, float)
     box(bottom, top)
@@ -60,27 +60,18 @@ def box_and_hyperplane(low: ArrayLike, high: ArrayLike, total: float) -> Project
 
     def project(a):
         lo, hi = jnp.asarray(bottom, a.dtype), jnp.asarray(top, a.dtype)
-        ends = lax.stop_gradient((jnp.min(a - hi), jnp.max(a - lo)))
 
-        def halve(_, ends):
-            middle = 0.5 * (ends[0] + ends[1])
-            high_sum = jnp.sum(jnp.clip(a - middle, lo, hi)) > total
-            return jnp.where(high_sum, middle, ends[0]), jnp.where(high_sum, ends[1], middle)
+        def short(shift):
+            return total - jnp.sum(jnp.clip(a - shift, lo, hi))
 
-        shift = lax.stop_gradient(0.5 * sum(lax.fori_loop(0, 40, halve, ends)))
-        inside = lax.stop_gradient((a - shift > lo) & (a - shift < hi)).astype(a.dtype)
-        share = jnp.where(
-            jnp.sum(inside) > 0, jnp.sum((a - lax.stop_gradient(a)) * inside), 0
-        ) / jnp.maximum(jnp.sum(inside), 1)
-        return (
-            jnp.clip(a - shift, lo, hi) - share * inside
-        )  # the multiplier moves with the free entries
+        found = crossing(short, jnp.min(a - hi), jnp.max(a - lo))
+        return jnp.clip(a - implicit(jax.value_and_grad(short), found), lo, hi)
 
     return project
 
 
 def _closed(bottom, top, total):
-    """The bounds, with those that the sum and the closed side imply."""
+    """The bounds, with those that `total` and the side whose bounds are all finite imply."""
     if np.isfinite(bottom).all():
         return bottom, np.minimum(top, total - (bottom.sum() - bottom))
     if np.isfinite(top).all():
@@ -93,18 +84,17 @@ def _closed(bottom, top, total):
 
 def box_around(current: ArrayLike, change: ArrayLike) -> Projection:
     """|a − current| ≤ change entrywise."""
-    centre, reach = (
-        np.asarray(current, float),
-        np.broadcast_to(np.asarray(change, float), np.shape(current)),
-    )
+    centre = np.asarray(current, float)
+    reach = np.broadcast_to(np.asarray(change, float), centre.shape)
     return box(centre - reach, centre + reach)
 
 
 def ball(reference: Gaussian, radius: float) -> Projection:
-    """(a − μ₀)ᵀΣ₀⁻¹(a − μ₀) ≤ radius²: for Σ = Σ₀ the trust region KL(π‖π₀) ≤ radius²/2, and d₂
-    ≤ exp(radius²).
+    """(a − μ₀)ᵀΣ₀⁻¹(a − μ₀) ≤ radius², μ₀ and Σ₀ those of the `reference` policy.
 
-    Projected in the metric of Σ₀, that of the natural gradient: towards the centre along the ray.
+    The trust region KL(π‖π₀) ≤ radius²/2, in which d₂ ≤ exp(radius²), of policies π with Σ = Σ₀.
+    Actions move towards μ₀ along the ray: the projection in the metric of Σ₀, that of the
+    natural gradient.
     """
 
     def project(a):
@@ -117,10 +107,10 @@ def ball(reference: Gaussian, radius: float) -> Projection:
 
 
 def spherical_cap(centre: Float[Array, " d"], radius: float) -> Projection:
-    """Actions of the length of `centre` (d,) ≠ 0, d ≥ 2, at most `radius` < √2 ‖centre‖ from it:
-    rankings as sharp, near by.
+    """Actions of the length of `centre` (d,) ≠ 0, d ≥ 2, at most `radius` < √2 ‖centre‖ from it.
 
-    Whatever points further aside is turned towards `centre` in the plane of both, then scaled.
+    Their rankings are as sharp as that of `centre`. An action that points further aside is
+    turned towards `centre` in the plane of both, then scaled.
     """
     length = jnp.linalg.norm(centre)
     widest = 2 * jnp.arcsin(jnp.minimum(radius / (2 * length), math.sqrt(0.5)))
@@ -141,8 +131,8 @@ def radius_of(divergence: float) -> float:
 
 
 def intersection(first: Projection, second: Projection) -> Projection:
-    """The intersection of two sets by alternating projections, ending in `second` (von Neumann;
-    nearly the nearest).
-    """
+    """The intersection of two sets by alternating projections, ending in `second` (von Neumann).
 
+    It ends near the nearest point, not always at it.
+    """
     return lambda a: lax.fori_loop(0, ROUNDS, lambda _, x: second(first(x)), a)

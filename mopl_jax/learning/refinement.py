@@ -30,7 +30,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from mopl_jax import intervals
-from mopl_jax.estimators.importance import difference
+from mopl_jax.estimators.contrast import difference
 from mopl_jax.intervals.interval import IntervalFunction
 from mopl_jax.learning.constraints import Projection, ball, intersection, unconstrained
 from mopl_jax.learning.objective import ValueEstimator, doubly_robust

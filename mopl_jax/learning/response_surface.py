@@ -15,8 +15,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from mopl_jax.numerics import linalg
+from mopl_jax.estimators.reward_model import quadratic_features
+from mopl_jax.numerics import linalg, quadratic
 from mopl_jax.numerics.pytree import pytree_dataclass
+from mopl_jax.numerics.roots import crossing
 from mopl_jax.policies.gaussian import Gaussian
 
 BLOCK = 8192  # rows whose d(d+3)/2 + 1 features exist at once: 2 MiB in float32 at d = 10
@@ -45,7 +47,7 @@ class Surface:
 
     def error(self, action: Float[Array, " d"]) -> Float[Array, ""]:
         """The standard error of q(a) where the reward is quadratic."""
-        x = _features(self.reference, action)
+        x = quadratic_features(self.reference, action)
         return jnp.sqrt(jnp.maximum(x @ self.covariance @ x, jnp.finfo(x.dtype).tiny))
 
     def expectation(self, policy: Gaussian) -> Float[Array, ""]:
@@ -80,19 +82,33 @@ def fit_surface(
 
     Normal equations summed over blocks of rows: memory does not grow with n.
     """
-    d, centre = action.shape[1], jnp.mean(reward)
-    gram, moment = _normal_equations(reference, action, reward - centre)
-    penalty = ridge * jnp.eye(gram.shape[0], dtype=gram.dtype).at[0, 0].set(
-        1e-6
-    )  # the constant is hardly shrunk
-    inverse = linalg.solve_positive(gram + penalty, jnp.eye(gram.shape[0], dtype=gram.dtype))
-    found = inverse @ moment
-    left = jnp.mean(jnp.square(reward - centre)) - 2 * (moment @ found) + found @ gram @ found
-    rows, columns = jnp.triu_indices(d)
-    half = jnp.zeros((d, d), found.dtype).at[rows, columns].set(found[1 + d :])
-    free_rows = max(action.shape[0] - gram.shape[0], 1)
-    variance = jnp.maximum(left, 0) / free_rows * inverse
-    return Surface(reference, centre + found[0], found[1 : 1 + d], half + half.T, variance)
+    centre = jnp.mean(reward)
+    sums = _products(reference, action, reward - centre)
+    gram, moment = sums[:, :-1], sums[:, -1]
+    each = jnp.concatenate([moment[:, None], jnp.eye(len(gram), dtype=gram.dtype)], axis=1)
+    solved = quadratic.ridge_solve(gram, each, ridge)
+    found, inverse = solved[:, 0], solved[:, 1:]
+    left = jnp.sum(jnp.square(reward - centre)) - 2 * (moment @ found) + found @ gram @ found
+    covariance = jnp.maximum(left, 0) / max(len(action) - len(gram), 1) * inverse
+    constant, slope, curvature = quadratic.unpack(found, action.shape[1])
+    return Surface(reference, centre + constant, slope, curvature, covariance)
+
+
+def _products(reference, action, reward):
+    """`quadratic.products` of all rows by blocks; rows that fill up the last block do not count."""
+    n, d = action.shape
+    blocks = math.ceil(n / BLOCK)
+    size = math.ceil(n / blocks)
+
+    def block(i):
+        index = i * size + jnp.arange(size)
+        row = jnp.minimum(index, n - 1)
+        features = jax.vmap(functools.partial(quadratic_features, reference))(action[row])
+        return quadratic.products(features, reward[row], (index < n).astype(action.dtype))
+
+    width = quadratic.size(d)
+    start = jnp.zeros((width, width + 1), action.dtype)
+    return lax.fori_loop(0, blocks, lambda i, total: total + block(i), start)
 
 
 def lack_of_fit(
@@ -124,32 +140,6 @@ def lack_of_fit(
     covariance = multiply(left, left.T) + jnp.finfo(t.dtype).tiny * jnp.eye(2, dtype=t.dtype)
     total = jnp.sum(left, axis=1)
     return total @ linalg.solve_positive(covariance, total)
-
-
-def _features(reference, action):
-    z = linalg.scale_solve(reference.scale, action - reference.mean)
-    rows, columns = jnp.triu_indices(z.shape[0])
-    return jnp.concatenate([jnp.ones(1, z.dtype), z, z[rows] * z[columns]])
-
-
-def _normal_equations(reference, action, reward):
-    """FᵀF/n and Fᵀr/n by blocks; rows that fill up the last block have weight zero."""
-    n, d = action.shape
-    blocks = math.ceil(n / BLOCK)
-    size = math.ceil(n / blocks)
-
-    def block(i):
-        index = i * size + jnp.arange(size)
-        kept = (index < n).astype(action.dtype)
-        row = jnp.minimum(index, n - 1)
-        features = jax.vmap(lambda a: _features(reference, a))(action[row]) * kept[:, None]
-        table = jnp.concatenate([features, (reward[row] * kept)[:, None]], axis=1)
-        return jnp.matmul(features.T, table, precision="highest")
-
-    width = 1 + d + d * (d + 1) // 2
-    start = jnp.zeros((width, width + 1), action.dtype)
-    total = lax.fori_loop(0, blocks, lambda i, total: total + block(i), start) / n
-    return total[:, :width], total[:, width]
 
 
 def cautious(
@@ -197,13 +187,8 @@ def highest(surface: Surface, radius: float) -> Float[Array, " d"]:
     def step(shift):
         return slope / (floor + tiny + shift - value)
 
-    def halve(_, bounds):
-        middle = 0.5 * (bounds[0] + bounds[1])
-        outside = jnp.sum(jnp.square(step(middle))) > radius * radius
-        return jnp.where(outside, middle, bounds[0]), jnp.where(outside, bounds[1], middle)
-
     far = jnp.sqrt(jnp.sum(jnp.square(slope))) / radius
+    shift = crossing(lambda x: radius**2 - jnp.sum(jnp.square(step(x))), jnp.zeros_like(far), far)
     inside = jnp.sum(jnp.square(step(0))) <= radius * radius
-    shift = lax.fori_loop(0, 40, halve, (jnp.zeros_like(far), far))[1]
     z = vector @ step(jnp.where(inside, 0, shift))
     return surface.reference.mean + linalg.scale_times(surface.reference.scale, z)

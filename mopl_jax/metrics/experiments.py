@@ -5,28 +5,52 @@ Every complaint is a one-line ValueError: file, experiment and arm, what was exp
 """
 
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import jax.numpy as jnp
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float
+from msgspec import Meta
 
+from mopl_jax.io.documents import ABSENT, Number, Numbers, fit, load
 from mopl_jax.io.files import write_atomically
 from mopl_jax.io.policy_json import finite
+from mopl_jax.io.refusals import within
 from mopl_jax.metrics.objectives import History
 from mopl_jax.numerics.check import choose
 
 SIGNS = {"winner": 1.0, "loser": -1.0, "aa": 0.0, "unknown": 0.0}
 VERSION = 1
 _PREFIX = "mean_"
-_REQUIRED = ("experiment", "arm", "label", "n")
 _ROUNDING = 1e-10  # of the largest eigenvalue of the correlations: less is not positive
 
 Row = Mapping[str, Any]
+
+
+class Arm(msgspec.Struct):
+    """A row of the table.
+
+    `experiment`, `arm`: their names.
+    `label`: what is known of the arm.
+    `n`: its users.
+    `means`: of the metrics over them.
+    `covariance`: of the metrics over them.
+    `second_moment`: the mean of x xᵀ, instead of the covariance.
+    """
+
+    experiment: Any
+    arm: Any
+    label: Literal["control", "winner", "loser", "aa", "unknown"]
+    n: Annotated[float, Meta(ge=2, le=sys.float_info.max)]
+    means: list[Number]
+    covariance: Numbers = ABSENT
+    second_moment: Numbers = ABSENT
 
 
 def row(
@@ -52,11 +76,10 @@ def row(
 
 def write(path: Path, rows: Sequence[Row]) -> Path:
     """The experiments table as .parquet or .json."""
+    plain = [dict(row) for row in rows]
     if path.suffix == ".json":
-        return write_atomically(
-            path, lambda temporary: temporary.write_text(json.dumps([dict(r) for r in rows]))
-        )
-    table = pa.Table.from_pylist([dict(r) for r in rows])
+        return write_atomically(path, lambda temporary: temporary.write_text(json.dumps(plain)))
+    table = pa.Table.from_pylist(plain)
     return write_atomically(
         path, lambda temporary: pq.write_table(table, temporary, compression="zstd")
     )
@@ -67,27 +90,58 @@ def read(paths: Iterable[Path], north_star: str) -> History:
     from.
     """
     tables = [(Path(path), _rows(Path(path))) for path in paths]
-    names = _metrics(*tables[0])
-    for path, rows in tables:
-        _check_rows(path, rows, names)
-    choose([north_star], dict.fromkeys(names), f"North Star in {tables[0][0]}")
-    return history([(path, r) for path, rows in tables for r in rows], names, north_star)
+    first, rows = tables[0]
+    names = _metrics(rows[0])
+    if not names:
+        raise ValueError(
+            f"{first}: expected columns mean_NAME, one for each metric, got"
+            f" {', '.join(map(str, rows[0]))}"
+        )
+    choose([north_star], dict.fromkeys(names), f"North Star in {first}")
+    return history([arm for table in tables for arm in _arms(*table, names)], names, north_star)
 
 
-def history(rows: Sequence[tuple[Path, Row]], names: Sequence[str], north_star: str) -> History:
-    """Differences treatment − control of checked rows, each with the file it came from."""
-    arms: dict[str, list[tuple[Path, Row]]] = {}
-    for path, r in rows:
-        arms.setdefault(str(r["experiment"]), []).append((path, r))
+def _arms(path, rows, names):
+    for number, row in enumerate(rows, 1):
+        with within(f"{path}: row {number}", "; fill it in or drop the row"):
+            arm = arm_of(row, names)
+        yield path, arm
+
+
+def arm_of(row: Row, names: Sequence[str]) -> Arm:
+    """A row of the table with the metrics `names`; ValueError for entries that do not fit."""
+    got = _metrics(row)
+    if got != list(names):
+        odd = sorted(set(got) ^ set(names))
+        what = f"only one of the two has {', '.join(odd)}" if odd else "their order differs"
+        raise ValueError(f"expected the metrics {', '.join(names)}, got {', '.join(got)}: {what}")
+    for name in names:
+        with within(_PREFIX + name):
+            fit(row[_PREFIX + name], Number)
+    given = {key: value for key, value in row.items() if value is not None}
+    if "covariance" in given:
+        given.pop("second_moment", None)
+    return fit(given | {"means": [row[_PREFIX + name] for name in names]}, Arm)
+
+
+def _metrics(row):
+    return [column.removeprefix(_PREFIX) for column in row if column.startswith(_PREFIX)]
+
+
+def history(arms: Sequence[tuple[Path, Arm]], names: Sequence[str], north_star: str) -> History:
+    """Differences treatment − control of the arms, each with the file it came from."""
+    experiments: dict[str, list[tuple[Path, Arm]]] = {}
+    for path, arm in arms:
+        experiments.setdefault(str(arm.experiment), []).append((path, arm))
     pairs = [
         (i, *pair)
-        for i, (name, some) in enumerate(arms.items())
+        for i, (name, some) in enumerate(experiments.items())
         for pair in _pairs(name, some, names)
     ]
-    if len(arms) < 2:
+    if len(experiments) < 2:
         raise ValueError(
-            f"{rows[0][0]}: expected at least two experiments, got {len(arms)}; a metric learnt"
-            " from one cannot be checked"
+            f"{arms[0][0]}: expected at least two experiments, got {len(experiments)}; a metric"
+            " learnt from one cannot be checked"
         )
     columns = [jnp.asarray(np.array(column)) for column in zip(*pairs, strict=True)]
     index, effect, covariance, size, sign, null, users = columns
@@ -108,26 +162,24 @@ def history(rows: Sequence[tuple[Path, Row]], names: Sequence[str], north_star: 
 # One experiment.
 
 
-def _pairs(name, rows, names):
+def _pairs(name, arms, names):
     """(Δ, S, size, sign, A/A, covariance over users) of each treated arm against the control."""
-    path = rows[0][0]
-    arms = [str(r["arm"]) for _, r in rows]
-    if len(set(arms)) < len(arms):
-        raise ValueError(
-            f"{path}: experiment {name!r}: expected each arm once, got {', '.join(arms)}; merge the"
-            " rows"
-        )
-    controls = [r for _, r in rows if r["label"] == "control"]
-    treated = [(p, r) for p, r in rows if r["label"] != "control"]
-    if len(controls) != 1 or not treated:
-        raise ValueError(
-            f"{path}: experiment {name!r}: expected one control and at least one other arm, got"
-            f" {len(controls)} control and {len(treated)} other; add the missing arm or drop the"
-            " experiment"
-        )
-    control = _moments(path, controls[0], names)
-    for p, r in treated:
-        yield _difference(_moments(p, r, names), control, r["label"])
+    path = arms[0][0]
+    with within(f"{path}: experiment {name!r}"):
+        labels = [str(arm.arm) for _, arm in arms]
+        if len(set(labels)) < len(labels):
+            raise ValueError(f"expected each arm once, got {', '.join(labels)}; merge the rows")
+        controls = [part for part in arms if part[1].label == "control"]
+        treated = [part for part in arms if part[1].label != "control"]
+        if len(controls) != 1 or not treated:
+            raise ValueError(
+                f"expected one control and at least one other arm, got {len(controls)} control and"
+                f" {len(treated)} other; add the missing arm or drop the experiment"
+            )
+    path, arm = controls[0]
+    control = _moments(path, arm, names)
+    for path, arm in treated:
+        yield _difference(_moments(path, arm, names), control, arm.label)
 
 
 def _difference(treatment, control, label):
@@ -137,105 +189,64 @@ def _difference(treatment, control, label):
     return mean_t - mean_c, cov_t / n_t + cov_c / n_c, size, SIGNS[label], label == "aa", users
 
 
-def _moments(path, r, names):
+def _moments(path, arm, names):
     """Mean (k,), covariance (k, k) over users, n; the covariance must be positive definite."""
-    where = f"{path}: experiment {str(r['experiment'])!r}, arm {str(r['arm'])!r}"
-    n, k = _number(r["n"], where, "n"), len(names)
-    if n < 2:
-        raise ValueError(f"{where}: expected n ≥ 2 users, got {n:g}; drop the arm")
-    mean = np.array([_number(r[_PREFIX + name], where, _PREFIX + name) for name in names])
-    if r.get("covariance") is not None:
-        matrix = _matrix(r["covariance"], k, where, "covariance")
-    elif r.get("second_moment") is not None:
-        matrix = (
-            (_matrix(r["second_moment"], k, where, "second_moment") - np.outer(mean, mean))
-            * n
-            / (n - 1)
-        )
-    else:
-        raise ValueError(
-            f"{where}: expected covariance or second_moment, got neither; export one of them"
-        )
-    return mean, _positive(matrix, where, names), n
+    where = f"{path}: experiment {str(arm.experiment)!r}, arm {str(arm.arm)!r}"
+    mean = np.array(arm.means)
+    with within(where):
+        if arm.covariance is not None:
+            matrix = _square(arm.covariance, len(names), "covariance")
+        elif arm.second_moment is not None:
+            second = _square(arm.second_moment, len(names), "second_moment")
+            matrix = (second - np.outer(mean, mean)) * arm.n / (arm.n - 1)
+        else:
+            raise ValueError(
+                "expected covariance or second_moment, got neither; export one of them"
+            )
+        return mean, _positive(matrix, names), arm.n
 
 
-def _matrix(value, k, where, column):
-    try:
-        flat = np.array(
-            [x for part in value for x in (part if isinstance(part, list | tuple) else [part])],
-            float,
-        )
-    except (TypeError, ValueError):
+def _square(numbers, k, column):
+    """K lists, or K² numbers by row."""
+    if numbers.shape not in ((k, k), (k * k,)):
         raise ValueError(
-            f"{where}: {column}: expected {k} × {k} numbers, got {str(value)[:60]}; export it again"
-        ) from None
-    if flat.size != k * k:
-        raise ValueError(
-            f"{where}: {column}: expected {k} × {k} = {k * k} numbers, one row and column a metric,"
-            f" got {flat.size}"
+            f"{column}: expected {k} × {k} = {k * k} numbers, one row and column a metric,"
+            f" got {numbers.size}"
         )
-    if not np.isfinite(flat).all():
-        raise ValueError(
-            f"{where}: {column}: expected finite numbers, got {flat[~np.isfinite(flat)][0]}; drop"
-            " the arm"
-        )
-    return flat.reshape(k, k)
+    return numbers.reshape(k, k)
 
 
-def _positive(matrix, where, names):
+def _positive(matrix, names):
     variance = np.diagonal(matrix)
     if (variance <= 0).any():
         bad = names[int(np.argmin(variance))]
         raise ValueError(
-            f"{where}: metric {bad!r}: expected a variance > 0, got {variance.min():.4g}; drop the"
-            " metric"
+            f"metric {bad!r}: expected a variance > 0, got {variance.min():.4g}; drop the metric"
         )
     correlation = matrix / np.sqrt(np.outer(variance, variance))
     if np.abs(correlation - correlation.T).max() > 1e-6:
-        raise ValueError(
-            f"{where}: expected a symmetric covariance; check the order of its rows and columns"
-        )
+        raise ValueError("expected a symmetric covariance; check the order of its rows and columns")
     smallest = np.linalg.eigvalsh(correlation)[0]
     if smallest <= _ROUNDING:
         raise ValueError(
-            f"{where}: expected a positive definite covariance, got one whose correlations have"
+            f"expected a positive definite covariance, got one whose correlations have"
             f" smallest eigenvalue {smallest:.3g}; drop a metric that the others determine"
         )
     return (matrix + matrix.T) / 2
-
-
-def _number(value, where, column):
-    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
-        raise ValueError(
-            f"{where}: {column}: expected a finite number, got {value!r}; fill it in or drop"
-            " the arm"
-        )
-    return float(value)
 
 
 # The file.
 
 
 def _rows(path: Path) -> list[Row]:
-    try:
-        if path.suffix.lower() == ".json":
-            rows = json.loads(path.read_text())
-        elif path.suffix.lower() in (".parquet", ".pq"):
-            rows = pq.read_table(path).to_pylist()
-        else:
-            raise ValueError(
-                f"{path}: expected a file ending in .parquet or .json, got {path.suffix!r};"
-                " convert it"
-            )
-    except (OSError, pa.ArrowException) as error:
-        words = str(getattr(error, "strerror", None) or error).splitlines()[0][:160]
+    if path.suffix.lower() == ".json":
+        rows = load(path, json.loads, "not valid JSON ({}); export the file again")
+    elif path.suffix.lower() in (".parquet", ".pq"):
+        rows = _parquet_rows(path)
+    else:
         raise ValueError(
-            f"{path}: cannot be read ({words}); check the path and the format"
-        ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{path}: not valid JSON ({str(error)[:100]}); export the file again"
-        ) from None
+            f"{path}: expected a file ending in .parquet or .json, got {path.suffix!r}; convert it"
+        )
     if not isinstance(rows, list) or not rows or not all(isinstance(r, dict) for r in rows):
         raise ValueError(
             f"{path}: expected a list of rows, one for each experiment and arm, got none; see the"
@@ -244,35 +255,24 @@ def _rows(path: Path) -> list[Row]:
     return rows
 
 
-def _metrics(path, rows):
-    names = [column.removeprefix(_PREFIX) for column in rows[0] if column.startswith(_PREFIX)]
-    if not names:
+def _parquet_rows(path):
+    try:
+        return pq.read_table(path).to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        words = str(getattr(error, "strerror", None) or error).splitlines()[0][:160]
         raise ValueError(
-            f"{path}: expected columns mean_NAME, one for each metric, got"
-            f" {', '.join(map(str, rows[0]))}"
-        )
-    return names
-
-
-def _check_rows(path, rows, names):
-    for number, r in enumerate(rows, 1):
-        if missing := [column for column in _REQUIRED if r.get(column) is None]:
-            raise ValueError(
-                f"{path}: row {number}: expected a {missing[0]!r}, got none; fill it in or drop"
-                " the row"
-            )
-        got = [column.removeprefix(_PREFIX) for column in r if column.startswith(_PREFIX)]
-        if got != list(names):
-            odd = sorted(set(got) ^ set(names))
-            what = f"only one of the two has {', '.join(odd)}" if odd else "their order differs"
-            raise ValueError(
-                f"{path}: row {number}: expected the metrics {', '.join(names)}, got"
-                f" {', '.join(got)}: {what}"
-            )
-        choose([r["label"]], {"control": 0, **SIGNS}, f"label in {path}, row {number}")
+            f"{path}: cannot be read ({words}); check the path and the format"
+        ) from None
 
 
 # The learnt metric.
+
+
+class Metric(msgspec.Struct):
+    """What is read back of a stored metric: names, and a weight for each."""
+
+    metrics: list[str]
+    weights: list[Number]
 
 
 def write_metric(
@@ -292,28 +292,22 @@ def read_metric(
     """Metric names and weights of a stored metric, in the order of `names` where given; ValueError
     if they differ.
     """
-    try:
-        document = json.loads(Path(path).read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{path}: cannot be read as JSON ({str(error)[:100]}); learn it again with mopl metric"
-        ) from None
+    refusal = "cannot be read as JSON ({}); learn it again with mopl metric"
+    document = load(path, json.loads, refusal)
     if not isinstance(document, dict) or document.get("mopl_metric") != VERSION:
         raise ValueError(
             f"{path}: expected a learnt metric of format {VERSION}, got another document; see mopl"
             " metric"
         )
-    stored, weights = document.get("metrics", []), document.get("weights", [])
-    numbers = all(isinstance(w, int | float) and np.isfinite(w) for w in weights)
-    if not stored or len(stored) != len(weights) or not numbers:
-        raise ValueError(
-            f"{path}: expected as many finite weights as metrics, at least one; learn it again"
-        )
-    by_name = dict(zip(stored, weights, strict=True))
-    wanted = tuple(stored if names is None else names)
-    if set(wanted) != set(stored):
-        odd = sorted(set(wanted) ^ set(stored))
+    with within(str(path), "; learn it again"):
+        metric = fit(document, Metric)
+        if not 0 < len(metric.metrics) == len(metric.weights):
+            raise ValueError("expected as many finite weights as metrics, at least one")
+    wanted = tuple(metric.metrics if names is None else names)
+    if set(wanted) != set(metric.metrics):
+        odd = sorted(set(wanted) ^ set(metric.metrics))
         raise ValueError(
             f"{path}: metrics differ from the signals: only one of the two has {', '.join(odd)}"
         )
+    by_name = dict(zip(metric.metrics, metric.weights, strict=True))
     return wanted, np.array([by_name[name] for name in wanted], float)

@@ -41,10 +41,15 @@ SHARPEST = (
 class History:
     """Differences treatment − control of past experiments, e of them in k metrics.
 
-    `effect` Δ (e, k); `covariance` S (e, k, k) of that difference; `size` (e,) its users,
-    1/(1/n_t + 1/n_c); `sign` (e,) +1 for a known winner, −1 for a loser, else 0; `null` (e,)
-    A/A; `experiment` (e,) its index: arms of one experiment share their control;
-    `user_covariance` (k, k) over users; `north_star` is an index into `names`.
+    `effect`: the difference Δ.
+    `covariance`: S, the covariance of that difference.
+    `size`: its users, 1/(1/n_t + 1/n_c).
+    `sign`: +1 for a known winner, −1 for a known loser, else 0.
+    `null`: whether it is an A/A test.
+    `experiment`: index of its experiment; arms of one experiment share their control.
+    `user_covariance`: covariance of the metrics over users.
+    `names`: names of the metrics.
+    `north_star`: index of the North Star in `names`.
     """
 
     effect: Float[Array, "e k"]

@@ -12,8 +12,8 @@ import numpy as np
 from jax.scipy.stats import norm
 from jaxtyping import Array, Bool, Float, Int
 
-from mopl_jax.coverage.results import wilson_interval
 from mopl_jax.metrics.objectives import History, Objective, leave_one_out, z_scores
+from mopl_jax.numerics.proportion import wilson_interval
 from mopl_jax.numerics.pytree import pytree_dataclass
 
 RESAMPLES = 1000
@@ -21,11 +21,13 @@ RESAMPLES = 1000
 
 @pytree_dataclass()
 class Errors:
-    """How a two-sided test at level α does on known winners: shares of them, and the median
-    one-sided p-value.
+    """How a two-sided test at level α does on known winners: shares of them, and a p-value.
 
-    `agreement` sign right; `power` significant with the right sign; `type_ii` not significant;
-    `type_iii` significant with the wrong sign.
+    `agreement`: the sign is right.
+    `power`: significant with the right sign.
+    `type_ii`: not significant.
+    `type_iii`: significant with the wrong sign.
+    `median_p`: median one-sided p-value.
     """
 
     agreement: float
@@ -37,13 +39,16 @@ class Errors:
 
 @pytree_dataclass()
 class Validation:
-    """Held-out errors of the learnt metric, of the North Star and of both with Bonferroni, and
-    what the metric saves.
+    """Held-out errors of a learnt metric and of the North Star, and what the metric saves.
 
+    `known`, `nulls`: how many known winners and A/A differences there are.
+    `metric`, `north_star`, `tandem`: errors of the two, and of both with Bonferroni.
     `factor`: (mean sz / mean sz of the North Star)², the factor on the North Star's users for
-    the same certainty, and `median_factor`, that of the single experiment in the middle, with
-    their standard errors; 4 means a quarter of the users. `false_positives`: share of A/A
-    differences that are significant, with its 95 % Wilson interval; NaN without A/A.
+    the same certainty, s the known sign; 4 means a quarter of the users.
+    `median_factor`: that of the single experiment in the middle.
+    `factor_se`, `median_factor_se`: their standard errors.
+    `false_positives`: share of A/A differences that are significant; NaN without A/A.
+    `false_positives_low`, `false_positives_high`: its 95 % Wilson interval.
     """
 
     known: int

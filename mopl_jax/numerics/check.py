@@ -1,11 +1,11 @@
-"""Names and levels from outside: one line of complaint, with the nearest right answer."""
+"""Checks of what users pass in, names and levels, with complaints of one line."""
 
 import difflib
 from collections.abc import Mapping, Sequence
 
 
 def choose(names: Sequence[str], known: Mapping[str, object], what: str) -> tuple[str, ...]:
-    """`names` as a tuple; ValueError for one that is not `known`, with the nearest that is."""
+    """`names` as a tuple; ValueError for an unknown `what`, with the nearest `known` name."""
     if isinstance(names, str):
         names = [names]
     for name in names:

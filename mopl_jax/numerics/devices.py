@@ -1,9 +1,9 @@
-"""Where a sweep runs: the devices of this process, or of many processes, as one mesh over the
-replicates.
+"""The devices that work runs on, of this process or of many, as a mesh with one axis "r".
 
-Processes find one another through `jax.distributed`, which knows SLURM, Kubernetes and cloud
-TPUs and GPUs. Entry points call `start` before anything is computed; the library itself never
-does.
+A sweep splits its replicates over the mesh, a simulated platform its users. Entry points call
+`start` before anything is computed; the library never does, and takes `one_device` where it is
+given no mesh. Processes find one another through `jax.distributed`, which knows SLURM,
+Kubernetes and cloud TPUs and GPUs.
 """
 
 import os
@@ -22,11 +22,11 @@ def start(
     process: int | None = None,
     distributed: bool = False,
 ) -> Mesh:
-    """The mesh of `devices` ("all", a number, or None: all, on CPU one for each core), joined
-    with other processes.
+    """The mesh of `devices` of this process and as many of each other process of the job.
 
-    `coordinator` HOST:PORT, `processes` and `process` name the job by hand; `distributed` lets
-    the cluster tell them. ValueError for a device count that is not to be had.
+    `devices` is a number, or "all" or None: all, on CPU one for each core. `coordinator`
+    HOST:PORT, `processes` and `process` name the job by hand; `distributed` lets the cluster tell
+    them. ValueError for a device count that is not to be had.
     """
     _check(coordinator, processes, process)
     _split_cpu(_cores() if devices in (None, "all") else _count(devices))
@@ -42,6 +42,11 @@ def start(
             f" {devices}"
         )
     return Mesh(np.array(jax.devices()[:wanted]), ("r",))
+
+
+def one_device() -> Mesh:
+    """The mesh of the default device alone."""
+    return Mesh(jax.devices()[:1], ("r",))
 
 
 def is_first() -> bool:
@@ -60,8 +65,9 @@ def agree(values: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def _reserve_stdout():
-    """Send what native libraries print (gloo announces its peers) to standard error: standard
-    output is for results.
+    """Send what native libraries print to standard error; standard output is for results.
+
+    Gloo, which connects the processes on CPU, announces its peers.
     """
     sys.stdout.flush()
     sys.stdout = os.fdopen(os.dup(1), "w")
@@ -92,16 +98,9 @@ def _cores():
 
 
 def _split_cpu(count):
-    """Make the CPU `count` devices; what it already is stays, if it is in use or if XLA_FLAGS says
-    so.
-    """
+    """Make the CPU `count` devices, unless it is in use already or XLA_FLAGS says otherwise."""
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         try:
             jax.config.update("jax_num_cpu_devices", count)
         except RuntimeError:  # in use: the mesh is made of what there is
             return
-
-
-def one_device() -> Mesh:
-    """The mesh of the default device alone."""
-    return Mesh(jax.devices()[:1], ("r",))

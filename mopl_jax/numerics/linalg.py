@@ -87,13 +87,11 @@ def solve_positive(
 
 @sequential_vmap
 def eigh(matrix: Float[Array, "d d"]) -> tuple[Float[Array, " d"], Float[Array, "d d"]]:
-    """Eigenvalues, ascending, and eigenvectors (columns) of a symmetric matrix; without
-    derivatives.
-    """
+    """Ascending eigenvalues, and eigenvectors as columns, of a symmetric matrix; no derivatives."""
     return tuple(jnp.linalg.eigh(matrix))
 
 
 @sequential_vmap
 def eigvalsh(matrix: Float[Array, "d d"]) -> Float[Array, " d"]:
-    """Eigenvalues, ascending, of a symmetric matrix; without derivatives."""
+    """Ascending eigenvalues of a symmetric matrix; without derivatives."""
     return jnp.linalg.eigvalsh(matrix)

@@ -1,6 +1,4 @@
-"""`pytree_dataclass`: a frozen dataclass that is also a pytree; array fields are data, rare static
-fields are named.
-"""
+"""Frozen dataclasses that are also JAX pytrees."""
 
 import dataclasses
 from typing import dataclass_transform
@@ -10,8 +8,9 @@ import jax
 
 @dataclass_transform(frozen_default=True)
 def pytree_dataclass(*, static: tuple[str, ...] = ()):
-    """Decorate a class as a frozen dataclass registered with JAX; fields named in `static` are
-    metadata.
+    """A decorator to a frozen dataclass registered with JAX; fields named in `static` are metadata.
+
+    All other fields are data: arrays, or pytrees of arrays.
     """
 
     def decorate(cls):

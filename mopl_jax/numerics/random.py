@@ -1,4 +1,4 @@
-"""Random rows at the speed of the hardware: one counter-based key per row, normals by Box–Muller.
+"""Random numbers for the rows of a log: one counter-based key a row, normals by Box–Muller.
 
 `row_keys(key, n)` gives `n` keys that share two key words and differ in a counter word, so that
 making them is free and the first `m` of them are `row_keys(key, m)`: a log at a small sample
@@ -19,15 +19,16 @@ from jaxtyping import Array, Float, Key, UInt32
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _FOLD = np.uint32(0x9E3779B9)  # key tweak that keeps derived keys apart from drawn bits
 _BELOW_ONE = np.nextafter(np.float32(1), np.float32(0))
-# Taylor series of sin πx and cos πx on [-1/2, 1/2]: the first term left out is below 6e-8, float32
-# rounding.
+# Taylor series of sin πx and cos πx on [-1/2, 1/2]: the first term left out is below 6e-8, the
+# rounding of float32.
 _SIN = tuple((-1) ** k * math.pi ** (2 * k + 1) / math.factorial(2 * k + 1) for k in range(6))
 _COS = tuple((-1) ** k * math.pi ** (2 * k) / math.factorial(2 * k) for k in range(7))
 
 
 def threefry2x32(key, counter):
-    """Twenty rounds of threefry2x32 on two words of counter; elementwise, bit-identical to JAX's
-    own.
+    """Twenty rounds of threefry2x32 on two words of `counter`, elementwise.
+
+    Bit-identical to JAX's own.
     """
     x, y = counter
     words = (key[0], key[1], key[0] ^ key[1] ^ np.uint32(0x1BD11BDA))
@@ -41,8 +42,9 @@ def threefry2x32(key, counter):
 
 
 def _row_bits(key, bit_width, shape):
-    """Words of one row: counter (block, row). Every block is written out, so rows vectorise under
-    `vmap`.
+    """Random words of one row, from the counters (block, row).
+
+    Every block is written out, so that rows vectorise under `vmap`.
     """
     if bit_width != 32:
         raise ValueError(f"row keys draw 32-bit words, got a request for {bit_width} bits")
@@ -91,8 +93,9 @@ def row_keys(key: Key[Array, ""], n: int) -> Key[Array, " n"]:
 
 
 def unit(word: UInt32[Array, "..."]) -> Float[Array, "..."]:
-    """Uniform on the open interval (0, 1), as fine as float32 allows near 0, where the tails of a
-    draw are decided.
+    """A uniform number on the open interval (0, 1) from a random `word`.
+
+    As fine as float32 allows near 0, where the tails of a draw are decided.
     """
     return jnp.minimum(
         word.astype(jnp.float32) * np.float32(2**-32) + np.float32(2**-33), _BELOW_ONE

@@ -1,124 +1,227 @@
-"""Where a log's rows lie: in one vector, or in parts whose sums and maxima are joined.
+"""Passes over the rows of a log, wherever the rows lie.
 
-Estimators and moments are written for one vector of rows and take every sum and maximum over
-rows through a `Rows`. For `WHOLE` these are the plain reductions. `over_prefixes` cuts many
-prefixes into tiles that one compiled body serves; `shard` is one device's part. Rows that only
-fill up a part come after its `here` own and have log weight −inf.
+A computation over rows is a sequence of stages. A `Stage` summarises the rows of a `Block`, merges
+the summaries of several blocks into the summary of all rows, and turns it into the state that the
+next stage starts from. A place applies a stage to all of its rows:
+
+| place | its blocks | summaries meet by |
+|---|---|---|
+| `Whole` | one, in memory | nothing to merge |
+| `Stream` | one after the other, read anew in every pass | a fold |
+| `Shards` | one on each device of a mesh axis | `all_gather` |
+| `Prefixes` | the tiles of the prefixes of one log | prefix by prefix, for all prefixes at once |
+
+A place knows nothing of estimators, and a stage nothing of places.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
+
+from mopl_jax.numerics.pytree import pytree_dataclass
 
 
-class Rows(NamedTuple):
-    """The first `here` rows at hand are number `start` and on of `n`; `add` and `most` join sums
-    and maxima of the parts.
+@pytree_dataclass()
+class Block:
+    """Consecutive rows of a log.
 
-    None: the rows at hand are all.
+    `columns`: a record of arrays (m, …)
+    `start` (): the number of the first row in the log
+    `num_rows` (): how many rows the log has
+    `num_valid` (): how many of the m are rows of the log; those after them only fill up. None: all
     """
 
-    n: Int[Array, ""] | None = None
-    start: Int[Array, ""] | np.int32 = np.int32(0)
-    here: Int[Array, ""] | None = None
-    add: Callable = lambda part: part
-    most: Callable = lambda part: part
+    columns: Any
+    start: Int[Array, ""] | np.int32
+    num_rows: Int[Array, ""] | int
+    num_valid: Int[Array, ""] | None = None
 
-    def count(self, x: Float[Array, " m"]) -> Float[Array, ""]:
-        """How many rows there are, in the dtype of `x`."""
-        return jnp.asarray(x.shape[0] if self.n is None else self.n, x.dtype)
+    def number(self, size: int) -> Int[Array, " m"]:
+        """The number of each of the `size` = m rows in the log."""
+        return self.start + jnp.arange(size, dtype=jnp.asarray(self.start).dtype)
 
-    def total(self, x: Float[Array, " m"]) -> Float[Array, ""]:
-        """The sum over all rows."""
-        return self.add(jnp.sum(x))
-
-    def top(self, x: Float[Array, " m"]) -> Float[Array, ""]:
-        """The maximum over all rows, without gradient."""
-        return self.most(jnp.max(lax.stop_gradient(x)))
-
-    def first(self, x: Float[Array, " m"]) -> Float[Array, ""]:
-        """The entry of the first row."""
-        return (
-            x[0] if self.n is None else self.total(self.kept(jnp.where(self._number(x) == 0, x, 0)))
-        )
-
-    def kept(self, x: Float[Array, " m"], otherwise: float = 0.0) -> Float[Array, " m"]:
-        """`x`, and `otherwise` in the rows that only fill up."""
-        return x if self.here is None else jnp.where(_index(x) < self.here, x, otherwise)
-
-    def heaviest(self, log_weight: Float[Array, " m"]) -> Bool[Array, " m"]:
-        """The one row of largest weight; the first of several."""
-        number = self._number(log_weight)
-        heavy = self.kept(log_weight, -jnp.inf) == self.top(log_weight)
-        return number == -self.most(jnp.max(jnp.where(heavy, -number, jnp.iinfo(number.dtype).min)))
-
-    def _number(self, x):
-        return self.start + _index(x)
+    def mask(self, x: Float[Array, " m"], otherwise: float = 0.0) -> Float[Array, " m"]:
+        """`x` (m,) in rows of the log, and `otherwise` in those that fill up."""
+        if self.num_valid is None:
+            return x
+        valid = jnp.arange(x.shape[0], dtype=self.num_valid.dtype) < self.num_valid
+        return jnp.where(valid, x, otherwise)
 
 
-def _index(x):
-    return jnp.arange(x.shape[0], dtype=jnp.int32)
+def whole_block(columns: Any) -> Block:
+    """All rows of a log as one block; `columns` is a record of arrays (n, …) and of scalars."""
+    num_rows = next(x.shape[0] for x in jax.tree.leaves(columns) if x.ndim)
+    return Block(columns, np.int32(0), num_rows)
 
 
-WHOLE = Rows()
+def shard_block(columns: Any, num_valid: Int[Array, ""], axis: str) -> Block:
+    """The rows of one device along `axis` of a mesh, after those of the devices before it."""
+    each = lax.all_gather(num_valid, axis)
+    before = jnp.arange(each.shape[0], dtype=num_valid.dtype) < lax.axis_index(axis)
+    start = jnp.sum(jnp.where(before, each, 0), dtype=num_valid.dtype)
+    return Block(columns, start, jnp.sum(each, dtype=num_valid.dtype), num_valid)
 
 
-def shard(here: Int[Array, ""], axis: str) -> Rows:
-    """The part of the rows that one device along a mesh's `axis` has; no gradient passes through a
-    maximum.
+class Monoid(NamedTuple):
+    """How summaries meet.
+
+    `merge`: summaries stacked along a first axis -> the summary of all of them
+    `empty`: a summary -> the summary of no rows, of the same shapes
     """
-    each = lax.all_gather(here, axis)
-    before = jnp.arange(each.shape[0], dtype=here.dtype) < lax.axis_index(axis)
-    start = jnp.sum(jnp.where(before, each, 0), dtype=here.dtype)
-    join = lambda collective: lambda part: collective(part, axis)  # noqa: E731
-    return Rows(jnp.sum(each, dtype=here.dtype), start, here, join(lax.psum), join(lax.pmax))
+
+    merge: Callable[[Any], Any]
+    empty: Callable[[Any], Any]
 
 
-def over_prefixes(function: Callable, sizes: Sequence[int], *vectors: Float[Array, " n"]):
-    """`function(rows, *prefixes)`, made of sums and maxima over `rows`, stacked over the
-    prefixes of ascending `sizes`.
+ADD = Monoid(
+    lambda parts: jax.tree.map(lambda x: jnp.sum(x, axis=0), parts),
+    lambda part: jax.tree.map(jnp.zeros_like, part),
+)
 
-    Prefixes are cut into tiles of one shape, so that one compiled body serves them all: 512
-    rows, or a 64th of a longer log, which bounds what the last tile of each prefix wastes.
+
+class Stage(NamedTuple):
+    """One pass over the rows.
+
+    `summarise`: (state, block) -> the summary of a block
+    `monoid`: how the summaries of several blocks meet
+    `finish`: (state, summary of all rows) -> the state after the pass
+    """
+
+    summarise: Callable[[Any, Block], Any]
+    monoid: Monoid
+    finish: Callable[[Any, Any], Any]
+
+
+def run_passes(place, stages: Sequence[Stage], state: Any = None) -> Any:
+    """The state after all `stages`, each applied to the rows of `place`."""
+    for stage in stages:
+        state = place.apply(stage, state)
+    return state
+
+
+def beside(*sequences: Sequence[Stage]) -> tuple[Stage, ...]:
+    """Several sequences of stages in the passes of the longest; their states are a tuple."""
+    passes = max(map(len, sequences))
+    return tuple(_abreast([stages[k : k + 1] for stages in sequences]) for k in range(passes))
+
+
+def _abreast(stages):
+    """The stage whose state is a tuple; a sequence that has ended keeps its state."""
+
+    def each(function, states, *more):
+        states = (None,) * len(stages) if states is None else states
+        return tuple(map(function, stages, states, *more))
+
+    def summarise(states, block):
+        return each(lambda stage, state: stage[0].summarise(state, block) if stage else (), states)
+
+    def finish(states, parts):
+        return each(lambda stage, *x: stage[0].finish(*x) if stage else x[0], states, parts)
+
+    def merge(parts):
+        return each(lambda stage, part: stage[0].monoid.merge(part) if stage else (), parts)
+
+    def empty(parts):
+        return each(lambda stage, part: stage[0].monoid.empty(part) if stage else (), parts)
+
+    return Stage(summarise, Monoid(merge, empty), finish)
+
+
+def _stack(*parts):
+    return jax.tree.map(lambda *x: jnp.stack(x), *parts)
+
+
+class Whole(NamedTuple):
+    """All rows in memory."""
+
+    block: Block
+
+    def apply(self, stage: Stage, state: Any) -> Any:
+        """The state after the pass."""
+        return stage.finish(state, stage.summarise(state, self.block))
+
+
+class Stream(NamedTuple):
+    """Blocks of one size, one after the other; `open` reads them anew for every pass."""
+
+    open: Callable[[], Iterable[Block]]
+
+    def apply(self, stage: Stage, state: Any) -> Any:
+        """The state after the pass: every block in one compiled body."""
+        summarise = jax.jit(stage.summarise)
+        merge = jax.jit(lambda *parts: stage.monoid.merge(_stack(*parts)))
+        total = None
+        for block in self.open():
+            part = summarise(state, block)
+            total = part if total is None else merge(total, part)
+        return jax.jit(stage.finish)(state, total)
+
+
+class Shards(NamedTuple):
+    """The block of one device along `axis` of a mesh; every device gets the state of all rows."""
+
+    block: Block
+    axis: str
+
+    def apply(self, stage: Stage, state: Any) -> Any:
+        """The state after the pass."""
+        part = stage.summarise(state, self.block)
+        return stage.finish(state, stage.monoid.merge(lax.all_gather(part, self.axis)))
+
+
+class Prefixes(NamedTuple):
+    """The first n rows of a log, for several n: states and summaries have a first axis over n.
+
+    Each prefix is cut into tiles of one shape, so that one compiled body serves them all.
+
+    `tiles`: the blocks of all prefixes, stacked
+    `prefix` (t,): the number of the prefix that a tile belongs to
+    """
+
+    tiles: Block
+    prefix: np.ndarray
+
+    def apply(self, stage: Stage, state: Any) -> Any:
+        """The states after the pass."""
+        of_tile = jax.tree.map(lambda x: x[self.prefix], state)
+        parts = jax.vmap(stage.summarise)(of_tile, self.tiles)
+        empty = stage.monoid.empty(parts)
+
+        def merge(own):
+            kept = jax.tree.map(
+                lambda x, y: jnp.where(own.reshape(-1, *[1] * (x.ndim - 1)), x, y), parts, empty
+            )
+            return stage.monoid.merge(kept)
+
+        own = jnp.asarray(self.prefix[None, :] == np.arange(self.prefix[-1] + 1)[:, None])
+        return jax.vmap(stage.finish)(state, jax.vmap(merge)(own))
+
+
+def prefixes(columns: Any, sizes: Sequence[int]) -> Prefixes:
+    """The prefixes of ascending `sizes` of a log in memory; `columns` has arrays (n, …).
+
+    A tile has 512 rows, or a 64th of a longer log: that bounds what the last tile of each prefix
+    wastes.
     """
     length = min(sizes[-1], max(512, math.ceil(sizes[-1] / 64)))
     tiles = [(k, i) for k, n in enumerate(sizes) for i in range(math.ceil(n / length))]
-    size, index = np.array(tiles, np.int32).T
-    cut = [
-        jnp.pad(x[: sizes[-1]], (0, -sizes[-1] % length)).reshape(-1, length)[index]
-        for x in vectors
-    ]
-    of_tile = lambda k, start, *x: function(_tile(sizes, k, start), *x)  # noqa: E731
-    made = jax.vmap(of_tile, axis_name="tile")(
-        jnp.asarray(size), jnp.asarray(index * np.int32(length)), *cut
+    prefix, index = np.array(tiles, np.int32).T
+
+    def cut(x):
+        padded = jnp.pad(x[: sizes[-1]], [(0, -sizes[-1] % length)] + [(0, 0)] * (x.ndim - 1))
+        return padded.reshape(-1, length, *x.shape[1:])[index]
+
+    start, num_rows = index * np.int32(length), np.asarray(sizes, np.int32)[prefix]
+    block = Block(
+        jax.tree.map(cut, columns),
+        jnp.asarray(start),
+        jnp.asarray(num_rows),
+        jnp.asarray(num_rows - start),
     )
-    first = np.searchsorted(size, range(len(sizes)))
-    return jax.tree.map(lambda x: x[first], made)
-
-
-def _tile(sizes, k, start):
-    """Rows of a tile of prefix number `k`: what its tiles sum to is told apart from what those of
-    others do.
-    """
-    mine = jnp.arange(len(sizes), dtype=jnp.int32) == k
-
-    def join(collective, part, least):
-        each = collective(jnp.where(mine, part, least), "tile")
-        return jnp.sum(
-            jnp.where(mine, each, 0), dtype=each.dtype
-        )  # looking it up is slower, and hides from the compiler what is equal
-
-    add = lambda part: join(lax.psum, part, 0)  # noqa: E731
-    most = lambda part: join(lax.pmax, part, _least(part.dtype))  # noqa: E731
-    n = jnp.asarray(sizes, jnp.int32)[k]
-    return Rows(n, start, n - start, add, most)
-
-
-def _least(dtype):
-    return -jnp.inf if jnp.issubdtype(dtype, jnp.floating) else jnp.iinfo(dtype).min
+    return Prefixes(block, prefix)

@@ -1,4 +1,8 @@
-"""Roots of monotone functions inside a bracket, traced; none of them carries a gradient."""
+"""Roots of monotone functions inside a bracket, and the derivatives of a root.
+
+Searches carry no gradient. `implicit` gives a root that was found the derivative of the implicit
+function, where it is wanted. Functions may be traced, and close over what they depend on.
+"""
 
 from collections.abc import Callable
 
@@ -6,14 +10,15 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from mopl_jax.numerics import safe
+
 
 def crossing(
-    function: Callable, low: Float[Array, ""], high: Float[Array, ""], steps: int | None = None
-):
-    """Where an increasing function on [low, high] turns positive, by bisection down to rounding;
-    carries no gradient.
+    function: Callable[[Array], Array], low: Float[Array, ""], high: Float[Array, ""]
+) -> Float[Array, ""]:
+    """Where an increasing `function` on [low, high] turns positive, by bisection down to rounding;
+    an end where it does not.
     """
-    steps = 2 + jnp.finfo(low.dtype).nmant if steps is None else steps
 
     def halve(_, ends):
         low, high = ends
@@ -21,13 +26,19 @@ def crossing(
         beyond = function(middle) > 0
         return jnp.where(beyond, low, middle), jnp.where(beyond, middle, high)
 
-    low, high = lax.fori_loop(0, steps, halve, (lax.stop_gradient(low), lax.stop_gradient(high)))
+    halvings = 2 + jnp.finfo(low.dtype).nmant
+    low, high = lax.fori_loop(0, halvings, halve, lax.stop_gradient((low, high)))
     return 0.5 * (low + high)
 
 
-def newton_in_bracket(function: Callable, start, low, high, steps: int):
-    """The root on [low, high] of a decreasing `function`, which gives (value, slope); carries no
-    gradient.
+def newton_in_bracket(
+    function: Callable[[Array], tuple[Array, Array]],
+    start: Float[Array, ""],
+    low: Float[Array, ""],
+    high: Float[Array, ""],
+    steps: int,
+) -> Float[Array, ""]:
+    """The root on [low, high] of a decreasing `function`, which gives (value, slope).
 
     Newton's steps while they stay inside the bracket, which every value narrows; its middle
     where they do not.
@@ -35,10 +46,36 @@ def newton_in_bracket(function: Callable, start, low, high, steps: int):
 
     def step(_, state):
         x, low, high = state
-        value, slope = function(x)
+        value, slope = lax.stop_gradient(function(x))
         low, high = jnp.where(value > 0, x, low), jnp.where(value > 0, high, x)
-        newton = x - value / jnp.where(slope < 0, slope, -1)
+        newton = x + value / safe.positive(-slope)
         inside = (newton >= low) & (newton <= high)
         return jnp.where(inside, newton, 0.5 * (low + high)), low, high
 
     return lax.fori_loop(0, steps, step, lax.stop_gradient((start, low, high)))[0]
+
+
+def newton(
+    function: Callable[[Array], tuple[Array, Array]], start: Float[Array, "..."], steps: int
+) -> Float[Array, "..."]:
+    """The root of a smooth `function`, which gives (value, slope), from a `start` near by."""
+
+    def step(_, x):
+        value, slope = lax.stop_gradient(function(x))
+        return x - value / slope
+
+    return lax.fori_loop(0, steps, step, lax.stop_gradient(start))
+
+
+def implicit(
+    function: Callable[[Array], tuple[Array, Array]], root: Float[Array, "..."]
+) -> Float[Array, "..."]:
+    """`root` with the derivative of the implicit function in all that `function` depends on.
+
+    One more of Newton's steps, in which root and slope are held fixed; no step where the slope
+    is zero. `function` gives (value, slope).
+    """
+    value, slope = function(lax.stop_gradient(root))
+    steep = slope != 0
+    slope = lax.stop_gradient(jnp.where(steep, slope, 1))
+    return lax.stop_gradient(root) - jnp.where(steep, value / slope, 0)

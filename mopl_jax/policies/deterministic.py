@@ -14,6 +14,11 @@ class Deterministic:
 
     action: Float[Array, " d"]
 
+    @property
+    def dim(self) -> int:
+        """d."""
+        return self.action.shape[-1]
+
     def sample(self, key: Key[Array, ""]) -> Float[Array, " d"]:
         """The action."""
         return self.action

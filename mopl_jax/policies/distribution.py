@@ -13,6 +13,11 @@ class Distribution:
 
     distribution: Any
 
+    @property
+    def dim(self) -> int:
+        """d."""
+        return self.distribution.event_shape[0]
+
     def sample(self, key: Key[Array, ""]) -> Float[Array, " d"]:
         """One action (d,)."""
         return self.distribution.sample(key)

@@ -1,8 +1,6 @@
-"""Policies over scalarisation weights: the action is the weight vector in R^d.
+"""Normal policies.
 
-Contract: `policy.sample(key) -> action (d,)` and `policy.log_density(action (d,)) -> ()`. Any
-object with these two methods serves. Functions are written for one action; `jax.vmap` makes them
-act on a log.
+The contract is in `policy`; here is the logging policy that most platforms play.
 """
 
 import math
@@ -19,8 +17,10 @@ class Gaussian:
     """Normal policy N(mean, scale scaleᵀ), the logging policy that keeps small changes
     informative in high dimension.
 
-    `mean` (d,); `scale` is (d,) standard deviations, or the (d, d) lower Cholesky factor of the
-    covariance. Build it with `Gaussian.diagonal` or `Gaussian.full`.
+    `mean`: (d,).
+    `scale`: standard deviations (d,), or the lower Cholesky factor (d, d) of the covariance.
+
+    Build it with `Gaussian.diagonal` or `Gaussian.full`.
     """
 
     mean: Float[Array, " d"]
@@ -47,6 +47,11 @@ class Gaussian:
         """The covariance matrix (d, d)."""
         factor = jnp.diag(self.scale) if self.scale.ndim == 1 else self.scale
         return factor @ factor.T
+
+    @property
+    def dim(self) -> int:
+        """d."""
+        return self.mean.shape[-1]
 
     def sample(self, key: Key[Array, ""]) -> Float[Array, " d"]:
         """One action (d,)."""

@@ -16,7 +16,8 @@ class Mixture:
     """Play one of k policies, chosen at random: a log that several logging policies share is
     drawn from theirs.
 
-    `log_weight` (k,) log probabilities of the `components`, policies on the same space.
+    `log_weight`: log probabilities (k,) of the components.
+    `components`: k policies on the same space.
     """
 
     log_weight: Float[Array, " k"]
@@ -27,6 +28,11 @@ class Mixture:
         """`weight` (k,) positive, in any unit: rows, traffic or probability."""
         weight = jnp.asarray(weight) * 1.0
         return cls(jnp.log(weight) - jnp.log(jnp.sum(weight)), tuple(components))
+
+    @property
+    def dim(self) -> int:
+        """d."""
+        return self.components[0].dim
 
     def sample(self, key: Key[Array, ""]) -> Float[Array, " d"]:
         """One action (d,)."""

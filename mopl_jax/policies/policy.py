@@ -1,6 +1,7 @@
 """The contract of a policy over scalarisation weights: the action is the weight vector in R^d.
 
-Any object with `sample(key) -> action (d,)` and `log_density(action (d,)) -> ()` is a policy.
+Any object with `dim = d`, `sample(key) -> action (d,)` and `log_density(action (d,)) -> ()` is a
+policy.
 Functions are written for one action; `jax.vmap` makes them act on a log.
 """
 
@@ -11,6 +12,9 @@ from jaxtyping import Array, Float, Key
 
 class Policy(Protocol):
     """What every policy offers."""
+
+    @property
+    def dim(self) -> int: ...
 
     def sample(self, key: Key[Array, ""]) -> Float[Array, " d"]: ...
 

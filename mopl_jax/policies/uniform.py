@@ -9,12 +9,19 @@ from mopl_jax.numerics.pytree import pytree_dataclass
 
 @pytree_dataclass()
 class Uniform:
-    """Uniform policy on the box [low, high], each (d,): the logging policy that the curse of
-    dimensionality punishes.
+    """Uniform policy on a box: the logging policy that the curse of dimensionality punishes.
+
+    `low`: the smallest entries (d,).
+    `high`: the largest entries (d,).
     """
 
     low: Float[Array, " d"]
     high: Float[Array, " d"]
+
+    @property
+    def dim(self) -> int:
+        """d."""
+        return self.low.shape[-1]
 
     def sample(self, key: Key[Array, ""]) -> Float[Array, " d"]:
         """One action (d,)."""

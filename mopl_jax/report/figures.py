@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from mopl_jax.diagnostics.weight_diagnostics import REFUSE_ESS
+from mopl_jax.diagnostics.verdicts import REFUSE_ESS
 from mopl_jax.estimators import ess
 from mopl_jax.estimators.importance import snips
 from mopl_jax.intervals.ess_corrected import ess_exact

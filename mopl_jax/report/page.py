@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 
 from mopl_jax.io.files import write_atomically
 from mopl_jax.learning.refinement import CREDIBLE
-from mopl_jax.report import plots
+from mopl_jax.report import style
 from mopl_jax.report.figures import FIGURES, spread
 
 
@@ -22,10 +22,10 @@ def write(folder: Path, outcome: dict[str, Any], about: dict[str, Any]) -> Path:
     """
     images = []
     for name, title, draw in FIGURES:
-        with plt.rc_context(plots.STYLE):
+        with plt.rc_context(style.STYLE):
             figure, caption = draw(outcome, about)
         path = write_atomically(
-            folder / f"{name}.png", lambda path, figure=figure: plots.save(figure, path)
+            folder / f"{name}.png", lambda path, figure=figure: style.save(figure, path)
         )
         encoded = base64.b64encode(path.read_bytes()).decode()
         images.append(

@@ -25,6 +25,7 @@ from mopl_jax.learning import certification, constraints, objective, optimise
 from mopl_jax.learning.response_surface import fit_surface
 from mopl_jax.logs import Logs
 from mopl_jax.metrics import experiments, objectives
+from mopl_jax.numerics import quadratic
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.mixture import Mixture
 from mopl_jax.simulation import online
@@ -32,13 +33,15 @@ from mopl_jax.simulation.online import Recommender
 
 
 class Plan(NamedTuple):
-    """One round: users who explore, users in each arm of the test, `scale` of the exploration,
-    and how to learn.
+    """How a round of the loop explores, learns and tests.
 
-    `fine` is h/s, the smoothing of what is served over that of exploration; `radius` how far a
-    proposal may go, in s; `recall` how many earlier explorations are learnt from as well, never
-    certified on; `alpha` the level of the certificate (one-sided) and of the test (two-sided);
-    `pessimistic` False maximises the plain estimate and tests whatever comes out.
+    `explore`, `test`: users who explore, and users in each arm of the online test.
+    `scale`: standard deviation s of the exploration.
+    `fine`: h/s, the smoothing of what is served over that of the exploration.
+    `radius`: how far a proposal may go from the production weights, in s.
+    `recall`: how many earlier explorations are learnt from as well, never certified on.
+    `alpha`: level of the certificate (one-sided) and of the test (two-sided).
+    `pessimistic`: False maximises the plain estimate and tests whatever comes out.
     """
 
     explore: int = 200_000
@@ -58,12 +61,16 @@ Explored = tuple[Logs, Gaussian]  # rows of an earlier round, and the policy tha
 
 
 class Round(NamedTuple):
-    """What a round did. Gains are in units of the reward that was learnt from, `north_gain` in
-    days, from the online test.
+    """What a round did; None: not tested.
 
-    `users` spent so far; `production` (d,) after the round; `proposal` (d,); `gain` and `bound`
-    the certificate's; `ess` on the held-out rows; `p` and `north_p` two-sided (None: not
-    tested); `adopted`.
+    `users`: spent so far.
+    `production`: the weights after the round.
+    `proposal`: the weights that were proposed.
+    `gain`, `bound`: the certificate's, in units of the reward that was learnt from.
+    `ess`: effective rows of the certificate.
+    `north_gain`: gain of the North Star in the online test.
+    `p`, `north_p`: two-sided p-values of the online test, of the reward and of the North Star.
+    `adopted`: whether the proposal became the production weights.
     """
 
     users: int
@@ -148,7 +155,7 @@ def one_round(
 
 def _pooled(parts: Sequence[Explored]) -> Logs:
     """One log by the balance heuristic: every row's propensity is that of the mixture of the
-    policies (see `tables.pool`).
+    policies (see `io.pooling`).
     """
     if len(parts) == 1:
         return parts[0][0]
@@ -221,8 +228,9 @@ def point(estimate, alpha) -> Interval:
 
 def history(platform: Recommender, *args, **options) -> objectives.History:
     """What a metric is learnt from, of the `past_tests` of a platform (same arguments)."""
-    rows = [(Path("past tests"), row) for row in past_tests(platform, *args, **options)]
-    return experiments.history(rows, platform.signals, platform.signals[-1])
+    names, rows = platform.signals, past_tests(platform, *args, **options)
+    arms = [(Path("past tests"), experiments.arm_of(row, names)) for row in rows]
+    return experiments.history(arms, names, names[-1])
 
 
 def past_tests(
@@ -320,13 +328,10 @@ def _newton(platform, now, key, plan, users, mesh):
     gain = (moved.expected - online.play(platform, fixed, key, (0, users), mesh).expected).astype(
         np.float64
     )
-    z, d = (moved.action - now) / plan.scale, len(now)
-    pairs = np.triu_indices(d)
-    features = np.column_stack([np.ones(users), z, z[:, pairs[0]] * z[:, pairs[1]]])
-    found = np.linalg.lstsq(features, gain, rcond=None)[0]
-    curvature = np.zeros((d, d))
-    curvature[pairs] = found[1 + d :]
-    values, vectors = np.linalg.eigh(curvature + curvature.T)
+    z = (moved.action - now) / plan.scale
+    found = np.linalg.lstsq(quadratic.features(z), gain, rcond=None)[0]
+    _, slope, curvature = quadratic.unpack(found, len(now))
+    values, vectors = np.linalg.eigh(curvature)
     bend = np.maximum(-values, 0.2 * np.abs(values).max())
-    move = vectors @ (vectors.T @ found[1 : 1 + d] / bend)
+    move = vectors @ (vectors.T @ slope / bend)
     return plan.scale * move * min(1, 2 / np.linalg.norm(move))

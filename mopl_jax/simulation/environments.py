@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from mopl_jax import planning
 from mopl_jax.numerics import linalg, random
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.policies.gaussian import Gaussian
@@ -247,8 +248,6 @@ def snips_variance(
 
     d₂ (bᵀΣ̃b + (bᵀ(μ̃−μ))² + σ²) with w²π₀/d₂ = N(μ̃, Σ̃). Raises TypeError for other environments.
     """
-    from mopl_jax.estimators.divergence import population_d2
-
     mean, noise = environment.mean_reward, environment.noise
     if (
         not isinstance(mean, Linear)
@@ -259,15 +258,4 @@ def snips_variance(
             "expected a Linear mean reward with homoscedastic Normal noise; use simulation for"
             " other worlds"
         )
-    precision, logging_precision = (
-        jnp.linalg.inv(target.covariance),
-        jnp.linalg.inv(logging.covariance),
-    )
-    tilted = jnp.linalg.inv(2 * precision - logging_precision)
-    centre = tilted @ (2 * precision @ target.mean - logging_precision @ logging.mean)
-    spread = (
-        mean.slope @ tilted @ mean.slope
-        + (mean.slope @ (centre - target.mean)) ** 2
-        + noise.scale**2
-    )
-    return population_d2(logging, target) * spread
+    return planning.variance(logging, target, mean.slope, noise.scale)

@@ -7,16 +7,14 @@ import io
 import json
 import re
 import signal
-import subprocess
-import sys
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import typer
+from command import end, mopl, start
+from worlds import write
 
-from mopl_jax.cli import app, main
+from mopl_jax.cli import app
 from mopl_jax.cli.learn import learn
 from mopl_jax.io.policy_json import read_policy, write_policy
 from mopl_jax.learning import pipeline, refinement
@@ -34,9 +32,7 @@ def write_log(folder, **columns):
     density = np.exp(-0.5 * (z**2).sum(axis=1)) / (2 * np.pi * SCALE.prod())
     table = {"w_click": MEAN[0] + SCALE[0] * z[:, 0], "w_like": MEAN[1] + SCALE[1] * z[:, 1]}
     table |= {"reward": reward, "propensity": density, "user": np.arange(600) // 3}
-    path = folder / "log.parquet"
-    pq.write_table(pa.table(table | columns), path)
-    return path
+    return write(folder / "log.parquet", table | columns)
 
 
 def run(path, **options):
@@ -265,27 +261,23 @@ main()
 
 
 def test_a_second_interrupt_ends_at_once_without_a_traceback(tmp_path):
-    ended = subprocess.run(
-        [sys.executable, "-c", _TWICE, write_log(tmp_path)], capture_output=True, text=True
-    )
-    assert ended.returncode == -signal.SIGINT  # what a shell shows as 130
-    assert "interrupt: ends after this stage" in ended.stderr
-    assert "Traceback" not in ended.stderr
+    ended = end(start(_TWICE, write_log(tmp_path)))
+    assert ended.code == -signal.SIGINT  # what a shell shows as 130
+    assert "interrupt: ends after this stage" in ended.err
+    assert "Traceback" not in ended.err
 
 
 @pytest.mark.parametrize(
     ("command", "said"), [("learn", "start it again"), ("coverage", "the same command resumes")]
 )
-def test_only_what_resumes_says_so(monkeypatch, capsys, command, said):
+def test_only_what_resumes_says_so(monkeypatch, command, said):
     def interrupted(**_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(app, "app", interrupted)
-    monkeypatch.setattr(sys, "argv", ["mopl", command])
-    with pytest.raises(SystemExit) as caught:
-        main()
-    assert caught.value.code == 130
-    assert said in capsys.readouterr().err
+    ended = mopl(command)
+    assert ended.code == 130
+    assert said in ended.err
 
 
 def test_advice_follows_the_certificate_that_decides():

@@ -9,19 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import (
-    DTYPES,
-    INTERVALS,
-    KEY,
-    MEAN_REWARDS,
-    NOISES,
-    WALD,
-    binomial_tail,
-    cast,
-    eps,
-    every_interval,
-)
 from statsmodels.stats.proportion import proportion_confint
+from worlds import INTERVALS, MEAN_REWARDS, NOISES, WALD, standard
+from yardsticks import DTYPES, KEY, binomial_tail, cast, eps, every_interval
 
 from mopl_jax import intervals
 from mopl_jax.coverage import engine, study
@@ -29,10 +19,11 @@ from mopl_jax.coverage.results import (
     concatenate,
     count,
     summarise,
-    wilson_interval,
 )
 from mopl_jax.coverage.sample_size import sample_size_ratio, smallest_n
 from mopl_jax.coverage.world import Grid, World
+from mopl_jax.estimators.divergence import population_d2
+from mopl_jax.numerics.proportion import wilson_interval
 from mopl_jax.policies import Gaussian
 from mopl_jax.simulation.environments import Environment, Linear, Normal, snips_variance
 
@@ -41,7 +32,7 @@ WORLD = World(
     "small",
     D,
     Environment(MEAN_REWARDS["linear"], NOISES["normal"]),
-    Gaussian.diagonal(np.zeros(D), 1.0),
+    standard(D),
     {"a": Gaussian.diagonal(np.full(D, 0.2), 0.7), "b": Gaussian.diagonal(np.full(D, -0.2), 0.7)},
     (("a", "b"),),
 )
@@ -249,7 +240,9 @@ def test_float32_covers_like_float64():
         assert abs(single["coverage"] - double["coverage"]) <= 3 * max(
             double["coverage_se"], 1 / 500
         ) * math.sqrt(2)
-        assert single["median_width"] == pytest.approx(double["median_width"], rel=0.01)
+        assert single["median_width"] == pytest.approx(
+            double["median_width"], rel=1e3 * eps(np.float32)
+        )
 
 
 # The reference study: d = 10, N(0, I) logging, N(0.3·1, 0.25 I) target, mean(a) + 0.25 ε, 2,000
@@ -269,7 +262,7 @@ REFERENCE = {
 def reference_world(d=10, dtype=np.float32):
     """The world of the reference figures."""
     environment = Environment(Linear(jnp.full(d, 1 / d), jnp.zeros(())), Normal(jnp.array(0.25)))
-    logging, target = Gaussian.diagonal(np.zeros(d), 1.0), Gaussian.diagonal(np.full(d, 0.3), 0.5)
+    logging, target = standard(d), Gaussian.diagonal(np.full(d, 0.3), 0.5)
     return in_dtype(World("reference", d, environment, logging, {"target": target}), dtype)
 
 
@@ -311,15 +304,18 @@ def test_reference_claims(reference):
 
 
 def test_oracle_width_is_the_closed_form(reference):
-    """At the largest n the spread of SNIPS is the oracle's √(n·AVar/n), to 10 % (ESS is 83 of 4,096
-    there).
+    """At the largest n the spread of SNIPS is the oracle's √(AVar/n), and its bias, −(E[w²r] − V
+    d₂)/n, is no more: within 4 standard errors and the next order, d₂/n ≈ 1/39.
     """
     w = reference_world(dtype=np.float64)
     variance = float(snips_variance(w.environment, w.logging, w.targets["target"]))
     expected = 2 * 1.959964 * math.sqrt(variance / 4096)
     row = reference["normal", 4096]
-    assert row["oracle_width"] == pytest.approx(expected, rel=0.1)
-    assert abs(row["bias"]) < 5 * row["bias_se"] + 0.1 * row["oracle_width"]
+    d2 = float(population_d2(w.logging, w.targets["target"]))
+    assert row["oracle_width"] == pytest.approx(expected, rel=4 / math.sqrt(2 * 2000) + d2 / 4096)
+    tilted = 0.3 * 2 * 4 / (2 * 4 - 1)  # the mean under w² π₀: precisions 2 · 4 − 1
+    bias = -d2 * (tilted - 0.3) / 4096
+    assert abs(row["bias"] - bias) < 4 * row["bias_se"] + d2 / 4096 * abs(bias)
 
 
 @pytest.mark.nightly
@@ -397,7 +393,7 @@ def test_a_study_refuses_targets_that_do_not_exist():
     spec["target"]["near"]["ess"] = 2.0
     with pytest.raises(
         ValueError,
-        match=r"'clicks' at d=2, target 'near': ess: expected a fraction of n in \(0, 1\]",
+        match="'clicks' at d=2: target 'near': key 'ess': expected a number of at most 1, got 2.0",
     ):
         study.build(spec)
     spec["target"]["near"] = {"kind": "overlap", "width": "broad"}

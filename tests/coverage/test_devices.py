@@ -1,11 +1,9 @@
 """Sweeps over devices and processes: bit for bit the numbers of one device."""
 
-import json
 import socket
-import subprocess
-import sys
 
 import pytest
+from command import MAIN, assert_refused, end, start
 
 STUDY = [
     "--d",
@@ -41,34 +39,19 @@ print("equal")
 """
 
 
-def command(*options):
-    return [
-        sys.executable,
-        "-c",
-        "from mopl_jax.cli import main; main()",
-        "coverage",
-        *STUDY,
-        *map(str, options),
-    ]
-
-
-def rows(output):
-    return json.loads(output)["rows"]
+def started(*options):
+    return start(MAIN, "coverage", *STUDY, *options)
 
 
 def test_one_two_four_and_eight_devices_agree_bit_for_bit():
     """Values and differences do not depend on how many devices share the replicates."""
-    done = subprocess.run(
-        [sys.executable, "-c", MESHES], capture_output=True, text=True, timeout=300
-    )
-    assert done.stdout.strip() == "equal", done.stderr[-2000:]
+    ended = end(start(MESHES))
+    assert ended.out.strip() == "equal", ended.err[-2000:]
 
 
 def test_two_processes_agree_with_one_bit_for_bit(tmp_path):
     """Two processes that meet over loopback print what one process prints."""
-    alone = subprocess.run(
-        command("--out", tmp_path / "one"), capture_output=True, text=True, timeout=300
-    )
+    alone = end(started("--out", tmp_path / "one"))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         meeting = f"127.0.0.1:{probe.getsockname()[1]}"
@@ -83,16 +66,10 @@ def test_two_processes_agree_with_one_bit_for_bit(tmp_path):
         tmp_path / "two",
         "--process",
     ]
-    pair = [
-        subprocess.Popen(
-            command(*job, i), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        for i in (0, 1)
-    ]
-    outputs = [process.communicate(timeout=300) for process in pair]
-    assert [process.returncode for process in pair] == [0, 0], outputs[0][1][-2000:]
-    assert rows(outputs[0][0]) == rows(alone.stdout)
-    assert outputs[1][0] == ""
+    pair = [end(process) for process in [started(*job, i) for i in (0, 1)]]
+    assert [ended.code for ended in pair] == [0, 0], pair[0].err[-2000:]
+    assert pair[0].json["rows"] == alone.json["rows"]
+    assert pair[1].out == ""
 
 
 @pytest.mark.parametrize(
@@ -104,9 +81,4 @@ def test_two_processes_agree_with_one_bit_for_bit(tmp_path):
 )
 def test_impossible_jobs_are_one_line(options, complaint, tmp_path):
     """A device count or a job that cannot be is refused before anything runs."""
-    done = subprocess.run(
-        command(*options, "--out", tmp_path), capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 2
-    assert complaint in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    assert_refused(end(started(*options, "--out", tmp_path), timeout=120), complaint)

@@ -1,21 +1,17 @@
 """`mopl check`: a clean log is ok at the stated level, and every flaw is found and named."""
 
-import json
-import sys
-
-import jax
 import jax.numpy as jnp
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from helpers import binomial_tail
+from command import assert_refused, mopl
 from scipy import stats
+from worlds import write
+from yardsticks import binomial_tail
 
-import mopl_jax.cli
 from mopl_jax.diagnostics import log_checks, log_statistics
-from mopl_jax.io import tables
+from mopl_jax.diagnostics.log_checks import check_log
 from mopl_jax.io.policy_json import write_policy
+from mopl_jax.io.read import open_log
 from mopl_jax.policies import Gaussian, Mixture, Uniform
 
 N = 4000
@@ -39,10 +35,11 @@ def columns(seed=0, n=N):
 
 
 def examined(table, logging=LOGGING, **roles):
-    reader = tables.open_log(
-        table, logging=logging, **({"log_propensity": "log_propensity"} | roles)
-    )
-    return log_checks.examine(reader)[0]
+    return report(table, logging, **roles).findings
+
+
+def report(table, logging=LOGGING, **roles):
+    return check_log(table, logging=logging, **({"log_propensity": "log_propensity"} | roles))
 
 
 def level(findings, check):
@@ -50,8 +47,9 @@ def level(findings, check):
 
 
 def test_a_clean_log_is_ok():
-    findings = examined(columns(), time="when")
-    assert log_checks.verdict(findings) == "ok", [x for x in findings if x.level != "ok"]
+    found = report(columns(), time="when")
+    findings = found.findings
+    assert found.verdict == "ok", [x for x in findings if x.level != "ok"]
     assert {"action means", "action distribution", "declared density", "drift of the reward"} <= {
         x.check for x in findings
     }
@@ -77,6 +75,27 @@ def flawed(**change):
 
 
 ONE = columns()
+
+
+def test_a_report_says_it_all_in_every_form(tmp_path):
+    """The same findings from a path, a table and a reader; as a record, plain Python and Arrow."""
+    pq.write_table(pa.table(columns()), tmp_path / "log.parquet")
+    options = {"logging": LOGGING, "cluster": "user", "time": "when"}
+    by_table = check_log(columns(), **options)
+    reader = open_log(tmp_path / "log.parquet", **options)
+    for other in (check_log(tmp_path / "log.parquet", **options), check_log(reader)):
+        assert other.findings[1:] == by_table.findings[1:]  # the first has the name of the log
+        assert (other.n, other.clusters, other.tested_rows) == (N, N // 2, N // 2)
+    said = json.loads(json.dumps(by_table.to_dict()))
+    assert list(said) == [
+        *("log", "verdict", "findings", "n", "ranges"),
+        *("repeated_rows", "tested_rows", "clusters"),
+    ]
+    assert said["ranges"]["action"]["low"] == [ONE["action_0"].min(), ONE["action_1"].min()]
+    assert said["findings"] == by_table.to_arrow().to_pylist()
+    assert repr(by_table) == f"LogReport('dict', n=4,000: ok, {len(by_table.findings)} findings)"
+
+
 FLAWS = {
     "shifted": (flawed(action_0=ONE["action_0"] + 0.2), "action means", "refuse"),
     "scaled": (
@@ -160,7 +179,7 @@ def test_uniform_logging_is_tested_and_a_mixture_said_not_to_be():
     rng = np.random.default_rng(1)
     action = rng.uniform([0, -1], [1, 3], (N, 2))
     table = {"action_0": action[:, 0], "action_1": action[:, 1], "reward": rng.normal(size=N)}
-    assert log_checks.verdict(examined(table, BOX, log_propensity=None)) == "ok"
+    assert report(table, BOX, log_propensity=None).verdict == "ok"
     squeezed = table | {"action_0": np.square(action[:, 0])}
     assert level(examined(squeezed, BOX, log_propensity=None), "action distribution") == "refuse"
     mixture = Mixture.of(np.ones(2), [BOX, LOGGING])
@@ -198,42 +217,27 @@ def test_the_sketch_counts_repeats_beyond_its_size(monkeypatch):
     assert abs(small.distinct / 30_000 - 1) < 4 / np.sqrt(len(small.hashes))
 
 
-@pytest.fixture
-def _precision_as_it_was():
-    before = jax.config.read("jax_enable_x64")
-    yield
-    jax.config.update("jax_enable_x64", before)
-
-
-@pytest.mark.usefixtures("_precision_as_it_was")
 @pytest.mark.parametrize(
     ("change", "code"), [({}, 0), ({"reward": np.ones(N)}, 3), ({"reward": ["x"] * N}, 2)]
 )
-def test_the_command_and_its_exit_codes(monkeypatch, capsys, tmp_path, change, code):
-    pq.write_table(pa.table(columns() | change), tmp_path / "log.parquet")
+def test_the_command_and_its_exit_codes(tmp_path, change, code):
+    write(tmp_path / "log.parquet", columns() | change)
     write_policy(tmp_path / "logging.json", LOGGING)
     options = [
         "--logging",
-        str(tmp_path / "logging.json"),
+        tmp_path / "logging.json",
         "--log-propensity",
         "log_propensity",
         "--cluster",
         "user",
     ]
     for form in ([], ["--json"]):
-        monkeypatch.setattr(
-            sys, "argv", ["mopl", "check", str(tmp_path / "log.parquet"), *options, *form]
-        )
-        with pytest.raises(SystemExit) as end:
-            mopl_jax.cli.main()
-        out, err = capsys.readouterr()
-        assert end.value.code == code
+        ended = mopl("check", tmp_path / "log.parquet", *options, *form)
+        assert ended.code == code
         if code == 2:
-            assert err.count("\n") == 1
-            assert out == ""
+            assert_refused(ended)
         elif form:
-            said = json.loads(out)
-            assert said["verdict"] == ("refuse" if code else "ok")
-            assert said["n"] == N
+            assert ended.json["verdict"] == ("refuse" if code else "ok")
+            assert ended.json["n"] == N
         else:
-            assert max(map(len, out.splitlines())) <= 100
+            assert max(map(len, ended.out.splitlines())) <= 100

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import DTYPES, ESTIMATORS, KEY, binomial_tail, rows
 from scipy import stats
+from worlds import ESTIMATORS, rows
+from yardsticks import DTYPES, KEY, binomial_tail
 
 from mopl_jax.estimators import ips, snips
 from mopl_jax.estimators.cluster import clustered

@@ -8,17 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import (
-    DTYPES,
-    ESTIMATORS,
-    KEY,
-    MEAN_REWARDS,
-    NOISES,
-    eps,
-    estimate,
-    rows,
-    standard_errors,
-)
+from worlds import ESTIMATORS, MEAN_REWARDS, NOISES, rows, standard
+from yardsticks import DTYPES, KEY, eps, estimate, standard_errors
 
 from mopl_jax import estimators
 from mopl_jax.coverage import engine
@@ -304,7 +295,7 @@ def test_estimators_find_the_truth():
     standard errors.
     """
     environment = Environment(MEAN_REWARDS["linear"], NOISES["normal"])
-    logging, target = Gaussian.diagonal(np.zeros(3), 1.0), Gaussian.diagonal(np.full(3, 0.2), 0.9)
+    logging, target = standard(3), Gaussian.diagonal(np.full(3, 0.2), 0.9)
     n, keys = 200, jax.random.split(KEY, 2000)
     truth = float(environment.policy_value(target))
     ips, snips, beta = values(keys, environment, logging, target, n)

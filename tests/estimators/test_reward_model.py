@@ -8,27 +8,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import DTYPES, KEY, MEAN_REWARDS, cast, standard_errors
+from worlds import MEAN_REWARDS, log_of
+from yardsticks import DTYPES, KEY, cast, standard_errors
 
-from mopl_jax.coverage.engine import replicate
 from mopl_jax.estimators import clipped, harmonic, ips, snips
 from mopl_jax.estimators.reward_model import doubly_robust, expected_features, quadratic_features
 from mopl_jax.evaluation.smoothing import lepski, slope
 from mopl_jax.intervals import Interval, ess_exact
 from mopl_jax.logs import log_weights
 from mopl_jax.policies import Gaussian
-from mopl_jax.simulation.environments import Environment, Normal
 
-LOGGING = Gaussian.diagonal(np.zeros(3), 1.0)
 TARGET = Gaussian.full(
     np.full(3, 0.3), np.array([[0.4, 0.1, 0.0], [0.1, 0.5, 0.0], [0.0, 0.0, 0.3]])
 )
 QUADRATIC = MEAN_REWARDS["quadratic"]
 
 
-def log_of(key, n=500, noise=0.3, mean=QUADRATIC):
+def weighted_log(key, n=500, noise=0.3, mean=QUADRATIC):
     """Log weights, rewards and actions of one log."""
-    logs = replicate(key, Environment(mean, Normal(jnp.array(noise))), LOGGING, n)
+    logs = log_of(key, n, noise, mean)
     return log_weights(TARGET, logs), logs.reward, logs.action
 
 
@@ -41,7 +39,7 @@ def estimate(log_weight, reward, action, folds=5, ridge=1e-3):
 
 def test_quadratic_rewards_without_noise_are_exact():
     """The model is right: the value is the closed form, its influence zero."""
-    made = estimate(*log_of(KEY, noise=0.0), ridge=1e-12)
+    made = estimate(*weighted_log(KEY, noise=0.0), ridge=1e-12)
     np.testing.assert_allclose(made.value, QUADRATIC.expectation(TARGET), rtol=1e-8)
     np.testing.assert_allclose(made.influence, 0, atol=1e-7)
 
@@ -55,7 +53,7 @@ def test_expected_features_are_the_targets():
 
 
 def test_coefficients_are_those_of_least_squares_on_the_other_folds():
-    log_weight, reward, action = log_of(KEY, n=120)
+    log_weight, reward, action = weighted_log(KEY, n=120)
     features = np.asarray(jax.vmap(functools.partial(quadratic_features, TARGET))(action))
     terms = np.zeros(120)
     for k in range(4):
@@ -79,7 +77,7 @@ def test_unbiased_for_any_reward_and_better_than_ips(mean):
     truth = MEAN_REWARDS[mean].expectation(TARGET)
 
     def values(key):
-        log = log_of(key, n=200, mean=MEAN_REWARDS[mean])
+        log = weighted_log(key, n=200, mean=MEAN_REWARDS[mean])
         return estimate(*log).value, ips(*log[:2]).value
 
     robust, plain = jax.jit(jax.vmap(values))(jax.random.split(KEY, 400))
@@ -90,15 +88,15 @@ def test_unbiased_for_any_reward_and_better_than_ips(mean):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_dtype_and_few_rows(dtype):
     for n in (1, 3, 500):
-        made = estimate(*(x.astype(dtype) for x in log_of(KEY, n=n)))
+        made = estimate(*(x.astype(dtype) for x in weighted_log(KEY, n=n)))
         assert made.value.dtype == made.influence.dtype == dtype
         assert np.isfinite(made.value)
 
 
 def test_intervals_serve():
-    made = estimate(*log_of(KEY))
+    made = estimate(*weighted_log(KEY))
     assert ess_exact(made, 0.01).contains(QUADRATIC.expectation(TARGET))
-    assert ess_exact(made, 0.01).width < ess_exact(ips(*log_of(KEY)[:2]), 0.01).width
+    assert ess_exact(made, 0.01).width < ess_exact(ips(*weighted_log(KEY)[:2]), 0.01).width
 
 
 # Modified weights.
@@ -136,10 +134,7 @@ def test_lepski_by_hand(lower, upper, index):
 
 def test_slope_smooths_more_where_the_reward_is_flat():
     bandwidths, action = jnp.asarray([0.1, 0.2, 0.4, 0.8]), jnp.asarray([0.2, 0.1, -0.3])
-    sharp = replicate(KEY, Environment(QUADRATIC, Normal(jnp.array(0.1))), LOGGING, 4000)
-    flat = replicate(
-        KEY, Environment(MEAN_REWARDS["linear"], Normal(jnp.array(0.1))), LOGGING, 4000
-    )
+    sharp, flat = log_of(KEY, 4000, 0.1), log_of(KEY, 4000, 0.1, MEAN_REWARDS["linear"])
     choose = jax.jit(lambda logs: slope(logs, action, bandwidths, ess_exact, 0.05))
     chosen = choose(sharp), choose(flat)
     assert chosen[0].bandwidth < chosen[1].bandwidth == 0.8

@@ -2,13 +2,12 @@
 rows happen to lie.
 """
 
-import json
 import socket
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from command import end, start
+from worlds import write
 
 from mopl_jax.evaluation import sharded
 
@@ -33,7 +32,7 @@ def computed(spread, mean):
 
 def found(spread):
     sums, value, slope = computed(spread, jnp.full(3, 0.2))
-    kept = ("n", "value", "squared", "largest", "influence", "residual", "hc3", "exact", "df")
+    kept = ("n", "value", "sum_p2", "max_p", "influence", "residual", "hc3", "exact", "df")
     return {name: [float(getattr(s, k)) for k in kept] for name, s in sums.items()} | {
         "bound": float(value), "slope": np.asarray(slope).tolist()}
 """
@@ -57,16 +56,16 @@ def alone(mean):
 @jax.jit
 def whole(mean):
     log_weight = log_weights(target(mean), logs)
-    sums = {name: intervals.moments(f(log_weight, logs.reward)) for name, f in NAMED.items()}
+    sums = {name: intervals.moments_of(f(log_weight, logs.reward)) for name, f in NAMED.items()}
     return sums, *jax.value_and_grad(alone)(mean)
 
 expected, value, slope = whole(jnp.full(3, 0.2))
 for k in (2, 4):
     got = found(sharded.spread(logs, Mesh(np.array(jax.devices()[:k]), ("r",))))
     for name, s in expected.items():
-        kept = ("n", "value", "squared", "largest", "influence", "residual", "hc3", "exact", "df")
-        expected = [float(getattr(s, x)) for x in kept]
-        np.testing.assert_allclose(got[name], expected, rtol=1e-5, err_msg=f"{name} {k}")
+        kept = ("n", "value", "sum_p2", "max_p", "influence", "residual", "hc3", "exact", "df")
+        wanted = [float(getattr(s, x)) for x in kept]
+        np.testing.assert_allclose(got[name], wanted, rtol=1e-5, err_msg=f"{name} {k}")
     np.testing.assert_allclose(got["bound"], float(value), rtol=1e-5)
     np.testing.assert_allclose(got["slope"], slope, rtol=1e-4, atol=1e-6)
 print("equal")
@@ -86,45 +85,36 @@ print(json.dumps(result), file=sys.stdout, flush=True)
 )
 
 
-def run(*arguments):
-    return subprocess.Popen(
-        [sys.executable, "-c", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-
-
 def printed(process):
-    output, complaint = process.communicate(timeout=300)
-    assert process.returncode == 0, complaint.decode()[-2000:]
-    return output.decode()
+    ended = end(process)
+    assert ended.code == 0, ended.err[-2000:]
+    return ended
 
 
 def test_two_and_four_devices_agree_with_one():
     """Moments of SNIPS and IPS, the bound and its gradient equal those of one vector, for rows that
     do not divide.
     """
-    assert printed(run(MESHES)).strip() == "equal"
+    assert printed(start(MESHES)).out.strip() == "equal"
 
 
 def test_two_processes_that_read_their_own_row_groups_agree_with_one(tmp_path):
     """Two processes with unequal shares of a Parquet file find what one finds, to 1e-5, and both
     the same.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     rng = np.random.default_rng(1)
     action = rng.normal(size=(700, 3))
     columns = {f"w_{i}": action[:, i] for i in range(3)} | {
         "reward": action.mean(1) + rng.normal(size=700)
     }
     columns["log_propensity"] = -0.5 * (action**2).sum(1) - 1.5 * np.log(2 * np.pi)
-    pq.write_table(pa.table(columns), tmp_path / "log.parquet", row_group_size=300)
+    write(tmp_path / "log.parquet", columns, row_group_size=300)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         meeting = f"127.0.0.1:{probe.getsockname()[1]}"
-    alone = json.loads(printed(run(PROCESS, tmp_path / "log.parquet", meeting, 1, 0)))
-    pair = [run(PROCESS, tmp_path / "log.parquet", meeting, 2, i) for i in (0, 1)]
-    both = [json.loads(printed(process)) for process in pair]
+    alone = printed(start(PROCESS, tmp_path / "log.parquet", meeting, 1, 0)).json
+    pair = [start(PROCESS, tmp_path / "log.parquet", meeting, 2, i) for i in (0, 1)]
+    both = [printed(process).json for process in pair]
     assert sorted(each.pop("own") for each in both) == [300, 400]
     assert alone.pop("own") == 700
     assert both[0] == both[1]

@@ -3,19 +3,28 @@ estimator.
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 import pytest
-from helpers import eps
+from worlds import standard
+from yardsticks import eps
 
 from mopl_jax import estimators, intervals
 from mopl_jax.diagnostics import weight_diagnostics
-from mopl_jax.estimators.reward_model import doubly_robust
-from mopl_jax.evaluation import row_blocks, streaming
-from mopl_jax.io import tables
+from mopl_jax.diagnostics.weight_diagnostics import diagnosis_stage
+from mopl_jax.estimators.cluster import cluster_stage
+from mopl_jax.estimators.contrast import contrast
+from mopl_jax.estimators.estimator import member
+from mopl_jax.estimators.reward_model import FOLDS, doubly_robust
+from mopl_jax.evaluation import answers, row_blocks
+from mopl_jax.intervals.moments import moments_stage
+from mopl_jax.io import log_reader
+from mopl_jax.io.read import open_log
+from mopl_jax.numerics.reduce import Stream, beside, run_passes
 from mopl_jax.policies import Gaussian
 
 N, D = 700, 2
@@ -32,27 +41,39 @@ LOG = pa.table(
         "user": USER,
     }
 )
-READER = tables.open_log(LOG, logging=Gaussian.diagonal(np.zeros(D), 1.0), cluster="user")
-ALONE = READER._replace(columns=READER.columns._replace(cluster=None))
+READER = open_log(LOG, logging=standard(D), cluster="user")
+ALONE = open_log(LOG, logging=standard(D))
 NAMES = [*estimators.NAMED, "doubly_robust"]
 
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch):
     """Eleven blocks, the last one not full."""
-    for module in (row_blocks, streaming):
-        monkeypatch.setattr(module, "SIZE", 64)
+    monkeypatch.setattr(row_blocks, "SIZE", 64)
 
 
-def blocks(reader=ALONE):
-    return lambda: row_blocks.blocks(tables.chunks(reader, 64))
+def stream(reader=ALONE):
+    return Stream(lambda: row_blocks.blocks(log_reader.chunks(reader, 64), N))
+
+
+def member_of(name, target):
+    kind = "column" if target is None else "policy"
+    weigh = functools.partial(answers._weigh, kind, target)
+    return member(estimators.bind_estimator(name, target), weigh)
+
+
+def summed(made, stream, modal=0.0):
+    """Moments and diagnosis."""
+    both = beside((moments_stage(made),), (diagnosis_stage(made, N, RANGE, modal_reward=modal),))
+    state = run_passes(stream, made.stages)
+    return run_passes(stream, both, (state, state))
 
 
 @functools.cache
 def whole(name, by_user):
     """The estimates on all rows at once."""
-    rows = tables.whole(READER)
-    fold = jnp.asarray(rows.cluster if by_user else np.arange(N)) % streaming.FOLDS
+    rows = log_reader.whole(READER)
+    fold = jnp.asarray(rows.cluster if by_user else np.arange(N)) % FOLDS
     return rows, [_whole(name, rows, target, fold) for target in TARGETS]
 
 
@@ -73,24 +94,23 @@ def assert_same(made, expected, scale=1.0):
     jax.tree.map(close, made, expected)
 
 
-def fitted(name, reader=ALONE):
-    return streaming.fit(
-        blocks(reader), [row_blocks.weigh_by(target) for target in TARGETS], name, TARGETS
-    )
-
-
-moments, difference = jax.jit(intervals.moments), jax.jit(estimators.difference)
-diagnosed = jax.jit(functools.partial(weight_diagnostics.diagnose, reward_range=RANGE))
+moments, difference = jax.jit(intervals.moments_of), jax.jit(estimators.difference)
+diagnosed = jax.jit(
+    functools.partial(weight_diagnostics.diagnose, reward_range=RANGE, modal_reward=0.0)
+)
+diagnosed_to = jax.jit(
+    lambda estimate, modal: weight_diagnostics.diagnose(estimate, RANGE, math.nan, modal)
+)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_blocks_give_the_moments_and_the_diagnosis_of_the_whole(name):
     _, expected = whole(name, False)
-    made, _ = streaming.summarise(blocks(), fitted(name), RANGE, 0.0)
-    for summary, estimate in zip(made, expected, strict=True):
-        assert_same(summary.moments, moments(estimate))
-        assert_same(summary.diagnosis, diagnosed(estimate))
-        assert summary.unusual == summary.between == N
+    for target, estimate in zip(TARGETS, expected, strict=True):
+        sums, diagnosis = summed(member_of(name, target), stream())
+        assert_same(sums, moments(estimate))
+        assert_same(diagnosis, diagnosed(estimate))
+        assert diagnosis.num_not_modal == diagnosis.num_interior == N
 
 
 @pytest.mark.parametrize("name", ["snips", "doubly_robust"])
@@ -99,11 +119,12 @@ def test_blocks_give_the_difference_of_the_whole(name):
     covariance of the values.
     """
     _, (a, b) = whole(name, False)
-    pieces = fitted(name)
-    changes = streaming.differences(blocks(), pieces[:1], pieces[1])
-    (made,), products = streaming.summarise(blocks(), changes, RANGE, 0.0)
+    made = contrast(*[member_of(name, target) for target in TARGETS])
+    state = run_passes(stream(), made.stages)
+    stages = beside((moments_stage(made),), (answers._products([made]),))
+    sums, products = run_passes(stream(), stages, (state, (state,)))
     expected = difference(a, b)
-    assert_same(made.moments, moments(expected))
+    assert_same(sums, moments(expected))
     np.testing.assert_allclose(products, [[np.sum(np.square(expected.influence))]], rtol=1e-9)
 
 
@@ -111,17 +132,18 @@ def test_blocks_give_the_difference_of_the_whole(name):
 def test_blocks_give_the_clusters_of_the_whole(name):
     """One row a user, also for users that first occur in a later block."""
     rows, expected = whole(name, True)
-    made = streaming.by_cluster(blocks(READER), fitted(name, READER))
+    users = int(rows.cluster.max()) + 1
+    made = member_of(name, TARGETS[0])
     assert_same(
-        made[0],
-        intervals.clustered(expected[0], jnp.asarray(rows.cluster), int(rows.cluster.max()) + 1),
+        run_passes(stream(READER), (*made.stages, cluster_stage(made, users))),
+        intervals.clustered(expected[0], jnp.asarray(rows.cluster), users),
         10.0,
     )
 
 
 def odd_log(log_target, reward):
     columns = {"reward": reward, "log_propensity": np.zeros(N), "target": log_target}
-    return tables.open_log(columns, log_target_propensity="target")
+    return open_log(columns, log_target_propensity="target")
 
 
 HEAVY = np.where(np.arange(N) == 333, 40.0, RNG.normal(size=N))
@@ -146,9 +168,8 @@ def test_nothing_is_claimed_from_blocks_that_is_not_claimed_from_the_whole(case,
     agree.
     """
     log_target, reward = ODD[case]
-    made = blocks(odd_log(log_target, reward))
-    pieces = streaming.fit(made, [row_blocks.weigh_by(None)], name, [None])
-    (summary,), _ = streaming.summarise(made, pieces, RANGE, float(reward[0]))
+    reader = odd_log(log_target, reward)
+    sums, diagnosis = summed(member_of(name, None), stream(reader), float(reward[0]))
     estimate = jax.jit(estimators.NAMED[name])(jnp.asarray(log_target), jnp.asarray(reward))
     with np.errstate(over="ignore"):
         big = (
@@ -157,10 +178,11 @@ def test_nothing_is_claimed_from_blocks_that_is_not_claimed_from_the_whole(case,
             else 1.0
         )
     ends = [
-        intervals.NAMED["ess_exact"].at(sums).interval(0.05)
-        for sums in (summary.moments, moments(estimate))
+        intervals.WALD["ess_exact"].at(each).interval(0.05) for each in (sums, moments(estimate))
     ]
     for one, other in zip(jax.tree.leaves(ends[0]), jax.tree.leaves(ends[1]), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-7, atol=1e-9 * big)
-    np.testing.assert_allclose(summary.moments.squared, moments(estimate).squared, rtol=1e-9)
-    np.testing.assert_array_equal(summary.diagnosis.verdict, diagnosed(estimate).verdict)
+    np.testing.assert_allclose(sums.sum_p2, moments(estimate).sum_p2, rtol=1e-9)
+    np.testing.assert_array_equal(
+        diagnosis.verdict, diagnosed_to(estimate, float(reward[0])).verdict
+    )

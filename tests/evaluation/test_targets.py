@@ -3,30 +3,29 @@ in passes.
 """
 
 import json
-import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from helpers import binomial_tail
+from command import assert_refused, mopl
 from scipy import stats
+from worlds import standard, write
+from yardsticks import binomial_tail
 
-import mopl_jax.cli
 from mopl_jax import estimators, intervals
-from mopl_jax.cli.compare import comparison
-from mopl_jax.cli.evaluate import evaluate_file
-from mopl_jax.evaluation import evaluation
-from mopl_jax.io import tables
+from mopl_jax.evaluation.comparison import compare
+from mopl_jax.evaluation.evaluation import evaluate
+from mopl_jax.intervals.simultaneous import simultaneous_alpha
+from mopl_jax.io import read
 from mopl_jax.io.policy_json import write_policy
 from mopl_jax.logs import log_weights
 from mopl_jax.policies import Deterministic, Gaussian, Mixture, Uniform, smooth
 
 N, D = 2000, 2
 RNG = np.random.default_rng(3)
-LOGGING = Gaussian.diagonal(np.zeros(D), 1.0)
+LOGGING = standard(D)
 ACTION = RNG.normal(size=(N, D))
 RATE = 1 / (1 + np.exp(-ACTION.sum(axis=1)))
 TABLE = pa.table(
@@ -51,29 +50,26 @@ FEW = ["ess_exact", "recommended"]
 
 @pytest.fixture
 def folder(tmp_path):
-    pq.write_table(TABLE, tmp_path / "log.parquet")
+    write(tmp_path / "log.parquet", TABLE)
     write_policy(tmp_path / "logging.json", LOGGING)
     for name, policy in TARGETS.items():
         write_policy(tmp_path / f"{name}.json", policy)
     return tmp_path
 
 
-@pytest.fixture(autouse=True)
-def _precision_as_it_was():
-    before = jax.config.read("jax_enable_x64")
-    yield
-    jax.config.update("jax_enable_x64", before)
+def evaluated_log(table, **options):
+    return evaluate(table, **options).to_dict()
 
 
 def evaluated(name, **options):
     asked = {"interval": FEW} | ROLES | options
-    return evaluate_file(TABLE, target=TARGETS[name], logging=LOGGING, **asked)
+    return evaluated_log(TABLE, target=TARGETS[name], logging=LOGGING, **asked)
 
 
 @pytest.mark.parametrize("name", ["normal", "box", "mixture"])
 def test_the_value_and_its_interval_are_the_librarys(name):
     said = evaluated(name)
-    logs = tables.read_logs(TABLE, logging=LOGGING, **ROLES)
+    logs = read.read_logs(TABLE, logging=LOGGING, **ROLES)
     estimate = jax.jit(estimators.snips)(log_weights(TARGETS[name], logs), jnp.asarray(logs.reward))
     end = jax.jit(intervals.ess_exact)(estimate, 0.05)
     assert said["value"] == pytest.approx(float(estimate.value), rel=1e-12)
@@ -106,14 +102,15 @@ def test_users_widen_the_interval_and_are_the_units():
     )
     options = {"target": TARGETS["normal"], "logging": LOGGING, "interval": ["normal"], **ROLES}
     by_row, by_user = (
-        evaluate_file(table, **options),
-        evaluate_file(table, cluster="user", **options),
+        evaluated_log(table, **options),
+        evaluated_log(table, cluster="user", **options),
     )
     assert (by_row["units"], by_user["units"], by_user["n"]) == (N, N // 4, N)
     widths = [
         said["intervals"][0]["upper"] - said["intervals"][0]["lower"] for said in (by_row, by_user)
     ]
-    assert widths[1] / widths[0] == pytest.approx(2, rel=2e-3)
+    small_sample = (N // 4) / (N // 4 - 1) * (N - 1) / N
+    assert widths[1] / widths[0] == pytest.approx(np.sqrt(4 * small_sample), rel=1e-9)
 
 
 def test_facts_come_in_closed_form_from_two_normal_policies():
@@ -131,7 +128,7 @@ def test_facts_come_in_closed_form_from_two_normal_policies():
 
 
 def test_a_deterministic_target_is_its_smoothed_policy():
-    smoothed = evaluate_file(
+    smoothed = evaluated_log(
         TABLE,
         target=smooth(TARGETS["point"].action, 0.5),
         logging=LOGGING,
@@ -145,7 +142,7 @@ def test_a_deterministic_target_is_its_smoothed_policy():
 def test_the_bandwidth_is_selected_and_paid_for(cluster):
     """SLOPE's choice is one of the grid, and the intervals are at alpha over its size."""
     said = evaluated("point", bandwidth="auto", interval=["normal"], cluster=cluster)
-    fixed = evaluate_file(
+    fixed = evaluated_log(
         TABLE,
         target=Gaussian.diagonal(TARGETS["point"].action, np.array(said["bandwidth"])),
         logging=LOGGING,
@@ -160,8 +157,8 @@ def test_the_bandwidth_is_selected_and_paid_for(cluster):
 def test_equal_rewards_and_no_overlap_are_refused():
     table = TABLE.set_column(2, "click", pa.array(np.zeros(N)))
     options = {"target": TARGETS["normal"], "logging": LOGGING, "interval": ["ess_exact"], **ROLES}
-    assert evaluate_file(table, **options)["verdict"] == "refuse"
-    assert evaluate_file(table, reward_range=(0, 1), **options)["verdict"] == "caution"
+    assert evaluated_log(table, **options)["verdict"] == "refuse"
+    assert evaluated_log(table, reward_range=(0, 1), **options)["verdict"] == "caution"
     assert evaluated("far")["verdict"] == "refuse"
     assert evaluated("edge")["verdict"] == "caution"
 
@@ -184,13 +181,13 @@ def test_propensities_that_contradict_the_logging_policy_are_refused(named):
         {"target": TARGETS["normal"], "logging": LOGGING, "interval": ["normal"]} | ROLES | named
     )
     agreeing = TABLE.append_column("log_propensity", pa.array(density))
-    assert evaluate_file(agreeing, **options)["value"] == pytest.approx(
+    assert evaluated_log(agreeing, **options)["value"] == pytest.approx(
         evaluated("normal")["value"], rel=1e-9
     )
     with pytest.raises(
         ValueError, match="row 1 .* expected the log density of the logging policy, got"
     ):
-        evaluate_file(TABLE.append_column("log_propensity", pa.array(density + 0.5)), **options)
+        evaluated_log(TABLE.append_column("log_propensity", pa.array(density + 0.5)), **options)
 
 
 def test_a_largest_weight_that_the_log_exceeds_is_refused():
@@ -207,12 +204,12 @@ def test_a_largest_weight_that_the_log_exceeds_is_refused():
 
 def compared(*names, **options):
     policies = ["logging" if name == "logging" else TARGETS[name] for name in names]
-    return comparison(tables.open_log(TABLE, logging=LOGGING, **ROLES), policies, **options)
+    return compare(TABLE, policies, logging=LOGGING, **ROLES, **options).to_dict()
 
 
 def test_differences_are_those_of_the_estimators_and_hold_together():
     said = compared("logging", "normal", "box")
-    logs = tables.read_logs(TABLE, logging=LOGGING, **ROLES)
+    logs = read.read_logs(TABLE, logging=LOGGING, **ROLES)
     reward = jnp.asarray(logs.reward)
     base = estimators.snips(jnp.zeros(N), reward)
     estimate = estimators.difference(
@@ -241,32 +238,26 @@ def test_the_simultaneous_level_is_that_of_the_largest_normal(correlation):
     between.
     """
     matrix = np.full((4, 4), correlation) + (1 - correlation) * np.eye(4)
-    level = evaluation.simultaneous_alpha(matrix, 0.1)
-    exact = {0.0: 1 - 0.9**0.25, 1.0: 0.1}
+    level = simultaneous_alpha(matrix, 0.1)
+    exact = {0.0: (1 - 0.9**0.25, 0.25 * 0.9**-0.75), 1.0: (0.1, 1.0)}  # and its slope in α
     if correlation in exact:
-        assert level == pytest.approx(exact[correlation], rel=0.03)
+        expected, slope = exact[correlation]
+        assert level == pytest.approx(expected, abs=3 * slope * np.sqrt(0.1 * 0.9 / 100_000))
     draws = np.random.default_rng(8).multivariate_normal(np.zeros(4), matrix, 20_000, method="eigh")
 
     hits = int((np.abs(draws).max(axis=1) <= stats.norm.isf(level / 2)).sum())
     assert binomial_tail(hits, 20_000, 0.9) > 1e-3
-    assert evaluation.simultaneous_alpha(np.eye(1), 0.1) == 0.1
+    assert simultaneous_alpha(np.eye(1), 0.1) == 0.1
 
 
 # The commands.
 
 
-def call(monkeypatch, capsys, folder, *arguments):
-    options = ["--logging", "logging.json", "--action", "w_", "--reward", "click"]
+OPTIONS = ("--logging", "logging.json", "--action", "w_", "--reward", "click")
+
+
+def test_pages_fit_one_hundred_columns_and_exit_codes_follow_the_verdict(monkeypatch, folder):
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, "argv", ["mopl", *arguments, *options])
-    with pytest.raises(SystemExit) as end:
-        mopl_jax.cli.main()
-    return end.value.code, *capsys.readouterr()
-
-
-def test_pages_fit_one_hundred_columns_and_exit_codes_follow_the_verdict(
-    monkeypatch, capsys, folder
-):
     evaluate = ("evaluate", "log.parquet", "--interval", "ess_exact")
     for arguments, expected in (
         ((*evaluate, "--target", "normal.json", "--cluster", "user"), 0),
@@ -275,12 +266,12 @@ def test_pages_fit_one_hundred_columns_and_exit_codes_follow_the_verdict(
         (("compare", "log.parquet", "logging", "normal.json", "box.json"), 0),
         (("compare", "log.parquet", "normal.json", "far.json"), 3),
     ):
-        code, out, err = call(monkeypatch, capsys, folder, *arguments)
+        code, out, err = mopl(*arguments, *OPTIONS)
         assert (code, err) == (expected, "")
         assert max(map(len, out.splitlines())) <= 100
-        code, out, err = call(monkeypatch, capsys, folder, *arguments, "--json")
-        assert (code, err) == (expected, "")
-        json.loads(out, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
+        ended = mopl(*arguments, *OPTIONS, "--json")
+        assert (ended.code, ended.err) == (expected, "")
+        assert ended.json["n"] == N
 
 
 BAD = {
@@ -330,11 +321,10 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_targets_are_one_line_and_exit_2(monkeypatch, capsys, folder, case):
+def test_bad_targets_are_one_line_and_exit_2(monkeypatch, folder, case):
+    monkeypatch.chdir(folder)
     write_policy(folder / "three.json", Gaussian.diagonal(np.zeros(3), 1.0))
     write_policy(folder / "order.json", TARGETS["normal"], objectives=["share", "like"])
     (folder / "stale.json").write_text('{"mopl_policy": 0, "kind": "normal"}')
     arguments, message = BAD[case]
-    code, out, err = call(monkeypatch, capsys, folder, "evaluate", "log.parquet", *arguments)
-    assert (code, out, err.count("\n")) == (2, "", 1)
-    assert message in err
+    assert_refused(mopl("evaluate", "log.parquet", *arguments, *OPTIONS), message)

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from estimators.bandits import clopper_pearson, cressieread, gaussian
-from helpers import DTYPES, KEY, cast, eps, sample_rows
 from scipy import stats
 from scipy.optimize import brentq
+from worlds import sample_rows, standard
+from yardsticks import DTYPES, KEY, cast, eps
 
 from mopl_jax.estimators import divergence, ess, ips, snips
 from mopl_jax.intervals import concentration, ess_exact, likelihood, normal
@@ -20,7 +21,7 @@ from mopl_jax.intervals import proportions as bounded
 from mopl_jax.policies import Gaussian
 
 ALPHA = 0.05
-LOGGING = Gaussian.diagonal(np.zeros(2), 1.0)
+LOGGING = standard(2)
 TARGET = Gaussian.diagonal(np.full(2, 0.3), np.sqrt(0.5))
 W_MAX = float(divergence.population_max_weight(LOGGING, TARGET))
 D2 = float(divergence.population_d2(LOGGING, TARGET))
@@ -36,6 +37,7 @@ BOUNDED = {
 } | {
     "ess_wilson": bounded.ess_wilson,
     "ess_wilson_skew": bounded.ess_wilson_skew,
+    "ess_score": bounded.ess_score,
     "clopper_pearson": bounded.clopper_pearson,
     "cressie_read_unbounded": likelihood.cressie_read,
     "empirical_likelihood": functools.partial(
@@ -101,7 +103,9 @@ def test_clopper_pearson_is_that_of_vw_estimators():
     reference = clopper_pearson.Interval()
     for w, r in zip(np.exp(np.asarray(log_weight)), np.asarray(reward), strict=True):
         reference.add_example(1.0, float(r), float(w))
-    made = bounded.clopper_pearson(snips(log_weight, reward), ALPHA, ess=ess.max_weight)
+    made = bounded.clopper_pearson(
+        snips(log_weight, reward), ALPHA, size=ess.max_weight(log_weight)
+    )
     np.testing.assert_allclose([made.lower, made.upper], reference.get(ALPHA), rtol=1e-10)
 
 

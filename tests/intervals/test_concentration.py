@@ -6,15 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import DTYPES, KEY, eps, rows, sample_rows
 from scipy import stats
+from worlds import rows, sample_rows, standard
+from yardsticks import DTYPES, KEY, eps
 
 from mopl_jax.estimators import divergence, ips, log_smoothed, snips
 from mopl_jax.intervals import concentration as population
 from mopl_jax.policies import Gaussian
 
 ALPHA = 0.1
-LOGGING = Gaussian.diagonal(np.zeros(1), 1.0)
+LOGGING = standard(1)
 TARGET = Gaussian.diagonal(np.full(1, 0.3), 0.8)
 N = 20
 

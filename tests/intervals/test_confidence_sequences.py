@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import DTYPES, KEY, rows
 from scipy import stats
+from worlds import rows
+from yardsticks import DTYPES, KEY
 
-from mopl_jax.estimators import Estimate, ips, snips
+from mopl_jax.estimators import ips, snips
 from mopl_jax.intervals import normal
 from mopl_jax.intervals.confidence_sequences import (
     asymptotic_cs,
@@ -109,15 +110,15 @@ def test_honesty(dtype):
 
 
 def test_refuted_assumptions_give_the_range():
-    """Weights of mean 2 throughout, E w = 1 claimed: no mean in the range is left, and the range is
-    returned.
+    """Weights of mean 2 at first and of mean 0 from then on, E w = 1 claimed: no mean is left, and
+    the range is returned.
     """
-    estimate = Estimate(
-        *(jnp.zeros(()), jnp.zeros(600), jnp.full(600, np.log(2.0)), jnp.zeros(600)),
-        reward=jnp.tile(jnp.array([1.0]), 600),
-    )
-    made = empirical_bernstein_cs(estimate, ALPHA, **RANGE)
-    assert [made.lower, made.upper] == [0, 1] or made.lower > 0.9
+    log_weight = jnp.where(jnp.arange(1200) < 600, np.log(2.0), -np.inf)
+    for interval in (betting, empirical_bernstein_cs):
+        made = interval(ips(log_weight, jnp.ones(1200)), ALPHA, **RANGE)
+        assert [made.lower, made.upper] == [0, 1]
+        before = interval(ips(log_weight[:600], jnp.ones(600)), ALPHA, **RANGE)
+        assert before.lower > 0.9
 
 
 def simultaneous_misses(replicates, n):

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import KEY, POLICIES, sample_rows
+from worlds import POLICIES, sample_rows
+from yardsticks import KEY
 
 from mopl_jax.io.policy_json import VERSION, document, parse, read_policy, write_policy
 from mopl_jax.policies import Deterministic, Gaussian, Mixture

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import KEY, standard_errors
 from jax.extend.random import threefry_2x32
 from scipy import stats
+from yardsticks import KEY, standard_errors
 
 from benchmarks import randomness
 from mopl_jax.numerics import random

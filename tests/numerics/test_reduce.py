@@ -6,20 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import KEY, eps
+from yardsticks import KEY, eps
 
 from mopl_jax import estimators
-from mopl_jax.intervals import moments
-from mopl_jax.numerics.reduce import WHOLE, over_prefixes
+from mopl_jax.estimators.contrast import contrast
+from mopl_jax.estimators.estimator import Columns, member
+from mopl_jax.intervals.moments import moments_stage
+from mopl_jax.numerics.reduce import Whole, prefixes, run_passes, whole_block
 
-SIZES = (
-    3,
-    513,
-    1100,
-)  # inside one tile, one row beyond its edge, and three tiles of which the last is short
-TILED = jax.jit(
-    lambda function, *vectors: over_prefixes(function, SIZES, *vectors), static_argnums=0
-)
+# inside one tile, one row beyond its edge, and three tiles of which the last is short
+SIZES = (3, 513, 1100)
 
 
 def log(kind):
@@ -39,25 +35,39 @@ def log(kind):
     return list(weights), reward
 
 
-def sums(estimator, rows, reward, *log_weights):
-    """Moments of a value, or of a difference of two."""
-    made = [estimators.NAMED[estimator](rows.kept(x, -jnp.inf), reward, rows) for x in log_weights]
-    return moments(made[0] if len(made) == 1 else estimators.difference(*made, rows=rows), rows)
+def stages(estimator, count):
+    """The passes to the moments of a value, or of a difference of two."""
+    each = [
+        member(estimators.ESTIMATORS[estimator], lambda block, k=k: block.columns.log_weights[k])
+        for k in range(count)
+    ]
+    made = functools.reduce(contrast, each)
+    return (*made.stages, moments_stage(made))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def tiled(estimator, columns):
+    return run_passes(prefixes(columns, SIZES), stages(estimator, len(columns.log_weights)))
+
+
+def whole(estimator, columns, n):
+    block = whole_block(jax.tree.map(lambda x: x[:n], columns))
+    return run_passes(Whole(block), stages(estimator, len(columns.log_weights)))
 
 
 @pytest.mark.parametrize("kind", ["ordinary", "none at first", "one dominates", "equal"])
-@pytest.mark.parametrize("estimator", sorted(estimators.NAMED))
+@pytest.mark.parametrize("estimator", ["ips", "snips", "beta_ips", "beta_ips_cross_fit"])
 def test_tiles_are_the_whole(estimator, kind):
     """The moments of a value and of a difference over tiles equal those of each prefix, to rounding
     of the sums.
     """
     weights, reward = log(kind)
     for count in (1, 2):
-        tiled = TILED(functools.partial(sums, estimator), reward, *weights[:count])
+        columns = Columns(reward, tuple(weights[:count]))
+        made = tiled(estimator, columns)
         for j, n in enumerate(SIZES):
-            whole = sums(estimator, WHOLE, reward[:n], *[x[:n] for x in weights[:count]])
-            for name, expected in vars(whole).items():
-                got, about = getattr(tiled, name)[j], f"{name} of {count} at {n}"
+            for name, expected in vars(whole(estimator, columns, n)).items():
+                got, about = getattr(made, name)[j], f"{name} of {count} at {n}"
                 np.testing.assert_allclose(
                     got, expected, rtol=SIZES[-1] * eps(np.float64), atol=1e-18, err_msg=about
                 )

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import DTYPES, KEY, POLICIES, cast, eps, sample_rows, standard_errors
 from scipy import stats
+from worlds import POLICIES, sample_rows
+from yardsticks import DTYPES, KEY, cast, eps, standard_errors
 
 from mopl_jax.logs import Logs, log_weights
 from mopl_jax.policies import Distribution, Gaussian, Mixture, Uniform, smooth
@@ -49,6 +50,12 @@ def mixed(share, parts):
             [np.log(w) + part[2](actions) for w, part in zip(share, parts, strict=True)]
         ),
     )
+
+
+@every_policy
+def test_dim_is_the_length_of_an_action(name):
+    policy = POLICIES[name]
+    assert policy.dim == policy.sample(KEY).shape[0] == 3
 
 
 @every_policy

@@ -8,19 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import (
-    DTYPES,
-    ENVIRONMENTS,
-    KEY,
-    MEAN_REWARDS,
-    NOISE_VARIANCE,
-    NOISES,
-    cast,
-    eps,
-    sample_rows,
-    standard_errors,
-)
 from scipy import stats
+from worlds import ENVIRONMENTS, MEAN_REWARDS, NOISE_VARIANCE, NOISES, sample_rows, standard
+from yardsticks import DTYPES, KEY, cast, eps, standard_errors
 
 from mopl_jax.coverage.overlap import WIDTHS, overlapping
 from mopl_jax.estimators.divergence import population_d2
@@ -225,7 +215,7 @@ def test_snips_oracle_variance_on_policy():
         slope @ np.asarray(POLICY.covariance) @ slope + 0.25, rel=1e-12
     )
     flat = Environment(Linear(jnp.zeros(3), jnp.array(0.4)), NOISES["normal"])
-    logging = Gaussian.diagonal(np.zeros(3), 1.0)
+    logging = standard(3)
     expected = float(population_d2(logging, POLICY)) * 0.25
     assert float(snips_variance(flat, logging, POLICY)) == pytest.approx(expected, rel=1e-12)
 

@@ -5,47 +5,18 @@ in one line.
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv
 import pytest
-from helpers import KEY
+from worlds import KUAIRAND_ROWS, kuairand, write
+from yardsticks import KEY
 
 from mopl_jax.numerics import random
 from mopl_jax.policies import Deterministic
 from mopl_jax.simulation import online, replay
 
-USERS, ITEMS, ROWS = 40, 30, 3_000
-LAYOUT = (
-    "user_id,video_id,date,hourmin,time_ms,is_click,is_like,is_follow,is_comment,is_forward,is_hate,long_view,"
-    "play_time_ms,duration_ms,profile_stay_time,comment_stay_time,is_profile_enter,is_rand,tab"
-).split(",")
-
-
-def kuairand(seed=0):
-    """A table of the KuaiRand layout: items have rates of their own; a tenth of the rows is not
-    random.
-    """
-    rng = np.random.default_rng(seed)
-    table = {name: rng.integers(0, 100, ROWS) for name in LAYOUT}
-    item = rng.integers(0, ITEMS, ROWS)
-    table |= {
-        "user_id": rng.integers(0, USERS, ROWS),
-        "video_id": item,
-        "date": rng.integers(20220422, 20220427, ROWS),
-    }
-    for name in (n for n in LAYOUT if n.startswith("is_") or n == "long_view"):
-        table[name] = (rng.random(ROWS) < rng.beta(1, 4, ITEMS)[item]).astype(int)
-    return table | {"is_rand": (rng.random(ROWS) < 0.9).astype(int)}
-
-
-def write(table, path):
-    pa.csv.write_csv(pa.table(table), path)
-    return path
-
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory):
-    return replay.read(write(kuairand(), tmp_path_factory.mktemp("replay") / "log_random.csv"))
+    return replay.read(write(tmp_path_factory.mktemp("replay") / "log_random.csv", kuairand()))
 
 
 def test_every_random_row_is_there_once(platform):
@@ -119,14 +90,14 @@ def test_visit_takes_any_key(platform):
     ("change", "words"),
     [
         ({"is_like": None}, "is_like"),
-        ({"is_like": np.array(["yes"] * ROWS)}, "expected"),
-        ({"is_click": -np.ones(ROWS)}, "is_click.*expected 0, 1 or counts"),
-        ({"is_rand": np.zeros(ROWS)}, "no row with is_rand = 1"),
-        ({"user_id": np.arange(ROWS)}, "no session has 2 candidates"),
+        ({"is_like": np.array(["yes"] * KUAIRAND_ROWS)}, "expected"),
+        ({"is_click": -np.ones(KUAIRAND_ROWS)}, "is_click.*expected 0, 1 or counts"),
+        ({"is_rand": np.zeros(KUAIRAND_ROWS)}, "no row with is_rand = 1"),
+        ({"user_id": np.arange(KUAIRAND_ROWS)}, "no session has 2 candidates"),
     ],
 )
 def test_bad_tables_are_refused_in_one_line(change, words, tmp_path):
     table = {name: column for name, column in (kuairand() | change).items() if column is not None}
     with pytest.raises(ValueError, match=words) as error:
-        replay.read(write(table, tmp_path / "log.csv"))
+        replay.read(write(tmp_path / "log.csv", table))
     assert "\n" not in str(error.value)

@@ -8,11 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import DTYPES, KEY, binomial_tail, cast, sample_rows, standard_errors
 from scipy import stats
+from worlds import sample_rows
+from yardsticks import DTYPES, KEY, binomial_tail, cast, standard_errors
 
-from mopl_jax import estimators, planning
-from mopl_jax.estimators.divergence import population_d2
+from mopl_jax import estimators
+from mopl_jax.estimators.divergence import cut_to_box, population_d2
+from mopl_jax.planning import precision as planning
 from mopl_jax.policies import Gaussian, Uniform
 from mopl_jax.simulation.environments import Environment, Linear, Normal, Quadratic, snips_variance
 
@@ -90,6 +92,23 @@ def test_correlated_and_independent_policies_agree():
     assert float(product(Gaussian(TARGET.mean, 0.3 * jnp.eye(D)), full[1], full[1]).size) == np.inf
 
 
+def test_product_of_normals_has_the_precision_of_the_density():
+    """π_a π_b / π₀ has precision P_a + P_b − P₀ and mean Σ̃(P_aμ_a + P_bμ_b − P₀μ₀), covariances
+    full and apart.
+    """
+    other = Gaussian.full(CENTRE, np.array([[0.5, -0.2, 0], [-0.2, 0.4, 0.1], [0, 0.1, 0.7]]))
+    policies, signs = (TARGET, other, LOGGERS["full"]), (1, 1, -1)
+    precisions = [np.linalg.inv(np.asarray(p.covariance)) for p in policies]
+    spread = np.linalg.inv(sum(s * p for s, p in zip(signs, precisions, strict=True)))
+    pull = sum(
+        s * p @ np.asarray(policy.mean)
+        for s, p, policy in zip(signs, precisions, policies, strict=True)
+    )
+    found = product(LOGGERS["full"], TARGET, other)
+    np.testing.assert_allclose(found.covariance, spread, rtol=1e-11, atol=1e-14)
+    np.testing.assert_allclose(found.mean, spread @ pull, rtol=1e-11)
+
+
 @every_logger
 def test_second_moments_by_simulation(name):
     """E_π₀[w_a w_b (r−V_a)(r−V_b)] for (a, b) = (target, target), (target, production): 4 standard
@@ -114,13 +133,27 @@ def test_second_moments_by_simulation(name):
 
 
 def test_variance_is_the_oracle_variance():
-    """For normal logging the closed form of the environments, digit by digit, diagonal and full."""
+    """For normal logging d₂ (bᵀΣ̃b + (bᵀ(μ̃−μ))² + σ²) by dense algebra, digit by digit, diagonal and
+    full; the environments know the same.
+    """
     environment = Environment(Linear(SLOPE, jnp.array(0.7)), Normal(jnp.array(NOISE)))
+    slope = np.asarray(SLOPE)
     for name in ("normal", "full"):
-        expected = float(snips_variance(environment, LOGGERS[name], TARGET))
-        assert float(variance(LOGGERS[name], TARGET, SLOPE, NOISE)) == pytest.approx(
-            expected, rel=1e-10
+        target, logging = (
+            (np.asarray(p.mean), np.asarray(p.covariance)) for p in (TARGET, LOGGERS[name])
         )
+        precision, logging_precision = np.linalg.inv(target[1]), np.linalg.inv(logging[1])
+        tilted = np.linalg.inv(2 * precision - logging_precision)
+        centre = tilted @ (2 * precision @ target[0] - logging_precision @ logging[0])
+        gap, step = 2 * logging[1] - target[1], target[0] - logging[0]
+        d2 = np.exp(step @ np.linalg.solve(gap, step)) * np.linalg.det(logging[1])
+        d2 = d2 / np.sqrt(np.linalg.det(gap) * np.linalg.det(target[1]))
+        spread = slope @ tilted @ slope + (slope @ (centre - target[0])) ** 2 + NOISE**2
+        for found in (
+            variance(LOGGERS[name], TARGET, SLOPE, NOISE),
+            snips_variance(environment, LOGGERS[name], TARGET),
+        ):
+            assert float(found) == pytest.approx(d2 * spread, rel=1e-10)
 
 
 def test_on_policy_variance_is_that_of_the_reward():
@@ -139,7 +172,7 @@ def test_on_policy_variance_is_that_of_the_reward():
 def test_moments_of_normals_cut_to_a_box():
     """Mass, mean and variance against scipy's truncnorm."""
     box = LOGGERS["narrow box"]
-    mass, mean, spread = planning._cut(box, TARGET.mean, TARGET.scale)
+    mass, mean, spread = cut_to_box(box, TARGET)
     low, high = ((np.asarray(edge) - TARGET.mean) / TARGET.scale for edge in (box.low, box.high))
     cut = stats.truncnorm(low, high, TARGET.mean, TARGET.scale)
     np.testing.assert_allclose(mass, stats.norm.cdf(high) - stats.norm.cdf(low), rtol=1e-10)

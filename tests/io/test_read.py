@@ -12,10 +12,12 @@ import pyarrow.dataset as ds
 import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
-from helpers import standard_errors
+from worlds import standard, write
+from yardsticks import standard_errors
 
-from mopl_jax.io import sources, tables
+from mopl_jax.io import log_reader, sources
 from mopl_jax.io.policy_json import write_policy
+from mopl_jax.io.read import open_log, read_columns, read_logs
 from mopl_jax.logs import log_weights
 from mopl_jax.policies import Gaussian, Mixture, Uniform
 
@@ -27,13 +29,7 @@ LOG_ROLES: dict[str, Any] = {"reward": "r", "log_propensity": "p", "log_target_p
 
 
 def read(path, **roles):
-    return tables.whole(tables.open_log(path, **roles))
-
-
-def write(path, columns):
-    table = pa.table(columns)
-    (csv.write_csv if path.suffix == ".csv" else pq.write_table)(table, path)
-    return path
+    return log_reader.whole(open_log(path, **roles))
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".pq", ".PARQUET"])
@@ -69,14 +65,14 @@ def test_target_density_zero_is_data(tmp_path, roles, zero):
     ids=lambda column: str(column.type),
 )
 def test_every_kind_of_number_becomes_float64(tmp_path, column):
-    read = tables.read_columns(write(tmp_path / "log.parquet", {"x": column}), ["x", "x"])
+    read = read_columns(write(tmp_path / "log.parquet", {"x": column}), ["x", "x"])
     assert read["x"].dtype == np.float64
     assert read["x"].tolist() == [1, 0]
 
 
 def test_only_named_columns_are_looked_at(tmp_path):
     path = write(tmp_path / "log.csv", {"x": [1.0], "other": ["text"]})
-    assert list(tables.read_columns(path, ["x"])) == ["x"]
+    assert list(read_columns(path, ["x"])) == ["x"]
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
@@ -88,7 +84,7 @@ def test_the_first_bad_row_is_named_counting_data_from_one(tmp_path, suffix, bad
     with pytest.raises(
         ValueError, match=r"log\.\w+: column 'x', row 2 \(row 1 is the first row of data\)"
     ):
-        tables.read_columns(path, ["x"])
+        read_columns(path, ["x"])
 
 
 def test_on_policy_log_density_must_be_finite(tmp_path):
@@ -100,20 +96,20 @@ def test_on_policy_log_density_must_be_finite(tmp_path):
 def test_a_column_written_twice_is_refused(tmp_path):
     (tmp_path / "log.csv").write_text("x,x\n1,2\n")
     with pytest.raises(ValueError, match="expected one column 'x', got 2"):
-        tables.read_columns(tmp_path / "log.csv", ["x"])
+        read_columns(tmp_path / "log.csv", ["x"])
 
 
 def test_a_torn_line_is_named(tmp_path):
     (tmp_path / "log.csv").write_text("x,y\n1,2\n3\n")
     with pytest.raises(ValueError, match="line 3: Expected 2 columns, got 1"):
-        tables.read_columns(tmp_path / "log.csv", ["x"])
+        read_columns(tmp_path / "log.csv", ["x"])
 
 
 # Logs by roles: every way in gives the same log.
 
 M = 60
 ACTION = RNG.normal(size=(M, 3))
-LOGGING = Gaussian.diagonal(np.zeros(3), 1.0)
+LOGGING = standard(3)
 DENSITY = np.asarray(jax.vmap(LOGGING.log_density)(ACTION))
 NAMES = ("w_1", "w_2", "w_10")
 TABLE = pa.table(
@@ -160,7 +156,7 @@ def written(folder, kind):
 
 @pytest.mark.parametrize("kind", ["memory", "hive", "csv", "parquet", "feather"])
 def test_every_way_in_gives_the_same_log(tmp_path, kind):
-    logs = tables.read_logs(
+    logs = read_logs(
         written(tmp_path, kind), action="w_", cluster="user", time="when", context="day"
     )
     np.testing.assert_array_equal(logs.action, ACTION)
@@ -172,21 +168,19 @@ def test_every_way_in_gives_the_same_log(tmp_path, kind):
 
 
 def test_chunks_are_the_log_in_pieces_of_one_size():
-    reader = tables.open_log(TABLE, action=NAMES, cluster="user")
-    pieces = list(tables.chunks(reader, 25))
+    reader = open_log(TABLE, action=NAMES, cluster="user")
+    pieces = list(log_reader.chunks(reader, 25))
     assert [len(piece.reward) for piece in pieces] == [25, 25, 10]
     joined = jax.tree.map(lambda *columns: np.concatenate(columns), *pieces)
-    jax.tree.map(np.testing.assert_array_equal, joined, tables.whole(reader))
+    jax.tree.map(np.testing.assert_array_equal, joined, log_reader.whole(reader))
 
 
 def test_propensities_from_the_logging_policy(tmp_path):
     """A logging policy stands in for the column, which wins where there is one."""
     path = write_policy(tmp_path / "logging.json", LOGGING)
-    np.testing.assert_allclose(
-        tables.read_logs(LIST, logging=path).log_propensity, DENSITY, rtol=1e-14
-    )
+    np.testing.assert_allclose(read_logs(LIST, logging=path).log_propensity, DENSITY, rtol=1e-14)
     other = Gaussian.diagonal(np.ones(3), 1.0)
-    both = tables.read_logs(TABLE, action="w_", log_propensity="log_propensity", logging=other)
+    both = read_logs(TABLE, action="w_", log_propensity="log_propensity", logging=other)
     np.testing.assert_array_equal(both.log_propensity, DENSITY)
 
 
@@ -196,9 +190,7 @@ def test_a_description_in_toml_reads_the_same_log(tmp_path):
     (tmp_path / "log.toml").write_text(
         'path = "log.parquet"\nreward = "reward"\nlogging = "logging.json"\n'
     )
-    np.testing.assert_allclose(
-        tables.read_logs(tmp_path / "log.toml").log_propensity, DENSITY, rtol=1e-14
-    )
+    np.testing.assert_allclose(read_logs(tmp_path / "log.toml").log_propensity, DENSITY, rtol=1e-14)
 
 
 def test_pooled_logs_have_the_propensity_of_the_mixture(tmp_path):
@@ -212,7 +204,7 @@ def test_pooled_logs_have_the_propensity_of_the_mixture(tmp_path):
         pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
     files = "".join(f'[[files]]\npath = "{x}.parquet"\nlogging = "{x}.json"\n' for x in "ab")
     (tmp_path / "pool.toml").write_text(files)
-    logs = tables.read_logs(tmp_path / "pool.toml")
+    logs = read_logs(tmp_path / "pool.toml")
     mixture = Mixture.of(np.array([2.0, 1.0]), [LOGGING, other])
     expected = jax.jit(jax.vmap(mixture.log_density))(logs.action)
     np.testing.assert_allclose(logs.log_propensity, expected, rtol=1e-12)
@@ -320,7 +312,7 @@ BAD_LOGS = {
 def test_bad_logs_are_refused_in_one_line(case):
     source, options, message = BAD_LOGS[case]
     with pytest.raises(ValueError, match=message) as error:
-        tables.read_logs(source, **options)
+        read_logs(source, **options)
     assert "\n" not in str(error.value)
 
 
@@ -360,14 +352,14 @@ def test_a_bad_file_in_a_folder_is_named(tmp_path, name, content, message):
     """No file is passed over in silence."""
     path = damage(tmp_path, name, content)
     with pytest.raises(ValueError, match=message):
-        tables.read_logs(path, action="w_")
+        read_logs(path, action="w_")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ('path = "a.parquet"\nrewrd = "x"', "unknown key: 'rewrd'; did you mean 'reward'"),
-        ('path = "a.parquet"\nreward = 3', "key 'reward': expected the name of a column, got 3"),
+        ('path = "a.parquet"\nreward = 3', "key 'reward': expected a name, got 3"),
         ('reward = "r"', "expected one of the keys 'path' and 'files'"),
         ("files = 3", "key 'files'"),
         ('path = "none.parquet"', "none.parquet: no such file"),
@@ -382,7 +374,7 @@ def test_bad_descriptions_are_refused_in_one_line(tmp_path, text, message):
     pq.write_table(TABLE, tmp_path / "a.parquet")
     (tmp_path / "log.toml").write_text(text)
     with pytest.raises(ValueError, match=message) as error:
-        tables.read_logs(tmp_path / "log.toml")
+        read_logs(tmp_path / "log.toml")
     assert "\n" not in str(error.value)
 
 
@@ -393,7 +385,7 @@ def test_csv_numbers_after_the_first_block_may_be_of_another_kind(tmp_path, monk
     monkeypatch.setattr(sources, "_SERIAL", csv.ReadOptions(use_threads=False, block_size=256))
     path = tmp_path / "log.csv"
     path.write_text("action,reward,propensity,user\n" + "1,2,1,7\n" * 200 + "1.5,0.5,0.25,abc\n")
-    logs = tables.read_logs(path, cluster="user")
+    logs = read_logs(path, cluster="user")
     assert (logs.reward[-1], logs.action[-1, 0], logs.cluster[-1], len(logs.reward)) == (
         0.5,
         1.5,
@@ -403,13 +395,13 @@ def test_csv_numbers_after_the_first_block_may_be_of_another_kind(tmp_path, monk
     with path.open("a") as file:
         file.write("1,oops,1,7\n")
     with pytest.raises(ValueError, match="line 203.*'oops'"):
-        tables.read_logs(path, cluster="user")
+        read_logs(path, cluster="user")
 
 
 def refusal(path):
     """What is said against a log, None if it can be read."""
     try:
-        tables.read_logs(path, action="w_", cluster="user")
+        read_logs(path, action="w_", cluster="user")
     except ValueError as error:
         return str(error)
     return None

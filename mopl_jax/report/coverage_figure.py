@@ -1,38 +1,23 @@
-"""Figures: `ax` and tidy rows in, `Axes` out. One style, colour-blind safe (Okabe & Ito), no LaTeX
-needed.
+"""The figure of a coverage study: coverage and width of each interval against the logged rows.
+
+Tidy rows of `coverage.results` and an `Axes` in, the `Axes` out.
 """
 
 import math
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
-
-import matplotlib
-
-matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mopl_jax.coverage.sample_size import sample_size_ratio, smallest_n
+from mopl_jax.io.files import write_atomically
+from mopl_jax.report.style import STYLE, save
 
 Rows = Sequence[dict[str, Any]]
 
-STYLE: dict[Any, Any] = {
-    "figure.dpi": 110,
-    "savefig.dpi": 160,
-    "savefig.bbox": "tight",
-    "figure.constrained_layout.use": True,
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-    "axes.titlesize": 9.5,
-    "legend.frameon": False,
-    "svg.hashsalt": "mopl_jax",
-    "svg.fonttype": "none",
-}
 MOST_PANELS = 12  # a study of hundreds of cells is read from its table and its results file
 LOOKS = {  # colour and line of each interval, the same in every figure
     "normal": ("#000000", "-"),
@@ -102,7 +87,7 @@ def annotate_ratio(ax: Axes, rows: Rows, interval: str = "ess_exact", level: flo
     return ax
 
 
-def coverage_figure(rows: Rows, intervals: Iterable[str] = LOOKS) -> Figure:
+def draw(rows: Rows, intervals: Iterable[str] = LOOKS) -> Figure:
     """Coverage above width, one column for each world and estimand: the first `MOST_PANELS`, by the
     first estimator.
     """
@@ -137,12 +122,10 @@ def coverage_figure(rows: Rows, intervals: Iterable[str] = LOOKS) -> Figure:
     return figure
 
 
-def save(figure: Figure, path) -> None:
-    """Write PNG or SVG (by suffix) with reproducible bytes, and close the figure."""
-    metadata = {"Date": None} if str(path).endswith("svg") else {}
-    with plt.rc_context(STYLE):
-        figure.savefig(path, metadata=metadata)
-    plt.close(figure)
+def write(folder: Path, rows: Rows) -> None:
+    """coverage.png and coverage.svg in `folder`."""
+    for suffix in ("png", "svg"):
+        write_atomically(folder / f"coverage.{suffix}", lambda path: save(draw(rows), path))
 
 
 def _panel_order(rows):

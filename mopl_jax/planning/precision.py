@@ -9,7 +9,6 @@ over the logging policy. Where the logging policy cannot answer (weights of infi
 variances are inf.
 """
 
-import functools
 import math
 from collections.abc import Callable
 
@@ -19,131 +18,21 @@ from jax.scipy.special import ndtri
 from jax.scipy.stats import norm
 from jaxtyping import Array, ArrayLike, Float
 
-from mopl_jax.numerics import linalg
+from mopl_jax.estimators.divergence import cut_to_box, product
+from mopl_jax.numerics import quadratic
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.policy import Policy
 from mopl_jax.policies.uniform import Uniform
 
 
-@pytree_dataclass()
-class Product:
-    """π_a π_b / π₀ as `size` times a distribution with `mean` (d,) and `covariance` (d, d).
-
-    π_a and π_b are conditional on the support of π₀, where they have `mean_a` and `mean_b`;
-    `size` is d₂ if a = b.
-    """
-
-    size: Float[Array, ""]
-    mean: Float[Array, " d"]
-    covariance: Float[Array, "d d"]
-    mean_a: Float[Array, " d"]
-    mean_b: Float[Array, " d"]
-
-
-@functools.singledispatch
-def product(logging: Policy, a: Gaussian, b: Gaussian) -> Product:
-    """E_π₀[w_a w_b g] = size · E[g] for every g: all that second moments of importance weighting
-    need.
-    """
-    raise TypeError(f"expected a Gaussian or Uniform logging policy, got {type(logging).__name__}")
-
-
-@product.register
-def _(logging: Gaussian, a: Gaussian, b: Gaussian):
-    """Precision Pₐ + P_b − P₀; size inf where it is not positive definite, as for Σπ ⪰ 2Σ₀."""
-    independent = logging.scale.ndim == a.scale.ndim == b.scale.ndim == 1
-    log_size, shift, spread = (_independent if independent else _correlated)(logging, a, b)
-    diverges = jnp.isnan(log_size)
-    centre = logging.mean + jnp.where(diverges, 0, shift)
-    covariance = jnp.where(diverges, logging.covariance, spread)
-    return Product(
-        jnp.where(diverges, jnp.inf, jnp.exp(log_size)), centre, covariance, a.mean, b.mean
-    )
-
-
-def _correlated(logging, a, b):
-    precisions = [jnp.linalg.inv(policy.covariance) for policy in (a, b, logging)]
-    precision = precisions[0] + precisions[1] - precisions[2]
-    factor = jnp.linalg.cholesky(precision)
-    gaps = [policy.mean - logging.mean for policy in (a, b)]
-    pull = precisions[0] @ gaps[0] + precisions[1] @ gaps[1]
-    spread = jnp.linalg.inv(precision)
-    energy = (
-        gaps[0] @ precisions[0] @ gaps[0] + gaps[1] @ precisions[1] @ gaps[1] - pull @ spread @ pull
-    )
-    return (
-        _log_scales(logging, a, b) - linalg.log_determinant(factor) - 0.5 * energy,
-        spread @ pull,
-        spread,
-    )
-
-
-def _independent(logging, a, b):
-    """The same, entry by entry: what nearly every plan needs, and quick to compile."""
-    precisions = [1 / jnp.square(policy.scale) for policy in (a, b, logging)]
-    precision = precisions[0] + precisions[1] - precisions[2]
-    precision = jnp.where(precision > 0, precision, jnp.nan)
-    gaps = [policy.mean - logging.mean for policy in (a, b)]
-    pull = precisions[0] * gaps[0] + precisions[1] * gaps[1]
-    energy = (
-        precisions[0] * jnp.square(gaps[0])
-        + precisions[1] * jnp.square(gaps[1])
-        - jnp.square(pull) / precision
-    )
-    log_size = _log_scales(logging, a, b) - 0.5 * jnp.sum(jnp.log(precision) + energy)
-    return log_size, pull / precision, jnp.diag(1 / precision)
-
-
-def _log_scales(logging, a, b):
-    return sum(
-        sign * linalg.log_determinant(policy.scale)
-        for sign, policy in ((1, logging), (-1, a), (-1, b))
-    )
-
-
-@product.register
-def _(logging: Uniform, a: Gaussian, b: Gaussian):
-    """Volume times a product of normals, both with independent entries, cut to the box."""
-    (mass_a, mean_a, _), (mass_b, mean_b, _) = (_cut(logging, p.mean, _diagonal(p)) for p in (a, b))
-    scales = jnp.square(_diagonal(a)), jnp.square(_diagonal(b))
-    total = scales[0] + scales[1]
-    centre = (a.mean * scales[1] + b.mean * scales[0]) / total
-    mass, mean, variance = _cut(logging, centre, jnp.sqrt(scales[0] * scales[1] / total))
-    overlap = norm.logpdf(a.mean - b.mean, 0, jnp.sqrt(total))
-    log_size = jnp.sum(
-        jnp.log(logging.high - logging.low) + overlap + jnp.log(mass / (mass_a * mass_b))
-    )
-    return Product(jnp.exp(log_size), mean, jnp.diag(variance), mean_a, mean_b)
-
-
-def _cut(box, mean, scale):
-    """Mass, mean and variance, each (d,), of independent normals cut to the box."""
-    low, high = ((edge - mean) / scale for edge in (box.low, box.high))
-    mass = norm.cdf(high) - norm.cdf(low)
-    shift = (norm.pdf(low) - norm.pdf(high)) / mass
-    bend = (low * norm.pdf(low) - high * norm.pdf(high)) / mass
-    return mass, mean + scale * shift, jnp.square(scale) * (1 + bend - jnp.square(shift))
-
-
-def _diagonal(policy):
-    if policy.scale.ndim == 2:
-        raise ValueError(
-            "expected a diagonal target for uniform logging, got a full covariance; use"
-            " Gaussian.diagonal"
-        )
-    return policy.scale
-
-
 def coverage_of_box(logging: Policy, target: Gaussian) -> Float[Array, ""]:
     """The target's mass where π₀ can play: below 1, SNIPS estimates the target conditional on the
     box.
     """
-    return (
-        jnp.prod(_cut(logging, target.mean, _diagonal(target))[0])
-        if isinstance(logging, Uniform)
-        else jnp.ones(())
-    )
+    if isinstance(logging, Uniform):
+        return jnp.prod(cut_to_box(logging, target)[0])
+    return jnp.ones(())
 
 
 # Precision.
@@ -323,44 +212,16 @@ def surface(
     if it moved every weight.
     """
     n, d = action.shape
-    rows, columns = jnp.triu_indices(d)
-    curved = n >= 3 * (1 + d + rows.shape[0])
+    curved = n >= 3 * quadratic.size(d)
     if n < 3 * (1 + d):
         raise ValueError(
             f"expected at least {3 * (1 + d)} rows of pilot for {d} weights, got {n}; log more"
         )
-    x = action - centre[None]
-    products = x[:, rows] * x[:, columns] * jnp.where(rows == columns, 0.5, 1)[None]
-    features = jnp.concatenate(
-        [jnp.ones((n, 1), x.dtype), x] + ([products] if curved else []), axis=1
+    features = quadratic.features(action - centre[None])
+    kept = features if curved else features[:, : 1 + d]
+    value, error, noise = quadratic.least_squares(kept, reward)
+    unknown = jnp.full(features.shape[1] - kept.shape[1], jnp.nan, features.dtype)
+    (_, slope, bend), (_, slope_se, bend_se) = (
+        quadratic.unpack(jnp.concatenate([known, unknown]), d) for known in (value, error)
     )
-    value, error, noise = _least_squares(features, reward)
-
-    def matrix(entries):
-        empty = jnp.full((d, d), jnp.nan, x.dtype)
-        return (
-            empty.at[rows, columns].set(entries).at[columns, rows].set(entries) if curved else empty
-        )
-
-    slope = slice(1, 1 + d)
-    return Surface(
-        value[slope], error[slope], noise, matrix(-value[1 + d :]), matrix(error[1 + d :])
-    )
-
-
-def _least_squares(features, reward):
-    """Coefficients, their standard errors (inf where the features are dependent) and the residual
-    standard deviation.
-    """
-    n, k = features.shape
-    size = jnp.sqrt(jnp.mean(jnp.square(features), axis=0))
-    scaled = features / jnp.where(size > 0, size, 1)[None]
-    values, vectors = jnp.linalg.eigh(scaled.T @ scaled)
-    independent = values > 8 * k * jnp.finfo(values.dtype).eps * values[-1]
-    inverse = jnp.where(independent, 1 / jnp.where(independent, values, 1), 0)
-    coefficients = vectors @ (inverse * (vectors.T @ (scaled.T @ reward)))
-    noise = jnp.sqrt(jnp.sum(jnp.square(reward - scaled @ coefficients)) / (n - k))
-    error = jnp.where(
-        jnp.all(independent), noise * jnp.sqrt(jnp.square(vectors) @ inverse), jnp.inf
-    )
-    return coefficients / jnp.where(size > 0, size, 1), error / jnp.where(size > 0, size, 1), noise
+    return Surface(slope, slope_se, noise, -bend, bend_se)

@@ -1,0 +1,51 @@
+"""What the commands show beside results: one JSON document, and progress on standard error."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from mopl_jax.numerics.progress import Advance
+
+
+def print_json(document: Any) -> None:
+    """One document; what is not finite is null."""
+    from mopl_jax.io.policy_json import finite
+
+    print(json.dumps(finite(document), allow_nan=False, default=str))
+
+
+@contextlib.contextmanager
+def bars(quiet: bool = False, lasting: bool = False) -> Iterator[Advance]:
+    """A function that moves the bar of a task, on standard error; the first call makes the bar.
+
+    `lasting` bars stay when they are full, and are printed once where there is no terminal.
+    """
+    from rich import progress
+    from rich.console import Console
+
+    out = Console(stderr=True, quiet=quiet)
+    columns = (
+        progress.TextColumn("{task.description:>16}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TextColumn("left"),
+        progress.TimeRemainingColumn(),
+    )
+    tasks: dict[str, progress.TaskID] = {}
+    shown = progress.Progress(
+        *columns, console=out, transient=not lasting, disable=not (lasting or out.is_terminal)
+    )
+
+    def advance(task: str, steps: int, total: int) -> None:
+        shown.start()
+        if task not in tasks:
+            tasks[task] = shown.add_task(task, total=total)
+        shown.advance(tasks[task], steps)
+
+    try:
+        yield advance
+    finally:
+        if tasks:
+            shown.stop()

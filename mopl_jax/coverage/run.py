@@ -1,0 +1,248 @@
+"""A coverage study from its description to its table: worlds in batches, stored as they finish.
+
+The verb `coverage_study` reads a study, runs it on a mesh, and resumes what was killed.
+"""
+
+import dataclasses
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from mopl_jax.coverage import engine, study
+from mopl_jax.coverage.parts import Parts
+from mopl_jax.coverage.results import (
+    Cell,
+    IntervalSummary,
+    Replicates,
+    concatenate,
+    count,
+    summarise,
+    summary,
+)
+from mopl_jax.coverage.study import Study
+from mopl_jax.coverage.world import World
+from mopl_jax.io import files, storage
+from mopl_jax.io.policy_json import finite
+from mopl_jax.numerics import devices
+from mopl_jax.numerics.progress import Advance, silent
+
+CPU_BATCH, ACCELERATOR_BATCH = 48, 4096  # MiB: what caches hold; enough to fill a device
+# Mean rewards that suit a noise with a range: clicks at 5 to 15 %, watch time above 0.
+MEANS = {
+    "bernoulli": {"kind": "cosine", "amplitude": 0.05, "offset": 0.1},
+    "zero_inflated": {"kind": "exponential", "rate": 0.1},
+}
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class CoverageStudy:
+    """What a study found: tidy `rows`, a summary of each interval, and where it comes from.
+
+    On the other processes of a run of several there are no rows.
+    """
+
+    rows: tuple[dict[str, Any], ...]
+    provenance: dict[str, Any]
+
+    @property
+    def summaries(self) -> list[IntervalSummary]:
+        """One record for each world, estimand, estimator and interval."""
+        return summary(self.rows)
+
+    @property
+    def best(self) -> IntervalSummary | None:
+        """The summary of the largest sample-size ratio to `normal`; None where none is known."""
+        known = [line for line in self.summaries if line.ratio == line.ratio]
+        return max(known, key=lambda line: line.ratio, default=None)
+
+    def __repr__(self) -> str:
+        worlds = {(row["world"], row["d"]) for row in self.rows}
+        intervals = {row["interval"] for row in self.rows}
+        return f"CoverageStudy({len(worlds)} worlds, {len(intervals)} intervals)"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document of `mopl coverage --json`."""
+        lines = [line.to_dict() for line in self.summaries]
+        return finite({"provenance": self.provenance, "rows": self.rows, "summary": lines})
+
+    def to_arrow(self) -> Any:
+        """A `pyarrow.Table` of the tidy rows, without their provenance."""
+        import pyarrow as pa
+
+        return pa.Table.from_pylist(list(self.rows))
+
+
+def coverage_study(
+    source: Path | str | Mapping[str, Any] | None = None,
+    *,
+    world: Mapping[str, Any] | None = None,
+    n: Sequence[int] | None = None,
+    replicates: int | None = None,
+    seed: int | None = None,
+    alpha: float | None = None,
+    estimators: Sequence[str] | None = None,
+    intervals: Sequence[str] | None = None,
+    out: Path | str | None = None,
+    memory: float | None = None,
+    mesh: Mesh | None = None,
+    advance: Advance = silent,
+) -> CoverageStudy:
+    """How often intervals cover in the worlds of a study: a TOML file, its content, or the default.
+
+    `world` replaces the study's worlds by one (see `custom_world`); what else is given replaces
+    the study's own. The folder `out` gets results.parquet, and in parts/ what a killed run
+    resumes from. `memory`: MiB for one batch of logs; like `mesh` it never changes a number.
+    ValueError in one line for a study that cannot be.
+    """
+    given = {"n": n, "replicates": replicates, "seed": seed, "alpha": alpha}
+    given |= {"estimators": estimators, "intervals": intervals}
+    given |= {"world": None if world is None else [world]}
+    changes = {key: value for key, value in given.items() if value is not None}
+    plan = study.build(_described(source) | changes)
+    folder = None if out is None else files.prepare(Path(out))
+    mesh, began = mesh or devices.one_device(), time.perf_counter()
+    size = engine.batch_size(plan.worlds, plan.grid, plan.replicates, _budget(memory), mesh)
+    rows = _rows(_Run(plan, folder, size, mesh, advance))
+    about = storage.provenance(study=plan.spec, seconds=time.perf_counter() - began)
+    if folder is not None and devices.is_first():
+        storage.write_results(folder / "results.parquet", rows, about)
+    return CoverageStudy(tuple(rows), about)
+
+
+def _described(source):
+    if isinstance(source, Mapping):
+        return dict(source)
+    return study.read(study.DEFAULT if source is None else Path(source))
+
+
+def _budget(memory):
+    """Bytes for a batch of logs."""
+    if memory is not None and not memory > 0:
+        raise ValueError(f"--memory: expected a positive number of MiB, got {memory}")
+    default = CPU_BATCH if jax.default_backend() == "cpu" else ACCELERATOR_BATCH
+    return (memory or default) * 2**20
+
+
+def custom_world(
+    d: Sequence[int] | None = None,
+    reward: str | None = None,
+    noise: str | None = None,
+    noise_scale: float | None = None,
+    logging: str | None = None,
+    logging_mean: float | None = None,
+    logging_scale: float | None = None,
+    target_mean: float | None = None,
+    target_scale: float | None = None,
+) -> dict[str, Any] | None:
+    """A world as a study describes it; the reference's where not given, None if nothing is.
+
+    `logging_scale` is a standard deviation, or half the width of a uniform box. The mean reward
+    is one that suits the noise.
+    """
+    given = (d, reward, noise, noise_scale, logging, logging_mean, logging_scale, target_mean)
+    if all(value is None for value in (*given, target_scale)):
+        return None
+    noise, logging = noise or "normal", logging or "normal"
+    mean = MEANS.get(noise, {"kind": "linear"})
+    return {
+        "name": "custom",
+        "d": list(d or (5,)),
+        "reward": mean if reward in (None, mean["kind"]) else {"kind": reward},
+        "noise": {"kind": noise} | ({} if noise in MEANS else {"scale": _or(noise_scale, 0.25)}),
+        "logging": {"kind": logging}
+        | _spread(logging, _or(logging_mean, 0.0), _or(logging_scale, 1.0)),
+        "target": {"target": {"mean": _or(target_mean, 0.3), "scale": _or(target_scale, 0.5)}},
+    }
+
+
+def _or(value, default):
+    return default if value is None else value
+
+
+def _spread(logging, mean, scale):
+    if logging == "uniform":
+        return {"low": mean - scale, "high": mean + scale}
+    return {"mean": mean, "scale": scale}
+
+
+# Every world in batches, each stored as it finishes.
+
+
+class _Run(NamedTuple):
+    """A study under way: `folder` for its parts, replicates in a batch, devices, progress."""
+
+    plan: Study
+    folder: Path | None
+    size: int
+    mesh: Mesh
+    advance: Advance
+
+
+def _rows(run):
+    """The tidy rows of all worlds; none on other processes than the first."""
+    for world in run.plan.worlds:
+        _tell(run, world, 0)
+    return [row for world in run.plan.worlds for row in _rows_of(run, world)]
+
+
+def _rows_of(run, world):
+    if run.folder is None:
+        found = concatenate(list(_batches(run, world, (0, run.plan.replicates))))
+    else:
+        found = _stored(run, world, _parts(run.plan, world, run.folder))
+    return [] if found is None else summarise(world, run.plan.grid, found)
+
+
+def _stored(run, world, parts) -> dict[Cell, Replicates] | None:
+    """All replicates of a world, those that `parts` lacks computed; None where not the first."""
+    wanted = run.plan.replicates
+    gaps = devices.agree(list(engine.gaps(parts.done(), wanted)))
+    _tell(run, world, wanted - sum(stop - start for start, stop in gaps))
+    for span in gaps:
+        if devices.is_first():
+            parts.collect(span[0], _batches(run, world, span))
+        else:
+            _drain(_batches(run, world, span))
+    if not devices.is_first():
+        return None
+    joined = concatenate([parts.load(span) for span in parts.done()])
+    return jax.tree.map(lambda x: x[:wanted], joined)
+
+
+def _parts(plan, world, folder):
+    """Where the world's finished batches are, by all that changes their numbers."""
+    (folder / "parts").mkdir(exist_ok=True)
+    about = [2, _entry(plan, world), plan.grid, plan.seed, str(jnp.zeros(()).dtype)]
+    return Parts(folder / "parts", f"{world.name}-d{world.d}", storage.fingerprint(about))
+
+
+def _batches(run, world, span) -> Iterator[dict[Cell, Replicates]]:
+    key = jax.random.fold_in(jax.random.key(run.plan.seed), _number(world))
+    for batch in engine.run(key, world, run.plan.grid, span, run.size, run.mesh):
+        yield batch
+        _tell(run, world, count(batch))
+
+
+def _tell(run, world, replicates):
+    run.advance(f"{world.name} d={world.d}", replicates, run.plan.replicates)
+
+
+def _drain(batches: Iterable) -> None:
+    for _ in batches:
+        pass
+
+
+def _number(world: World) -> int:
+    """A number from the world's name and dimension: its draws do not depend on other worlds."""
+    return int(storage.fingerprint([world.name, world.d])[:7], 16)
+
+
+def _entry(plan, world):
+    """The world's entry in the study."""
+    entries = plan.spec["world"]
+    return next(entry for entry in entries if entry["name"] == world.name) | {"d": world.d}

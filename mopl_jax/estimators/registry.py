@@ -1,0 +1,56 @@
+"""Estimators by name: a new one is a definition, and a line here."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+
+from mopl_jax.estimators import modified
+from mopl_jax.estimators.estimator import Estimator
+from mopl_jax.estimators.importance import beta_ips, beta_ips_cross_fit, ips, snips
+from mopl_jax.estimators.reward_model import doubly_robust_of
+from mopl_jax.numerics.check import choose
+from mopl_jax.policies.gaussian import Gaussian
+
+Choice = str | Estimator  # a name in `ESTIMATORS`, or an estimator of one's own
+
+
+def _modified(reweigh: Callable[..., Any]) -> Estimator:
+    """IPS of modified log weights; `reweigh(log_weight, reward, √n)`."""
+    strength = lambda x, r, n: reweigh(x, r, jnp.sqrt(jnp.asarray(n, x.dtype)))  # noqa: E731
+    return Estimator(ips.finish, ips.row, reweigh=strength)
+
+
+# An estimator; or a function of the target policy, a Gaussian, that gives one.
+ESTIMATORS: dict[str, Estimator | Callable[[Gaussian], Estimator]] = {
+    "ips": ips,
+    "snips": snips,
+    "beta_ips": beta_ips,
+    "doubly_robust": doubly_robust_of,
+    "beta_ips_cross_fit": beta_ips_cross_fit,
+}
+
+# Of a modified value, which is not V: for studies. Their strength falls as 1/√n.
+MODIFIED: dict[str, Estimator | Callable[[Gaussian], Estimator]] = {
+    "clipped_ips": _modified(lambda x, r, root: modified.clipped(x, root)),
+    "harmonic_ips": _modified(lambda x, r, root: modified.harmonic(x, 1 / root)),
+    "log_smoothed_ips": _modified(lambda x, r, root: modified.log_smoothed(x, r, 1 / root)),
+}
+
+
+def bind_estimator(choice: Choice, target: Any = None) -> Estimator:
+    """The estimator for the value of `target`; ValueError for an unknown name, or a target that
+    is not the Gaussian whose expected reward model is known exactly.
+    """
+    if isinstance(choice, Estimator):
+        return choice
+    choose([choice], ESTIMATORS | MODIFIED, "estimator")
+    found = (ESTIMATORS | MODIFIED)[choice]
+    if isinstance(found, Estimator):
+        return found
+    if not isinstance(target, Gaussian):
+        raise ValueError(
+            f"estimator {choice}: expected a normal target, whose expected reward model is known "
+            "exactly; choose snips or beta_ips"
+        )
+    return found(target)

@@ -1,0 +1,156 @@
+"""`WeightTotals`: what one pass over the rows of a log keeps of importance weights and rewards.
+
+Totals of two sets of rows merge into the totals of both, in any order and for any number of sets;
+the totals of a set of rows are those of its single rows, merged. The heaviest row stands apart, so
+that complements to one are sums over the other rows, which float32 holds however near one row is to
+all; rewards are centred at that row's, so that equal rewards leave exactly nothing.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
+
+from mopl_jax.numerics.reduce import Block, Monoid, whole_block
+
+
+class WeightTotals(NamedTuple):
+    """Sums over rows with u = w / max w, the heaviest row h (the first of several) left out.
+
+    `num_rows`: n
+    `log_max`: log max w, −inf where no row has weight
+    `heaviest`: the number of row h
+    `rest`: Σ u
+    `rest2`: Σ u²
+    `centre`: c, the reward of row h
+    `weighted`: Σ u (r − c)
+    `weighted2`: Σ u² (r − c)
+    `offset`: Σ o over all rows, of a term o that an estimator adds to w r
+    """
+
+    num_rows: Float[Array, "*batch"]
+    log_max: Float[Array, "*batch"]
+    heaviest: Int[Array, "*batch"]
+    rest: Float[Array, "*batch"]
+    rest2: Float[Array, "*batch"]
+    centre: Float[Array, "*batch"]
+    weighted: Float[Array, "*batch"]
+    weighted2: Float[Array, "*batch"]
+    offset: Float[Array, "*batch"]
+
+    @property
+    def some(self) -> Bool[Array, "*batch"]:
+        """Whether any row has weight."""
+        return self.log_max > -jnp.inf
+
+    @property
+    def shift(self) -> Float[Array, "*batch"]:
+        """log max w, and 0 where no row has weight or a weight is infinite."""
+        return jnp.where(jnp.isfinite(self.log_max), self.log_max, 0)
+
+    @property
+    def max_p(self) -> Float[Array, "*batch"]:
+        """The largest normalised weight max p; 0 where no row has weight."""
+        return jnp.where(self.some, 1 / (1 + self.rest), 0)
+
+    @property
+    def one_minus_max_p(self) -> Float[Array, "*batch"]:
+        """Σ p over the other rows."""
+        return jnp.where(self.some, self.rest / (1 + self.rest), 0)
+
+    @property
+    def rest_p2(self) -> Float[Array, "*batch"]:
+        """Σ p² over the other rows."""
+        return jnp.where(self.some, self.rest2 / jnp.square(1 + self.rest), 0)
+
+    @property
+    def sum_p2(self) -> Float[Array, "*batch"]:
+        """S₂ = Σ p²."""
+        return jnp.square(self.max_p) + self.rest_p2
+
+    @property
+    def log_sum(self) -> Float[Array, "*batch"]:
+        """log Σ w."""
+        return self.log_max + jnp.log1p(self.rest)
+
+    @property
+    def mean_weight(self) -> Float[Array, "*batch"]:
+        """Σ w / n: exactly w where all weights are equal."""
+        return jnp.exp(self.log_max) * ((1 + self.rest) / self.num_rows)
+
+    def share(self, log_weight: Float[Array, " m"]) -> Float[Array, " m"]:
+        """Normalised weights p = w / Σ w of some rows; 0 where no row has weight."""
+        return jnp.exp(log_weight - self.shift) * self.max_p
+
+
+_NO_ROW = np.iinfo(np.int32).max  # above the number of any row of a log that is indexed by int32
+
+
+def merge(parts: WeightTotals) -> WeightTotals:
+    """The totals of all parts, stacked along a first axis: the part of the largest weight leads.
+
+    With s = exp(log max − largest log max) and δ = c − c of the leading part, the others add
+    s (1 + Σu), s² (1 + Σu²), s (Σu(r−c) + δ (1 + Σu)) and s² (Σu²(r−c) + δ (1 + Σu²)).
+    """
+    leads = parts.log_max == jnp.max(lax.stop_gradient(parts.log_max), axis=0)
+    heaviest = jnp.min(jnp.where(leads, parts.heaviest, np.iinfo(parts.heaviest.dtype).max), axis=0)
+    lead = leads & (parts.heaviest == heaviest)
+
+    def of_lead(x):
+        return jnp.sum(jnp.where(lead, x, 0), axis=0)
+
+    log_max, centre = of_lead(parts.log_max), of_lead(parts.centre)
+    log_scale = parts.log_max - jnp.where(jnp.isfinite(log_max), log_max, 0)
+    s = jnp.where(lead, 0, jnp.exp(log_scale))
+    gap, whole, whole2 = parts.centre - centre, 1 + parts.rest, 1 + parts.rest2
+    return WeightTotals(
+        num_rows=jnp.sum(parts.num_rows, axis=0),
+        log_max=log_max,
+        heaviest=heaviest,
+        rest=of_lead(parts.rest) + jnp.sum(s * whole, axis=0),
+        rest2=of_lead(parts.rest2) + jnp.sum(s * s * whole2, axis=0),
+        centre=centre,
+        weighted=of_lead(parts.weighted) + jnp.sum(s * (parts.weighted + gap * whole), axis=0),
+        weighted2=of_lead(parts.weighted2)
+        + jnp.sum(s * s * (parts.weighted2 + gap * whole2), axis=0),
+        offset=jnp.sum(parts.offset, axis=0),
+    )
+
+
+def empty(part: WeightTotals) -> WeightTotals:
+    """The totals of no rows."""
+    zero = jnp.zeros_like(part.rest)
+    none = jnp.full_like(part.heaviest, _NO_ROW)
+    return WeightTotals(zero, zero - jnp.inf, none, zero, zero, zero, zero, zero, zero)
+
+
+MERGE = Monoid(merge, empty)
+
+
+def totals_of(
+    block: Block,
+    log_weight: Float[Array, " m"],
+    reward: Float[Array, " m"],
+    offset: ArrayLike = 0.0,
+) -> WeightTotals:
+    """The totals of the rows of a block, from their log weights and rewards (m,)."""
+    zero = jnp.zeros_like(log_weight)
+    rows = WeightTotals(
+        num_rows=block.mask(zero + 1),
+        log_max=block.mask(log_weight, -jnp.inf),
+        heaviest=block.number(log_weight.shape[0]),
+        rest=zero,
+        rest2=zero,
+        centre=block.mask(reward),
+        weighted=zero,
+        weighted2=zero,
+        offset=block.mask(zero + offset),
+    )
+    return merge(rows)
+
+
+def totals_of_weights(log_weight: Float[Array, " n"]) -> WeightTotals:
+    """The totals of all rows of a log in memory, without rewards."""
+    return totals_of(whole_block(log_weight), log_weight, jnp.zeros_like(log_weight))

@@ -1,0 +1,307 @@
+"""What a log says of target policies, in passes over its rows wherever they lie.
+
+Up to `IN_MEMORY` rows are held at once, and every interval of the package applies; a longer log is
+read in blocks, and the intervals that are formulas in sums apply, or all of them where users
+repeat (one row a user). Sums of millions of rows need float64 (`jax_enable_x64`).
+"""
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from mopl_jax.diagnostics.weight_diagnostics import UNBOUNDED, Diagnosis, diagnosis_stage, unseen
+from mopl_jax.estimators.cluster import cluster_stage
+from mopl_jax.estimators.contrast import Contrast, contrast
+from mopl_jax.estimators.estimate import Estimate
+from mopl_jax.estimators.estimator import Member, given, member
+from mopl_jax.estimators.registry import Choice, bind_estimator
+from mopl_jax.evaluation import row_blocks
+from mopl_jax.intervals.moments import Moments, moments_stage
+from mopl_jax.io import log_reader
+from mopl_jax.io.log_reader import LogReader, Rows
+from mopl_jax.numerics.reduce import (
+    ADD,
+    Block,
+    Monoid,
+    Stage,
+    Stream,
+    Whole,
+    beside,
+    run_passes,
+    whole_block,
+)
+from mopl_jax.policies.policy import Policy
+
+IN_MEMORY = 1_000_000
+LOGGING = "logging"  # the target that is the logging policy itself
+MODAL = 2**15  # first rows of a log, whose median reward is what all rewards are compared to
+
+Target = Policy | str | None  # None: the target column of the log; LOGGING
+
+
+class Answer(NamedTuple):
+    """What a log says of a policy, or of a difference of two.
+
+    `value`: the estimate
+    `n`: rows
+    `units`: independent ones, rows or users
+    `moments`, `diagnosis`: over the units
+    `estimate`: the terms of the units, where they fit in memory; else None
+    """
+
+    value: Array
+    n: int
+    units: int
+    moments: Moments
+    diagnosis: Diagnosis
+    estimate: Estimate | None = None
+
+
+class Answers(NamedTuple):
+    """What a log says of several policies.
+
+    `policies`: of each
+    `contrasts`: of each but the first, its difference to the first
+    `correlation` (k, k): of the contrasts' estimates
+    """
+
+    policies: list[Answer]
+    contrasts: list[Answer]
+    correlation: Float[np.ndarray, "k k"]
+
+
+def gather(
+    reader: LogReader,
+    targets: Sequence[Target],
+    estimator: Choice,
+    reward_range: tuple[float, float] = UNBOUNDED,
+    in_memory: int = IN_MEMORY,
+    watch: Callable[[Iterator[Rows]], Iterable[Rows]] = iter,
+) -> Answers:
+    """The answers of a log; users are the units where the log knows them.
+
+    `watch(chunks)` may count the rows of every pass. ValueError for an estimator that does not fit.
+    """
+    for target in targets:
+        _check(reader, target, estimator)
+    log_reader.check_densities(reader)
+    n = reader.source.count()
+    question = _Question(tuple(map(_kind, targets)), estimator, reward_range, n)
+    policies = tuple(target if _kind(target) == "policy" else None for target in targets)
+    if n <= in_memory:
+        return _from_memory(reader, policies, question)
+    return _from_blocks(reader, policies, question, watch)
+
+
+def _check(reader, target, estimator):
+    kind = _kind(target)
+    bind_estimator(estimator, target)
+    if kind != "policy":
+        return
+    if reader.columns.action is None:
+        raise ValueError(
+            f"{reader.source.name}: a target policy needs the actions: name their columns "
+            "(--action)"
+        )
+    log_reader.check_weights(reader, target, "target policy")
+
+
+def _kind(target):
+    return "column" if target is None else "logging" if target is LOGGING else "policy"
+
+
+class _Question(NamedTuple):
+    """What is asked, as far as it shapes the computation."""
+
+    kinds: tuple[str, ...]
+    estimator: Choice
+    reward_range: tuple[float, float]
+    n: int
+
+
+def _members(question, policies) -> list[Member]:
+    """The estimate of each target."""
+    return [
+        member(bind_estimator(question.estimator, policy), functools.partial(_weigh, kind, policy))
+        for kind, policy in zip(question.kinds, policies, strict=True)
+    ]
+
+
+def _weigh(kind, policy, block: Block) -> Float[Array, " m"]:
+    """Log importance weights of a block's rows."""
+    columns = block.columns
+    if kind == "logging":
+        return jnp.zeros_like(columns.reward)
+    log_target = columns.log_target if kind == "column" else _log_density(policy, columns.action)
+    return log_target - columns.log_propensity
+
+
+def _log_density(policy, action):
+    return jax.vmap(policy.log_density)(action)
+
+
+def _unseen(kind, policy, logging, totals):
+    """The share of the target that no logged row outweighs; NaN where a policy is not known."""
+    if kind == "logging":
+        return 0.0
+    if policy is None or logging is None:
+        return math.nan
+    return unseen(policy, logging, totals.log_max[None])
+
+
+# The passes: fits, then contrasts of them, then what is summed of both.
+
+
+def _fit(place, members: Sequence[Member]) -> tuple:
+    """The state of each member."""
+    return run_passes(place, beside(*[each.stages for each in members]))
+
+
+def _sum(place, members: Sequence[Member], states: tuple, n: int, reward_range, shares, modal):
+    """Moments and diagnosis of each, of the differences to the first, and their products.
+
+    `shares`: what is unseen of each target
+    """
+    contrasts = [contrast(each, members[0]) for each in members[1:]]
+    begun = tuple(Contrast(state, states[0]) for state in states[1:])
+    changed = begun and run_passes(place, beside(*[each.stages[-1:] for each in contrasts]), begun)
+    every = [*members, *contrasts]
+    settings = [(reward_range, lambda totals, share=share: share, modal) for share in shares]
+    settings += [(UNBOUNDED, lambda totals: math.nan, math.nan)] * len(contrasts)
+    stages = [
+        beside((moments_stage(x),), (diagnosis_stage(x, n, *setting),))
+        for x, setting in zip(every, settings, strict=True)
+    ]
+    pairs = tuple((state, state) for state in (*states, *changed))
+    found = run_passes(place, beside(*stages, (_products(contrasts),)), (*pairs, changed))
+    return found[:-1], found[-1], every, (*states, *changed)
+
+
+def _products(members: Sequence[Member]) -> Stage:
+    """The pass after which the state is the matrix of products of influences, summed."""
+
+    def summarise(states, block):
+        rows = [each.rows(state, block) for each, state in zip(members, states, strict=True)]
+        influence = jnp.stack([each.influence for each in rows]) if rows else jnp.zeros((0, 1))
+        return influence @ influence.T
+
+    return Stage(summarise, ADD, lambda states, products: products)
+
+
+def _answers(question, found, products, units, estimates=None) -> Answers:
+    estimates = estimates or [None] * len(found)
+    answers = [
+        Answer(moments.value, question.n, units, moments, diagnosis, estimate)
+        for (moments, diagnosis), estimate in zip(found, estimates, strict=True)
+    ]
+    k = len(question.kinds)
+    return Answers(answers[:k], answers[k:], correlation_of(np.asarray(products)))
+
+
+def correlation_of(products: Float[np.ndarray, "k k"]) -> Float[np.ndarray, "k k"]:
+    """Correlations from sums of products; independent where there is no variation."""
+    size = np.sqrt(np.diagonal(products))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = products / (size[:, None] * size[None, :])
+    return np.where(np.isfinite(found), found, np.eye(len(size)))
+
+
+# Rows in memory: one compiled function.
+
+
+def _from_memory(reader, policies, question) -> Answers:
+    rows = log_reader.whole(reader)._replace(time=None, context=None)
+    users = None if rows.cluster is None else int(rows.cluster.max()) + 1
+    modal = float(np.median(rows.reward[:MODAL]))
+    found, products, estimates = _in_memory(
+        jax.tree.map(jnp.asarray, rows), policies, reader.logging, modal, question, users
+    )
+    return _answers(question, found, products, users or question.n, estimates)
+
+
+@functools.partial(jax.jit, static_argnames=("question", "users"))
+def _in_memory(rows, policies, logging, modal, question, users):
+    place, members = Whole(whole_block(rows)), _members(question, policies)
+    states = _fit(place, members)
+    shares = _shares(question, policies, logging, states)
+    if users is not None:
+        place, members, states = _by_user(place, members, states, users)
+    found, products, every, states = _sum(
+        place, members, states, users or question.n, question.reward_range, shares, modal
+    )
+    estimates = [x.rows(state, place.block) for x, state in zip(every, states, strict=True)]
+    return found, products, estimates
+
+
+def _shares(question, policies, logging, states):
+    return [
+        _unseen(kind, policy, logging, state.totals)
+        for kind, policy, state in zip(question.kinds, policies, states, strict=True)
+    ]
+
+
+def _by_user(place, members, states, users):
+    """The same with one row a user, in memory."""
+    stages = [(cluster_stage(each, users),) for each in members]
+    estimates = run_passes(place, beside(*stages), states)
+    return _given(estimates)
+
+
+def _given(estimates: Sequence[Estimate]):
+    place = Whole(whole_block(tuple(estimates)))
+    members = [given(lambda columns, k=k: columns[k]) for k in range(len(estimates))]
+    return place, members, _fit(place, members)
+
+
+# Rows in blocks.
+
+_LARGEST = Monoid(lambda parts: jnp.max(parts), lambda part: jnp.full_like(part, -1))
+
+
+def _users(state, block):
+    return jnp.max(block.columns.cluster)
+
+
+def _from_blocks(reader, policies, question, watch) -> Answers:
+    def blocks():
+        chunks = watch(log_reader.chunks(reader, row_blocks.SIZE))
+        return row_blocks.blocks(_without_context(chunks), question.n)
+
+    place, members = Stream(blocks), _members(question, policies)
+    repeat = reader.columns.cluster is not None
+    count = [Stage(_users, _LARGEST, lambda state, largest: largest)] if repeat else []
+    *states, largest = run_passes(place, beside(*[each.stages for each in members], count))
+    shares = jax.jit(_shares, static_argnums=0)(question, policies, reader.logging, tuple(states))
+    modal = float(np.median(next(iter(blocks())).columns.reward))
+    if repeat:
+        users = int(largest) + 1
+        stages = [(cluster_stage(each, users),) for each in members]
+        estimates = run_passes(place, beside(*stages), tuple(states))
+        return _answers(question, *_of_users(estimates, question, users, shares, modal))
+    found, products, _, _ = _sum(
+        place, members, tuple(states), question.n, question.reward_range, shares, modal
+    )
+    return _answers(question, found, products, question.n)
+
+
+def _without_context(chunks):
+    return (rows._replace(time=None, context=None) for rows in chunks)
+
+
+def _of_users(estimates, question, users, shares, modal):
+    @jax.jit
+    def summed(estimates, shares):
+        place, members, states = _given(estimates)
+        found, products, every, states = _sum(
+            place, members, states, users, question.reward_range, shares, modal
+        )
+        return found, products, [x.rows(s, place.block) for x, s in zip(every, states, strict=True)]
+
+    found, products, estimates = summed(estimates, shares)
+    return found, products, users, estimates

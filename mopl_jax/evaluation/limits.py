@@ -1,0 +1,87 @@
+"""The ends of intervals by name, from an answer: of sums where they do, of rows otherwise."""
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from mopl_jax.evaluation.answers import IN_MEMORY, Answer
+from mopl_jax.intervals.interval import Wald, batched_intervals
+from mopl_jax.intervals.registry import METHODS, WALD, Facts, bind, bind_sums
+from mopl_jax.io.log_reader import LogReader
+from mopl_jax.numerics.check import choose
+
+
+class NamedInterval(NamedTuple):
+    """The interval `name` from `lower` to `upper`, ±inf where it claims nothing."""
+
+    name: str
+    lower: float
+    upper: float
+
+
+def check_intervals(
+    reader: LogReader, names: Sequence[str], facts: Facts, in_memory: int = IN_MEMORY
+) -> None:
+    """ValueError for the first of `names` that this log or these facts do not support.
+
+    Before the log is read.
+    """
+    choose(names, METHODS, "interval")
+    large = reader.source.count() > in_memory and reader.columns.cluster is None
+    for name in names:
+        bind(name, facts)
+        if large and not METHODS[name].from_sums:
+            raise ValueError(
+                f"interval {name!r} needs all rows in memory, and the log has "
+                f"{reader.source.count():,}: raise --in-memory, or choose one made of sums: "
+                f"{', '.join(name for name, method in METHODS.items() if method.from_sums)}"
+            )
+
+
+def check_facts(answer: Answer, names: Sequence[str], facts: Facts) -> None:
+    """ValueError where a row weighs more than the declared `w_max` that an interval uses."""
+    users = [name for name in names if "w_max" in METHODS[name].requires]
+    if facts.w_max is None or answer.estimate is None or not users:
+        return
+    heaviest = np.asarray(answer.estimate.log_weight)
+    row = int(np.argmax(heaviest))
+    largest, declared = float(np.exp(heaviest[row])), float(facts.w_max)
+    if largest > declared * (1 + 1e-4):  # densities that were rounded
+        raise ValueError(
+            f"interval {users[0]!r}: expected importance weights up to w_max = {declared:g}, got "
+            f"{largest:.4g} in row {row + 1}; give the largest that the two policies allow "
+            "(--w-max), or choose another interval"
+        )
+
+
+def limits(
+    answer: Answer, names: Sequence[str], alpha: float, facts: Facts
+) -> tuple[NamedInterval, ...]:
+    """The intervals `names` of an answer at level `alpha`."""
+    wald = tuple(name for name in names if isinstance(bind(name, facts), Wald))
+    found = dict(zip(wald, _wald(answer.moments, alpha, wald), strict=True)) if wald else {}
+    for name in names:
+        if name not in found:
+            found[name] = _of(answer, name, alpha, facts)
+    ends = jax.device_get([(found[name].lower, found[name].upper) for name in names])
+    return tuple(
+        NamedInterval(name, float(lower), float(upper))
+        for name, (lower, upper) in zip(names, ends, strict=True)
+    )
+
+
+@functools.partial(jax.jit, static_argnames="names")
+def _wald(moments, alpha, names):
+    """All of them with one Student quantile, which is most of the compile time."""
+    formulas = [WALD["ess_skew" if name == "recommended" else name] for name in names]
+    return batched_intervals([formula.at(moments) for formula in formulas], alpha)
+
+
+def _of(answer, name, alpha, facts):
+    if not METHODS[name].from_sums:
+        return jax.jit(lambda estimate: bind(name, facts)(estimate, alpha))(answer.estimate)
+    more = {"num_interior": answer.diagnosis.num_interior} if name == "recommended" else {}
+    return jax.jit(lambda sums: bind_sums(name, facts)(sums, alpha, **more))(answer.moments)

@@ -1,0 +1,226 @@
+"""A log that can be read, whole or in chunks of rows: columns of its source as float64 arrays,
+checked once, at this door.
+
+Every complaint is a one-line ValueError: file, column, row, what was expected, the remedy. Rows
+count from 1, the first row of data (a CSV header is not counted).
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from mopl_jax.io.column_spec import ColumnSpec, resolve
+from mopl_jax.io.columns import Place, codes, is_list, log_density, numbers, seconds, vectors
+from mopl_jax.io.policy_json import read_policy
+from mopl_jax.io.sources import Piece, Source
+from mopl_jax.policies.policy import Policy
+
+
+class Rows(NamedTuple):
+    """Consecutive rows of a log; None for what the log does not have.
+
+    `reward`: the North Star.
+    `action`: the weights played.
+    `log_propensity`: log density of the action under the logging policy.
+    `log_target`: log density under a target policy, −inf where that cannot play the action.
+    `cluster`: the user, numbered from 0.
+    `time`: as logged; dates in seconds since 1970.
+    `context`: what the platform knew.
+    """
+
+    reward: Float[np.ndarray, " n"]
+    action: Float[np.ndarray, "n d"] | None
+    log_propensity: Float[np.ndarray, " n"] | None
+    log_target: Float[np.ndarray, " n"] | None
+    cluster: Int[np.ndarray, " n"] | None
+    time: Float[np.ndarray, " n"] | None
+    context: Float[np.ndarray, "n c"] | None
+
+
+class LogReader(NamedTuple):
+    """A log that can be read.
+
+    `source`: the rows.
+    `columns`: the column of every role, all of which exist.
+    `logging`: the logging policy where it is known; log propensities are its own where there is no
+    column of them.
+    `reward_range`: a reward outside of it, if it is declared, is a ValueError that names the row:
+    bounds that use the range would not hold.
+    `log_density`: log densities (n,) of actions (n, d) under the logging policy, compiled.
+    """
+
+    source: Source
+    columns: ColumnSpec
+    logging: Policy | None = None
+    reward_range: tuple[float, float] | None = None
+    log_density: Callable | None = None
+
+    @property
+    def has_list_column(self) -> bool:
+        """Whether the action is one column of lists, whose length only the rows tell."""
+        names = self.columns.action or ()
+        return len(names) == 1 and is_list(self.source.schema.field(names[0]).type)
+
+
+def log_reader_of(source: Source, columns: ColumnSpec, logging: Policy | None) -> LogReader:
+    """A reader of columns that exist; ValueError where the logging policy has other weights."""
+    columns = resolve(source, columns, logging)
+    if logging is None:
+        return LogReader(source, columns)
+    if columns.action is None:
+        raise ValueError(
+            f"{source.name}: a logging policy needs the actions: name their columns (--action)"
+        )
+    log_density = jax.jit(jax.vmap(logging.log_density))
+    reader = LogReader(source, columns, logging, log_density=log_density)
+    check_weights(reader, logging, "logging policy")
+    return reader
+
+
+def logging_policy(logging: Policy | Path | str | None) -> Policy | None:
+    """A policy, or the one in a JSON document."""
+    return read_policy(logging)[0] if isinstance(logging, str | Path) else logging
+
+
+def check_weights(reader: LogReader, policy: Policy, what: str) -> None:
+    """ValueError unless `policy` has as many weights as the log's action has columns; lists are
+    checked as they come.
+    """
+    columns = reader.columns.action or ()
+    d = getattr(policy, "dim", len(columns))  # a policy of the user's own may not tell
+    if len(columns) != d and not reader.has_list_column:
+        raise ValueError(
+            f"{reader.source.name}: the {what} has {d} weights, the log's action {len(columns)}: "
+            f"{', '.join(columns) or 'none'}; name the action columns in the policy's order"
+        )
+
+
+AGREE = 0.01  # log densities of column and policy within this: the column may be rounded
+
+
+def check_densities(reader: LogReader, rows: int | None = 10_000) -> None:
+    """ValueError where a propensity column contradicts the logging policy, in the first `rows` of
+    the log or in all (None).
+    """
+    stated = reader.columns.density
+    if stated is None or reader.logging is None:
+        return
+    first = next(chunks(reader, rows))
+    declared = declared_densities(reader, first)
+    fine = np.abs(declared - first.log_propensity) <= AGREE
+    remedy = (
+        f"the logging policy says {declared[np.argmin(fine)]:.4g}: name the one that was played,"
+        " rename the other away"
+    )
+    where = Place(reader.source.name, stated)
+    where.require(fine, first.log_propensity, "the log density of the logging policy", remedy)
+
+
+def declared_densities(reader: LogReader, rows: Rows) -> Float[np.ndarray, " n"]:
+    """Log densities of the actions under the logging policy."""
+    if reader.log_density is None:
+        raise ValueError(f"{reader.source.name}: expected a logging policy, got none; name it")
+    return np.asarray(reader.log_density(jnp.asarray(rows.action)), np.float64)
+
+
+# Rows.
+
+
+def whole(reader: LogReader) -> Rows:
+    """All rows."""
+    return next(chunks(reader, None))
+
+
+def chunks(reader: LogReader, size: int | None) -> Iterator[Rows]:
+    """All rows, `size` at a time, the last chunk shorter; all at once if None. ValueError if there
+    are none.
+    """
+    columns, seen = reader.columns, 0
+    labels = () if columns.cluster is None else (columns.cluster,)
+    known: dict = {}
+    pieces = reader.source.scan(columns.names, labels)
+    parts = (_rows(reader, piece, known) for piece in pieces if piece.rows.num_rows)
+    for chunk in _in_chunks(parts, size):
+        yield _with_propensity(reader, chunk, seen)
+        seen += len(chunk.reward)
+    if not seen:
+        raise ValueError(empty(reader.source.name))
+
+
+def empty(name: object) -> str:
+    """The complaint about a log without rows."""
+    return f"{name}: expected at least one row, got an empty log; check the export that produced it"
+
+
+def _in_chunks(parts, size):
+    held, count = [], 0
+    for part in parts:
+        held, count = [*held, part], count + len(part.reward)
+        while size is not None and count >= size:
+            joined = _join(held)
+            yield jax.tree.map(lambda column: column[:size], joined)
+            held, count = [jax.tree.map(lambda column: column[size:], joined)], count - size
+    if count:
+        yield _join(held)
+
+
+def _join(parts):
+    if len(parts) == 1:
+        return parts[0]
+    return jax.tree.map(lambda *columns: np.concatenate(columns), *parts)
+
+
+def _with_propensity(reader, rows, first):
+    """Rows whose log propensities, where there is no column, are those of the logging policy."""
+    if rows.log_propensity is not None:
+        return rows
+    values = declared_densities(reader, rows)
+    remedy = "the logging policy cannot have played this action: is it the one of this log?"
+    place = Place(reader.source.name, "action", first)
+    place.require(np.isfinite(values), values, "a finite log propensity", remedy)
+    return rows._replace(log_propensity=values)
+
+
+def _rows(reader, piece: Piece, known) -> Rows:
+    """A piece as arrays; `known` numbers the users."""
+    columns = reader.columns
+
+    def column(name, read, **options) -> Any:
+        place = Place(piece.place, name, piece.first_row)
+        return None if name is None else read(piece.rows.column(name), place, **options)
+
+    def density(plain, log, zero):
+        return column(log or plain, log_density, log=log is not None, zero=zero)
+
+    def matrix(names, d):
+        """The columns side by side, (n, d); a column of lists as it is."""
+        if names is None:
+            return None
+        if len(names) == 1 and is_list(piece.rows.schema.field(names[0]).type):
+            return column(names[0], vectors, d=d)
+        return np.stack([column(name, numbers) for name in names], axis=1)
+
+    return Rows(
+        reward=column(columns.reward, _rewards, reward_range=reader.reward_range),
+        action=matrix(columns.action, getattr(reader.logging, "dim", None)),
+        log_propensity=density(columns.propensity, columns.log_propensity, zero=False),
+        log_target=density(columns.target_propensity, columns.log_target_propensity, zero=True),
+        cluster=column(columns.cluster, codes, known=known),
+        time=column(columns.time, seconds),
+        context=matrix(columns.context, None),
+    )
+
+
+def _rewards(column, place, reward_range):
+    values = numbers(column, place)
+    if reward_range is not None:
+        low, high = reward_range
+        fine = (values >= low) & (values <= high)
+        remedy = "declare the range that the platform guarantees, or repair the row"
+        place.require(fine, values, f"a reward in [{low:g}, {high:g}]", remedy)
+    return values

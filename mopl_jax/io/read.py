@@ -1,0 +1,94 @@
+"""Logs in: from a path or a table and the columns' names, or from a TOML file that says both.
+
+`open_log` makes a `LogReader`, `read_logs` reads all of it as `Logs`.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float
+
+from mopl_jax.io.column_spec import ColumnSpec
+from mopl_jax.io.columns import Place, numbers
+from mopl_jax.io.log_description import described_log
+from mopl_jax.io.log_reader import LogReader, empty, log_reader_of, logging_policy, whole
+from mopl_jax.io.sources import open_source
+from mopl_jax.logs import Logs
+from mopl_jax.policies.policy import Policy
+
+
+def open_log(source: Any, *, logging: Policy | Path | str | None = None, **roles: Any) -> LogReader:
+    """A log from a path, a table, a `Source` or `Logs`; `roles` as in `ColumnSpec`.
+
+    A path is a file, a folder, or a TOML that describes one. Without a propensity role the column
+    `log_propensity` or `propensity` serves if there is one; then `logging`, a policy or the path
+    of its JSON document (`check_densities` compares the two). `Logs` know their columns, users
+    included. ValueError for columns that are not there, or densities from nowhere.
+    """
+    given = {role: name for role, name in roles.items() if name is not None}
+    if isinstance(source, LogReader | Logs) and given:
+        raise ValueError(
+            f"expected no columns for a log that is open, got {', '.join(given)}; give its path"
+        )
+    if isinstance(source, LogReader):
+        return source
+    if isinstance(source, Logs):
+        table, given = table_of(source)
+        return log_reader_of(open_source(table), ColumnSpec(**given), logging_policy(logging))
+    if isinstance(source, str | Path) and Path(source).suffix.lower() == ".toml":
+        return described_log(Path(source), logging, given)
+    return log_reader_of(open_source(source), ColumnSpec(**given), logging_policy(logging))
+
+
+def table_of(logs: Logs) -> tuple[pa.Table, dict[str, str]]:
+    """The columns that logs in memory have as a table, and the names of their roles."""
+    columns = {field.name: getattr(logs, field.name) for field in dataclasses.fields(logs)}
+    present = {name: np.asarray(x) for name, x in columns.items() if x is not None}
+    table = pa.table({name: _arrow(x) for name, x in present.items()})
+    return table, {name: name for name in present}
+
+
+def _arrow(column):
+    if column.ndim == 1:
+        return pa.array(column)
+    return pa.FixedSizeListArray.from_arrays(pa.array(column.ravel()), column.shape[1])
+
+
+def read_logs(source: Any, *, logging: Policy | Path | str | None = None, **roles: Any) -> Logs:
+    """All rows of a log as `Logs`, numpy float64, clusters numbered from 0; arguments and errors
+    as in `open_log`.
+
+    read_logs("week.parquet", action="w_", reward="retained", logging="logging.json",
+    cluster="user")
+    """
+    reader = open_log(source, logging=logging, **roles)
+    if reader.columns.action is None:
+        raise ValueError(
+            f"{reader.source.name}: no action columns; name them, for instance action='w_'"
+        )
+    rows = whole(reader)
+    columns = rows.action, rows.log_propensity, rows.reward, rows.context, rows.cluster, rows.time
+    return Logs(*columns)  # pyright: ignore[reportArgumentType]  (numpy columns)
+
+
+def read_columns(path: Path | str, names: Sequence[str]) -> dict[str, Float[np.ndarray, " n"]]:
+    """Columns `names` of a file, float64, (n,) each with n ≥ 1; booleans become 0 and 1. ValueError
+    as for a log.
+    """
+    source = open_source(path)
+    names = [source.column(name) for name in dict.fromkeys(names)]
+    parts = [
+        {
+            name: numbers(piece.rows.column(name), Place(piece.place, name, piece.first_row))
+            for name in names
+        }
+        for piece in source.scan(names, ())
+        if piece.rows.num_rows
+    ]
+    if not parts:
+        raise ValueError(empty(path))
+    return {name: np.concatenate([part[name] for part in parts]) for name in names}

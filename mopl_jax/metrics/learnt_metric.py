@@ -1,0 +1,214 @@
+"""A metric learnt from past experiments, with the validation on those that were held out.
+
+The verb `learn_metric` reads the experiments table, fits one of `objectives.NAMED`, and judges it
+by `validation`; `write` stores the result.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Array, Bool
+
+from mopl_jax.io import storage
+from mopl_jax.io.policy_json import finite
+from mopl_jax.metrics import experiments, objectives
+from mopl_jax.metrics.objectives import History, Objective
+from mopl_jax.metrics.validation import Validation, validate
+from mopl_jax.numerics.check import check_alpha, choose
+from mopl_jax.numerics.progress import Advance, silent
+
+FEW = 3  # known winners a metric: a rule of thumb, no study chose it
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """An objective, by name, and how the metric that it learns does on experiments held out."""
+
+    objective: str
+    validation: Validation
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class LearntMetric:
+    """A linear combination of metrics with unit variance over users, k of them.
+
+    `metrics`, `weights`: names of the metrics, and their weights.
+    `standard_weights`: weights times the metrics' standard deviations over users.
+    `north_star`: the metric that it stands for.
+    `objective`, `l1`, `alpha`: what was minimised, its penalty, the level of the tests.
+    `north_star_per_unit`: North Star units for one unit of the metric's effect.
+    `proxy_quality`: correlation with the North Star's true effects, median over experiments.
+    `compared`: the validation of this objective and of those it was compared with.
+    `warnings`: reasons to distrust it, a sentence each.
+    `provenance`: versions, device and tables that it comes from.
+    """
+
+    metrics: tuple[str, ...]
+    weights: tuple[float, ...]
+    standard_weights: tuple[float, ...]
+    north_star: str
+    objective: str
+    l1: float
+    alpha: float
+    north_star_per_unit: float
+    proxy_quality: float
+    compared: tuple[Judged, ...]
+    warnings: tuple[str, ...]
+    provenance: dict[str, Any]
+
+    @property
+    def validation(self) -> Validation:
+        """That of the objective itself."""
+        return self.compared[0].validation
+
+    def __repr__(self) -> str:
+        terms = zip(self.weights, self.metrics, strict=True)
+        told = " ".join(f"{weight:+.3g} {name}" for weight, name in terms if weight)
+        return f"LearntMetric({told}; factor {self.validation.factor:.2f} on the North Star)"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document of `mopl metric --json`."""
+        shallow = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        judged = {each.objective: _errors(each.validation) for each in self.compared}
+        return finite(shallow | {"validation": _errors(self.validation), "compared": judged})
+
+    def to_arrow(self) -> Any:
+        """A `pyarrow.Table`, one row a metric."""
+        import pyarrow as pa
+
+        columns = ("metrics", "weights", "standard_weights")
+        return pa.table({name: list(getattr(self, name)) for name in columns})
+
+
+def _errors(validation):
+    return dataclasses.asdict(validation)
+
+
+def learn_metric(
+    tables: Path | str | Sequence[Path | str],
+    north_star: str,
+    *,
+    objective: str = "gls",
+    compare: bool = False,
+    l1: float = 0.0,
+    positive: Sequence[str] = (),
+    negative: Sequence[str] = (),
+    with_north_star: bool = False,
+    alpha: float = 0.05,
+    advance: Advance = silent,
+) -> LearntMetric:
+    """Learn a metric from the experiments in `tables`, and validate it leaving each one out.
+
+    `objective` is one of `objectives.NAMED`; `compare` validates the others as well. Metrics
+    named `positive` or `negative` may not have weights of the other sign. The North Star does not
+    enter the metric unless `with_north_star`. `advance` is told of each
+    validation. ValueError in one line for whatever cannot be learnt from.
+    """
+    check_alpha(alpha)
+    paths = [Path(x) for x in ([tables] if isinstance(tables, str | Path) else tables)]
+    history = experiments.read(paths, north_star)
+    chosen = _objective(objective, history.names, l1, positive, negative)
+    _check(history)
+    allowed = objectives.signals_only(history) | with_north_star
+    weights = _weights(history, objective, chosen, allowed)
+    others = objectives.NAMED if compare else {}
+    tried = {objective: chosen} | {name: x for name, x in others.items() if name != objective}
+    judged = []
+    for name, function in tried.items():
+        judged.append(Judged(name, validate(history, function, allowed, alpha)))
+        advance("validating", 1, len(tried))
+    return LearntMetric(
+        metrics=history.names,
+        weights=tuple(map(float, weights)),
+        standard_weights=tuple(map(float, weights * np.sqrt(np.diagonal(history.user_covariance)))),
+        north_star=north_star,
+        objective=objective,
+        l1=l1,
+        alpha=alpha,
+        north_star_per_unit=float(objectives.exchange_rate(weights, history)),
+        proxy_quality=float(np.median(objectives.proxy_quality(weights, history))),
+        compared=tuple(judged),
+        warnings=tuple(_warnings(judged[0].validation, int(allowed.sum()), alpha)),
+        provenance=storage.provenance(tables=[path.name for path in paths]),
+    )
+
+
+def write(path: Path, learnt: LearntMetric) -> Path:
+    """Store a metric as `experiments.read_metric` reads it, with what is known of it."""
+    document = learnt.to_dict()
+    about = {
+        key: value
+        for key, value in document.items()
+        if key not in ("metrics", "weights", "compared")
+    }
+    return experiments.write_metric(path, learnt.metrics, np.array(learnt.weights), about)
+
+
+def _weights(history: History, name: str, objective: Objective, allowed: Bool[Array, " k"]) -> Any:
+    weights = objectives.learn(history, objective, allowed=allowed)
+    if not np.any(weights):
+        raise ValueError(
+            f"objective {name!r}: every weight is zero; lower --l1, loosen signs or try another"
+            " objective"
+        )
+    return weights
+
+
+def _check(history):
+    """ValueError unless there is something to learn from and something left to check it on."""
+    known = np.asarray(history.experiment)[np.asarray(history.sign) != 0]
+    if len(set(known.tolist())) < 2:
+        raise ValueError(
+            f"expected a known winner in at least two experiments, got {len(set(known.tolist()))};"
+            " label winner or loser where the outcome is known"
+        )
+    if len(history.names) < 2:
+        raise ValueError(
+            f"expected metrics besides the North Star, got only mean_{history.names[0]}; add"
+            " columns mean_NAME"
+        )
+
+
+def _objective(name, names, l1, positive, negative) -> Objective:
+    choose([name], objectives.NAMED, "objective")
+    positive, negative = (
+        choose(some, dict.fromkeys(names), "metric") for some in (positive, negative)
+    )
+    if both := set(positive) & set(negative):
+        raise ValueError(
+            f"--positive and --negative: expected different metrics, got {', '.join(both)} in both"
+        )
+    if not (np.isfinite(l1) and l1 >= 0):
+        raise ValueError(f"--l1: expected a number ≥ 0, got {l1}")
+    if name in objectives.CLOSED:
+        if l1 or positive or negative:
+            raise ValueError(
+                f"--l1, --positive, --negative: expected one of {', '.join(objectives.LOSSES)}, got"
+                f" {name}"
+            )
+        return objectives.CLOSED[name]
+    signs = tuple((metric in positive) - (metric in negative) for metric in names)
+    return objectives.descent(objectives.LOSSES[name], l1=l1, signs=signs)
+
+
+def _warnings(found: Validation, num_metrics: int, alpha: float):
+    """Reasons to distrust the metric, a sentence each."""
+    if found.known < FEW * num_metrics:
+        yield (
+            f"{found.known} known winners for {num_metrics} metrics: fewer than three a metric,"
+            " expect overfitting"
+        )
+    if found.metric.type_iii > found.north_star.type_iii + alpha / 2:
+        yield (
+            "the metric contradicts known winners significantly more often than the North Star does"
+        )
+    if found.false_positives_low > alpha:
+        yield (
+            "A/A tests are significant too often: the covariances are too small, or users are not"
+            " independent"
+        )
+    if found.nulls == 0:
+        yield "no A/A test in the table: the false-positive rate was not checked"

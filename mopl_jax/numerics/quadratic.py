@@ -1,0 +1,90 @@
+"""The quadratic model q(z) = c + bᵀz + ½ zᵀHz: its features, their sums over rows, and its fits.
+
+What a fit needs of a set of rows is one matrix of products (f, f+1), f = 1 + d + d(d+1)/2, which
+adds up over blocks, folds and devices. z is an action in the units of a distribution of actions,
+scale⁻¹(a − mean): features then have a mean square of about one, which a ridge refers to.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from mopl_jax.numerics import linalg, safe
+
+# Share of the ridge that falls on the constant: next to nothing, so that levels are not shrunk.
+CONSTANT = 1e-6
+
+
+def size(d: int) -> int:
+    """f, the number of features of d weights."""
+    return 1 + d + d * (d + 1) // 2
+
+
+def features(z: Float[Array | np.ndarray, "*n d"]) -> Float[Array, "*n f"]:
+    """1, zᵢ and zᵢzⱼ for i ≤ j, of JAX or NumPy arrays."""
+    xp = z.__array_namespace__()
+    rows, columns = np.triu_indices(z.shape[-1])
+    return xp.concat([xp.ones_like(z[..., :1]), z, z[..., rows] * z[..., columns]], axis=-1)
+
+
+def expected_features(
+    mean: Float[Array, " d"], covariance: Float[Array, "d d"]
+) -> Float[Array, " f"]:
+    """E features(z) of a normal z: 1, mᵢ and mᵢmⱼ + Sᵢⱼ for i ≤ j."""
+    d = mean.shape[0]
+    return features(mean).at[1 + d :].add(covariance[np.triu_indices(d)])
+
+
+def unpack(coefficients, d: int):
+    """c (), b (d,) and H (d, d) of `coefficients` β (f,), where Hᵢⱼ = βᵢⱼ and Hᵢᵢ = 2βᵢᵢ.
+
+    Of JAX or NumPy arrays.
+    """
+    rows, columns = np.triu_indices(d)
+    place = np.zeros((d, d), int)
+    place[rows, columns] = place[columns, rows] = 1 + d + np.arange(rows.size)
+    curvature = coefficients[place] * (1 + np.eye(d)).astype(coefficients.dtype)
+    return coefficients[0], coefficients[1 : 1 + d], curvature
+
+
+def products(
+    features: Float[Array, "n f"], reward: Float[Array, " n"], kept: Float[Array, " n"]
+) -> Float[Array, "f f+1"]:
+    """FᵀF and Fᵀr over the rows where `kept` is 1 and not 0; they add up over rows."""
+    table = jnp.concatenate([features, reward[:, None]], axis=1)
+    return jnp.matmul((features * kept[:, None]).T, table, precision="highest")
+
+
+def ridge_solve(
+    gram: Float[Array, "f f"], right: Float[Array, "f *k"], ridge: float
+) -> Float[Array, "f *k"]:
+    """(FᵀF + nΛ)⁻¹ `right` for the `gram` matrix FᵀF of n rows; Λ is diagonal, `ridge` and for the
+    constant `CONSTANT` times that.
+
+    Coefficients if `right` is Fᵀr. Rewards should be centred.
+    """
+    penalty = ridge * jnp.eye(gram.shape[0], dtype=gram.dtype).at[0, 0].set(CONSTANT)
+    return linalg.solve_positive(gram + jnp.maximum(gram[0, 0], 1) * penalty, right)
+
+
+def least_squares(
+    features: Float[Array, "n f"], reward: Float[Array, " n"]
+) -> tuple[Float[Array, " f"], Float[Array, " f"], Float[Array, ""]]:
+    """Coefficients, their standard errors and the residual standard deviation, without a ridge.
+
+    Standard errors are inf where the features are dependent: the least eigenvalue of FᵀF, its
+    diagonal scaled to n, is then lost in the rounding of the largest.
+    """
+    n, f = features.shape
+    scale = safe.positive(jnp.sqrt(jnp.mean(jnp.square(features), axis=0)))
+    scaled = features / scale[None]
+    sums = products(scaled, reward, jnp.ones_like(reward))
+    values, vectors = jnp.linalg.eigh(sums[:, :f])
+    independent = values > 8 * f * jnp.finfo(values.dtype).eps * values[-1]
+    inverse = safe.reciprocal(jnp.where(independent, values, 0))
+    coefficients = vectors @ (inverse * (vectors.T @ sums[:, f]))
+    noise = jnp.sqrt(jnp.sum(jnp.square(reward - scaled @ coefficients)) / (n - f))
+    error = jnp.where(
+        jnp.all(independent), noise * jnp.sqrt(jnp.square(vectors) @ inverse), jnp.inf
+    )
+    return coefficients / scale, error / scale, noise

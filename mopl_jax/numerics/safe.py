@@ -1,0 +1,36 @@
+"""Quotients, logarithms and roots with finite values and gradients also where they have none.
+
+`jnp.where` differentiates both of its branches, and the zero that the other branch hands back
+times an infinite derivative is NaN. So arguments are made harmless before the operation, and
+the result is chosen after it.
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def positive(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """x where x > 0, else 1: harmless as a divisor, in a logarithm or under a root."""
+    return jnp.where(x > 0, x, 1)
+
+
+def divide(
+    a: Float[Array, "..."], b: Float[Array, "..."], otherwise: float = 0.0
+) -> Float[Array, "..."]:
+    """a / b where b > 0, else `otherwise`."""
+    return jnp.where(b > 0, a / positive(b), otherwise)
+
+
+def reciprocal(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """1 / x where x > 0, else 0."""
+    return jnp.where(x > 0, 1 / positive(x), 0)
+
+
+def log(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """log x where x > 0, else −∞, with gradient zero."""
+    return jnp.where(x > 0, jnp.log(positive(x)), -jnp.inf)
+
+
+def sqrt(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """√x where x > 0, else 0, with gradient zero."""
+    return jnp.where(x > 0, jnp.sqrt(positive(x)), 0)

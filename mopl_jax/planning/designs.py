@@ -1,0 +1,461 @@
+"""Ways of exploring, compared before traffic is spent: what a log of each will say, and its cost.
+
+A `Design` is one logging policy with what a log of n rows by it will be able to say of a step of
+the weights. Gains are of the target N(current + step, s²) over production N(current, s²) on the
+same rows, by SNIPS; the formulas are those of `precision`.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import ndtri
+from jaxtyping import Array, ArrayLike, Float
+
+from mopl_jax.diagnostics.verdicts import CAUTION_ESS
+from mopl_jax.estimators.divergence import population_max_weight
+from mopl_jax.io.policy_json import finite, read_policy
+from mopl_jax.logs import Logs
+from mopl_jax.numerics.check import check_alpha
+from mopl_jax.numerics.pytree import pytree_dataclass
+from mopl_jax.planning import precision
+from mopl_jax.planning.precision import Surface
+from mopl_jax.policies.gaussian import Gaussian
+from mopl_jax.policies.policy import Policy
+from mopl_jax.policies.uniform import Uniform
+
+LEAST_IN_BOX = 0.95  # of the target's mass: below, what a box cannot evaluate is worth a warning
+NARROWEST = 0.3  # of the target's scale: logging narrower than that has weights without bound
+WIDEST = 10.0  # times the target's reach: wider logging has fewer effective rows in any dimension
+
+
+Number = Any  # a traced scalar inside jit, a float in a `Plan`
+
+
+@pytree_dataclass(static=("name",))
+class Design:
+    """One logging policy, and what a log of n rows by it will say; None: cannot be told.
+
+    `scale`: root mean variance of a weight.
+    `d2`, `w_max`: second moment and largest value of the importance weight of the target.
+    `in_box`: the target's mass where the policy plays.
+    `ess`, `ess_share`: effective rows, and their share of n.
+    `standard_error`: of the target's value.
+    `gain_standard_error`, `gain_width`: of the gain, and of its 1 − 2α interval.
+    `rows_for_ess`: rows for the fewest effective rows that are no reason for caution.
+    `power`, `rows_for_power`: to certify the gain with n rows, and rows for the power wanted.
+    `cost`, `total_cost`: of exploring, a decision and n decisions.
+    `certified_regret`, `best_rows`: over the horizon, and the rows where it is least.
+    """
+
+    scale: Number
+    d2: Number
+    w_max: Number
+    in_box: Number
+    ess: Number
+    ess_share: Number
+    standard_error: Number
+    gain_standard_error: Number
+    gain_width: Number
+    rows_for_ess: Number
+    power: Number = None
+    rows_for_power: Number = None
+    cost: Number = None
+    total_cost: Number = None
+    certified_regret: Number = None
+    best_rows: Number = None
+    name: str = ""
+
+
+@pytree_dataclass()
+class Assumed:
+    """The world that designs are compared in, d weights; None: not known.
+
+    `current` (d,): the weights in production.
+    `step` (d,): the change hoped for.
+    `target_scale` (d,): smoothing of target and production, standard deviations.
+    `slope` (d,), `curvature` (d, d): of the mean reward at `current`.
+    `noise`: standard deviation of the reward around it.
+    `gain`: what the step is hoped to earn.
+    `n`, `horizon`: decisions logged, and decisions that will follow the change.
+    `alpha`, `power`: one-sided level of the certificate, and the probability wanted for it.
+    """
+
+    current: Float[np.ndarray, " d"]
+    step: Float[np.ndarray, " d"]
+    target_scale: Float[np.ndarray, " d"]
+    slope: Float[Array, " d"]
+    noise: float
+    n: float
+    alpha: float
+    power: float
+    gain: float | None = None
+    curvature: Float[np.ndarray, "d d"] | None = None
+    horizon: float | None = None
+
+    @property
+    def target(self) -> Gaussian:
+        """N(current + step, target_scale²)."""
+        return Gaussian.diagonal(jnp.asarray(self.current + self.step), self.target_scale)
+
+    @property
+    def production(self) -> Gaussian:
+        """N(current, target_scale²)."""
+        return Gaussian.diagonal(jnp.asarray(self.current), self.target_scale)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Plan:
+    """Designs compared in one world; `pilot` is what a pilot log told of the surface."""
+
+    designs: tuple[Design, ...]
+    assumed: Assumed
+    pilot: Surface | None
+    warnings: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        told = (f"{design.name}: ESS {design.ess:,.0f}" for design in self.designs)
+        return f"Plan(n={self.assumed.n:,}; {'; '.join(told)})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document of `mopl plan --json`."""
+        return finite(
+            {
+                "designs": {x.name: _known(x, but=("name",)) for x in self.designs},
+                "assumed": _known(self.assumed),
+                "pilot": None if self.pilot is None else _known(self.pilot),
+                "warnings": self.warnings,
+            }
+        )
+
+    def to_arrow(self) -> Any:
+        """A `pyarrow.Table`, one row a design."""
+        import pyarrow as pa
+
+        return pa.Table.from_pylist([dataclasses.asdict(design) for design in self.designs])
+
+
+def _known(record, but=()):
+    fields = ((field.name, getattr(record, field.name)) for field in dataclasses.fields(record))
+    return {name: value for name, value in fields if value is not None and name not in but}
+
+
+def plan(
+    d: int | None = None,
+    *,
+    current: ArrayLike = 0.0,
+    scale: ArrayLike = 1.0,
+    covariance: Float[ArrayLike, "d d"] | None = None,
+    step: ArrayLike = 0.5,
+    target_scale: ArrayLike = 0.5,
+    gain: float | None = None,
+    noise: float | None = None,
+    curvature: ArrayLike | None = None,
+    n: int = 100_000,
+    horizon: float | None = None,
+    alpha: float = 0.05,
+    power: float = 0.8,
+    pilot: Logs | None = None,
+) -> Plan:
+    """Compare ways of exploring around the weights `current`, for one `step` of them.
+
+    Vectors are (d,) or one number for all; `step` may be the length of a step along the slope of
+    the `pilot`, or along all weights alike. `covariance` is explored instead of `scale`. Gain,
+    noise and curvature that are not given are the pilot's. The designs: normal logging, uniform
+    logging of the same variance, normal logging with the most effective rows, and with a
+    curvature and a horizon that of least certified regret. Asymptotic: few effective rows are
+    among the warnings. ValueError for what cannot be, by the name of the command's option.
+    """
+    check_alpha(alpha)
+    _check_level(power, "--power")
+    _check_positive(n, "--n")
+    _check_positive(horizon, "--horizon")
+    _check_positive(noise, "--noise")
+    _check_positive(gain, "--gain")
+    vectors = {"--current": current, "--scale": scale, "--step": step}
+    vectors |= {"--target-scale": target_scale, "--curvature": curvature}
+    d = _dimension(vectors, d, covariance, pilot)
+    around = _vector(current, d, "--current")
+    spread = _positive_vector(scale, d, "--scale")
+    smoothing = _positive_vector(target_scale, d, "--target-scale")
+    bend = None if curvature is None else np.diag(_vector(curvature, d, "--curvature"))
+    told = None if pilot is None else _surface(pilot, around)
+    shift = _step(np.atleast_1d(np.asarray(step, float)), d, told)
+    slope, gain = _slope(shift, gain, told)
+    assumed = Assumed(
+        current=around,
+        step=shift,
+        target_scale=smoothing,
+        slope=slope,
+        noise=_noise(noise, told),
+        n=n,
+        alpha=alpha,
+        power=power,
+        gain=gain,
+        curvature=_curvature(told) if bend is None else bend,
+        horizon=horizon,
+    )
+    found = tuple(_named(*each, assumed) for each in _loggers(spread, covariance, assumed))
+    return Plan(found, assumed, told, tuple(_warnings(found, told)))
+
+
+def _named(name, logging, assumed):
+    return dataclasses.replace(jax.tree.map(float, _design(logging, assumed)), name=name)
+
+
+def explored_covariance(path: Any) -> Float[np.ndarray, "d d"]:
+    """The covariance of a normal policy in JSON, to be explored around the current weights."""
+    policy, _ = read_policy(path)
+    if not isinstance(policy, Gaussian):
+        raise ValueError(
+            f"{path}: expected a policy of kind 'normal', got another; write mean and covariance"
+        )
+    return np.asarray(policy.covariance)
+
+
+# The logging policies, by name.
+
+
+def _loggers(scale, covariance, assumed) -> list[tuple[str, Policy]]:
+    """The widened policies keep the shape of the one that was asked for; boxes have none."""
+    centre = jnp.asarray(assumed.current)
+    if covariance is None:
+        normal = Gaussian.diagonal(centre, scale)
+        edge = math.sqrt(3) * normal.scale
+        boxes = [("uniform", Uniform(centre - edge, centre + edge))]
+    else:
+        normal = Gaussian.full(centre, covariance)
+        boxes = []
+    loggers = [("normal", normal), *boxes, ("normal, most ESS", _densest(normal, assumed))]
+    if assumed.curvature is not None and assumed.horizon is not None:
+        loggers.append(("normal, least regret", _thriftiest(normal, assumed)))
+    return loggers
+
+
+@jax.jit
+def _densest(normal, assumed):
+    target = assumed.target
+    return _widened(normal, lambda logging: 1 / precision.ess_share(logging, target), target)
+
+
+@jax.jit
+def _thriftiest(normal, assumed):
+    target = assumed.target
+
+    def regret(logging):
+        cost = precision.exploration_cost(assumed.curvature, logging.covariance)
+        variance = precision.variance(
+            logging, target, assumed.slope, assumed.noise, assumed.production
+        )
+        return precision.certified_regret(assumed.n, cost, variance, assumed.horizon, assumed.alpha)
+
+    return _widened(normal, regret, target)
+
+
+def _widened(normal, loss, target):
+    """The multiple of `normal` with the least `loss`, from `NARROWEST` to `WIDEST`."""
+    own = jnp.exp(jnp.mean(jnp.log(jnp.linalg.eigvalsh(normal.covariance)))) ** 0.5
+    reach = jnp.linalg.norm(target.mean - normal.mean) + jnp.max(target.scale)
+    ends = NARROWEST * jnp.min(target.scale) / own, WIDEST * reach / own
+    multiple = precision.least(lambda s: loss(Gaussian(normal.mean, s * normal.scale)), *ends)
+    return Gaussian(normal.mean, normal.scale * multiple)
+
+
+# One design.
+
+
+@jax.jit
+def _design(logging, assumed) -> Design:
+    """Everything that can be told of one logging policy."""
+    share = precision.ess_share(logging, assumed.target)
+    alone = precision.variance(logging, assumed.target, assumed.slope, assumed.noise)
+    difference = precision.variance(
+        logging, assumed.target, assumed.slope, assumed.noise, assumed.production
+    )
+    error = jnp.sqrt(difference / assumed.n)
+    design = Design(
+        scale=jnp.sqrt(jnp.mean(jnp.diagonal(_covariance(logging)))),
+        d2=1 / share,
+        w_max=population_max_weight(logging, assumed.target),
+        in_box=precision.coverage_of_box(logging, assumed.target),
+        ess=assumed.n * share,
+        ess_share=share,
+        standard_error=jnp.sqrt(alone / assumed.n),
+        gain_standard_error=error,
+        gain_width=-2 * ndtri(assumed.alpha) * error,
+        rows_for_ess=CAUTION_ESS / share,
+    )
+    return _with_cost(_with_power(design, difference, assumed), difference, logging, assumed)
+
+
+def _with_power(design, difference, assumed):
+    if assumed.gain is None:
+        return design
+    rows = precision.rows_needed(assumed.gain, difference, assumed.alpha, assumed.power)
+    return dataclasses.replace(
+        design,
+        power=precision.power(assumed.gain, design.gain_standard_error, assumed.alpha),
+        rows_for_power=jnp.ceil(rows),
+    )
+
+
+def _with_cost(design, difference, logging, assumed):
+    if assumed.curvature is None:
+        return design
+    cost = precision.exploration_cost(assumed.curvature, _covariance(logging))
+    design = dataclasses.replace(design, cost=cost, total_cost=assumed.n * cost)
+    if assumed.horizon is None:
+        return design
+    long_run = cost, difference, assumed.horizon, assumed.alpha
+    return dataclasses.replace(
+        design,
+        certified_regret=precision.certified_regret(assumed.n, *long_run),
+        best_rows=precision.best_rows(*long_run),
+    )
+
+
+def _covariance(logging):
+    if isinstance(logging, Gaussian):
+        return logging.covariance
+    return jnp.diag(jnp.square(logging.high - logging.low) / 12)
+
+
+# What is assumed of the surface, with the pilot's help.
+
+
+def _surface(pilot, current):
+    return precision.surface(
+        jnp.asarray(pilot.action), jnp.asarray(pilot.reward), jnp.asarray(current)
+    )
+
+
+def _step(step, d, told):
+    """The step (d,); a length goes along the pilot's slope, or spreads evenly over the weights."""
+    if step.size == d and d > 1:
+        shift = step
+    elif step.size == 1:
+        along = np.ones(d) if told is None else np.asarray(told.slope)
+        shift = step[0] * along / np.linalg.norm(along)
+    else:
+        raise ValueError(f"--step: expected a length or {d} numbers, got {step.size} numbers")
+    if not np.any(shift):
+        raise ValueError(
+            "--step: expected a step that is not zero; without one there is nothing to certify"
+        )
+    return shift
+
+
+def _slope(shift, gain, told):
+    """Slope and gain: the pilot's, or the smallest slope that gives the gain, or no gain."""
+    if told is None:
+        even = 0 * shift if gain is None else gain * shift / (shift @ shift)
+        return jnp.asarray(even), gain
+    bend = 0.0 if _is_flat(told) else float(0.5 * shift @ told.curvature @ shift)
+    expected = float(told.slope @ shift) - bend
+    if gain is None and expected <= 0:
+        raise ValueError(
+            f"--step: the pilot expects a loss of {-expected:.4g} from it; give another --step,"
+            " or a --gain"
+        )
+    return told.slope, expected if gain is None else gain
+
+
+def _noise(noise, told):
+    if noise is not None:
+        return noise
+    return 1.0 if told is None else float(told.noise)
+
+
+def _curvature(told):
+    return None if told is None or _is_flat(told) else np.asarray(told.curvature)
+
+
+def _is_flat(told):
+    """Whether the pilot had too few rows for a curvature."""
+    return bool(jnp.isnan(told.curvature).any())
+
+
+def _warnings(designs, told):
+    texts = [text for design in designs for text in _doubts(design)]
+    if told is not None and _is_flat(told):
+        texts.append(
+            "the pilot has too few rows for the curvature; give --curvature to cost the exploration"
+        )
+    return texts
+
+
+def _doubts(design):
+    """Reasons to doubt a design, a sentence each."""
+    if design.ess < CAUTION_ESS:
+        yield (
+            f"{design.name}: {design.ess:.1f} effective rows; widths and power are asymptotic,"
+            " expect worse"
+        )
+    if math.isinf(design.w_max):
+        yield (
+            f"{design.name}: weights are unbounded (target wider than logging); a log will show"
+            " too small an error"
+        )
+    if design.in_box < LEAST_IN_BOX:
+        yield (
+            f"{design.name}: only {design.in_box:.0%} of the target lies in the box; the rest"
+            " cannot be evaluated"
+        )
+    if design.cost is not None and design.cost < 0:
+        yield (
+            f"{design.name}: exploring costs less than nothing: the curvature is not that of a"
+            " maximum, or noise"
+        )
+
+
+# Checks of what is asked for.
+
+
+def _dimension(vectors: Mapping[str, ArrayLike | None], d, covariance, pilot) -> int:
+    """d, of whatever tells it; ValueError if two disagree or none does."""
+    sizes = {name: np.size(x) for name, x in vectors.items() if x is not None and np.size(x) > 1}
+    told = {"--d": d, "--covariance": None if covariance is None else len(np.asarray(covariance))}
+    told["--pilot"] = None if pilot is None else pilot.action.shape[1]
+    sizes |= {name: size for name, size in told.items() if size is not None}
+    if len(set(sizes.values())) > 1:
+        raise ValueError(
+            "expected one number of weights, got"
+            f" {', '.join(f'{size} by {name}' for name, size in sizes.items())}"
+        )
+    if not sizes:
+        raise ValueError(
+            "expected the number of weights, got none; give --d, a vector of weights or a --pilot"
+        )
+    name, size = next(iter(sizes.items()))
+    return _check_positive(size, name)
+
+
+def _vector(values, d, option):
+    values = np.atleast_1d(np.asarray(values, float))
+    if values.size not in (1, d):
+        raise ValueError(f"{option}: expected one number or {d}, got {values.size}")
+    return np.broadcast_to(values, d).copy()
+
+
+def _positive_vector(values, d, option):
+    least = np.min(values)
+    if not least > 0:
+        raise ValueError(f"{option}: expected standard deviations > 0, got {least:g}")
+    return _vector(values, d, option)
+
+
+def _check_positive(value, option):
+    if value is not None and not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{option}: expected a number > 0, got {value}")
+    return value
+
+
+def _check_level(value, option):
+    if not 0 < value < 1:
+        raise ValueError(
+            f"{option}: expected a probability strictly between 0 and 1, got {value}; 0.8 is usual"
+        )

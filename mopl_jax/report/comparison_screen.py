@@ -1,0 +1,38 @@
+"""A comparison as a screen: differences and verdicts first, then the values."""
+
+from mopl_jax.evaluation.comparison import Comparison
+from mopl_jax.report import terminal
+from mopl_jax.report.evaluation_screen import number
+
+
+def show(made: Comparison) -> None:
+    """Print a comparison."""
+    out = terminal.console()
+    about = f"{terminal.units(made.n, made.units)}, values by {made.estimator}"
+    out.print(f"{about}, intervals {made.interval}\n")
+    out.print(_table(made))
+    k = len(made.policies) - 1
+    if k > 1:
+        out.print(
+            f"all {k} differences hold at once with {1 - made.alpha:.6g}: each is at "
+            f"1 − {made.alpha_each:.4f} (max-t; Bonferroni would be 1 − {made.alpha / k:.4f})"
+        )
+    for row in made.policies:
+        for text in row.reasons:
+            out.print(f"{row.policy}: {row.verdict}: {text}", style="yellow")
+
+
+def _table(made):
+    first, nominal = f"− {made.policies[0].policy}"[:14], f"{1 - made.alpha:.6g} interval"
+    table = terminal.table("policy", first, "all at once", "verdict", "value", nominal, "ESS")
+    table.columns[0].no_wrap, table.columns[0].max_width = False, 18
+    for row in made.policies:
+        change = row.difference
+        cells = ("", "") if change is None else (f"{change.value:+.4g}", _ends(change))
+        value, ess = number(row.value), terminal.count(row.ess)
+        table.add_row(row.policy, *cells, row.verdict, value, _ends(row), ess)
+    return table
+
+
+def _ends(row) -> str:
+    return f"[{row.lower:.4g}, {row.upper:.4g}]".replace("inf", "∞")

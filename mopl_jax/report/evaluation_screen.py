@@ -1,0 +1,69 @@
+"""An evaluation as a screen: the value, its interval and the verdict first, then the details."""
+
+import math
+import textwrap
+from collections.abc import Sequence
+
+from mopl_jax.evaluation.evaluation import Evaluation
+from mopl_jax.evaluation.limits import NamedInterval
+from mopl_jax.intervals.registry import METHODS
+from mopl_jax.report import terminal
+
+STYLES = {"trust": "green", "caution": "yellow", "refuse": "red"}
+
+
+def show(made: Evaluation) -> None:
+    """Print an evaluation."""
+    out = terminal.console()
+    units = terminal.units(made.n, made.units)
+    out.print(
+        f"[bold]{number(made.value)}[/]  value of the target policy by {made.estimator}, {units}\n"
+    )
+    if made.bandwidth:
+        chosen = ", ".join(f"{h:.3g}" for h in made.bandwidth)
+        out.print(f"smoothed by bandwidth {chosen} (Lepski; intervals hold for all at once)\n")
+    out.print(interval_table(made.intervals, made.alpha))
+    out.print(f"verdict: [bold {STYLES[made.verdict]}]{made.verdict}[/]")
+    for text in made.reasons:
+        out.print(f"  {text}", highlight=False)
+    terminal.warn(out, made.warnings)
+    for text in _details(made):
+        out.print(text)
+
+
+def _details(made):
+    sizes, check = made.ess, made.mean_weight
+    yield (
+        f"\neffective sample size {sizes.kish:,.1f} = {sizes.fraction:.1%} of {made.units:,} "
+        f"(max_weight {sizes.max_weight:,.1f}, perplexity {sizes.perplexity:,.1f}, "
+        f"reward_aware {sizes.reward_aware:,.1f})"
+    )
+    known = not math.isnan(check.standard_error)
+    error = f" ± {check.standard_error:.2g} (z = {check.z:.1f})" if known else ""
+    verdict = "; see above" if check.compatible is False else f": {check.verdict}"
+    yield f"mean weight {check.mean:.4g}{error}{verdict}"
+    if not math.isnan(made.unseen):
+        yield (
+            f"unseen {made.unseen:.2%}: of the target's actions, those that would outweigh every "
+            "logged row"
+        )
+
+
+def interval_table(intervals: Sequence[NamedInterval], alpha: float):
+    """Name, ends and meaning of each interval; all meanings are in docs/intervals.md."""
+    table = terminal.table("interval", "lower", "upper")
+    table.add_column(f"nominal coverage {1 - alpha:.6g}; made of", no_wrap=True)
+    for x in intervals:
+        table.add_row(x.name, number(x.lower), number(x.upper), _meaning(x.name))
+    return table
+
+
+def number(x: float) -> str:
+    """Five digits; ∞ and undefined in words."""
+    return terminal.number(x, "{:.5g}", "undefined")
+
+
+def _meaning(name):
+    text = METHODS[name].summary
+    prefixed = f"ℓ∞ ESS: {text}" if name.endswith("_max") else text
+    return textwrap.shorten(prefixed, 56, placeholder=" …")

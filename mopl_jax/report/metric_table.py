@@ -1,0 +1,73 @@
+"""A learnt metric as it is printed: what it saves first, then its weights and its errors."""
+
+from mopl_jax.metrics.learnt_metric import LearntMetric
+from mopl_jax.report import terminal
+from mopl_jax.report.terminal import number, share
+
+LEGEND = (
+    "held out: each experiment is judged by a metric learnt without it. agreement: sign right ·"
+    " power, type II: significant with the right sign, or not at all · type III: significant with"
+    " the wrong sign · p: median one-sided p-value"
+)
+ERRORS = ("agreement", "power", "type II", "type III", "p")
+
+
+def show(learnt: LearntMetric) -> None:
+    """What the metric saves, its weights, and its errors on experiments held out."""
+    out, found = terminal.console(), learnt.validation
+    out.print(
+        f"the North Star needs {_with_error(found.factor, found.factor_se)} times the metric's"
+        " users for the same mean z (median experiment:"
+        f" {_with_error(found.median_factor, found.median_factor_se)})"
+    )
+    terminal.warn(out, learnt.warnings)
+    out.print(_weights(learnt))
+    out.print(
+        f"its effects correlate {learnt.proxy_quality:.2f} with the North Star's true effects"
+        f" (proxy quality, median); one unit of effect is {number(learnt.north_star_per_unit)}"
+        f" of {learnt.north_star}"
+    )
+    if found.nulls:
+        out.print(
+            f"{found.nulls} A/A differences: {found.false_positives:.1%} significant, 95 % interval"
+            f" {found.false_positives_low:.1%} to {found.false_positives_high:.1%}"
+        )
+    out.print(_held_out(learnt))
+    if len(learnt.compared) > 1:
+        out.print(_comparison(learnt.compared))
+    out.print(LEGEND, style="dim")
+
+
+def _weights(learnt):
+    table = terminal.table(f"metric ({learnt.objective})", "weight", "× its standard deviation")
+    rows = zip(learnt.metrics, learnt.weights, learnt.standard_weights, strict=True)
+    for name, weight, standard in sorted(rows, key=lambda row: -abs(row[2])):
+        table.add_row(name, number(weight), number(standard, "{:+.4g}") if standard else "0")
+    return table
+
+
+def _held_out(learnt):
+    found = learnt.validation
+    table = terminal.table(f"{found.known} known winners, held out", *ERRORS)
+    table.add_row("learnt metric", *_cells(found.metric))
+    table.add_row(learnt.north_star, *_cells(found.north_star))
+    table.add_row("both, Bonferroni", *_cells(found.tandem))
+    return table
+
+
+def _comparison(compared):
+    table = terminal.table("objective", *ERRORS, "factor ± SE")
+    for each in compared:
+        found = each.validation
+        factor = _with_error(found.factor, found.factor_se)
+        table.add_row(each.objective, *_cells(found.metric), factor)
+    return table
+
+
+def _cells(errors):
+    shares = errors.agreement, errors.power, errors.type_ii, errors.type_iii
+    return *map(share, shares), number(errors.median_p, "{:.2g}")
+
+
+def _with_error(value, error):
+    return f"{value:.2f} ± {error:.2f}"

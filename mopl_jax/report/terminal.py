@@ -1,0 +1,60 @@
+"""What results are printed with: a console, a table, numbers of one precision.
+
+`rich` is imported where it is used, so that importing a command costs nothing.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+
+def console(quiet: bool = False) -> "Console":
+    """Standard output, 100 columns; nothing if `quiet`."""
+    from rich.console import Console
+
+    return Console(width=100, quiet=quiet, highlight=False)
+
+
+def table(*headers: str, title: str | None = None) -> "Table":
+    """A table whose first column is words and whose others are numbers."""
+    from rich import box
+    from rich.table import Table
+
+    made = Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+    )
+    for i, header in enumerate(headers):
+        made.add_column(header, justify="right" if i else "left", no_wrap=True)
+    return made
+
+
+def number(x: float | None, form: str = "{:.4g}", unknown: str = "unknown") -> str:
+    """A number in four digits, or in another `form`; ∞ and what is not known in words."""
+    if x is None or math.isnan(x):
+        return unknown
+    return form.format(x) if math.isfinite(x) else ("∞" if x > 0 else "-∞")
+
+
+def share(x: float | None) -> str:
+    """A share in percent."""
+    return number(x, "{:.1%}")
+
+
+def count(x: float | None) -> str:
+    """A number of rows, users or decisions."""
+    return number(x, "{:,.0f}")
+
+
+def units(n: int, units: int) -> str:
+    """How many rows there are, and how many users where these are the independent units."""
+    return f"n = {n:,}" + ("" if units == n else f", {units:,} clusters")
+
+
+def warn(out: "Console", texts: Iterable[str]) -> None:
+    """Each text on a line of its own."""
+    for text in texts:
+        out.print(f"warning: {text}", style="yellow")

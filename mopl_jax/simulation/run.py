@@ -1,0 +1,210 @@
+"""The whole loop, simulated from the first past experiment to the last adopted weights.
+
+The verb `simulate` runs `closed_loop.rounds` on the default platform, or on a table of
+interactions that is replayed, and adds what only a simulation knows: the true gains.
+"""
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Float
+
+from mopl_jax.io import files, storage
+from mopl_jax.io.policy_json import finite
+from mopl_jax.metrics import experiments, objectives
+from mopl_jax.numerics.check import check_alpha
+from mopl_jax.numerics.progress import Advance, silent
+from mopl_jax.simulation import closed_loop, online, recommender
+from mopl_jax.simulation.replay import KUAIRAND
+from mopl_jax.simulation.replay import read as read_replay
+
+TRUTH = 2**15  # users met under both policies for the true gains
+LEAST = {"rounds": 1, "explore": 1000, "test": 100, "experiments": 0}
+LEAST_EXPERIMENTS = 8  # six changes and two A/A tests
+
+
+@dataclasses.dataclass(frozen=True)
+class Played:
+    """A round, its number from 1, and what only a simulation knows of it.
+
+    `true_gain`, `true_gain_se`: gain of the weights after the round over the first weights, in
+    the North Star, and the standard error of its simulation.
+    `true_proposal`: the gain of the proposal, adopted or not.
+    """
+
+    number: int
+    done: closed_loop.Round
+    true_gain: float
+    true_gain_se: float
+    true_proposal: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """One row of rounds.parquet."""
+        return {
+            "round": self.number,
+            **self.done._asdict(),
+            "production": self.done.production.tolist(),
+            "proposal": self.done.proposal.tolist(),
+            "true_gain": self.true_gain,
+            "true_gain_se": self.true_gain_se,
+            "true_proposal": self.true_proposal,
+        }
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Simulation:
+    """What the loop did, d objectives and k signals.
+
+    `rounds`: one record a round.
+    `objectives`, `signals`: names of the weights and of what users do, the North Star last.
+    `metric` (k,): what was learnt from past experiments; None: the North Star itself.
+    `provenance`: settings, seconds, versions and device.
+    """
+
+    rounds: tuple[Played, ...]
+    objectives: tuple[str, ...]
+    signals: tuple[str, ...]
+    metric: Float[np.ndarray, " k"] | None
+    provenance: dict[str, Any]
+
+    def __repr__(self) -> str:
+        last, adopted = self.rounds[-1], sum(each.done.adopted for each in self.rounds)
+        return (
+            f"Simulation({len(self.rounds)} rounds, {adopted} adopted, true gain"
+            f" {last.true_gain:+.4f} ± {last.true_gain_se:.4f} {self.signals[-1]})"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document of `mopl simulate --json`."""
+        rows = [each.to_dict() for each in self.rounds]
+        return finite({"provenance": self.provenance, "rounds": rows})
+
+    def to_arrow(self) -> Any:
+        """A `pyarrow.Table`, one row a round."""
+        import pyarrow as pa
+
+        return pa.Table.from_pylist([each.to_dict() for each in self.rounds])
+
+
+def simulate(
+    rounds: int = 4,
+    *,
+    explore: int = 100_000,
+    test: int = 50_000,
+    experiments: int = 60,
+    scale: float = closed_loop.DEFAULT.scale,
+    alpha: float = closed_loop.DEFAULT.alpha,
+    pessimistic: bool = True,
+    replay: Path | str | None = None,
+    slate: int = 5,
+    seed: int = 0,
+    out: Path | str | None = None,
+    mesh: Mesh | None = None,
+    advance: Advance = silent,
+) -> Simulation:
+    """Explore, learn, certify, test online, and that for so many `rounds`.
+
+    `explore` users of a round get weights randomised with standard deviation `scale`, `test`
+    users are in each arm of its online test. A metric is learnt from so many past `experiments`
+    first; 0: the North Star alone. `replay` is a table in the KuaiRand layout of which `slate`
+    items a session are shown: it has no past experiments. The folder `out` gets rounds.parquet
+    and experiments.parquet. ValueError for too few of anything.
+    """
+    _check(
+        {"rounds": rounds, "explore": explore, "test": test, "experiments": experiments},
+        scale,
+        slate,
+    )
+    plan = closed_loop.Plan(explore, test, scale, alpha=check_alpha(alpha), pessimistic=pessimistic)
+    platform, start = _platform(replay, slate)
+    folder = None if out is None else files.prepare(Path(out))
+    began, key = time.perf_counter(), jax.random.key(seed)
+    loop = _Loop(platform, start, plan, mesh, advance)
+    past = experiments if replay is None else 0
+    metric = _metric(loop, jax.random.fold_in(key, 0), past, folder) if past else None
+    played = tuple(_rounds(loop, jax.random.fold_in(key, 1), rounds, metric))
+    asked = {"rounds": rounds, "explore": explore, "test": test, "experiments": experiments}
+    settings = plan._asdict() | asked
+    settings |= {"seed": seed, "replay": None if replay is None else str(replay)}
+    about = storage.provenance(
+        study=settings,
+        seconds=time.perf_counter() - began,
+        signals=platform.signals,
+        production=start.tolist(),
+        metric=None if metric is None else metric.tolist(),
+    )
+    found = Simulation(played, platform.objectives, platform.signals, metric, about)
+    if folder is not None:
+        rows = [each.to_dict() for each in played]
+        storage.write_results(folder / "rounds.parquet", rows, about)
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class _Loop:
+    """Where the loop runs: platform, first weights (d,), plan of a round, devices, progress."""
+
+    platform: Any
+    start: Float[np.ndarray, " d"]
+    plan: closed_loop.Plan
+    mesh: Mesh | None
+    advance: Advance
+
+
+def _check(numbers, scale, slate):
+    for name, value in numbers.items():
+        if value < LEAST[name]:
+            raise ValueError(f"--{name}: expected at least {LEAST[name]:,}, got {value:,}")
+    if 0 < numbers["experiments"] < LEAST_EXPERIMENTS:
+        raise ValueError(
+            f"--experiments: expected 0 or at least {LEAST_EXPERIMENTS} to learn a metric from, got"
+            f" {numbers['experiments']}"
+        )
+    if not 0 < scale < float("inf"):
+        raise ValueError(f"--scale: expected a positive standard deviation, got {scale:g}")
+    if slate < 1:
+        raise ValueError(f"--slate: expected at least 1 item, got {slate}")
+
+
+def _platform(table, slate):
+    """The platform and its production weights: equal ones where nobody has tuned any."""
+    if table is None:
+        return recommender.short_video(), np.array(recommender.PRODUCTION, np.float32)
+    platform = read_replay(table, KUAIRAND, slate)
+    return platform, np.full(len(platform.objectives), 0.5, np.float32)
+
+
+def _metric(loop, key, past, folder) -> Float[np.ndarray, " k"]:
+    """The metric of so many past tests, which are stored in the `folder`."""
+    signals = loop.platform.signals
+    rows = closed_loop.past_tests(
+        loop.platform,
+        loop.start,
+        key,
+        past,
+        closed_loop.ARM,
+        loop.plan,
+        mesh=loop.mesh,
+        done=lambda: loop.advance("past experiments", 1, past),
+    )
+    if folder is not None:
+        experiments.write(folder / "experiments.parquet", rows)
+    named = [(Path("past tests"), experiments.arm_of(row, signals)) for row in rows]
+    history = experiments.history(named, signals, signals[-1])
+    return np.asarray(objectives.learn(history, objectives.proxy), np.float64)
+
+
+def _rounds(loop, key, count, metric) -> Iterator[Played]:
+    base, truth_key = closed_loop.smoothed(loop.start, loop.plan), jax.random.fold_in(key, count)
+    played = closed_loop.rounds(loop.platform, loop.start, key, count, loop.plan, metric, loop.mesh)
+    for number, done in enumerate(played, start=1):
+        policies = [closed_loop.smoothed(x, loop.plan) for x in (done.production, done.proposal)]
+        now, proposal = online.gains(loop.platform, policies, base, truth_key, TRUTH, loop.mesh)
+        loop.advance("rounds", 1, count)
+        yield Played(number, done, now.mean, now.se, proposal.mean)

@@ -1,0 +1,89 @@
+"""The command `mopl` and other programs, as tests run them: in this process or in one of their own,
+with their exit code, what they print and the JSON they print.
+"""
+
+import contextlib
+import io
+import json
+import subprocess
+import sys
+from typing import NamedTuple
+from unittest import mock
+
+import jax
+import pytest
+
+from mopl_jax.cli import main
+
+MAIN = "from mopl_jax.cli import main; main()"
+
+
+class Ended(NamedTuple):
+    """How a program ended: its exit code, standard output and standard error."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self):
+        """The one JSON document on standard output; NaN and Infinity are not JSON."""
+        return json.loads(self.out, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
+
+
+def mopl(*arguments):
+    """The command through its entry point in this process; jax's settings are put back."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", ["mopl", *map(str, arguments)]),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        settings_put_back(),
+        pytest.raises(SystemExit) as end,
+    ):
+        main()
+    return Ended(end.value.code, out.getvalue(), err.getvalue())
+
+
+def document(*arguments):
+    """The document of a command that succeeds and has nothing to complain about."""
+    ended = mopl(*arguments, "--json")
+    assert (ended.code, ended.err) == (0, "")
+    return ended.json
+
+
+def assert_refused(ended, *texts):
+    """Exit code 2, nothing printed, and one line of complaint in which the texts stand."""
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("mopl: ")
+    assert ended.err.count("\n") == 1
+    for text in texts:
+        assert text in ended.err
+
+
+@contextlib.contextmanager
+def settings_put_back():
+    """Precision, compilation cache and whatever else a program sets in jax for itself."""
+    before = dict(jax.config.values)
+    try:
+        yield
+    finally:
+        for name, value in dict(jax.config.values).items():
+            if value != before[name]:
+                jax.config.update(name, before[name])
+
+
+def start(script, *arguments):
+    """A Python script in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def end(process, timeout=300):
+    """How a process ends, after at most `timeout` seconds."""
+    out, err = process.communicate(timeout=timeout)
+    return Ended(process.returncode, out, err)

@@ -1,0 +1,46 @@
+"""The verb `simulate`: the rounds of the loop, and what only a simulation knows beside them."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from test_replay import kuairand, write
+
+import mopl_jax as mopl
+from mopl_jax.io import storage
+from mopl_jax.simulation import closed_loop
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("loop")
+
+
+@pytest.fixture(scope="module")
+def found(folder):
+    """In float32, as the command runs it: the strict settings are for the library's parts."""
+    table = write(kuairand(), folder / "log.csv")
+    with jax.enable_x64(False):
+        return mopl.simulate(2, explore=2000, test=200, replay=table, seed=3, out=folder)
+
+
+def test_document_is_json_and_the_file_has_its_rows(found, folder):
+    document = json.loads(json.dumps(found.to_dict(), allow_nan=False, default=str))
+    rows, about = storage.read_results(folder / "rounds.parquet")
+    assert document["rounds"] == rows
+    assert [row["round"] for row in rows] == [1, 2]
+    assert about["study"]["seed"] == 3
+    assert document["provenance"]["metric"] is None
+    assert found.to_arrow().to_pylist() == rows
+
+
+def test_rounds_are_those_of_the_closed_loop(found):
+    """The true gain is of the weights after a round: 0 as long as they are the first ones."""
+    assert {*closed_loop.Round._fields} <= found.rounds[0].to_dict().keys()
+    for played in found.rounds:
+        kept = np.array_equal(played.done.production, found.provenance["production"])
+        assert (played.true_gain == 0) == kept
+        if played.done.adopted:
+            assert played.true_gain == played.true_proposal
+    assert len(repr(found)) < 200
