@@ -23,7 +23,7 @@ from mopl_jax import intervals
 from mopl_jax.estimators import snips
 from mopl_jax.intervals.default import recommended
 from mopl_jax.intervals.interval import Interval
-from mopl_jax.intervals.moments import moments
+from mopl_jax.intervals.moments import moments_of
 
 SIZES = {"chosen": (16, 64, 256, 1024, 4096), "held_out": (64, 256, 1024, 4096, 16384)}
 SIZES |= {"chosen_replicates": 1024, "held_out_replicates": 2048, "every": 1}
@@ -65,7 +65,7 @@ def _sums(log_weight, reward):
 
     def one(log_weight, reward):
         num_inside = jnp.sum((reward != 0) & (reward != 1))
-        return moments(snips(log_weight, reward)), num_inside
+        return moments_of(snips(log_weight, reward)), num_inside
 
     return jax.vmap(one)(log_weight, reward)
 

@@ -7,7 +7,8 @@ from typing import Any
 import matplotlib.pyplot as plt
 
 from benchmarks._study import Rows, read
-from mopl_jax.report.coverage_figure import coverage_curves, coverage_figure
+from mopl_jax.report.coverage_figure import coverage_curves
+from mopl_jax.report.coverage_figure import draw as coverage_figure
 from mopl_jax.report.style import STYLE
 from mopl_jax.report.style import save as save_figure
 
