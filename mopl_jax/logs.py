@@ -5,19 +5,26 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.policies.policy import Policy
 
 
-@pytree_dataclass()
+@pytree_dataclass(static=("num_clusters",))
 class Logs:
-    """What a platform records while it randomises its scalarisation weights.
+    """What a platform records while it randomises its scalarisation weights, one row a decision.
 
-    `action` (n, d) the weights played; `log_propensity` (n,) their log density under the logging
-    policy; `reward` (n,) the North Star; optionally `context` (n, c), `cluster` (n,) the user,
-    `time` (n,).
+    `action` (n, d): the weights played
+    `log_propensity` (n,): their log density under the logging policy
+    `reward` (n,): the North Star
+    `context` (n, c): what else was known, optional
+    `cluster` (n,): the user of each row, optional; rows of one user may depend on one another
+    `time` (n,): optional
+    `num_clusters`: how many users there are, static under `jit`; counted from `cluster`, and users
+        are then numbered from 0 in the order of their values. That is before `jit`, which cannot
+        count; take rows by `rows`, which counts anew.
     """
 
     action: Float[Array, "n d"]
@@ -26,6 +33,39 @@ class Logs:
     context: Float[Array, "n c"] | None = None
     cluster: Int[Array, " n"] | None = None
     time: Float[Array, " n"] | None = None
+    num_clusters: int | None = dataclasses.field(default=None, kw_only=True)
+
+    def __post_init__(self):
+        if self.cluster is None:
+            object.__setattr__(self, "num_clusters", None)
+        elif _is_new(self.cluster, self.num_clusters):
+            values, number = np.unique(np.asarray(self.cluster), return_inverse=True)
+            object.__setattr__(self, "cluster", number)
+            object.__setattr__(self, "num_clusters", len(values))
+
+
+def _is_new(cluster, num_clusters):
+    """Whether users are to be counted: in NumPy always, on a device once; a tracer has no values.
+
+    JAX also builds records of placeholders, which are neither.
+    """
+    uncounted = num_clusters is None and not isinstance(cluster, Tracer)
+    return isinstance(cluster, np.ndarray) or (uncounted and isinstance(cluster, jax.Array))
+
+
+def num_units(logs: Logs) -> int:
+    """How many independent units a log has: its users, or its rows where it has no users.
+
+    ValueError for users that came into being inside `jit`, uncounted.
+    """
+    if logs.cluster is None:
+        return np.shape(logs.action)[0]
+    if logs.num_clusters is None:
+        raise ValueError(
+            "expected logs whose users are counted, got some made inside jit; make them outside, or"
+            " give num_clusters"
+        )
+    return logs.num_clusters
 
 
 def check(logs: Logs) -> Logs:
@@ -77,16 +117,18 @@ def log_weights(policy: Policy, logs: Logs) -> Float[Array, " n"]:
 
 
 def folds_of(logs: Logs, folds: int, seed: int = 0) -> list[tuple[Logs, Logs]]:
-    """`folds` pairs (learning rows, certification rows): each user's rows are in one fold;
-    ValueError if one is empty.
+    """`folds` pairs (learning rows, certification rows); each user's rows are in one fold.
+
+    ValueError if a fold would be empty.
     """
     fold = _fold(logs, folds, seed)
     return [(rows(logs, fold != k), rows(logs, fold == k)) for k in range(folds)]
 
 
 def split(logs: Logs, share: float = 0.5, seed: int = 0) -> tuple[Logs, Logs]:
-    """Learning rows and certification rows, `share` of the users (of the rows, without clusters) in
-    the latter.
+    """Learning rows and certification rows, which are a `share` of the users.
+
+    Of the rows, where the log has no users.
     """
     if not 0 < share < 1:
         raise ValueError(f"expected a certification share strictly between 0 and 1, got {share}")
@@ -100,13 +142,32 @@ def split(logs: Logs, share: float = 0.5, seed: int = 0) -> tuple[Logs, Logs]:
     return rows(logs, ~certify_rows), rows(logs, certify_rows)
 
 
+def halves(logs: Logs, most: int) -> tuple[Logs, Logs]:
+    """Even and odd rows of the first `most`; the rows of even and of odd users where it has users.
+
+    Users are kept whole, in the order of their numbers, as long as their rows are at most `most`.
+    Both halves have equally many rows (users). Rows split under `jit`; users do not: ValueError.
+    """
+    if logs.cluster is None:
+        even = 2 * (min(np.shape(logs.action)[0], most) // 2)
+        first, second = (jax.tree.map(lambda x, k=k: x[k:even:2], logs) for k in (0, 1))
+        return first, second
+    if isinstance(logs.cluster, Tracer):
+        raise ValueError("a log with users is split before it is compiled: call this without jit")
+    user, count = _units(logs)
+    within = int(np.sum(np.cumsum(np.bincount(user, minlength=count)) <= most))
+    even = 2 * (max(within, 2) // 2)
+    first, second = (rows(logs, (user < even) & (user % 2 == k)) for k in (0, 1))
+    return first, second
+
+
 def rows(logs: Logs, kept) -> Logs:
-    """The rows where `kept` (n,), clusters numbered anew from 0."""
+    """The rows where `kept` (n,), users counted and numbered anew from 0."""
     part = jax.tree.map(lambda column: jnp.asarray(np.asarray(column)[kept]), logs)
     if part.cluster is None:
         return part
-    number = np.unique(np.asarray(part.cluster), return_inverse=True)[1]
-    return dataclasses.replace(part, cluster=jnp.asarray(number))
+    again = dataclasses.replace(part, num_clusters=None)
+    return dataclasses.replace(again, cluster=jnp.asarray(again.cluster))
 
 
 def _units(logs):

@@ -18,6 +18,7 @@ import mopl_jax
 
 ROOT = Path(mopl_jax.__file__).parent
 ORDER = (
+    "doors",
     "numerics",
     "policies",
     "logs",

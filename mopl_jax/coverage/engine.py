@@ -25,9 +25,9 @@ from mopl_jax.coverage.world import Grid, World
 from mopl_jax.estimators.contrast import contrast
 from mopl_jax.estimators.estimator import Columns, Estimator, Member, estimate_of, member
 from mopl_jax.estimators.registry import ESTIMATORS, MODIFIED, bind_estimator
-from mopl_jax.intervals.interval import Wald
+from mopl_jax.intervals.facts import Facts
+from mopl_jax.intervals.formulas import Wald
 from mopl_jax.intervals.moments import Moments, moments_stage
-from mopl_jax.intervals.registry import Facts
 from mopl_jax.logs import Logs
 from mopl_jax.numerics import random
 from mopl_jax.numerics.devices import one_device

@@ -20,6 +20,7 @@ from mopl_jax.coverage.study_entries import LoggingEntry, NoiseEntry, RewardEntr
 from mopl_jax.coverage.world import Grid, World
 from mopl_jax.estimators.registry import ESTIMATORS, MODIFIED
 from mopl_jax.intervals import registry as intervals
+from mopl_jax.intervals.facts import Facts
 from mopl_jax.io.documents import ABSENT, Entry, Numbers, fit, full, load
 from mopl_jax.io.refusals import within
 from mopl_jax.numerics.check import check_alpha, choose
@@ -167,7 +168,7 @@ def _check_means(environment, logging, draws=4096):
 
 def _check_available(worlds, names):
     """ValueError for an estimand of which no interval can be had."""
-    if intervals.available(names, intervals.Facts()):
+    if intervals.available(names, Facts()):
         return
     for world in worlds:
         for estimand in world.estimands:

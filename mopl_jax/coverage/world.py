@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, cast
 
 from mopl_jax import intervals
-from mopl_jax.intervals.registry import Facts
+from mopl_jax.intervals.facts import Facts
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.mixture import Mixture
 from mopl_jax.policies.policy import Policy

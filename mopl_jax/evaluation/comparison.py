@@ -12,7 +12,8 @@ from mopl_jax.estimators.registry import Choice
 from mopl_jax.evaluation.answers import IN_MEMORY, LOGGING, Answer, gather
 from mopl_jax.evaluation.limits import limits
 from mopl_jax.evaluation.targets import read_target
-from mopl_jax.intervals.registry import WALD, Facts
+from mopl_jax.intervals.facts import Facts
+from mopl_jax.intervals.registry import WALD
 from mopl_jax.intervals.simultaneous import simultaneous_alpha
 from mopl_jax.io.log_reader import Rows
 from mopl_jax.io.read import open_log

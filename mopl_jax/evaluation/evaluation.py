@@ -12,10 +12,12 @@ from mopl_jax.diagnostics.verdicts import VERDICTS, reasons
 from mopl_jax.diagnostics.weight_diagnostics import UNBOUNDED
 from mopl_jax.estimators.registry import Choice, bind_estimator
 from mopl_jax.evaluation.answers import IN_MEMORY, Answer, gather
-from mopl_jax.evaluation.limits import NamedInterval, check_facts, check_intervals, limits
+from mopl_jax.evaluation.limits import check_facts, check_intervals, limits
 from mopl_jax.evaluation.targets import BANDWIDTHS, choose_target
 from mopl_jax.evaluation.warnings import warnings_of
-from mopl_jax.intervals.registry import METHODS, Facts, policy_facts
+from mopl_jax.intervals.facts import Facts, policy_facts
+from mopl_jax.intervals.interval import NamedInterval
+from mopl_jax.intervals.registry import METHODS
 from mopl_jax.io import log_reader
 from mopl_jax.io.log_reader import LogReader, Rows
 from mopl_jax.io.read import open_log

@@ -2,24 +2,17 @@
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from mopl_jax.evaluation.answers import IN_MEMORY, Answer
-from mopl_jax.intervals.interval import Wald, batched_intervals
-from mopl_jax.intervals.registry import METHODS, WALD, Facts, bind, bind_sums
+from mopl_jax.intervals.facts import Facts
+from mopl_jax.intervals.formulas import Wald, batched_intervals
+from mopl_jax.intervals.interval import NamedInterval
+from mopl_jax.intervals.registry import METHODS, WALD, bind, bind_sums
 from mopl_jax.io.log_reader import LogReader
 from mopl_jax.numerics.check import choose
-
-
-class NamedInterval(NamedTuple):
-    """The interval `name` from `lower` to `upper`, ±inf where it claims nothing."""
-
-    name: str
-    lower: float
-    upper: float
 
 
 def check_intervals(
@@ -83,5 +76,4 @@ def _wald(moments, alpha, names):
 def _of(answer, name, alpha, facts):
     if not METHODS[name].from_sums:
         return jax.jit(lambda estimate: bind(name, facts)(estimate, alpha))(answer.estimate)
-    more = {"num_interior": answer.diagnosis.num_interior} if name == "recommended" else {}
-    return jax.jit(lambda sums: bind_sums(name, facts)(sums, alpha, **more))(answer.moments)
+    return jax.jit(lambda sums: bind_sums(name, facts)(sums, alpha))(answer.moments)

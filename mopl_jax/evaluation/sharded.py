@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, Int
 from mopl_jax.estimators.cluster import cluster_stage
 from mopl_jax.estimators.estimator import member
 from mopl_jax.estimators.registry import Choice, bind_estimator
-from mopl_jax.intervals.interval import Wald
+from mopl_jax.intervals.formulas import Wald
 from mopl_jax.intervals.moments import Moments, moments_of, moments_stage
 from mopl_jax.io.read import read_logs
 from mopl_jax.logs import Logs, check, log_weights

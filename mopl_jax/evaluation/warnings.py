@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from mopl_jax.diagnostics.mean_weight import MeanWeight
 from mopl_jax.diagnostics.weight_diagnostics import Diagnosis
 from mopl_jax.estimators.ess import ONE_ROW
-from mopl_jax.evaluation.limits import NamedInterval
+from mopl_jax.intervals.interval import NamedInterval
 
 FEW = 50  # effective rows below which `normal` covers 0.92 or less of 0.95 (reference, d = 10)
 RARE = 10  # rewards unlike the modal one: the rule of thumb for a nearly normal proportion

@@ -31,29 +31,13 @@ from mopl_jax.intervals.ess_corrected import (
     ess_student,
     with_max_weight,
 )
-from mopl_jax.intervals.interval import (
-    Interval,
-    Pivot,
-    Wald,
-    batched_intervals,
-    lower,
-    upper,
-)
+from mopl_jax.intervals.facts import Facts, check_rewards, policy_facts
+from mopl_jax.intervals.formulas import Pivot, Wald, batched_intervals
+from mopl_jax.intervals.interval import Interval, lower, upper
 from mopl_jax.intervals.likelihood import cressie_read, empirical_likelihood
 from mopl_jax.intervals.moments import Moments, moments_of
 from mopl_jax.intervals.proportions import clopper_pearson, ess_score, ess_wilson, ess_wilson_skew
-from mopl_jax.intervals.registry import (
-    METHODS,
-    WALD,
-    Facts,
-    Method,
-    available,
-    bind,
-    bind_sums,
-    check_rewards,
-    missing,
-    policy_facts,
-)
+from mopl_jax.intervals.registry import METHODS, WALD, Method, available, bind, bind_sums, missing
 from mopl_jax.intervals.wald import hc2, hc3, normal
 
 __all__ = [

@@ -6,7 +6,8 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from mopl_jax.estimators.ess import normalise
 from mopl_jax.estimators.estimate import Estimate
-from mopl_jax.intervals.interval import Interval, Pivot
+from mopl_jax.intervals.formulas import Pivot
+from mopl_jax.intervals.interval import Interval
 from mopl_jax.numerics import safe
 
 

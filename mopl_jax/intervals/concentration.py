@@ -20,7 +20,7 @@ from jaxtyping import Array, ArrayLike, Float
 from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.estimators.importance import snips
 from mopl_jax.intervals.interval import Interval
-from mopl_jax.intervals.reward_range import Range, range_ends, within
+from mopl_jax.intervals.reward_range import Range, weighted_terms, within
 from mopl_jax.numerics import safe
 
 _TYPICAL = 8  # simulated logs averaged for U, which may be any number chosen without the data
@@ -188,21 +188,3 @@ def empirical_bernstein(
         3 * max(n - 1, 1)
     )
     return within(estimate, value - half, value + half, reward_range)
-
-
-def weighted_terms(
-    estimate: Estimate, reward_range: Range, w_max: ArrayLike, baseline: ArrayLike | None = None
-) -> tuple[Float[Array, " n"], Float[Array, ""], Float[Array, ""]]:
-    """The terms c + w (r−c), (n,), and both ends of the range that they lie in.
-
-    Independent with mean V for every fixed c, because E w = 1.
-    """
-    low, high = range_ends(reward_range, estimate.value)
-    heaviest = jnp.asarray(w_max, low.dtype)
-    c = 0.5 * (low + high) if baseline is None else jnp.asarray(baseline, low.dtype)
-    terms = c + jnp.exp(estimate.log_weight) * (estimate.reward - c)
-    return (
-        terms,
-        c + jnp.minimum(heaviest * (low - c), 0),
-        c + jnp.maximum(heaviest * (high - c), 0),
-    )

@@ -14,9 +14,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from mopl_jax.estimators.estimate import Estimate
-from mopl_jax.intervals.concentration import weighted_terms
 from mopl_jax.intervals.interval import Interval, supported
-from mopl_jax.intervals.reward_range import Range, within
+from mopl_jax.intervals.reward_range import Range, weighted_terms, within
 from mopl_jax.intervals.wald import influence_variance
 from mopl_jax.numerics.roots import crossing
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from mopl_jax.estimators.ess import enough
 from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.intervals.ess_corrected import ess_skew
-from mopl_jax.intervals.from_sums import FromSums
+from mopl_jax.intervals.formulas import FromSums
 from mopl_jax.intervals.interval import Interval, IntervalFunction, lower
 from mopl_jax.intervals.moments import Moments
 from mopl_jax.intervals.proportions import ess_score, spread_share

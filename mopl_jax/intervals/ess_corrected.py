@@ -12,7 +12,7 @@ import functools
 import jax.numpy as jnp
 
 from mopl_jax.estimators.ess import ONE_ROW
-from mopl_jax.intervals.interval import Wald
+from mopl_jax.intervals.formulas import Wald
 from mopl_jax.intervals.moments import Moments
 from mopl_jax.numerics import safe
 

@@ -15,7 +15,7 @@ from jax.scipy.special import betainc
 from jaxtyping import Array, ArrayLike, Float
 
 from mopl_jax.estimators.ess import enough
-from mopl_jax.intervals.from_sums import FromSums
+from mopl_jax.intervals.formulas import FromSums
 from mopl_jax.intervals.interval import Interval
 from mopl_jax.intervals.moments import Moments
 from mopl_jax.intervals.reward_range import Range, cut, range_ends

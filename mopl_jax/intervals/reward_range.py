@@ -5,7 +5,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, ArrayLike, Bool, Float
 
 from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.intervals.interval import Interval, supported
@@ -47,3 +47,21 @@ def range_ends(reward_range: Range, like: Array) -> tuple[Float[Array, ""], Floa
             f"expected a reward_range (low, high) with low < high, got ({low:g}, {high:g})"
         )
     return jnp.asarray(low, like.dtype), jnp.asarray(high, like.dtype)
+
+
+def weighted_terms(
+    estimate: Estimate, reward_range: Range, w_max: ArrayLike, baseline: ArrayLike | None = None
+) -> tuple[Float[Array, " n"], Float[Array, ""], Float[Array, ""]]:
+    """The terms c + w (r−c), (n,), and both ends of the range that they lie in.
+
+    Independent with mean V for every fixed c, because E w = 1.
+    """
+    low, high = range_ends(reward_range, estimate.value)
+    heaviest = jnp.asarray(w_max, low.dtype)
+    c = 0.5 * (low + high) if baseline is None else jnp.asarray(baseline, low.dtype)
+    terms = c + jnp.exp(estimate.log_weight) * (estimate.reward - c)
+    return (
+        terms,
+        c + jnp.minimum(heaviest * (low - c), 0),
+        c + jnp.maximum(heaviest * (high - c), 0),
+    )

@@ -8,7 +8,7 @@ makes it an interval.
 import jax.numpy as jnp
 
 from mopl_jax.estimators.estimate import Estimate
-from mopl_jax.intervals.interval import Wald
+from mopl_jax.intervals.formulas import Wald
 from mopl_jax.intervals.moments import Moments
 
 

@@ -90,9 +90,11 @@ def parse(content: Any) -> Policy:
 
 
 def finite(value: Any) -> Any:
-    """`value` as JSON can hold it: arrays as lists, and None for every number that is not
-    finite.
+    """`value` as JSON can hold it: records by their `to_dict`, arrays as lists, and None for every
+    number that is not finite.
     """
+    if hasattr(value, "to_dict"):
+        value = value.to_dict()
     if isinstance(value, Mapping):
         return {str(key): finite(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

@@ -2,25 +2,28 @@
 
 The bound that learning maximised is optimistic for the policy it selected (the winner's curse).
 On disjoint rows the policy is a fixed one, and the interval means what it says. Rows of one user
-(cluster) are all on one side.
+are all on one side (`logs.split`), and users, not rows, are the independent units of a log that
+has them.
 
-`certify` is for the Gaussian policy, and compares it with *smoothed* baselines: the logging mean
-and production weights, each played with the same scale, so that the difference is that of the
-means.
+A certificate is for the Gaussian policy, and compares it with a *smoothed* baseline: the logging
+mean or production weights, played with the same scale, so that the difference is that of the means.
 """
 
+import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jax import lax
+from jax.core import Tracer
+from jaxtyping import Array, ArrayLike, Bool, Float
 
-from mopl_jax import intervals
 from mopl_jax.estimators import ess
-from mopl_jax.estimators.cluster import clustered
 from mopl_jax.estimators.contrast import difference
-from mopl_jax.intervals.interval import IntervalFunction
-from mopl_jax.learning.objective import ValueEstimator, importance_weighted
+from mopl_jax.intervals.ess_corrected import ess_skew
+from mopl_jax.intervals.interval import IntervalFunction, lower
+from mopl_jax.learning.objective import ValueEstimator, estimates
 from mopl_jax.logs import Logs
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.policies.gaussian import Gaussian
@@ -28,12 +31,13 @@ from mopl_jax.policies.gaussian import Gaussian
 
 @pytree_dataclass()
 class Certificate:
-    """One-sided bounds at one level, on rows that were not learnt from; each gain has a level of
-    its own.
+    """One-sided bounds on rows that were not learnt from; each holds at the level by itself.
 
-    `bound` and `value` of the policy, `ess` of its weights; `gain` over the baseline and its
-    lower bound `gain_bound`; `keep` is true where the bound is not positive: keep the current
-    weights.
+    `bound`, `value`: of the policy
+    `ess`: of its weights, in rows or in users
+    `gain`: the value less that of the baseline
+    `gain_bound`: the lower bound of the gain
+    `keep`: whether that is not positive: keep the current weights
     """
 
     bound: Float[Array, ""]
@@ -43,51 +47,106 @@ class Certificate:
     gain_bound: Float[Array, ""]
     keep: Bool[Array, ""]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, by the names that the artifact of `mopl learn` has for them."""
+        return {
+            "value": float(self.value),
+            "certified_lower_bound": float(self.bound),
+            "ess": float(self.ess),
+            "certified_gain": float(self.gain_bound),
+            "gain": float(self.gain),
+            "keep": bool(self.keep),
+        }
+
+    def __repr__(self):
+        if isinstance(self.value, Tracer):
+            return "Certificate(traced)"
+        numbers = (f"{name}={value:.4g}" for name, value in self.to_dict().items())
+        return f"Certificate({', '.join(numbers)})"
+
 
 def certify(
-    policy: Gaussian,
+    learnt: Any,
     logs: Logs,
-    baseline: Float[Array, " d"],
+    baseline: Any = None,
     *,
     value_estimator: ValueEstimator | None = None,
-    interval: IntervalFunction = intervals.ess_skew,
-    alpha: float = 0.05,
+    interval: IntervalFunction | None = None,
+    alpha: float | None = None,
 ) -> Certificate:
-    """The certificate of `policy` against playing `baseline` (d,) with the policy's own scale.
+    """The certificate of what was `learnt`, on `logs` that it was not learnt from, by user where
+    they have users.
 
-    `value_estimator` may hold a surface fitted on the learning rows, never on these. The default
-    interval allows for skewness: few effective rows with what a wrong surface leaves of the
-    rewards are skewed, and there `ess_exact` covers as little as 0.87 of the lower bounds that
+    `learnt` is a Gaussian policy, or the record of `pipeline.learn`, whose reward model, interval,
+    level and logging mean then serve unless others are given. `baseline`: weights (d,), or a policy
+    whose mean is taken; it is played with the scale of the learnt policy. `value_estimator` may
+    hold a surface fitted on the learning rows, never on these. `alpha` is 0.05 by default.
+
+    The default interval allows for skewness: few effective rows with what a wrong surface leaves of
+    the rewards are skewed, and there `ess_exact` covers as little as 0.87 of the lower bounds that
     `ess_skew` holds at 0.95 or more (retention bit, d = 5, ESS 30; no remedy is complete: 0.92
     for a saturating metric at ESS 29, where `ess_exact` covers 0.81).
     """
-    value = (value_estimator or importance_weighted())(logs)
-    made, reference = value(policy), value(Gaussian(baseline, policy.scale))
-    low = intervals.lower(interval)
+    if isinstance(learnt, Gaussian):
+        if baseline is None:
+            raise ValueError(
+                "expected a baseline to compare the policy with, got none; give weights"
+            )
+        mean = _weights(baseline, learnt)
+        return _certificate(
+            learnt, logs, mean, value_estimator, interval or ess_skew, alpha or 0.05
+        )
+    plan, policy = learnt.plan, learnt.policy
+    mean = _weights(learnt.whitening.mean if baseline is None else baseline, policy)
+    options = interval or plan.certificate, alpha or plan.alpha
+    if value_estimator is not None:
+        return _certificate(policy, logs, mean, value_estimator, *options)
+    return certify_compiled(policy, logs, mean, learnt.surface, plan.value_estimator, *options)
+
+
+def weights_of(given: Any) -> ArrayLike:
+    """The weights of a policy, its mean or its one action; numbers (d,) are themselves."""
+    if not hasattr(given, "log_density"):
+        return given
+    return given.mean if hasattr(given, "mean") else given.action
+
+
+def _weights(baseline: Any, policy: Gaussian) -> Float[Array, " d"]:
+    """The weights of a baseline, (d,)."""
+    mean = jnp.asarray(weights_of(baseline), policy.mean.dtype)
+    if mean.shape != policy.mean.shape:
+        raise ValueError(
+            f"expected a baseline of {policy.mean.shape[0]} weights, as many as the policy has, got"
+            f" shape {mean.shape}"
+        )
+    return mean
+
+
+def _certificate(policy, logs, baseline, value_estimator, interval, alpha) -> Certificate:
+    """Policy and baseline are estimated, and both bounds found, by code that is compiled once."""
+    value, bound = estimates(logs, value_estimator), lower(interval)
+    both = lax.map(
+        lambda mean: value(Gaussian(mean, policy.scale)), jnp.stack([policy.mean, baseline])
+    )
+    made, reference = (jax.tree.map(lambda x, i=i: x[i], both) for i in (0, 1))
     contrast = difference(made, reference)
-    gain_bound = jnp.where(jnp.all(policy.mean == baseline), 0, low(contrast, alpha).lower)
+    judged = jax.tree.map(lambda *x: jnp.stack(x), made, contrast)
+    bounds = lax.map(lambda estimate: bound(estimate, alpha).lower, judged)
+    gain_bound = jnp.where(jnp.all(policy.mean == baseline), 0, bounds[1])
     return Certificate(
-        low(made, alpha).lower,
-        made.value,
-        ess.kish(made.log_weight),
-        contrast.value,
-        gain_bound,
-        ~(gain_bound > 0),
+        bound=bounds[0],
+        value=made.value,
+        ess=ess.kish(made.log_weight),
+        gain=contrast.value,
+        gain_bound=gain_bound,
+        keep=~(gain_bound > 0),
     )
 
 
-def by_cluster(value_estimator: ValueEstimator, num_clusters: int) -> ValueEstimator:
-    """The same values with users (`logs.cluster`, numbered from 0) as the independent unit: see
-    `intervals.clustered`.
-    """
-
-    def of(logs):
-        if logs.cluster is None:
-            raise ValueError("expected logs with clusters, got none; pass the user of each row")
-        value, cluster = value_estimator(logs), logs.cluster
-        return lambda policy: clustered(value(policy), cluster, num_clusters)
-
-    return of
+@functools.partial(jax.jit, static_argnames=("value_estimator", "interval", "alpha"))
+def certify_compiled(policy, logs, baseline, surface, value_estimator, interval, alpha):
+    """`certify` with a `value_estimator` that is made of a surface: compiled once a shape."""
+    return _certificate(policy, logs, baseline, value_estimator(surface), interval, alpha)
 
 
 def combine(certificates: Sequence[Certificate]) -> Certificate:
@@ -100,15 +159,11 @@ def combine(certificates: Sequence[Certificate]) -> Certificate:
     its own πₖ, the best one included.
     """
     mean = jax.tree.map(lambda *x: jnp.mean(jnp.stack(x).astype(x[0].dtype), axis=0), *certificates)
-    total = sum(c.ess for c in certificates)
     return Certificate(
-        mean.bound,
-        mean.value,
-        jnp.asarray(total),
-        mean.gain,
-        mean.gain_bound,
-        ~(mean.gain_bound > 0),
+        bound=mean.bound,
+        value=mean.value,
+        ess=jnp.asarray(sum(certificate.ess for certificate in certificates)),
+        gain=mean.gain,
+        gain_bound=mean.gain_bound,
+        keep=~(mean.gain_bound > 0),
     )
-
-
-# Splitting: on concrete rows, before anything is compiled.

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -80,6 +81,43 @@ def _closed(bottom, top, total):
         "with a fixed sum, expected all lower or all upper bounds to be finite, or none; bound"
         " every weight"
     )
+
+
+class Bounds(NamedTuple):
+    """What bounds of the weights and of their changes ask for; each one number or d, None if open.
+
+    `low`, `high`: of each weight
+    `total`: what the weights must add up to
+    `max_change`: of each weight from production
+    """
+
+    low: ArrayLike | None = None
+    high: ArrayLike | None = None
+    total: float | None = None
+    max_change: ArrayLike | None = None
+
+    def projection(self, d: int, production: Float[np.ndarray, " d"] | None = None) -> Projection:
+        """The projection of d weights; ValueError if nothing is feasible."""
+        if all(bound is None for bound in self):
+            return unconstrained
+        bottom, top = _each("low", self.low, -math.inf, d), _each("high", self.high, math.inf, d)
+        if self.max_change is not None:
+            if production is None:
+                raise ValueError("max_change: change from what? give the production weights")
+            reach = _each("max_change", self.max_change, math.inf, d)
+            bottom = np.maximum(bottom, production - reach)
+            top = np.minimum(top, production + reach)
+        if self.total is None:
+            return box(bottom, top)
+        return box_and_hyperplane(bottom, top, self.total)
+
+
+def _each(name, bound, default, d):
+    """A bound for each of d weights."""
+    values = np.asarray(default if bound is None else bound, float)
+    if values.size not in (1, d):
+        raise ValueError(f"{name}: expected one number or {d}, got {values.size}")
+    return np.broadcast_to(values.reshape(-1), (d,))
 
 
 def box_around(current: ArrayLike, change: ArrayLike) -> Projection:

@@ -1,7 +1,8 @@
 """What learning maximises: estimators as functions of the policy, and their one-sided lower bound.
 
 `value_estimator(logs)(policy) -> Estimate` is an estimator of a policy's value on a log; what
-does not depend on the policy is computed once.
+does not depend on the policy is computed once. `estimates` puts one row a user in its place where
+the log has users: everything in `learning` that judges a policy asks there.
 """
 
 import dataclasses
@@ -10,15 +11,30 @@ from collections.abc import Callable
 import jax
 from jaxtyping import Array, Float
 
-from mopl_jax import intervals
+from mopl_jax.estimators.cluster import clustered
 from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.estimators.importance import snips
-from mopl_jax.intervals.interval import IntervalFunction
+from mopl_jax.intervals.ess_corrected import ess_exact
+from mopl_jax.intervals.interval import IntervalFunction, lower
 from mopl_jax.learning.response_surface import Surface
-from mopl_jax.logs import Logs, log_weights
+from mopl_jax.logs import Logs, log_weights, num_units
 from mopl_jax.policies.gaussian import Gaussian
 
 ValueEstimator = Callable[[Logs], Callable[[Gaussian], Estimate]]
+
+
+def estimates(
+    logs: Logs, value_estimator: ValueEstimator | None = None
+) -> Callable[[Gaussian], Estimate]:
+    """The estimate of each policy's value on `logs`, of rows, or of users where the log has users.
+
+    SNIPS unless a `value_estimator` is given.
+    """
+    value = (value_estimator or importance_weighted())(logs)
+    if logs.cluster is None:
+        return value
+    cluster, num_clusters = logs.cluster, num_units(logs)
+    return lambda policy: clustered(value(policy), cluster, num_clusters)
 
 
 def importance_weighted(estimator: Callable[..., Estimate] = snips) -> ValueEstimator:
@@ -56,12 +72,10 @@ def lower_bound(
     logs: Logs,
     *,
     value_estimator: ValueEstimator | None = None,
-    interval: IntervalFunction = intervals.ess_exact,
+    interval: IntervalFunction = ess_exact,
     alpha: float = 0.05,
 ) -> Float[Array, ""]:
     """The one-sided lower bound of a policy's value at level `alpha`: the lower end of the interval
     at 2 alpha.
     """
-    return intervals.lower(interval)(
-        (value_estimator or importance_weighted())(logs)(policy), alpha
-    ).lower
+    return lower(interval)(estimates(logs, value_estimator)(policy), alpha).lower

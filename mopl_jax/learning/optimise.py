@@ -1,11 +1,9 @@
 """Pessimistic learning: maximise the one-sided lower bound of a Gaussian policy's value, with
 the code that evaluates it.
 
-`value_estimator(logs)(policy) -> Estimate` is an estimator of a policy's value on a log:
-`importance_weighted(snips)`, `importance_weighted(beta_ips)` or `doubly_robust(surface)`; what
-does not depend on the policy is computed once. The learnt policy is *Gaussian*: bounds are for
-it, not for its mean played exactly. The maximised bound is optimistic for the policy that it
-selected: `certification` has bounds on rows that were not used.
+The learnt policy is *Gaussian*: bounds are for it, not for its mean played exactly. The maximised
+bound is optimistic for the policy that it selected: `certification` has bounds on rows that were
+not used.
 """
 
 import functools
@@ -15,16 +13,19 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from mopl_jax import intervals
 from mopl_jax.estimators import ess
-from mopl_jax.intervals.interval import IntervalFunction
+from mopl_jax.intervals.ess_corrected import ess_exact
+from mopl_jax.intervals.interval import IntervalFunction, lower
+from mopl_jax.learning import line_search
 from mopl_jax.learning.constraints import Projection, unconstrained
-from mopl_jax.learning.objective import ValueEstimator, importance_weighted
-from mopl_jax.logs import Logs
+from mopl_jax.learning.line_search import LineSearch
+from mopl_jax.learning.objective import ValueEstimator, estimates
+from mopl_jax.logs import Logs, num_units
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.policies.gaussian import Gaussian
 
@@ -35,13 +36,16 @@ TOLERANCE = 1e-5  # of the reward's standard deviation: a step that gains less e
 
 @pytree_dataclass()
 class Learnt:
-    """A policy, its lower `bound` and `value` on the rows it was learnt from, its Kish `ess`,
-    and how the search went.
+    """A policy, what it is worth on the rows it was learnt from, and how the search went.
 
-    `trace` (steps,) is the bound of each iterate, NaN after the last; `feasible` whether any
-    iterate had the ESS that was asked for and a finite bound, `diverged` whether the search met
-    a number that is not finite: the policy is then the best feasible iterate before, `converged`
-    whether it ended because a step gained nothing.
+    `bound`, `value`: its lower bound and its value
+    `ess`: its Kish effective sample size, of rows or of users
+    `trace` (steps,): the bound of each iterate, NaN after the last
+    `steps`: how many iterates there were
+    `feasible`: whether any iterate had the least ESS and a finite bound
+    `diverged`: whether the search met a number that is not finite; the policy is then the best
+        feasible iterate before
+    `converged`: whether the search ended because a step gained nothing
     """
 
     policy: Gaussian
@@ -55,42 +59,12 @@ class Learnt:
     converged: Bool[Array, ""]
 
 
-# Estimators as functions of the policy.
-
-
-# The search.
-
-
-class _Point(NamedTuple):
-    """What the search knows of one iterate."""
-
-    at: Array
-    bound: Array
-    value: Array
-    ess: Array
-
-
-class _Search(NamedTuple):
-    """Where the search is, the best feasible point it has seen (bound −inf if none), and how it
-    went.
-    """
-
-    at: Array
-    state: optax.OptState
-    best: _Point
-    last: Array
-    trace: Array
-    steps: Array
-    diverged: Array
-    converged: Array
-
-
 def fit(
     logs: Logs,
     start: Gaussian,
     *,
     value_estimator: ValueEstimator | None = None,
-    interval: IntervalFunction = intervals.ess_exact,
+    interval: IntervalFunction = ess_exact,
     alpha: float = 0.05,
     project: Projection = unconstrained,
     floor: float = FLOOR,
@@ -102,126 +76,246 @@ def fit(
     """Maximise the lower bound over the mean of a Gaussian, from `start`; `refinement` tries
     scales.
 
-    Trust region: `size`(log weights) ≥ `floor` n. For n → ∞ Kish's size over n is
-    exp(−D₂(π‖π₀)), D₂ the Rényi divergence log d₂, and `ess.perplexity` over n is
-    exp(−KL(π‖π₀)): a floor on either is a ceiling on a divergence that needs no logging policy,
-    only propensities. It enters as the smooth penalty s·max(0, log(floor n / size))², s the
-    reward's standard deviation, in the search; only iterates that keep the floor are returned.
+    Trust region: `size`(log weights) ≥ `floor` n, n rows, or users where the log has users. For
+    n → ∞ Kish's size over n is exp(−D₂(π‖π₀)), D₂ the Rényi divergence log d₂, and
+    `ess.perplexity` over n is exp(−KL(π‖π₀)): a floor on either is a ceiling on a divergence that
+    needs no logging policy, only propensities. It enters as the smooth penalty
+    s·max(0, log(floor n / size))², s the reward's standard deviation, in the search; only iterates
+    that keep the floor are returned.
     `project` maps means to feasible ones: the search climbs bound∘project and goes on from the
     projected point. At most `steps` steps, or `limit` ≤ `steps` of them, which may be traced (1
-    only judges the start). `jit`, and `vmap` over starts and logs.
+    only judges the start). `optimiser` is `lbfgs` unless given. `jit`, and `vmap` over starts and
+    logs.
     """
-    judge = functools.partial(
-        _judge,
-        (value_estimator or importance_weighted())(logs),
-        intervals.lower(interval),
-        alpha,
-        size,
-    )
+    value, bound = estimates(logs, value_estimator), lower(interval)
     unit = jnp.maximum(jnp.std(logs.reward), jnp.finfo(logs.reward.dtype).tiny)
-    worst, least = jnp.min(logs.reward) - 10 * unit, max(floor * logs.reward.shape[0], 1e-9)
+    worst, least = jnp.min(logs.reward) - 10 * unit, max(floor * num_units(logs), 1e-9)
+
+    def judge(at):
+        made = value(Gaussian(project(at), start.scale))
+        return _Point(at, bound(made, alpha).lower, made.value, size(made.log_weight))
 
     def loss(at):
-        point = judge(Gaussian(project(at), start.scale), at)
+        point = judge(at)
         short = jnp.maximum(math.log(least) - jnp.log(jnp.maximum(point.ess, 1)), 0)
-        return unit * jnp.square(short) - jnp.where(
-            jnp.isfinite(point.bound), point.bound, worst
-        ), point
+        climbed = jnp.where(jnp.isfinite(point.bound), point.bound, worst)
+        return unit * jnp.square(short) - climbed, point
 
-    begin = (jax.jit(loss), project, start.mean, least, optimiser or lbfgs())
-    search = _climb(*begin, steps, steps if limit is None else limit, TOLERANCE * unit)
+    first = project(start.mean)
+    if isinstance(limit, int) and limit == 1:
+        search = _judged(judge(first), least, steps)
+    else:
+        method = _lbfgs(loss) if optimiser is None else _by_optax(optimiser, loss)
+        limit = steps if limit is None else limit
+        search = _climb(loss, method, project, first, least, steps, limit, TOLERANCE * unit)
     best = search.best
     return Learnt(
-        Gaussian(project(best.at), start.scale),
-        best.bound,
-        best.value,
-        best.ess,
-        search.trace,
-        search.steps,
-        jnp.isfinite(best.bound),
-        search.diverged,
-        search.converged,
-    )
-
-
-def lbfgs() -> optax.GradientTransformation:
-    """Full-batch L-BFGS with optax's zoom line search, at most six evaluations a step."""
-    return optax.lbfgs(linesearch=optax.scale_by_zoom_linesearch(6))
-
-
-def _judge(value, lower, alpha, size, policy, at):
-    made = value(policy)
-    return _Point(at, lower(made, alpha).lower, made.value, size(made.log_weight))
-
-
-def _climb(loss, project, mean, least, optimiser, steps, limit, tolerance):
-    optimiser = optax.with_extra_args_support(optimiser)
-    gradient = jax.value_and_grad(loss, has_aux=True)
-    value_of = lambda at: loss(at)[0]  # noqa: E731
-
-    def step(search):
-        (now, point), slope = gradient(search.at)
-        best = _better(search.best, point, least)
-        with jax.numpy_dtype_promotion("standard"):  # optax mixes integer widths under x64
-            moves, state = optimiser.update(
-                slope, search.state, search.at, value=now, grad=slope, value_fn=value_of
-            )  # pyright: ignore
-        moved: Any = optax.apply_updates(search.at, moves)
-        at = project(moved)
-        trace = search.trace.at[search.steps].set(point.bound)
-        lost = ~(jnp.isfinite(now) & _finite(slope) & _finite(at))
-        return _Search(
-            at,
-            state,
-            best,
-            now,
-            trace,
-            search.steps + 1,
-            lost,
-            jnp.abs(now - search.last) <= tolerance,
-        )
-
-    def going(search):
-        return (search.steps < limit) & ~search.diverged & ~search.converged
-
-    first = project(mean)
-    nothing = jnp.full((), -jnp.inf, mean.dtype)
-    return lax.while_loop(
-        going,
-        step,
-        _Search(
-            at=first,
-            state=optimiser.init(first),
-            best=_Point(first, nothing, nothing, jnp.zeros((), mean.dtype)),
-            last=-nothing,
-            trace=jnp.full(steps, jnp.nan, mean.dtype),
-            steps=jnp.zeros((), jnp.int32),
-            diverged=jnp.asarray(False),
-            converged=jnp.asarray(False),
-        ),
-    )
-
-
-def _better(best, point, least):
-    """The better of two points; one without the least ESS, or a finite bound, does not count."""
-    better = (point.ess >= least) & (point.bound > best.bound) & _finite(point.at)
-    return jax.tree.map(lambda new, old: jnp.where(better, new, old), point, best)
-
-
-def _finite(tree):
-    return functools.reduce(
-        jnp.logical_and, [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]
+        policy=Gaussian(project(best.at), start.scale),
+        bound=best.bound,
+        value=best.value,
+        ess=best.ess,
+        trace=search.trace,
+        steps=search.steps,
+        feasible=jnp.isfinite(best.bound),
+        diverged=search.diverged,
+        converged=search.converged,
     )
 
 
 def fit_many(
     logs: Logs, starts: Float[Array, "s d"], scale: Float[Array, "d *d"], **options
 ) -> Learnt:
-    """`fit` from several means (s, d) at once; the one of the highest bound."""
-    return best_of(jax.vmap(lambda mean: fit(logs, Gaussian(mean, scale), **options))(starts))
+    """`fit` from each of several means (s, d), one after another; the one of the highest bound."""
+    return best_of(lax.map(lambda mean: fit(logs, Gaussian(mean, scale), **options), starts))
 
 
 def best_of(found: Learnt) -> Learnt:
     """The one with the highest bound of several, (s, …)."""
     best = jnp.argmax(found.bound)
     return jax.tree.map(lambda x: x[best], found)
+
+
+def unsearched(policy: Gaussian) -> Learnt:
+    """A policy that no search has judged yet."""
+    nan, no = jnp.asarray(np.nan), jnp.asarray(False)
+    none = jnp.asarray(np.full(1, np.nan)), jnp.asarray(0)
+    return Learnt(policy, nan, nan, nan, *none, feasible=~no, diverged=no, converged=no)
+
+
+# Methods: where to evaluate the objective next.
+
+
+class _Method(NamedTuple):
+    """How a search moves.
+
+    `init`: place -> state
+    `move`: (state, place, value, slope) -> next place, state, whether that place is an iterate and
+        not a trial on the way to one
+    """
+
+    init: Callable[[Array], Any]
+    move: Callable[..., tuple[Array, Any, Any]]
+
+
+class _OnLine(NamedTuple):
+    """L-BFGS between two evaluations: the `line` search from `origin` along `direction`.
+
+    `searching`: whether the place that is evaluated is a trial of it
+    """
+
+    memory: optax.OptState
+    origin: Array
+    direction: Array
+    line: LineSearch
+    searching: Array
+
+
+def _lbfgs(loss) -> _Method:
+    """Full-batch L-BFGS (`optax.scale_by_lbfgs`) with a zoom line search, see `line_search`."""
+    directions = optax.scale_by_lbfgs()
+
+    def init(at):
+        zero, one = jnp.zeros((), at.dtype), jnp.ones((), at.dtype)
+        line = line_search.begin(zero, zero, one)
+        return _OnLine(directions.init(at), at, at, line, jnp.asarray(False))
+
+    def turn(state, at, value, slope):
+        """At an iterate: the direction, and the first trial along it."""
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes integer widths under x64
+            uphill, memory = directions.update(slope, state.memory, at)
+        downhill = -jnp.asarray(uphill, at.dtype)
+        line = line_search.begin(value, jnp.dot(downhill, slope), state.line.trial)
+        return _OnLine(memory, at, downhill, line, jnp.asarray(True))
+
+    def move(state, at, value, slope):
+        line, ended = line_search.tell(state.line, value, jnp.dot(state.direction, slope))
+        told = state._replace(line=line, searching=~ended)
+        state, arrived = _where(
+            state.searching,
+            (told, ended),
+            (turn(state, at, value, slope), jnp.asarray(False)),
+        )
+        return state.origin + state.line.trial * state.direction, state, arrived
+
+    return _Method(init, move)
+
+
+def _by_optax(optimiser, loss) -> _Method:
+    """Any optimiser of optax: every place is an iterate; a line search of its own sees `loss`."""
+    optimiser = optax.with_extra_args_support(optimiser)
+    value_fn = jax.jit(lambda at: loss(at)[0])
+
+    def move(state: Any, at, value, slope):
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes integer widths under x64
+            moves, state = optimiser.update(  # pyright: ignore[reportCallIssue]
+                slope, state, at, value=value, grad=slope, value_fn=value_fn
+            )
+        moved: Any = optax.apply_updates(at, moves)
+        return moved, state, jnp.asarray(True)
+
+    return _Method(optimiser.init, move)
+
+
+# The search.
+
+
+class _Point(NamedTuple):
+    """What the search knows of one place."""
+
+    at: Array
+    bound: Array
+    value: Array
+    ess: Array
+
+
+class _Search(NamedTuple):
+    """Where the search is, the best feasible point it has seen, and how it went.
+
+    `at`: the place to evaluate next, an `iterate` or a trial on the way to one
+    `best`: its bound is −inf if there was none
+    `last`: the objective of the iterate before
+    """
+
+    at: Array
+    iterate: Array
+    state: Any
+    best: _Point
+    last: Array
+    trace: Array
+    steps: Array
+    diverged: Array
+    converged: Array
+
+
+def _climb(loss, method, project, first, least, steps, limit, tolerance) -> _Search:
+    """Evaluate place after place; the objective and its slope are compiled once."""
+    gradient = jax.value_and_grad(loss, has_aux=True)
+
+    def step(search):
+        (now, point), slope = gradient(search.at)
+        moved, state, arrives = method.move(search.state, search.at, now, slope)
+        at = jnp.where(arrives, project(moved), moved)
+        lost = search.iterate & ~(jnp.isfinite(now) & _finite(slope))
+        return _Search(
+            at=at,
+            iterate=arrives,
+            state=state,
+            best=_where(search.iterate, _better(search.best, point, least), search.best),
+            last=jnp.where(search.iterate, now, search.last),
+            trace=_set(search.trace, search.steps, search.iterate, point.bound),
+            steps=search.steps + search.iterate.astype(jnp.int32),
+            diverged=lost | (arrives & ~_finite(at)),
+            converged=search.iterate & (jnp.abs(now - search.last) <= tolerance),
+        )
+
+    def going(search):
+        return (search.steps < limit) & ~search.diverged & ~search.converged
+
+    return lax.while_loop(going, step, _before(first, method.init(first), steps))
+
+
+def _before(first, state, steps) -> _Search:
+    """Before anything is evaluated."""
+    nothing, no = jnp.full((), -jnp.inf, first.dtype), jnp.asarray(False)
+    return _Search(
+        at=first,
+        iterate=~no,
+        state=state,
+        best=_Point(first, nothing, nothing, jnp.zeros((), first.dtype)),
+        last=-nothing,
+        trace=jnp.full(steps, jnp.nan, first.dtype),
+        steps=jnp.zeros((), jnp.int32),
+        diverged=no,
+        converged=no,
+    )
+
+
+def _judged(point, least, steps) -> _Search:
+    """A search that ends with its start, without a slope."""
+    search = _before(point.at, None, steps)
+    return search._replace(
+        best=_better(search.best, point, least),
+        trace=search.trace.at[0].set(point.bound),
+        steps=search.steps + 1,
+    )
+
+
+def _set(trace, number, known, bound):
+    """The trace with the bound of iterate `number`, if it is known."""
+    return trace.at[number].set(jnp.where(known, bound, trace[number]))
+
+
+def _better(best, point, least):
+    """The better of two points; one without the least ESS, or a finite bound, does not count."""
+    better = (point.ess >= least) & (point.bound > best.bound) & _finite(point.at)
+    return _where(better, point, best)
+
+
+def _where(condition, yes, no):
+    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), yes, no)
+
+
+def _finite(tree):
+    return functools.reduce(
+        jnp.logical_and, [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]
+    )

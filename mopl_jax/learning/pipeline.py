@@ -1,21 +1,201 @@
-"""From a log to certified new weights, stage by stage, so that an interrupt finds the best policy
-so far.
+"""From a log to certified new weights: what `mopl learn` does, stage by stage, so that an interrupt
+finds the best policy so far.
 """
 
-import functools
-from collections.abc import Callable, Sequence
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+import optax
 
+from mopl_jax.estimators.importance import beta_ips, snips
+from mopl_jax.intervals import bind
+from mopl_jax.io import log_reader, read
+from mopl_jax.io.policy_json import read_policy
 from mopl_jax.learning import certification, refinement
-from mopl_jax.learning.optimise import Learnt
-from mopl_jax.learning.refinement import Plan
-from mopl_jax.logs import Logs
-from mopl_jax.policies.gaussian import Gaussian
+from mopl_jax.learning.certification import Certificate
+from mopl_jax.learning.constraints import Bounds, Projection, unconstrained
+from mopl_jax.learning.learnt_weights import LearntWeights, Names, Tried
+from mopl_jax.learning.objective import doubly_robust, importance_weighted
+from mopl_jax.learning.optimise import FLOOR, STEPS, unsearched
+from mopl_jax.learning.refinement import RADIUS, SCALES, Plan, check_plan
+from mopl_jax.logs import Logs, folds_of, split
+from mopl_jax.numerics.check import check_alpha, choose
+
+SHARE = 0.5  # of the users: as many certify as teach
+
+
+def snips_of(surface):
+    """SNIPS, which has no use for a surface."""
+    return importance_weighted(snips)
+
+
+def beta_ips_of(surface):
+    """β-IPS, which has no use for a surface."""
+    return importance_weighted(beta_ips)
+
+
+VALUE_ESTIMATORS: dict[str, Any] = {
+    "doubly_robust": doubly_robust,
+    "snips": snips_of,
+    "beta_ips": beta_ips_of,
+}
+OPTIMISERS: dict[str, Any] = {
+    "lbfgs": lambda rate: None,
+    "adam": optax.adam,
+    "sgd": optax.sgd,
+    "rmsprop": optax.rmsprop,
+}
+
+
+def learn(
+    log: Any,
+    *,
+    constraints: Projection | Bounds = unconstrained,
+    production: Any = None,
+    estimator: str = "doubly_robust",
+    interval: str = "ess_exact",
+    certificate: str = "ess_skew",
+    alpha: float = 0.05,
+    scales: Sequence[float] = SCALES,
+    radius: float = RADIUS,
+    floor: float = FLOOR,
+    optimiser: str | optax.GradientTransformation = "lbfgs",
+    starts: int = 0,
+    steps: int = STEPS,
+    share: float | None = None,
+    folds: int = 0,
+    seed: int = 0,
+    watch: Callable[[int, int], None] = lambda done, stages: None,
+    stop: Callable[[], bool] = lambda: False,
+    **roles: Any,
+) -> LearntWeights:
+    """New weights from a log, and what they certainly gain over the current ones.
+
+    `log` is `Logs`, or whatever `read_logs` takes, with its roles by keyword (`action`, `reward`,
+    `logging`, `cluster`, …). `share` of the users (rows, without users) are held out to certify
+    what the others teach: a half by default where the log is read, and none of `Logs` in memory,
+    which you have split already (`logs.split`); `certification.certify` then has the certificate on
+    the other part. `folds` ≥ 2 cross-fits instead: every fold certifies what the others teach, at
+    alpha over the number of folds, so that all certificates hold at once; the best is returned.
+
+    `constraints` is a projection of `learning.constraints`, or `Bounds`. `production` are the
+    current weights: numbers (d,), a policy, or the path of its JSON. `optimiser` is "lbfgs", or
+    "adam", "sgd", "rmsprop" with a rate as "adam:0.05", or one of optax. The other options are
+    those of `refinement.learn`. `watch(done, stages)` hears of progress; where `stop()` is true
+    after a stage, or on KeyboardInterrupt, the best policy so far is certified and returned.
+
+    ValueError in one line, before anything is compiled, for a log that cannot teach and for options
+    that leave nothing to search.
+    """
+    logs, names, target, place = _read(log, roles)
+    check_log(logs, names=names, reward=target, place=place)
+    check_alpha(alpha)
+    choose([estimator], VALUE_ESTIMATORS, "estimator")
+    current = _production(production, logs.action.shape[1])
+    bounded = isinstance(constraints, Bounds)
+    plan = Plan(
+        interval=bind(interval),
+        certificate=bind(certificate),
+        alpha=alpha,
+        value_estimator=VALUE_ESTIMATORS[estimator],
+        project=constraints.projection(logs.action.shape[1], current) if bounded else constraints,
+        radius=radius,
+        floor=floor,
+        steps=steps,
+        optimiser=_optimiser(optimiser),
+        starts=starts,
+        seed=seed,
+    )
+    check_plan(plan, scales)
+    if share is None and not isinstance(log, Logs):
+        share = SHARE
+    called = Names(
+        place if isinstance(log, Logs) else _path(log),
+        tuple(names),
+        target,
+        estimator,
+        interval,
+        certificate,
+        seed,
+        folds,
+        share or 0.0,
+    )
+    parts = _parts(logs, share, folds, seed)
+    return _run(parts, plan, tuple(scales), current, called, watch, stop)
+
+
+# Options.
+
+
+def _read(log, roles) -> tuple[Logs, list[str], str, str]:
+    """The rows, the names of weights and reward, and the place for complaints."""
+    if isinstance(log, Logs):
+        if roles:
+            raise ValueError(f"expected a path to go with {sorted(roles)[0]!r}, got Logs in memory")
+        names = [f"action[{k}]" for k in range(log.action.shape[1])]
+        return jax.tree.map(np.asarray, log), names, "reward", "memory"
+    reader = read.open_log(log, **roles)
+    logs = read.read_logs(reader)
+    log_reader.check_densities(reader, None)
+    return logs, _objectives(reader, logs), reader.columns.reward or "reward", reader.source.name
+
+
+def _path(log):
+    return log.source.name if isinstance(log, log_reader.LogReader) else str(log)
+
+
+def _objectives(reader, logs) -> list[str]:
+    """The names of the weights, in the order of the columns."""
+    names, d = reader.columns.action, logs.action.shape[1]
+    if not isinstance(names, str) and len(names) == d:
+        return list(names)
+    return [f"{names}[{k}]" for k in range(d)]
+
+
+def _parts(logs, share, folds, seed) -> list[tuple[Logs, Logs | None]]:
+    """Pairs of rows that teach and rows that certify."""
+    if folds:
+        return list(folds_of(logs, folds, seed))
+    return [(logs, None)] if share is None else [split(logs, share, seed)]
+
+
+def _production(given, d):
+    """The current weights, (d,)."""
+    if given is None:
+        return None
+    policy = read_policy(given)[0] if isinstance(given, str | Path) else given
+    weights = np.asarray(certification.weights_of(policy), float)
+    if weights.shape != (d,):
+        raise ValueError(
+            f"production: expected {d} weights, as many as the log has, got {weights.size}"
+        )
+    return weights
+
+
+def _optimiser(given):
+    """The optimiser that a text like "adam:0.05" names; None for `optimise.fit`'s own."""
+    if not isinstance(given, str):
+        return given
+    name, _, rate = given.partition(":")
+    choose([name], OPTIMISERS, "optimiser")
+    try:
+        step = float(rate or 0.05)
+    except ValueError:
+        raise ValueError(f"optimiser: expected numbers separated by commas, got {rate!r}") from None
+    if not 0 < step < math.inf:
+        raise ValueError(
+            f"optimiser: expected a finite rate > 0, got {rate}; {name}:0.05 is the default"
+        )
+    return OPTIMISERS[name](step)
+
+
+# Logs that cannot teach.
 
 
 def check_log(
@@ -55,86 +235,42 @@ def check_log(
         )
 
 
-def advice(outcome) -> str:
-    """Whether to change anything."""
-    return (
-        "keep the current weights"
-        if bool(_deciding(outcome).keep)
-        else "change to the learnt weights"
-    )
+# Running, stage by stage.
 
 
-def reason(outcome, alpha: float) -> str:
-    """Why: what is certain of the gain over what is played now."""
-    made = _deciding(outcome)
-    over = "production" if "against_production" in outcome else "the logging mean"
-    least, gain = float(made.gain_bound), float(made.gain)
-    if not made.keep:
-        return (
-            f"they gain at least {least:.4g} over {over}, with confidence {1 - alpha:.4g} (estimate"
-            f" {gain:.4g})"
-        )
-    certain = (
-        f"at least {least:.4g} with confidence {1 - alpha:.4g}"
-        if np.isfinite(least)
-        else "no bound"
-    )
-    return f"no gain over {over} is certain ({certain}, estimate {gain:.4g})"
-
-
-def _deciding(outcome):
-    return outcome.get("against_production", outcome["certificate"])
-
-
-# Running, stage by stage, so that an interrupt finds the best policy so far.
-
-
-def run(
-    parts: Sequence[tuple[Logs, Logs]],
-    plan: Plan,
-    scales: tuple[float, ...],
-    current: Float[np.ndarray, " d"] | None = None,
-    advance: Callable[[], None] = lambda: None,
-    stop: Callable[[], bool] = lambda: False,
-) -> dict[str, Any]:
-    """Learn and certify each (learning rows, certification rows): the policy of the best
-    certified gain, and what was found.
+def _run(parts, plan, scales, current, names, watch, stop) -> LearntWeights:
+    """Learn and certify each part; the best certified gain wins.
 
     With several parts each certificate is at alpha over their number, so that all hold at once,
-    that of the best included. `advance()` is called after each stage, and then `stop()`: where
-    it is true, or after KeyboardInterrupt, the result is the best policy so far, certified.
+    that of the best included.
     """
-    level = plan.alpha / len(parts)
+    stages, count = len(parts) * (len(scales) + 3), 0
     interrupted, done = False, []
+    watch(0, stages)
     for learning, held in parts:
-        found: dict[str, Any] = {}
+        found = None
         try:
-            for stage in _stages(_floats(learning), plan, scales):
+            for stage in _stages(_floats(learning), plan, scales, names):
                 found = stage
-                advance()
+                count += 1
+                watch(count, stages)
                 if stop():
                     interrupted = True
                     break
         except KeyboardInterrupt:
             interrupted = True
-        if not found and not done:
+        if found is None and not done:
             raise KeyboardInterrupt
-        if found:
-            done.append(found | _certified(found, _floats(held), plan, level, current))
-            advance()
+        if found is not None:
+            done.append(_certified(found, held, plan.alpha / len(parts), current))
+            count += 1
+            watch(count, stages)
         if interrupted:
             break
-    best = max(done, key=lambda found: float(found["certificate"].gain_bound))
-    together = (
-        certification.combine([found["certificate"] for found in done]) if len(done) > 1 else None
-    )
-    return best | {
-        "mixture": together,
-        "interrupted": interrupted,
-        "scales": scales,
-        "parts": len(done),
-        "current": current,
-    }
+    made = [found.certificate for found in done]
+    best = done[0] if len(done) == 1 else max(done, key=lambda x: float(x.certificate.gain_bound))
+    mixture = certification.combine(made) if len(made) > 1 else None
+    return dataclasses.replace(best, mixture=mixture, interrupted=interrupted)
 
 
 def _floats(logs):
@@ -142,72 +278,43 @@ def _floats(logs):
     return jax.tree.map(jnp.asarray, logs)
 
 
-def _stages(logs, plan, scales):
+def _stages(logs, plan, scales, names) -> Iterator[LearntWeights]:
     """What is known after each stage of `refinement.learn`: surface, each scale, the last fit."""
-    begin = jax.jit(refinement.begin, static_argnames="plan")
-    refine = jax.jit(refinement.refine, static_argnums=0)
-    finish = jax.jit(refinement.finish, static_argnames="plan")
-    factor = jnp.asarray(
-        scales, logs.reward.dtype
-    )  # strongly typed, as what `refine` returns: else it compiles twice
-    state = begin(logs, factor[0], plan=plan)
-    history: list[tuple[float, bool]] = []
-    yield _so_far(logs, state, history, plan)
-    for scale in factor:
-        state, (accepted, score) = refine(plan, state, scale)
-        history.append((float(score), bool(accepted)))
-        yield _so_far(logs, state, history, plan)
-    learnt = jax.block_until_ready(finish(state, plan=plan))
-    yield _so_far(logs, state, history, plan) | {"learnt": learnt}
+    factor = np.asarray(scales, logs.reward.dtype)
+    prepared = refinement.begin(logs, plan)
+    ahead, tried = refinement.unrefined(prepared, factor[0]), ()
+    yield (made := _so_far(logs, prepared, ahead, tried, plan, names))
+    for number, scale in enumerate(factor):
+        ahead, (accepted, score) = refinement.refine(plan, prepared, ahead, scale)
+        tried = (*tried, Tried(scales[number], float(score), bool(accepted)))
+        yield (made := _so_far(logs, prepared, ahead, tried, plan, names))
+    limit = plan.steps if ahead.refined else 1
+    search = jax.block_until_ready(refinement.finish(prepared, ahead, plan, limit))
+    yield dataclasses.replace(made, search=search)
 
 
-def _so_far(logs, state, history, plan):
+def _so_far(logs, prepared, ahead, tried, plan, names) -> LearntWeights:
     """The policy that is ahead, before its last fit."""
-    whitening = state.whitening
-    policy = Gaussian(
-        refinement.unwhiten(state.mean, whitening),
-        refinement.rescaled(whitening, jnp.broadcast_to(state.scale, state.mean.shape)),
-    )
-    nothing = jnp.asarray(jnp.nan)
-    no = jnp.asarray(False)
-    learnt = Learnt(
-        policy,
-        nothing,
-        nothing,
-        nothing,
-        jnp.full(1, jnp.nan),
-        jnp.zeros((), jnp.int32),
-        ~no,
-        no,
-        no,
-    )
-    return {
-        "learnt": learnt,
-        "surface": refinement.surface_of(state),
-        "whitening": whitening,
-        "by_half": jax.vmap(lambda mean: refinement.unwhiten(mean, whitening))(state.ahead),
-        "history": list(history),
-        "surface_p": float(state.surface_p),
-        "logs": logs,
-    }
+    whitening = prepared.whitening
+    search = unsearched(refinement.ahead_policy(ahead, whitening))
+    by_half = np.stack([refinement.unwhiten(mean, whitening) for mean in ahead.means])
+    surface, p = refinement.surface_of(prepared), float(prepared.surface_p)
+    return LearntWeights(search, surface, whitening, by_half, tried, p, plan, names, logs)
 
 
-def _certified(found, held, plan, level, current):
-    value_estimator = plan.value_estimator(found["surface"])
-    if held.cluster is not None:
-        value_estimator = certification.by_cluster(value_estimator, int(held.cluster.max()) + 1)
-    certify = jax.jit(
-        functools.partial(
-            certification.certify,
-            value_estimator=value_estimator,
-            interval=plan.certificate,
-            alpha=level,
-        )
+def _certified(found: LearntWeights, held, level, current) -> LearntWeights:
+    """With its certificates against the logging mean and against production."""
+    if held is None:
+        return dataclasses.replace(found, production=current)
+    held = _floats(held)
+
+    def against(baseline) -> Certificate:
+        return certification.certify(found, held, baseline, alpha=level)
+
+    return dataclasses.replace(
+        found,
+        held=held,
+        certificate=against(found.whitening.mean),
+        production=current,
+        against_production=None if current is None else against(current),
     )
-    policy = found["learnt"].policy
-    against = {"certificate": certify(policy, held, found["whitening"].mean)}
-    if current is not None:
-        against["against_production"] = certify(
-            policy, held, jnp.asarray(current, policy.mean.dtype)
-        )
-    return against | {"held": held}

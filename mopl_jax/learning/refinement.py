@@ -27,13 +27,13 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, ArrayLike, Bool, Float
 
-from mopl_jax import intervals
 from mopl_jax.estimators.contrast import difference
-from mopl_jax.intervals.interval import IntervalFunction
+from mopl_jax.intervals.ess_corrected import ess_exact, ess_skew
+from mopl_jax.intervals.interval import IntervalFunction, lower
 from mopl_jax.learning.constraints import Projection, ball, intersection, unconstrained
-from mopl_jax.learning.objective import ValueEstimator, doubly_robust
+from mopl_jax.learning.objective import ValueEstimator, doubly_robust, estimates
 from mopl_jax.learning.optimise import FLOOR, STEPS, Learnt, fit, fit_many
 from mopl_jax.learning.response_surface import (
     Surface,
@@ -43,7 +43,7 @@ from mopl_jax.learning.response_surface import (
     lack_of_fit,
     moments_of,
 )
-from mopl_jax.logs import Logs
+from mopl_jax.logs import Logs, halves
 from mopl_jax.numerics import linalg
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.policies.gaussian import Gaussian
@@ -84,7 +84,7 @@ class Refined:
 class Plan(NamedTuple):
     """How to learn; every field has its default in `learn`."""
 
-    interval: IntervalFunction = intervals.ess_exact
+    interval: IntervalFunction = ess_exact
     alpha: float = 0.05
     value_estimator: Callable[[Surface], ValueEstimator] = doubly_robust
     project: Projection = unconstrained
@@ -93,7 +93,7 @@ class Plan(NamedTuple):
     steps: int = STEPS
     optimiser: optax.GradientTransformation | None = None
     starts: int = 0  # random ones, beside the incumbent and the centre
-    certificate: IntervalFunction = intervals.ess_skew  # for the rows that were not learnt from
+    certificate: IntervalFunction = ess_skew  # for the rows that were not learnt from
     seed: int = 0  # of the random starts
 
 
@@ -145,24 +145,38 @@ def check_plan(plan: Plan, scales: Sequence[float]) -> None:
             raise ValueError(f"{name}: expected {expected}, got {got}; {remedy}")
 
 
-@pytree_dataclass()
-class State:
-    """Between two scales: rows and surfaces, whole and by half, the means that are ahead, and the
-    scale they have.
+class Prepared(NamedTuple):
+    """The analyst's answer, before any scale is tried; actions are whitened.
+
+    `whitening`: mean and covariance of the logged actions
+    `logs`, `surface`, `incumbent` (d,): all rows, their response surface and its cautious maximum
+    `halves`, `surfaces`, `starts`: the same of each half
+    `surface_p`: the p-value of rewards being quadratic towards the incumbent
     """
 
     whitening: Gaussian
     logs: Logs
     surface: Surface
     incumbent: Float[Array, " d"]
-    halves: Logs
-    surfaces: Surface
-    starts: Float[Array, "2 d"]
-    ahead: Float[Array, "2 d"]
+    halves: tuple[Logs, Logs]
+    surfaces: tuple[Surface, Surface]
+    starts: tuple[Float[Array, " d"], Float[Array, " d"]]
+    surface_p: Float[Array, ""]
+
+
+class Ahead(NamedTuple):
+    """The proposal that is ahead, between two scales.
+
+    `means`: what each half proposed
+    `mean` (d,): the mean of both, and of all rows before a scale is accepted
+    `scale`: as a share of the logged one
+    `refined`: whether any scale was accepted
+    """
+
+    means: tuple[Float[Array, " d"], Float[Array, " d"]]
     mean: Float[Array, " d"]
     scale: Float[Array, ""]
     refined: Bool[Array, ""]
-    surface_p: Float[Array, ""]
 
 
 def learn(logs: Logs, *, scales: tuple[float, ...] = SCALES, **plan) -> Refined:
@@ -170,130 +184,157 @@ def learn(logs: Logs, *, scales: tuple[float, ...] = SCALES, **plan) -> Refined:
     times that of the log.
 
     Its mean is feasible for `project` and within `radius` of the logging mean, in standard
-    deviations of the logged actions: a KL of radius²/2 at the logging scale. Rows are taken to
-    be in random order: halves are the even and the odd of the first `SEARCH`; surface and last
-    fit see all. Other options are those of `fit`, in `Plan`. `jit`, and `vmap` over logs.
+    deviations of the logged actions: a KL of radius²/2 at the logging scale. Rows (or users) are
+    taken to be in random order: halves are the even and the odd ones of the first `SEARCH` rows;
+    surface and last fit see all. Other options are those of `fit`, in `Plan`. Logs without
+    users may be traced, by `jit` and `vmap`; users are halved before anything is compiled.
     """
     options = Plan(**plan)
     check_plan(options, scales)
     factor = jnp.asarray(scales, jnp.asarray(logs.reward).dtype)
-    state, (accepted, score) = lax.scan(
-        functools.partial(refine, options), begin(logs, factor[0], options), factor
+    prepared = begin(logs, options)
+    ahead, (accepted, score) = lax.scan(
+        functools.partial(refine, options, prepared), unrefined(prepared, factor[0]), factor
     )
-    learnt, incumbent = finish(state, options), unwhiten(state.incumbent, state.whitening)
-    return Refined(learnt, surface_of(state), incumbent, state.surface_p, accepted, score)
+    learnt = finish(prepared, ahead, options, jnp.where(ahead.refined, options.steps, 1))
+    incumbent = unwhiten(prepared.incumbent, prepared.whitening)
+    surface = surface_of(prepared)
+    return Refined(learnt, surface, incumbent, prepared.surface_p, accepted, score)
 
 
-def begin(logs: Logs, scale: Float[Array, ""], plan: Plan) -> State:
+def begin(logs: Logs, plan: Plan) -> Prepared:
     """The analyst's answer: whitened rows, a response surface of them and of each half, their
     cautious maxima.
     """
-    whitening = moments_of(logs.action)
-    inner = whiten(logs, whitening)
-    even = 2 * (min(logs.reward.shape[0], SEARCH) // 2)
-    halves = jax.tree.map(lambda x: jnp.stack([x[0:even:2], x[1:even:2]]), inner)
-    surface, incumbent = _incumbent(inner, whitening, plan)
-    surfaces, starts = lax.map(lambda half: _incumbent(half, whitening, plan), halves)
-    misfit = lax.map(
-        lambda task: lack_of_fit(*task), (surfaces, halves.action, halves.reward, starts[::-1])
-    )
-    half = jnp.sum(misfit) / 2
-    surface_p = jnp.exp(-half) * (1 + half)  # χ² with four degrees of freedom
-    no = jnp.asarray(False)
-    return State(
+    whitening, whole = _whitened(logs)
+    parts = halves(whole, SEARCH)
+    surface, *surfaces = (_surface(part) for part in (whole, *parts))
+    incumbent, *starts = (_highest(each, whitening, plan) for each in (surface, *surfaces))
+    misfits = [_misfit(*task) for task in zip(surfaces, parts, starts[::-1], strict=True)]
+    return Prepared(
         whitening,
-        inner,
+        whole,
         surface,
         incumbent,
-        halves,
-        surfaces,
-        starts,
-        starts,
-        incumbent,
-        scale,
-        no,
-        surface_p,
+        parts,
+        tuple(surfaces),
+        tuple(starts),
+        _p_value(*misfits),
     )
 
 
-def refine(plan: Plan, state: State, scale: Float[Array, ""]) -> tuple[State, tuple[Array, Array]]:
-    """Try one scale: the state after it, whether it was accepted, and its score."""
-    scale_of = jnp.stack([scale, scale])
-    tasks = (state.halves, state.surfaces, state.starts, scale_of)
-    proposed = lax.map(functools.partial(_propose, plan, state.whitening), tasks)
-    swapped = jax.tree.map(lambda x: x[::-1], state.halves)
-    tasks = (swapped, state.surfaces, proposed, state.ahead, scale_of)
-    gain, variance, safer = jax.tree.map(jnp.sum, lax.map(functools.partial(_gain, plan), tasks))
+def unrefined(prepared: Prepared, scale: Float[Array, ""]) -> Ahead:
+    """The incumbents, with the first `scale`."""
+    return Ahead(prepared.starts, prepared.incumbent, scale, jnp.asarray(False))
+
+
+def refine(
+    plan: Plan, prepared: Prepared, ahead: Ahead, scale: Float[Array, ""]
+) -> tuple[Ahead, tuple[Array, Array]]:
+    """Try one scale: what is ahead after it, whether it was accepted, and its score."""
+    tasks = zip(prepared.halves, prepared.surfaces, prepared.starts, strict=True)
+    proposed = [_propose(plan, prepared.whitening, *task, scale) for task in tasks]
+    others = zip(prepared.halves[::-1], prepared.surfaces, proposed, ahead.means, strict=True)
+    gains = [_gain(plan, *task, scale) for task in others]
+    return _decide(prepared.surface_p, ahead, tuple(proposed), gains, scale)
+
+
+@jax.jit
+def _decide(surface_p, ahead, proposed, gains, scale):
+    """Whether the proposals take over, by the rule that the surface's credibility asks for."""
+    gain, variance, safer = (x + y for x, y in zip(*gains, strict=True))
     score = gain / jnp.sqrt(jnp.maximum(variance, jnp.finfo(gain.dtype).tiny))
-    due = state.refined | (scale >= state.scale)
+    due = ahead.refined | (scale >= ahead.scale)
     shown = due & (score > NormalDist().inv_cdf(1 - LEVEL))
-    better = jnp.where(state.surface_p < CREDIBLE, safer > 0, shown)
-    state = dataclasses.replace(
-        state,
-        ahead=jnp.where(better, proposed, state.ahead),
-        mean=jnp.where(better, jnp.mean(proposed, axis=0), state.mean),
-        scale=jnp.where(better, scale, state.scale),
-        refined=state.refined | better,
-    )
-    return state, (better, score)
+    better = jnp.where(surface_p < CREDIBLE, safer > 0, shown)
+    new = Ahead(proposed, 0.5 * (proposed[0] + proposed[1]), scale, better)
+    taken = jax.tree.map(lambda x, y: jnp.where(better, x, y), new, ahead)
+    return taken._replace(refined=ahead.refined | better), (better, score)
 
 
-def finish(state: State, plan: Plan) -> Learnt:
-    """Fit the accepted scale again on all rows, from where the halves met; the incumbent where none
-    was accepted.
+def finish(prepared: Prepared, ahead: Ahead, plan: Plan, limit: ArrayLike) -> Learnt:
+    """Fit what is ahead again on all rows, from where the halves met, by at most `limit` steps.
+
+    A limit of 1, which only judges, is for an incumbent that no scale replaced.
     """
-    start = Gaussian(state.mean, jnp.broadcast_to(state.scale, state.mean.shape))
+    fitted = _refitted if isinstance(limit, int) else _refit
+    return fitted(prepared.logs, prepared.surface, prepared.whitening, ahead, plan, limit)
+
+
+def _refit(logs, surface, whitening, ahead, plan, limit):
     found = fit(
-        state.logs,
-        start,
-        value_estimator=plan.value_estimator(state.surface),
-        limit=jnp.where(state.refined, plan.steps, 1),
-        **_options(plan, state.whitening),
+        logs,
+        Gaussian(ahead.mean, jnp.broadcast_to(ahead.scale, ahead.mean.shape)),
+        value_estimator=plan.value_estimator(surface),
+        limit=limit,
+        **_options(plan, whitening),
     )
-    inner = found.policy
-    scale = rescaled(state.whitening, inner.scale)
-    return dataclasses.replace(found, policy=Gaussian(unwhiten(inner.mean, state.whitening), scale))
+    return dataclasses.replace(found, policy=unwhiten_policy(found.policy, whitening))
 
 
-def surface_of(state: State) -> Surface:
+_refitted = jax.jit(_refit, static_argnames=("plan", "limit"))
+
+
+@jax.jit
+def ahead_policy(ahead: Ahead, whitening: Gaussian) -> Gaussian:
+    """The policy that is ahead, of actions as they were logged."""
+    whitened = Gaussian(ahead.mean, jnp.broadcast_to(ahead.scale, ahead.mean.shape))
+    return unwhiten_policy(whitened, whitening)
+
+
+def surface_of(prepared: Prepared) -> Surface:
     """The surface, for actions as they were logged."""
-    return dataclasses.replace(state.surface, reference=state.whitening)
+    return dataclasses.replace(prepared.surface, reference=prepared.whitening)
 
 
-def rescaled(whitening: Gaussian, scale: Float[Array, " d"]) -> Float[Array, "d *d"]:
-    """The scale of a policy that is `scale` (d,) wide in the whitened space of `whitening`, in the
-    whitening's own form.
+@jax.jit
+def unwhiten_policy(policy: Gaussian, whitening: Gaussian) -> Gaussian:
+    """The `policy` of whitened actions, scale (d,), as a policy of actions as they were logged.
+
+    Its new scale has the form of the whitening's: standard deviations, or a Cholesky factor.
     """
-    return (
-        whitening.scale * scale[None, :] if whitening.scale.ndim == 2 else whitening.scale * scale
-    )
+    scale = whitening.scale * (policy.scale[None] if whitening.scale.ndim == 2 else policy.scale)
+    return Gaussian(unwhiten(policy.mean, whitening), scale)
+
+
+@jax.jit
+def _whitened(logs):
+    """The moments of the logged actions, and the rows whitened by them."""
+    whitening = moments_of(logs.action)
+    return whitening, whiten(logs, whitening)
 
 
 def whiten(logs: Logs, whitening: Gaussian) -> Logs:
-    """Actions as z = L⁻¹(a − mean) of the `whitening`, with their log propensities per unit of
-    z.
+    """Actions as z = L⁻¹(a − mean) of the `whitening`, with their log propensities per unit of z.
+
+    Users stay; context and time are dropped.
     """
     action = jax.vmap(lambda a: linalg.scale_solve(whitening.scale, a - whitening.mean))(
         jnp.asarray(logs.action)
     )
-    log_propensity = logs.log_propensity + linalg.log_determinant(whitening.scale)
-    return Logs(action, log_propensity, jnp.asarray(logs.reward))
+    return dataclasses.replace(
+        logs,
+        action=action,
+        log_propensity=logs.log_propensity + linalg.log_determinant(whitening.scale),
+        reward=jnp.asarray(logs.reward),
+        context=None,
+        time=None,
+    )
 
 
+@jax.jit
 def unwhiten(z: Float[Array, " d"], whitening: Gaussian) -> Float[Array, " d"]:
     """The action (d,) of z."""
     return whitening.mean + linalg.scale_times(whitening.scale, z)
 
 
-def _standard(whitening):
-    """In whitened actions everything is a diagonal Gaussian, and the whitening is the standard
-    one.
-    """
-    return Gaussian(jnp.zeros_like(whitening.mean), jnp.ones_like(whitening.mean))
+def _standard(mean):
+    """The distribution of whitened actions, N(0, I), with the shape of `mean` (d,)."""
+    return Gaussian(jnp.zeros_like(mean), jnp.ones_like(mean))
 
 
 def _feasible(plan, whitening):
-    region = ball(_standard(whitening), plan.radius)
+    region = ball(_standard(whitening.mean), plan.radius)
     if plan.project is unconstrained:
         return region
     inner = lambda z: linalg.scale_solve(  # noqa: E731
@@ -313,11 +354,31 @@ def _options(plan, whitening):
     }
 
 
-def _incumbent(logs, whitening, plan):
-    standard = _standard(whitening)
-    surface = fit_surface(logs.action, logs.reward, standard)
-    starts = jnp.stack([highest(surface, plan.radius), jnp.zeros_like(standard.mean)])
-    return surface, cautious(surface, starts, _feasible(plan, whitening))
+@jax.jit
+def _surface(logs):
+    """The response surface of whitened rows."""
+    return fit_surface(logs.action, logs.reward, _standard(logs.action[0]))
+
+
+@functools.partial(jax.jit, static_argnames="plan")
+def _highest(surface, whitening, plan):
+    """The cautious maximum (d,) of a surface."""
+    starts = jnp.stack([highest(surface, plan.radius), jnp.zeros_like(surface.slope)])
+    return cautious(surface, starts, _feasible(plan, whitening))
+
+
+@jax.jit
+def _misfit(surface, logs, direction):
+    return lack_of_fit(
+        surface, logs.action, logs.reward, direction, logs.cluster, logs.num_clusters
+    )
+
+
+@jax.jit
+def _p_value(*misfits):
+    """The p-value of two independent χ² with two degrees of freedom each, added up."""
+    half = sum(misfits) / 2
+    return jnp.exp(-half) * (1 + half)
 
 
 def starts_of(plan: Plan, incumbent: Float[Array, " d"]) -> Float[Array, "s d"]:
@@ -332,33 +393,32 @@ def starts_of(plan: Plan, incumbent: Float[Array, " d"]) -> Float[Array, "s d"]:
     return jnp.concatenate([jnp.stack([incumbent, jnp.zeros_like(incumbent)]), random])
 
 
-def _propose(plan, whitening, task):
+@functools.partial(jax.jit, static_argnames="plan")
+def _propose(plan, whitening, half, surface, start, scale):
     """The mean (d,) that maximises the bound on one half."""
-    half, surface, start, scale = task
-    spread = jnp.broadcast_to(scale, start.shape)
     found = fit_many(
         half,
         starts_of(plan, start),
-        spread,
+        jnp.broadcast_to(scale, start.shape),
         value_estimator=plan.value_estimator(surface),
         **_options(plan, whitening),
     )
     return found.policy.mean
 
 
-def _gain(plan, task):
-    """On the rows that did not propose a mean: its gain over the one ahead, the variance of that,
+@functools.partial(jax.jit, static_argnames="plan")
+def _gain(plan, half, surface, mean, ahead, scale):
+    """On the half that did not propose `mean`: its gain over the one ahead, the variance of that,
     the gain in lower bound.
     """
-    logs, surface, mean, ahead, scale = task
-    value = plan.value_estimator(surface)(logs)
+    value = estimates(half, plan.value_estimator(surface))
     spread = jnp.broadcast_to(scale, mean.shape)
-    new, old = value(Gaussian(mean, spread)), value(Gaussian(ahead, spread))
-    contrast = difference(new, old)
-    lower = intervals.lower(plan.interval)
-    safer = lower(new, plan.alpha).lower - lower(old, plan.alpha).lower
-    return (
-        contrast.value,
-        jnp.sum(jnp.square(contrast.influence / contrast.influence.shape[0])),
-        safer,
-    )
+
+    def judge(mean):
+        made = value(Gaussian(mean, spread))
+        return made, lower(plan.interval)(made, plan.alpha).lower
+
+    both, bounds = lax.map(judge, jnp.stack([mean, ahead]))
+    contrast = difference(*(jax.tree.map(lambda x, i=i: x[i], both) for i in (0, 1)))
+    variance = jnp.sum(jnp.square(contrast.influence / contrast.influence.shape[0]))
+    return contrast.value, variance, bounds[0] - bounds[1]

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from mopl_jax.estimators.reward_model import quadratic_features
 from mopl_jax.numerics import linalg, quadratic
@@ -116,9 +116,11 @@ def lack_of_fit(
     action: Float[Array, "n d"],
     reward: Float[Array, " n"],
     direction: Float[Array, " d"],
+    cluster: Int[Array, " n"] | None = None,
+    num_clusters: int | None = None,
 ) -> Float[Array, ""]:
     """Is the reward quadratic along a line? χ² with two degrees of freedom where it is, whatever
-    the noise.
+    the noise, and whatever the rows of one of `num_clusters` users have in common.
 
     Neyman's smooth test (1937) of what the surface, fitted on these rows, leaves of their
     rewards: its products with the third and fourth Hermite polynomial of the place along
@@ -137,6 +139,8 @@ def lack_of_fit(
         linalg.solve_positive(multiply(low, low.T), multiply(low, high.T)).T, low
     )
     left = high * (reward - jax.vmap(surface)(action))[None, :]
+    if cluster is not None:
+        left = jax.vmap(lambda terms: jax.ops.segment_sum(terms, cluster, num_clusters))(left)
     covariance = multiply(left, left.T) + jnp.finfo(t.dtype).tiny * jnp.eye(2, dtype=t.dtype)
     total = jnp.sum(left, axis=1)
     return total @ linalg.solve_positive(covariance, total)

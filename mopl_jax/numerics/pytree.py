@@ -6,7 +6,7 @@ from typing import dataclass_transform
 import jax
 
 
-@dataclass_transform(frozen_default=True)
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
 def pytree_dataclass(*, static: tuple[str, ...] = ()):
     """A decorator to a frozen dataclass registered with JAX; fields named in `static` are metadata.
 

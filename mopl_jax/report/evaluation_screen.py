@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Sequence
 
 from mopl_jax.evaluation.evaluation import Evaluation
-from mopl_jax.evaluation.limits import NamedInterval
+from mopl_jax.intervals.interval import NamedInterval
 from mopl_jax.intervals.registry import METHODS
 from mopl_jax.report import terminal
 

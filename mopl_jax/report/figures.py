@@ -1,4 +1,4 @@
-"""The figures of a report, each `draw(outcome, about)` -> figure and caption.
+"""The figures of a report, each `draw(learnt)` -> figure and caption.
 
 Values are doubly robust on the certification rows, with the learning rows' surface.
 """
@@ -10,17 +10,17 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-from jaxtyping import Float
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from mopl_jax.diagnostics.verdicts import REFUSE_ESS
 from mopl_jax.estimators import ess
-from mopl_jax.estimators.importance import snips
 from mopl_jax.intervals.ess_corrected import ess_exact
 from mopl_jax.intervals.interval import Interval
-from mopl_jax.learning.objective import doubly_robust
+from mopl_jax.learning.learnt_weights import LearntWeights
+from mopl_jax.learning.objective import doubly_robust, estimates
 from mopl_jax.logs import Logs, log_weights
 from mopl_jax.policies.gaussian import Gaussian
+from mopl_jax.report.words import spread
 
 BLUE, RED, GREY = "#0072B2", "#D55E00", "#999999"
 POINTS = 25  # along each weight
@@ -30,26 +30,21 @@ LEVEL = 0.05  # bands: two-sided 95 %
 DRAWN = 1e-6  # of the largest: smaller importance weights are counted, not drawn
 
 
-def spread(policy: Gaussian) -> Float[np.ndarray, " d"]:
-    """The scale of each weight, (d,)."""
-    return np.sqrt(np.diagonal(np.asarray(policy.covariance)))
+def _judging(learnt: LearntWeights) -> Logs:
+    """The rows that judge: those that certify, or all where none were held out."""
+    return learnt.logs if learnt.held is None else learnt.held
 
 
-def _weights(outcome, about):
+def _weights(learnt):
     """Weights before and after, with the scales that are played, and what each half of the learning
     rows proposes.
     """
-    learnt, whitening, current, names = (
-        outcome["learnt"].policy,
-        outcome["whitening"],
-        outcome["current"],
-        about["objectives"],
-    )
+    whitening, current, names = learnt.whitening, learnt.production, learnt.names.objectives
     figure, ax = plt.subplots(figsize=(6.4, 0.5 * len(names) + 1.3))
     y = np.arange(len(names))
     for policy, colour, label, shift in (
         (whitening, GREY, "logged", -0.16),
-        (learnt, RED, "learnt", 0.16),
+        (learnt.policy, RED, "learnt", 0.16),
     ):
         look: dict[str, Any] = {
             "fmt": "o",
@@ -58,7 +53,7 @@ def _weights(outcome, about):
             "label": f"{label}: mean ± scale played",
         }
         ax.errorbar(np.asarray(policy.mean), y + shift, xerr=spread(policy), **look)
-    halves = np.asarray(outcome["by_half"])
+    halves = np.asarray(learnt.by_half)
     ax.plot(
         halves.T,
         y + 0.32,
@@ -86,7 +81,7 @@ def _weights(outcome, about):
 @jax.jit
 def _along(logs, surface, means, scale):
     """Value, interval and ESS of normal policies with these means (m, d) and one scale."""
-    value = doubly_robust(surface)(logs)
+    value = estimates(logs, doubly_robust(surface))
 
     def at(mean):
         made = value(Gaussian(mean, scale))
@@ -95,28 +90,22 @@ def _along(logs, surface, means, scale):
     return jax.lax.map(at, means)
 
 
-def _profiles(outcome, about):
+def _profiles(learnt):
     """Value along each weight through the learnt mean."""
-    learnt, whitening, current, names = (
-        outcome["learnt"].policy,
-        outcome["whitening"],
-        outcome["current"],
-        about["objectives"],
-    )
+    whitening, current, names = learnt.whitening, learnt.production, learnt.names.objectives
+    policy, rows_judged = learnt.policy, _judging(learnt)
     d, columns = len(names), min(len(names), 4)
     rows = math.ceil(d / columns)
     size = (2.6 * columns + 0.6, 2.3 * rows + 0.3)
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, sharey=True)
-    marks = [(whitening.mean, GREY, "--", "logged mean"), (learnt.mean, RED, "-", "learnt mean")]
+    marks = [(whitening.mean, GREY, "--", "logged mean"), (policy.mean, RED, "-", "learnt mean")]
     marks += [] if current is None else [(current, "black", ":", "production")]
     for k, (ax, name) in enumerate(zip(axes.flat, names, strict=False)):
         path = _path(whitening, k, [float(mean[k]) for mean, *_ in marks])
         means = jnp.asarray(
-            np.where(np.arange(d) == k, path[:, None], np.asarray(learnt.mean)), learnt.mean.dtype
+            np.where(np.arange(d) == k, path[:, None], np.asarray(policy.mean)), policy.mean.dtype
         )
-        value, band, size = jax.device_get(
-            _along(outcome["held"], outcome["surface"], means, learnt.scale)
-        )
+        value, band, size = jax.device_get(_along(rows_judged, learnt.surface, means, policy.scale))
         seen = size >= REFUSE_ESS
         value, *ends = (
             np.where(seen & np.isfinite(x), x, np.nan) for x in (value, band.lower, band.upper)
@@ -129,7 +118,7 @@ def _profiles(outcome, about):
     for ax in axes.flat[d:]:
         ax.set_visible(False)
     for ax in axes[:, 0]:
-        ax.set_ylabel(f"value ({about['reward']})")
+        ax.set_ylabel(f"value ({learnt.names.reward})")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8)
     return (
@@ -151,10 +140,10 @@ def _path(whitening, k, marked):
     return np.linspace(min(centre - reach, *marked), max(centre + reach, *marked), POINTS)
 
 
-def _overlap(outcome, about):
+def _overlap(learnt):
     """Histogram of the importance weights on the certification rows."""
-    made = outcome["certificate"]
-    w = np.exp(np.asarray(log_weights(outcome["learnt"].policy, outcome["held"])))
+    w = np.exp(np.asarray(log_weights(learnt.policy, _judging(learnt))))
+    size = learnt.search.ess if learnt.certificate is None else learnt.certificate.ess
     figure, ax = plt.subplots(figsize=(6, 3.2))
     drawn = w[w > DRAWN * w.max()]
     ax.hist(
@@ -170,7 +159,7 @@ def _overlap(outcome, about):
     ax.set_ylabel("rows")
     ax.legend(loc="upper left", fontsize=8)
     ax.set_title(
-        f"ESS {float(made.ess):,.0f} of {len(w):,} rows; mean weight {w.mean():.3f}; largest"
+        f"ESS {float(size):,.0f} of {len(w):,} rows; mean weight {w.mean():.3f}; largest"
         f" {w.max():.1f}"
     )
     return (
@@ -184,10 +173,10 @@ def _overlap(outcome, about):
     )
 
 
-def _trace(outcome, about):
+def _trace(learnt):
     """The maximised bound from step to step, beside what held-out rows say."""
-    learnt, made = outcome["learnt"], outcome["certificate"]
-    trace = np.asarray(learnt.trace)
+    search, made = learnt.search, learnt.certificate
+    trace = np.asarray(search.trace)
     trace = trace[np.isfinite(trace)]
     figure, ax = plt.subplots(figsize=(6, 3.2))
     ax.plot(
@@ -198,18 +187,20 @@ def _trace(outcome, about):
         markersize=4,
         label="learning rows: bound, maximised",
     )
-    for value, colour, style, label in (
-        (learnt.value, BLUE, "--", "learning rows: value"),
-        (made.bound, RED, "-", "held-out rows: bound, certified"),
-        (made.value, RED, "--", "held-out rows: value"),
-    ):
+    lines = [(search.value, BLUE, "--", "learning rows: value")]
+    if made is not None:
+        lines += [
+            (made.bound, RED, "-", "held-out rows: bound, certified"),
+            (made.value, RED, "--", "held-out rows: value"),
+        ]
+    for value, colour, style, label in lines:
         ax.axhline(float(value), color=colour, linestyle=style, linewidth=1.2, label=label)
     ax.set_xlabel("step of the last search")
-    ax.set_ylabel(f"value ({about['reward']})")
+    ax.set_ylabel(f"value ({learnt.names.reward})")
     ax.set_xlim(0.5, len(trace) + 0.5)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(loc="outside lower center", ncols=2, fontsize=8)
-    kept = about["converged"] is None
+    kept = learnt.converged is None
     if kept:
         ax.set_xticks([1], ["the surface's proposal, not searched further"])
         ax.set_xlabel("")
@@ -230,23 +221,25 @@ def _kernels(logs: Logs, mean, factor, bandwidths) -> tuple[Any, Interval, Any, 
     bandwidth.
     """
 
+    value = estimates(logs)
+
     def at(bandwidth):
-        made = snips(log_weights(Gaussian(mean, factor * bandwidth), logs), logs.reward)
+        made = value(Gaussian(mean, factor * bandwidth))
         error = jnp.sqrt(jnp.sum(jnp.square(made.influence / made.influence.shape[0])))
         return made.value, ess_exact(made, LEVEL), error, ess.kish(made.log_weight)
 
     return jax.lax.map(at, bandwidths)
 
 
-def _bandwidth(outcome, about):
+def _bandwidth(learnt):
     """The learnt mean, played more and more exactly: less smoothing bias, fewer effective rows."""
-    learnt, whitening = outcome["learnt"].policy, outcome["whitening"]
-    bandwidths = jnp.asarray(BANDWIDTHS, learnt.mean.dtype)
-    found = jax.device_get(_kernels(outcome["held"], learnt.mean, whitening.scale, bandwidths))
+    policy, whitening = learnt.policy, learnt.whitening
+    bandwidths = jnp.asarray(BANDWIDTHS, policy.mean.dtype)
+    found = jax.device_get(_kernels(_judging(learnt), policy.mean, whitening.scale, bandwidths))
     value, band, error, size = found
     seen = (size >= REFUSE_ESS) & np.isfinite(band.lower) & np.isfinite(band.upper)
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(9.6, 3.2))
-    h, name = BANDWIDTHS[seen], about["reward"]
+    h, name = BANDWIDTHS[seen], learnt.names.reward
     bars = np.abs(np.stack([value - band.lower, band.upper - value]))[:, seen]
     left.errorbar(h, value[seen], bars, fmt="o-", color=BLUE, capsize=3, markersize=4)
     left.set_ylabel(f"value by SNIPS, 95 % ({name})")
@@ -265,7 +258,7 @@ def _bandwidth(outcome, about):
     right.axhline(REFUSE_ESS, color=GREY, linewidth=0.8, linestyle="--")
     _log_axis(right.yaxis, right.set_yscale)
     right.set_ylabel("effective sample size")
-    played = float(np.mean(spread(learnt) / spread(whitening)))
+    played = float(np.mean(spread(policy) / spread(whitening)))
     for ax in (left, middle, right):
         ax.axvline(played, color="black", linewidth=0.8, linestyle=":", label="learnt scale")
         ax.set_xscale("log")

@@ -17,7 +17,7 @@ from worlds import write
 from mopl_jax.cli import app
 from mopl_jax.cli.learn import learn
 from mopl_jax.io.policy_json import read_policy, write_policy
-from mopl_jax.learning import pipeline, refinement
+from mopl_jax.learning import refinement
 from mopl_jax.policies import Gaussian
 from mopl_jax.report import figures
 
@@ -95,11 +95,11 @@ def test_the_seed_is_that_of_split_and_starts(tmp_path, monkeypatch):
     """What would be run, with two seeds."""
     seen = []
 
-    def stop(parts, plan, *_):
-        seen.append((np.asarray(parts[0][0].reward), plan.seed))
+    def stop(logs, plan):
+        seen.append((np.asarray(logs.reward), plan.seed))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline, "run", stop)
+    monkeypatch.setattr(refinement, "begin", stop)
     for seed in (0, 0, 7):
         with pytest.raises(KeyboardInterrupt):
             run(write_log(tmp_path), seed=seed, starts=2)
@@ -231,9 +231,9 @@ def test_an_interrupt_leaves_the_best_policy_so_far(tmp_path, monkeypatch):
     """It asks to stop after the stage."""
     begin = refinement.begin
 
-    def asked(logs, scale, plan):
+    def asked(logs, plan):
         signal.raise_signal(signal.SIGINT)
-        return begin(logs, scale, plan)
+        return begin(logs, plan)
 
     monkeypatch.setattr(refinement, "begin", asked)
     with pytest.raises(typer.Exit) as caught:
@@ -278,17 +278,3 @@ def test_only_what_resumes_says_so(monkeypatch, command, said):
     ended = mopl(command)
     assert ended.code == 130
     assert said in ended.err
-
-
-def test_advice_follows_the_certificate_that_decides():
-    class Keep:
-        keep = True
-
-    class Change:
-        keep = False
-
-    assert pipeline.advice({"certificate": Change}) == "change to the learnt weights"
-    assert (
-        pipeline.advice({"certificate": Change, "against_production": Keep})
-        == "keep the current weights"
-    )

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 from worlds import rows
 from yardsticks import eps
-from scipy import stats
 
 from mopl_jax.estimators import snips
 from mopl_jax.intervals import ess_score, ess_skew, ess_wilson_skew, moments, recommended

@@ -8,6 +8,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from scipy import optimize, stats
 from worlds import MEAN_REWARDS, log_of, of_users, standard
@@ -15,7 +16,7 @@ from yardsticks import DTYPES, KEY, binomial_tail, cast, eps, standard_errors
 
 from mopl_jax import intervals
 from mopl_jax.estimators import beta_ips, ess, snips
-from mopl_jax.learning import certification, constraints, response_surface
+from mopl_jax.learning import certification, constraints, line_search, response_surface
 from mopl_jax.learning.objective import doubly_robust, importance_weighted, lower_bound
 from mopl_jax.learning.optimise import TOLERANCE, fit
 from mopl_jax.logs import folds_of, log_weights, split
@@ -268,9 +269,23 @@ def test_where_nothing_keeps_the_floor_nothing_is_claimed():
     assert found.bound == -np.inf
 
 
-def test_a_diverging_learner_returns_its_best_iterate_and_says_so():
-    import optax
+def test_the_line_search_is_that_of_optax():
+    """Told from outside it evaluates the same places: the same iterates, to rounding."""
+    inlined = optax.lbfgs(linesearch=optax.scale_by_zoom_linesearch(line_search.MOST))
 
+    @functools.partial(jax.jit, static_argnames="optimiser")
+    def search(start, optimiser=None):
+        return fit(LOGS, start, value_estimator=doubly_robust(SURFACE), optimiser=optimiser)
+
+    for mean in ([0.0, 0.0, 0.0], [1.5, -1.0, 0.5], [-2.0, 2.0, 2.0]):
+        start = Gaussian.diagonal(np.array(mean), 0.5)
+        told, expected = search(start), search(start, inlined)
+        assert told.steps == expected.steps > 2
+        np.testing.assert_allclose(told.trace, expected.trace, rtol=1e-9)
+        np.testing.assert_allclose(told.policy.mean, expected.policy.mean, rtol=1e-7)
+
+
+def test_a_diverging_learner_returns_its_best_iterate_and_says_so():
     found = jax.jit(
         lambda logs: fit(logs, START, interval=intervals.normal, optimiser=optax.scale(-jnp.inf))
     )(LOGS)

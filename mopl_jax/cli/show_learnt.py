@@ -1,0 +1,94 @@
+"""What `mopl learn` shows: progress, an answer to Ctrl-C, and what was learnt, the advice first."""
+
+import contextlib
+import signal
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from mopl_jax.learning.learnt_weights import LearntWeights
+from mopl_jax.report.words import numbers, remarks, weights_table
+
+ASKED = (
+    "interrupt: ends after this stage, with the best policy so far (compiling may take a minute); "
+    "again to stop at once, without"
+)
+
+
+@contextlib.contextmanager
+def progress(quiet: bool):
+    """`watch(done, stages)`, which shows a bar, and `stop()`, which is true after a Ctrl-C.
+
+    The first Ctrl-C only asks; the second ends the process: raised, it may crash a compilation.
+    """
+    console, asked = Console(stderr=True), []
+    text = TextColumn("{task.description:>12}")
+    bar = Progress(
+        text,
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True, quiet=quiet),
+    )
+    task = bar.add_task("learning")
+
+    def watch(done, stages):
+        bar.start()
+        bar.update(task, completed=done, total=stages)
+
+    def note(number, frame):
+        asked.append(number)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        console.show_cursor()  # which the progress bar hides
+        console.print(ASKED, style="yellow")
+
+    previous = signal.signal(signal.SIGINT, note)
+    try:
+        yield watch, lambda: bool(asked)
+    finally:
+        signal.signal(signal.SIGINT, previous)
+        bar.stop()
+
+
+def show(learnt: LearntWeights, out: Path) -> None:
+    """Advice, weights, numbers, how it was decided, warnings, and the advice again."""
+    console = Console(width=100)
+    _advise(console, learnt)
+    header, rows = weights_table(learnt)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(header[0], no_wrap=True, max_width=30)
+    for title in header[1:]:
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    for label, text in numbers(learnt):
+        console.print(f"{label:<58}{text:>12}")
+    for text in remarks(learnt):
+        console.print(text, style="dim")
+    for text in _warnings(learnt):
+        console.print(text, style="yellow")
+    _advise(console, learnt)
+    kept = ", which is not to be played" if learnt.keep else ""
+    written = f"Written: {out}{kept}; its value on any log: mopl evaluate LOG --target {out}"
+    console.print(written, highlight=False, soft_wrap=True)
+
+
+def _warnings(learnt):
+    """What was not as it should be, one line each."""
+    if not learnt.search.feasible:
+        yield "warning: no policy had the effective sample size that was asked for (--floor)"
+    if learnt.search.diverged:
+        yield (
+            "warning: the search met a number that is not finite; this is its best feasible policy"
+        )
+    if learnt.interrupted:
+        yield "interrupted: the best policy so far"
+
+
+def _advise(console, learnt):
+    """The answer: the first thing seen, and the last."""
+    console.print(f"\n[bold]{learnt.advice}[/]: {learnt.reason}", highlight=False, soft_wrap=True)

@@ -1,0 +1,57 @@
+"""What is known of a platform and of a pair of policies before a row is seen."""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from mopl_jax.estimators import divergence
+from mopl_jax.numerics.pytree import pytree_dataclass
+
+
+@pytree_dataclass(static=("reward_range",))
+class Facts:
+    """Facts about a platform and a pair of policies; None where unknown.
+
+    `reward_range` (low, high), one end may be infinite · `w_max` () the largest importance
+    weight · `d2` () its second moment · `draws` (m, n) log weights of m simulated logs under the
+    logging policy. Of a policy pair in closed form: `policy_facts`.
+    """
+
+    reward_range: tuple[float, float] | None = None
+    w_max: Float[Array, ""] | None = None
+    d2: Float[Array, ""] | None = None
+    draws: Float[Array, "m n"] | None = None
+
+
+def policy_facts(logging, target, reward_range: tuple[float, float] | None = None) -> Facts:
+    """`Facts` with w_max and d₂ of two policies where they have a closed form, None elsewhere."""
+    return Facts(
+        reward_range,
+        _closed(divergence.population_max_weight, logging, target),
+        _closed(divergence.population_d2, logging, target),
+    )
+
+
+def _closed(function: Callable, logging, target) -> Array | None:
+    try:
+        return jnp.asarray(function(logging, target))
+    except (TypeError, ValueError):
+        return None
+
+
+def check_rewards(reward: Float[Array, " n"], reward_range: tuple[float, float]) -> None:
+    """ValueError that names the first reward outside the range.
+
+    A bound for bounded rewards would not be one.
+    """
+    low, high = reward_range
+    outside = np.flatnonzero(~((np.asarray(reward) >= low) & (np.asarray(reward) <= high)))
+    if outside.size:
+        row = int(outside[0])
+        raise ValueError(
+            f"expected rewards in [{low:g}, {high:g}], got {float(reward[row]):g} in row {row + 1}"
+            f" of {len(reward)} ({outside.size} in all); give the range that the platform"
+            " guarantees, or repair the rows"
+        )

@@ -1,0 +1,114 @@
+"""The verbs: learn and certify, from a log to an artifact that says what is certain."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from mopl_jax.io.policy_json import read_policy, write_policy
+from mopl_jax.learning import constraints
+from mopl_jax.learning.certification import Certificate, certify
+from mopl_jax.learning.pipeline import learn
+from mopl_jax.logs import Logs, split
+from mopl_jax.policies import Gaussian
+
+BEST = np.array([0.9, 0.4])
+CHEAP = {"estimator": "snips", "interval": "normal", "certificate": "normal", "scales": (0.8,)}
+
+
+def log_of(users=400, each=3):
+    """Users with a level of their own, whose reward is highest at `BEST`."""
+    rng = np.random.default_rng(3)
+    user = np.repeat(np.arange(users), each)
+    action = 0.5 + 0.3 * rng.normal(size=(user.size, 2))
+    z = (action - 0.5) / 0.3
+    density = -0.5 * np.sum(z**2, axis=1) - np.log(2 * np.pi * 0.09)
+    bowl = -np.sum((action - BEST) ** 2, axis=1)
+    noise = 0.1 * rng.normal(size=users)[user] + 0.1 * rng.normal(size=user.size)
+    return Logs(action, density, bowl + noise, cluster=user)
+
+
+@pytest.fixture(scope="module")
+def made():
+    """Rows that teach, rows that certify, and what is learnt from the first."""
+    train, test = split(log_of(), 0.5)
+    return train, test, learn(train, constraints=constraints.box(0, 1), **CHEAP)
+
+
+def test_from_log_to_artifact(made, tmp_path):
+    """Reward model and users come along, the policy is feasible, the artifact tells all."""
+    _, test, learnt = made
+    target = Gaussian.diagonal([0.5, 0.5], scale=0.1)
+    certificate = certify(learnt, test, baseline=target)
+    assert np.all((learnt.policy.mean >= 0) & (learnt.policy.mean <= 1))
+    assert certificate.bound < certificate.value
+    assert not certificate.keep
+    path = write_policy(tmp_path / "new.json", learnt.policy, certificate=certificate)
+    policy, document = read_policy(path)
+    np.testing.assert_allclose(policy.mean, learnt.policy.mean, rtol=1e-6)
+    assert document["certificate"] == pytest.approx(certificate.to_dict())
+    weights = certify(learnt, test, baseline=[0.5, 0.5])
+    np.testing.assert_array_equal(weights.bound, certificate.bound)
+
+
+def test_logs_in_memory_are_all_learnt_from(made):
+    """Who gives `Logs` has split them: nothing is held out, so nothing is promised."""
+    train, _, learnt = made
+    assert learnt.held is None
+    assert learnt.certificate is None
+    assert learnt.advice == "keep the current weights"
+    assert "certify it on other users" in learnt.reason
+    document = learnt.to_dict()
+    assert document["rows"] == {"learning": len(train.reward)}
+    assert "certified_gain" not in document
+    json.dumps(document)
+
+
+def test_a_share_is_held_out_by_user_and_certified():
+    """As `certify` does on the same rows."""
+    learnt = learn(log_of(), share=0.5, production=[0.5, 0.6], **CHEAP)
+    assert len(learnt.held.reward) == 600
+    assert learnt.held.num_clusters == 200
+    again = certify(learnt, learnt.held, [0.5, 0.6])
+    jax.tree.map(np.testing.assert_array_equal, again, learnt.against_production)
+    assert repr(learnt).startswith("LearntWeights(action[0]=")
+    assert learnt.advice in repr(learnt)
+    assert len(repr(learnt)) < 300
+
+
+def test_advice_follows_the_certificate_that_decides(made):
+    learnt = made[2]
+    change = Certificate(*np.zeros(5), np.asarray(False))
+    keep = Certificate(*np.zeros(5), np.asarray(True))
+    certified = dataclasses.replace(learnt, certificate=change)
+    assert certified.advice == "change to the learnt weights"
+    against = dataclasses.replace(certified, against_production=keep)
+    assert against.advice == "keep the current weights"
+
+
+def test_roles_need_a_path():
+    with pytest.raises(ValueError, match="expected a path to go with 'action', got Logs in memory"):
+        learn(log_of(), action="w_")
+
+
+@pytest.mark.parametrize(
+    ("bounds", "message"),
+    [
+        ({"low": [0, 0, 0]}, "low: expected one number or 2, got 3"),
+        ({"max_change": 0.1}, "max_change: change from what"),
+        ({"low": 0.5, "high": 0.4}, "infeasible constraints: weight 1 of 2"),
+    ],
+)
+def test_bounds_that_cannot_be_kept_are_refused(bounds, message):
+    with pytest.raises(ValueError, match=message):
+        constraints.Bounds(**bounds).projection(2)
+
+
+def test_bounds_are_kept():
+    """Levels, a sum and a largest change at once."""
+    bounds = constraints.Bounds(low=0.0, high=[1.0, 0.5], total=1.0, max_change=0.2)
+    found = bounds.projection(2, np.array([0.6, 0.4]))(np.array([2.0, -1.0]))
+    np.testing.assert_allclose(found, [0.8, 0.2], atol=1e-6)
+    assert constraints.Bounds().projection(2) is constraints.unconstrained
