@@ -1,7 +1,7 @@
-"""Worlds of rewards in [0, 1] whose mean depends on the action, with exact values.
+"""Worlds whose click rate, or rewards inside the range, depend on the action; truths are exact.
 
-Click rates that rise and fall with the weights, several arms, and rewards inside the range. A rate
-depends on one projection of the action, which is normal under the target.
+A rate depends on one projection of the action, which is normal under the target. The held-out half
+differs in the logger, the shape of the rate or the dimension.
 """
 
 import functools

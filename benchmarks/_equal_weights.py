@@ -60,5 +60,5 @@ def _of_equal(ends, n, alpha):
     shares = jnp.minimum(jnp.arange(MOST + 1) / n, 1)
     if ends is score:
         return score(shares, n, n - 1, alpha)
-    equal = types.SimpleNamespace(kish=n, squared=1 / n, df=n - 1, cubic=1 / n)
+    equal = types.SimpleNamespace(kish=n, sum_p2=1 / n, df=n - 1, cubic=1 / n)
     return skewed_score(shares, cast(Moments, equal), alpha)

@@ -10,27 +10,28 @@ more than two Monte-Carlo standard errors. A cell's clicks are its median ESS ti
 
 import itertools
 import math
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import _study
 from benchmarks._click_worlds import worlds
+from benchmarks._judge import bound_fails, fails
 from mopl_jax import intervals
 from mopl_jax.estimators import snips
 from mopl_jax.intervals.default import recommended
 from mopl_jax.intervals.interval import Interval
 from mopl_jax.intervals.moments import moments_of
 
-ALPHA = 0.05
-N = {"chosen on": (16, 64, 256, 1024, 4096), "held out": (64, 256, 1024, 4096, 16384)}
-REPLICATES = {"chosen on": 1024, "held out": 2048}
+SIZES = {"chosen": (16, 64, 256, 1024, 4096), "held_out": (64, 256, 1024, 4096, 16384)}
+SIZES |= {"chosen_replicates": 1024, "held_out_replicates": 2048, "every": 1}
+QUICK = {"chosen": (16,), "held_out": (64,), "every": 25}
+QUICK |= {"chosen_replicates": 64, "held_out_replicates": 64}
+ALPHA, AIM = 0.05, 0.945
 TOGETHER = 2**20  # rows drawn at once
-SIZES = {"share": 1.0}  # of the replicates
-QUICK = {"share": 0.125}
-
-
-# Candidates: formulas of the moments and of how many rewards are inside the range.
+HALVES, FAMILIES = ("chosen on", "held out"), ("clicks", "inside")
 
 
 def _switch(sums, num_inside):
@@ -70,21 +71,29 @@ def _sums(log_weight, reward):
 
 
 def run(options) -> list[dict]:
-    """One row per world, size and candidate."""
-    found = []
-    for number, world in enumerate(worlds()):
-        replicates = int(REPLICATES[world.half] * options.share)
-        for n, (sums, num_inside) in _drawn(world, number, replicates).items():
-            ends = jax.device_get(_limits(sums, num_inside))
-            found += [_row(world, n, sums, name, each) for name, each in ends.items()]
-    return found
+    """One row per world, size and candidate; of every so many worlds."""
+    return [
+        row
+        for number, world in list(enumerate(worlds()))[:: options.every]
+        for row in _cells(number, world, options)
+    ]
 
 
-def _drawn(world, number, replicates):
+def _cells(number, world, options) -> Iterator[dict]:
+    first = world.half == HALVES[0]
+    sizes = options.chosen if first else options.held_out
+    replicates = options.chosen_replicates if first else options.held_out_replicates
+    for n, (sums, num_inside) in _drawn(number, world, sizes, replicates).items():
+        ends = jax.device_get(_limits(sums, num_inside))
+        for name, each in ends.items():
+            yield _row(world, n, sums, name, each)
+
+
+def _drawn(number, world, sizes, replicates):
     """The moments of all replicates, by size; sizes share their draws."""
-    sizes, rng = N[world.half], np.random.default_rng(number)
-    drawn, shape = {n: [] for n in sizes}, (TOGETHER // sizes[-1], sizes[-1])
-    for _ in range(max(replicates // shape[0], 1)):
+    rng, shape = np.random.default_rng(number), (min(TOGETHER // sizes[-1], replicates), sizes[-1])
+    drawn = {n: [] for n in sizes}
+    for _ in range(replicates // shape[0]):
         log_weight, reward = (x.astype(np.float32) for x in world.draw(rng, shape))
         for n in sizes:
             drawn[n].append(jax.device_get(_sums(log_weight[:, :n], reward[:, :n])))
@@ -111,65 +120,47 @@ def _row(world, n, sums, name, ends):
     return row | {"coverage": 1 - row["miss_above"] - row["miss_below"]}
 
 
-# Tables.
-
-LARGE = N["held out"][-3:]
-
-
 def table(rows: list[dict]) -> str:
-    """Each candidate on both halves, over cells with ESS ≥ 2; then each held-out world."""
-    kept = [r for r in rows if r["ess_median"] >= 2]
-    return f"{_summary(kept)}\n\n{_each(kept)}"
+    """Cells with ESS ≥ 2: every candidate, then the held-out worlds one by one."""
+    kept = [row for row in rows if row["ess_median"] >= 2]
+    return f"{summary(kept)}\n\n{each_world(kept)}"
 
 
-def _summary(stored):
+def summary(rows: list[dict]) -> str:
     """A line per half, family of rewards and candidate."""
     head = ("half", "rewards", "interval", "cells", "fail", "worst", "lower end fails")
     head += ("upper end fails", "width, clicks < 4", "4 … 16", "16 … 64", "≥ 64", "widest there")
-    lines = [f"| {' | '.join(head)} |", "| --- | --- | --- |" + " --: |" * (len(head) - 3)]
-    for half, family, name in itertools.product(REPLICATES, ("clicks", "inside"), CANDIDATES):
-        some = [
-            r for r in stored if (r["half"], r["family"], r["interval"]) == (half, family, name)
-        ]
-        lines.append(f"| {half} | {family} | {name} | {_line(some)} |")
-    return "\n".join(lines)
+    groups = _study.grouped(rows, "half", "family", "interval")
+    order = itertools.product(HALVES, FAMILIES, CANDIDATES)
+    lines = [[*cell, *_line(groups[cell])] for cell in order if cell in groups]
+    return _study.markdown(head, lines, "lllr")
 
 
 def _line(some):
-    fail = np.mean([_too_often(1 - r["coverage"], 0.055, r) for r in some])
-    ends = (
-        np.mean([_too_often(r[side], 0.025, r) for r in some])
-        for side in ("miss_above", "miss_below")
-    )
-    widths = (
+    shares = [np.mean([fails(r["coverage"], AIM, r["replicates"]) for r in some])]
+    shares.append(min(r["coverage"] for r in some))
+    shares += [
+        np.mean([bound_fails(r, s, ALPHA) for r in some]) for s in ("miss_above", "miss_below")
+    ]
+    widths = [
         [r["width_ratio"] for r in some if low <= r["clicks"] < high]
-        for low, high in ((0, 4), (4, 16), (16, 64), (64, math.inf))
-    )
-    widest = max(r["width_ratio"] for r in some if r["clicks"] >= 64)
-    shares = [f"{fail:.3f}", f"{min(r['coverage'] for r in some):.3f}", *(f"{x:.3f}" for x in ends)]
-    return " | ".join(
-        [f"{len(some)}", *shares, *(f"{np.median(x):.2f}" for x in widths), f"{widest:.2f}"]
-    )
+        for low, high in itertools.pairwise((0, 4, 16, 64, math.inf))
+    ]
+    shown = [f"{np.median(x):.2f}" if x else "" for x in widths]
+    widest = f"{max(widths[-1]):.2f}" if widths[-1] else ""
+    return [len(some), *(f"{x:.3f}" for x in shares), *shown, widest]
 
 
-def _too_often(share, expected, row):
-    """Whether a share of misses is above what is expected by more than two Monte-Carlo standard
-    errors.
-    """
-    return share > expected + 2 * (expected * (1 - expected) / row["replicates"]) ** 0.5
-
-
-def _each(stored):
+def each_world(rows: list[dict]) -> str:
     """Coverage and width of the held-out worlds at the three largest sizes, before and now."""
-    head = ("held out", *(f"n = {n:,}: {name}" for n in LARGE for name in ("switch", "now")))
-    lines = [f"| {' | '.join(head)} |", "| --- |" + " --: |" * (len(head) - 1)]
-    for world in dict.fromkeys(r["world"] for r in stored if r["half"] == "held out"):
-        cells = [
-            f"{r['coverage']:.3f} ({r['width_ratio']:.2f})"
-            for n in LARGE
-            for name in ("switch", "recommended")
-            for r in stored
-            if (r["half"], r["world"], r["n"], r["interval"]) == ("held out", world, n, name)
-        ]
-        lines.append(f"| {world} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    held = [row for row in rows if row["half"] == HALVES[1]]
+    large = sorted({row["n"] for row in held})[-3:]
+    names = {"switch": "switch", "recommended": "now"}
+    head = ("held out", *(f"n = {n:,}: {name}" for n in large for name in names.values()))
+    lines = []
+    for (world,), some in _study.grouped(held, "world").items():
+        of = {
+            (r["n"], r["interval"]): f"{r['coverage']:.3f} ({r['width_ratio']:.2f})" for r in some
+        }
+        lines.append([world, *(of[n, name] for n in large for name in names if (n, name) in of)])
+    return _study.markdown(head, lines)
