@@ -39,7 +39,7 @@ def test_sums_give_what_rows_give():
     def direct(log_weight, reward):
         made = estimators.snips(log_weight, reward)
         ends = {name: interval(made, 0.05) for name, interval in named(bind).items()}
-        return ends, intervals.moments(made)
+        return ends, intervals.moments_of(made)
 
     @jax.jit
     def of_sums(sums):

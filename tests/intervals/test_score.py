@@ -11,7 +11,7 @@ from worlds import rows
 from yardsticks import eps
 
 from mopl_jax.estimators import snips
-from mopl_jax.intervals import ess_score, ess_skew, ess_wilson_skew, moments, recommended
+from mopl_jax.intervals import ess_score, ess_skew, ess_wilson_skew, moments_of, recommended
 from mopl_jax.intervals.proportions import spread_share, variance_ratio
 
 ALPHA, RANGE = 0.05, (0.0, 1.0)
@@ -42,7 +42,7 @@ def test_variance_ratio_is_the_displayed_formula(binary):
     for seed in range(6):
         log_weight, reward = in_range(seed, 1.0)
         reward = (reward > 0.6).astype(reward.dtype) if binary else reward
-        sums = jax.jit(lambda *log: moments(snips(*log)))(log_weight, reward)
+        sums = jax.jit(lambda *log: moments_of(snips(*log)))(log_weight, reward)
         w = np.exp(np.asarray(log_weight))
         p, r = w / w.sum(), np.asarray(reward)
         v, s2 = p @ r, p @ p
@@ -74,7 +74,7 @@ def test_clicks_of_equal_weight_are_unrelated(n):
     def both(reward):
         made = snips(jnp.zeros(n), reward)
         found = [f(made, ALPHA) for f in (ess_score, ess_wilson_skew)]
-        return variance_ratio(moments(made), RANGE), found
+        return variance_ratio(moments_of(made), RANGE), found
 
     ratio, (score, wilson) = both(reward)
     np.testing.assert_allclose(ratio, 1, rtol=256 * eps(np.float64))
@@ -100,7 +100,7 @@ def test_rewards_inside_the_range():
     def found(log_weight, reward):
         made = snips(log_weight, reward)
         score = ess_score(made, ALPHA)
-        inside = 1 - spread_share(moments(made), RANGE)
+        inside = 1 - spread_share(moments_of(made), RANGE)
         return recommended(made, ALPHA, reward_range=RANGE), score, ess_skew(made, ALPHA), inside
 
     for seed, power in ((0, 0.02), (1, 1.0), (2, 4.0)):
