@@ -75,10 +75,10 @@ def learn(
     played. 130: interrupted; the artifact is the best policy so far, and there
     is no report.
     """
-    from mopl_jax.cli import show_learnt
     from mopl_jax.io import files
     from mopl_jax.io.policy_json import write_policy
     from mopl_jax.learning import constraints, pipeline
+    from mopl_jax.report import learning_screen
 
     if max_change is not None and production is None:
         complaint = "change from what? name the current weights with --production"
@@ -94,7 +94,7 @@ def learn(
     settings |= {"constraints": constraints.Bounds(**limits)}
     file = production is not None and production.endswith(".json")
     settings |= {"production": production if file else _numbers("--production", production)}
-    with show_learnt.progress(as_json) as (watch, stop):
+    with learning_screen.progress(as_json) as (watch, stop):
         try:
             learnt = pipeline.learn(options.read(log, **roles), watch=watch, stop=stop, **settings)
         except ValueError as error:
@@ -108,7 +108,7 @@ def learn(
     if as_json:
         options.print_json(about)
     else:
-        show_learnt.show(learnt, out)
+        learning_screen.show(learnt, out)
     if learnt.interrupted:
         raise typer.Exit(130)
 

@@ -3,13 +3,16 @@
 `Place` says where a column's rows come from, so that a complaint can name file, column and row.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Float, Int
+
+from mopl_jax.io.sources import empty, open_source
 
 
 class Place(NamedTuple):
@@ -174,3 +177,22 @@ def codes(column: pa.Array, place: Place, known: dict[Hashable, int]) -> Int[np.
         [known.setdefault(value, len(known)) for value in coded.dictionary.to_pylist()], np.int64
     )
     return number[_numpy(coded.indices)]
+
+
+def read_columns(path: Path | str, names: Sequence[str]) -> dict[str, Float[np.ndarray, " n"]]:
+    """Columns `names` of a file, float64, (n,) each with n ≥ 1; booleans become 0 and 1. ValueError
+    as for a log.
+    """
+    source = open_source(path)
+    names = [source.column(name) for name in dict.fromkeys(names)]
+    parts = [
+        {
+            name: numbers(piece.rows.column(name), Place(piece.place, name, piece.first_row))
+            for name in names
+        }
+        for piece in source.scan(names, ())
+        if piece.rows.num_rows
+    ]
+    if not parts:
+        raise ValueError(empty(path))
+    return {name: np.concatenate([part[name] for part in parts]) for name in names}

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from mopl_jax.io.column_spec import ColumnSpec, resolve
 from mopl_jax.io.columns import Place, codes, is_list, log_density, numbers, seconds, vectors
 from mopl_jax.io.policy_json import read_policy
-from mopl_jax.io.sources import Piece, Source
+from mopl_jax.io.sources import Piece, Source, empty
 from mopl_jax.policies.policy import Policy
 
 
@@ -150,11 +150,6 @@ def chunks(reader: LogReader, size: int | None) -> Iterator[Rows]:
         seen += len(chunk.reward)
     if not seen:
         raise ValueError(empty(reader.source.name))
-
-
-def empty(name: object) -> str:
-    """The complaint about a log without rows."""
-    return f"{name}: expected at least one row, got an empty log; check the export that produced it"
 
 
 def _in_chunks(parts, size):

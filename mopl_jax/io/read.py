@@ -4,18 +4,15 @@
 """
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float
 
 from mopl_jax.io.column_spec import ColumnSpec
-from mopl_jax.io.columns import Place, numbers
 from mopl_jax.io.log_description import described_log
-from mopl_jax.io.log_reader import LogReader, empty, log_reader_of, logging_policy, whole
+from mopl_jax.io.log_reader import LogReader, log_reader_of, logging_policy, whole
 from mopl_jax.io.sources import open_source
 from mopl_jax.logs import Logs
 from mopl_jax.policies.policy import Policy
@@ -73,22 +70,3 @@ def read_logs(source: Any, *, logging: Policy | Path | str | None = None, **role
     rows = whole(reader)
     columns = rows.action, rows.log_propensity, rows.reward, rows.context, rows.cluster, rows.time
     return Logs(*columns)  # pyright: ignore[reportArgumentType]  (numpy columns)
-
-
-def read_columns(path: Path | str, names: Sequence[str]) -> dict[str, Float[np.ndarray, " n"]]:
-    """Columns `names` of a file, float64, (n,) each with n ≥ 1; booleans become 0 and 1. ValueError
-    as for a log.
-    """
-    source = open_source(path)
-    names = [source.column(name) for name in dict.fromkeys(names)]
-    parts = [
-        {
-            name: numbers(piece.rows.column(name), Place(piece.place, name, piece.first_row))
-            for name in names
-        }
-        for piece in source.scan(names, ())
-        if piece.rows.num_rows
-    ]
-    if not parts:
-        raise ValueError(empty(path))
-    return {name: np.concatenate([part[name] for part in parts]) for name in names}

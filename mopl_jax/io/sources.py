@@ -328,3 +328,8 @@ def _from_arrow(source):
             first += rows.num_rows
 
     return Source(name, table.schema, scan, lambda: table.num_rows)
+
+
+def empty(name: object) -> str:
+    """The complaint about a log without rows."""
+    return f"{name}: expected at least one row, got an empty log; check the export that produced it"

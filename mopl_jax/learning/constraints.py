@@ -174,3 +174,6 @@ def intersection(first: Projection, second: Projection) -> Projection:
     It ends near the nearest point, not always at it.
     """
     return lambda a: lax.fori_loop(0, ROUNDS, lambda _, x: second(first(x)), a)
+
+
+FLOOR = 0.002  # least ESS/n

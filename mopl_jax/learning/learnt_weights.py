@@ -10,7 +10,7 @@ from jaxtyping import Float
 from mopl_jax.io import storage
 from mopl_jax.learning.certification import Certificate
 from mopl_jax.learning.optimise import Learnt
-from mopl_jax.learning.refinement import Plan
+from mopl_jax.learning.plan import Plan
 from mopl_jax.learning.response_surface import Surface
 from mopl_jax.logs import Logs
 from mopl_jax.policies.gaussian import Gaussian
@@ -170,3 +170,8 @@ class LearntWeights:
 
 def _without(document, *keys):
     return {key: value for key, value in document.items() if key not in keys}
+
+
+def spread(policy: Gaussian) -> Float[np.ndarray, " d"]:
+    """The scale of each weight, (d,)."""
+    return np.sqrt(np.diagonal(np.asarray(policy.covariance)))

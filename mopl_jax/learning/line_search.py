@@ -158,3 +158,6 @@ def _parabola(a, b):
 
 def _where(condition, yes, no):
     return jax.tree.map(lambda x, y: jnp.where(condition, x, y), yes, no)
+
+
+STEPS = 30

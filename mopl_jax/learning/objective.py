@@ -9,13 +9,10 @@ import dataclasses
 from collections.abc import Callable
 
 import jax
-from jaxtyping import Array, Float
 
 from mopl_jax.estimators.cluster import clustered
 from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.estimators.importance import snips
-from mopl_jax.intervals.ess_corrected import ess_exact
-from mopl_jax.intervals.interval import IntervalFunction, lower
 from mopl_jax.learning.response_surface import Surface
 from mopl_jax.logs import Logs, log_weights, num_units
 from mopl_jax.policies.gaussian import Gaussian
@@ -65,17 +62,3 @@ def doubly_robust(surface: Surface, estimator: Callable[..., Estimate] = snips) 
         return value
 
     return of
-
-
-def lower_bound(
-    policy: Gaussian,
-    logs: Logs,
-    *,
-    value_estimator: ValueEstimator | None = None,
-    interval: IntervalFunction = ess_exact,
-    alpha: float = 0.05,
-) -> Float[Array, ""]:
-    """The one-sided lower bound of a policy's value at level `alpha`: the lower end of the interval
-    at 2 alpha.
-    """
-    return lower(interval)(estimates(logs, value_estimator)(policy), alpha).lower

@@ -22,15 +22,13 @@ from mopl_jax.estimators import ess
 from mopl_jax.intervals.ess_corrected import ess_exact
 from mopl_jax.intervals.interval import IntervalFunction, lower
 from mopl_jax.learning import line_search
-from mopl_jax.learning.constraints import Projection, unconstrained
-from mopl_jax.learning.line_search import LineSearch
+from mopl_jax.learning.constraints import FLOOR, Projection, unconstrained
+from mopl_jax.learning.line_search import STEPS, LineSearch
 from mopl_jax.learning.objective import ValueEstimator, estimates
 from mopl_jax.logs import Logs, num_units
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.policies.gaussian import Gaussian
 
-FLOOR = 0.002  # least ESS/n
-STEPS = 30
 TOLERANCE = 1e-5  # of the reward's standard deviation: a step that gains less ends the search
 
 
@@ -319,3 +317,17 @@ def _finite(tree):
     return functools.reduce(
         jnp.logical_and, [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]
     )
+
+
+def lower_bound(
+    policy: Gaussian,
+    logs: Logs,
+    *,
+    value_estimator: ValueEstimator | None = None,
+    interval: IntervalFunction = ess_exact,
+    alpha: float = 0.05,
+) -> Float[Array, ""]:
+    """The one-sided lower bound of a policy's value at level `alpha`: the lower end of the interval
+    at 2 alpha.
+    """
+    return lower(interval)(estimates(logs, value_estimator)(policy), alpha).lower

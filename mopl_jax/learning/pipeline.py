@@ -14,16 +14,18 @@ import numpy as np
 import optax
 
 from mopl_jax.estimators.importance import beta_ips, snips
-from mopl_jax.intervals import bind
+from mopl_jax.intervals.registry import bind
 from mopl_jax.io import log_reader, read
 from mopl_jax.io.policy_json import read_policy
 from mopl_jax.learning import certification, refinement
 from mopl_jax.learning.certification import Certificate
-from mopl_jax.learning.constraints import Bounds, Projection, unconstrained
+from mopl_jax.learning.constraints import FLOOR, Bounds, Projection, unconstrained
 from mopl_jax.learning.learnt_weights import LearntWeights, Names, Tried
+from mopl_jax.learning.line_search import STEPS
 from mopl_jax.learning.objective import doubly_robust, importance_weighted
-from mopl_jax.learning.optimise import FLOOR, STEPS, unsearched
-from mopl_jax.learning.refinement import RADIUS, SCALES, Plan, check_plan
+from mopl_jax.learning.optimise import unsearched
+from mopl_jax.learning.plan import RADIUS, Plan, check_plan
+from mopl_jax.learning.refinement import SCALES
 from mopl_jax.logs import Logs, folds_of, split
 from mopl_jax.numerics.check import check_alpha, choose
 

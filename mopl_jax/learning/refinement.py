@@ -18,24 +18,22 @@ again on all rows.
 
 import dataclasses
 import functools
-import math
-from collections.abc import Callable, Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float
 
 from mopl_jax.estimators.contrast import difference
-from mopl_jax.intervals.ess_corrected import ess_exact, ess_skew
-from mopl_jax.intervals.interval import IntervalFunction, lower
-from mopl_jax.learning.constraints import Projection, ball, intersection, unconstrained
-from mopl_jax.learning.objective import ValueEstimator, doubly_robust, estimates
-from mopl_jax.learning.optimise import FLOOR, STEPS, Learnt, fit, fit_many
+from mopl_jax.intervals.interval import lower
+from mopl_jax.learning.constraints import ball, intersection, unconstrained
+from mopl_jax.learning.objective import estimates
+from mopl_jax.learning.optimise import Learnt, fit, fit_many
+from mopl_jax.learning.plan import Plan, check_plan
 from mopl_jax.learning.response_surface import (
+    CREDIBLE,
     Surface,
     cautious,
     fit_surface,
@@ -54,10 +52,7 @@ SCALES = (
     0.55,
     0.4,
 )  # of the logging scale: d₂ of a centred target is 1.04, 1.16, 1.39, 1.84 a weight
-# of the mean about the logging mean, in logging standard deviations: KL ≤ 2 at the logging scale
-RADIUS = 2.0
 SEARCH = 2**17  # rows that choose the scale: the last fit, from where they led, sees all
-CREDIBLE = 0.05  # least p-value of a credible surface
 # at which a finer scale must be better on held-out rows: 0.05 keeps a wrong surface too long, 0.2
 # leaves a right one
 LEVEL = 0.1
@@ -79,70 +74,6 @@ class Refined:
     surface_p: Float[Array, ""]
     accepted: Bool[Array, " m"]
     score: Float[Array, " m"]
-
-
-class Plan(NamedTuple):
-    """How to learn; every field has its default in `learn`."""
-
-    interval: IntervalFunction = ess_exact
-    alpha: float = 0.05
-    value_estimator: Callable[[Surface], ValueEstimator] = doubly_robust
-    project: Projection = unconstrained
-    radius: float = RADIUS
-    floor: float = FLOOR
-    steps: int = STEPS
-    optimiser: optax.GradientTransformation | None = None
-    starts: int = 0  # random ones, beside the incumbent and the centre
-    certificate: IntervalFunction = ess_skew  # for the rows that were not learnt from
-    seed: int = 0  # of the random starts
-
-
-def check_plan(plan: Plan, scales: Sequence[float]) -> None:
-    """ValueError, before anything is compiled, for numbers that leave nothing to search."""
-    for name, got, fine, expected, remedy in (
-        ("steps", plan.steps, plan.steps >= 1, "at least 1", "30 are enough for most logs"),
-        (
-            "starts",
-            plan.starts,
-            plan.starts >= 0,
-            "0 or more",
-            "0 searches from the surface's maximum and the centre",
-        ),
-        (
-            "radius",
-            plan.radius,
-            0 < plan.radius < math.inf,
-            "a finite number > 0",
-            "2 logged standard deviations is the default",
-        ),
-        (
-            "floor",
-            plan.floor,
-            0 <= plan.floor < 1,
-            "0 ≤ floor < 1",
-            "0.002 asks for an effective row in 500",
-        ),
-        ("seed", plan.seed, plan.seed >= 0, "0 or more", "0 is the default"),
-        *(
-            (
-                "scale",
-                s,
-                0 < s < math.inf,
-                "finite numbers > 0",
-                "0.85,0.7 play narrower than the log",
-            )
-            for s in scales
-        ),
-        (
-            "scale",
-            "none",
-            len(scales) > 0,
-            "one number at least",
-            "0.85 plays a little narrower than the log",
-        ),
-    ):
-        if not fine:
-            raise ValueError(f"{name}: expected {expected}, got {got}; {remedy}")
 
 
 class Prepared(NamedTuple):

@@ -15,7 +15,6 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from mopl_jax.estimators.reward_model import quadratic_features
 from mopl_jax.numerics import linalg, quadratic
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.numerics.roots import crossing
@@ -47,7 +46,7 @@ class Surface:
 
     def error(self, action: Float[Array, " d"]) -> Float[Array, ""]:
         """The standard error of q(a) where the reward is quadratic."""
-        x = quadratic_features(self.reference, action)
+        x = _features(self.reference, action)
         return jnp.sqrt(jnp.maximum(x @ self.covariance @ x, jnp.finfo(x.dtype).tiny))
 
     def expectation(self, policy: Gaussian) -> Float[Array, ""]:
@@ -103,12 +102,17 @@ def _products(reference, action, reward):
     def block(i):
         index = i * size + jnp.arange(size)
         row = jnp.minimum(index, n - 1)
-        features = jax.vmap(functools.partial(quadratic_features, reference))(action[row])
+        features = jax.vmap(functools.partial(_features, reference))(action[row])
         return quadratic.products(features, reward[row], (index < n).astype(action.dtype))
 
     width = quadratic.size(d)
     start = jnp.zeros((width, width + 1), action.dtype)
     return lax.fori_loop(0, blocks, lambda i, total: total + block(i), start)
+
+
+def _features(reference, action):
+    """The features 1, z, zᵢzⱼ of one action in the units of the reference."""
+    return quadratic.features(linalg.scale_solve(reference.scale, action - reference.mean))
 
 
 def lack_of_fit(
@@ -196,3 +200,6 @@ def highest(surface: Surface, radius: float) -> Float[Array, " d"]:
     inside = jnp.sum(jnp.square(step(0))) <= radius * radius
     z = vector @ step(jnp.where(inside, 0, shift))
     return surface.reference.mean + linalg.scale_times(surface.reference.scale, z)
+
+
+CREDIBLE = 0.05  # least p-value of a credible surface

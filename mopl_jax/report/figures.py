@@ -16,11 +16,10 @@ from mopl_jax.diagnostics.verdicts import REFUSE_ESS
 from mopl_jax.estimators import ess
 from mopl_jax.intervals.ess_corrected import ess_exact
 from mopl_jax.intervals.interval import Interval
-from mopl_jax.learning.learnt_weights import LearntWeights
+from mopl_jax.learning.learnt_weights import LearntWeights, spread
 from mopl_jax.learning.objective import doubly_robust, estimates
 from mopl_jax.logs import Logs, log_weights
 from mopl_jax.policies.gaussian import Gaussian
-from mopl_jax.report.words import spread
 
 BLUE, RED, GREY = "#0072B2", "#D55E00", "#999999"
 POINTS = 25  # along each weight

@@ -2,23 +2,14 @@
 
 import math
 
-import numpy as np
-from jaxtyping import Float
-
-from mopl_jax.learning.learnt_weights import LearntWeights
-from mopl_jax.learning.refinement import CREDIBLE
-from mopl_jax.policies.gaussian import Gaussian
+from mopl_jax.learning.learnt_weights import LearntWeights, spread
+from mopl_jax.learning.response_surface import CREDIBLE
 
 SEARCH = {
     None: "no scale was accepted: the surface's proposal is kept as it is",
     True: "the last search ended where a step gained nothing",
     False: "the last search ended before a step gained nothing; more --steps may find more",
 }
-
-
-def spread(policy: Gaussian) -> Float[np.ndarray, " d"]:
-    """The scale of each weight, (d,)."""
-    return np.sqrt(np.diagonal(np.asarray(policy.covariance)))
 
 
 def numbers(learnt: LearntWeights) -> list[tuple[str, str]]:

@@ -25,7 +25,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
-from mopl_jax.io.read import read_columns
+from mopl_jax.io.columns import read_columns
 from mopl_jax.numerics import random
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.simulation.recommender import Visit

@@ -16,8 +16,9 @@ from worlds import standard, write
 from yardsticks import standard_errors
 
 from mopl_jax.io import log_reader, sources
+from mopl_jax.io.columns import read_columns
 from mopl_jax.io.policy_json import write_policy
-from mopl_jax.io.read import open_log, read_columns, read_logs
+from mopl_jax.io.read import open_log, read_logs
 from mopl_jax.logs import log_weights
 from mopl_jax.policies import Gaussian, Mixture, Uniform
 

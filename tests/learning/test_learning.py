@@ -17,8 +17,8 @@ from yardsticks import DTYPES, KEY, binomial_tail, cast, eps, standard_errors
 from mopl_jax import intervals
 from mopl_jax.estimators import beta_ips, ess, snips
 from mopl_jax.learning import certification, constraints, line_search, response_surface
-from mopl_jax.learning.objective import doubly_robust, importance_weighted, lower_bound
-from mopl_jax.learning.optimise import TOLERANCE, fit
+from mopl_jax.learning.objective import doubly_robust, importance_weighted
+from mopl_jax.learning.optimise import TOLERANCE, fit, lower_bound
 from mopl_jax.logs import folds_of, log_weights, split
 from mopl_jax.policies import Gaussian
 

@@ -12,7 +12,7 @@ from worlds import logged, standard
 from yardsticks import KEY, binomial_tail, standard_errors
 
 from mopl_jax import intervals
-from mopl_jax.learning import refinement, response_surface
+from mopl_jax.learning import plan, refinement, response_surface
 from mopl_jax.logs import Logs
 from mopl_jax.policies import Gaussian
 
@@ -43,7 +43,7 @@ def maxima(key):
     """The maximum of the surface of another log of the quadratic world."""
     logs = log_of(key, 0.0)
     surface = response_surface.fit_surface(logs.action, logs.reward, STANDARD)
-    return response_surface.highest(surface, refinement.RADIUS)
+    return response_surface.highest(surface, plan.RADIUS)
 
 
 @jax.jit
@@ -75,7 +75,7 @@ def test_where_the_surface_is_void_the_held_out_bound_decides():
     the surface is wrong.
     """
     made = [learn(log_of(jax.random.fold_in(KEY, i), 1.0, 1.5)) for i in range(12)]
-    void = np.array([m.surface_p < refinement.CREDIBLE for m in made])
+    void = np.array([m.surface_p < response_surface.CREDIBLE for m in made])
     better = np.array([bump(m.learnt.policy.mean) > bump(m.incumbent) + 0.1 for m in made])
     assert void.sum() >= 8
     assert better[void].mean() > 0.8
@@ -99,9 +99,7 @@ def _of_fit(key, height, spread, n=1000):
 def test_random_starts_are_those_of_the_seed():
     """Beside the incumbent and the centre; the same for the same seed, others for another."""
     incumbent = jnp.array([0.5, -0.5])
-    found = [
-        refinement.starts_of(refinement.Plan(starts=3, seed=seed), incumbent) for seed in (0, 0, 1)
-    ]
+    found = [refinement.starts_of(plan.Plan(starts=3, seed=seed), incumbent) for seed in (0, 0, 1)]
     np.testing.assert_array_equal(found[0], found[1])
     np.testing.assert_array_equal(found[0][:2], [[0.5, -0.5], [0.0, 0.0]])
     assert np.all(found[0][2:] != found[2][2:])
