@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from mopl_jax.io.policy_json import read_policy, write_policy
     from mopl_jax.io.read import read_logs
     from mopl_jax.learning import constraints
+    from mopl_jax.learning.certification import certify
+    from mopl_jax.learning.pipeline import learn
     from mopl_jax.logs import Logs, split
     from mopl_jax.metrics.learnt_metric import learn_metric
     from mopl_jax.planning.designs import plan
@@ -33,6 +35,7 @@ DOORS = {
     "Logs": "mopl_jax.logs",
     "Mixture": "mopl_jax.policies.mixture",
     "Uniform": "mopl_jax.policies.uniform",
+    "certify": "mopl_jax.learning.certification",
     "check_log": "mopl_jax.diagnostics.log_checks",
     "compare": "mopl_jax.evaluation.comparison",
     "constraints": "mopl_jax.learning.constraints",
@@ -42,6 +45,7 @@ DOORS = {
     "estimators": "mopl_jax.estimators",
     "evaluate": "mopl_jax.evaluation.evaluation",
     "intervals": "mopl_jax.intervals",
+    "learn": "mopl_jax.learning.pipeline",
     "learn_metric": "mopl_jax.metrics.learnt_metric",
     "logs": "mopl_jax.logs",
     "metrics": "mopl_jax.metrics",
@@ -63,6 +67,7 @@ __all__ = [
     "Logs",
     "Mixture",
     "Uniform",
+    "certify",
     "check_log",
     "compare",
     "constraints",
@@ -72,6 +77,7 @@ __all__ = [
     "estimators",
     "evaluate",
     "intervals",
+    "learn",
     "learn_metric",
     "logs",
     "metrics",

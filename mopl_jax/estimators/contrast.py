@@ -12,6 +12,10 @@ from mopl_jax.numerics import safe
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.numerics.reduce import Stage, beside, whole_block
 
+# Two policies that are the same may be weighed by code that rounds differently: shares that differ
+# by less than this many eps, what log weights of a few hundred lose in exp, are equal.
+_ROUNDING = 256
+
 
 @pytree_dataclass()
 class Contrast:
@@ -23,8 +27,10 @@ class Contrast:
 
     @property
     def value(self):
-        """The difference of the two values."""
-        return self.first.value - self.second.value
+        """The difference of the two values, 0 where it is their rounding."""
+        gap = self.first.value - self.second.value
+        size = jnp.abs(self.first.value) + jnp.abs(self.second.value)
+        return jnp.where(jnp.abs(gap) > 4 * jnp.finfo(size.dtype).eps * size, gap, 0)
 
 
 def contrast(first: Member, second: Member) -> Member:
@@ -49,9 +55,10 @@ def contrast(first: Member, second: Member) -> Member:
     def _parts(state, block):
         a, b = first.rows(state.first, block), second.rows(state.second, block)
         totals = state.first.totals, state.second.totals
-        coefficient = totals[0].share(a.log_weight) - totals[1].share(b.log_weight)
-        spread = enough(totals[0].sum_p2) & enough(totals[1].sum_p2)
-        return jnp.where(spread, jnp.abs(coefficient), 0), jnp.sign(coefficient), (a, b)
+        p, q = totals[0].share(a.log_weight), totals[1].share(b.log_weight)
+        rounding = _ROUNDING * jnp.finfo(p.dtype).eps * (p + q)
+        differ = (jnp.abs(p - q) > rounding) & enough(totals[0].sum_p2) & enough(totals[1].sum_p2)
+        return jnp.where(differ, jnp.abs(p - q), 0), jnp.sign(p - q), (a, b)
 
     both = beside(first.stages, second.stages)
     paired = Stage(

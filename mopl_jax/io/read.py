@@ -3,14 +3,13 @@
 `open_log` makes a `LogReader`, `read_logs` reads all of it as `Logs`.
 """
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from mopl_jax.io.column_spec import ColumnSpec
+from mopl_jax.io.column_spec import ROLES, ColumnSpec
 from mopl_jax.io.log_description import described_log
 from mopl_jax.io.log_reader import LogReader, log_reader_of, logging_policy, whole
 from mopl_jax.io.sources import open_source
@@ -43,8 +42,10 @@ def open_log(source: Any, *, logging: Policy | Path | str | None = None, **roles
 
 def table_of(logs: Logs) -> tuple[pa.Table, dict[str, str]]:
     """The columns that logs in memory have as a table, and the names of their roles."""
-    columns = {field.name: getattr(logs, field.name) for field in dataclasses.fields(logs)}
-    present = {name: np.asarray(x) for name, x in columns.items() if x is not None}
+    names = [name for name in ROLES if hasattr(logs, name)]
+    present = {
+        name: np.asarray(getattr(logs, name)) for name in names if getattr(logs, name) is not None
+    }
     table = pa.table({name: _arrow(x) for name, x in present.items()})
     return table, {name: name for name in present}
 
