@@ -22,8 +22,8 @@ from jaxtyping import Array, Key
 from mopl_jax.coverage.replicates import Cell, Replicates
 from mopl_jax.coverage.world import Grid, World
 from mopl_jax.estimators.contrast import contrast
-from mopl_jax.estimators.estimator import Columns, Estimator, Member, estimate_of, member
-from mopl_jax.estimators.registry import ESTIMATORS, MODIFIED, bind_estimator
+from mopl_jax.estimators.estimator import Columns, Member, estimate_of, member
+from mopl_jax.estimators.registry import bind_estimator, is_of_target
 from mopl_jax.intervals import registry as intervals
 from mopl_jax.intervals.facts import Facts
 from mopl_jax.intervals.formulas import Wald
@@ -235,7 +235,7 @@ def run_batch(
     def evaluate(estimand, names, estimator):
         arrays = [weights[name] for name in names]
         targets = tuple(world.targets[name] for name in names)
-        more = () if isinstance(_ESTIMATORS[estimator], Estimator) else (action, targets)
+        more = (action, targets) if is_of_target(estimator) else ()
         return evaluate_batch(arrays, reward, grid, estimator, mesh, facts[estimand], *more)
 
     return {
@@ -246,13 +246,9 @@ def run_batch(
     }
 
 
-_ESTIMATORS = ESTIMATORS | MODIFIED
-
-
 def _serves(estimator, targets):
     """The value of a reward model is known under a Gaussian."""
-    has_model = not isinstance(_ESTIMATORS[estimator], Estimator)
-    return not has_model or all(isinstance(target, Gaussian) for target in targets)
+    return not is_of_target(estimator) or all(isinstance(x, Gaussian) for x in targets)
 
 
 def known(key: Key[Array, ""], world: World, grid: Grid) -> dict[str, Facts]:

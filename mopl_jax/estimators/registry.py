@@ -38,14 +38,23 @@ MODIFIED: dict[str, Estimator | Callable[[Gaussian], Estimator]] = {
 }
 
 
+def is_of_target(choice: Choice) -> bool:
+    """Whether the estimator is a function of the target policy: it has a model of the rewards."""
+    return not isinstance(_chosen(choice), Estimator)
+
+
+def _chosen(choice):
+    if isinstance(choice, Estimator):
+        return choice
+    known = ESTIMATORS | MODIFIED
+    return known[choose([choice], known, "estimator")[0]]
+
+
 def bind_estimator(choice: Choice, target: Any = None) -> Estimator:
     """The estimator for the value of `target`; ValueError for an unknown name, or a target that
     is not the Gaussian whose expected reward model is known exactly.
     """
-    if isinstance(choice, Estimator):
-        return choice
-    choose([choice], ESTIMATORS | MODIFIED, "estimator")
-    found = (ESTIMATORS | MODIFIED)[choice]
+    found = _chosen(choice)
     if isinstance(found, Estimator):
         return found
     if not isinstance(target, Gaussian):

@@ -198,7 +198,7 @@ def _answers(question, found, products, units, estimates=None) -> Answers:
     estimates = estimates or [None] * len(found)
     answers = [
         Answer(moments.value, question.n, units, moments, diagnosis, estimate)
-        for (moments, diagnosis), estimate in zip(found, estimates, strict=True)
+        for (moments, diagnosis), estimate in zip(jax.device_get(found), estimates, strict=True)
     ]
     k = len(question.kinds)
     return Answers(answers[:k], answers[k:], correlation_of(np.asarray(products)))
