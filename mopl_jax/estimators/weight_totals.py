@@ -82,7 +82,7 @@ class WeightTotals(NamedTuple):
 
     def share(self, log_weight: Float[Array, " m"]) -> Float[Array, " m"]:
         """Normalised weights p = w / Σ w of some rows; 0 where no row has weight."""
-        return jnp.exp(log_weight - self.shift) * self.max_p
+        return jnp.where(self.some, jnp.exp(log_weight - self.shift) * self.max_p, 0)
 
 
 _NO_ROW = np.iinfo(np.int32).max  # above the number of any row of a log that is indexed by int32
