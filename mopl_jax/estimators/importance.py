@@ -20,7 +20,7 @@ def _ips(totals: WeightTotals) -> Constants:
     An estimator with a model adds the mean of its offsets.
     """
     centred = jnp.exp(totals.log_max) * (totals.weighted / totals.num_rows)
-    value = totals.centre * totals.mean_weight + centred + totals.offset / totals.num_rows
+    value = totals.centre * totals.mean_weight + centred + totals.mean_offset
     return Constants(value, value)
 
 

@@ -129,7 +129,7 @@ def products(
     def of(k):
         return quadratic.products(features, reward, (fold == k).astype(features.dtype))
 
-    return lax.map(of, jnp.arange(folds))
+    return lax.map(of, jnp.arange(folds, dtype=fold.dtype))
 
 
 def fit_without_each_fold(

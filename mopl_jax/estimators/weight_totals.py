@@ -27,7 +27,8 @@ class WeightTotals(NamedTuple):
     `centre`: c, the reward of row h
     `weighted`: Σ u (r − c)
     `weighted2`: Σ u² (r − c)
-    `offset`: Σ o over all rows, of a term o that an estimator adds to w r
+    `offset_centre`: the term of row h that an estimator adds to w r
+    `offset`: Σ (o − offset_centre) over all rows, o the term of each
     """
 
     num_rows: Float[Array, "*batch"]
@@ -38,6 +39,7 @@ class WeightTotals(NamedTuple):
     centre: Float[Array, "*batch"]
     weighted: Float[Array, "*batch"]
     weighted2: Float[Array, "*batch"]
+    offset_centre: Float[Array, "*batch"]
     offset: Float[Array, "*batch"]
 
     @property
@@ -80,6 +82,11 @@ class WeightTotals(NamedTuple):
         """Σ w / n: exactly w where all weights are equal."""
         return jnp.exp(self.log_max) * ((1 + self.rest) / self.num_rows)
 
+    @property
+    def mean_offset(self) -> Float[Array, "*batch"]:
+        """The mean of the terms o: exactly o where all are equal."""
+        return self.offset_centre + self.offset / self.num_rows
+
     def share(self, log_weight: Float[Array, " m"]) -> Float[Array, " m"]:
         """Normalised weights p = w / Σ w of some rows; 0 where no row has weight."""
         return jnp.where(self.some, jnp.exp(log_weight - self.shift) * self.max_p, 0)
@@ -104,6 +111,8 @@ def merge(parts: WeightTotals) -> WeightTotals:
     log_max, centre = of_lead(parts.log_max), of_lead(parts.centre)
     log_scale = parts.log_max - jnp.where(jnp.isfinite(log_max), log_max, 0)
     s = jnp.where(lead, 0, jnp.exp(log_scale))
+    offset_centre = of_lead(parts.offset_centre)
+    offset_gap = parts.offset_centre - offset_centre
     gap, whole, whole2 = parts.centre - centre, 1 + parts.rest, 1 + parts.rest2
     return WeightTotals(
         num_rows=jnp.sum(parts.num_rows, axis=0),
@@ -115,7 +124,8 @@ def merge(parts: WeightTotals) -> WeightTotals:
         weighted=of_lead(parts.weighted) + jnp.sum(s * (parts.weighted + gap * whole), axis=0),
         weighted2=of_lead(parts.weighted2)
         + jnp.sum(s * s * (parts.weighted2 + gap * whole2), axis=0),
-        offset=jnp.sum(parts.offset, axis=0),
+        offset_centre=offset_centre,
+        offset=jnp.sum(parts.offset + parts.num_rows * offset_gap, axis=0),
     )
 
 
@@ -123,7 +133,7 @@ def empty(part: WeightTotals) -> WeightTotals:
     """The totals of no rows."""
     zero = jnp.zeros_like(part.rest)
     none = jnp.full_like(part.heaviest, _NO_ROW)
-    return WeightTotals(zero, zero - jnp.inf, none, zero, zero, zero, zero, zero, zero)
+    return WeightTotals(zero, zero - jnp.inf, none, *[zero] * 7)
 
 
 MERGE = Monoid(merge, empty)
@@ -146,7 +156,8 @@ def totals_of(
         centre=block.mask(reward),
         weighted=zero,
         weighted2=zero,
-        offset=block.mask(zero + offset),
+        offset_centre=block.mask(zero + offset),
+        offset=zero,
     )
     return merge(rows)
 
