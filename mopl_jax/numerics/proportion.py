@@ -21,5 +21,6 @@ def wilson_interval(hits: int, trials: int, alpha: float = 0.05) -> tuple[float,
 
     It is not empty where every trial is a hit.
     """
-    low, high = wilson_ends(hits / trials, trials, NormalDist().inv_cdf(1 - alpha / 2))
-    return max(0.0, low), min(1.0, high)
+    share = hits / trials
+    low, high = wilson_ends(share, trials, NormalDist().inv_cdf(1 - alpha / 2))
+    return min(max(0.0, low), share), max(min(1.0, high), share)

@@ -1,5 +1,7 @@
 """`mopl check`: a clean log is ok at the stated level, and every flaw is found and named."""
 
+import json
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -79,7 +81,7 @@ ONE = columns()
 
 def test_a_report_says_it_all_in_every_form(tmp_path):
     """The same findings from a path, a table and a reader; as a record, plain Python and Arrow."""
-    pq.write_table(pa.table(columns()), tmp_path / "log.parquet")
+    write(tmp_path / "log.parquet", columns())
     options = {"logging": LOGGING, "cluster": "user", "time": "when"}
     by_table = check_log(columns(), **options)
     reader = open_log(tmp_path / "log.parquet", **options)

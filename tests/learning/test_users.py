@@ -106,7 +106,7 @@ def test_repeated_rows_do_not_accept_a_scale():
     made, expected = (
         refinement.learn(logs, scales=(0.5,), steps=4).score[0] for logs in (THRICE, ONCE)
     )
-    assert abs(expected) > 0.5
+    assert abs(expected) > 0.3  # of which a third is seen
     assert 0.75 < made / expected < 1.33
 
 

@@ -251,7 +251,7 @@ HISTORY_STANDARD = objectives._standardise(HISTORY)[0]
 def test_signs_are_kept():
     """A weight that wants to be positive is at most 0 where the sign says so; the others adapt."""
     free = learn(HISTORY, objectives.NAMED["log_p"])
-    wanted = tuple(-int(s) for s in np.sign(np.asarray(unconstrained)))
+    wanted = tuple(-int(s) for s in np.sign(np.asarray(free)))
     held = learn(HISTORY, objectives.descent(objectives.log_p, signs=(wanted[0], 0, 0, 0)))
     assert float(free[0]) * float(held[0]) <= 0
     assert float(jnp.linalg.norm(held)) > 0

@@ -20,7 +20,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def found(folder):
     """In float32, as the command runs it: the strict settings are for the library's parts."""
-    table = write(kuairand(), folder / "log.csv")
+    table = write(folder / "log.csv", kuairand())
     with jax.enable_x64(False):
         return mopl.simulate(2, explore=2000, test=200, replay=table, seed=3, out=folder)
 
