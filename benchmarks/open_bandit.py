@@ -111,7 +111,7 @@ def _evaluate(random, density, alpha):
 
 
 def table(rows: list[dict]) -> str:
-    """The table for the README; rates in percent, `*` marks an interval without the on-policy
+    """The table of docs/results.md; rates in percent, `*` marks an interval without the on-policy
     rate.
     """
     head = ("campaign", "n", "value %", "ESS", "mean weight", "on-policy % (Wilson)", *SHOWN)

@@ -41,7 +41,8 @@ def evaluate(
         typer.Option(help="Interval name; repeat for several. Default: recommended and normal."),
     ] = None,
     every: Annotated[
-        bool, typer.Option("--all", help="Every interval that needs only rows, with its meaning.")
+        bool,
+        typer.Option("--all", help="Every interval that is a formula of sums, with its meaning."),
     ] = False,
     reward_range: options.Range = None,
     w_max: Annotated[

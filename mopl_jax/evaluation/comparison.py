@@ -47,7 +47,7 @@ def compare(
         )
     answers = gather(reader, targets, estimator, in_memory=in_memory, watch=watch)
     level = simultaneous_alpha(answers.correlation, alpha)
-    names = [policy.stem if isinstance(policy, Path) else str(policy) for policy in policies]
+    names = [_name(policy, k) for k, policy in enumerate(policies)]
     changes = [None, *(_difference(x, interval, alpha, level) for x in answers.contrasts)]
     rows = [
         _candidate(name, answer, interval, alpha, change)
@@ -58,8 +58,15 @@ def compare(
     return Comparison(label, interval, alpha, level, first.n, first.units, tuple(rows))
 
 
+def _name(policy, k):
+    """The name of a policy's file, or what kind it is and which."""
+    if isinstance(policy, str | Path):
+        return Path(policy).stem
+    return f"{type(policy).__name__} {k + 1}"
+
+
 def _target(reader, policy, bandwidth):
-    if str(policy) == LOGGING:
+    if isinstance(policy, str | Path) and str(policy) == LOGGING:
         return LOGGING
     return read_target(reader, policy, bandwidth, only_deterministic=False)
 

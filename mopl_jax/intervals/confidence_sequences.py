@@ -76,7 +76,7 @@ def empirical_bernstein_cs(
     path = empirical_bernstein_path(
         estimate, alpha, w_max=w_max, reward_range=reward_range, baseline=baseline
     )
-    return _established(estimate, jnp.max(path.lower), jnp.min(path.upper), reward_range)
+    return within(estimate, jnp.max(path.lower), jnp.min(path.upper), reward_range)
 
 
 def betting(
@@ -103,7 +103,7 @@ def betting(
     lower = crossing(lambda m: refute - _best_capital(x, bet, m), *ends)
     upper = 1 - crossing(lambda m: refute - _best_capital(1 - x, bet, m), *ends)
     lower, upper = (least + (most - least) * end for end in (lower, upper))
-    return _established(estimate, lower, upper, reward_range)
+    return within(estimate, lower, upper, reward_range)
 
 
 def _best_capital(x, bet, m):
@@ -135,14 +135,3 @@ def _predictable(x, alpha, horizon=None):
 
 def _delayed(path, start):
     return jnp.concatenate([jnp.full((1,), start, path.dtype), path[:-1]])
-
-
-def _established(estimate, low, high, reward_range):
-    """The intersection; the reward range where it is empty.
-
-    An empty one refutes the assumptions rather than all values.
-    """
-    empty = low > high
-    return within(
-        estimate, jnp.where(empty, jnp.nan, low), jnp.where(empty, jnp.nan, high), reward_range
-    )

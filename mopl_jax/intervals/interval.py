@@ -1,6 +1,4 @@
-"""`Interval`; and `Wald` intervals, each of which is a formula: a variance and degrees of freedom
-from `Moments`.
-"""
+"""`Interval`: a lower and an upper confidence limit; and one-sided bounds made of intervals."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -17,7 +17,8 @@ Range = tuple[float, float]
 def within(estimate: Estimate, low, high, reward_range: Range) -> Interval:
     """[low, high] cut to the reward range.
 
-    The whole range where the estimate is unsupported or an end is NaN.
+    The whole range where the estimate is unsupported, an end is NaN, or nothing of the range is
+    left.
     """
     return cut(supported(estimate), low, high, reward_range, like=estimate.value)
 
@@ -27,10 +28,11 @@ def cut(
 ) -> Interval:
     """[low, high] cut to the reward range, in the dtype of `like`.
 
-    The whole range where it is not `known` or an end is NaN.
+    The whole range where it is not `known`, an end is NaN, or no value of the range lies between
+    the ends, which refutes the assumptions rather than all values.
     """
-    known = known & ~jnp.isnan(low) & ~jnp.isnan(high)
     least, most = range_ends(reward_range, like)
+    known = known & (low <= jnp.minimum(high, most)) & (high >= least)
     return Interval(
         jnp.where(known, jnp.clip(low, least, most), least),
         jnp.where(known, jnp.clip(high, least, most), most),

@@ -61,8 +61,8 @@ class Certificate:
     def __repr__(self):
         if isinstance(self.value, Tracer):
             return "Certificate(traced)"
-        numbers = (f"{name}={value:.4g}" for name, value in self.to_dict().items())
-        return f"Certificate({', '.join(numbers)})"
+        numbers = (f"{name}={value:.4g}" for name, value in list(self.to_dict().items())[:-1])
+        return f"Certificate({', '.join(numbers)}, keep={bool(self.keep)})"
 
 
 def certify(

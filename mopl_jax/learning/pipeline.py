@@ -26,7 +26,7 @@ from mopl_jax.learning.objective import doubly_robust, importance_weighted
 from mopl_jax.learning.optimise import unsearched
 from mopl_jax.learning.plan import RADIUS, Plan, check_plan
 from mopl_jax.learning.refinement import SCALES
-from mopl_jax.logs import Logs, folds_of, split
+from mopl_jax.logs import Logs, check, folds_of, split
 from mopl_jax.numerics.check import check_alpha, choose
 
 SHARE = 0.5  # of the users: as many certify as teach
@@ -212,6 +212,7 @@ def check_log(
     `names` of the weights, `reward` the name of its column and `place` that of the file are for
     the complaint.
     """
+    check(logs)
     n, d = logs.action.shape
     if np.ptp(logs.reward) == 0:
         raise ValueError(

@@ -11,7 +11,7 @@ from worlds import rows
 from yardsticks import DTYPES, KEY
 
 from mopl_jax.estimators import ips, snips
-from mopl_jax.intervals import normal
+from mopl_jax.intervals import empirical_bernstein, normal
 from mopl_jax.intervals.confidence_sequences import (
     asymptotic_cs,
     betting,
@@ -110,14 +110,15 @@ def test_honesty(dtype):
 
 
 def test_refuted_assumptions_give_the_range():
-    """Weights of mean 2 at first and of mean 0 from then on, E w = 1 claimed: no mean is left, and
+    """Weights of mean 1 at first and of mean 0 from then on, E w = 1 claimed: no mean is left, and
     the range is returned.
     """
-    log_weight = jnp.where(jnp.arange(1200) < 600, np.log(2.0), -np.inf)
+    row = jnp.arange(40_000)
+    log_weight = jnp.where((row < 20_000) & (row % 2 == 0), np.log(2.0), -np.inf)
     for interval in (betting, empirical_bernstein_cs):
-        made = interval(ips(log_weight, jnp.ones(1200)), ALPHA, **RANGE)
+        made = interval(ips(log_weight, jnp.ones(40_000)), ALPHA, **RANGE)
         assert [made.lower, made.upper] == [0, 1]
-        before = interval(ips(log_weight[:600], jnp.ones(600)), ALPHA, **RANGE)
+        before = interval(ips(log_weight[:20_000], jnp.ones(20_000)), ALPHA, **RANGE)
         assert before.lower > 0.9
 
 
@@ -162,3 +163,13 @@ def test_asymptotic_coverage_at_all_rows_together():
 
     misses = int(jax.jit(jax.vmap(one))(jax.random.split(KEY, 1000)).sum())
     assert stats.binom.sf(misses - 1, 1000, ALPHA) > 1e-3
+
+
+@pytest.mark.parametrize("interval", [betting, empirical_bernstein_cs, empirical_bernstein])
+def test_an_interval_beside_the_reward_range_claims_nothing(interval):
+    """Weights that are all 2 and rewards of 1 have mean 2, which no reward in [0, 1] has: no point
+    at the end of the range is claimed.
+    """
+    estimate = ips(jnp.full(4000, np.log(2.0)), jnp.ones(4000))
+    made = interval(estimate, ALPHA, **RANGE)
+    assert (made.lower, made.upper) == (0.0, 1.0)
