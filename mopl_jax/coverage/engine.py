@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Key
 
 from mopl_jax.coverage.replicates import Cell, Replicates
 from mopl_jax.coverage.world import Grid, World
@@ -32,6 +31,7 @@ from mopl_jax.logs import Logs
 from mopl_jax.numerics import random
 from mopl_jax.numerics.devices import one_device
 from mopl_jax.numerics.reduce import Whole, prefixes, run_passes, whole_block
+from mopl_jax.numerics.shapes import OneKey
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.policy import Policy
 from mopl_jax.simulation.environments import Environment
@@ -39,7 +39,7 @@ from mopl_jax.simulation.environments import Environment
 NO_FACTS = Facts()
 
 
-def replicate(key: Key[Array, ""], environment: Environment, logging: Policy, n: int) -> Logs:
+def replicate(key: OneKey, environment: Environment, logging: Policy, n: int) -> Logs:
     """One log of `n` rows; the first m rows are the log of m rows."""
     action = _draw(key, logging, n)
     reward = _rewards(key, environment, action)
@@ -210,7 +210,7 @@ def evaluate_batch(
 
 
 def run_batch(
-    key: Key[Array, ""],
+    key: OneKey,
     world: World,
     grid: Grid,
     start: int,
@@ -255,7 +255,7 @@ def _serves(estimator, targets):
     return not has_model or all(isinstance(target, Gaussian) for target in targets)
 
 
-def known(key: Key[Array, ""], world: World, grid: Grid) -> dict[str, Facts]:
+def known(key: OneKey, world: World, grid: Grid) -> dict[str, Facts]:
     """The facts of each estimand, if any interval of the grid uses any."""
     uses = any(name not in intervals.WALD for name in grid.intervals)
     return {
@@ -312,7 +312,7 @@ def gaps(done: Sequence[tuple[int, int]], replicates: int) -> Iterator[tuple[int
 
 
 def run(
-    key: Key[Array, ""],
+    key: OneKey,
     world: World,
     grid: Grid,
     span: tuple[int, int],

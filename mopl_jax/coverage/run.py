@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
-from jaxtyping import Array, Key
 
 from mopl_jax.coverage import engine, study
 from mopl_jax.coverage.parts import Parts
@@ -22,6 +21,7 @@ from mopl_jax.coverage.world import Grid, World
 from mopl_jax.io import files, storage
 from mopl_jax.numerics import devices
 from mopl_jax.numerics.progress import Advance, silent
+from mopl_jax.numerics.shapes import OneKey
 
 CPU_BATCH, ACCELERATOR_BATCH = 48, 4096  # MiB: what caches hold; enough to fill a device
 # Mean rewards that suit a noise with a range: clicks at 5 to 15 %, watch time above 0.
@@ -69,7 +69,7 @@ def coverage_study(
 
 
 def coverage_of(
-    key: Key[Array, ""], world: World, grid: Grid, replicates: int, memory: float = 2**26
+    key: OneKey, world: World, grid: Grid, replicates: int, memory: float = 2**26
 ) -> list[dict]:
     """The tidy rows of one world: every estimand, estimator, n and interval, from so many logs."""
     size = engine.batch_size([world], grid, replicates, memory, devices.one_device())

@@ -29,6 +29,7 @@ from jax.scipy.stats import norm
 from jaxtyping import Array, Bool, Float, Int
 
 from mopl_jax.numerics.pytree import pytree_dataclass
+from mopl_jax.numerics.shapes import Floats, PerRow, Scalar
 
 START = 0.05  # added to u² and v²: both sides of a weight are tried
 RATE = 0.05  # of Adam, on roots of weights that are of order one
@@ -76,7 +77,7 @@ def z_scores(weights: Float[Array, " k"], history: History) -> Float[Array, " e"
     )
 
 
-def metric_reward(weights: Float[Array, " k"], signals: Float[Array, "n k"]) -> Float[Array, " n"]:
+def metric_reward(weights: Float[Array, " k"], signals: Float[Array, "n k"]) -> PerRow:
     """The learnt metric of each user, signals · ω: a reward like any other."""
     return signals @ weights
 
@@ -91,21 +92,21 @@ def signals_only(history: History) -> Bool[Array, " k"]:
 # Losses of z towards the known winner, p = Φ(−z) the one-sided p-value.
 
 
-def mean_z(z: Float[Array, "..."]) -> Float[Array, "..."]:
+def mean_z(z: Floats) -> Floats:
     """−z: average sensitivity (Kharitonov et al., WSDM 2017); a few large experiments can buy
     it.
     """
     return -z
 
 
-def mean_p(z: Float[Array, "..."]) -> Float[Array, "..."]:
+def mean_p(z: Floats) -> Floats:
     """p = Φ(−z): smooth type-II and type-III errors, bounded, not convex (Jeunen & Ustimenko, KDD
     2024, arXiv 2402.03915).
     """
     return norm.cdf(-z)
 
 
-def log_p(z: Float[Array, "..."]) -> Float[Array, "..."]:
+def log_p(z: Floats) -> Floats:
     """−log(1 − p) = −log Φ(z) ≥ p, convex in z; over its value at c it bounds the error 1[z < c]
     for every c.
 
@@ -117,7 +118,7 @@ def log_p(z: Float[Array, "..."]) -> Float[Array, "..."]:
     return -norm.logcdf(z)
 
 
-def p_log_p(z: Float[Array, "..."]) -> Float[Array, "..."]:
+def p_log_p(z: Floats) -> Floats:
     """−p log(1 − p), between p² and −log(1 − p), convex in z: another reading of the bound;
     forgives small p sooner.
     """
@@ -193,7 +194,7 @@ def proxy_quality(weights: Float[Array, " k"], history: History) -> Float[Array,
     )
 
 
-def exchange_rate(weights: Float[Array, " k"], history: History) -> Float[Array, ""]:
+def exchange_rate(weights: Float[Array, " k"], history: History) -> Scalar:
     """North Star units for one unit of the metric's effect, ωᵀΛe_N / ωᵀΛω: the regression of true
     effects through 0.
     """

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, ArrayLike, Float, Key
+from jaxtyping import ArrayLike, Float
 
 from mopl_jax import logs
 from mopl_jax.intervals.ess_corrected import ess_exact
@@ -27,6 +27,7 @@ from mopl_jax.learning.response_surface import fit_surface
 from mopl_jax.logs import Logs
 from mopl_jax.metrics import experiments, objectives
 from mopl_jax.numerics import quadratic
+from mopl_jax.numerics.shapes import OneKey
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.mixture import Mixture
 from mopl_jax.simulation import online
@@ -89,7 +90,7 @@ class Round(NamedTuple):
 def rounds(
     platform: Recommender,
     production: ArrayLike,
-    key: Key[Array, ""],
+    key: OneKey,
     count: int,
     plan: Plan = DEFAULT,
     metric: Float[np.ndarray, " k"] | None = None,
@@ -237,7 +238,7 @@ def history(platform: Recommender, *args, **options) -> objectives.History:
 def past_tests(
     platform: Recommender,
     production: ArrayLike,
-    key: Key[Array, ""],
+    key: OneKey,
     count: int,
     users: int,
     plan: Plan = DEFAULT,
@@ -302,7 +303,7 @@ def smoothed(weights: ArrayLike, plan: Plan) -> Gaussian:
 def optimum(
     platform: Recommender,
     start: ArrayLike,
-    key: Key[Array, ""],
+    key: OneKey,
     plan: Plan = DEFAULT,
     users: int = 2**17,
     steps: int = 8,

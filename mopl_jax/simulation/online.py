@@ -17,11 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, ArrayLike, Float, Key
+from jaxtyping import ArrayLike, Float
 
 from mopl_jax.logs import Logs
 from mopl_jax.numerics import random
 from mopl_jax.numerics.devices import one_device
+from mopl_jax.numerics.shapes import OneKey, Vector
 from mopl_jax.policies.policy import Policy
 from mopl_jax.simulation.recommender import Visit
 
@@ -39,7 +40,7 @@ class Recommender(Protocol):
     @property
     def signals(self) -> tuple[str, ...]: ...
 
-    def visit(self, key: Key[Array, ""], action: Float[Array, " d"]) -> Visit: ...
+    def visit(self, key: OneKey, action: Vector) -> Visit: ...
 
 
 class Traffic(NamedTuple):
@@ -53,11 +54,7 @@ class Traffic(NamedTuple):
 
 
 def play(
-    platform: Recommender,
-    policy: Policy,
-    key: Key[Array, ""],
-    users: Users,
-    mesh: Mesh | None = None,
+    platform: Recommender, policy: Policy, key: OneKey, users: Users, mesh: Mesh | None = None
 ) -> Traffic:
     """Users start … stop−1 of the round `key`, `users` = (start, stop), each served by a draw of
     `policy` of their own.
@@ -156,7 +153,7 @@ def ab_test(
     platform: Recommender,
     treatment: Policy,
     control: Policy,
-    key: Key[Array, ""],
+    key: OneKey,
     users: int,
     mesh: Mesh | None = None,
 ) -> Contrast:
@@ -167,7 +164,7 @@ def ab_test(
 def arms(
     platform: Recommender,
     policies: Sequence[Policy],
-    key: Key[Array, ""],
+    key: OneKey,
     users: int,
     mesh: Mesh | None = None,
 ) -> list[Float[np.ndarray, "n k"]]:
@@ -189,7 +186,7 @@ class Value(NamedTuple):
 
 
 def value(
-    platform: Recommender, policy: Policy, key: Key[Array, ""], users: int, mesh: Mesh | None = None
+    platform: Recommender, policy: Policy, key: OneKey, users: int, mesh: Mesh | None = None
 ) -> Value:
     """Expected North Star of a policy, from `users` simulated users."""
     return _mean(play(platform, policy, key, (0, users), mesh).expected)
@@ -199,7 +196,7 @@ def gains(
     platform: Recommender,
     policies: Sequence[Policy],
     baseline: Policy,
-    key: Key[Array, ""],
+    key: OneKey,
     users: int,
     mesh: Mesh | None = None,
 ) -> list[Value]:

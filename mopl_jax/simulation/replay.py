@@ -23,11 +23,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int
 
 from mopl_jax.io.columns import read_columns
 from mopl_jax.numerics import random
 from mopl_jax.numerics.pytree import pytree_dataclass
+from mopl_jax.numerics.shapes import OneKey, Scalar, Vector
 from mopl_jax.simulation.recommender import Visit
 
 
@@ -76,7 +77,7 @@ class ReplayPlatform:
         """The objectives and the other outcomes, the North Star last."""
         return (*self.objectives, *self.outcomes)
 
-    def visit(self, key: Key[Array, ""], action: Float[Array, " d"]) -> Visit:
+    def visit(self, key: OneKey, action: Vector) -> Visit:
         """One session, drawn by the key. All but its draw is known: `expected` is the North Star
         itself.
         """
@@ -84,7 +85,7 @@ class ReplayPlatform:
         sessions = self.scores.shape[0]
         return self.show(jnp.minimum((draw * sessions).astype(jnp.int32), sessions - 1), action)
 
-    def show(self, session: Int[Array, ""], action: Float[Array, " d"]) -> Visit:
+    def show(self, session: Int[Array, ""], action: Vector) -> Visit:
         """What the candidates of a session give when they are ranked with weights `action`."""
         rank = jnp.where(self.there[session] > 0, self.scores[session] @ action, -jnp.inf)
         shown = lax.top_k(rank, self.slate)[1]
@@ -93,7 +94,7 @@ class ReplayPlatform:
         return Visit(signals, signals[-1])
 
 
-def value(platform: ReplayPlatform, action: Float[Array, " d"]) -> Float[Array, ""]:
+def value(platform: ReplayPlatform, action: Vector) -> Scalar:
     """The exact North Star of weights `action`: the mean over all sessions."""
     sessions = jnp.arange(platform.scores.shape[0])
     return jnp.mean(jax.vmap(lambda g: platform.show(g, action).expected)(sessions))
