@@ -10,7 +10,6 @@ and batches of the same shape share the last.
 import dataclasses
 import functools
 import math
-import operator
 from collections.abc import Iterator, Mapping, Sequence
 
 import jax
@@ -30,6 +29,7 @@ from mopl_jax.intervals.moments import Moments, moments_stage
 from mopl_jax.logs import Logs
 from mopl_jax.numerics import random
 from mopl_jax.numerics.devices import one_device
+from mopl_jax.numerics.pytree import entries, stacked
 from mopl_jax.numerics.reduce import Whole, prefixes, run_passes, whole_block
 from mopl_jax.numerics.shapes import OneKey
 from mopl_jax.policies.gaussian import Gaussian
@@ -80,11 +80,11 @@ def moments_at(sizes: Sequence[int], columns: Columns, member: Member) -> Moment
     stages = (*member.stages, moments_stage(member))
     if columns.action is None:
         return run_passes(prefixes(columns, sizes), stages)
-    return _joined([run_passes(Whole(_head(columns, n)), stages) for n in sizes])
+    return stacked([run_passes(Whole(_head(columns, n)), stages) for n in sizes])
 
 
 def _head(columns, n):
-    return whole_block(jax.tree.map(operator.itemgetter(slice(n)), columns))
+    return whole_block(entries(columns, slice(n)))
 
 
 def _evaluate(columns, grid, estimator, facts, targets):
@@ -102,12 +102,13 @@ def _evaluate(columns, grid, estimator, facts, targets):
     estimates = [estimate_of(of_log, _head(columns, n)) for n in grid.n if rest]
     pivots = [f.at(sums) for f in functions.values() if isinstance(f, Wald)]
     others = {
-        name: _stack(
-            [_seen(name, facts, n)(x, grid.alpha) for n, x in zip(grid.n, estimates, strict=True)]
+        name: stacked(
+            [_seen(name, facts, n)(x, grid.alpha) for n, x in zip(grid.n, estimates, strict=True)],
+            -1,
         )
         for name in rest
     }
-    return sums.value, sums.kish, _stack(pivots) if pivots else None, others
+    return sums.value, sums.kish, stacked(pivots, -1) if pivots else None, others
 
 
 def _seen(name, facts, n):
@@ -116,25 +117,15 @@ def _seen(name, facts, n):
     return intervals.bind(name, dataclasses.replace(facts, draws=draws))
 
 
-def _joined(records):
-    return jax.tree.map(lambda *x: jnp.stack(x), *records)
-
-
 def _finish(value, size, pivots, others, grid, names):
     """`Replicates` of one log: one evaluation of the Student quantile for all sample sizes and
     intervals.
     """
     made = pivots.interval(grid.alpha) if pivots is not None else None
     wald = [name for name in names if name not in others]
-    columns = {
-        name: jax.tree.map(operator.itemgetter((..., i)), made) for i, name in enumerate(wald)
-    }
-    ends = _stack([(others | columns)[name] for name in names])
+    columns = {name: entries(made, (..., i)) for i, name in enumerate(wald)}
+    ends = stacked([(others | columns)[name] for name in names], -1)
     return Replicates(value, size, ends.lower, ends.upper)
-
-
-def _stack(records):
-    return jax.tree.map(lambda *x: jnp.stack(x, axis=-1), *records)
 
 
 # A batch of replicates: the compiled functions, each split over the mesh by replicate.
@@ -326,11 +317,8 @@ def run(
     """
     mesh, facts = mesh or one_device(), known(key, world, grid)
     for start in range(span[0], span[1], size):
-        batch, kept = (
-            gather(run_batch(key, world, grid, start, size, mesh, facts)),
-            min(size, span[1] - start),
-        )
-        yield jax.tree.map(operator.itemgetter(slice(kept)), batch)
+        batch = gather(run_batch(key, world, grid, start, size, mesh, facts))
+        yield entries(batch, slice(min(size, span[1] - start)))
 
 
 def gather(tree):

@@ -3,8 +3,9 @@
 The verb `coverage_study` reads a study, runs it on a mesh, and resumes what was killed.
 """
 
+import collections
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from mopl_jax.coverage.world import Grid, World
 from mopl_jax.io import files, storage
 from mopl_jax.numerics import devices
 from mopl_jax.numerics.progress import Advance, silent
+from mopl_jax.numerics.pytree import entries
 from mopl_jax.numerics.shapes import OneKey
 
 CPU_BATCH, ACCELERATOR_BATCH = 48, 4096  # MiB: what caches hold; enough to fill a device
@@ -170,11 +172,10 @@ def _stored(run, world, parts) -> dict[Cell, Replicates] | None:
         if devices.is_first():
             parts.collect(span[0], _batches(run, world, span))
         else:
-            _drain(_batches(run, world, span))
+            collections.deque(_batches(run, world, span), maxlen=0)
     if not devices.is_first():
         return None
-    joined = concatenate([parts.load(span) for span in parts.done()])
-    return jax.tree.map(lambda x: x[:wanted], joined)
+    return entries(concatenate([parts.load(span) for span in parts.done()]), slice(wanted))
 
 
 def _parts(plan, world, folder):
@@ -193,11 +194,6 @@ def _batches(run, world, span) -> Iterator[dict[Cell, Replicates]]:
 
 def _tell(run, world, replicates):
     run.advance(f"{world.name} d={world.d}", replicates, run.plan.replicates)
-
-
-def _drain(batches: Iterable) -> None:
-    for _ in batches:
-        pass
 
 
 def _number(world: World) -> int:

@@ -20,7 +20,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from mopl_jax.estimators.divergence import cut_to_box, product
 from mopl_jax.numerics import quadratic
-from mopl_jax.numerics.pytree import pytree_dataclass
+from mopl_jax.numerics.pytree import pytree_dataclass, stacked
 from mopl_jax.numerics.shapes import Matrix, PerRow, Scalar, Vector
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.policy import Policy
@@ -66,16 +66,12 @@ def variance(
     """
     if production is None:
         return covariance(logging, target, target, slope, noise)
-    pairs = (_stack(target, production, target), _stack(target, production, production))
+    pairs = stacked((target, production, target)), stacked((target, production, production))
     alone, theirs, shared = jax.vmap(covariance, (None, 0, 0, None, None))(
         logging, *pairs, slope, noise
     )
     finite = jnp.isfinite(alone) & jnp.isfinite(theirs)
     return jnp.where(finite, alone + theirs - 2 * jnp.where(finite, shared, 0), jnp.inf)
-
-
-def _stack(*policies):
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *policies)
 
 
 def ess_share(logging: Policy, target: Gaussian) -> Scalar:

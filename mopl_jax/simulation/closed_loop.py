@@ -81,10 +81,10 @@ class Round(NamedTuple):
     gain: float
     bound: float
     ess: float
-    north_gain: float | None
-    p: float | None
-    north_p: float | None
-    adopted: bool
+    north_gain: float | None = None
+    p: float | None = None
+    north_p: float | None = None
+    adopted: bool = False
 
 
 def rounds(
@@ -143,10 +143,6 @@ def one_round(
         float(certificate.gain),
         float(certificate.gain_bound),
         float(certificate.ess),
-        None,
-        None,
-        None,
-        False,
     )
     if not plan.pessimistic or not bool(certificate.keep):
         found = _tested(
@@ -185,11 +181,11 @@ def _tested(platform, found, scale, key, plan, metric, mesh):
     north = np.eye(test.difference.size)[-1]
     reward = north if metric is None else metric
     better = test.z(reward) > 0 and test.p(reward) < plan.alpha
-    worse = test.z(north) < 0 and test.p(north) < plan.alpha
+    adopted = better and not (test.z(north) < 0 and test.p(north) < plan.alpha)
     return found._replace(
         users=found.users + 2 * plan.test,
-        adopted=better and not worse,
-        production=found.proposal if better and not worse else found.production,
+        adopted=adopted,
+        production=found.proposal if adopted else found.production,
         north_gain=float(test.difference[-1]),
         p=test.p(reward),
         north_p=test.p(north),
@@ -230,7 +226,11 @@ def point(estimate, alpha) -> Interval:
 
 def history(platform: Recommender, *args, **options) -> objectives.History:
     """What a metric is learnt from, of the `past_tests` of a platform (same arguments)."""
-    names, rows = platform.signals, past_tests(platform, *args, **options)
+    return history_of(past_tests(platform, *args, **options), platform.signals)
+
+
+def history_of(rows: Sequence[dict], names: Sequence[str]) -> objectives.History:
+    """The history of past tests of a platform whose signals are `names`, the North Star last."""
     arms = [(Path("past tests"), experiments.arm_of(row, names)) for row in rows]
     return experiments.history(arms, names, names[-1])
 
@@ -288,7 +288,7 @@ def _labels(truth, null):
 
 
 def _row(platform, experiment, arm, label, signals):
-    signals = signals.astype(np.float64)
+    signals = signals.astype(float)
     means = dict(zip(platform.signals, signals.mean(axis=0), strict=True))
     return experiments.row(
         experiment, arm, label, len(signals), means, np.cov(signals, rowvar=False)
@@ -297,7 +297,7 @@ def _row(platform, experiment, arm, label, signals):
 
 def smoothed(weights: ArrayLike, plan: Plan) -> Gaussian:
     """Weights as they are served: N(w, h²)."""
-    return Gaussian.diagonal(jnp.asarray(weights, jnp.zeros(()).dtype), plan.fine * plan.scale)
+    return Gaussian.diagonal(jnp.asarray(weights, float), plan.fine * plan.scale)
 
 
 def optimum(
@@ -314,7 +314,7 @@ def optimum(
     By Newton steps on quadratic surfaces of noiseless paired gains, which only a simulation has:
     each of `users` users is met under a perturbed and under the unperturbed weights.
     """
-    now, length = np.asarray(start, np.float64), float(np.linalg.norm(start))
+    now, length = np.asarray(start, float), float(np.linalg.norm(start))
     for step in range(steps):
         now = now + _newton(platform, now, jax.random.fold_in(key, step), plan, users, mesh)
         now *= length / np.linalg.norm(now)
@@ -322,14 +322,10 @@ def optimum(
 
 
 def _newton(platform, now, key, plan, users, mesh):
-    policy, fixed = (
-        Gaussian.diagonal(jnp.asarray(now, jnp.float32), plan.scale),
-        smoothed(now, plan),
-    )
+    policy = Gaussian.diagonal(jnp.asarray(now, jnp.float32), plan.scale)
     moved = online.play(platform, policy, key, (0, users), mesh)
-    gain = (moved.expected - online.play(platform, fixed, key, (0, users), mesh).expected).astype(
-        np.float64
-    )
+    fixed = online.play(platform, smoothed(now, plan), key, (0, users), mesh)
+    gain = (moved.expected - fixed.expected).astype(float)
     z = (moved.action - now) / plan.scale
     found = np.linalg.lstsq(quadratic.features(z), gain, rcond=None)[0]
     _, slope, curvature = quadratic.unpack(found, len(now))

@@ -110,8 +110,8 @@ def log(traffic: Traffic, policy: Policy, reward: ArrayLike | None = None) -> Lo
     """The log of a round that played `policy`: reward is the North Star, or `reward` (k,) times the
     signals.
     """
-    signals = traffic.signals.astype(np.float64)
-    column = signals[:, -1] if reward is None else signals @ np.asarray(reward, np.float64)
+    signals = traffic.signals.astype(float)
+    column = signals[:, -1] if reward is None else signals @ np.asarray(reward, float)
     action = jnp.asarray(traffic.action)
     return Logs(action, jax.vmap(policy.log_density)(action), jnp.asarray(column, action.dtype))
 
@@ -132,7 +132,7 @@ class Contrast(NamedTuple):
         """z-score of the metric ωᵀ signals, `metric` ω (k,): ωᵀΔ / √(ωᵀSω); 0 where the metric does
         not vary.
         """
-        metric = np.asarray(metric, np.float64)
+        metric = np.asarray(metric, float)
         variance = metric @ self.covariance @ metric
         return float(metric @ self.difference / math.sqrt(variance)) if variance > 0 else 0.0
 
@@ -143,7 +143,7 @@ class Contrast(NamedTuple):
 
 def contrast(treatment: Float[np.ndarray, "n k"], control: Float[np.ndarray, "m k"]) -> Contrast:
     """Welch's comparison of two groups of users, from their signals."""
-    arms = [arm.astype(np.float64) for arm in (treatment, control)]
+    arms = [arm.astype(float) for arm in (treatment, control)]
     covariance = sum(np.cov(arm, rowvar=False) / len(arm) for arm in arms)
     difference = arms[0].mean(axis=0) - arms[1].mean(axis=0)
     return Contrast(difference, np.atleast_2d(covariance), (len(treatment), len(control)))
@@ -210,5 +210,5 @@ def gains(
 
 
 def _mean(x):
-    x = x.astype(np.float64)
+    x = x.astype(float)
     return Value(float(x.mean()), float(x.std(ddof=1) / math.sqrt(x.size)))

@@ -272,9 +272,7 @@ def short_video(devotion: float = 0.02, candidates: int = 100, slate: int = 10) 
         "stay": (0.7, 0.6),
         "pace": (-1.6, 1.0, 0.8, 0.6),
     }
-    arrays = {
-        name: jnp.asarray(np.asarray(value), jnp.zeros(()).dtype) for name, value in fields.items()
-    }
+    arrays = {name: jnp.asarray(np.asarray(value), float) for name, value in fields.items()}
     platform = Platform(**arrays, objectives=tuple(_EVENTS), candidates=candidates, slate=slate)
     return dataclasses.replace(platform, unit=_score_spread(platform))
 

@@ -198,9 +198,9 @@ def _places(group, least):
 def _padded(shape, number, place, values):
     full = np.zeros((*shape, *values.shape[1:]))
     full[number, place] = values
-    return jnp.asarray(full, jnp.zeros(()).dtype)
+    return jnp.asarray(full, float)
 
 
 def _position(slate):
     """Seen with weight 1/log₂(1 + rank), the discount of DCG (Järvelin & Kekäläinen 2002)."""
-    return jnp.asarray(1 / np.log2(np.arange(slate) + 2), jnp.zeros(()).dtype)
+    return jnp.asarray(1 / np.log2(np.arange(slate) + 2), float)

@@ -46,15 +46,10 @@ class Played:
 
     def to_dict(self) -> dict[str, Any]:
         """One row of rounds.parquet."""
-        return {
-            "round": self.number,
-            **self.done._asdict(),
-            "production": self.done.production.tolist(),
-            "proposal": self.done.proposal.tolist(),
-            "true_gain": self.true_gain,
-            "true_gain_se": self.true_gain_se,
-            "true_proposal": self.true_proposal,
-        }
+        truth = dict(vars(self))
+        row = {"round": truth.pop("number"), **truth.pop("done")._asdict()} | truth
+        lists = {name: row[name].tolist() for name in ("production", "proposal")}
+        return row | lists
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -116,11 +111,8 @@ def simulate(
     items a session are shown: it has no past experiments. The folder `out` gets rounds.parquet
     and experiments.parquet. ValueError for too few of anything.
     """
-    _check(
-        {"rounds": rounds, "explore": explore, "test": test, "experiments": experiments},
-        scale,
-        slate,
-    )
+    asked = {"rounds": rounds, "explore": explore, "test": test, "experiments": experiments}
+    _check(asked, scale, slate)
     plan = closed_loop.Plan(explore, test, scale, alpha=check_alpha(alpha), pessimistic=pessimistic)
     platform, start = _platform(replay, slate)
     folder = None if out is None else files.prepare(Path(out))
@@ -129,7 +121,6 @@ def simulate(
     past = experiments if replay is None else 0
     metric = _metric(loop, jax.random.fold_in(key, 0), past, folder) if past else None
     played = tuple(_rounds(loop, jax.random.fold_in(key, 1), rounds, metric))
-    asked = {"rounds": rounds, "explore": explore, "test": test, "experiments": experiments}
     settings = plan._asdict() | asked
     settings |= {"seed": seed, "replay": None if replay is None else str(replay)}
     about = storage.provenance(
@@ -195,9 +186,8 @@ def _metric(loop, key, past, folder) -> Float[np.ndarray, " k"]:
     )
     if folder is not None:
         experiments.write(folder / "experiments.parquet", rows)
-    named = [(Path("past tests"), experiments.arm_of(row, signals)) for row in rows]
-    history = experiments.history(named, signals, signals[-1])
-    return np.asarray(objectives.learn(history, objectives.proxy), np.float64)
+    history = closed_loop.history_of(rows, signals)
+    return np.asarray(objectives.learn(history, objectives.proxy), float)
 
 
 def _rounds(loop, key, count, metric) -> Iterator[Played]:
