@@ -68,7 +68,7 @@ def coverage(config, out, n, d, estimator, interval, quick, x64, device, as_json
     with show.bars(as_json or not devices.is_first(), lasting=True) as advance:
         found = run.coverage_study(
             config,
-            world=run.custom_world(integers(d, "--d"), **world),
+            world=run.custom_world(d=integers(d, "--d"), **world),
             n=sizes,
             estimators=estimator,
             intervals=interval,

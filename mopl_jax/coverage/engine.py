@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.random import fold_in
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mopl_jax.coverage.replicates import Cell, Replicates
@@ -51,11 +52,11 @@ def replicate(key: OneKey, environment: Environment, logging: Policy, n: int) ->
 
 
 def _draw(key, logging, n):
-    return jax.vmap(logging.sample, out_axes=1)(random.row_keys(jax.random.fold_in(key, 0), n))
+    return jax.vmap(logging.sample, out_axes=1)(random.row_keys(fold_in(key, 0), n))
 
 
 def _rewards(key, environment, action):
-    keys = random.row_keys(jax.random.fold_in(key, 1), action.shape[1])
+    keys = random.row_keys(fold_in(key, 1), action.shape[1])
     return jax.vmap(environment.sample_reward, in_axes=(0, 1))(keys, action)
 
 
@@ -160,7 +161,7 @@ def batch_keys(key, start, size, mesh):
     """Keys (r,) of replicates start … start+size−1, each made on the device that uses it."""
     spread = NamedSharding(mesh, PartitionSpec("r"))
     index = jax.lax.with_sharding_constraint(start + jnp.arange(size), spread)
-    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index)
+    return jax.vmap(fold_in, in_axes=(None, 0))(key, index)
 
 
 @functools.partial(jax.jit, static_argnames=("n", "mesh"))
@@ -265,9 +266,7 @@ def _drawn(key, world, grid, estimand):
         or facts.reward_range is None
     ):
         return facts
-    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(
-        jax.random.fold_in(key, 2**31 - 1), jnp.arange(_DRAWS)
-    )
+    keys = jax.vmap(fold_in, in_axes=(None, 0))(fold_in(key, 2**31 - 1), jnp.arange(_DRAWS))
     draws = draw_batch(keys, world.logging, grid.n[-1], one_device())
     log_weights = weigh_batch(world.targets[estimand], world.logging, draws, one_device())
     return dataclasses.replace(facts, draws=np.asarray(log_weights))

@@ -5,7 +5,7 @@ The verb `coverage_study` reads a study, runs it on a mesh, and resumes what was
 
 import collections
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from mopl_jax.coverage import engine, study
 from mopl_jax.coverage.parts import Parts
-from mopl_jax.coverage.replicates import Cell, Replicates, concatenate, count
+from mopl_jax.coverage.replicates import concatenate, count
 from mopl_jax.coverage.results import CoverageStudy, summarise
 from mopl_jax.coverage.study import Study
 from mopl_jax.coverage.world import Grid, World
@@ -93,40 +93,41 @@ def _budget(memory):
     return (memory or default) * 2**20
 
 
-def custom_world(
-    d: Sequence[int] | None = None,
-    reward: str | None = None,
-    noise: str | None = None,
-    noise_scale: float | None = None,
-    logging: str | None = None,
-    logging_mean: float | None = None,
-    logging_scale: float | None = None,
-    target_mean: float | None = None,
-    target_scale: float | None = None,
-) -> dict[str, Any] | None:
+def custom_world(**given: Any) -> dict[str, Any] | None:
     """A world as a study describes it; the reference's where not given, None if nothing is.
 
-    `logging_scale` is a standard deviation, or half the width of a uniform box. The mean reward
-    is one that suits the noise.
+    `d`, `reward`, `noise`, `logging`: dimensions, and the kinds of the three.
+    `noise_scale`: of the noise.
+    `logging_mean`, `logging_scale`: mean of a weight, and its standard deviation, or half the
+    width of a uniform box.
+    `target_mean`, `target_scale`: of a normal target.
+
+    The mean reward is one that suits the noise.
     """
-    given = (d, reward, noise, noise_scale, logging, logging_mean, logging_scale, target_mean)
-    if all(value is None for value in (*given, target_scale)):
-        return None
-    noise, logging = noise or "normal", logging or "normal"
+    told = {name: value for name, value in given.items() if value is not None}
+    return _custom(**told) if told else None
+
+
+def _custom(
+    d=(5,),
+    reward=None,
+    noise="normal",
+    noise_scale=0.25,
+    logging="normal",
+    logging_mean=0.0,
+    logging_scale=1.0,
+    target_mean=0.3,
+    target_scale=0.5,
+):
     mean = MEANS.get(noise, {"kind": "linear"})
     return {
         "name": "custom",
-        "d": list(d or (5,)),
+        "d": list(d),
         "reward": mean if reward in (None, mean["kind"]) else {"kind": reward},
-        "noise": {"kind": noise} | ({} if noise in MEANS else {"scale": _or(noise_scale, 0.25)}),
-        "logging": {"kind": logging}
-        | _spread(logging, _or(logging_mean, 0.0), _or(logging_scale, 1.0)),
-        "target": {"target": {"mean": _or(target_mean, 0.3), "scale": _or(target_scale, 0.5)}},
+        "noise": {"kind": noise} | ({} if noise in MEANS else {"scale": noise_scale}),
+        "logging": {"kind": logging} | _spread(logging, logging_mean, logging_scale),
+        "target": {"target": {"mean": target_mean, "scale": target_scale}},
     }
-
-
-def _or(value, default):
-    return default if value is None else value
 
 
 def _spread(logging, mean, scale):
@@ -163,7 +164,7 @@ def _rows_of(run, world):
     return [] if found is None else summarise(world, run.plan.grid, found)
 
 
-def _stored(run, world, parts) -> dict[Cell, Replicates] | None:
+def _stored(run, world, parts):
     """All replicates of a world, those that `parts` lacks computed; None where not the first."""
     wanted = run.plan.replicates
     gaps = devices.agree(list(engine.gaps(parts.done(), wanted)))
@@ -185,7 +186,7 @@ def _parts(plan, world, folder):
     return Parts(folder / "parts", f"{world.name}-d{world.d}", storage.fingerprint(about))
 
 
-def _batches(run, world, span) -> Iterator[dict[Cell, Replicates]]:
+def _batches(run, world, span):
     key = jax.random.fold_in(jax.random.key(run.plan.seed), _number(world))
     for batch in engine.run(key, world, run.plan.grid, span, run.size, run.mesh):
         yield batch
@@ -196,7 +197,7 @@ def _tell(run, world, replicates):
     run.advance(f"{world.name} d={world.d}", replicates, run.plan.replicates)
 
 
-def _number(world: World) -> int:
+def _number(world):
     """A number from the world's name and dimension: its draws do not depend on other worlds."""
     return int(storage.fingerprint([world.name, world.d])[:7], 16)
 

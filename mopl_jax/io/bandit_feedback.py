@@ -46,15 +46,11 @@ def from_bandit_feedback(feedback: Mapping[str, Any]) -> Logs:
             " repair it"
         )
     rows = action[:, None] if action.ndim == 1 else action
-    context = feedback.get("context")
-    return check(
-        Logs(
-            action=np.asarray(rows, float),  # pyright: ignore[reportArgumentType]
-            log_propensity=np.log(pscore),  # pyright: ignore[reportArgumentType]
-            reward=np.asarray(reward, float),  # pyright: ignore[reportArgumentType]
-            context=(None if context is None else np.asarray(context, float)),  # pyright: ignore[reportArgumentType]
-        )
-    )
+    columns: dict[str, Any] = {"action": rows, "log_propensity": np.log(pscore), "reward": reward}
+    if feedback.get("context") is not None:
+        columns["context"] = feedback["context"]
+    columns = {name: np.asarray(x, float) for name, x in columns.items()}
+    return check(Logs(**columns))
 
 
 def to_bandit_feedback(logs: Logs) -> dict[str, Any]:

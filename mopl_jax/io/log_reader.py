@@ -26,7 +26,7 @@ from mopl_jax.io.columns import (
     vectors,
 )
 from mopl_jax.io.policy_json import read_policy
-from mopl_jax.io.sources import Piece, Source, empty
+from mopl_jax.io.sources import Source, empty
 from mopl_jax.numerics.pytree import entries
 from mopl_jax.policies.policy import Policy
 
@@ -191,7 +191,7 @@ def _with_propensity(reader, rows, first):
     return rows._replace(log_propensity=values)
 
 
-def _rows(reader, piece: Piece, known) -> Rows:
+def _rows(reader, piece, known):
     """A piece as arrays; `known` numbers the users."""
     columns = reader.columns
 

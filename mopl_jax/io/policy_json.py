@@ -24,7 +24,6 @@ from typing import Any, get_args
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import ArrayLike
 
 from mopl_jax.io import documents
 from mopl_jax.io.documents import ABSENT, Numbers, full, length, positive
@@ -149,7 +148,7 @@ def _describe_mixture(policy: Mixture):
     return {"kind": "mixture", "weights": weights, "components": list(components)}
 
 
-def _list(array: ArrayLike) -> list:
+def _list(array):
     values = np.asarray(array)
     if not np.isfinite(values).all():
         raise ValueError(

@@ -227,7 +227,7 @@ def _positive(matrix, names):
 # The file.
 
 
-def _rows(path: Path) -> list[Row]:
+def _rows(path):
     if path.suffix.lower() == ".json":
         rows = load(path, json.loads, "not valid JSON ({}); export the file again")
     elif path.suffix.lower() in (".parquet", ".pq"):

@@ -14,7 +14,6 @@ import numpy as np
 from mopl_jax.io import storage
 from mopl_jax.io.policy_json import finite
 from mopl_jax.metrics import experiments, objectives
-from mopl_jax.metrics.objectives import History, Objective
 from mopl_jax.metrics.validation import Validation, validate
 from mopl_jax.numerics.check import check_alpha, choose
 from mopl_jax.numerics.progress import Advance, silent
@@ -138,7 +137,7 @@ def write(path: Path, learnt: LearntMetric) -> Path:
     return experiments.write_metric(path, learnt.metrics, np.array(learnt.weights), document)
 
 
-def _weights(history: History, name: str, objective: Objective, allowed: objectives.Allowed) -> Any:
+def _weights(history, name, objective, allowed):
     weights = objectives.learn(history, objective, allowed=allowed)
     if not np.any(weights):
         raise ValueError(
@@ -163,7 +162,7 @@ def _check(history):
         )
 
 
-def _objective(name, names, l1, positive, negative) -> Objective:
+def _objective(name, names, l1, positive, negative):
     choose([name], objectives.NAMED, "objective")
     positive, negative = (
         choose(some, dict.fromkeys(names), "metric") for some in (positive, negative)
@@ -185,7 +184,7 @@ def _objective(name, names, l1, positive, negative) -> Objective:
     return objectives.descent(objectives.LOSSES[name], l1=l1, signs=signs)
 
 
-def _warnings(found: Validation, num_metrics: int, alpha: float):
+def _warnings(found, num_metrics, alpha):
     """Reasons to distrust the metric, a sentence each."""
     if found.known < FEW * num_metrics:
         yield (

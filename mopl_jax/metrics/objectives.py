@@ -291,7 +291,7 @@ def _roots(weights, noise):
     return jnp.sqrt(jnp.maximum(jnp.stack([weights, -weights]) / length, 0) + START)
 
 
-def _minimise(function, start, steps) -> Array:
+def _minimise(function, start, steps):
     """Adam with a cosine schedule: a fixed number of cheap steps, so that many fits are one
     `vmap`.
     """

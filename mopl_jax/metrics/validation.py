@@ -6,11 +6,9 @@ experiments. Labels that the North Star's own significance decided flatter it: t
 too small, never too large.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 from jax.scipy.stats import norm
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from mopl_jax.metrics.objectives import Allowed, History, Objective, leave_one_out, z_scores
 from mopl_jax.numerics.proportion import wilson_interval
@@ -140,7 +138,7 @@ def median_factor(ours: Scores, theirs: Scores) -> float:
         return float(np.median(ours * np.abs(ours) / (theirs * np.abs(theirs))))
 
 
-def _resampled(statistic: Callable, ours, theirs, experiment: Int[np.ndarray, " e"]) -> float:
+def _resampled(statistic, ours, theirs, experiment):
     """Bootstrap standard error over experiments."""
     names, index = np.unique(experiment, return_inverse=True)
     rng = np.random.default_rng(0)

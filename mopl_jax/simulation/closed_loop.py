@@ -16,6 +16,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.random import fold_in
 from jax.sharding import Mesh
 from jaxtyping import ArrayLike, Float
 
@@ -106,9 +107,7 @@ def rounds(
             " improve"
         )
     for number in range(count):
-        done, explored = one_round(
-            platform, now, jax.random.fold_in(key, number), plan, metric, mesh, earlier
-        )
+        done, explored = one_round(platform, now, fold_in(key, number), plan, metric, mesh, earlier)
         earlier = [explored, *earlier][: plan.recall]
         users += done.users
         now = done.production
@@ -131,7 +130,7 @@ def one_round(
     what is proposed. Also returns what was explored.
     """
     logging = Gaussian.diagonal(jnp.asarray(production), plan.scale)
-    traffic = online.play(platform, logging, jax.random.fold_in(key, 0), (0, plan.explore), mesh)
+    traffic = online.play(platform, logging, fold_in(key, 0), (0, plan.explore), mesh)
     explored = online.log(traffic, logging, metric)
     rows, held = logs.split(explored)
     policy, certificate = propose(_pooled([(rows, logging), *earlier]), held, logging, plan)
@@ -145,13 +144,11 @@ def one_round(
         float(certificate.ess),
     )
     if not plan.pessimistic or not bool(certificate.keep):
-        found = _tested(
-            platform, found, policy.scale, jax.random.fold_in(key, 1), plan, metric, mesh
-        )
+        found = _tested(platform, found, policy.scale, fold_in(key, 1), plan, metric, mesh)
     return found, (explored, logging)
 
 
-def _pooled(parts: Sequence[Explored]) -> Logs:
+def _pooled(parts):
     """One log by the balance heuristic: every row's propensity is that of the mixture of the
     policies (see `io.pooling`).
     """
@@ -254,19 +251,17 @@ def past_tests(
     larger half: labels do not look at the measured difference.
     """
     base = np.asarray(production, np.float32)
-    drawn = jax.random.normal(jax.random.fold_in(key, count + 1), (count, base.size), jnp.float32)
+    drawn = jax.random.normal(fold_in(key, count + 1), (count, base.size), jnp.float32)
     null = np.arange(count) % 4 == 3
     treated = [
         smoothed(base + x, plan) for x in np.where(null[:, None], 0, step * np.asarray(drawn))
     ]
     control, measured = smoothed(base, plan), []
     for number, policy in enumerate(treated):
-        measured.append(
-            online.arms(platform, (policy, control), jax.random.fold_in(key, number), users, mesh)
-        )
+        measured.append(online.arms(platform, (policy, control), fold_in(key, number), users, mesh))
         done()
     labels = _labels(
-        online.gains(platform, treated, control, jax.random.fold_in(key, count), LABEL, mesh), null
+        online.gains(platform, treated, control, fold_in(key, count), LABEL, mesh), null
     )
     return [
         _row(platform, f"{number:04}", *arm)
@@ -316,7 +311,7 @@ def optimum(
     """
     now, length = np.asarray(start, float), float(np.linalg.norm(start))
     for step in range(steps):
-        now = now + _newton(platform, now, jax.random.fold_in(key, step), plan, users, mesh)
+        now = now + _newton(platform, now, fold_in(key, step), plan, users, mesh)
         now *= length / np.linalg.norm(now)
     return now
 

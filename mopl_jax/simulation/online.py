@@ -9,13 +9,14 @@ platform must.
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from statistics import NormalDist
 from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.random import fold_in
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import ArrayLike, Float
 
@@ -66,7 +67,7 @@ def play(
     return Traffic(action, signals, expected)
 
 
-def _batches(platform, policy, key, users, mesh) -> Iterator[Traffic]:
+def _batches(platform, policy, key, users, mesh):
     size = BATCH * mesh.size
     for start in range(users[0], users[1], size):
         kept = slice(min(size, users[1] - start))
@@ -78,9 +79,7 @@ def _batches(platform, policy, key, users, mesh) -> Iterator[Traffic]:
 @functools.partial(jax.jit, static_argnames="size")
 def _draw(policy, key, start, size):
     """Actions (n, d), one draw a user."""
-    return jax.vmap(lambda user: policy.sample(jax.random.fold_in(_user(key, user), 0)))(
-        _numbers(start, size)
-    )
+    return jax.vmap(lambda user: policy.sample(fold_in(_user(key, user), 0)))(_numbers(start, size))
 
 
 @functools.partial(jax.jit, static_argnames="mesh")
@@ -91,7 +90,7 @@ def _visit(platform, key, start, action, mesh):
     split, whole = PartitionSpec("r"), PartitionSpec()
 
     def some(platform, key, users, action):
-        serve = lambda x: platform.visit(jax.random.fold_in(_user(key, x[0]), 1), x[1])  # noqa: E731
+        serve = lambda x: platform.visit(fold_in(_user(key, x[0]), 1), x[1])  # noqa: E731
         return jax.lax.map(serve, (users, action), batch_size=CHUNK)
 
     mapped = jax.shard_map(some, mesh=mesh, in_specs=(whole, whole, split, split), out_specs=split)
@@ -103,7 +102,7 @@ def _numbers(start, size):
 
 
 def _user(key, user):
-    return jax.random.fold_in(key, user)
+    return fold_in(key, user)
 
 
 def log(traffic: Traffic, policy: Policy, reward: ArrayLike | None = None) -> Logs:

@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.random import fold_in
 from jaxtyping import Array, Bool, Float, Int
 
 from mopl_jax.numerics import random
@@ -103,10 +104,10 @@ class Platform:
         """The week of the user behind `key` whose candidates are ranked with weights `action`
         (d,).
         """
-        user = self.user(jax.random.fold_in(key, 0))
-        items = jax.random.key_data(jax.random.fold_in(key, 1))
+        user = self.user(fold_in(key, 0))
+        items = jax.random.key_data(fold_in(key, 1))
         shown = lax.top_k(self.ranking(user, items, action), self.slate)[1]
-        return self.session(user, items, shown, jax.random.fold_in(key, 2))
+        return self.session(user, items, shown, fold_in(key, 2))
 
     def user(self, key: OneKey) -> User:
         """The user behind a key; who comes often also scrolls far (correlation ½)."""
@@ -282,7 +283,7 @@ def _score_spread(platform):
     """Standard deviation of each score over users and items, from 2¹⁶ of them."""
 
     def scores(key):
-        user = platform.user(jax.random.fold_in(key, 0))
+        user = platform.user(fold_in(key, 0))
         factors = math.sqrt(12) * (
             random.uniform(key, user.taste.shape[0]).astype(user.taste.dtype) - 0.5
         )

@@ -15,7 +15,6 @@ predictor. What a table cannot replay: items nobody logged, retention, and any e
 slate on the outcome of an item in it. The North Star is therefore an outcome of what is shown.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -180,7 +179,7 @@ def _check_outcomes(table, columns, where):
             )
 
 
-def _groups(keys: Sequence[np.ndarray]):
+def _groups(keys):
     return np.unique(np.column_stack(keys), axis=0, return_inverse=True)[1].reshape(-1)
 
 

@@ -6,12 +6,12 @@ interactions that is replayed, and adds what only a simulation knows: the true g
 
 import dataclasses
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jax.random import fold_in
 from jax.sharding import Mesh
 from jaxtyping import Float
 
@@ -119,8 +119,8 @@ def simulate(
     began, key = time.perf_counter(), jax.random.key(seed)
     loop = _Loop(platform, start, plan, mesh, advance)
     past = experiments if replay is None else 0
-    metric = _metric(loop, jax.random.fold_in(key, 0), past, folder) if past else None
-    played = tuple(_rounds(loop, jax.random.fold_in(key, 1), rounds, metric))
+    metric = _metric(loop, fold_in(key, 0), past, folder) if past else None
+    played = tuple(_rounds(loop, fold_in(key, 1), rounds, metric))
     settings = plan._asdict() | asked
     settings |= {"seed": seed, "replay": None if replay is None else str(replay)}
     about = storage.provenance(
@@ -171,7 +171,7 @@ def _platform(table, slate):
     return platform, np.full(len(platform.objectives), 0.5, np.float32)
 
 
-def _metric(loop, key, past, folder) -> Float[np.ndarray, " k"]:
+def _metric(loop, key, past, folder):
     """The metric of so many past tests, which are stored in the `folder`."""
     signals = loop.platform.signals
     rows = closed_loop.past_tests(
@@ -190,8 +190,8 @@ def _metric(loop, key, past, folder) -> Float[np.ndarray, " k"]:
     return np.asarray(objectives.learn(history, objectives.proxy), float)
 
 
-def _rounds(loop, key, count, metric) -> Iterator[Played]:
-    base, truth_key = closed_loop.smoothed(loop.start, loop.plan), jax.random.fold_in(key, count)
+def _rounds(loop, key, count, metric):
+    base, truth_key = closed_loop.smoothed(loop.start, loop.plan), fold_in(key, count)
     played = closed_loop.rounds(loop.platform, loop.start, key, count, loop.plan, metric, loop.mesh)
     for number, done in enumerate(played, start=1):
         policies = [closed_loop.smoothed(x, loop.plan) for x in (done.production, done.proposal)]
