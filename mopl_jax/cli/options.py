@@ -8,14 +8,11 @@ import math
 from collections.abc import Callable
 from inspect import Parameter, Signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from mopl_jax.cli.show import bars
-
-if TYPE_CHECKING:
-    from mopl_jax.io.log_reader import LogReader
 
 REFUSED = 3  # the exit code of a log that is not to be used
 REQUIRED = Parameter.empty  # the default of an option that must be given
@@ -85,7 +82,7 @@ DOCUMENT = flag("Print one JSON document, nothing else.", "--json")
 DEVICES = option(str, "all, or how many; on CPU one for each core.", None, "--devices")
 
 
-def opened(given: dict[str, Any]) -> "LogReader":
+def opened(given: dict[str, Any]) -> Any:
     """The log that the options name; what names it is taken out of what is `given`."""
     from mopl_jax.io.column_spec import ROLES
     from mopl_jax.io.read import open_log
@@ -138,7 +135,7 @@ def float64(wanted: bool = True) -> None:
     jax.config.update("jax_enable_x64", wanted)
 
 
-def watched(reader: "LogReader", quiet: bool) -> Any:
+def watched(reader: Any, quiet: bool) -> Any:
     """A function that shows the progress of each pass over the log on standard error."""
 
     def watch(chunks):

@@ -79,7 +79,8 @@ def _batches(platform, policy, key, users, mesh):
 @functools.partial(jax.jit, static_argnames="size")
 def _draw(policy, key, start, size):
     """Actions (n, d), one draw a user."""
-    return jax.vmap(lambda user: policy.sample(fold_in(_user(key, user), 0)))(_numbers(start, size))
+    users = _numbers(start, size)
+    return jax.vmap(lambda user: policy.sample(fold_in(fold_in(key, user), 0)))(users)
 
 
 @functools.partial(jax.jit, static_argnames="mesh")
@@ -90,7 +91,7 @@ def _visit(platform, key, start, action, mesh):
     split, whole = PartitionSpec("r"), PartitionSpec()
 
     def some(platform, key, users, action):
-        serve = lambda x: platform.visit(fold_in(_user(key, x[0]), 1), x[1])  # noqa: E731
+        serve = lambda x: platform.visit(fold_in(fold_in(key, x[0]), 1), x[1])  # noqa: E731
         return jax.lax.map(serve, (users, action), batch_size=CHUNK)
 
     mapped = jax.shard_map(some, mesh=mesh, in_specs=(whole, whole, split, split), out_specs=split)
@@ -99,10 +100,6 @@ def _visit(platform, key, start, action, mesh):
 
 def _numbers(start, size):
     return jnp.uint32(start) + jnp.arange(size, dtype=jnp.uint32)
-
-
-def _user(key, user):
-    return fold_in(key, user)
 
 
 def log(traffic: Traffic, policy: Policy, reward: ArrayLike | None = None) -> Logs:
