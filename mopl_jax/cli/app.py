@@ -12,7 +12,6 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from mopl_jax.cli.options import option
 from mopl_jax.numerics import compiled
 
 COMMANDS = {  # each with the first line of its help
@@ -58,15 +57,13 @@ app = typer.Typer(
 )
 
 
+UNCACHED = "Keep no compiled functions in the user's cache folder, and use none."
+
+
 @app.callback()
 def settings(
     no_cache: Annotated[
-        bool,
-        option(
-            "Keep no compiled functions in the user's cache folder, and use none.",
-            "--no-cache",
-            envvar="MOPL_NO_CACHE",
-        ),
+        bool, typer.Option("--no-cache", help=UNCACHED, envvar="MOPL_NO_CACHE")
     ] = False,
 ) -> None:
     """What all commands share: their compiled functions are kept, so that they start faster."""

@@ -2,22 +2,16 @@
 
 import typer
 
-from mopl_jax.cli import options
+from mopl_jax.cli import options, show
 
 _STYLES = {"ok": "green", "warning": "yellow", "refuse": "red"}
 
 
-def check(
-    log: options.Log,
-    reward: options.Reward = None,
-    action: options.Action = None,
-    propensity: options.Propensity = None,
-    log_propensity: options.LogPropensity = None,
-    logging: options.Logging = None,
-    cluster: options.Cluster = None,
-    time: options.Time = None,
-    as_json: options.Json = False,
-) -> None:
+TIME = options.option(str, "Column of the time: numbers, dates or timestamps.")
+
+
+@options.takes(log=options.LOG, **options.ROLES, time=TIME, as_json=options.JSON)
+def check(as_json, **log):
     """Is this log what it is said to be? Ranges, densities against the declared policy, repeats,
     users, drift.
 
@@ -32,10 +26,9 @@ def check(
     from mopl_jax.diagnostics.log_checks import check_log
 
     jax.config.update("jax_enable_x64", True)
-    density = {"propensity": propensity, "log_propensity": log_propensity, "logging": logging}
-    reader = options.read(log, reward=reward, action=action, cluster=cluster, time=time, **density)
+    reader = options.opened(log)
     report = check_log(reader, watch=options.watched(reader, as_json))
-    options.print_json(report.to_dict()) if as_json else _show(report)
+    show.answer(report, as_json, _show)
     raise typer.Exit(3 if report.verdict == "refuse" else 0)
 
 

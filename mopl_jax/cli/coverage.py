@@ -3,56 +3,49 @@ killed.
 """
 
 from pathlib import Path
-from typing import Annotated
 
 from mopl_jax.cli import show
-from mopl_jax.cli.options import Devices, Document, float64, integers, option
+from mopl_jax.cli.options import DEVICES, DOCUMENT, flag, float64, integers, option, takes
 
 QUICK = ("normal", "ess_bessel", "ess_student", "ess_exact", "ess_safe")
-Number = float | None
-Whole = int | None
-Text = str | None
-Names = list[str] | None
+WORLD = {
+    "reward": option(str, "Mean reward: linear, quadratic, cosine, exponential."),
+    "noise": option(str, "Noise: normal, student_t, log_normal, bernoulli, zero_inflated."),
+    "noise_scale": option(float, "Scale of the noise."),
+    "logging": option(str, "Logging policy: normal or uniform."),
+    "logging_mean": option(float, "Its mean (centre of the box), each objective."),
+    "logging_scale": option(float, "Its standard deviation (half-width of the box)."),
+    "target_mean": option(float, "Mean of the normal target policy."),
+    "target_scale": option(float, "Standard deviation of the target policy."),
+}
+JOB = {
+    "coordinator": option(str, "HOST:PORT of process 0, for several processes."),
+    "processes": option(int, "How many processes there are."),
+    "process": option(int, "Which of them this is, from 0."),
+    "distributed": flag("Join the job that SLURM … describes.", "--distributed"),
+}
+OUT = "Folder for results, figure and resumable parts."
 
 
-def coverage(
-    config: Annotated[Path | None, option("Study in TOML; without it, the default study.")] = None,
-    out: Annotated[Path, option("Folder for results, figure and resumable parts.")] = Path(
-        "mopl-coverage"
-    ),
-    replicates: Annotated[Whole, option("Synthetic logs for each world.")] = None,
-    seed: Annotated[Whole, option("Seed; the same seed gives the same numbers.")] = None,
-    alpha: Annotated[Number, option("One minus the nominal coverage.")] = None,
-    n: Annotated[Text, option("Sample sizes, as 8,64,512.")] = None,
-    d: Annotated[Text, option("Objectives (dimension of the action), as 2,5,10.")] = None,
-    estimator: Annotated[
-        Names, option("ips, snips, beta_ips, doubly_robust, …; repeat for several.")
-    ] = None,
-    interval: Annotated[Names, option("Interval name; repeat for several.")] = None,
-    reward: Annotated[Text, option("Mean reward: linear, quadratic, cosine, exponential.")] = None,
-    noise: Annotated[
-        Text, option("Noise: normal, student_t, log_normal, bernoulli, zero_inflated.")
-    ] = None,
-    noise_scale: Annotated[Number, option("Scale of the noise.")] = None,
-    logging: Annotated[Text, option("Logging policy: normal or uniform.")] = None,
-    logging_mean: Annotated[Number, option("Its mean (centre of the box), each objective.")] = None,
-    logging_scale: Annotated[
-        Number, option("Its standard deviation (half-width of the box).")
-    ] = None,
-    target_mean: Annotated[Number, option("Mean of the normal target policy.")] = None,
-    target_scale: Annotated[Number, option("Standard deviation of the target policy.")] = None,
-    quick: Annotated[bool, option("A small run, under 30 seconds.", "--quick")] = False,
-    x64: Annotated[bool, option("Evaluate in float64 (the same logs).", "--x64")] = False,
-    memory: Annotated[Number, option("MiB for one batch of logs.")] = None,
-    device: Devices = None,
-    coordinator: Annotated[Text, option("HOST:PORT of process 0, for several processes.")] = None,
-    processes: Annotated[Whole, option("How many processes there are.")] = None,
-    process: Annotated[Whole, option("Which of them this is, from 0.")] = None,
-    distributed: Annotated[
-        bool, option("Join the job that SLURM … describes.", "--distributed")
-    ] = False,
-    as_json: Document = False,
-) -> None:
+@takes(
+    config=option(Path, "Study in TOML; without it, the default study."),
+    out=option(Path, OUT, Path("mopl-coverage")),
+    replicates=option(int, "Synthetic logs for each world."),
+    seed=option(int, "Seed; the same seed gives the same numbers."),
+    alpha=option(float, "One minus the nominal coverage."),
+    n=option(str, "Sample sizes, as 8,64,512."),
+    d=option(str, "Objectives (dimension of the action), as 2,5,10."),
+    estimator=option(list[str], "ips, snips, beta_ips, doubly_robust, …; repeat for several."),
+    interval=option(list[str], "Interval name; repeat for several."),
+    **WORLD,
+    quick=flag("A small run, under 30 seconds.", "--quick"),
+    x64=flag("Evaluate in float64 (the same logs).", "--x64"),
+    memory=option(float, "MiB for one batch of logs."),
+    device=DEVICES,
+    **JOB,
+    as_json=DOCUMENT,
+)
+def coverage(config, out, n, d, estimator, interval, quick, x64, device, as_json, **given):
     """How often do intervals cover, and how many samples does an ESS correction save?
 
     Runs synthetic logs with known truth, prints for each interval the smallest n from which its
@@ -63,43 +56,28 @@ def coverage(
     """
     sizes = integers(n, "--n")
     if quick:
-        replicates, sizes = replicates or 400, sizes or [8, 64, 512]
+        given["replicates"], sizes = given["replicates"] or 400, sizes or [8, 64, 512]
         interval = interval or list(QUICK)
     float64(x64)
     from mopl_jax.coverage import run
     from mopl_jax.numerics import devices
     from mopl_jax.report import coverage_figure, coverage_table
 
-    mesh = devices.start(device, coordinator, processes, process, distributed)
+    world = {name: given.pop(name) for name in WORLD}
+    mesh = devices.start(device, **{name: given.pop(name) for name in JOB})
     with show.bars(as_json or not devices.is_first(), lasting=True) as advance:
         found = run.coverage_study(
             config,
-            world=run.custom_world(
-                integers(d, "--d"),
-                reward,
-                noise,
-                noise_scale,
-                logging,
-                logging_mean,
-                logging_scale,
-                target_mean,
-                target_scale,
-            ),
+            world=run.custom_world(d=integers(d, "--d"), **world),
             n=sizes,
-            replicates=replicates,
-            seed=seed,
-            alpha=alpha,
             estimators=estimator,
             intervals=interval,
             out=out,
-            memory=memory,
+            **given,
             mesh=mesh,
             advance=advance,
         )
     if not devices.is_first():
         return
     coverage_figure.write(out, found.rows)
-    if as_json:
-        show.print_json(found.to_dict())
-    else:
-        coverage_table.show(found, out)
+    show.answer(found, as_json, coverage_table.show, out)

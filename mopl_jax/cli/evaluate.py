@@ -1,59 +1,38 @@
 """`mopl evaluate`: what another policy would have earned, and whether to believe it."""
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from mopl_jax.cli import options
+from mopl_jax.cli import options, show
+
+BANDWIDTH = "Smoothing of a deterministic target: a standard deviation, or auto (Lepski)."
+OTHER = "Column: density of the logged action under the target, ≥ 0; instead of --target."
+INTERVAL = "Interval name; repeat for several. Default: recommended and normal."
+EVERY = "Every interval that is a formula of sums, with its meaning."
+LARGEST = "Largest importance weight; known for two normal policies."
 
 
-def evaluate(
-    log: options.Log,
-    target: Annotated[
-        Path | None, typer.Option(help="Target policy (JSON).", show_default=False)
-    ] = None,
-    bandwidth: Annotated[
-        str | None,
-        typer.Option(
-            help="Smoothing of a deterministic target: a standard deviation, or auto (Lepski)."
-        ),
-    ] = None,
-    reward: options.Reward = None,
-    action: options.Action = None,
-    propensity: options.Propensity = None,
-    log_propensity: options.LogPropensity = None,
-    target_propensity: Annotated[
-        str | None,
-        typer.Option(
-            help="Column: density of the logged action under the target, ≥ 0; instead of --target."
-        ),
-    ] = None,
-    log_densities: Annotated[
-        bool, typer.Option("--log-densities", help="Both columns hold log densities.")
-    ] = False,
-    logging: options.Logging = None,
-    cluster: options.Cluster = None,
-    estimator: options.Estimator = "snips",
-    alpha: options.Alpha = 0.05,
-    interval: Annotated[
-        list[str] | None,
-        typer.Option(help="Interval name; repeat for several. Default: recommended and normal."),
-    ] = None,
-    every: Annotated[
-        bool,
-        typer.Option("--all", help="Every interval that is a formula of sums, with its meaning."),
-    ] = False,
-    reward_range: options.Range = None,
-    w_max: Annotated[
-        float | None, typer.Option(help="Largest importance weight; known for two normal policies.")
-    ] = None,
-    d2: Annotated[
-        float | None, typer.Option(help="Its second moment; known for two normal policies.")
-    ] = None,
-    in_memory: options.InMemory = 1_000_000,
-    as_json: options.Json = False,
-) -> None:
+@options.takes(
+    log=options.LOG,
+    target=options.option(Path, "Target policy (JSON).", show_default=False),
+    bandwidth=options.option(str, BANDWIDTH),
+    **options.ROLES,
+    target_propensity=options.option(str, OTHER),
+    log_densities=options.flag("Both columns hold log densities.", "--log-densities"),
+    estimator=options.ESTIMATOR,
+    alpha=options.ALPHA,
+    interval=options.option(list[str], INTERVAL),
+    every=options.flag(EVERY, "--all"),
+    reward_range=options.option(
+        str, "Least and largest reward that can occur, as 0,1.", metavar="LOW,HIGH"
+    ),
+    w_max=options.option(float, LARGEST),
+    d2=options.option(float, "Its second moment; known for two normal policies."),
+    in_memory=options.IN_MEMORY,
+    as_json=options.JSON,
+)
+def evaluate(target, log_densities, interval, every, reward_range, as_json, **settings):
     """What would another policy have earned? Value, intervals, effective sample size, a verdict.
 
     The importance weights (target density over propensity) should have mean
@@ -70,23 +49,17 @@ def evaluate(
 
     options.float64()
     names = [*FIRST[:1], *WALD] if every else []
-    kind = "log_" if log_densities else ""
-    densities = {f"{kind}propensity": propensity, f"{kind}target_propensity": target_propensity}
-    roles = {"log_propensity": log_propensity, "logging": logging, "cluster": cluster}
-    given = {name: column for name, column in densities.items() if column}
-    reader = options.read(log, reward=reward, action=action, **(roles | given))
+    if log_densities:
+        columns = [name for name in ("propensity", "target_propensity") if settings[name]]
+        settings |= {f"log_{name}": settings.pop(name) for name in columns}
+    reader = options.opened(settings)
     made = verb(
         reader,
         target,
-        bandwidth=bandwidth,
-        estimator=estimator,
-        alpha=alpha,
+        **settings,
         interval=[*names, *(interval or [])] or None,
         reward_range=options.reward_range(reward_range),
-        w_max=w_max,
-        d2=d2,
-        in_memory=in_memory,
         watch=options.watched(reader, as_json),
     )
-    options.print_json(made.to_dict()) if as_json else evaluation_screen.show(made)
+    show.answer(made, as_json, evaluation_screen.show)
     raise typer.Exit(options.REFUSED if made.verdict == "refuse" else 0)

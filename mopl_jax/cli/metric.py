@@ -3,40 +3,31 @@ clearly.
 """
 
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from mopl_jax.cli import show
-from mopl_jax.cli.options import Document, float64, option
+from mopl_jax.cli.options import DOCUMENT, REQUIRED, argument, flag, float64, option, takes
 
-Names = list[str] | None
+OBJECTIVE = "One of mean_z, mean_p, log_p, p_log_p, gls, proxy."
+L1 = "Penalty on the sum of |weights|; more is sparser. Not for gls, proxy."
+NORTH_STAR = "The metric that the others stand for."
+POSITIVE = "Metric whose weight may not be negative; repeat for several."
+NEGATIVE = "Metric whose weight may not be positive; repeat for several."
 
 
-def metric(
-    tables: Annotated[
-        list[Path],
-        typer.Argument(metavar="EXPERIMENTS...", help="Experiments table: .parquet or .json."),
-    ],
-    north_star: Annotated[str, option("The metric that the others stand for.", show_default=False)],
-    objective: Annotated[str, option("One of mean_z, mean_p, log_p, p_log_p, gls, proxy.")] = "gls",
-    compare: Annotated[bool, option("Also validate every other objective.", "--compare")] = False,
-    l1: Annotated[
-        float, option("Penalty on the sum of |weights|; more is sparser. Not for gls, proxy.")
-    ] = 0.0,
-    positive: Annotated[
-        Names, option("Metric whose weight may not be negative; repeat for several.")
-    ] = None,
-    negative: Annotated[
-        Names, option("Metric whose weight may not be positive; repeat for several.")
-    ] = None,
-    with_north_star: Annotated[
-        bool, option("Let the North Star itself enter the metric.", "--with-north-star")
-    ] = False,
-    alpha: Annotated[float, option("Level of the two-sided tests in the validation.")] = 0.05,
-    out: Annotated[Path | None, option("Write the metric here, as JSON.")] = None,
-    as_json: Document = False,
-) -> None:
+@takes(
+    tables=argument(list[Path], "EXPERIMENTS...", "Experiments table: .parquet or .json."),
+    north_star=option(str, NORTH_STAR, REQUIRED, show_default=False),
+    objective=option(str, OBJECTIVE, "gls"),
+    compare=flag("Also validate every other objective.", "--compare"),
+    l1=option(float, L1, 0.0),
+    positive=option(list[str], POSITIVE),
+    negative=option(list[str], NEGATIVE),
+    with_north_star=flag("Let the North Star itself enter the metric.", "--with-north-star"),
+    alpha=option(float, "Level of the two-sided tests in the validation.", 0.05),
+    out=option(Path, "Write the metric here, as JSON."),
+    as_json=DOCUMENT,
+)
+def metric(tables, north_star, positive, negative, out, as_json, **settings):
     """Learn a sensitive metric from past A/B tests, and check it on experiments held out.
 
     The table has one row for each experiment and arm: experiment, arm,
@@ -52,18 +43,11 @@ def metric(
         learnt = learnt_metric.learn_metric(
             tables,
             north_star,
-            objective=objective,
-            compare=compare,
-            l1=l1,
             positive=positive or (),
             negative=negative or (),
-            with_north_star=with_north_star,
-            alpha=alpha,
+            **settings,
             advance=advance,
         )
     if out is not None:
         learnt_metric.write(out, learnt)
-    if as_json:
-        show.print_json(learnt.to_dict())
-    else:
-        metric_table.show(learnt)
+    show.answer(learnt, as_json, metric_table.show)

@@ -3,76 +3,95 @@
 Nothing of the library is imported before a command runs.
 """
 
+import functools
 import math
+from collections.abc import Callable
+from inspect import Parameter, Signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from mopl_jax.cli.show import bars, print_json
-from mopl_jax.numerics.check import check_alpha, choose
-
-if TYPE_CHECKING:
-    from mopl_jax.io.log_reader import LogReader
-
-__all__ = ["check_alpha", "choose", "print_json"]
+from mopl_jax.cli.show import bars
 
 REFUSED = 3  # the exit code of a log that is not to be used
+REQUIRED = Parameter.empty  # the default of an option that must be given
+
+Option = tuple[Any, Any]  # type and help, as typer reads them, and the default
 
 
-def option(text: str, *names: str, **more: Any) -> Any:
+def option(kind: Any, text: str, default: Any = None, *names: str, **more: Any) -> Option:
     """An option with its help `text`; `names` where they are not those of the parameter."""
-    return typer.Option(*names, help=text, **more)
+    kind = kind | None if default is None else kind
+    return Annotated[kind, typer.Option(*names, help=text, **more)], default
 
 
-Log = Annotated[
-    Path,
-    typer.Argument(
-        metavar="LOG",
-        help="Rows: a Parquet, Arrow or CSV file, a folder of them, or a TOML that names them.",
+def flag(text: str, *names: str) -> Option:
+    """An option that is on or off."""
+    return option(bool, text, False, *names)
+
+
+def argument(kind: Any, metavar: str, text: str) -> Option:
+    """What is given without a name."""
+    return Annotated[kind, typer.Argument(metavar=metavar, help=text)], REQUIRED
+
+
+def takes(**options: Option) -> Callable:
+    """A decorator to a command, which is called with all `options` by name, given or not."""
+    order = Parameter.POSITIONAL_OR_KEYWORD
+    signature = Signature(
+        [
+            Parameter(name, order, default=default, annotation=kind)
+            for name, (kind, default) in options.items()
+        ]
+    )
+
+    def decorate(command):
+        @functools.wraps(command)
+        def filled(*given, **named):
+            bound = signature.bind(*given, **named)
+            bound.apply_defaults()
+            return command(**bound.arguments)
+
+        filled.__signature__ = signature  # pyright: ignore[reportAttributeAccessIssue]
+        return filled
+
+    return decorate
+
+
+ROWS = "Rows: a Parquet, Arrow or CSV file, a folder of them, or a TOML that names them."
+ACTIONS = "Columns of the weights played: a,b,c or a prefix or one list column (default: action_…)."
+LOG = argument(Path, "LOG", ROWS)
+ROLES = {
+    "reward": option(str, "Column of the reward (default: reward).", show_default=False),
+    "action": option(str, ACTIONS),
+    "propensity": option(
+        str, "Column: density of the logged action under the logging policy, > 0."
     ),
-]
-Reward = Annotated[
-    str | None, option("Column of the reward (default: reward).", show_default=False)
-]
-Action = Annotated[
-    str | None,
-    option(
-        "Columns of the weights played: a,b,c or a prefix or one list column (default: action_…)."
-    ),
-]
-Propensity = Annotated[
-    str | None, option("Column: density of the logged action under the logging policy, > 0.")
-]
-LogPropensity = Annotated[str | None, option("Column: its logarithm.")]
-Logging = Annotated[
-    Path | None, option("Logging policy (JSON), for the densities instead of a column.")
-]
-Cluster = Annotated[
-    str | None, option("Column of the user: rows of one user may depend on one another.")
-]
-Time = Annotated[str | None, option("Column of the time: numbers, dates or timestamps.")]
-Estimator = Annotated[str, option("snips, ips, beta_ips, doubly_robust.")]
-Alpha = Annotated[float, option("One minus the nominal coverage.")]
-Range = Annotated[
-    str | None, option("Least and largest reward that can occur, as 0,1.", metavar="LOW,HIGH")
-]
-InMemory = Annotated[
-    int, option("Rows up to which the log is held in memory; a longer one is read in passes.")
-]
-Json = Annotated[
-    bool, option("Print one JSON document, nothing else; infinite ends are null.", "--json")
-]
-Document = Annotated[bool, option("Print one JSON document, nothing else.", "--json")]
-Devices = Annotated[str | None, option("all, or how many; on CPU one for each core.", "--devices")]
+    "log_propensity": option(str, "Column: its logarithm."),
+    "logging": option(Path, "Logging policy (JSON), for the densities instead of a column."),
+    "cluster": option(str, "Column of the user: rows of one user may depend on one another."),
+}
+ESTIMATOR = option(str, "snips, ips, beta_ips, doubly_robust.", "snips")
+ALPHA = option(float, "One minus the nominal coverage.", 0.05)
+IN_MEMORY = option(
+    int, "Rows up to which the log is held in memory; a longer one is read in passes.", 1_000_000
+)
+JSON = flag("Print one JSON document, nothing else; infinite ends are null.", "--json")
+DOCUMENT = flag("Print one JSON document, nothing else.", "--json")
+DEVICES = option(str, "all, or how many; on CPU one for each core.", None, "--devices")
 
 
-def read(log: Path, **roles: Any) -> "LogReader":
-    """The log that the options name."""
+def opened(given: dict[str, Any]) -> Any:
+    """The log that the options name; what names it is taken out of what is `given`."""
+    from mopl_jax.io.column_spec import ROLES
     from mopl_jax.io.read import open_log
 
-    action = roles.pop("action", None)
-    return open_log(log, action=action.split(",") if action and "," in action else action, **roles)
+    roles = {name: given.pop(name) for name in (*ROLES, "logging") if name in given}
+    action = roles["action"]
+    if action and "," in action:
+        roles["action"] = action.split(",")
+    return open_log(given.pop("log"), **roles)
 
 
 def reward_range(text: str | None) -> tuple[float, float] | None:
@@ -116,7 +135,7 @@ def float64(wanted: bool = True) -> None:
     jax.config.update("jax_enable_x64", wanted)
 
 
-def watched(reader: "LogReader", quiet: bool) -> Any:
+def watched(reader: Any, quiet: bool) -> Any:
     """A function that shows the progress of each pass over the log on standard error."""
 
     def watch(chunks):

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from mopl_jax.numerics.progress import Advance
@@ -13,6 +13,14 @@ def print_json(document: Any) -> None:
     from mopl_jax.io.policy_json import finite
 
     print(json.dumps(finite(document), allow_nan=False, default=str))
+
+
+def answer(found: Any, as_json: bool, screen: Callable, *more: Any) -> None:
+    """Print what was found: its document, or the `screen` that shows it."""
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        screen(found, *more)
 
 
 @contextlib.contextmanager

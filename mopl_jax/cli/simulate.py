@@ -3,36 +3,30 @@ replayed.
 """
 
 from pathlib import Path
-from typing import Annotated
 
 from mopl_jax.cli import show
-from mopl_jax.cli.options import Devices, Document, option
+from mopl_jax.cli.options import DEVICES, DOCUMENT, flag, option, takes
+
+EXPERIMENTS = "Past A/B tests to learn a metric from; 0: North Star only."
 
 
-def simulate(
-    rounds: Annotated[int, option("Rounds of explore, learn, certify, test.")] = 4,
-    explore: Annotated[int, option("Users of a round who get randomised weights.")] = 100_000,
-    test: Annotated[int, option("Users in each arm of the online test.")] = 50_000,
-    experiments: Annotated[
-        int, option("Past A/B tests to learn a metric from; 0: North Star only.")
-    ] = 60,
-    scale: Annotated[float, option("Standard deviation of the exploration.")] = 0.4,
-    alpha: Annotated[float, option("Level of certificates and tests.")] = 0.05,
-    plain: Annotated[
-        bool, option("No pessimism: maximise the estimate, test it always.", "--plain")
-    ] = False,
-    table: Annotated[
-        Path | None, option("Interactions in the KuaiRand layout, replayed instead.", "--replay")
-    ] = None,
-    slate: Annotated[int, option("Items shown of each replayed session.")] = 5,
-    seed: Annotated[int, option("Seed; the same seed gives the same numbers.")] = 0,
-    out: Annotated[Path, option("Folder for the results.")] = Path("mopl-simulate"),
-    quick: Annotated[
-        bool, option("A small run: no past tests, too few users to certify much.", "--quick")
-    ] = False,
-    device: Devices = None,
-    as_json: Document = False,
-) -> None:
+@takes(
+    rounds=option(int, "Rounds of explore, learn, certify, test.", 4),
+    explore=option(int, "Users of a round who get randomised weights.", 100_000),
+    test=option(int, "Users in each arm of the online test.", 50_000),
+    experiments=option(int, EXPERIMENTS, 60),
+    scale=option(float, "Standard deviation of the exploration.", 0.4),
+    alpha=option(float, "Level of certificates and tests.", 0.05),
+    plain=flag("No pessimism: maximise the estimate, test it always.", "--plain"),
+    replay=option(Path, "Interactions in the KuaiRand layout, replayed instead."),
+    slate=option(int, "Items shown of each replayed session.", 5),
+    seed=option(int, "Seed; the same seed gives the same numbers.", 0),
+    out=option(Path, "Folder for the results.", Path("mopl-simulate")),
+    quick=flag("A small run: no past tests, too few users to certify much.", "--quick"),
+    device=DEVICES,
+    as_json=DOCUMENT,
+)
+def simulate(plain, out, quick, device, as_json, **settings):
     """The whole loop, simulated: randomise, log, learn, certify, test online.
 
     Every round explores around the production weights, learns on half of its
@@ -46,25 +40,8 @@ def simulate(
     from mopl_jax.simulation import run
 
     if quick:
-        rounds, explore, test, experiments = 2, 20_000, 10_000, 0
+        settings |= {"rounds": 2, "explore": 20_000, "test": 10_000, "experiments": 0}
     mesh = devices.start(device)
     with show.bars(as_json, lasting=True) as advance:
-        found = run.simulate(
-            rounds,
-            explore=explore,
-            test=test,
-            experiments=experiments,
-            scale=scale,
-            alpha=alpha,
-            pessimistic=not plain,
-            replay=table,
-            slate=slate,
-            seed=seed,
-            out=out,
-            mesh=mesh,
-            advance=advance,
-        )
-    if as_json:
-        show.print_json(found.to_dict())
-    else:
-        loop_table.show(found, out)
+        found = run.simulate(**settings, pessimistic=not plain, out=out, mesh=mesh, advance=advance)
+    show.answer(found, as_json, loop_table.show, out)

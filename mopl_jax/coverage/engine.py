@@ -10,14 +10,13 @@ and batches of the same shape share the last.
 import dataclasses
 import functools
 import math
-import operator
 from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.random import fold_in
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Key
 
 from mopl_jax.coverage.replicates import Cell, Replicates
 from mopl_jax.coverage.world import Grid, World
@@ -31,7 +30,9 @@ from mopl_jax.intervals.moments import Moments, moments_stage
 from mopl_jax.logs import Logs
 from mopl_jax.numerics import random
 from mopl_jax.numerics.devices import one_device
+from mopl_jax.numerics.pytree import entries, stacked
 from mopl_jax.numerics.reduce import Whole, prefixes, run_passes, whole_block
+from mopl_jax.numerics.shapes import OneKey
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.policy import Policy
 from mopl_jax.simulation.environments import Environment
@@ -39,7 +40,7 @@ from mopl_jax.simulation.environments import Environment
 NO_FACTS = Facts()
 
 
-def replicate(key: Key[Array, ""], environment: Environment, logging: Policy, n: int) -> Logs:
+def replicate(key: OneKey, environment: Environment, logging: Policy, n: int) -> Logs:
     """One log of `n` rows; the first m rows are the log of m rows."""
     action = _draw(key, logging, n)
     reward = _rewards(key, environment, action)
@@ -51,11 +52,11 @@ def replicate(key: Key[Array, ""], environment: Environment, logging: Policy, n:
 
 
 def _draw(key, logging, n):
-    return jax.vmap(logging.sample, out_axes=1)(random.row_keys(jax.random.fold_in(key, 0), n))
+    return jax.vmap(logging.sample, out_axes=1)(random.row_keys(fold_in(key, 0), n))
 
 
 def _rewards(key, environment, action):
-    keys = random.row_keys(jax.random.fold_in(key, 1), action.shape[1])
+    keys = random.row_keys(fold_in(key, 1), action.shape[1])
     return jax.vmap(environment.sample_reward, in_axes=(0, 1))(keys, action)
 
 
@@ -80,11 +81,11 @@ def moments_at(sizes: Sequence[int], columns: Columns, member: Member) -> Moment
     stages = (*member.stages, moments_stage(member))
     if columns.action is None:
         return run_passes(prefixes(columns, sizes), stages)
-    return _joined([run_passes(Whole(_head(columns, n)), stages) for n in sizes])
+    return stacked([run_passes(Whole(_head(columns, n)), stages) for n in sizes])
 
 
 def _head(columns, n):
-    return whole_block(jax.tree.map(operator.itemgetter(slice(n)), columns))
+    return whole_block(entries(columns, slice(n)))
 
 
 def _evaluate(columns, grid, estimator, facts, targets):
@@ -102,12 +103,13 @@ def _evaluate(columns, grid, estimator, facts, targets):
     estimates = [estimate_of(of_log, _head(columns, n)) for n in grid.n if rest]
     pivots = [f.at(sums) for f in functions.values() if isinstance(f, Wald)]
     others = {
-        name: _stack(
-            [_seen(name, facts, n)(x, grid.alpha) for n, x in zip(grid.n, estimates, strict=True)]
+        name: stacked(
+            [_seen(name, facts, n)(x, grid.alpha) for n, x in zip(grid.n, estimates, strict=True)],
+            -1,
         )
         for name in rest
     }
-    return sums.value, sums.kish, _stack(pivots) if pivots else None, others
+    return sums.value, sums.kish, stacked(pivots, -1) if pivots else None, others
 
 
 def _seen(name, facts, n):
@@ -116,25 +118,15 @@ def _seen(name, facts, n):
     return intervals.bind(name, dataclasses.replace(facts, draws=draws))
 
 
-def _joined(records):
-    return jax.tree.map(lambda *x: jnp.stack(x), *records)
-
-
 def _finish(value, size, pivots, others, grid, names):
     """`Replicates` of one log: one evaluation of the Student quantile for all sample sizes and
     intervals.
     """
     made = pivots.interval(grid.alpha) if pivots is not None else None
     wald = [name for name in names if name not in others]
-    columns = {
-        name: jax.tree.map(operator.itemgetter((..., i)), made) for i, name in enumerate(wald)
-    }
-    ends = _stack([(others | columns)[name] for name in names])
+    columns = {name: entries(made, (..., i)) for i, name in enumerate(wald)}
+    ends = stacked([(others | columns)[name] for name in names], -1)
     return Replicates(value, size, ends.lower, ends.upper)
-
-
-def _stack(records):
-    return jax.tree.map(lambda *x: jnp.stack(x, axis=-1), *records)
 
 
 # A batch of replicates: the compiled functions, each split over the mesh by replicate.
@@ -169,7 +161,7 @@ def batch_keys(key, start, size, mesh):
     """Keys (r,) of replicates start … start+size−1, each made on the device that uses it."""
     spread = NamedSharding(mesh, PartitionSpec("r"))
     index = jax.lax.with_sharding_constraint(start + jnp.arange(size), spread)
-    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index)
+    return jax.vmap(fold_in, in_axes=(None, 0))(key, index)
 
 
 @functools.partial(jax.jit, static_argnames=("n", "mesh"))
@@ -210,7 +202,7 @@ def evaluate_batch(
 
 
 def run_batch(
-    key: Key[Array, ""],
+    key: OneKey,
     world: World,
     grid: Grid,
     start: int,
@@ -251,7 +243,7 @@ def _serves(estimator, targets):
     return not is_of_target(estimator) or all(isinstance(x, Gaussian) for x in targets)
 
 
-def known(key: Key[Array, ""], world: World, grid: Grid) -> dict[str, Facts]:
+def known(key: OneKey, world: World, grid: Grid) -> dict[str, Facts]:
     """The facts of each estimand, if any interval of the grid uses any."""
     uses = any(name not in intervals.WALD for name in grid.intervals)
     return {
@@ -270,9 +262,7 @@ def _drawn(key, world, grid, estimand):
         or facts.reward_range is None
     ):
         return facts
-    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(
-        jax.random.fold_in(key, 2**31 - 1), jnp.arange(_DRAWS)
-    )
+    keys = jax.vmap(fold_in, in_axes=(None, 0))(fold_in(key, 2**31 - 1), jnp.arange(_DRAWS))
     draws = draw_batch(keys, world.logging, grid.n[-1], one_device())
     log_weights = weigh_batch(world.targets[estimand], world.logging, draws, one_device())
     return dataclasses.replace(facts, draws=np.asarray(log_weights))
@@ -308,7 +298,7 @@ def gaps(done: Sequence[tuple[int, int]], replicates: int) -> Iterator[tuple[int
 
 
 def run(
-    key: Key[Array, ""],
+    key: OneKey,
     world: World,
     grid: Grid,
     span: tuple[int, int],
@@ -322,11 +312,8 @@ def run(
     """
     mesh, facts = mesh or one_device(), known(key, world, grid)
     for start in range(span[0], span[1], size):
-        batch, kept = (
-            gather(run_batch(key, world, grid, start, size, mesh, facts)),
-            min(size, span[1] - start),
-        )
-        yield jax.tree.map(operator.itemgetter(slice(kept)), batch)
+        batch = gather(run_batch(key, world, grid, start, size, mesh, facts))
+        yield entries(batch, slice(min(size, span[1] - start)))
 
 
 def gather(tree):

@@ -31,10 +31,8 @@ def summarise(world: World, grid: Grid, results: dict[Cell, Replicates]) -> list
     rows = []
     read = [(*cell, *truth) for cell in results for truth in world.truths(cell[0]).items()]
     for estimand, estimator, label, truth in read:
-        cell, names = (
-            results[estimand, estimator],
-            available(grid.intervals, world.facts(estimand)),
-        )
+        cell = results[estimand, estimator]
+        names = available(grid.intervals, world.facts(estimand))
         for j, n in enumerate(grid.n):
             about = {
                 "world": world.name,
@@ -46,11 +44,8 @@ def summarise(world: World, grid: Grid, results: dict[Cell, Replicates]) -> list
             about |= _value_columns(cell.value[:, j], cell.ess[:, j], truth, grid.alpha)
             for i, interval in enumerate(names):
                 ends = cell.lower[:, j, i], cell.upper[:, j, i]
-                rows.append(
-                    about
-                    | {"interval": interval, "alpha": grid.alpha}
-                    | _interval_columns(*ends, truth, about)
-                )
+                named = about | {"interval": interval, "alpha": grid.alpha}
+                rows.append(named | _interval_columns(*ends, truth, about))
     return rows
 
 
@@ -60,16 +55,16 @@ def _value_columns(value, size, truth, alpha):
     """
     value = value.astype(float)
     sd = float(np.nanstd(value, ddof=1)) if value.size > 1 else math.nan
-    quantiles = np.quantile(size, (0.05, 0.5, 0.95))
+    low, median, high = map(float, np.quantile(size, (0.05, 0.5, 0.95)))
     return {
         "replicates": value.size,
         "truth": truth,
         "bias": float(np.nanmean(value)) - truth,
         "bias_se": sd / math.sqrt(value.size),
         "oracle_width": 2 * NormalDist().inv_cdf(1 - alpha / 2) * sd,
-        "ess_q05": float(quantiles[0]),
-        "ess_median": float(quantiles[1]),
-        "ess_q95": float(quantiles[2]),
+        "ess_q05": low,
+        "ess_median": median,
+        "ess_q95": high,
     }
 
 
@@ -80,22 +75,19 @@ def _interval_columns(low, high, truth, about):
     hits = (low <= truth) & (truth <= high)
     wilson = wilson_interval(int(hits.sum()), hits.size)
     width = high.astype(float) - low
-    finite = width[np.isfinite(width)]
+    finite, share = width[np.isfinite(width)], float(hits.mean(dtype=float))
+    median, oracle = float(np.median(width)), about["oracle_width"]
     return {
-        "coverage": float(hits.mean(dtype=float)),
-        "coverage_se": math.sqrt(
-            max(hits.mean(dtype=float) * (1 - hits.mean(dtype=float)), 0) / hits.size
-        ),
+        "coverage": share,
+        "coverage_se": math.sqrt(share * (1 - share) / hits.size),
         "coverage_low": wilson[0],
         "coverage_high": wilson[1],
         "miss_below": float(np.mean(high < truth, dtype=float)),
         "miss_above": float(np.mean(low > truth, dtype=float)),
-        "median_width": float(np.median(width)),
+        "median_width": median,
         "mean_finite_width": float(finite.mean()) if finite.size else math.inf,
         "infinite_share": 1 - finite.size / width.size,
-        "width_ratio": float(np.median(width)) / about["oracle_width"]
-        if about["oracle_width"]
-        else math.nan,
+        "width_ratio": median / oracle if oracle else math.nan,
     }
 
 
@@ -131,7 +123,7 @@ class IntervalSummary:
 
     def to_dict(self) -> dict[str, Any]:
         """One entry of `summary` in `mopl coverage --json`."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return dict(vars(self))
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> list[IntervalSummary]:
@@ -149,12 +141,8 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[IntervalSummary]:
 
 def _summary(cell, name, rows, baseline):
     ratio, exact = sample_size_ratio(baseline, rows, LEVEL) if baseline else (math.nan, False)
-    world, d, estimand, estimator = cell
     return IntervalSummary(
-        world=world,
-        d=d,
-        estimand=estimand,
-        estimator=estimator,
+        *cell,
         interval=name,
         holds_from=smallest_n(rows, LEVEL),
         ratio=ratio,

@@ -3,25 +3,27 @@
 The verb `coverage_study` reads a study, runs it on a mesh, and resumes what was killed.
 """
 
+import collections
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
-from jaxtyping import Array, Key
 
 from mopl_jax.coverage import engine, study
 from mopl_jax.coverage.parts import Parts
-from mopl_jax.coverage.replicates import Cell, Replicates, concatenate, count
+from mopl_jax.coverage.replicates import concatenate, count
 from mopl_jax.coverage.results import CoverageStudy, summarise
 from mopl_jax.coverage.study import Study
 from mopl_jax.coverage.world import Grid, World
 from mopl_jax.io import files, storage
 from mopl_jax.numerics import devices
 from mopl_jax.numerics.progress import Advance, silent
+from mopl_jax.numerics.pytree import entries
+from mopl_jax.numerics.shapes import OneKey
 
 CPU_BATCH, ACCELERATOR_BATCH = 48, 4096  # MiB: what caches hold; enough to fill a device
 # Mean rewards that suit a noise with a range: clicks at 5 to 15 %, watch time above 0.
@@ -69,7 +71,7 @@ def coverage_study(
 
 
 def coverage_of(
-    key: Key[Array, ""], world: World, grid: Grid, replicates: int, memory: float = 2**26
+    key: OneKey, world: World, grid: Grid, replicates: int, memory: float = 2**26
 ) -> list[dict]:
     """The tidy rows of one world: every estimand, estimator, n and interval, from so many logs."""
     size = engine.batch_size([world], grid, replicates, memory, devices.one_device())
@@ -91,40 +93,41 @@ def _budget(memory):
     return (memory or default) * 2**20
 
 
-def custom_world(
-    d: Sequence[int] | None = None,
-    reward: str | None = None,
-    noise: str | None = None,
-    noise_scale: float | None = None,
-    logging: str | None = None,
-    logging_mean: float | None = None,
-    logging_scale: float | None = None,
-    target_mean: float | None = None,
-    target_scale: float | None = None,
-) -> dict[str, Any] | None:
+def custom_world(**given: Any) -> dict[str, Any] | None:
     """A world as a study describes it; the reference's where not given, None if nothing is.
 
-    `logging_scale` is a standard deviation, or half the width of a uniform box. The mean reward
-    is one that suits the noise.
+    `d`, `reward`, `noise`, `logging`: dimensions, and the kinds of the three.
+    `noise_scale`: of the noise.
+    `logging_mean`, `logging_scale`: mean of a weight, and its standard deviation, or half the
+    width of a uniform box.
+    `target_mean`, `target_scale`: of a normal target.
+
+    The mean reward is one that suits the noise.
     """
-    given = (d, reward, noise, noise_scale, logging, logging_mean, logging_scale, target_mean)
-    if all(value is None for value in (*given, target_scale)):
-        return None
-    noise, logging = noise or "normal", logging or "normal"
+    told = {name: value for name, value in given.items() if value is not None}
+    return _custom(**told) if told else None
+
+
+def _custom(
+    d=(5,),
+    reward=None,
+    noise="normal",
+    noise_scale=0.25,
+    logging="normal",
+    logging_mean=0.0,
+    logging_scale=1.0,
+    target_mean=0.3,
+    target_scale=0.5,
+):
     mean = MEANS.get(noise, {"kind": "linear"})
     return {
         "name": "custom",
-        "d": list(d or (5,)),
+        "d": list(d),
         "reward": mean if reward in (None, mean["kind"]) else {"kind": reward},
-        "noise": {"kind": noise} | ({} if noise in MEANS else {"scale": _or(noise_scale, 0.25)}),
-        "logging": {"kind": logging}
-        | _spread(logging, _or(logging_mean, 0.0), _or(logging_scale, 1.0)),
-        "target": {"target": {"mean": _or(target_mean, 0.3), "scale": _or(target_scale, 0.5)}},
+        "noise": {"kind": noise} | ({} if noise in MEANS else {"scale": noise_scale}),
+        "logging": {"kind": logging} | _spread(logging, logging_mean, logging_scale),
+        "target": {"target": {"mean": target_mean, "scale": target_scale}},
     }
-
-
-def _or(value, default):
-    return default if value is None else value
 
 
 def _spread(logging, mean, scale):
@@ -161,7 +164,7 @@ def _rows_of(run, world):
     return [] if found is None else summarise(world, run.plan.grid, found)
 
 
-def _stored(run, world, parts) -> dict[Cell, Replicates] | None:
+def _stored(run, world, parts):
     """All replicates of a world, those that `parts` lacks computed; None where not the first."""
     wanted = run.plan.replicates
     gaps = devices.agree(list(engine.gaps(parts.done(), wanted)))
@@ -170,11 +173,10 @@ def _stored(run, world, parts) -> dict[Cell, Replicates] | None:
         if devices.is_first():
             parts.collect(span[0], _batches(run, world, span))
         else:
-            _drain(_batches(run, world, span))
+            collections.deque(_batches(run, world, span), maxlen=0)
     if not devices.is_first():
         return None
-    joined = concatenate([parts.load(span) for span in parts.done()])
-    return jax.tree.map(lambda x: x[:wanted], joined)
+    return entries(concatenate([parts.load(span) for span in parts.done()]), slice(wanted))
 
 
 def _parts(plan, world, folder):
@@ -184,7 +186,7 @@ def _parts(plan, world, folder):
     return Parts(folder / "parts", f"{world.name}-d{world.d}", storage.fingerprint(about))
 
 
-def _batches(run, world, span) -> Iterator[dict[Cell, Replicates]]:
+def _batches(run, world, span):
     key = jax.random.fold_in(jax.random.key(run.plan.seed), _number(world))
     for batch in engine.run(key, world, run.plan.grid, span, run.size, run.mesh):
         yield batch
@@ -195,12 +197,7 @@ def _tell(run, world, replicates):
     run.advance(f"{world.name} d={world.d}", replicates, run.plan.replicates)
 
 
-def _drain(batches: Iterable) -> None:
-    for _ in batches:
-        pass
-
-
-def _number(world: World) -> int:
+def _number(world):
     """A number from the world's name and dimension: its draws do not depend on other worlds."""
     return int(storage.fingerprint([world.name, world.d])[:7], 16)
 

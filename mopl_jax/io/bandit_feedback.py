@@ -38,7 +38,7 @@ def from_bandit_feedback(feedback: Mapping[str, Any]) -> Logs:
             "bandit_feedback: expected one action a round, got slates of several positions;"
             " keep one"
         )
-    pscore = pscore.astype(np.float64)
+    pscore = pscore.astype(float)
     if not (pscore > 0).all():
         row = int(np.argmin(pscore > 0))
         raise ValueError(
@@ -46,15 +46,11 @@ def from_bandit_feedback(feedback: Mapping[str, Any]) -> Logs:
             " repair it"
         )
     rows = action[:, None] if action.ndim == 1 else action
-    context = feedback.get("context")
-    return check(
-        Logs(
-            action=np.asarray(rows, np.float64),  # pyright: ignore[reportArgumentType]
-            log_propensity=np.log(pscore),  # pyright: ignore[reportArgumentType]
-            reward=np.asarray(reward, np.float64),  # pyright: ignore[reportArgumentType]
-            context=(None if context is None else np.asarray(context, np.float64)),  # pyright: ignore[reportArgumentType]
-        )
-    )
+    columns: dict[str, Any] = {"action": rows, "log_propensity": np.log(pscore), "reward": reward}
+    if feedback.get("context") is not None:
+        columns["context"] = feedback["context"]
+    columns = {name: np.asarray(x, float) for name, x in columns.items()}
+    return check(Logs(**columns))
 
 
 def to_bandit_feedback(logs: Logs) -> dict[str, Any]:
@@ -63,13 +59,13 @@ def to_bandit_feedback(logs: Logs) -> dict[str, Any]:
     `pscore` are densities: 0 or infinite where a float64 cannot hold them. Clusters and times
     have no place in it.
     """
-    action = np.asarray(logs.action, np.float64)
+    action = np.asarray(logs.action, float)
     return {
         "n_rounds": len(action),
         "n_actions": None,
         "context": None if logs.context is None else np.asarray(logs.context),
         "action": action[:, 0] if action.shape[1] == 1 else action,
         "position": None,
-        "reward": np.asarray(logs.reward, np.float64),
-        "pscore": np.exp(np.asarray(logs.log_propensity, np.float64)),
+        "reward": np.asarray(logs.reward, float),
+        "pscore": np.exp(np.asarray(logs.log_propensity, float)),
     }

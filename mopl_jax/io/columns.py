@@ -14,6 +14,8 @@ from jaxtyping import Bool, Float, Int
 
 from mopl_jax.io.sources import empty, open_source
 
+Column = Float[np.ndarray, " n"]
+
 
 class Place(NamedTuple):
     """Where rows of a column come from.
@@ -41,9 +43,7 @@ class Place(NamedTuple):
             raise ValueError(self.complaint(row, expected, values[row], remedy))
 
 
-def numbers(
-    column: pa.Array, place: Place, minus_infinity: bool = False
-) -> Float[np.ndarray, " n"]:
+def numbers(column: pa.Array, place: Place, minus_infinity: bool = False) -> Column:
     """Any numeric or boolean column as finite float64 (or −inf where that is allowed)."""
     kind = column.type
     if pa.types.is_dictionary(kind):
@@ -102,9 +102,7 @@ def _is_number(text):
     return True
 
 
-def log_density(
-    column: pa.Array, place: Place, *, log: bool, zero: bool
-) -> Float[np.ndarray, " n"]:
+def log_density(column: pa.Array, place: Place, *, log: bool, zero: bool) -> Column:
     """Log densities from a column of densities, or of their logarithms; density 0 (−inf) only where
     `zero` is data.
     """
@@ -151,7 +149,7 @@ def vectors(column: pa.Array, place: Place, d: int | None) -> Float[np.ndarray, 
         raise
 
 
-def seconds(column: pa.Array, place: Place) -> Float[np.ndarray, " n"]:
+def seconds(column: pa.Array, place: Place) -> Column:
     """Numbers as they are; dates and times as seconds since 1970."""
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
         present(column, place, "a time")
@@ -179,7 +177,7 @@ def codes(column: pa.Array, place: Place, known: dict[Hashable, int]) -> Int[np.
     return number[_numpy(coded.indices)]
 
 
-def read_columns(path: Path | str, names: Sequence[str]) -> dict[str, Float[np.ndarray, " n"]]:
+def read_columns(path: Path | str, names: Sequence[str]) -> dict[str, Column]:
     """Columns `names` of a file, float64, (n,) each with n ≥ 1; booleans become 0 and 1. ValueError
     as for a log.
     """

@@ -72,7 +72,7 @@ def _decode(kind, value):
         words = found.dtype == object and not all(type(x) in (int, float) for x in found.flat)
         if words or found.dtype.kind not in "iufO":
             raise ValueError
-        numbers = found.astype(np.float64)
+        numbers = found.astype(float)
     except ValueError:  # words, or lists of unequal lengths
         raise ValueError(f"expected numbers, got {short(value)}") from None
     except OverflowError:

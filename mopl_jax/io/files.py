@@ -1,7 +1,9 @@
 """Files and folders that are written: all of a file or none of it."""
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 
 def prepare(folder: Path) -> Path:
@@ -16,6 +18,12 @@ def prepare(folder: Path) -> Path:
             f"{folder}: cannot be written ({error.strerror}); choose another folder with --out"
         ) from None
     return folder
+
+
+def write_json(path: Path, document: Any) -> Path:
+    """Write a document of finite numbers."""
+    text = json.dumps(document, indent=1, allow_nan=False, default=str) + "\n"
+    return write_atomically(path, lambda temporary: temporary.write_text(text))
 
 
 def write_atomically(path: Path, write) -> Path:

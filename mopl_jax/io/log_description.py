@@ -10,7 +10,7 @@ cluster = "user"
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from msgspec import Meta
 
@@ -51,7 +51,7 @@ def described_log(path: Path, logging: Policy | Path | str | None, roles: dict) 
         return pool([path.parent / file.path for file in files], policies, **columns)
 
 
-def _policy(path, described, given) -> Any:
+def _policy(path, described, given):
     if given is not None or described is None:
         return given
     return path.parent / described

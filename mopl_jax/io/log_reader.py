@@ -15,9 +15,19 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mopl_jax.io.column_spec import ColumnSpec, resolve
-from mopl_jax.io.columns import Place, codes, is_list, log_density, numbers, seconds, vectors
+from mopl_jax.io.columns import (
+    Column,
+    Place,
+    codes,
+    is_list,
+    log_density,
+    numbers,
+    seconds,
+    vectors,
+)
 from mopl_jax.io.policy_json import read_policy
-from mopl_jax.io.sources import Piece, Source, empty
+from mopl_jax.io.sources import Source, empty
+from mopl_jax.numerics.pytree import entries
 from mopl_jax.policies.policy import Policy
 
 
@@ -33,12 +43,12 @@ class Rows(NamedTuple):
     `context`: what the platform knew.
     """
 
-    reward: Float[np.ndarray, " n"]
+    reward: Column
     action: Float[np.ndarray, "n d"] | None
-    log_propensity: Float[np.ndarray, " n"] | None
-    log_target: Float[np.ndarray, " n"] | None
+    log_propensity: Column | None
+    log_target: Column | None
     cluster: Int[np.ndarray, " n"] | None
-    time: Float[np.ndarray, " n"] | None
+    time: Column | None
     context: Float[np.ndarray, "n c"] | None
 
 
@@ -121,11 +131,11 @@ def check_densities(reader: LogReader, rows: int | None = 10_000) -> None:
     where.require(fine, first.log_propensity, "the log density of the logging policy", remedy)
 
 
-def declared_densities(reader: LogReader, rows: Rows) -> Float[np.ndarray, " n"]:
+def declared_densities(reader: LogReader, rows: Rows) -> Column:
     """Log densities of the actions under the logging policy."""
     if reader.log_density is None:
         raise ValueError(f"{reader.source.name}: expected a logging policy, got none; name it")
-    return np.asarray(reader.log_density(jnp.asarray(rows.action)), np.float64)
+    return np.asarray(reader.log_density(jnp.asarray(rows.action)), float)
 
 
 # Rows.
@@ -158,8 +168,8 @@ def _in_chunks(parts, size):
         held, count = [*held, part], count + len(part.reward)
         while size is not None and count >= size:
             joined = _join(held)
-            yield jax.tree.map(lambda column: column[:size], joined)
-            held, count = [jax.tree.map(lambda column: column[size:], joined)], count - size
+            yield entries(joined, slice(size))
+            held, count = [entries(joined, slice(size, None))], count - size
     if count:
         yield _join(held)
 
@@ -181,7 +191,7 @@ def _with_propensity(reader, rows, first):
     return rows._replace(log_propensity=values)
 
 
-def _rows(reader, piece: Piece, known) -> Rows:
+def _rows(reader, piece, known):
     """A piece as arrays; `known` numbers the users."""
     columns = reader.columns
 

@@ -24,11 +24,10 @@ from typing import Any, get_args
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import ArrayLike
 
 from mopl_jax.io import documents
 from mopl_jax.io.documents import ABSENT, Numbers, full, length, positive
-from mopl_jax.io.files import write_atomically
+from mopl_jax.io.files import write_json
 from mopl_jax.io.refusals import short, within
 from mopl_jax.policies.deterministic import Deterministic
 from mopl_jax.policies.gaussian import Gaussian
@@ -46,8 +45,7 @@ def write_policy(path: Path | str, policy: Policy, **about: Any) -> Path:
     ValueError for a policy that has no JSON form, or `about` with a key of the format. Scales
     are kept to every bit, a full covariance to rounding.
     """
-    text = json.dumps(document(policy, **about), indent=1, allow_nan=False, default=str) + "\n"
-    return write_atomically(Path(path), lambda temporary: temporary.write_text(text))
+    return write_json(Path(path), document(policy, **about))
 
 
 def read_policy(path: Path | str) -> tuple[Policy, dict[str, Any]]:
@@ -150,7 +148,7 @@ def _describe_mixture(policy: Mixture):
     return {"kind": "mixture", "weights": weights, "components": list(components)}
 
 
-def _list(array: ArrayLike) -> list:
+def _list(array):
     values = np.asarray(array)
     if not np.isfinite(values).all():
         raise ValueError(

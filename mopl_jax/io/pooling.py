@@ -30,6 +30,6 @@ def pool(
         return log_reader_of(rows, ColumnSpec(**roles), policies[0] if policies else None)
     if len(policies) < len(logging):
         raise ValueError("expected a logging policy for every file, got none for some; add it")
-    mixture = Mixture.of(np.array([part.count() for part in parts], np.float64), policies)
+    mixture = Mixture.of(np.array([part.count() for part in parts], float), policies)
     columns = ColumnSpec(**roles | {"propensity": None, "log_propensity": None})
     return log_reader_of(rows, columns, mixture)

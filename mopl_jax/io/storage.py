@@ -45,6 +45,11 @@ def write_results(path: Path, rows: Sequence[Mapping[str, Any]], about: Mapping[
     """Tidy Parquet: one row per cell; `about` goes into the file's metadata as JSON."""
     table = pa.Table.from_pylist([dict(row) for row in rows])
     table = table.replace_schema_metadata({_KEY: json.dumps(about, default=str).encode()})
+    return write_table(path, table)
+
+
+def write_table(path: Path, table: pa.Table) -> Path:
+    """Write Parquet."""
     return write_atomically(
         path, lambda temporary: pq.write_table(table, temporary, compression="zstd")
     )

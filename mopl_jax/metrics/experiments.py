@@ -19,9 +19,10 @@ from jaxtyping import Float
 from msgspec import Meta
 
 from mopl_jax.io.documents import ABSENT, Number, Numbers, fit, load
-from mopl_jax.io.files import write_atomically
+from mopl_jax.io.files import write_atomically, write_json
 from mopl_jax.io.policy_json import finite
 from mopl_jax.io.refusals import within
+from mopl_jax.io.storage import write_table
 from mopl_jax.metrics.objectives import History
 from mopl_jax.numerics.check import choose
 
@@ -79,10 +80,7 @@ def write(path: Path, rows: Sequence[Row]) -> Path:
     plain = [dict(row) for row in rows]
     if path.suffix == ".json":
         return write_atomically(path, lambda temporary: temporary.write_text(json.dumps(plain)))
-    table = pa.Table.from_pylist(plain)
-    return write_atomically(
-        path, lambda temporary: pq.write_table(table, temporary, compression="zstd")
-    )
+    return write_table(path, pa.Table.from_pylist(plain))
 
 
 def read(paths: Iterable[Path], north_star: str) -> History:
@@ -146,17 +144,8 @@ def history(arms: Sequence[tuple[Path, Arm]], names: Sequence[str], north_star: 
     columns = [jnp.asarray(np.array(column)) for column in zip(*pairs, strict=True)]
     index, effect, covariance, size, sign, null, users = columns
     pooled = jnp.einsum("e,eij->ij", size / size.sum(), users)
-    return History(
-        effect,
-        covariance,
-        size,
-        sign,
-        null,
-        index,
-        pooled,
-        tuple(names),
-        list(names).index(north_star),
-    )
+    north = list(names).index(north_star)
+    return History(effect, covariance, size, sign, null, index, pooled, tuple(names), north)
 
 
 # One experiment.
@@ -238,7 +227,7 @@ def _positive(matrix, names):
 # The file.
 
 
-def _rows(path: Path) -> list[Row]:
+def _rows(path):
     if path.suffix.lower() == ".json":
         rows = load(path, json.loads, "not valid JSON ({}); export the file again")
     elif path.suffix.lower() in (".parquet", ".pq"):
@@ -282,8 +271,7 @@ def write_metric(
     provenance).
     """
     document = {"mopl_metric": VERSION, "metrics": list(names), "weights": weights, **about}
-    text = json.dumps(finite(document), indent=1, allow_nan=False, default=str) + "\n"
-    return write_atomically(path, lambda temporary: temporary.write_text(text))
+    return write_json(path, finite(document))
 
 
 def read_metric(

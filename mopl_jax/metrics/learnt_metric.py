@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Array, Bool
 
 from mopl_jax.io import storage
 from mopl_jax.io.policy_json import finite
 from mopl_jax.metrics import experiments, objectives
-from mopl_jax.metrics.objectives import History, Objective
 from mopl_jax.metrics.validation import Validation, validate
 from mopl_jax.numerics.check import check_alpha, choose
 from mopl_jax.numerics.progress import Advance, silent
@@ -71,9 +69,8 @@ class LearntMetric:
 
     def to_dict(self) -> dict[str, Any]:
         """The document of `mopl metric --json`."""
-        shallow = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        judged = {each.objective: _errors(each.validation) for each in self.compared}
-        return finite(shallow | {"validation": _errors(self.validation), "compared": judged})
+        judged = {each.objective: dataclasses.asdict(each.validation) for each in self.compared}
+        return finite(vars(self) | {"validation": judged[self.objective], "compared": judged})
 
     def to_arrow(self) -> Any:
         """A `pyarrow.Table`, one row a metric."""
@@ -81,10 +78,6 @@ class LearntMetric:
 
         columns = ("metrics", "weights", "standard_weights")
         return pa.table({name: list(getattr(self, name)) for name in columns})
-
-
-def _errors(validation):
-    return dataclasses.asdict(validation)
 
 
 def learn_metric(
@@ -139,15 +132,12 @@ def learn_metric(
 def write(path: Path, learnt: LearntMetric) -> Path:
     """Store a metric as `experiments.read_metric` reads it, with what is known of it."""
     document = learnt.to_dict()
-    about = {
-        key: value
-        for key, value in document.items()
-        if key not in ("metrics", "weights", "compared")
-    }
-    return experiments.write_metric(path, learnt.metrics, np.array(learnt.weights), about)
+    for key in ("metrics", "weights", "compared"):
+        del document[key]
+    return experiments.write_metric(path, learnt.metrics, np.array(learnt.weights), document)
 
 
-def _weights(history: History, name: str, objective: Objective, allowed: Bool[Array, " k"]) -> Any:
+def _weights(history, name, objective, allowed):
     weights = objectives.learn(history, objective, allowed=allowed)
     if not np.any(weights):
         raise ValueError(
@@ -172,7 +162,7 @@ def _check(history):
         )
 
 
-def _objective(name, names, l1, positive, negative) -> Objective:
+def _objective(name, names, l1, positive, negative):
     choose([name], objectives.NAMED, "objective")
     positive, negative = (
         choose(some, dict.fromkeys(names), "metric") for some in (positive, negative)
@@ -194,7 +184,7 @@ def _objective(name, names, l1, positive, negative) -> Objective:
     return objectives.descent(objectives.LOSSES[name], l1=l1, signs=signs)
 
 
-def _warnings(found: Validation, num_metrics: int, alpha: float):
+def _warnings(found, num_metrics, alpha):
     """Reasons to distrust the metric, a sentence each."""
     if found.known < FEW * num_metrics:
         yield (

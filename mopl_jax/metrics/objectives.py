@@ -28,13 +28,20 @@ import optax
 from jax.scipy.stats import norm
 from jaxtyping import Array, Bool, Float, Int
 
+from mopl_jax.numerics import safe
 from mopl_jax.numerics.pytree import pytree_dataclass
+from mopl_jax.numerics.shapes import Floats, PerRow, Scalar
 
 START = 0.05  # added to u² and v²: both sides of a weight are tried
 RATE = 0.05  # of Adam, on roots of weights that are of order one
-SHARPEST = (
-    1e-3  # with an L1 penalty, weights below this share of the largest (in standard units) are zero
-)
+# With an L1 penalty, weights below this share of the largest (in standard units) are zero.
+SHARPEST = 1e-3
+
+
+Weights = Float[Array, " k"]
+Allowed = Bool[Array, " k"]
+PerDifference = Float[Array, " e"]
+Square = Float[Array, "k k"]
 
 
 @pytree_dataclass(static=("names", "north_star"))
@@ -54,34 +61,31 @@ class History:
 
     effect: Float[Array, "e k"]
     covariance: Float[Array, "e k k"]
-    size: Float[Array, " e"]
-    sign: Float[Array, " e"]
+    size: PerDifference
+    sign: PerDifference
     null: Bool[Array, " e"]
     experiment: Int[Array, " e"]
-    user_covariance: Float[Array, "k k"]
+    user_covariance: Square
     names: tuple[str, ...]
     north_star: int
 
 
-Objective = Callable[[History, Float[Array, " e"], Bool[Array, " k"]], Float[Array, " k"]]
+Objective = Callable[[History, PerDifference, Allowed], Weights]
 
 
-def z_scores(weights: Float[Array, " k"], history: History) -> Float[Array, " e"]:
+def z_scores(weights: Weights, history: History) -> PerDifference:
     """z = ωᵀΔ / √(ωᵀSω) of every difference; 0 where ω is zero: no metric, no evidence."""
     flat = history.covariance.reshape(history.effect.shape[0], -1)
     variance = flat @ jnp.outer(weights, weights).ravel()
-    positive = variance > 0
-    return jnp.where(
-        positive, history.effect @ weights / jnp.sqrt(jnp.where(positive, variance, 1)), 0
-    )
+    return safe.divide(history.effect @ weights, safe.sqrt(variance))
 
 
-def metric_reward(weights: Float[Array, " k"], signals: Float[Array, "n k"]) -> Float[Array, " n"]:
+def metric_reward(weights: Weights, signals: Float[Array, "n k"]) -> PerRow:
     """The learnt metric of each user, signals · ω: a reward like any other."""
     return signals @ weights
 
 
-def signals_only(history: History) -> Bool[Array, " k"]:
+def signals_only(history: History) -> Allowed:
     """Every metric but the North Star, which is delayed: what may enter a learnt metric by
     default.
     """
@@ -91,21 +95,21 @@ def signals_only(history: History) -> Bool[Array, " k"]:
 # Losses of z towards the known winner, p = Φ(−z) the one-sided p-value.
 
 
-def mean_z(z: Float[Array, "..."]) -> Float[Array, "..."]:
+def mean_z(z: Floats) -> Floats:
     """−z: average sensitivity (Kharitonov et al., WSDM 2017); a few large experiments can buy
     it.
     """
     return -z
 
 
-def mean_p(z: Float[Array, "..."]) -> Float[Array, "..."]:
+def mean_p(z: Floats) -> Floats:
     """p = Φ(−z): smooth type-II and type-III errors, bounded, not convex (Jeunen & Ustimenko, KDD
     2024, arXiv 2402.03915).
     """
     return norm.cdf(-z)
 
 
-def log_p(z: Float[Array, "..."]) -> Float[Array, "..."]:
+def log_p(z: Floats) -> Floats:
     """−log(1 − p) = −log Φ(z) ≥ p, convex in z; over its value at c it bounds the error 1[z < c]
     for every c.
 
@@ -117,7 +121,7 @@ def log_p(z: Float[Array, "..."]) -> Float[Array, "..."]:
     return -norm.logcdf(z)
 
 
-def p_log_p(z: Float[Array, "..."]) -> Float[Array, "..."]:
+def p_log_p(z: Floats) -> Floats:
     """−p log(1 − p), between p² and −log(1 − p), convex in z: another reading of the bound;
     forgives small p sooner.
     """
@@ -127,9 +131,7 @@ def p_log_p(z: Float[Array, "..."]) -> Float[Array, "..."]:
 # Objectives in closed form.
 
 
-def gls(
-    history: History, include: Float[Array, " e"], allowed: Bool[Array, " k"]
-) -> Float[Array, " k"]:
+def gls(history: History, include: PerDifference, allowed: Allowed) -> Weights:
     """ω ∝ (Σ S)⁻¹ Σ sΔ over known winners: the largest z of their pooled difference. One
     experiment: S⁻¹Δ.
 
@@ -141,9 +143,7 @@ def gls(
     return _solve(pooled, (known * history.sign) @ history.effect, allowed)
 
 
-def proxy(
-    history: History, include: Float[Array, " e"], allowed: Bool[Array, " k"]
-) -> Float[Array, " k"]:
+def proxy(history: History, include: PerDifference, allowed: Allowed) -> Weights:
     """ω ∝ (Λ + S̄)⁻¹ Λ e_N: the metric whose estimated effect correlates best with the true
     effect on the North Star.
 
@@ -157,7 +157,7 @@ def proxy(
     return _solve(true + noise, true[:, history.north_star], allowed)
 
 
-def effect_covariance(history: History, include: Float[Array, " e"]) -> Float[Array, "k k"]:
+def effect_covariance(history: History, include: PerDifference) -> Square:
     """Λ: mean of ΔΔᵀ − S, shrunk towards its diagonal, negative eigenvalues set to 0.
 
     The covariance of *estimated* effects carries each experiment's noise; it is subtracted
@@ -177,7 +177,7 @@ def _terms(history):
     return jnp.einsum("ei,ej->eij", history.effect, history.effect) - history.covariance
 
 
-def proxy_quality(weights: Float[Array, " k"], history: History) -> Float[Array, " e"]:
+def proxy_quality(weights: Weights, history: History) -> PerDifference:
     """Correlation of the true effect on the North Star with the metric's estimated effect, at
     each difference's own noise.
 
@@ -188,18 +188,15 @@ def proxy_quality(weights: Float[Array, " k"], history: History) -> Float[Array,
     true = _true_effects(history)
     noise = jnp.einsum("i,eij,j->e", weights, history.covariance, weights)
     variance = true[history.north_star, history.north_star] * (weights @ true @ weights + noise)
-    return (
-        weights @ true[:, history.north_star] / jnp.sqrt(jnp.where(variance > 0, variance, jnp.nan))
-    )
+    return safe.divide(weights @ true[:, history.north_star], safe.sqrt(variance), jnp.nan)
 
 
-def exchange_rate(weights: Float[Array, " k"], history: History) -> Float[Array, ""]:
+def exchange_rate(weights: Weights, history: History) -> Scalar:
     """North Star units for one unit of the metric's effect, ωᵀΛe_N / ωᵀΛω: the regression of true
     effects through 0.
     """
     true = _true_effects(history)
-    variance = weights @ true @ weights
-    return weights @ true[:, history.north_star] / jnp.where(variance > 0, variance, jnp.nan)
+    return safe.divide(weights @ true[:, history.north_star], weights @ true @ weights, jnp.nan)
 
 
 def _true_effects(history):
@@ -212,9 +209,7 @@ def _true_effects(history):
     )
 
 
-def towards_diagonal(
-    matrix: Float[Array, "k k"], error: Float[Array, "k k"]
-) -> Float[Array, "k k"]:
+def towards_diagonal(matrix: Square, error: Square) -> Square:
     """(1−ρ) M + ρ diag M, ρ = Σ error / Σ M² over i ≠ j, at most 1; `error` are the entries'
     sampling variances.
 
@@ -223,13 +218,12 @@ def towards_diagonal(
     """
     off = ~jnp.eye(matrix.shape[0], dtype=bool)
     square = jnp.sum(jnp.where(off, jnp.square(matrix), 0))
-    share = jnp.sum(jnp.where(off, error, 0)) / jnp.where(square > 0, square, 1)
+    share = safe.divide(jnp.sum(jnp.where(off, error, 0)), square)
     return jnp.where(off, matrix * (1 - jnp.clip(share, 0, 1)), matrix)
 
 
 def _shares(include):
-    total = jnp.sum(include)
-    return include / jnp.where(total > 0, total, 1)
+    return safe.divide(include, jnp.sum(include))
 
 
 def _solve(matrix, vector, allowed):
@@ -247,7 +241,7 @@ def _solve(matrix, vector, allowed):
 
 
 def descent(
-    loss: Callable[[Float[Array, " e"]], Float[Array, " e"]],
+    loss: Callable[[PerDifference], PerDifference],
     *,
     l1: float = 0.0,
     signs: tuple[int, ...] | None = None,
@@ -297,7 +291,7 @@ def _roots(weights, noise):
     return jnp.sqrt(jnp.maximum(jnp.stack([weights, -weights]) / length, 0) + START)
 
 
-def _minimise(function, start, steps) -> Array:
+def _minimise(function, start, steps):
     """Adam with a cosine schedule: a fixed number of cheap steps, so that many fits are one
     `vmap`.
     """
@@ -305,9 +299,8 @@ def _minimise(function, start, steps) -> Array:
 
     def step(carry, _):
         params, state = carry
-        with jax.numpy_dtype_promotion(
-            "standard"
-        ):  # optax mixes its integer step count with floats
+        # optax mixes its integer step count with floats
+        with jax.numpy_dtype_promotion("standard"):
             updates, state = optimiser.update(jax.grad(function)(params), state, params)
         return (optax.apply_updates(params, updates), state), None
 
@@ -326,9 +319,9 @@ NAMED: dict[str, Objective] = {**{name: descent(loss) for name, loss in LOSSES.i
 def learn(
     history: History,
     objective: Objective = gls,
-    include: Float[Array, " e"] | None = None,
-    allowed: Bool[Array, " k"] | None = None,
-) -> Float[Array, " k"]:
+    include: PerDifference | None = None,
+    allowed: Allowed | None = None,
+) -> Weights:
     """Weights ω (k,) of unit variance over users, ωᵀ `user_covariance` ω = 1; all zero where
     there is nothing to learn from.
 
@@ -338,21 +331,15 @@ def learn(
     """
     include = jnp.ones_like(history.sign) if include is None else include
     standard, scale = _standardise(history)
-    weights = (
-        objective(standard, include, signals_only(history) if allowed is None else allowed) / scale
-    )
-    size = jnp.sqrt(weights @ history.user_covariance @ weights)
-    return jnp.where(size > 0, weights / jnp.where(size > 0, size, 1), 0)
+    allowed = signals_only(history) if allowed is None else allowed
+    weights = objective(standard, include, allowed) / scale
+    return safe.divide(weights, jnp.sqrt(weights @ history.user_covariance @ weights))
 
 
 def _standardise(history):
     standard, scale = _scaled(history)
-    return (
-        dataclasses.replace(
-            standard, covariance=jax.vmap(_shrunk)(standard.covariance, history.size)
-        ),
-        scale,
-    )
+    covariance = jax.vmap(_shrunk)(standard.covariance, history.size)
+    return dataclasses.replace(standard, covariance=covariance), scale
 
 
 def _scaled(history):
@@ -382,7 +369,7 @@ def _shrunk(covariance, size):
 
 @functools.partial(jax.jit, static_argnames="objective")
 def leave_one_out(
-    history: History, objective: Objective = gls, allowed: Bool[Array, " k"] | None = None
+    history: History, objective: Objective = gls, allowed: Allowed | None = None
 ) -> Float[Array, "e k"]:
     """For each difference the weights learnt without its experiment (all arms of it)."""
 

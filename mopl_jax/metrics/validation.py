@@ -6,17 +6,16 @@ experiments. Labels that the North Star's own significance decided flatter it: t
 too small, never too large.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 from jax.scipy.stats import norm
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Float
 
-from mopl_jax.metrics.objectives import History, Objective, leave_one_out, z_scores
+from mopl_jax.metrics.objectives import Allowed, History, Objective, leave_one_out, z_scores
 from mopl_jax.numerics.proportion import wilson_interval
 from mopl_jax.numerics.pytree import pytree_dataclass
 
 RESAMPLES = 1000
+Scores = Float[np.ndarray, " e"]  # of differences
 
 
 @pytree_dataclass()
@@ -68,16 +67,14 @@ class Validation:
 def validate(
     history: History,
     objective: Objective,
-    allowed: Bool[Array, " k"] | None = None,
+    allowed: Allowed | None = None,
     alpha: float = 0.05,
 ) -> Validation:
     """Leave-one-experiment-out validation: each z is of a metric learnt without that experiment."""
     return judge(held_out(history, objective, allowed), history, alpha)
 
 
-def held_out(
-    history: History, objective: Objective, allowed: Bool[Array, " k"] | None = None
-) -> Float[np.ndarray, " e"]:
+def held_out(history: History, objective: Objective, allowed: Allowed | None = None) -> Scores:
     """The z-score of every difference by the metric learnt without its experiment."""
     weights = np.asarray(leave_one_out(history, objective, allowed))
     variance = np.einsum("ei,eij,ej->e", weights, history.covariance, weights)
@@ -85,7 +82,7 @@ def held_out(
     return np.where(variance > 0, signal / np.sqrt(np.where(variance > 0, variance, 1)), 0)
 
 
-def judge(z: Float[np.ndarray, " e"], history: History, alpha: float = 0.05) -> Validation:
+def judge(z: Scores, history: History, alpha: float = 0.05) -> Validation:
     """The summary of held-out z-scores, against those of the North Star alone."""
     north = np.asarray(z_scores(np.eye(len(history.names))[history.north_star], history))
     sign, null, experiment = (
@@ -110,7 +107,7 @@ def judge(z: Float[np.ndarray, " e"], history: History, alpha: float = 0.05) -> 
     )
 
 
-def errors(z: Float[np.ndarray, " e"], critical: float) -> Errors:
+def errors(z: Scores, critical: float) -> Errors:
     """Shares of signed z-scores (positive is right) beyond ± `critical`."""
     agreement, power, wrong = (float(np.mean(hit)) for hit in (z > 0, z > critical, z < -critical))
     return Errors(agreement, power, 1 - power - wrong, wrong, float(np.median(norm.sf(z))))
@@ -127,7 +124,7 @@ def _tandem(ours, theirs, critical):
     )
 
 
-def mean_factor(ours: Float[np.ndarray, " e"], theirs: Float[np.ndarray, " e"]) -> float:
+def mean_factor(ours: Scores, theirs: Scores) -> float:
     """(mean z / mean z_N)², 0 if the metric points the wrong way: z grows as the root of the
     users.
     """
@@ -135,13 +132,13 @@ def mean_factor(ours: Float[np.ndarray, " e"], theirs: Float[np.ndarray, " e"]) 
         return float(np.square(max(np.mean(ours), 0) / np.mean(theirs)))
 
 
-def median_factor(ours: Float[np.ndarray, " e"], theirs: Float[np.ndarray, " e"]) -> float:
+def median_factor(ours: Scores, theirs: Scores) -> float:
     """Median of z|z| / z_N|z_N|: negative where the two disagree about the winner."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return float(np.median(ours * np.abs(ours) / (theirs * np.abs(theirs))))
 
 
-def _resampled(statistic: Callable, ours, theirs, experiment: Int[np.ndarray, " e"]) -> float:
+def _resampled(statistic, ours, theirs, experiment):
     """Bootstrap standard error over experiments."""
     names, index = np.unique(experiment, return_inverse=True)
     rng = np.random.default_rng(0)

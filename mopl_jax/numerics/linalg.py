@@ -18,9 +18,11 @@ from jax.custom_batching import sequential_vmap
 from jax.scipy.linalg import cho_factor, cho_solve, solve_triangular
 from jaxtyping import Array, Float
 
+from mopl_jax.numerics.shapes import Matrix, Scalar, Vector
+
 
 @jax.custom_jvp
-def dot(a: Float[Array, " d"], b: Float[Array, " d"]) -> Float[Array, ""]:
+def dot(a: Vector, b: Vector) -> Scalar:
     """aᵀb."""
     return sum((a[i] * b[i] for i in range(1, a.shape[0])), start=a[0] * b[0])
 
@@ -31,12 +33,12 @@ def _dot_jvp(primals, tangents):
     return dot(a, b), jnp.sum(da * b + a * db)
 
 
-def square(a: Float[Array, " d"]) -> Float[Array, ""]:
+def square(a: Vector) -> Scalar:
     """aᵀa."""
     return dot(a, a)
 
 
-def scale_times(scale: Float[Array, "d *d"], z: Float[Array, " d"]) -> Float[Array, " d"]:
+def scale_times(scale: Float[Array, "d *d"], z: Vector) -> Vector:
     """scale · z, for standard deviations (d,) or a lower Cholesky factor (d, d)."""
     return (
         scale * z
@@ -45,21 +47,21 @@ def scale_times(scale: Float[Array, "d *d"], z: Float[Array, " d"]) -> Float[Arr
     )
 
 
-def scale_solve(scale: Float[Array, "d *d"], x: Float[Array, " d"]) -> Float[Array, " d"]:
+def scale_solve(scale: Float[Array, "d *d"], x: Vector) -> Vector:
     """scale⁻¹ · x: the whitened vector."""
     if scale.ndim == 1:
         return x / scale
     return scale_times(invert_lower(scale), x)
 
 
-def log_determinant(scale: Float[Array, "d *d"]) -> Float[Array, ""]:
+def log_determinant(scale: Float[Array, "d *d"]) -> Scalar:
     """log |scale|."""
     return jnp.sum(jnp.log(scale if scale.ndim == 1 else jnp.diagonal(scale)))
 
 
 @jax.custom_jvp
 @sequential_vmap
-def invert_lower(factor: Float[Array, "d d"]) -> Float[Array, "d d"]:
+def invert_lower(factor: Matrix) -> Matrix:
     """factor⁻¹ of a lower triangular matrix."""
     return solve_triangular(factor, jnp.eye(factor.shape[0], dtype=factor.dtype), lower=True)
 
@@ -72,26 +74,24 @@ def _invert_lower_jvp(primals, tangents):
 
 
 @sequential_vmap
-def cholesky(matrix: Float[Array, "d d"]) -> Float[Array, "d d"]:
+def cholesky(matrix: Matrix) -> Matrix:
     """The lower factor of a symmetric positive definite matrix; without derivatives."""
     return jnp.linalg.cholesky(matrix)
 
 
 @sequential_vmap
-def solve_positive(
-    matrix: Float[Array, "d d"], right: Float[Array, "d *k"]
-) -> Float[Array, "d *k"]:
+def solve_positive(matrix: Matrix, right: Float[Array, "d *k"]) -> Float[Array, "d *k"]:
     """matrix⁻¹ right, of a symmetric positive definite matrix; without derivatives."""
     return cho_solve(cho_factor(matrix), right)
 
 
 @sequential_vmap
-def eigh(matrix: Float[Array, "d d"]) -> tuple[Float[Array, " d"], Float[Array, "d d"]]:
+def eigh(matrix: Matrix) -> tuple[Vector, Matrix]:
     """Ascending eigenvalues, and eigenvectors as columns, of a symmetric matrix; no derivatives."""
     return tuple(jnp.linalg.eigh(matrix))
 
 
 @sequential_vmap
-def eigvalsh(matrix: Float[Array, "d d"]) -> Float[Array, " d"]:
+def eigvalsh(matrix: Matrix) -> Vector:
     """Ascending eigenvalues of a symmetric matrix; without derivatives."""
     return jnp.linalg.eigvalsh(matrix)

@@ -1,9 +1,11 @@
 """Frozen dataclasses that are also JAX pytrees."""
 
 import dataclasses
-from typing import dataclass_transform
+import operator
+from typing import Any, dataclass_transform
 
 import jax
+import jax.numpy as jnp
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
@@ -20,3 +22,13 @@ def pytree_dataclass(*, static: tuple[str, ...] = ()):
         return jax.tree_util.register_dataclass(cls, data_fields=data, meta_fields=list(static))
 
     return decorate
+
+
+def stacked(records: Any, axis: int = 0) -> Any:
+    """Records of one kind as one: their arrays side by side along a new `axis`."""
+    return jax.tree.map(lambda *x: jnp.stack(x, axis=axis), *records)
+
+
+def entries(record: Any, index: Any) -> Any:
+    """The record whose arrays are those of `record` at `index`."""
+    return jax.tree.map(operator.itemgetter(index), record)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mopl_jax.numerics import linalg, safe
+from mopl_jax.numerics.shapes import Matrix, PerRow, Scalar, Vector
 
 # Share of the ridge that falls on the constant: next to nothing, so that levels are not shrunk.
 CONSTANT = 1e-6
@@ -27,9 +28,7 @@ def features(z: Float[Array | np.ndarray, "*n d"]) -> Float[Array, "*n f"]:
     return xp.concat([xp.ones_like(z[..., :1]), z, z[..., rows] * z[..., columns]], axis=-1)
 
 
-def expected_features(
-    mean: Float[Array, " d"], covariance: Float[Array, "d d"]
-) -> Float[Array, " f"]:
+def expected_features(mean: Vector, covariance: Matrix) -> Float[Array, " f"]:
     """E features(z) of a normal z: 1, mᵢ and mᵢmⱼ + Sᵢⱼ for i ≤ j."""
     d = mean.shape[0]
     return features(mean).at[1 + d :].add(covariance[np.triu_indices(d)])
@@ -47,9 +46,7 @@ def unpack(coefficients, d: int):
     return coefficients[0], coefficients[1 : 1 + d], curvature
 
 
-def products(
-    features: Float[Array, "n f"], reward: Float[Array, " n"], kept: Float[Array, " n"]
-) -> Float[Array, "f f+1"]:
+def products(features: Float[Array, "n f"], reward: PerRow, kept: PerRow) -> Float[Array, "f f+1"]:
     """FᵀF and Fᵀr over the rows where `kept` is 1 and not 0; they add up over rows."""
     table = jnp.concatenate([features, reward[:, None]], axis=1)
     return jnp.matmul((features * kept[:, None]).T, table, precision="highest")
@@ -68,8 +65,8 @@ def ridge_solve(
 
 
 def least_squares(
-    features: Float[Array, "n f"], reward: Float[Array, " n"]
-) -> tuple[Float[Array, " f"], Float[Array, " f"], Float[Array, ""]]:
+    features: Float[Array, "n f"], reward: PerRow
+) -> tuple[Float[Array, " f"], Float[Array, " f"], Scalar]:
     """Coefficients, their standard errors and the residual standard deviation, without a ridge.
 
     Standard errors are inf where the features are dependent: the least eigenvalue of FᵀF, its

@@ -16,6 +16,8 @@ from jax import lax
 from jax.extend.random import define_prng_impl
 from jaxtyping import Array, Float, Key, UInt32
 
+from mopl_jax.numerics.shapes import Floats, OneKey
+
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _FOLD = np.uint32(0x9E3779B9)  # key tweak that keeps derived keys apart from drawn bits
 _BELOW_ONE = np.nextafter(np.float32(1), np.float32(0))
@@ -82,7 +84,7 @@ _ROWS = define_prng_impl(
 )
 
 
-def row_keys(key: Key[Array, ""], n: int) -> Key[Array, " n"]:
+def row_keys(key: OneKey, n: int) -> Key[Array, " n"]:
     """One key for each of `n` rows; row `i` has the same key whatever `n` is."""
     words = jax.random.bits(key, (2,), jnp.uint32)
     counter = jnp.arange(n, dtype=jnp.uint32)
@@ -92,7 +94,7 @@ def row_keys(key: Key[Array, ""], n: int) -> Key[Array, " n"]:
     return jax.random.wrap_key_data(data, impl=_ROWS)
 
 
-def unit(word: UInt32[Array, "..."]) -> Float[Array, "..."]:
+def unit(word: UInt32[Array, "..."]) -> Floats:
     """A uniform number on the open interval (0, 1) from a random `word`.
 
     As fine as float32 allows near 0, where the tails of a draw are decided.
@@ -102,7 +104,7 @@ def unit(word: UInt32[Array, "..."]) -> Float[Array, "..."]:
     )
 
 
-def cosine_sine(word: UInt32[Array, "..."]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+def cosine_sine(word: UInt32[Array, "..."]) -> tuple[Floats, Floats]:
     """Cosine and sine of a uniform angle, without range reduction."""
     half_turns = lax.bitcast_convert_type(word, jnp.int32).astype(jnp.float32) * np.float32(2**-31)
     folded = jnp.abs(half_turns) - 0.5
@@ -125,7 +127,7 @@ def box_muller(words):
     return radius * cosine, radius * sine
 
 
-def normal(key: Key[Array, ""], size: int) -> Float[Array, " size"]:
+def normal(key: OneKey, size: int) -> Float[Array, " size"]:
     """`size` standard normals from one key of any kind."""
     pairs = (size + 1) // 2
     words = jax.random.bits(key, (2 * pairs,), jnp.uint32)
@@ -133,6 +135,6 @@ def normal(key: Key[Array, ""], size: int) -> Float[Array, " size"]:
     return jnp.stack(drawn[:size])
 
 
-def uniform(key: Key[Array, ""], size: int) -> Float[Array, " size"]:
+def uniform(key: OneKey, size: int) -> Float[Array, " size"]:
     """`size` uniforms on (0, 1) from one key of any kind."""
     return unit(jax.random.bits(key, (size,), jnp.uint32))

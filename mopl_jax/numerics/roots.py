@@ -8,14 +8,13 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from mopl_jax.numerics import safe
+from mopl_jax.numerics.shapes import Floats, Scalar
 
 
-def crossing(
-    function: Callable[[Array], Array], low: Float[Array, ""], high: Float[Array, ""]
-) -> Float[Array, ""]:
+def crossing(function: Callable[[Array], Array], low: Scalar, high: Scalar) -> Scalar:
     """Where an increasing `function` on [low, high] turns positive, by bisection down to rounding;
     an end where it does not.
     """
@@ -33,11 +32,11 @@ def crossing(
 
 def newton_in_bracket(
     function: Callable[[Array], tuple[Array, Array]],
-    start: Float[Array, ""],
-    low: Float[Array, ""],
-    high: Float[Array, ""],
+    start: Scalar,
+    low: Scalar,
+    high: Scalar,
     steps: int,
-) -> Float[Array, ""]:
+) -> Scalar:
     """The root on [low, high] of a decreasing `function`, which gives (value, slope).
 
     Newton's steps while they stay inside the bracket, which every value narrows; its middle
@@ -55,9 +54,7 @@ def newton_in_bracket(
     return lax.fori_loop(0, steps, step, lax.stop_gradient((start, low, high)))[0]
 
 
-def newton(
-    function: Callable[[Array], tuple[Array, Array]], start: Float[Array, "..."], steps: int
-) -> Float[Array, "..."]:
+def newton(function: Callable[[Array], tuple[Array, Array]], start: Floats, steps: int) -> Floats:
     """The root of a smooth `function`, which gives (value, slope), from a `start` near by."""
 
     def step(_, x):
@@ -67,9 +64,7 @@ def newton(
     return lax.fori_loop(0, steps, step, lax.stop_gradient(start))
 
 
-def implicit(
-    function: Callable[[Array], tuple[Array, Array]], root: Float[Array, "..."]
-) -> Float[Array, "..."]:
+def implicit(function: Callable[[Array], tuple[Array, Array]], root: Floats) -> Floats:
     """`root` with the derivative of the implicit function in all that `function` depends on.
 
     One more of Newton's steps, in which root and slope are held fixed; no step where the slope

@@ -6,31 +6,30 @@ the result is chosen after it.
 """
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+
+from mopl_jax.numerics.shapes import Floats
 
 
-def positive(x: Float[Array, "..."]) -> Float[Array, "..."]:
+def positive(x: Floats) -> Floats:
     """x where x > 0, else 1: harmless as a divisor, in a logarithm or under a root."""
     return jnp.where(x > 0, x, 1)
 
 
-def divide(
-    a: Float[Array, "..."], b: Float[Array, "..."], otherwise: float = 0.0
-) -> Float[Array, "..."]:
+def divide(a: Floats, b: Floats, otherwise: float = 0.0) -> Floats:
     """a / b where b > 0, else `otherwise`."""
     return jnp.where(b > 0, a / positive(b), otherwise)
 
 
-def reciprocal(x: Float[Array, "..."]) -> Float[Array, "..."]:
+def reciprocal(x: Floats) -> Floats:
     """1 / x where x > 0, else 0."""
     return jnp.where(x > 0, 1 / positive(x), 0)
 
 
-def log(x: Float[Array, "..."]) -> Float[Array, "..."]:
+def log(x: Floats) -> Floats:
     """log x where x > 0, else −∞, with gradient zero."""
     return jnp.where(x > 0, jnp.log(positive(x)), -jnp.inf)
 
 
-def sqrt(x: Float[Array, "..."]) -> Float[Array, "..."]:
+def sqrt(x: Floats) -> Floats:
     """√x where x > 0, else 0, with gradient zero."""
     return jnp.where(x > 0, jnp.sqrt(positive(x)), 0)

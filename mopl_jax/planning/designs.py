@@ -123,12 +123,15 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """The document of `mopl plan --json`."""
+        designs = {design.name: _known(design) for design in self.designs}
+        for known in designs.values():
+            del known["name"]
         return finite(
-            {
-                "designs": {x.name: _known(x, but=("name",)) for x in self.designs},
+            vars(self)
+            | {
+                "designs": designs,
                 "assumed": _known(self.assumed),
-                "pilot": None if self.pilot is None else _known(self.pilot),
-                "warnings": self.warnings,
+                "pilot": self.pilot and _known(self.pilot),
             }
         )
 
@@ -136,12 +139,11 @@ class Plan:
         """A `pyarrow.Table`, one row a design."""
         import pyarrow as pa
 
-        return pa.Table.from_pylist([dataclasses.asdict(design) for design in self.designs])
+        return pa.Table.from_pylist([vars(design) for design in self.designs])
 
 
-def _known(record, but=()):
-    fields = ((field.name, getattr(record, field.name)) for field in dataclasses.fields(record))
-    return {name: value for name, value in fields if value is not None and name not in but}
+def _known(record):
+    return {name: value for name, value in vars(record).items() if value is not None}
 
 
 def plan(

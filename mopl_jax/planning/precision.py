@@ -20,13 +20,14 @@ from jaxtyping import Array, ArrayLike, Float
 
 from mopl_jax.estimators.divergence import cut_to_box, product
 from mopl_jax.numerics import quadratic
-from mopl_jax.numerics.pytree import pytree_dataclass
+from mopl_jax.numerics.pytree import pytree_dataclass, stacked
+from mopl_jax.numerics.shapes import Matrix, PerRow, Scalar, Vector
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.policy import Policy
 from mopl_jax.policies.uniform import Uniform
 
 
-def coverage_of_box(logging: Policy, target: Gaussian) -> Float[Array, ""]:
+def coverage_of_box(logging: Policy, target: Gaussian) -> Scalar:
     """The target's mass where π₀ can play: below 1, SNIPS estimates the target conditional on the
     box.
     """
@@ -39,8 +40,8 @@ def coverage_of_box(logging: Policy, target: Gaussian) -> Float[Array, ""]:
 
 
 def covariance(
-    logging: Policy, a: Gaussian, b: Gaussian, slope: Float[Array, " d"], noise: ArrayLike
-) -> Float[Array, ""]:
+    logging: Policy, a: Gaussian, b: Gaussian, slope: Vector, noise: ArrayLike
+) -> Scalar:
     """n · asymptotic covariance of the SNIPS values of two policies on the same rows.
 
     E_π₀[w_a w_b (r−V_a)(r−V_b)] = size · (bᵀΣ̃b + bᵀ(μ̃−μ_a) bᵀ(μ̃−μ_b) + σ²) with b the slope
@@ -54,10 +55,10 @@ def covariance(
 def variance(
     logging: Policy,
     target: Gaussian,
-    slope: Float[Array, " d"],
+    slope: Vector,
     noise: ArrayLike,
     production: Gaussian | None = None,
-) -> Float[Array, ""]:
+) -> Scalar:
     """n · asymptotic variance of SNIPS for the target, or for target − production on the same
     rows (Δ-SNIPS).
 
@@ -65,7 +66,7 @@ def variance(
     """
     if production is None:
         return covariance(logging, target, target, slope, noise)
-    pairs = (_stack(target, production, target), _stack(target, production, production))
+    pairs = stacked((target, production, target)), stacked((target, production, production))
     alone, theirs, shared = jax.vmap(covariance, (None, 0, 0, None, None))(
         logging, *pairs, slope, noise
     )
@@ -73,27 +74,21 @@ def variance(
     return jnp.where(finite, alone + theirs - 2 * jnp.where(finite, shared, 0), jnp.inf)
 
 
-def _stack(*policies):
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *policies)
-
-
-def ess_share(logging: Policy, target: Gaussian) -> Float[Array, ""]:
+def ess_share(logging: Policy, target: Gaussian) -> Scalar:
     """Population effective sample size over n, 1/d₂, for a target conditional on the box if there
     is one.
     """
     return 1 / product(logging, target, target).size
 
 
-def power(gain: ArrayLike, standard_error: ArrayLike, alpha: float) -> Float[Array, ""]:
+def power(gain: ArrayLike, standard_error: ArrayLike, alpha: float) -> Scalar:
     """Probability that a gain's one-sided lower bound at level 1 − α exceeds 0: Φ(gain/SE −
     z_α).
     """
     return norm.cdf(jnp.asarray(gain) / standard_error + ndtri(alpha))
 
 
-def rows_needed(
-    gain: ArrayLike, variance: ArrayLike, alpha: float, power: float
-) -> Float[Array, ""]:
+def rows_needed(gain: ArrayLike, variance: ArrayLike, alpha: float, power: float) -> Scalar:
     """n = (z_α + z_power)² · `variance` / gain², `variance` being n times that of the estimated
     gain.
     """
@@ -104,9 +99,7 @@ def rows_needed(
 # Cost.
 
 
-def exploration_cost(
-    curvature: Float[Array, "d d"], covariance: Float[Array, "d d"]
-) -> Float[Array, ""]:
+def exploration_cost(curvature: Matrix, covariance: Matrix) -> Scalar:
     """½ tr(CΣ₀): expected loss of a decision while exploring around the current weights, in
     North Star units.
 
@@ -117,7 +110,7 @@ def exploration_cost(
 
 def certified_regret(
     n: ArrayLike, cost: ArrayLike, variance: ArrayLike, horizon: ArrayLike, alpha: float
-) -> Float[Array, ""]:
+) -> Scalar:
     """n · cost + horizon · z_α √(variance / n): loss while exploring, and afterwards by what the
     certificate holds back.
 
@@ -130,9 +123,7 @@ def certified_regret(
     return jnp.asarray(n * cost + horizon * held_back)
 
 
-def best_rows(
-    cost: ArrayLike, variance: ArrayLike, horizon: ArrayLike, alpha: float
-) -> Float[Array, ""]:
+def best_rows(cost: ArrayLike, variance: ArrayLike, horizon: ArrayLike, alpha: float) -> Scalar:
     """The n of least `certified_regret`, (horizon · z_α √variance / (2 cost))^⅔: the two losses are
     then as 1 to 2.
     """
@@ -142,7 +133,7 @@ def best_rows(
 # The scale of exploration.
 
 
-def densest_scale(d: int, length: ArrayLike, target_scale: ArrayLike) -> Float[Array, ""]:
+def densest_scale(d: int, length: ArrayLike, target_scale: ArrayLike) -> Scalar:
     """The scale s of normal logging N(a₀, s²I) with the most effective rows for the target N(a₀
     + step, h²I), |step| = ℓ.
 
@@ -156,11 +147,8 @@ def densest_scale(d: int, length: ArrayLike, target_scale: ArrayLike) -> Float[A
 
 
 def least(
-    function: Callable[[Float[Array, ""]], Float[Array, ""]],
-    low: ArrayLike,
-    high: ArrayLike,
-    points: int = 129,
-) -> Float[Array, ""]:
+    function: Callable[[Scalar], Scalar], low: ArrayLike, high: ArrayLike, points: int = 129
+) -> Scalar:
     """Where a function of a positive number is least in [low, high]: a grid of ratios, then
     golden sections about its best.
 
@@ -195,16 +183,14 @@ class Surface:
     has too few rows for it.
     """
 
-    slope: Float[Array, " d"]
-    slope_se: Float[Array, " d"]
-    noise: Float[Array, ""]
-    curvature: Float[Array, "d d"]
-    curvature_se: Float[Array, "d d"]
+    slope: Vector
+    slope_se: Vector
+    noise: Scalar
+    curvature: Matrix
+    curvature_se: Matrix
 
 
-def surface(
-    action: Float[Array, "n d"], reward: Float[Array, " n"], centre: Float[Array, " d"]
-) -> Surface:
+def surface(action: Float[Array, "n d"], reward: PerRow, centre: Vector) -> Surface:
     """Least squares of the reward on a − centre and its products; only on a − centre below 3
     rows a coefficient.
 

@@ -1,8 +1,9 @@
 """Policies that always play one action, and the Gaussian smoothing that gives them a density."""
 
-from jaxtyping import Array, ArrayLike, Float, Key
+from jaxtyping import ArrayLike
 
 from mopl_jax.numerics.pytree import pytree_dataclass
+from mopl_jax.numerics.shapes import OneKey, Scalar, Vector
 from mopl_jax.policies.gaussian import Gaussian
 
 
@@ -12,18 +13,18 @@ class Deterministic:
     weight can speak of.
     """
 
-    action: Float[Array, " d"]
+    action: Vector
 
     @property
     def dim(self) -> int:
         """d."""
         return self.action.shape[-1]
 
-    def sample(self, key: Key[Array, ""]) -> Float[Array, " d"]:
+    def sample(self, key: OneKey) -> Vector:
         """The action."""
         return self.action
 
-    def log_density(self, action: Float[Array, " d"]) -> Float[Array, ""]:
+    def log_density(self, action: Vector) -> Scalar:
         """ValueError: there is none."""
         raise ValueError(
             "a deterministic policy has no density; smooth it: policies.smooth(action, bandwidth)"

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from jaxtyping import Array, Float, Key
-
 from mopl_jax.numerics.pytree import pytree_dataclass
+from mopl_jax.numerics.shapes import OneKey, Scalar, Vector
 
 
 @pytree_dataclass()
@@ -18,10 +17,10 @@ class Distribution:
         """d."""
         return self.distribution.event_shape[0]
 
-    def sample(self, key: Key[Array, ""]) -> Float[Array, " d"]:
+    def sample(self, key: OneKey) -> Vector:
         """One action (d,)."""
         return self.distribution.sample(key)
 
-    def log_density(self, action: Float[Array, " d"]) -> Float[Array, ""]:
+    def log_density(self, action: Vector) -> Scalar:
         """`distribution.log_prob(action)`."""
         return self.distribution.log_prob(action)

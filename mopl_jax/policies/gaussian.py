@@ -6,10 +6,11 @@ The contract is in `policy`; here is the logging policy that most platforms play
 import math
 
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Key
+from jaxtyping import Array, ArrayLike, Float
 
 from mopl_jax.numerics import linalg, random
 from mopl_jax.numerics.pytree import pytree_dataclass
+from mopl_jax.numerics.shapes import Matrix, OneKey, Scalar, Vector
 
 
 @pytree_dataclass()
@@ -23,7 +24,7 @@ class Gaussian:
     Build it with `Gaussian.diagonal` or `Gaussian.full`.
     """
 
-    mean: Float[Array, " d"]
+    mean: Vector
     scale: Float[Array, "d *d"]
 
     @classmethod
@@ -43,7 +44,7 @@ class Gaussian:
         return cls(mean, jnp.linalg.cholesky(jnp.asarray(covariance, mean.dtype)))
 
     @property
-    def covariance(self) -> Float[Array, "d d"]:
+    def covariance(self) -> Matrix:
         """The covariance matrix (d, d)."""
         factor = jnp.diag(self.scale) if self.scale.ndim == 1 else self.scale
         return factor @ factor.T
@@ -53,12 +54,12 @@ class Gaussian:
         """d."""
         return self.mean.shape[-1]
 
-    def sample(self, key: Key[Array, ""]) -> Float[Array, " d"]:
+    def sample(self, key: OneKey) -> Vector:
         """One action (d,)."""
         z = random.normal(key, self.mean.shape[0]).astype(self.mean.dtype)
         return self.mean + linalg.scale_times(self.scale, z)
 
-    def log_density(self, action: Float[Array, " d"]) -> Float[Array, ""]:
+    def log_density(self, action: Vector) -> Scalar:
         """Log density with respect to Lebesgue measure."""
         z = linalg.scale_solve(self.scale, action - self.mean)
         constant = 0.5 * self.mean.shape[0] * math.log(2 * math.pi)

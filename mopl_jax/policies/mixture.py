@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Key
+from jaxtyping import Array, ArrayLike, Float
 
 from mopl_jax.numerics import random
 from mopl_jax.numerics.pytree import pytree_dataclass
+from mopl_jax.numerics.shapes import OneKey, Scalar, Vector
 from mopl_jax.policies.policy import Policy
 
 
@@ -34,14 +35,14 @@ class Mixture:
         """d."""
         return self.components[0].dim
 
-    def sample(self, key: Key[Array, ""]) -> Float[Array, " d"]:
+    def sample(self, key: OneKey) -> Vector:
         """One action (d,)."""
         choose, draw = jax.random.split(key)
         u = random.uniform(choose, 1)[0]
         index = jnp.sum(u > jnp.cumsum(jnp.exp(self.log_weight))[:-1].astype(u.dtype))
         return jnp.stack([component.sample(draw) for component in self.components])[index]
 
-    def log_density(self, action: Float[Array, " d"]) -> Float[Array, ""]:
+    def log_density(self, action: Vector) -> Scalar:
         """log Σ exp(log weight + log density): −inf where no component can play."""
         each = jnp.stack([component.log_density(action) for component in self.components])
         return jax.nn.logsumexp(self.log_weight.astype(each.dtype) + each)

@@ -7,7 +7,7 @@ Functions are written for one action; `jax.vmap` makes them act on a log.
 
 from typing import Protocol
 
-from jaxtyping import Array, Float, Key
+from mopl_jax.numerics.shapes import OneKey, Scalar, Vector
 
 
 class Policy(Protocol):
@@ -16,6 +16,6 @@ class Policy(Protocol):
     @property
     def dim(self) -> int: ...
 
-    def sample(self, key: Key[Array, ""]) -> Float[Array, " d"]: ...
+    def sample(self, key: OneKey) -> Vector: ...
 
-    def log_density(self, action: Float[Array, " d"]) -> Float[Array, ""]: ...
+    def log_density(self, action: Vector) -> Scalar: ...

@@ -1,10 +1,10 @@
 """Uniform policies on a box."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
 
 from mopl_jax.numerics import random
 from mopl_jax.numerics.pytree import pytree_dataclass
+from mopl_jax.numerics.shapes import OneKey, Scalar, Vector
 
 
 @pytree_dataclass()
@@ -15,20 +15,20 @@ class Uniform:
     `high`: the largest entries (d,).
     """
 
-    low: Float[Array, " d"]
-    high: Float[Array, " d"]
+    low: Vector
+    high: Vector
 
     @property
     def dim(self) -> int:
         """d."""
         return self.low.shape[-1]
 
-    def sample(self, key: Key[Array, ""]) -> Float[Array, " d"]:
+    def sample(self, key: OneKey) -> Vector:
         """One action (d,)."""
         u = random.uniform(key, self.low.shape[0]).astype(self.low.dtype)
         return self.low + (self.high - self.low) * u
 
-    def log_density(self, action: Float[Array, " d"]) -> Float[Array, ""]:
+    def log_density(self, action: Vector) -> Scalar:
         """−log volume inside the box, −inf outside."""
         inside = jnp.all((action >= self.low) & (action <= self.high))
         return jnp.where(inside, -jnp.sum(jnp.log(self.high - self.low)), -jnp.inf)

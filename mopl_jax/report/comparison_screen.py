@@ -33,5 +33,5 @@ def _table(made):
     return table
 
 
-def _ends(row) -> str:
+def _ends(row):
     return f"[{row.lower:.4g}, {row.upper:.4g}]".replace("inf", "∞")

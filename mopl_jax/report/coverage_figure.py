@@ -4,6 +4,7 @@ Tidy rows of `coverage.results` and an `Axes` in, the `Axes` out.
 """
 
 import math
+import operator
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from mopl_jax.report.style import STYLE, save
 
 Rows = Sequence[dict[str, Any]]
 
+PANEL = operator.itemgetter("world", "d", "estimand")
 MOST_PANELS = 12  # a study of hundreds of cells is read from its table and its results file
 LOOKS = {  # colour and line of each interval, the same in every figure
     "normal": ("#000000", "-"),
@@ -39,9 +41,8 @@ def coverage_curves(ax: Axes, rows: Rows, intervals: Iterable[str] = LOOKS) -> A
     for name, some in _by_interval(rows, intervals):
         colour, line = LOOKS.get(name, (None, "-"))
         n = [row["n"] for row in some]
-        drawn = ax.plot(
-            n, [row["coverage"] for row in some], line, color=colour, label=name, linewidth=1.5
-        )
+        share = [row["coverage"] for row in some]
+        drawn = ax.plot(n, share, line, color=colour, label=name, linewidth=1.5)
         band = [row["coverage_low"] for row in some], [row["coverage_high"] for row in some]
         ax.fill_between(n, *band, color=drawn[0].get_color(), alpha=0.18, linewidth=0)
     ax.axhline(1 - rows[0]["alpha"], color="black", linewidth=0.7, linestyle=(0, (4, 3)))
@@ -92,9 +93,7 @@ def draw(rows: Rows, intervals: Iterable[str] = LOOKS) -> Figure:
     first estimator.
     """
     rows = [row for row in rows if row["estimator"] == rows[0]["estimator"]]
-    panels = sorted(
-        {(row["world"], row["d"], row["estimand"]) for row in rows}, key=_panel_order(rows)
-    )[:MOST_PANELS]
+    panels = list(dict.fromkeys(map(PANEL, rows)))[:MOST_PANELS]
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
             2,
@@ -104,12 +103,8 @@ def draw(rows: Rows, intervals: Iterable[str] = LOOKS) -> Figure:
             sharey="row",
             squeeze=False,
         )
-        for (above, below), (world, d, estimand) in zip(axes.T, panels, strict=True):
-            some = [
-                row
-                for row in rows
-                if (row["world"], row["d"], row["estimand"]) == (world, d, estimand)
-            ]
+        for (above, below), panel in zip(axes.T, panels, strict=True):
+            some, (world, d, estimand) = [row for row in rows if PANEL(row) == panel], panel
             annotate_ratio(coverage_curves(above, some, intervals), some)
             above.set_ylim(min(0.8, min(row["coverage"] for row in rows) - 0.15), 1.02)
             width_curves(below, some, intervals)
@@ -126,13 +121,6 @@ def write(folder: Path, rows: Rows) -> None:
     """coverage.png and coverage.svg in `folder`."""
     for suffix in ("png", "svg"):
         write_atomically(folder / f"coverage.{suffix}", lambda path: save(draw(rows), path))
-
-
-def _panel_order(rows):
-    first = {}
-    for i, row in enumerate(rows):
-        first.setdefault((row["world"], row["d"], row["estimand"]), i)
-    return first.__getitem__
 
 
 def _by_interval(rows, names):

@@ -16,7 +16,7 @@ from mopl_jax.diagnostics.verdicts import REFUSE_ESS
 from mopl_jax.estimators import ess
 from mopl_jax.intervals.ess_corrected import ess_exact
 from mopl_jax.intervals.interval import Interval
-from mopl_jax.learning.learnt_weights import LearntWeights, spread
+from mopl_jax.learning.learnt_weights import spread
 from mopl_jax.learning.objective import doubly_robust, estimates
 from mopl_jax.logs import Logs, log_weights
 from mopl_jax.policies.gaussian import Gaussian
@@ -29,7 +29,7 @@ LEVEL = 0.05  # bands: two-sided 95 %
 DRAWN = 1e-6  # of the largest: smaller importance weights are counted, not drawn
 
 
-def _judging(learnt: LearntWeights) -> Logs:
+def _judging(learnt):
     """The rows that judge: those that certify, or all where none were held out."""
     return learnt.logs if learnt.held is None else learnt.held
 
@@ -67,14 +67,12 @@ def _weights(learnt):
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.set_xlabel("weight")
     figure.legend(loc="outside lower center", ncols=2, fontsize=8)
-    return (
-        figure,
-        (
-            "Bars are the scales that are played, not errors. Crosses: the means that two halves of"
-            " the learning rows propose, each alone; the standard error of the learnt mean is about"
-            " half of their distance."
-        ),
+    caption = (
+        "Bars are the scales that are played, not errors. Crosses: the means that two halves of"
+        " the learning rows propose, each alone; the standard error of the learnt mean is about"
+        " half of their distance."
     )
+    return figure, caption
 
 
 @jax.jit
@@ -120,16 +118,14 @@ def _profiles(learnt):
         ax.set_ylabel(f"value ({learnt.names.reward})")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8)
-    return (
-        figure,
-        (
-            "Each curve moves one weight and keeps the others at the learnt mean, so all pass the"
-            " learnt policy's value at the solid line, and at the other lines only one weight is"
-            " the logged (or production) one. Played with the learnt scale, on rows that were not"
-            f" learnt from, doubly robust. Curves end where fewer than {REFUSE_ESS:g} effective"
-            " rows are left."
-        ),
+    caption = (
+        "Each curve moves one weight and keeps the others at the learnt mean, so all pass the"
+        " learnt policy's value at the solid line, and at the other lines only one weight is"
+        " the logged (or production) one. Played with the learnt scale, on rows that were not"
+        f" learnt from, doubly robust. Curves end where fewer than {REFUSE_ESS:g} effective"
+        " rows are left."
     )
+    return figure, caption
 
 
 def _path(whitening, k, marked):
@@ -161,15 +157,13 @@ def _overlap(learnt):
         f"ESS {float(size):,.0f} of {len(w):,} rows; mean weight {w.mean():.3f}; largest"
         f" {w.max():.1f}"
     )
-    return (
-        figure,
-        (
-            "Right of the line are actions that the learnt policy plays more often than the log"
-            " did, left those less often. A few heavy rows mean that few rows decide; the mean"
-            f" weight should be near 1. Not drawn: {len(w) - len(drawn):,} rows with less than"
-            f" {DRAWN:g} of the largest weight."
-        ),
+    caption = (
+        "Right of the line are actions that the learnt policy plays more often than the log"
+        " did, left those less often. A few heavy rows mean that few rows decide; the mean"
+        f" weight should be near 1. Not drawn: {len(w) - len(drawn):,} rows with less than"
+        f" {DRAWN:g} of the largest weight."
     )
+    return figure, caption
 
 
 def _trace(learnt):
@@ -266,16 +260,14 @@ def _bandwidth(learnt):
         ax.set_xlim(0.14, max(1.07, 1.07 * played))
         ax.set_xlabel("scale of the policy / logged scale")
     middle.legend(fontsize=8)
-    return (
-        figure,
-        (
-            f"The dotted line is the scale that was learnt, {played:.2g}. Smaller scales play the"
-            " learnt mean more exactly, on fewer effective rows. Middle: the change of the value"
-            " from the smallest scale shown is what smoothing costs (with the noise of that"
-            " scale), the standard error what it saves. Left and middle leave out scales with"
-            f" fewer than {REFUSE_ESS:g} effective rows (dashed line, right)."
-        ),
+    caption = (
+        f"The dotted line is the scale that was learnt, {played:.2g}. Smaller scales play the"
+        " learnt mean more exactly, on fewer effective rows. Middle: the change of the value"
+        " from the smallest scale shown is what smoothing costs (with the noise of that"
+        " scale), the standard error what it saves. Left and middle leave out scales with"
+        f" fewer than {REFUSE_ESS:g} effective rows (dashed line, right)."
     )
+    return figure, caption
 
 
 def _log_axis(axis, set_scale):

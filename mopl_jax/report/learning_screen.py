@@ -4,12 +4,11 @@ import contextlib
 import signal
 from pathlib import Path
 
-from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from mopl_jax.learning.learnt_weights import LearntWeights
+from mopl_jax.report import terminal
 from mopl_jax.report.words import numbers, remarks, weights_table
 
 ASKED = (
@@ -55,13 +54,11 @@ def progress(quiet: bool):
 
 def show(learnt: LearntWeights, out: Path) -> None:
     """Advice, weights, numbers, how it was decided, warnings, and the advice again."""
-    console = Console(width=100)
+    console = terminal.console()
     _advise(console, learnt)
     header, rows = weights_table(learnt)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(header[0], no_wrap=True, max_width=30)
-    for title in header[1:]:
-        table.add_column(title, justify="right", no_wrap=True)
+    table = terminal.table(*header)
+    table.columns[0].max_width = 30
     for row in rows:
         table.add_row(*row)
     console.print(table)
@@ -74,7 +71,7 @@ def show(learnt: LearntWeights, out: Path) -> None:
     _advise(console, learnt)
     kept = ", which is not to be played" if learnt.keep else ""
     written = f"Written: {out}{kept}; its value on any log: mopl evaluate LOG --target {out}"
-    console.print(written, highlight=False, soft_wrap=True)
+    console.print(written, soft_wrap=True)
 
 
 def _warnings(learnt):
@@ -91,4 +88,4 @@ def _warnings(learnt):
 
 def _advise(console, learnt):
     """The answer: the first thing seen, and the last."""
-    console.print(f"\n[bold]{learnt.advice}[/]: {learnt.reason}", highlight=False, soft_wrap=True)
+    console.print(f"\n[bold]{learnt.advice}[/]: {learnt.reason}", soft_wrap=True)

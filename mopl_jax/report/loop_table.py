@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mopl_jax.report import terminal
 from mopl_jax.report.terminal import count, number
-from mopl_jax.simulation.run import Played, Simulation
+from mopl_jax.simulation.run import Simulation
 
 FEW = 100  # past tests, below which a metric has been seen to mislead (docs/system.md)
 HEADERS = ("round", "users", "ESS", "gain", "bound", "p", "p {north}", "decision", "true")
@@ -39,7 +39,7 @@ def _metric_line(found):
     return f"[bold]learnt metric[/] (proxy, from {past} past tests{few}): {told}\n"
 
 
-def _cells(played: Played):
+def _cells(played):
     done = played.done
     tested = "test: keep" if done.p is not None else "keep"
     return (

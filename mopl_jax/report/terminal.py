@@ -1,29 +1,20 @@
-"""What results are printed with: a console, a table, numbers of one precision.
-
-`rich` is imported where it is used, so that importing a command costs nothing.
-"""
+"""What results are printed with: a console, a table, numbers of one precision."""
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
-
-def console(quiet: bool = False) -> "Console":
-    """Standard output, 100 columns; nothing if `quiet`."""
-    from rich.console import Console
-
-    return Console(width=100, quiet=quiet, highlight=False)
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
 
-def table(*headers: str, title: str | None = None) -> "Table":
+def console() -> Console:
+    """Standard output, 100 columns."""
+    return Console(width=100, highlight=False)
+
+
+def table(*headers: str, title: str | None = None) -> Table:
     """A table whose first column is words and whose others are numbers."""
-    from rich import box
-    from rich.table import Table
-
     made = Table(
         title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
     )
@@ -54,7 +45,7 @@ def units(n: int, units: int) -> str:
     return f"n = {n:,}" + ("" if units == n else f", {units:,} clusters")
 
 
-def warn(out: "Console", texts: Iterable[str]) -> None:
+def warn(out: Console, texts: Iterable[str]) -> None:
     """Each text on a line of its own."""
     for text in texts:
         out.print(f"warning: {text}", style="yellow")

@@ -16,8 +16,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.random import fold_in
 from jax.sharding import Mesh
-from jaxtyping import Array, ArrayLike, Float, Key
+from jaxtyping import ArrayLike, Float
 
 from mopl_jax import logs
 from mopl_jax.intervals.ess_corrected import ess_exact
@@ -27,6 +28,7 @@ from mopl_jax.learning.response_surface import fit_surface
 from mopl_jax.logs import Logs
 from mopl_jax.metrics import experiments, objectives
 from mopl_jax.numerics import quadratic
+from mopl_jax.numerics.shapes import OneKey
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.mixture import Mixture
 from mopl_jax.simulation import online
@@ -80,16 +82,16 @@ class Round(NamedTuple):
     gain: float
     bound: float
     ess: float
-    north_gain: float | None
-    p: float | None
-    north_p: float | None
-    adopted: bool
+    north_gain: float | None = None
+    p: float | None = None
+    north_p: float | None = None
+    adopted: bool = False
 
 
 def rounds(
     platform: Recommender,
     production: ArrayLike,
-    key: Key[Array, ""],
+    key: OneKey,
     count: int,
     plan: Plan = DEFAULT,
     metric: Float[np.ndarray, " k"] | None = None,
@@ -105,9 +107,7 @@ def rounds(
             " improve"
         )
     for number in range(count):
-        done, explored = one_round(
-            platform, now, jax.random.fold_in(key, number), plan, metric, mesh, earlier
-        )
+        done, explored = one_round(platform, now, fold_in(key, number), plan, metric, mesh, earlier)
         earlier = [explored, *earlier][: plan.recall]
         users += done.users
         now = done.production
@@ -130,7 +130,7 @@ def one_round(
     what is proposed. Also returns what was explored.
     """
     logging = Gaussian.diagonal(jnp.asarray(production), plan.scale)
-    traffic = online.play(platform, logging, jax.random.fold_in(key, 0), (0, plan.explore), mesh)
+    traffic = online.play(platform, logging, fold_in(key, 0), (0, plan.explore), mesh)
     explored = online.log(traffic, logging, metric)
     rows, held = logs.split(explored)
     policy, certificate = propose(_pooled([(rows, logging), *earlier]), held, logging, plan)
@@ -142,19 +142,13 @@ def one_round(
         float(certificate.gain),
         float(certificate.gain_bound),
         float(certificate.ess),
-        None,
-        None,
-        None,
-        False,
     )
     if not plan.pessimistic or not bool(certificate.keep):
-        found = _tested(
-            platform, found, policy.scale, jax.random.fold_in(key, 1), plan, metric, mesh
-        )
+        found = _tested(platform, found, policy.scale, fold_in(key, 1), plan, metric, mesh)
     return found, (explored, logging)
 
 
-def _pooled(parts: Sequence[Explored]) -> Logs:
+def _pooled(parts):
     """One log by the balance heuristic: every row's propensity is that of the mixture of the
     policies (see `io.pooling`).
     """
@@ -184,11 +178,11 @@ def _tested(platform, found, scale, key, plan, metric, mesh):
     north = np.eye(test.difference.size)[-1]
     reward = north if metric is None else metric
     better = test.z(reward) > 0 and test.p(reward) < plan.alpha
-    worse = test.z(north) < 0 and test.p(north) < plan.alpha
+    adopted = better and not (test.z(north) < 0 and test.p(north) < plan.alpha)
     return found._replace(
         users=found.users + 2 * plan.test,
-        adopted=better and not worse,
-        production=found.proposal if better and not worse else found.production,
+        adopted=adopted,
+        production=found.proposal if adopted else found.production,
         north_gain=float(test.difference[-1]),
         p=test.p(reward),
         north_p=test.p(north),
@@ -229,7 +223,11 @@ def point(estimate, alpha) -> Interval:
 
 def history(platform: Recommender, *args, **options) -> objectives.History:
     """What a metric is learnt from, of the `past_tests` of a platform (same arguments)."""
-    names, rows = platform.signals, past_tests(platform, *args, **options)
+    return history_of(past_tests(platform, *args, **options), platform.signals)
+
+
+def history_of(rows: Sequence[dict], names: Sequence[str]) -> objectives.History:
+    """The history of past tests of a platform whose signals are `names`, the North Star last."""
     arms = [(Path("past tests"), experiments.arm_of(row, names)) for row in rows]
     return experiments.history(arms, names, names[-1])
 
@@ -237,7 +235,7 @@ def history(platform: Recommender, *args, **options) -> objectives.History:
 def past_tests(
     platform: Recommender,
     production: ArrayLike,
-    key: Key[Array, ""],
+    key: OneKey,
     count: int,
     users: int,
     plan: Plan = DEFAULT,
@@ -253,19 +251,17 @@ def past_tests(
     larger half: labels do not look at the measured difference.
     """
     base = np.asarray(production, np.float32)
-    drawn = jax.random.normal(jax.random.fold_in(key, count + 1), (count, base.size), jnp.float32)
+    drawn = jax.random.normal(fold_in(key, count + 1), (count, base.size), jnp.float32)
     null = np.arange(count) % 4 == 3
     treated = [
         smoothed(base + x, plan) for x in np.where(null[:, None], 0, step * np.asarray(drawn))
     ]
     control, measured = smoothed(base, plan), []
     for number, policy in enumerate(treated):
-        measured.append(
-            online.arms(platform, (policy, control), jax.random.fold_in(key, number), users, mesh)
-        )
+        measured.append(online.arms(platform, (policy, control), fold_in(key, number), users, mesh))
         done()
     labels = _labels(
-        online.gains(platform, treated, control, jax.random.fold_in(key, count), LABEL, mesh), null
+        online.gains(platform, treated, control, fold_in(key, count), LABEL, mesh), null
     )
     return [
         _row(platform, f"{number:04}", *arm)
@@ -287,7 +283,7 @@ def _labels(truth, null):
 
 
 def _row(platform, experiment, arm, label, signals):
-    signals = signals.astype(np.float64)
+    signals = signals.astype(float)
     means = dict(zip(platform.signals, signals.mean(axis=0), strict=True))
     return experiments.row(
         experiment, arm, label, len(signals), means, np.cov(signals, rowvar=False)
@@ -296,13 +292,13 @@ def _row(platform, experiment, arm, label, signals):
 
 def smoothed(weights: ArrayLike, plan: Plan) -> Gaussian:
     """Weights as they are served: N(w, h²)."""
-    return Gaussian.diagonal(jnp.asarray(weights, jnp.zeros(()).dtype), plan.fine * plan.scale)
+    return Gaussian.diagonal(jnp.asarray(weights, float), plan.fine * plan.scale)
 
 
 def optimum(
     platform: Recommender,
     start: ArrayLike,
-    key: Key[Array, ""],
+    key: OneKey,
     plan: Plan = DEFAULT,
     users: int = 2**17,
     steps: int = 8,
@@ -313,22 +309,18 @@ def optimum(
     By Newton steps on quadratic surfaces of noiseless paired gains, which only a simulation has:
     each of `users` users is met under a perturbed and under the unperturbed weights.
     """
-    now, length = np.asarray(start, np.float64), float(np.linalg.norm(start))
+    now, length = np.asarray(start, float), float(np.linalg.norm(start))
     for step in range(steps):
-        now = now + _newton(platform, now, jax.random.fold_in(key, step), plan, users, mesh)
+        now = now + _newton(platform, now, fold_in(key, step), plan, users, mesh)
         now *= length / np.linalg.norm(now)
     return now
 
 
 def _newton(platform, now, key, plan, users, mesh):
-    policy, fixed = (
-        Gaussian.diagonal(jnp.asarray(now, jnp.float32), plan.scale),
-        smoothed(now, plan),
-    )
+    policy = Gaussian.diagonal(jnp.asarray(now, jnp.float32), plan.scale)
     moved = online.play(platform, policy, key, (0, users), mesh)
-    gain = (moved.expected - online.play(platform, fixed, key, (0, users), mesh).expected).astype(
-        np.float64
-    )
+    fixed = online.play(platform, smoothed(now, plan), key, (0, users), mesh)
+    gain = (moved.expected - fixed.expected).astype(float)
     z = (moved.action - now) / plan.scale
     found = np.linalg.lstsq(quadratic.features(z), gain, rcond=None)[0]
     _, slope, curvature = quadratic.unpack(found, len(now))

@@ -12,10 +12,10 @@ from typing import Protocol, cast
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
 
 from mopl_jax.numerics import linalg, random
 from mopl_jax.numerics.pytree import pytree_dataclass
+from mopl_jax.numerics.shapes import Matrix, OneKey, Scalar, Vector
 from mopl_jax.planning import precision
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.mixture import Mixture
@@ -27,9 +27,9 @@ class MeanReward(Protocol):
     policy.
     """
 
-    def __call__(self, action: Float[Array, " d"]) -> Float[Array, ""]: ...
+    def __call__(self, action: Vector) -> Scalar: ...
 
-    def expectation(self, policy: Gaussian) -> Float[Array, ""]: ...
+    def expectation(self, policy: Gaussian) -> Scalar: ...
 
 
 Range = tuple[float, float]
@@ -45,9 +45,7 @@ class Noise(Protocol):
     @property
     def reward_range(self) -> Range | None: ...
 
-    def reward(
-        self, key: Key[Array, ""], mean: Float[Array, ""], spread: Float[Array, ""]
-    ) -> Float[Array, ""]: ...
+    def reward(self, key: OneKey, mean: Scalar, spread: Scalar) -> Scalar: ...
 
 
 @pytree_dataclass()
@@ -58,9 +56,9 @@ class Environment:
 
     mean_reward: MeanReward
     noise: Noise
-    log_spread: Float[Array, " d"] | None = None
+    log_spread: Vector | None = None
 
-    def sample_reward(self, key: Key[Array, ""], action: Float[Array, " d"]) -> Float[Array, ""]:
+    def sample_reward(self, key: OneKey, action: Vector) -> Scalar:
         """One reward for `action` (d,)."""
         mean = self.mean_reward(action)
         spread = (
@@ -70,7 +68,7 @@ class Environment:
         )
         return self.noise.reward(key, mean, spread)
 
-    def policy_value(self, policy: Policy) -> Float[Array, ""]:
+    def policy_value(self, policy: Policy) -> Scalar:
         """The exact expected reward of a Gaussian policy, or of a mixture of such."""
         if isinstance(policy, Mixture):
             values = jnp.stack([self.policy_value(component) for component in policy.components])
@@ -87,13 +85,13 @@ class Environment:
 class Linear:
     """slopeᵀa + intercept."""
 
-    slope: Float[Array, " d"]
-    intercept: Float[Array, ""]
+    slope: Vector
+    intercept: Scalar
 
-    def __call__(self, action: Float[Array, " d"]) -> Float[Array, ""]:
+    def __call__(self, action: Vector) -> Scalar:
         return linalg.dot(self.slope, action) + self.intercept
 
-    def expectation(self, policy: Gaussian) -> Float[Array, ""]:
+    def expectation(self, policy: Gaussian) -> Scalar:
         """slopeᵀμ + intercept."""
         return self(policy.mean)
 
@@ -102,17 +100,17 @@ class Linear:
 class Quadratic:
     """peak − ½ (a−optimum)ᵀ C (a−optimum), `curvature` C (d, d)."""
 
-    peak: Float[Array, ""]
-    optimum: Float[Array, " d"]
-    curvature: Float[Array, "d d"]
+    peak: Scalar
+    optimum: Vector
+    curvature: Matrix
 
-    def __call__(self, action: Float[Array, " d"]) -> Float[Array, ""]:
+    def __call__(self, action: Vector) -> Scalar:
         offset = action - self.optimum
         return self.peak - 0.5 * sum(
             offset[i] * linalg.dot(row, offset) for i, row in enumerate(self.curvature)
         )
 
-    def expectation(self, policy: Gaussian) -> Float[Array, ""]:
+    def expectation(self, policy: Gaussian) -> Scalar:
         """The value at the mean minus ½ tr(CΣ)."""
         return self(policy.mean) - 0.5 * jnp.sum(self.curvature * policy.covariance)
 
@@ -121,14 +119,14 @@ class Quadratic:
 class Cosine:
     """offset + amplitude cos(frequencyᵀa): many optima."""
 
-    frequency: Float[Array, " d"]
-    amplitude: Float[Array, ""]
-    offset: Float[Array, ""]
+    frequency: Vector
+    amplitude: Scalar
+    offset: Scalar
 
-    def __call__(self, action: Float[Array, " d"]) -> Float[Array, ""]:
+    def __call__(self, action: Vector) -> Scalar:
         return self.offset + self.amplitude * jnp.cos(linalg.dot(self.frequency, action))
 
-    def expectation(self, policy: Gaussian) -> Float[Array, ""]:
+    def expectation(self, policy: Gaussian) -> Scalar:
         """The wave at the mean, damped by exp(−½ kᵀΣk)."""
         damping = jnp.exp(-0.5 * linalg.dot(self.frequency, policy.covariance @ self.frequency))
         return self.offset + damping * (self(policy.mean) - self.offset)
@@ -138,14 +136,14 @@ class Cosine:
 class Exponential:
     """offset + amplitude exp(rateᵀa)."""
 
-    rate: Float[Array, " d"]
-    amplitude: Float[Array, ""]
-    offset: Float[Array, ""]
+    rate: Vector
+    amplitude: Scalar
+    offset: Scalar
 
-    def __call__(self, action: Float[Array, " d"]) -> Float[Array, ""]:
+    def __call__(self, action: Vector) -> Scalar:
         return self.offset + self.amplitude * jnp.exp(linalg.dot(self.rate, action))
 
-    def expectation(self, policy: Gaussian) -> Float[Array, ""]:
+    def expectation(self, policy: Gaussian) -> Scalar:
         """The exponential at the mean, raised by exp(½ kᵀΣk)."""
         raised = jnp.exp(0.5 * linalg.dot(self.rate, policy.covariance @ self.rate))
         return self.offset + raised * (self(policy.mean) - self.offset)
@@ -155,7 +153,7 @@ class Exponential:
 class Normal:
     """Normal noise with standard deviation `scale`."""
 
-    scale: Float[Array, ""]
+    scale: Scalar
 
     reward_range = None
 
@@ -170,8 +168,8 @@ class StudentT:
     and > 1.
     """
 
-    df: Float[Array, ""]
-    scale: Float[Array, ""]
+    df: Scalar
+    scale: Scalar
 
     reward_range = None
 
@@ -193,8 +191,8 @@ class LogNormal:
     √(exp(shape²)−1).
     """
 
-    shape: Float[Array, ""]
-    scale: Float[Array, ""]
+    shape: Scalar
+    scale: Scalar
 
     reward_range = None
 
@@ -225,8 +223,8 @@ class ZeroInflated:
     Standard deviation mean · √(exp(shape²)/share − 1); `spread` has no meaning here.
     """
 
-    share: Float[Array, ""]
-    shape: Float[Array, ""]
+    share: Scalar
+    shape: Scalar
 
     reward_range = (0.0, math.inf)
 
@@ -240,9 +238,7 @@ class ZeroInflated:
         )
 
 
-def snips_variance(
-    environment: Environment, logging: Gaussian, target: Gaussian
-) -> Float[Array, ""]:
+def snips_variance(environment: Environment, logging: Gaussian, target: Gaussian) -> Scalar:
     """n · asymptotic variance of SNIPS for a linear mean reward and homoscedastic normal noise,
     in closed form.
 

@@ -9,19 +9,21 @@ platform must.
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from statistics import NormalDist
 from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.random import fold_in
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, ArrayLike, Float, Key
+from jaxtyping import ArrayLike, Float
 
 from mopl_jax.logs import Logs
 from mopl_jax.numerics import random
 from mopl_jax.numerics.devices import one_device
+from mopl_jax.numerics.shapes import OneKey, Vector
 from mopl_jax.policies.policy import Policy
 from mopl_jax.simulation.recommender import Visit
 
@@ -39,7 +41,7 @@ class Recommender(Protocol):
     @property
     def signals(self) -> tuple[str, ...]: ...
 
-    def visit(self, key: Key[Array, ""], action: Float[Array, " d"]) -> Visit: ...
+    def visit(self, key: OneKey, action: Vector) -> Visit: ...
 
 
 class Traffic(NamedTuple):
@@ -53,11 +55,7 @@ class Traffic(NamedTuple):
 
 
 def play(
-    platform: Recommender,
-    policy: Policy,
-    key: Key[Array, ""],
-    users: Users,
-    mesh: Mesh | None = None,
+    platform: Recommender, policy: Policy, key: OneKey, users: Users, mesh: Mesh | None = None
 ) -> Traffic:
     """Users start … stop−1 of the round `key`, `users` = (start, stop), each served by a draw of
     `policy` of their own.
@@ -69,7 +67,7 @@ def play(
     return Traffic(action, signals, expected)
 
 
-def _batches(platform, policy, key, users, mesh) -> Iterator[Traffic]:
+def _batches(platform, policy, key, users, mesh):
     size = BATCH * mesh.size
     for start in range(users[0], users[1], size):
         kept = slice(min(size, users[1] - start))
@@ -81,9 +79,8 @@ def _batches(platform, policy, key, users, mesh) -> Iterator[Traffic]:
 @functools.partial(jax.jit, static_argnames="size")
 def _draw(policy, key, start, size):
     """Actions (n, d), one draw a user."""
-    return jax.vmap(lambda user: policy.sample(jax.random.fold_in(_user(key, user), 0)))(
-        _numbers(start, size)
-    )
+    users = _numbers(start, size)
+    return jax.vmap(lambda user: policy.sample(fold_in(fold_in(key, user), 0)))(users)
 
 
 @functools.partial(jax.jit, static_argnames="mesh")
@@ -94,7 +91,7 @@ def _visit(platform, key, start, action, mesh):
     split, whole = PartitionSpec("r"), PartitionSpec()
 
     def some(platform, key, users, action):
-        serve = lambda x: platform.visit(jax.random.fold_in(_user(key, x[0]), 1), x[1])  # noqa: E731
+        serve = lambda x: platform.visit(fold_in(fold_in(key, x[0]), 1), x[1])  # noqa: E731
         return jax.lax.map(serve, (users, action), batch_size=CHUNK)
 
     mapped = jax.shard_map(some, mesh=mesh, in_specs=(whole, whole, split, split), out_specs=split)
@@ -105,16 +102,12 @@ def _numbers(start, size):
     return jnp.uint32(start) + jnp.arange(size, dtype=jnp.uint32)
 
 
-def _user(key, user):
-    return jax.random.fold_in(key, user)
-
-
 def log(traffic: Traffic, policy: Policy, reward: ArrayLike | None = None) -> Logs:
     """The log of a round that played `policy`: reward is the North Star, or `reward` (k,) times the
     signals.
     """
-    signals = traffic.signals.astype(np.float64)
-    column = signals[:, -1] if reward is None else signals @ np.asarray(reward, np.float64)
+    signals = traffic.signals.astype(float)
+    column = signals[:, -1] if reward is None else signals @ np.asarray(reward, float)
     action = jnp.asarray(traffic.action)
     return Logs(action, jax.vmap(policy.log_density)(action), jnp.asarray(column, action.dtype))
 
@@ -135,7 +128,7 @@ class Contrast(NamedTuple):
         """z-score of the metric ωᵀ signals, `metric` ω (k,): ωᵀΔ / √(ωᵀSω); 0 where the metric does
         not vary.
         """
-        metric = np.asarray(metric, np.float64)
+        metric = np.asarray(metric, float)
         variance = metric @ self.covariance @ metric
         return float(metric @ self.difference / math.sqrt(variance)) if variance > 0 else 0.0
 
@@ -146,7 +139,7 @@ class Contrast(NamedTuple):
 
 def contrast(treatment: Float[np.ndarray, "n k"], control: Float[np.ndarray, "m k"]) -> Contrast:
     """Welch's comparison of two groups of users, from their signals."""
-    arms = [arm.astype(np.float64) for arm in (treatment, control)]
+    arms = [arm.astype(float) for arm in (treatment, control)]
     covariance = sum(np.cov(arm, rowvar=False) / len(arm) for arm in arms)
     difference = arms[0].mean(axis=0) - arms[1].mean(axis=0)
     return Contrast(difference, np.atleast_2d(covariance), (len(treatment), len(control)))
@@ -156,7 +149,7 @@ def ab_test(
     platform: Recommender,
     treatment: Policy,
     control: Policy,
-    key: Key[Array, ""],
+    key: OneKey,
     users: int,
     mesh: Mesh | None = None,
 ) -> Contrast:
@@ -167,7 +160,7 @@ def ab_test(
 def arms(
     platform: Recommender,
     policies: Sequence[Policy],
-    key: Key[Array, ""],
+    key: OneKey,
     users: int,
     mesh: Mesh | None = None,
 ) -> list[Float[np.ndarray, "n k"]]:
@@ -189,7 +182,7 @@ class Value(NamedTuple):
 
 
 def value(
-    platform: Recommender, policy: Policy, key: Key[Array, ""], users: int, mesh: Mesh | None = None
+    platform: Recommender, policy: Policy, key: OneKey, users: int, mesh: Mesh | None = None
 ) -> Value:
     """Expected North Star of a policy, from `users` simulated users."""
     return _mean(play(platform, policy, key, (0, users), mesh).expected)
@@ -199,7 +192,7 @@ def gains(
     platform: Recommender,
     policies: Sequence[Policy],
     baseline: Policy,
-    key: Key[Array, ""],
+    key: OneKey,
     users: int,
     mesh: Mesh | None = None,
 ) -> list[Value]:
@@ -213,5 +206,5 @@ def gains(
 
 
 def _mean(x):
-    x = x.astype(np.float64)
+    x = x.astype(float)
     return Value(float(x.mean()), float(x.std(ddof=1) / math.sqrt(x.size)))

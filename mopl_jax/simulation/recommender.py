@@ -23,10 +23,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, Key
+from jax.random import fold_in
+from jaxtyping import Array, Bool, Float, Int
 
 from mopl_jax.numerics import random
 from mopl_jax.numerics.pytree import pytree_dataclass
+from mopl_jax.numerics.shapes import Batch, OneKey, Scalar, Vector
 
 DAYS = 7
 Vectors = list[
@@ -44,7 +46,7 @@ class Visit:
     """
 
     signals: Float[Array, "*batch k"]
-    expected: Float[Array, "*batch"]
+    expected: Batch
 
 
 class User(NamedTuple):
@@ -53,9 +55,9 @@ class User(NamedTuple):
     """
 
     taste: Float[Array, " q"]
-    habit: Float[Array, ""]
-    stay: Float[Array, ""]
-    pace: Float[Array, ""]
+    habit: Scalar
+    stay: Scalar
+    pace: Scalar
 
 
 @pytree_dataclass(static=("objectives", "candidates", "slate"))
@@ -74,14 +76,14 @@ class Platform:
     """
 
     loading: Float[Array, "d q"]
-    personal: Float[Array, " d"]
-    base: Float[Array, " d"]
-    unit: Float[Array, " d"]
-    unseen: Float[Array, " d"]
+    personal: Vector
+    base: Vector
+    unit: Vector
+    unseen: Vector
     content: Float[Array, " q"]
-    content_personal: Float[Array, ""]
-    content_unseen: Float[Array, ""]
-    devotion: Float[Array, ""]
+    content_personal: Scalar
+    content_unseen: Scalar
+    devotion: Scalar
     habit: Float[Array, " 2"]  # mean and standard deviation over users
     stay: Float[Array, " 2"]  # likewise; Φ(stay) is the chance of one more item
     pace: Float[
@@ -98,16 +100,16 @@ class Platform:
         """
         return (*self.objectives, "seen", "minutes", "days")
 
-    def visit(self, key: Key[Array, ""], action: Float[Array, " d"]) -> Visit:
+    def visit(self, key: OneKey, action: Vector) -> Visit:
         """The week of the user behind `key` whose candidates are ranked with weights `action`
         (d,).
         """
-        user = self.user(jax.random.fold_in(key, 0))
-        items = jax.random.key_data(jax.random.fold_in(key, 1))
+        user = self.user(fold_in(key, 0))
+        items = jax.random.key_data(fold_in(key, 1))
         shown = lax.top_k(self.ranking(user, items, action), self.slate)[1]
-        return self.session(user, items, shown, jax.random.fold_in(key, 2))
+        return self.session(user, items, shown, fold_in(key, 2))
 
-    def user(self, key: Key[Array, ""]) -> User:
+    def user(self, key: OneKey) -> User:
         """The user behind a key; who comes often also scrolls far (correlation ½)."""
         q = self.loading.shape[1]
         z = random.normal(key, q + 3).astype(self.base.dtype)
@@ -115,7 +117,7 @@ class Platform:
         stay = self.stay[0] + self.stay[1] * (0.5 * z[q] + math.sqrt(0.75) * z[q + 1])
         return User(z[:q], habit, stay, self.pace[3] * z[q + 2])
 
-    def ranking(self, user: User, items, action: Float[Array, " d"]) -> Float[Array, " c"]:
+    def ranking(self, user: User, items, action: Vector) -> Float[Array, " c"]:
         """Σ_k w_k s_k of every candidate, (c,)."""
         return _mix(
             action / self.unit, self.scores(user, self.factors(items, jnp.arange(self.candidates)))
@@ -142,7 +144,7 @@ class Platform:
             for base, loading, personal in zip(self.base, self.loading, self.personal, strict=True)
         ]
 
-    def session(self, user: User, items, shown: Int[Array, " s"], key: Key[Array, ""]) -> Visit:
+    def session(self, user: User, items, shown: Int[Array, " s"], key: OneKey) -> Visit:
         """What the user does with the ranked items `shown`, and how often they come back."""
         factors = lax.optimization_barrier(self.factors(items, shown))
         quality, swing = random.box_muller(_words(items, shown, 16))
@@ -179,7 +181,7 @@ class Platform:
 
     def minutes(
         self, user: User, events: list[Bool[Array, " s"]], swing: Float[Array, " s"]
-    ) -> Float[Array, ""]:
+    ) -> Scalar:
         """Minutes watched: log-normal for each item clicked (objective 0), longer on a long view
         (objective 1).
         """
@@ -271,9 +273,7 @@ def short_video(devotion: float = 0.02, candidates: int = 100, slate: int = 10) 
         "stay": (0.7, 0.6),
         "pace": (-1.6, 1.0, 0.8, 0.6),
     }
-    arrays = {
-        name: jnp.asarray(np.asarray(value), jnp.zeros(()).dtype) for name, value in fields.items()
-    }
+    arrays = {name: jnp.asarray(np.asarray(value), float) for name, value in fields.items()}
     platform = Platform(**arrays, objectives=tuple(_EVENTS), candidates=candidates, slate=slate)
     return dataclasses.replace(platform, unit=_score_spread(platform))
 
@@ -283,7 +283,7 @@ def _score_spread(platform):
     """Standard deviation of each score over users and items, from 2¹⁶ of them."""
 
     def scores(key):
-        user = platform.user(jax.random.fold_in(key, 0))
+        user = platform.user(fold_in(key, 0))
         factors = math.sqrt(12) * (
             random.uniform(key, user.taste.shape[0]).astype(user.taste.dtype) - 0.5
         )

@@ -15,7 +15,6 @@ predictor. What a table cannot replay: items nobody logged, retention, and any e
 slate on the outcome of an item in it. The North Star is therefore an outcome of what is shown.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,11 +22,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int
 
 from mopl_jax.io.columns import read_columns
 from mopl_jax.numerics import random
 from mopl_jax.numerics.pytree import pytree_dataclass
+from mopl_jax.numerics.shapes import OneKey, Scalar, Vector
 from mopl_jax.simulation.recommender import Visit
 
 
@@ -76,7 +76,7 @@ class ReplayPlatform:
         """The objectives and the other outcomes, the North Star last."""
         return (*self.objectives, *self.outcomes)
 
-    def visit(self, key: Key[Array, ""], action: Float[Array, " d"]) -> Visit:
+    def visit(self, key: OneKey, action: Vector) -> Visit:
         """One session, drawn by the key. All but its draw is known: `expected` is the North Star
         itself.
         """
@@ -84,7 +84,7 @@ class ReplayPlatform:
         sessions = self.scores.shape[0]
         return self.show(jnp.minimum((draw * sessions).astype(jnp.int32), sessions - 1), action)
 
-    def show(self, session: Int[Array, ""], action: Float[Array, " d"]) -> Visit:
+    def show(self, session: Int[Array, ""], action: Vector) -> Visit:
         """What the candidates of a session give when they are ranked with weights `action`."""
         rank = jnp.where(self.there[session] > 0, self.scores[session] @ action, -jnp.inf)
         shown = lax.top_k(rank, self.slate)[1]
@@ -93,7 +93,7 @@ class ReplayPlatform:
         return Visit(signals, signals[-1])
 
 
-def value(platform: ReplayPlatform, action: Float[Array, " d"]) -> Float[Array, ""]:
+def value(platform: ReplayPlatform, action: Vector) -> Scalar:
     """The exact North Star of weights `action`: the mean over all sessions."""
     sessions = jnp.arange(platform.scores.shape[0])
     return jnp.mean(jax.vmap(lambda g: platform.show(g, action).expected)(sessions))
@@ -179,7 +179,7 @@ def _check_outcomes(table, columns, where):
             )
 
 
-def _groups(keys: Sequence[np.ndarray]):
+def _groups(keys):
     return np.unique(np.column_stack(keys), axis=0, return_inverse=True)[1].reshape(-1)
 
 
@@ -197,9 +197,9 @@ def _places(group, least):
 def _padded(shape, number, place, values):
     full = np.zeros((*shape, *values.shape[1:]))
     full[number, place] = values
-    return jnp.asarray(full, jnp.zeros(()).dtype)
+    return jnp.asarray(full, float)
 
 
 def _position(slate):
     """Seen with weight 1/log₂(1 + rank), the discount of DCG (Järvelin & Kekäläinen 2002)."""
-    return jnp.asarray(1 / np.log2(np.arange(slate) + 2), jnp.zeros(()).dtype)
+    return jnp.asarray(1 / np.log2(np.arange(slate) + 2), float)

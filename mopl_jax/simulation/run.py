@@ -6,12 +6,12 @@ interactions that is replayed, and adds what only a simulation knows: the true g
 
 import dataclasses
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jax.random import fold_in
 from jax.sharding import Mesh
 from jaxtyping import Float
 
@@ -46,15 +46,10 @@ class Played:
 
     def to_dict(self) -> dict[str, Any]:
         """One row of rounds.parquet."""
-        return {
-            "round": self.number,
-            **self.done._asdict(),
-            "production": self.done.production.tolist(),
-            "proposal": self.done.proposal.tolist(),
-            "true_gain": self.true_gain,
-            "true_gain_se": self.true_gain_se,
-            "true_proposal": self.true_proposal,
-        }
+        truth = dict(vars(self))
+        row = {"round": truth.pop("number"), **truth.pop("done")._asdict()} | truth
+        lists = {name: row[name].tolist() for name in ("production", "proposal")}
+        return row | lists
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -116,20 +111,16 @@ def simulate(
     items a session are shown: it has no past experiments. The folder `out` gets rounds.parquet
     and experiments.parquet. ValueError for too few of anything.
     """
-    _check(
-        {"rounds": rounds, "explore": explore, "test": test, "experiments": experiments},
-        scale,
-        slate,
-    )
+    asked = {"rounds": rounds, "explore": explore, "test": test, "experiments": experiments}
+    _check(asked, scale, slate)
     plan = closed_loop.Plan(explore, test, scale, alpha=check_alpha(alpha), pessimistic=pessimistic)
     platform, start = _platform(replay, slate)
     folder = None if out is None else files.prepare(Path(out))
     began, key = time.perf_counter(), jax.random.key(seed)
     loop = _Loop(platform, start, plan, mesh, advance)
     past = experiments if replay is None else 0
-    metric = _metric(loop, jax.random.fold_in(key, 0), past, folder) if past else None
-    played = tuple(_rounds(loop, jax.random.fold_in(key, 1), rounds, metric))
-    asked = {"rounds": rounds, "explore": explore, "test": test, "experiments": experiments}
+    metric = _metric(loop, fold_in(key, 0), past, folder) if past else None
+    played = tuple(_rounds(loop, fold_in(key, 1), rounds, metric))
     settings = plan._asdict() | asked
     settings |= {"seed": seed, "replay": None if replay is None else str(replay)}
     about = storage.provenance(
@@ -180,7 +171,7 @@ def _platform(table, slate):
     return platform, np.full(len(platform.objectives), 0.5, np.float32)
 
 
-def _metric(loop, key, past, folder) -> Float[np.ndarray, " k"]:
+def _metric(loop, key, past, folder):
     """The metric of so many past tests, which are stored in the `folder`."""
     signals = loop.platform.signals
     rows = closed_loop.past_tests(
@@ -195,13 +186,12 @@ def _metric(loop, key, past, folder) -> Float[np.ndarray, " k"]:
     )
     if folder is not None:
         experiments.write(folder / "experiments.parquet", rows)
-    named = [(Path("past tests"), experiments.arm_of(row, signals)) for row in rows]
-    history = experiments.history(named, signals, signals[-1])
-    return np.asarray(objectives.learn(history, objectives.proxy), np.float64)
+    history = closed_loop.history_of(rows, signals)
+    return np.asarray(objectives.learn(history, objectives.proxy), float)
 
 
-def _rounds(loop, key, count, metric) -> Iterator[Played]:
-    base, truth_key = closed_loop.smoothed(loop.start, loop.plan), jax.random.fold_in(key, count)
+def _rounds(loop, key, count, metric):
+    base, truth_key = closed_loop.smoothed(loop.start, loop.plan), fold_in(key, count)
     played = closed_loop.rounds(loop.platform, loop.start, key, count, loop.plan, metric, loop.mesh)
     for number, done in enumerate(played, start=1):
         policies = [closed_loop.smoothed(x, loop.plan) for x in (done.production, done.proposal)]
