@@ -9,6 +9,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from mopl_jax.numerics.pytree import pytree_dataclass
+from mopl_jax.numerics.shapes import PerRow
 from mopl_jax.policies.policy import Policy
 
 
@@ -28,11 +29,11 @@ class Logs:
     """
 
     action: Float[Array, "n d"]
-    log_propensity: Float[Array, " n"]
-    reward: Float[Array, " n"]
+    log_propensity: PerRow
+    reward: PerRow
     context: Float[Array, "n c"] | None = None
     cluster: Int[Array, " n"] | None = None
-    time: Float[Array, " n"] | None = None
+    time: PerRow | None = None
     num_clusters: int | None = dataclasses.field(default=None, kw_only=True)
 
     def __post_init__(self):
@@ -109,7 +110,7 @@ def _check_finite(name, column):
         )
 
 
-def log_weights(policy: Policy, logs: Logs) -> Float[Array, " n"]:
+def log_weights(policy: Policy, logs: Logs) -> PerRow:
     """Log importance weights log π(aᵢ) − log π₀(aᵢ), (n,); −inf where the policy cannot play the
     action.
     """

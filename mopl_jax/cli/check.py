@@ -4,9 +4,6 @@ import typer
 
 from mopl_jax.cli import options, show
 
-_STYLES = {"ok": "green", "warning": "yellow", "refuse": "red"}
-
-
 TIME = options.option(str, "Column of the time: numbers, dates or timestamps.")
 
 
@@ -19,7 +16,7 @@ def check(as_json, **log):
     are tested against the declared policy; with --cluster, the users are
     counted; with --time, drift is over time and not over the row number.
 
-    Exit code 0: ok, perhaps with warnings. 3: refuse. 2: it cannot be read.
+    Exit code 0: trust or caution. 3: refuse. 2: it cannot be read.
     """
     import jax
 
@@ -35,9 +32,11 @@ def check(as_json, **log):
 def _show(report):
     from rich import box, console, table
 
+    from mopl_jax.report.terminal import coloured
+
     names = (table.Column("check", no_wrap=True), table.Column("verdict", no_wrap=True), "found")
     rows = table.Table(*names, box=box.SIMPLE_HEAD, pad_edge=False)
     for check, level, found in report.findings:
-        rows.add_row(check, f"[{_STYLES[level]}]{level}[/]", found)
-    verdict = f"verdict: [bold {_STYLES[report.verdict]}]{report.verdict}[/]"
+        rows.add_row(check, coloured(level), found)
+    verdict = f"verdict: [bold]{coloured(report.verdict)}[/]"
     console.Console(width=100).print(rows, verdict, sep="\n")

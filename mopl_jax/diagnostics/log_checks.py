@@ -1,8 +1,8 @@
 """Is a log what it is said to be? Ranges, densities against the declared policy, repeats, users,
 drift; in two passes.
 
-Every finding has a level, `ok`, `warning` or `refuse`, and says what was found. A statistical
-finding is a warning if it is significant with all tests of its kind taken together (Bonferroni,
+Every finding has a level, `trust`, `caution` or `refuse`, and says what was found. A statistical
+finding is a caution if it is significant with all tests of its kind taken together (Bonferroni,
 level `LEVEL`), and refuses the log if it also matters (the `MATERIAL` sizes): in twenty million
 rows the smallest flaw is significant. Where users repeat, tests see the first row of each, which
 are independent.
@@ -57,7 +57,7 @@ def check_log(log: Any, *, watch: Callable = iter, **columns: Any) -> LogReport:
 
 def _rows(reader, facts):
     n = facts.spans.n
-    level = "warning" if n < 100 else "ok"
+    level = "caution" if n < 100 else "trust"
     yield Finding("rows", level, f"{n:,} in {reader.source.name}")
 
 
@@ -71,7 +71,7 @@ def _rewards(reader, facts):
     values = f"{len(facts.values)} different values" if len(facts.values) <= 10 else "many values"
     yield Finding(
         "reward",
-        "ok",
+        "trust",
         f"{low:g} to {high:g}, mean {mean:.5g}, standard deviation {deviation:.4g}, {values}",
     )
 
@@ -81,7 +81,7 @@ def _actions(reader, facts):
     if names is None:
         yield Finding(
             "action",
-            "warning",
+            "caution",
             "no action columns: only policies with a density column can be evaluated",
         )
         return
@@ -101,7 +101,7 @@ def _actions(reader, facts):
     ranges = ", ".join(
         f"{name} {a:.3g} to {b:.3g}" for name, a, b in zip(labels, low, high, strict=True)
     )
-    yield Finding("action", "ok", f"{len(low)} weights: {ranges}")
+    yield Finding("action", "trust", f"{len(low)} weights: {ranges}")
 
 
 def _propensities(reader, facts):
@@ -115,7 +115,7 @@ def _propensities(reader, facts):
     )
     yield Finding(
         "propensity",
-        "warning" if wide else "ok",
+        "caution" if wide else "trust",
         f"log density {low:.4g} to {high:.4g} ({origin}){note}",
     )
 
@@ -124,7 +124,7 @@ def _declared(reader, facts):
     if reader.logging is None:
         yield Finding(
             "declared policy",
-            "warning",
+            "caution",
             "none (--logging): densities and actions cannot be checked against it",
         )
         return
@@ -133,7 +133,7 @@ def _declared(reader, facts):
     if facts.cells is None:
         kind = type(reader.logging).__name__
         yield Finding(
-            "declared policy", "ok", f"a {kind}: actions are not tested against this kind"
+            "declared policy", "trust", f"a {kind}: actions are not tested against this kind"
         )
         return
     yield from _tests(facts)
@@ -162,10 +162,10 @@ def _contradiction(sums, low, high):
     if max(abs(low), abs(high)) > 0.01:
         return Finding(
             "declared density",
-            "warning",
+            "caution",
             f"{found}: propensities of another policy of mean weight one?",
         )
-    return Finding("declared density", "ok", found)
+    return Finding("declared density", "trust", found)
 
 
 def _tests(facts):
@@ -200,10 +200,10 @@ def _tests(facts):
 def _tested(check, found, p_value, size, material):
     """`p_value` is corrected for the number of tests."""
     p_value = min(p_value, 1.0)
-    level = "ok" if p_value >= LEVEL else "refuse" if size > material else "warning"
+    level = "trust" if p_value >= LEVEL else "refuse" if size > material else "caution"
     contradicts = {
-        "ok": "",
-        "warning": ": significant, but small",
+        "trust": "",
+        "caution": ": significant, but small",
         "refuse": ": not the declared policy",
     }[level]
     return Finding(check, level, f"{found}, p = {p_value:.2g}{contradicts}")
@@ -220,7 +220,7 @@ def _kolmogorov(x):
 
 def _repeats(reader, facts):
     share = facts.rows.repeated
-    level = "warning" if share > 0.001 else "ok"
+    level = "caution" if share > 0.001 else "trust"
     hint = "; was the log exported twice?" if share > 0.001 else ""
     yield Finding("repeated rows", level, f"{share:.2%}{hint}")
     if (
@@ -233,7 +233,7 @@ def _repeats(reader, facts):
             f"each is played {each:.1f} times on average: rows of one user? name the column with"
             " --cluster"
         )
-        yield Finding("repeated actions", "warning", found)
+        yield Finding("repeated actions", "caution", found)
 
 
 def _users(reader, facts):
@@ -241,14 +241,16 @@ def _users(reader, facts):
         return
     sizes = facts.sizes
     share = sizes.max() / sizes.sum()
-    level = "refuse" if len(sizes) < 2 else "warning" if len(sizes) < 50 or share > 0.05 else "ok"
+    level = (
+        "refuse" if len(sizes) < 2 else "caution" if len(sizes) < 50 or share > 0.05 else "trust"
+    )
     found = (
         f"{len(sizes):,}, of {sizes.min():,} to {sizes.max():,} rows (median {np.median(sizes):g})"
     )
     yield Finding(
         "users",
         level,
-        f"{found}; the largest has {share:.1%} of the rows" if level != "ok" else found,
+        f"{found}; the largest has {share:.1%} of the rows" if level != "trust" else found,
     )
 
 
@@ -262,7 +264,7 @@ def _drift(reader, facts):
     for kind in dict.fromkeys(names):
         some = [result for name, result in zip(names, results, strict=True) if name == kind]
         p_value, size = min(p for p, _ in some) * len(results), max(size for _, size in some)
-        level = "warning" if p_value < LEVEL else "ok"
+        level = "caution" if p_value < LEVEL else "trust"
         said = (
             ": it changed over the log; values are averages over it"
             if kind == "reward"
@@ -272,7 +274,7 @@ def _drift(reader, facts):
             f"{PERIODS} periods by {by} differ by {size:.2g} standard deviations at most, p ="
             f" {min(p_value, 1):.2g}"
         )
-        yield Finding(f"drift of the {kind}", level, found + (said if level == "warning" else ""))
+        yield Finding(f"drift of the {kind}", level, found + (said if level == "caution" else ""))
 
 
 def _variance_between(periods: Float[np.ndarray, "3 periods"]) -> tuple[float, float]:

@@ -8,15 +8,14 @@ import numpy as np
 import pyarrow as pa
 
 from mopl_jax.diagnostics.log_statistics import Range
-
-LEVELS = ("ok", "warning", "refuse")
+from mopl_jax.diagnostics.verdicts import VERDICTS
 
 
 class Finding(NamedTuple):
     """What one check found.
 
     `check`: its name.
-    `level`: one of `LEVELS`.
+    `level`: one of `VERDICTS`.
     `found`: a sentence.
     """
 
@@ -49,7 +48,7 @@ class LogReport:
     @property
     def verdict(self) -> str:
         """The gravest level."""
-        return max((finding.level for finding in self.findings), key=LEVELS.index)
+        return max((finding.level for finding in self.findings), key=VERDICTS.index)
 
     def __repr__(self) -> str:
         found = f"{len(self.findings)} findings"

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+
+from mopl_jax.numerics.shapes import Count
 
 VERDICTS = ("trust", "caution", "refuse")
 CAUTION, REFUSE = 1, 2
@@ -139,7 +140,7 @@ RULES = (
 )
 
 
-def verdict_of(diagnosis: Any, n: int) -> Int[Array, ""]:
+def verdict_of(diagnosis: Any, n: int) -> Count:
     """The gravest level of the rules that apply to a diagnosis of n rows (or users); traced."""
     levels = [jnp.where(rule.applies(diagnosis, n), rule.level, 0) for rule in RULES]
     return jnp.max(jnp.stack(levels)).astype(jnp.int32)

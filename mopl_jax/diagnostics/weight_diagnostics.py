@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.scipy.special import erfc
-from jaxtyping import Array, ArrayLike, Bool, Float, Int
+from jaxtyping import Array, ArrayLike, Float
 
 from mopl_jax.diagnostics.verdicts import verdict_of
 from mopl_jax.estimators.estimate import Estimate
@@ -18,6 +18,7 @@ from mopl_jax.estimators.weight_totals import WeightTotals
 from mopl_jax.numerics import safe
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.numerics.reduce import ADD, Block, Monoid, Stage, Whole, run_passes, whole_block
+from mopl_jax.numerics.shapes import Count, PerBlockRow, PerRow, Scalar, Truth
 from mopl_jax.policies.policy import Policy
 
 Range = tuple[float, float]
@@ -42,21 +43,21 @@ class Diagnosis:
     `verdict`: 0, 1, 2 for trust, caution, refuse (`verdicts.VERDICTS`)
     """
 
-    kish: Float[Array, ""]
-    max_weight: Float[Array, ""]
-    perplexity: Float[Array, ""]
-    reward_aware: Float[Array, ""]
-    largest_share: Float[Array, ""]
-    mean_weight: Float[Array, ""]
-    mean_weight_error: Float[Array, ""]
-    mean_weight_p_value: Float[Array, ""]
-    pareto_k: Float[Array, ""]
-    out_of_range: Int[Array, ""]
-    num_not_modal: Float[Array, ""]
-    num_interior: Float[Array, ""]
-    unseen: Float[Array, ""]
-    bounded: Bool[Array, ""]
-    verdict: Int[Array, ""]
+    kish: Scalar
+    max_weight: Scalar
+    perplexity: Scalar
+    reward_aware: Scalar
+    largest_share: Scalar
+    mean_weight: Scalar
+    mean_weight_error: Scalar
+    mean_weight_p_value: Scalar
+    pareto_k: Scalar
+    out_of_range: Count
+    num_not_modal: Scalar
+    num_interior: Scalar
+    unseen: Scalar
+    bounded: Truth
+    verdict: Count
 
 
 def diagnose(
@@ -86,13 +87,13 @@ class WeightSums(NamedTuple):
     `tail` (k,): the largest log weights, falling
     """
 
-    residual: Float[Array, ""]
-    heavy: Float[Array, ""]
-    entropy: Float[Array, ""]
-    square: Float[Array, ""]
-    outside: Float[Array, ""]
-    not_modal: Float[Array, ""]
-    interior: Float[Array, ""]
+    residual: Scalar
+    heavy: Scalar
+    entropy: Scalar
+    square: Scalar
+    outside: Scalar
+    not_modal: Scalar
+    interior: Scalar
     tail: Float[Array, " k"]
 
 
@@ -173,12 +174,8 @@ def _diagnosis(totals: WeightTotals, sums: WeightSums, n: int, unseen, bounded) 
 
 
 def unseen(
-    target: Policy,
-    logging: Policy,
-    log_weight: Float[Array, " n"],
-    draws: int = 4096,
-    seed: int = 0,
-) -> Float[Array, ""]:
+    target: Policy, logging: Policy, log_weight: PerRow, draws: int = 4096, seed: int = 0
+) -> Scalar:
     """P(w(a) > the largest logged weight) for a ~ target: the share of the target that the log
     has not seen.
 
@@ -191,7 +188,7 @@ def unseen(
     return jnp.mean((played - logged > jnp.max(log_weight) + 0.01).astype(log_weight.dtype))
 
 
-def mean_weight_p_value(mean: Float[Array, ""], error: Float[Array, ""]) -> Float[Array, ""]:
+def mean_weight_p_value(mean: Scalar, error: Scalar) -> Scalar:
     """Two-sided p-value of E w = 1 from mean(w) and its standard error."""
     eps = jnp.finfo(mean.dtype).eps
     varies = error > 64 * eps * mean
@@ -200,7 +197,7 @@ def mean_weight_p_value(mean: Float[Array, ""], error: Float[Array, ""]) -> Floa
     return jnp.nan_to_num(jnp.where(varies, erfc(z * math.sqrt(0.5)), jnp.where(exact, 1, 0)))
 
 
-def pareto_k(log_weight: Float[Array, " n"]) -> Float[Array, ""]:
+def pareto_k(log_weight: PerRow) -> Scalar:
     """Shape k of a generalised Pareto tail of the weights: moments of order 1/k and above are
     infinite.
 
@@ -217,7 +214,7 @@ def tail_size(n: int) -> int:
     return math.ceil(min(0.2 * n, 3 * math.sqrt(n)))
 
 
-def tail_shape(log_weight: Float[Array, " m"]) -> Float[Array, ""]:
+def tail_shape(log_weight: PerBlockRow) -> Scalar:
     """`pareto_k` from the sorted log weights of the tail and the next one."""
     if log_weight.shape[0] < 6:
         return jnp.where(_equal(log_weight), -jnp.inf, jnp.asarray(jnp.inf, log_weight.dtype))
@@ -225,7 +222,7 @@ def tail_shape(log_weight: Float[Array, " m"]) -> Float[Array, ""]:
     return jnp.where(_equal(tail), -jnp.inf, generalised_pareto_shape(tail[1:] - tail[0]))
 
 
-def generalised_pareto_shape(exceedances: Float[Array, " m"]) -> Float[Array, ""]:
+def generalised_pareto_shape(exceedances: PerBlockRow) -> Scalar:
     """Zhang & Stephens' (2009) estimate of k from sorted exceedances ≥ 0, shrunk towards ½ by
     ten rows as in PSIS.
 
@@ -256,5 +253,5 @@ def _finite_max(x):
     return jnp.where(jnp.isfinite(top), top, 0)
 
 
-def _equal(x) -> Bool[Array, ""]:
+def _equal(x) -> Truth:
     return jnp.max(x) == jnp.min(x)

@@ -9,10 +9,10 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax.scipy.stats import norm
-from jaxtyping import Array, Float
 
 from mopl_jax.numerics import linalg
 from mopl_jax.numerics.pytree import pytree_dataclass
+from mopl_jax.numerics.shapes import Matrix, Scalar, Vector
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.policy import Policy
 from mopl_jax.policies.uniform import Uniform
@@ -26,11 +26,11 @@ class Product:
     `mean_b`; `size` is d₂ if a = b.
     """
 
-    size: Float[Array, ""]
-    mean: Float[Array, " d"]
-    covariance: Float[Array, "d d"]
-    mean_a: Float[Array, " d"]
-    mean_b: Float[Array, " d"]
+    size: Scalar
+    mean: Vector
+    covariance: Matrix
+    mean_a: Vector
+    mean_b: Vector
 
 
 @functools.singledispatch
@@ -122,9 +122,7 @@ def _in_box(logging, a, b):
     return jnp.sum(log_volume + overlap + jnp.log(mass)), mean, variance
 
 
-def cut_to_box(
-    box: Uniform, policy: Gaussian
-) -> tuple[Float[Array, " d"], Float[Array, " d"], Float[Array, " d"]]:
+def cut_to_box(box: Uniform, policy: Gaussian) -> tuple[Vector, Vector, Vector]:
     """Mass, mean and variance, each (d,), of a diagonal Gaussian `policy` cut to the `box`."""
     mean, scale = policy.mean, _diagonal(policy)
     low, high = ((edge - mean) / scale for edge in (box.low, box.high))
@@ -134,7 +132,7 @@ def cut_to_box(
     return mass, mean + scale * shift, jnp.square(scale) * (1 + bend - jnp.square(shift))
 
 
-def population_d2(logging: Policy, target: Gaussian) -> Float[Array, ""]:
+def population_d2(logging: Policy, target: Gaussian) -> Scalar:
     """d₂ = E_π₀[w²], the second moment of the importance weight; population ESS is n / d₂.
 
     Gaussian logging, any covariance: |Σ₀| / √(|2Σ₀−Σ||Σ|) · exp(Δᵀ(2Σ₀−Σ)⁻¹Δ), Δ = μ − μ₀, and
@@ -148,7 +146,7 @@ def population_d2(logging: Policy, target: Gaussian) -> Float[Array, ""]:
 
 
 @functools.singledispatch
-def population_max_weight(logging: Policy, target: Gaussian) -> Float[Array, ""]:
+def population_max_weight(logging: Policy, target: Gaussian) -> Scalar:
     """w_max = sup π/π₀, the largest importance weight that can occur; inf where there is none.
 
     Logging is Gaussian, or uniform with a diagonal target.
@@ -158,7 +156,7 @@ def population_max_weight(logging: Policy, target: Gaussian) -> Float[Array, ""]
 
 @population_max_weight.register(Gaussian)
 @jax.jit
-def gaussian_max_weight(logging: Gaussian, target: Gaussian) -> Float[Array, ""]:
+def gaussian_max_weight(logging: Gaussian, target: Gaussian) -> Scalar:
     """√(|Σ₀|/|Σπ|) exp(½ Δᵀ(Σ₀−Σπ)⁻¹Δ), finite iff Σπ ≺ Σ₀ (equal policies have w = 1)."""
     delta = target.mean - logging.mean
     gap = jnp.linalg.cholesky(logging.covariance - target.covariance)  # NaN where not definite
@@ -171,7 +169,7 @@ def gaussian_max_weight(logging: Gaussian, target: Gaussian) -> Float[Array, ""]
 
 @population_max_weight.register(Uniform)
 @jax.jit
-def box_max_weight(logging: Uniform, target: Gaussian) -> Float[Array, ""]:
+def box_max_weight(logging: Uniform, target: Gaussian) -> Scalar:
     """The box's volume times the largest target density in the box."""
     diagonal = Gaussian(target.mean, _diagonal(target))
     nearest = jnp.clip(target.mean, logging.low, logging.high)

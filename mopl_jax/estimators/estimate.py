@@ -1,9 +1,9 @@
 """`Estimate`: a value and what its intervals need."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from mopl_jax.numerics.pytree import pytree_dataclass
+from mopl_jax.numerics.shapes import PerRow, Scalar
 
 
 @pytree_dataclass()
@@ -16,11 +16,11 @@ class Estimate:
     to a constant (p the normalised weights) · `reward` (n,).
     """
 
-    value: Float[Array, ""]
-    influence: Float[Array, " n"]
-    log_weight: Float[Array, " n"]
-    residual: Float[Array, " n"]
-    reward: Float[Array, " n"]
+    value: Scalar
+    influence: PerRow
+    log_weight: PerRow
+    residual: PerRow
+    reward: PerRow
 
 
 def influence_variance(estimate: Estimate):

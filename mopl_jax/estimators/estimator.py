@@ -17,6 +17,7 @@ from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.estimators.weight_totals import MERGE, WeightTotals, totals_of
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.numerics.reduce import Block, Monoid, Stage, Whole, run_passes, whole_block
+from mopl_jax.numerics.shapes import PerBlockRow, PerRow, Scalar
 
 
 class Columns(NamedTuple):
@@ -28,8 +29,8 @@ class Columns(NamedTuple):
     `cluster` (n,): the user of a row; rows of one user are in one fold of a model
     """
 
-    reward: Float[Array, " n"]
-    log_weights: tuple[Float[Array, " n"], ...] = ()
+    reward: PerRow
+    log_weights: tuple[PerRow, ...] = ()
     action: Float[Array, "n d"] | None = None
     cluster: Int[Array, " n"] | None = None
 
@@ -53,8 +54,8 @@ class Model(NamedTuple):
 class Constants(NamedTuple):
     """What `finish` finds: the `value` (), and the `shift` () that its rows are measured from."""
 
-    value: Float[Array, ""]
-    shift: Float[Array, ""]
+    value: Scalar
+    shift: Scalar
 
 
 @pytree_dataclass()
@@ -66,7 +67,7 @@ class Fitted:
     constants: Any = None
 
     @property
-    def value(self) -> Float[Array, ""]:
+    def value(self) -> Scalar:
         """The estimate."""
         return self.constants.value
 
@@ -89,7 +90,7 @@ class Estimator:
     def __post_init__(self):
         object.__setattr__(self, "__doc__", self.finish.__doc__)
 
-    def __call__(self, log_weight: Float[Array, " n"], reward: Float[Array, " n"]) -> Estimate:
+    def __call__(self, log_weight: PerRow, reward: PerRow) -> Estimate:
         """The estimate of a log in memory."""
         return in_memory(self, Columns(reward, (log_weight,)))
 
@@ -105,7 +106,7 @@ class Member(NamedTuple):
     rows: Callable[[Any, Block], Estimate]
 
 
-def first_weight(block: Block) -> Float[Array, " m"]:
+def first_weight(block: Block) -> PerBlockRow:
     """The log weights of the first target of a log in memory."""
     return block.columns.log_weights[0]
 

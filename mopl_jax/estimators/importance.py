@@ -6,12 +6,12 @@ whose influence terms every interval is made from. Two small functions define it
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from mopl_jax.estimators.estimator import Constants, Estimator, Model
 from mopl_jax.estimators.weight_totals import WeightTotals, empty, merge, totals_of
 from mopl_jax.numerics.reduce import Block, Monoid
 from mopl_jax.numerics.safe import divide
+from mopl_jax.numerics.shapes import PerBlockRow, Scalar
 
 
 def _ips(totals: WeightTotals) -> Constants:
@@ -50,7 +50,7 @@ def _snips_row(constants, totals, log_weight, gap, offset):
 snips = Estimator(_snips, _snips_row)
 
 
-def optimal_baseline(totals: WeightTotals) -> Float[Array, ""]:
+def optimal_baseline(totals: WeightTotals) -> Scalar:
     """β* = Σ(w²−w)(r−c) / Σ(w²−w), the baseline of least variance about the centre c.
 
     Gupta et al. (RecSys 2024, arXiv 2405.05736). Where the weights hardly vary, that is where
@@ -87,7 +87,7 @@ beta_ips = Estimator(_beta_ips, _beta_ips_row)
 # Cross-fitted: each half's baseline comes from the other half.
 
 
-def _halves(block: Block, log_weight: Float[Array, " m"]) -> WeightTotals:
+def _halves(block: Block, log_weight: PerBlockRow) -> WeightTotals:
     """The totals of even and of odd rows, stacked."""
     odd = block.number(log_weight.shape[0]) % 2 == 1
     log_weights = jnp.stack(

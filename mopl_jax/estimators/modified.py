@@ -5,17 +5,18 @@ interval of the result covers the modified value, which is not V.
 """
 
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import ArrayLike
 
 from mopl_jax.numerics import safe
+from mopl_jax.numerics.shapes import PerRow
 
 
-def clipped(log_weight: Float[Array, " n"], bound: ArrayLike) -> Float[Array, " n"]:
+def clipped(log_weight: PerRow, bound: ArrayLike) -> PerRow:
     """min(w, bound) (Ionides 2008); biased towards 0 for rewards ≥ 0."""
     return jnp.minimum(log_weight, jnp.log(jnp.asarray(bound, log_weight.dtype)))
 
 
-def harmonic(log_weight: Float[Array, " n"], mix: ArrayLike) -> Float[Array, " n"]:
+def harmonic(log_weight: PerRow, mix: ArrayLike) -> PerRow:
     """w / ((1−λ) + λw) with λ = `mix` in [0, 1], bounded by 1/λ (Metelli et al., NeurIPS 2021).
 
     λ = 0 leaves w, 1 gives 1.
@@ -25,9 +26,7 @@ def harmonic(log_weight: Float[Array, " n"], mix: ArrayLike) -> Float[Array, " n
     return jnp.where(log_weight == -jnp.inf, log_weight, shrunk)
 
 
-def log_smoothed(
-    log_weight: Float[Array, " n"], reward: Float[Array, " n"], smoothing: ArrayLike
-) -> Float[Array, " n"]:
+def log_smoothed(log_weight: PerRow, reward: PerRow, smoothing: ArrayLike) -> PerRow:
     """The weights with which IPS is mean(log(1 + λwr))/λ, λ = `smoothing`, for rewards ≥ 0.
 
     Sakhi et al., NeurIPS 2024, arXiv 2405.14335. log(1 + x)/x times w, x = λwr; rows without reward

@@ -19,14 +19,15 @@ from mopl_jax.estimators.estimator import Columns, Estimator, Model, in_memory
 from mopl_jax.estimators.importance import ips
 from mopl_jax.numerics import linalg, quadratic, safe
 from mopl_jax.numerics.reduce import Block, Monoid
+from mopl_jax.numerics.shapes import PerRow, Scalar, Vector
 from mopl_jax.policies.gaussian import Gaussian
 
 FOLDS, RIDGE = 5, 1e-3  # the ridge is relative to each feature's mean square
 
 
 def doubly_robust(
-    log_weight: Float[Array, " n"],
-    reward: Float[Array, " n"],
+    log_weight: PerRow,
+    reward: PerRow,
     *,
     action: Float[Array, "n d"],
     target: Gaussian,
@@ -87,7 +88,7 @@ class Normal(NamedTuple):
     `products` (folds, f, f+1): of the features with each other and with the reward
     """
 
-    centre: Float[Array, ""]
+    centre: Scalar
     products: Float[Array, "folds f f+1"]
 
 
@@ -110,7 +111,7 @@ def _fit(normal: Normal, ridge: float) -> Float[Array, "folds f"]:
     return fit_without_each_fold(centred, ridge).at[:, 0].add(normal.centre + mean)
 
 
-def quadratic_features(policy: Gaussian, action: Float[Array, " d"]) -> Float[Array, " f"]:
+def quadratic_features(policy: Gaussian, action: Vector) -> Float[Array, " f"]:
     """The features 1, z, zᵢzⱼ (i ≤ j) of one action in the units of the `policy`."""
     return quadratic.features(linalg.scale_solve(policy.scale, action - policy.mean))
 
@@ -122,7 +123,7 @@ def expected_features(target: Gaussian, dtype) -> Float[Array, " f"]:
 
 
 def products(
-    features: Float[Array, "n f"], reward: Float[Array, " n"], fold: Int[Array, " n"], folds: int
+    features: Float[Array, "n f"], reward: PerRow, fold: Int[Array, " n"], folds: int
 ) -> Float[Array, "folds f f+1"]:
     """`quadratic.products` of each fold: they add up over rows."""
 

@@ -11,9 +11,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, ArrayLike, Bool, Float, Int
+from jaxtyping import Array, ArrayLike, Bool, Int
 
 from mopl_jax.numerics.reduce import Block, Monoid, whole_block
+from mopl_jax.numerics.shapes import Batch, PerBlockRow, PerRow
 
 
 class WeightTotals(NamedTuple):
@@ -31,16 +32,16 @@ class WeightTotals(NamedTuple):
     `offset`: Σ (o − offset_centre) over all rows, o the term of each
     """
 
-    num_rows: Float[Array, "*batch"]
-    log_max: Float[Array, "*batch"]
+    num_rows: Batch
+    log_max: Batch
     heaviest: Int[Array, "*batch"]
-    rest: Float[Array, "*batch"]
-    rest2: Float[Array, "*batch"]
-    centre: Float[Array, "*batch"]
-    weighted: Float[Array, "*batch"]
-    weighted2: Float[Array, "*batch"]
-    offset_centre: Float[Array, "*batch"]
-    offset: Float[Array, "*batch"]
+    rest: Batch
+    rest2: Batch
+    centre: Batch
+    weighted: Batch
+    weighted2: Batch
+    offset_centre: Batch
+    offset: Batch
 
     @property
     def some(self) -> Bool[Array, "*batch"]:
@@ -48,46 +49,46 @@ class WeightTotals(NamedTuple):
         return self.log_max > -jnp.inf
 
     @property
-    def shift(self) -> Float[Array, "*batch"]:
+    def shift(self) -> Batch:
         """log max w, and 0 where no row has weight or a weight is infinite."""
         return jnp.where(jnp.isfinite(self.log_max), self.log_max, 0)
 
     @property
-    def max_p(self) -> Float[Array, "*batch"]:
+    def max_p(self) -> Batch:
         """The largest normalised weight max p; 0 where no row has weight."""
         return jnp.where(self.some, 1 / (1 + self.rest), 0)
 
     @property
-    def one_minus_max_p(self) -> Float[Array, "*batch"]:
+    def one_minus_max_p(self) -> Batch:
         """Σ p over the other rows."""
         return jnp.where(self.some, self.rest / (1 + self.rest), 0)
 
     @property
-    def rest_p2(self) -> Float[Array, "*batch"]:
+    def rest_p2(self) -> Batch:
         """Σ p² over the other rows."""
         return jnp.where(self.some, self.rest2 / jnp.square(1 + self.rest), 0)
 
     @property
-    def sum_p2(self) -> Float[Array, "*batch"]:
+    def sum_p2(self) -> Batch:
         """S₂ = Σ p²."""
         return jnp.square(self.max_p) + self.rest_p2
 
     @property
-    def log_sum(self) -> Float[Array, "*batch"]:
+    def log_sum(self) -> Batch:
         """log Σ w."""
         return self.log_max + jnp.log1p(self.rest)
 
     @property
-    def mean_weight(self) -> Float[Array, "*batch"]:
+    def mean_weight(self) -> Batch:
         """Σ w / n: exactly w where all weights are equal."""
         return jnp.exp(self.log_max) * ((1 + self.rest) / self.num_rows)
 
     @property
-    def mean_offset(self) -> Float[Array, "*batch"]:
+    def mean_offset(self) -> Batch:
         """The mean of the terms o: exactly o where all are equal."""
         return self.offset_centre + self.offset / self.num_rows
 
-    def share(self, log_weight: Float[Array, " m"]) -> Float[Array, " m"]:
+    def share(self, log_weight: PerBlockRow) -> PerBlockRow:
         """Normalised weights p = w / Σ w of some rows; 0 where no row has weight."""
         return jnp.where(self.some, jnp.exp(log_weight - self.shift) * self.max_p, 0)
 
@@ -140,10 +141,7 @@ MERGE = Monoid(merge, empty)
 
 
 def totals_of(
-    block: Block,
-    log_weight: Float[Array, " m"],
-    reward: Float[Array, " m"],
-    offset: ArrayLike = 0.0,
+    block: Block, log_weight: PerBlockRow, reward: PerBlockRow, offset: ArrayLike = 0.0
 ) -> WeightTotals:
     """The totals of the rows of a block, from their log weights and rewards (m,)."""
     zero = jnp.zeros_like(log_weight)
@@ -162,6 +160,6 @@ def totals_of(
     return merge(rows)
 
 
-def totals_of_weights(log_weight: Float[Array, " n"]) -> WeightTotals:
+def totals_of_weights(log_weight: PerRow) -> WeightTotals:
     """The totals of all rows of a log in memory, without rewards."""
     return totals_of(whole_block(log_weight), log_weight, jnp.zeros_like(log_weight))

@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
 
 from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.estimators.importance import snips
 from mopl_jax.intervals.interval import Interval, IntervalFunction
 from mopl_jax.logs import Logs, log_weights
 from mopl_jax.numerics.pytree import pytree_dataclass
+from mopl_jax.numerics.shapes import Count, PerBlockRow, Scalar, Vector
 from mopl_jax.policies.deterministic import smooth
 
 
@@ -22,15 +22,15 @@ class Selection:
     look at.
     """
 
-    index: Int[Array, ""]
-    bandwidth: Float[Array, ""]
+    index: Count
+    bandwidth: Scalar
     estimate: Estimate
     interval: Interval
-    values: Float[Array, " m"]
+    values: PerBlockRow
     intervals: Interval
 
 
-def lepski(value: Float[Array, " m"], interval: Interval, widening: float = 1.0) -> Int[Array, ""]:
+def lepski(value: PerBlockRow, interval: Interval, widening: float = 1.0) -> Count:
     """The last index whose interval, widened about its value, still meets those of all before
     it; 0 if none does.
 
@@ -51,8 +51,8 @@ def lepski(value: Float[Array, " m"], interval: Interval, widening: float = 1.0)
 
 def slope(
     logs: Logs,
-    action: Float[Array, " d"],
-    bandwidths: Float[Array, " m"],
+    action: Vector,
+    bandwidths: PerBlockRow,
     interval: IntervalFunction,
     alpha: float,
     estimator: Callable[..., Estimate] = snips,

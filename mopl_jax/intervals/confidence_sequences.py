@@ -11,13 +11,14 @@ least) / (most − least) in [0, 1]; `betting` searches for its ends and carries
 import math
 
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike
 
 from mopl_jax.estimators.ess import supported
 from mopl_jax.estimators.estimate import Estimate, influence_variance
 from mopl_jax.intervals.interval import Interval
 from mopl_jax.intervals.reward_range import Range, weighted_terms, within
 from mopl_jax.numerics.roots import crossing
+from mopl_jax.numerics.shapes import PerRow
 
 
 def asymptotic_cs(estimate: Estimate, alpha: float, *, tuned_at: int = 1000) -> Interval:
@@ -115,7 +116,7 @@ def _best_capital(x, bet, m):
     return jnp.max(jnp.cumsum(jnp.log1p(stake * (x - m))))
 
 
-def _unit_terms(estimate, reward_range, w_max, baseline) -> tuple[Float[Array, " n"], Array, Array]:
+def _unit_terms(estimate, reward_range, w_max, baseline) -> tuple[PerRow, Array, Array]:
     terms, least, most = weighted_terms(estimate, reward_range, w_max, baseline)
     return jnp.clip((terms - least) / (most - least), 0, 1), least, most
 

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from mopl_jax.estimators import divergence
 from mopl_jax.numerics.pytree import pytree_dataclass
+from mopl_jax.numerics.shapes import PerRow, Scalar
 
 
 @pytree_dataclass(static=("reward_range",))
@@ -20,8 +21,8 @@ class Facts:
     """
 
     reward_range: tuple[float, float] | None = None
-    w_max: Float[Array, ""] | None = None
-    d2: Float[Array, ""] | None = None
+    w_max: Scalar | None = None
+    d2: Scalar | None = None
     draws: Float[Array, "m n"] | None = None
 
 
@@ -41,7 +42,7 @@ def _closed(function: Callable, logging, target) -> Array | None:
         return None
 
 
-def check_rewards(reward: Float[Array, " n"], reward_range: tuple[float, float]) -> None:
+def check_rewards(reward: PerRow, reward_range: tuple[float, float]) -> None:
     """ValueError that names the first reward outside the range.
 
     A bound for bounded rewards would not be one.

@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from mopl_jax.estimators.ess import enough
 from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.intervals.interval import Interval
 from mopl_jax.intervals.moments import Moments, moments_of
 from mopl_jax.numerics.pytree import pytree_dataclass
+from mopl_jax.numerics.shapes import Batch, Scalar
 from mopl_jax.numerics.student import student_quantile
 
 
@@ -28,10 +28,10 @@ class Pivot:
     2λ√variance (so does Wilson's for a rate).
     """
 
-    value: Float[Array, "*batch"]
-    variance: Float[Array, "*batch"]
-    df: Float[Array, "*batch"]
-    skew: Float[Array, "*batch"]
+    value: Batch
+    variance: Batch
+    df: Batch
+    skew: Batch
 
     def interval(self, alpha: float) -> Interval:
         """value ± t √variance, stretched by `skew`; the whole line where the variance is 0 or
@@ -84,7 +84,7 @@ class Wald:
         """The pivot of an estimate."""
         return self.at(moments_of(estimate))
 
-    def moments(self, estimate: Estimate) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    def moments(self, estimate: Estimate) -> tuple[Scalar, Scalar]:
         """Variance and degrees of freedom of an estimate."""
         return self.formula(moments_of(estimate))[:2]
 

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool
 
 from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.numerics.pytree import pytree_dataclass
+from mopl_jax.numerics.shapes import Batch
 
 
 @pytree_dataclass()
@@ -16,15 +17,15 @@ class Interval:
     claimed.
     """
 
-    lower: Float[Array, "*batch"]
-    upper: Float[Array, "*batch"]
+    lower: Batch
+    upper: Batch
 
     @property
-    def width(self) -> Float[Array, "*batch"]:
+    def width(self) -> Batch:
         """upper − lower."""
         return self.upper - self.lower
 
-    def contains(self, value: Float[Array, "*batch"]) -> Bool[Array, "*batch"]:
+    def contains(self, value: Batch) -> Bool[Array, "*batch"]:
         """Whether lower ≤ value ≤ upper."""
         return (self.lower <= value) & (value <= self.upper)
 

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool
 
 from mopl_jax.estimators.ess import enough
 from mopl_jax.estimators.estimate import Estimate
@@ -12,6 +12,7 @@ from mopl_jax.estimators.weight_totals import WeightTotals
 from mopl_jax.numerics import safe
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.numerics.reduce import ADD, Stage, Whole, run_passes, whole_block
+from mopl_jax.numerics.shapes import Batch, PerBlockRow, Scalar
 
 
 @pytree_dataclass()
@@ -37,25 +38,25 @@ class Moments:
     `quartic`: Σp⁴/S₂²
     """
 
-    n: Float[Array, "*batch"]
-    value: Float[Array, "*batch"]
-    sum_p2: Float[Array, "*batch"]
-    one_minus_sum_p2: Float[Array, "*batch"]
-    max_p: Float[Array, "*batch"]
-    one_minus_max_p: Float[Array, "*batch"]
-    influence: Float[Array, "*batch"]
-    residual: Float[Array, "*batch"]
-    hc2: Float[Array, "*batch"]
-    hc3: Float[Array, "*batch"]
-    exact: Float[Array, "*batch"]
-    df: Float[Array, "*batch"]
-    skewness: Float[Array, "*batch"]
-    kurtosis: Float[Array, "*batch"]
-    cubic: Float[Array, "*batch"]
-    quartic: Float[Array, "*batch"]
+    n: Batch
+    value: Batch
+    sum_p2: Batch
+    one_minus_sum_p2: Batch
+    max_p: Batch
+    one_minus_max_p: Batch
+    influence: Batch
+    residual: Batch
+    hc2: Batch
+    hc3: Batch
+    exact: Batch
+    df: Batch
+    skewness: Batch
+    kurtosis: Batch
+    cubic: Batch
+    quartic: Batch
 
     @property
-    def kish(self) -> Float[Array, "*batch"]:
+    def kish(self) -> Batch:
         """The ℓ2 effective sample size, at least one."""
         return 1 / safe.positive(self.sum_p2)
 
@@ -86,28 +87,28 @@ class Sums(NamedTuple):
     `g1`, `g2` are Σg, Σgp, Σgp²; `own` and `across` what Satterthwaite's formula needs besides.
     """
 
-    influence: Float[Array, ""]
-    residual: Float[Array, ""]
-    hc2: Float[Array, ""]
-    hc3: Float[Array, ""]
-    exact: Float[Array, ""]
-    g0: Float[Array, ""]
-    g1: Float[Array, ""]
-    g2: Float[Array, ""]
-    own: Float[Array, ""]
-    across: Float[Array, ""]
-    third: Float[Array, ""]
-    fourth: Float[Array, ""]
-    cubic: Float[Array, ""]
-    quartic: Float[Array, ""]
+    influence: Scalar
+    residual: Scalar
+    hc2: Scalar
+    hc3: Scalar
+    exact: Scalar
+    g0: Scalar
+    g1: Scalar
+    g2: Scalar
+    own: Scalar
+    across: Scalar
+    third: Scalar
+    fourth: Scalar
+    cubic: Scalar
+    quartic: Scalar
 
 
 def sums_of(
     totals: WeightTotals,
-    p: Float[Array, " m"],
+    p: PerBlockRow,
     heavy: Bool[Array, " m"],
-    influence: Float[Array, " m"],
-    residual: Float[Array, " m"],
+    influence: PerBlockRow,
+    residual: PerBlockRow,
 ) -> Sums:
     """The sums over some rows of normalised weight `p`, influence over n `influence`, `residual`.
 
@@ -141,7 +142,7 @@ def sums_of(
     )
 
 
-def joined(totals: WeightTotals, sums: Sums, value: Float[Array, ""]) -> Moments:
+def joined(totals: WeightTotals, sums: Sums, value: Scalar) -> Moments:
     """The moments from the totals and the sums over all rows."""
     max_p, s2 = totals.max_p, totals.sum_p2
     scale = safe.reciprocal(sums.exact) * jnp.square(max_p)

@@ -10,7 +10,7 @@ formulas of `Moments`, see `FromSums`. None is exact for every n, because ESS st
 
 import jax.numpy as jnp
 from jax.scipy.special import betainc
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike
 
 from mopl_jax.estimators.ess import enough
 from mopl_jax.intervals.formulas import FromSums
@@ -20,16 +20,13 @@ from mopl_jax.intervals.reward_range import Range, cut, range_ends
 from mopl_jax.numerics import safe
 from mopl_jax.numerics.proportion import wilson_ends
 from mopl_jax.numerics.roots import crossing
+from mopl_jax.numerics.shapes import Batch
 from mopl_jax.numerics.student import student_quantile
 
 
 @FromSums
 def ess_wilson(
-    sums: Moments,
-    alpha: float,
-    *,
-    reward_range: Range = (0.0, 1.0),
-    size: ArrayLike | None = None,
+    sums: Moments, alpha: float, *, reward_range: Range = (0.0, 1.0), size: ArrayLike | None = None
 ) -> Interval:
     """Wilson's score interval with m = ESS for n and Student's t for z.
 
@@ -75,11 +72,7 @@ def ess_score(sums: Moments, alpha: float, *, reward_range: Range = (0.0, 1.0)) 
 
 @FromSums
 def clopper_pearson(
-    sums: Moments,
-    alpha: float,
-    *,
-    reward_range: Range = (0.0, 1.0),
-    size: ArrayLike | None = None,
+    sums: Moments, alpha: float, *, reward_range: Range = (0.0, 1.0), size: ArrayLike | None = None
 ) -> Interval:
     """The binomial interval for m v successes in m = ESS trials.
 
@@ -95,7 +88,7 @@ def clopper_pearson(
 # Between values and their places in the range.
 
 
-def place(sums: Moments, reward_range: Range) -> Float[Array, "*batch"]:
+def place(sums: Moments, reward_range: Range) -> Batch:
     """The value's place in the reward range, in [0, 1], as if it were a proportion."""
     low, high = range_ends(reward_range, sums.value)
     value = jnp.where(jnp.isnan(sums.value), low, sums.value)
@@ -129,7 +122,7 @@ BELIEVED = 16.0
 FEW_TERMS = 5.0
 
 
-def variance_ratio(sums: Moments, reward_range: Range) -> Float[Array, "*batch"]:
+def variance_ratio(sums: Moments, reward_range: Range) -> Batch:
     """The variance of the value over v(1−v) Σp², cautiously where few rows show it.
 
     ĝ = Σψ²/(n²(1−2p+S₂)) · (1−S₂)/(v(1−v) S₂), which clicks of equal weight leave at one. A ratio
@@ -157,7 +150,7 @@ def variance_ratio(sums: Moments, reward_range: Range) -> Float[Array, "*batch"]
     return ratio + few * jnp.maximum(1 - ratio, 0)
 
 
-def spread_share(sums: Moments, reward_range: Range) -> Float[Array, "*batch"]:
+def spread_share(sums: Moments, reward_range: Range) -> Batch:
     """Σpe² / (v(1−v)) in [0, 1], the spread of the rewards over the most that the range allows.
 
     One where all rewards are at the ends of the range, zero where they are equal inside it.
@@ -171,7 +164,7 @@ def spread_share(sums: Moments, reward_range: Range) -> Float[Array, "*batch"]:
 # Both ends, as shares.
 
 
-def score(v: Float[Array, "*batch"], m: Float[Array, "*batch"], df, alpha: float):
+def score(v: Batch, m: Batch, df, alpha: float):
     """Both ends of Wilson's interval for a share v of m, with t of `df` degrees of freedom."""
     return _score(v, m, student_quantile(alpha / 2, df))
 
@@ -183,7 +176,7 @@ def _score(v, m, quantile):
     return low.astype(v.dtype), high.astype(v.dtype)
 
 
-def skewed_score(v: Float[Array, "*batch"], sums: Moments, alpha: float):
+def skewed_score(v: Batch, sums: Moments, alpha: float):
     """Both ends for a share v, as `score`, moved by the skewness."""
     return _skewed(v, sums.kish, sums.cubic, _degrees(sums), alpha)
 

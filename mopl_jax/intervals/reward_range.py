@@ -5,11 +5,12 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float
+from jaxtyping import Array, ArrayLike, Bool
 
 from mopl_jax.estimators.ess import supported
 from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.intervals.interval import Interval
+from mopl_jax.numerics.shapes import Batch, PerRow, Scalar
 
 Range = tuple[float, float]
 
@@ -23,9 +24,7 @@ def within(estimate: Estimate, low, high, reward_range: Range) -> Interval:
     return cut(supported(estimate), low, high, reward_range, like=estimate.value)
 
 
-def cut(
-    known: Bool[Array, "*batch"], low, high, reward_range: Range, like: Float[Array, "*batch"]
-) -> Interval:
+def cut(known: Bool[Array, "*batch"], low, high, reward_range: Range, like: Batch) -> Interval:
     """[low, high] cut to the reward range, in the dtype of `like`.
 
     The whole range where it is not `known`, an end is NaN, or no value of the range lies between
@@ -39,7 +38,7 @@ def cut(
     )
 
 
-def range_ends(reward_range: Range, like: Array) -> tuple[Float[Array, ""], Float[Array, ""]]:
+def range_ends(reward_range: Range, like: Array) -> tuple[Scalar, Scalar]:
     """Both ends of the range, in the dtype of `like`.
 
     ValueError where they are numbers that are not in order: every bound would be a point.
@@ -54,7 +53,7 @@ def range_ends(reward_range: Range, like: Array) -> tuple[Float[Array, ""], Floa
 
 def weighted_terms(
     estimate: Estimate, reward_range: Range, w_max: ArrayLike, baseline: ArrayLike | None = None
-) -> tuple[Float[Array, " n"], Float[Array, ""], Float[Array, ""]]:
+) -> tuple[PerRow, Scalar, Scalar]:
     """The terms c + w (r−c), (n,), and both ends of the range that they lie in.
 
     Independent with mean V for every fixed c, because E w = 1.

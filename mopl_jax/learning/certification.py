@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.core import Tracer
-from jaxtyping import Array, ArrayLike, Bool, Float
+from jaxtyping import ArrayLike
 
 from mopl_jax.estimators import ess
 from mopl_jax.estimators.contrast import difference
@@ -26,6 +26,7 @@ from mopl_jax.intervals.interval import IntervalFunction, lower
 from mopl_jax.learning.objective import ValueEstimator, estimates
 from mopl_jax.logs import Logs
 from mopl_jax.numerics.pytree import pytree_dataclass
+from mopl_jax.numerics.shapes import Scalar, Truth, Vector
 from mopl_jax.policies.gaussian import Gaussian
 
 
@@ -40,12 +41,12 @@ class Certificate:
     `keep`: whether that is not positive: keep the current weights
     """
 
-    bound: Float[Array, ""]
-    value: Float[Array, ""]
-    ess: Float[Array, ""]
-    gain: Float[Array, ""]
-    gain_bound: Float[Array, ""]
-    keep: Bool[Array, ""]
+    bound: Scalar
+    value: Scalar
+    ess: Scalar
+    gain: Scalar
+    gain_bound: Scalar
+    keep: Truth
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, by the names that the artifact of `mopl learn` has for them."""
@@ -111,7 +112,7 @@ def weights_of(given: Any) -> ArrayLike:
     return given.mean if hasattr(given, "mean") else given.action
 
 
-def _weights(baseline: Any, policy: Gaussian) -> Float[Array, " d"]:
+def _weights(baseline: Any, policy: Gaussian) -> Vector:
     """The weights of a baseline, (d,)."""
     mean = jnp.asarray(weights_of(baseline), policy.mean.dtype)
     if mean.shape != policy.mean.shape:

@@ -9,18 +9,19 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import ArrayLike, Float
 
 from mopl_jax.numerics import linalg
 from mopl_jax.numerics.roots import crossing, implicit
+from mopl_jax.numerics.shapes import Vector
 from mopl_jax.policies.gaussian import Gaussian
 
-Projection = Callable[[Float[Array, " d"]], Float[Array, " d"]]
+Projection = Callable[[Vector], Vector]
 # Of alternating between two sets: the error shrinks by a constant factor a round where they cross.
 ROUNDS = 30
 
 
-def unconstrained(action: Float[Array, " d"]) -> Float[Array, " d"]:
+def unconstrained(action: Vector) -> Vector:
     """No constraint."""
     return action
 
@@ -144,7 +145,7 @@ def ball(reference: Gaussian, radius: float) -> Projection:
     return project
 
 
-def spherical_cap(centre: Float[Array, " d"], radius: float) -> Projection:
+def spherical_cap(centre: Vector, radius: float) -> Projection:
     """Actions of the length of `centre` (d,) ≠ 0, d ≥ 2, at most `radius` < √2 ‖centre‖ from it.
 
     Their rankings are as sharp as that of `centre`. An action that points further aside is

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+
+from mopl_jax.numerics.shapes import Count, Scalar, Truth
 
 MOST = 6  # trials of one search; more do not pay, because the next direction is better
 # Of Hager & Zhang (2006) and Nocedal & Wright, as in optax: how much of the slope at 0 a decrease
@@ -23,9 +24,9 @@ NARROW = 1e-5  # a bracket this short ends the search, if some trial decreased t
 class Point(NamedTuple):
     """A `length` along the direction, the objective's `value` there, and its `slope`."""
 
-    length: Float[Array, ""]
-    value: Float[Array, ""]
-    slope: Float[Array, ""]
+    length: Scalar
+    value: Scalar
+    slope: Scalar
 
 
 class LineSearch(NamedTuple):
@@ -41,9 +42,9 @@ class LineSearch(NamedTuple):
     `safe`: the best trial of sufficient decrease
     """
 
-    trial: Float[Array, ""]
-    count: Int[Array, ""]
-    bracketed: Bool[Array, ""]
+    trial: Scalar
+    count: Count
+    bracketed: Truth
     start: Point
     last: Point
     low: Point
@@ -52,16 +53,14 @@ class LineSearch(NamedTuple):
     safe: Point
 
 
-def begin(value: Float[Array, ""], slope: Float[Array, ""], guess: Float[Array, ""]) -> LineSearch:
+def begin(value: Scalar, slope: Scalar, guess: Scalar) -> LineSearch:
     """The search from a point with this `value` and `slope`; its first trial is `guess`."""
     start = Point(jnp.zeros_like(value), value, slope)
     none = jnp.zeros((), jnp.int32), jnp.asarray(False)
     return LineSearch(guess, *none, start, start, start, start, start, start)
 
 
-def tell(
-    search: LineSearch, value: Float[Array, ""], slope: Float[Array, ""]
-) -> tuple[LineSearch, Bool[Array, ""]]:
+def tell(search: LineSearch, value: Scalar, slope: Scalar) -> tuple[LineSearch, Truth]:
     """The search after its trial was evaluated, and whether it has ended."""
     new = Point(search.trial, value, slope)
     rise = _rise(new, search.start)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
-from jaxtyping import Array, ArrayLike, Bool, Float, Int
+from jaxtyping import Array, ArrayLike, Float
 
 from mopl_jax.estimators import ess
 from mopl_jax.intervals.ess_corrected import ess_exact
@@ -27,6 +27,7 @@ from mopl_jax.learning.line_search import STEPS, LineSearch
 from mopl_jax.learning.objective import ValueEstimator, estimates
 from mopl_jax.logs import Logs, num_units
 from mopl_jax.numerics.pytree import pytree_dataclass
+from mopl_jax.numerics.shapes import Count, Scalar, Truth
 from mopl_jax.policies.gaussian import Gaussian
 
 TOLERANCE = 1e-5  # of the reward's standard deviation: a step that gains less ends the search
@@ -47,14 +48,14 @@ class Learnt:
     """
 
     policy: Gaussian
-    bound: Float[Array, ""]
-    value: Float[Array, ""]
-    ess: Float[Array, ""]
+    bound: Scalar
+    value: Scalar
+    ess: Scalar
     trace: Float[Array, " steps"]
-    steps: Int[Array, ""]
-    feasible: Bool[Array, ""]
-    diverged: Bool[Array, ""]
-    converged: Bool[Array, ""]
+    steps: Count
+    feasible: Truth
+    diverged: Truth
+    converged: Truth
 
 
 def fit(
@@ -326,7 +327,7 @@ def lower_bound(
     value_estimator: ValueEstimator | None = None,
     interval: IntervalFunction = ess_exact,
     alpha: float = 0.05,
-) -> Float[Array, ""]:
+) -> Scalar:
     """The one-sided lower bound of a policy's value at level `alpha`: the lower end of the interval
     at 2 alpha.
     """

@@ -44,6 +44,7 @@ from mopl_jax.learning.response_surface import (
 from mopl_jax.logs import Logs, halves
 from mopl_jax.numerics import linalg
 from mopl_jax.numerics.pytree import pytree_dataclass
+from mopl_jax.numerics.shapes import PerBlockRow, Scalar, Truth, Vector
 from mopl_jax.policies.gaussian import Gaussian
 
 SCALES = (
@@ -70,10 +71,10 @@ class Refined:
 
     learnt: Learnt
     surface: Surface
-    incumbent: Float[Array, " d"]
-    surface_p: Float[Array, ""]
+    incumbent: Vector
+    surface_p: Scalar
     accepted: Bool[Array, " m"]
-    score: Float[Array, " m"]
+    score: PerBlockRow
 
 
 class Prepared(NamedTuple):
@@ -88,11 +89,11 @@ class Prepared(NamedTuple):
     whitening: Gaussian
     logs: Logs
     surface: Surface
-    incumbent: Float[Array, " d"]
+    incumbent: Vector
     halves: tuple[Logs, Logs]
     surfaces: tuple[Surface, Surface]
-    starts: tuple[Float[Array, " d"], Float[Array, " d"]]
-    surface_p: Float[Array, ""]
+    starts: tuple[Vector, Vector]
+    surface_p: Scalar
 
 
 class Ahead(NamedTuple):
@@ -104,10 +105,10 @@ class Ahead(NamedTuple):
     `refined`: whether any scale was accepted
     """
 
-    means: tuple[Float[Array, " d"], Float[Array, " d"]]
-    mean: Float[Array, " d"]
-    scale: Float[Array, ""]
-    refined: Bool[Array, ""]
+    means: tuple[Vector, Vector]
+    mean: Vector
+    scale: Scalar
+    refined: Truth
 
 
 def learn(logs: Logs, *, scales: tuple[float, ...] = SCALES, **plan) -> Refined:
@@ -154,13 +155,13 @@ def begin(logs: Logs, plan: Plan) -> Prepared:
     )
 
 
-def unrefined(prepared: Prepared, scale: Float[Array, ""]) -> Ahead:
+def unrefined(prepared: Prepared, scale: Scalar) -> Ahead:
     """The incumbents, with the first `scale`."""
     return Ahead(prepared.starts, prepared.incumbent, scale, jnp.asarray(False))
 
 
 def refine(
-    plan: Plan, prepared: Prepared, ahead: Ahead, scale: Float[Array, ""]
+    plan: Plan, prepared: Prepared, ahead: Ahead, scale: Scalar
 ) -> tuple[Ahead, tuple[Array, Array]]:
     """Try one scale: what is ahead after it, whether it was accepted, and its score."""
     tasks = zip(prepared.halves, prepared.surfaces, prepared.starts, strict=True)
@@ -254,7 +255,7 @@ def whiten(logs: Logs, whitening: Gaussian) -> Logs:
 
 
 @jax.jit
-def unwhiten(z: Float[Array, " d"], whitening: Gaussian) -> Float[Array, " d"]:
+def unwhiten(z: Vector, whitening: Gaussian) -> Vector:
     """The action (d,) of z."""
     return whitening.mean + linalg.scale_times(whitening.scale, z)
 
@@ -312,7 +313,7 @@ def _p_value(*misfits):
     return jnp.exp(-half) * (1 + half)
 
 
-def starts_of(plan: Plan, incumbent: Float[Array, " d"]) -> Float[Array, "s d"]:
+def starts_of(plan: Plan, incumbent: Vector) -> Float[Array, "s d"]:
     """Where searches start in the whitened space: the incumbent, the centre of the log, random
     ones by `plan.seed`.
 

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int
 from mopl_jax.numerics import linalg, quadratic
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.numerics.roots import crossing
+from mopl_jax.numerics.shapes import Matrix, PerRow, Scalar, Vector
 from mopl_jax.policies.gaussian import Gaussian
 
 BLOCK = 8192  # rows whose d(d+3)/2 + 1 features exist at once: 2 MiB in float32 at d = 10
@@ -33,23 +34,23 @@ class Surface:
     """
 
     reference: Gaussian
-    constant: Float[Array, ""]
-    slope: Float[Array, " d"]
-    curvature: Float[Array, "d d"]
+    constant: Scalar
+    slope: Vector
+    curvature: Matrix
     covariance: Float[Array, "f f"]
 
-    def __call__(self, action: Float[Array, " d"]) -> Float[Array, ""]:
+    def __call__(self, action: Vector) -> Scalar:
         """q(a) of one action."""
         z = linalg.scale_solve(self.reference.scale, action - self.reference.mean)
         bent = jnp.matmul(self.curvature, z, precision="highest")
         return self.constant + jnp.dot(self.slope + 0.5 * bent, z, precision="highest")
 
-    def error(self, action: Float[Array, " d"]) -> Float[Array, ""]:
+    def error(self, action: Vector) -> Scalar:
         """The standard error of q(a) where the reward is quadratic."""
         x = _features(self.reference, action)
         return jnp.sqrt(jnp.maximum(x @ self.covariance @ x, jnp.finfo(x.dtype).tiny))
 
-    def expectation(self, policy: Gaussian) -> Float[Array, ""]:
+    def expectation(self, policy: Gaussian) -> Scalar:
         """E q(a) = q(μ) + ½ tr(curvature L⁻¹ΣL⁻ᵀ), L the reference's scale: exact for a Gaussian
         policy.
         """
@@ -71,10 +72,7 @@ def moments_of(action: Float[Array, "n d"]) -> Gaussian:
 
 
 def fit_surface(
-    action: Float[Array, "n d"],
-    reward: Float[Array, " n"],
-    reference: Gaussian,
-    ridge: float = 1e-3,
+    action: Float[Array, "n d"], reward: PerRow, reference: Gaussian, ridge: float = 1e-3
 ) -> Surface:
     """Ridge least squares of reward (n,) on 1, z and zzᵀ; `ridge` is relative to a feature's
     unit of mean square.
@@ -118,11 +116,11 @@ def _features(reference, action):
 def lack_of_fit(
     surface: Surface,
     action: Float[Array, "n d"],
-    reward: Float[Array, " n"],
-    direction: Float[Array, " d"],
+    reward: PerRow,
+    direction: Vector,
     cluster: Int[Array, " n"] | None = None,
     num_clusters: int | None = None,
-) -> Float[Array, ""]:
+) -> Scalar:
     """Is the reward quadratic along a line? χ² with two degrees of freedom where it is, whatever
     the noise, and whatever the rows of one of `num_clusters` users have in common.
 
@@ -155,7 +153,7 @@ def cautious(
     starts: Float[Array, "s d"],
     project: Callable[[Array], Array],
     pessimism: float = 1.0,
-) -> Float[Array, " d"]:
+) -> Vector:
     """The action (d,) that maximises q − `pessimism` · error, by projected gradient from each
     start; the best of them.
 
@@ -179,7 +177,7 @@ def cautious(
     return found[jnp.argmax(jax.vmap(height)(found))]
 
 
-def highest(surface: Surface, radius: float) -> Float[Array, " d"]:
+def highest(surface: Surface, radius: float) -> Vector:
     """The action (d,) that maximises the surface where |z| ≤ `radius`: the trust-region
     subproblem, solved exactly.
 

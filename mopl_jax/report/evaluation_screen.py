@@ -9,8 +9,6 @@ from mopl_jax.intervals.interval import NamedInterval
 from mopl_jax.intervals.registry import METHODS
 from mopl_jax.report import terminal
 
-STYLES = {"trust": "green", "caution": "yellow", "refuse": "red"}
-
 
 def show(made: Evaluation) -> None:
     """Print an evaluation."""
@@ -23,7 +21,7 @@ def show(made: Evaluation) -> None:
         chosen = ", ".join(f"{h:.3g}" for h in made.bandwidth)
         out.print(f"smoothed by bandwidth {chosen} (Lepski; intervals hold for all at once)\n")
     out.print(interval_table(made.intervals, made.alpha))
-    out.print(f"verdict: [bold {STYLES[made.verdict]}]{made.verdict}[/]")
+    out.print(f"verdict: [bold]{terminal.coloured(made.verdict)}[/]")
     for text in made.reasons:
         out.print(f"  {text}", highlight=False)
     terminal.warn(out, made.warnings)

@@ -7,6 +7,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+STYLES = {"trust": "green", "caution": "yellow", "refuse": "red"}
+
 
 def console() -> Console:
     """Standard output, 100 columns."""
@@ -21,6 +23,11 @@ def table(*headers: str, title: str | None = None) -> Table:
     for i, header in enumerate(headers):
         made.add_column(header, justify="right" if i else "left", no_wrap=True)
     return made
+
+
+def coloured(verdict: str) -> str:
+    """One of `diagnostics.verdicts.VERDICTS`, in its colour."""
+    return f"[{STYLES[verdict]}]{verdict}[/]"
 
 
 def number(x: float | None, form: str = "{:.4g}", unknown: str = "unknown") -> str:

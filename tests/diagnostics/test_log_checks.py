@@ -48,10 +48,10 @@ def level(findings, check):
     return next(finding.level for finding in findings if finding.check == check)
 
 
-def test_a_clean_log_is_ok():
+def test_a_clean_log_is_trusted():
     found = report(columns(), time="when")
     findings = found.findings
-    assert found.verdict == "ok", [x for x in findings if x.level != "ok"]
+    assert found.verdict == "trust", [x for x in findings if x.level != "trust"]
     assert {"action means", "action distribution", "declared density", "drift of the reward"} <= {
         x.check for x in findings
     }
@@ -65,7 +65,7 @@ def test_the_tests_have_their_level():
     for seed in range(300):
         table = columns(seed + 1, 500)
         findings = examined(table)
-        alarms += any(x.level != "ok" for x in findings if x.check.startswith("action "))
+        alarms += any(x.level != "trust" for x in findings if x.check.startswith("action "))
     assert binomial_tail(alarms, 300, log_checks.LEVEL) > 1e-3 or alarms < 300 * log_checks.LEVEL
 
 
@@ -95,7 +95,7 @@ def test_a_report_says_it_all_in_every_form(tmp_path):
     ]
     assert said["ranges"]["action"]["low"] == [ONE["action_0"].min(), ONE["action_1"].min()]
     assert said["findings"] == by_table.to_arrow().to_pylist()
-    assert repr(by_table) == f"LogReport('dict', n=4,000: ok, {len(by_table.findings)} findings)"
+    assert repr(by_table) == f"LogReport('dict', n=4,000: trust, {len(by_table.findings)} findings)"
 
 
 FLAWS = {
@@ -130,22 +130,22 @@ FLAWS = {
     "drifting reward": (
         flawed(reward=ONE["reward"] + np.linspace(0, 1, N)),
         "drift of the reward",
-        "warning",
+        "caution",
     ),
     "drifting logger": (
         flawed(action_0=ONE["action_0"] + np.linspace(-0.3, 0.3, N)),
         "drift of the action",
-        "warning",
+        "caution",
     ),
     "exported twice": (
         {name: np.concatenate([x, x[:200]]) for name, x in ONE.items()},
         "repeated rows",
-        "warning",
+        "caution",
     ),
     "users unnamed": (
         {name: np.repeat(x, 3) for name, x in ONE.items()} | {"reward": RNG.normal(size=3 * N)},
         "repeated actions",
-        "warning",
+        "caution",
     ),
 }
 
@@ -171,9 +171,9 @@ def test_users_are_tested_by_their_first_rows():
     table["user"] = np.repeat(np.arange(200), 40)
     table["reward"] = table["reward"] + RNG.normal(size=8000)
     by_user = examined(table, cluster="user")
-    assert all(x.level == "ok" for x in by_user if x.check.startswith("action "))
+    assert all(x.level == "trust" for x in by_user if x.check.startswith("action "))
     alone = examined(table)
-    assert any(x.level != "ok" for x in alone if x.check.startswith("action "))
+    assert any(x.level != "trust" for x in alone if x.check.startswith("action "))
     assert level(examined(columns() | {"user": np.zeros(N)}, cluster="user"), "users") == "refuse"
 
 
@@ -181,7 +181,7 @@ def test_uniform_logging_is_tested_and_a_mixture_said_not_to_be():
     rng = np.random.default_rng(1)
     action = rng.uniform([0, -1], [1, 3], (N, 2))
     table = {"action_0": action[:, 0], "action_1": action[:, 1], "reward": rng.normal(size=N)}
-    assert report(table, BOX, log_propensity=None).verdict == "ok"
+    assert report(table, BOX, log_propensity=None).verdict == "trust"
     squeezed = table | {"action_0": np.square(action[:, 0])}
     assert level(examined(squeezed, BOX, log_propensity=None), "action distribution") == "refuse"
     mixture = Mixture.of(np.ones(2), [BOX, LOGGING])
@@ -239,7 +239,7 @@ def test_the_command_and_its_exit_codes(tmp_path, change, code):
         if code == 2:
             assert_refused(ended)
         elif form:
-            assert ended.json["verdict"] == ("refuse" if code else "ok")
+            assert ended.json["verdict"] == ("refuse" if code else "trust")
             assert ended.json["n"] == N
         else:
             assert max(map(len, ended.out.splitlines())) <= 100
