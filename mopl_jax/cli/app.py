@@ -74,6 +74,11 @@ for name, line in COMMANDS.items():
     app.command(name, help=line)(lambda: None)
 
 
+def _help(error):
+    context = error.ctx
+    return f"{context.command_path if context else 'mopl'} --help"
+
+
 def run() -> None:
     """Run the command; bad input is one line, never a traceback."""
     try:
@@ -81,7 +86,7 @@ def run() -> None:
     except (ValueError, OSError) as error:
         _leave(2, str(error))
     except UsageError as error:
-        _leave(2, f"{error.format_message()} See mopl --help.")
+        _leave(2, f"{error.format_message()} See {_help(error)}.")
     except (KeyboardInterrupt, typer.Abort):
         _leave(130, f"interrupted; {_kept(sys.argv[1:])}")
     except RuntimeError as error:

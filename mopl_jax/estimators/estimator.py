@@ -106,6 +106,13 @@ class Member(NamedTuple):
     rows: Callable[[Any, Block], Estimate]
 
 
+def fold_of(block: Block, folds: int) -> Int[Array, " m"]:
+    """The fold of each row of a block: its user's, or its own number's."""
+    cluster = block.columns.cluster
+    own = block.number(block.columns.reward.shape[0])
+    return (own if cluster is None else jnp.asarray(cluster)) % folds
+
+
 def first_weight(block: Block) -> PerBlockRow:
     """The log weights of the first target of a log in memory."""
     return block.columns.log_weights[0]

@@ -7,7 +7,7 @@ whose influence terms every interval is made from. Two small functions define it
 import jax
 import jax.numpy as jnp
 
-from mopl_jax.estimators.estimator import Constants, Estimator, Model
+from mopl_jax.estimators.estimator import Constants, Estimator, Model, fold_of
 from mopl_jax.estimators.weight_totals import WeightTotals, empty, merge, totals_of
 from mopl_jax.numerics.reduce import Block, Monoid
 from mopl_jax.numerics.safe import divide
@@ -84,12 +84,12 @@ def _beta_ips_row(constants, totals, log_weight, gap, offset):
 beta_ips = Estimator(_beta_ips, _beta_ips_row)
 
 
-# Cross-fitted: each half's baseline comes from the other half.
+# Cross-fitted: each half's baseline comes from the other half. Halves are of users.
 
 
 def _halves(block: Block, log_weight: PerBlockRow) -> WeightTotals:
-    """The totals of even and of odd rows, stacked."""
-    odd = block.number(log_weight.shape[0]) % 2 == 1
+    """The totals of even and of odd rows, or users, stacked."""
+    odd = fold_of(block, 2) == 1
     log_weights = jnp.stack(
         [jnp.where(odd, -jnp.inf, log_weight), jnp.where(odd, log_weight, -jnp.inf)]
     )
@@ -100,9 +100,8 @@ _MERGE_HALVES = Monoid(jax.vmap(merge, in_axes=1), empty)
 
 
 def _adjust(baselines, block):
-    """r − β and β, the baseline of an even row from the odd ones and conversely."""
-    odd = block.number(block.columns.reward.shape[0]) % 2
-    beta = baselines[1 - odd]
+    """r − β and β, the baseline of an even row or user from the odd ones and conversely."""
+    beta = baselines[1 - fold_of(block, 2)]
     return block.columns.reward - beta, beta
 
 

@@ -15,10 +15,10 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from mopl_jax.estimators.estimate import Estimate
-from mopl_jax.estimators.estimator import Columns, Estimator, Model, in_memory
+from mopl_jax.estimators.estimator import Columns, Estimator, Model, fold_of, in_memory
 from mopl_jax.estimators.importance import ips
 from mopl_jax.numerics import linalg, quadratic, safe
-from mopl_jax.numerics.reduce import Block, Monoid
+from mopl_jax.numerics.reduce import Monoid
 from mopl_jax.numerics.shapes import PerRow, Scalar, Vector
 from mopl_jax.policies.gaussian import Gaussian
 
@@ -73,13 +73,6 @@ def doubly_robust_of(target: Gaussian, folds: int = FOLDS, ridge: float = RIDGE)
 
     model = Model(summarise, Monoid(_merge, _empty), functools.partial(_fit, ridge=ridge), adjust)
     return Estimator(ips.finish, ips.row, model)
-
-
-def fold_of(block: Block, folds: int) -> Int[Array, " m"]:
-    """The fold of each row of a block: its user's, or its own number's."""
-    cluster = block.columns.cluster
-    own = block.number(block.columns.reward.shape[0])
-    return (own if cluster is None else jnp.asarray(cluster)) % folds
 
 
 class Normal(NamedTuple):

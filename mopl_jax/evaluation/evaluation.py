@@ -54,7 +54,7 @@ def evaluate(
     the caller's: float64 under `jax_enable_x64`, which the command turns on.
     """
     check_alpha(alpha)
-    names = tuple(dict.fromkeys(interval or FIRST))
+    names = (interval,) if isinstance(interval, str) else tuple(dict.fromkeys(interval or FIRST))
     choose(names, METHODS, "interval")
     reader = open_log(log, **columns)._replace(reward_range=reward_range)
     stated = reader.columns.target_propensity or reader.columns.log_target_propensity

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import msgspec
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -98,16 +99,27 @@ def logging_policy(logging: Policy | Path | str | None) -> Policy | None:
 
 
 def check_weights(reader: LogReader, policy: Policy, what: str) -> None:
-    """ValueError unless `policy` has as many weights as the log's action has columns; lists are
-    checked as they come.
+    """ValueError unless `policy` has as many weights as the log's action, whose first list tells
+    where it is a column of lists.
     """
     columns = reader.columns.action or ()
-    d = getattr(policy, "dim", len(columns))  # a policy of the user's own may not tell
-    if len(columns) != d and not reader.has_list_column:
+    width = _list_length(reader) if reader.has_list_column else len(columns)
+    d = getattr(policy, "dim", width)  # a policy of the user's own may not tell
+    if width != d:
         raise ValueError(
-            f"{reader.source.name}: the {what} has {d} weights, the log's action {len(columns)}: "
+            f"{reader.source.name}: the {what} has {d} weights, the log's action {width}: "
             f"{', '.join(columns) or 'none'}; name the action columns in the policy's order"
         )
+
+
+def _list_length(reader):
+    pieces = reader.source.scan(reader.columns.names, ())
+    first = next((piece for piece in pieces if piece.rows.num_rows), None)
+    if first is None:
+        raise ValueError(empty(reader.source.name))
+    columns = msgspec.structs.replace(reader.columns, cluster=None)
+    action = _rows(reader._replace(columns=columns), first, {}).action
+    return 0 if action is None else action.shape[1]
 
 
 AGREE = 0.01  # log densities of column and policy within this: the column may be rounded

@@ -24,7 +24,8 @@ from mopl_jax.estimators.contrast import difference
 from mopl_jax.intervals.ess_corrected import ess_skew
 from mopl_jax.intervals.interval import IntervalFunction, lower
 from mopl_jax.learning.objective import ValueEstimator, estimates
-from mopl_jax.logs import Logs
+from mopl_jax.logs import Logs, check
+from mopl_jax.numerics.check import check_alpha
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.numerics.shapes import Scalar, Truth, Vector
 from mopl_jax.policies.gaussian import Gaussian
@@ -62,8 +63,9 @@ class Certificate:
     def __repr__(self):
         if isinstance(self.value, Tracer):
             return "Certificate(traced)"
-        numbers = (f"{name}={value:.4g}" for name, value in list(self.to_dict().items())[:-1])
-        return f"Certificate({', '.join(numbers)}, keep={bool(self.keep)})"
+        names = ("value", "bound", "ess", "gain", "gain_bound")
+        numbers = ", ".join(f"{name}={float(getattr(self, name)):.4g}" for name in names)
+        return f"Certificate({numbers}, keep={bool(self.keep)})"
 
 
 def certify(
@@ -88,18 +90,26 @@ def certify(
     `ess_skew` holds at 0.95 or more (retention bit, d = 5, ESS 30; no remedy is complete: 0.92
     for a saturating metric at ESS 29, where `ess_exact` covers 0.81).
     """
+    if not isinstance(logs.reward, Tracer):
+        check(logs)
+    if alpha is not None:
+        check_alpha(alpha)
     if isinstance(learnt, Gaussian):
         if baseline is None:
             raise ValueError(
                 "expected a baseline to compare the policy with, got none; give weights"
             )
         mean = _weights(baseline, learnt)
-        return _certificate(
-            learnt, logs, mean, value_estimator, interval or ess_skew, alpha or 0.05
+        level = 0.05 if alpha is None else alpha
+        return _certificate(learnt, logs, mean, value_estimator, interval or ess_skew, level)
+    if learnt.logs is not None and learnt.logs.cluster is not None and logs.cluster is None:
+        raise ValueError(
+            "expected users: the log that was learnt from has them and this one does not; give it"
+            " its cluster, so that the bound is of users"
         )
     plan, policy = learnt.plan, learnt.policy
     mean = _weights(learnt.whitening.mean if baseline is None else baseline, policy)
-    options = interval or plan.certificate, alpha or plan.alpha
+    options = interval or plan.certificate, plan.alpha if alpha is None else alpha
     if value_estimator is not None:
         return _certificate(policy, logs, mean, value_estimator, *options)
     return certify_compiled(policy, logs, mean, learnt.surface, plan.value_estimator, *options)

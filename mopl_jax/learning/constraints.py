@@ -31,7 +31,7 @@ def box(low: ArrayLike, high: ArrayLike) -> Projection:
 
     ValueError if it is empty.
     """
-    bottom, top = np.asarray(low, float), np.asarray(high, float)
+    bottom, top = np.atleast_1d(*np.broadcast_arrays(np.asarray(low, float), high))
     for k in np.flatnonzero(~(bottom <= top)):
         raise ValueError(
             f"infeasible constraints: weight {k + 1} of {bottom.size}: expected lower ≤ upper, got"

@@ -62,6 +62,5 @@ def number(x: float) -> str:
 
 
 def _meaning(name):
-    text = METHODS[name].summary
-    prefixed = f"ℓ∞ ESS: {text}" if name.endswith("_max") else text
-    return textwrap.shorten(prefixed, 56, placeholder=" …")
+    text = METHODS[name].summary.replace("`", "")
+    return textwrap.shorten(text, 56, placeholder=" …")

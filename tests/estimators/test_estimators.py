@@ -14,6 +14,7 @@ from yardsticks import DTYPES, KEY, eps, estimate, standard_errors
 from mopl_jax import estimators
 from mopl_jax.coverage import engine
 from mopl_jax.estimators.divergence import population_d2
+from mopl_jax.estimators.estimator import Columns, in_memory
 from mopl_jax.estimators.importance import optimal_baseline
 from mopl_jax.estimators.weight_totals import totals_of
 from mopl_jax.numerics.reduce import whole_block
@@ -277,6 +278,18 @@ def test_cross_fit_baseline_comes_from_the_other_half():
     even_beta = baseline(w[::2], reward[::2])
     beta = jnp.where(even, odd_beta, even_beta)
     made = estimate(log_weight, reward, "beta_ips_cross_fit")
+    np.testing.assert_allclose(made.value, jnp.mean(beta + w * (reward - beta)), rtol=ROUNDING)
+
+
+def test_cross_fit_halves_are_of_users():
+    """All rows of a user have the baseline that the other half of the users gives."""
+    log_weight, reward = rows(18, N)
+    w, user = jnp.exp(log_weight), jnp.arange(N) // 3
+    even = user % 2 == 0
+    beta = jnp.where(even, baseline(w[~even], reward[~even]), baseline(w[even], reward[even]))
+    made = in_memory(
+        estimators.beta_ips_cross_fit, Columns(reward, (log_weight,), cluster=np.asarray(user))
+    )
     np.testing.assert_allclose(made.value, jnp.mean(beta + w * (reward - beta)), rtol=ROUNDING)
 
 

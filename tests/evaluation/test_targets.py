@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from command import assert_refused, mopl
 from scipy import stats
@@ -20,7 +21,7 @@ from mopl_jax.evaluation.evaluation import evaluate
 from mopl_jax.intervals.simultaneous import simultaneous_alpha
 from mopl_jax.io import read
 from mopl_jax.io.policy_json import write_policy
-from mopl_jax.logs import log_weights
+from mopl_jax.logs import Logs, log_weights
 from mopl_jax.policies import Deterministic, Gaussian, Mixture, Uniform, smooth
 
 N, D = 2000, 2
@@ -328,3 +329,21 @@ def test_bad_targets_are_one_line_and_exit_2(monkeypatch, folder, case):
     (folder / "stale.json").write_text('{"mopl_policy": 0, "kind": "normal"}')
     arguments, message = BAD[case]
     assert_refused(mopl("evaluate", "log.parquet", *arguments, *OPTIONS), message)
+
+
+@pytest.mark.parametrize("where", ["file of lists", "memory"])
+def test_a_target_of_another_dimension_is_refused(tmp_path, where):
+    """Also where the log's action is one column of lists: by the command and by the verb."""
+    action = np.random.default_rng(1).normal(size=(60, 3))
+    density = stats.norm.logpdf(action).sum(axis=1)
+    logs = Logs(action, density, action[:, 0])
+    if where == "memory":
+        with pytest.raises(ValueError, match="target policy has 2 weights, the log's action 3"):
+            evaluate(logs, standard(2))
+        return
+    table = pa.table({"action": list(action), "log_propensity": density, "reward": action[:, 0]})
+    pa.parquet.write_table(table, tmp_path / "log.parquet")
+    write_policy(tmp_path / "target.json", standard(2))
+    ended = mopl("evaluate", tmp_path / "log.parquet", "--target", tmp_path / "target.json")
+    assert_refused(ended)
+    assert "target policy has 2 weights, the log's action 3" in ended.err

@@ -112,3 +112,38 @@ def test_bounds_are_kept():
     found = bounds.projection(2, np.array([0.6, 0.4]))(np.array([2.0, -1.0]))
     np.testing.assert_allclose(found, [0.8, 0.2], atol=1e-6)
     assert constraints.Bounds().projection(2) is constraints.unconstrained
+
+
+def without_users(logs):
+    """The same rows, their users forgotten."""
+    return Logs(logs.action, logs.log_propensity, logs.reward)
+
+
+def with_nan(logs):
+    """The first reward missing."""
+    reward = np.array(logs.reward)
+    reward[0] = np.nan
+    return dataclasses.replace(logs, reward=reward)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "alpha", "message"),
+    [
+        (without_users, None, "users"),
+        (with_nan, None, "finite reward"),
+        (lambda logs: logs, 0, "alpha"),
+    ],
+)
+def test_certify_refuses_what_would_be_a_wrong_bound(made, spoil, alpha, message):
+    """Forgotten users, missing rewards, no level."""
+    _, test, learnt = made
+    with pytest.raises(ValueError, match=message):
+        certify(learnt, spoil(test), baseline=[0.5, 0.5], alpha=alpha)
+
+
+def test_a_certificate_prints_what_can_be_read_of_it(made):
+    """Its repr has the names of its fields."""
+    _, test, learnt = made
+    certificate = certify(learnt, test, baseline=[0.5, 0.5])
+    assert f"gain_bound={float(certificate.gain_bound):.4g}" in repr(certificate)
+    assert f"keep={bool(certificate.keep)}" in repr(certificate)
