@@ -133,7 +133,9 @@ def _parts(study, chosen) -> Iterable[Sequence[dict]]:
 
 
 def _sizes(study, chosen):
-    return {key: getattr(chosen, key) for key in study.attribute("SIZES", {})}
+    """The sizes that a study ran with; of a path its name, as where it lies is no fact."""
+    sizes = {key: getattr(chosen, key) for key in study.attribute("SIZES", {})}
+    return {key: size.name if isinstance(size, Path) else size for key, size in sizes.items()}
 
 
 def store(path: Path, rows: Sequence[dict], sizes: Mapping[str, Any], started: float) -> None:
