@@ -17,7 +17,7 @@ from mopl_jax.intervals.reward_range import Range, cut
 
 @FromSums
 def recommended(sums: Moments, alpha: float, *, reward_range: Range | None = None) -> Interval:
-    """`ess_skew`; within a reward range `ess_score`, if need be as wide as `ess_skew`.
+    """`ess_skew`; within a reward range based on `ess_score`.
 
     Within the range each end moves from that of `ess_score` towards a farther one of `ess_skew`
     by the share 1 − Σpe²/(v(1−v)) = Σp r(1−r) / (v(1−v)), zero for rewards at the ends of the

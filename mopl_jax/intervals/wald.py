@@ -13,7 +13,7 @@ from mopl_jax.intervals.moments import Moments
 
 @Wald
 def normal(sums: Moments):
-    """Delta-method variance, Σp²e² · n/(n−1) for SNIPS, and the normal quantile.
+    """Delta-method variance, for SNIPS Σp²e² · n/(n−1).
 
     The uncorrected interval.
     """
