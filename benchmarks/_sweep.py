@@ -17,6 +17,20 @@ def stress_worlds(keep=lambda name: True) -> tuple[World, ...]:
     return study.build(spec).worlds
 
 
+def by_halves(halves, keep, cells, options) -> list[dict]:
+    """The rows of `cells(world, seed, options)` for stress worlds whose names are kept, each in the
+    half of its dimension: `halves` maps a name to dimensions and a seed.
+    """
+    worlds = [world for world in stress_worlds(keep) if world.d in options.d]
+    return [
+        row | {"half": half}
+        for world in worlds
+        for half, (ds, seed) in halves.items()
+        if world.d in ds
+        for row in cells(world, seed, options)
+    ]
+
+
 def batch_keys(seed: int, world: World, replicates: int) -> jax.Array:
     """The engine's keys of the first replicates of a world."""
     key = jax.random.fold_in(jax.random.key(seed), world.d)

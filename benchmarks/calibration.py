@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks import _study
 from benchmarks._judge import below
-from benchmarks._sweep import batch_keys, logs_of, stress_worlds
+from benchmarks._sweep import batch_keys, by_halves, logs_of
 from mopl_jax.coverage import engine
 from mopl_jax.estimators import snips
 from mopl_jax.estimators.estimator import Columns, member
@@ -61,14 +61,7 @@ def _ends(sums):
 
 def run(options) -> list[dict]:
     """One row per half, world, target, n and pair."""
-    halves = [(half, d, seed) for half, (ds, seed) in HALVES.items() for d in ds if d in options.d]
-    return [
-        row | {"half": half}
-        for world in stress_worlds(FAMILIES.__contains__)
-        for half, d, seed in halves
-        if d == world.d
-        for row in _cells(world, seed, options)
-    ]
+    return by_halves(HALVES, FAMILIES.__contains__, _cells, options)
 
 
 def _cells(world, seed, options) -> Iterator[dict]:

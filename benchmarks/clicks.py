@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks import _equal_weights, _study
 from benchmarks._judge import below, bound_fails
-from benchmarks._sweep import batch_keys, logs_of, stress_worlds
+from benchmarks._sweep import batch_keys, by_halves, logs_of
 from mopl_jax.estimators import snips
 from mopl_jax.estimators.ess import kish, supported
 from mopl_jax.intervals import Interval, clopper_pearson, ess_wilson, ess_wilson_skew
@@ -86,14 +86,7 @@ def run(options) -> Iterator[list[dict]]:
 
 
 def _candidates(options):
-    halves = [(half, d, seed) for half, (ds, seed) in HALVES.items() for d in ds if d in options.d]
-    return [
-        row | {"half": half}
-        for world in stress_worlds(lambda name: name.startswith("bernoulli"))
-        for half, d, seed in halves
-        if d == world.d
-        for row in _cells(world, seed, options)
-    ]
+    return by_halves(HALVES, lambda name: name.startswith("bernoulli"), _cells, options)
 
 
 def _cells(world, seed, options) -> Iterator[dict]:
