@@ -75,6 +75,15 @@ def check(logs: Logs) -> Logs:
 
     Needs concrete values: call it once, at the door, not inside `jit`.
     """
+    check_shapes(logs)
+    _check_finite("action", logs.action)
+    _check_finite("log_propensity", logs.log_propensity)
+    _check_finite("reward", logs.reward)
+    return logs
+
+
+def check_shapes(logs: Logs) -> Logs:
+    """Return `logs`, or raise `ValueError` for wrong shapes or no rows."""
     if np.ndim(logs.action) != 2:
         raise ValueError(
             f"expected action of shape (n, d), got {np.shape(logs.action)}; stack the d weights as"
@@ -87,9 +96,6 @@ def check(logs: Logs) -> Logs:
         )
     for name in ("log_propensity", "reward", "context", "cluster", "time"):
         _check_rows(name, getattr(logs, name), n)
-    _check_finite("action", logs.action)
-    _check_finite("log_propensity", logs.log_propensity)
-    _check_finite("reward", logs.reward)
     return logs
 
 

@@ -20,7 +20,7 @@ from mopl_jax.io.log_reader import LogReader, check_weights, chunks
 from mopl_jax.io.policy_json import read_policy
 from mopl_jax.logs import Logs
 from mopl_jax.policies.deterministic import Deterministic, smooth
-from mopl_jax.policies.policy import Policy
+from mopl_jax.policies.policy import Policy, check_policy
 
 BANDWIDTHS = np.geomspace(0.05, 1.0, 8)  # of the standard deviation of each logged weight, for auto
 
@@ -38,6 +38,7 @@ def read_target(
     if isinstance(target, str | Path):
         policy, document = read_policy(target)
         check_order(reader, document.get("objectives"), str(target))
+    check_policy(policy, "target")
     if not isinstance(policy, Deterministic):
         if bandwidth is not None and only_deterministic:
             raise ValueError(

@@ -30,6 +30,8 @@ def write_atomically(path: Path, write) -> Path:
     """Call `write(temporary path)`, then move the file into place: readers see all of it or
     none.
     """
+    if not path.parent.is_dir():
+        raise ValueError(f"{path}: no such folder; make it, or give another path")
     temporary = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
     try:
         write(temporary)

@@ -29,7 +29,7 @@ from mopl_jax.io.columns import (
 from mopl_jax.io.policy_json import read_policy
 from mopl_jax.io.sources import Source, empty
 from mopl_jax.numerics.pytree import entries
-from mopl_jax.policies.policy import Policy
+from mopl_jax.policies.policy import Policy, check_policy
 
 
 class Rows(NamedTuple):
@@ -95,7 +95,9 @@ def log_reader_of(source: Source, columns: ColumnSpec, logging: Policy | None) -
 
 def logging_policy(logging: Policy | Path | str | None) -> Policy | None:
     """A policy, or the one in a JSON document."""
-    return read_policy(logging)[0] if isinstance(logging, str | Path) else logging
+    if isinstance(logging, str | Path):
+        return read_policy(logging)[0]
+    return logging if logging is None else check_policy(logging, "logging")
 
 
 def check_weights(reader: LogReader, policy: Policy, what: str) -> None:

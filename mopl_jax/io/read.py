@@ -13,7 +13,7 @@ from mopl_jax.io.column_spec import ROLES, ColumnSpec
 from mopl_jax.io.log_description import described_log
 from mopl_jax.io.log_reader import LogReader, log_reader_of, logging_policy, whole
 from mopl_jax.io.sources import open_source
-from mopl_jax.logs import Logs
+from mopl_jax.logs import Logs, check_shapes
 from mopl_jax.policies.policy import Policy
 
 
@@ -33,7 +33,7 @@ def open_log(source: Any, *, logging: Policy | Path | str | None = None, **roles
     if isinstance(source, LogReader):
         return source
     if isinstance(source, Logs):
-        table, given = table_of(source)
+        table, given = table_of(check_shapes(source))
         return log_reader_of(open_source(table), ColumnSpec(**given), logging_policy(logging))
     if isinstance(source, str | Path) and Path(source).suffix.lower() == ".toml":
         return described_log(Path(source), logging, given)

@@ -94,6 +94,12 @@ def certify(
         check(logs)
     if alpha is not None:
         check_alpha(alpha)
+    policy = learnt if isinstance(learnt, Gaussian) else learnt.policy
+    if policy.dim != logs.action.shape[1]:
+        raise ValueError(
+            f"expected a policy of {logs.action.shape[1]} weights, as many as the log has, got"
+            f" {policy.dim}"
+        )
     if isinstance(learnt, Gaussian):
         if baseline is None:
             raise ValueError(
@@ -107,7 +113,7 @@ def certify(
             "expected users: the log that was learnt from has them and this one does not; give it"
             " its cluster, so that the bound is of users"
         )
-    plan, policy = learnt.plan, learnt.policy
+    plan = learnt.plan
     mean = _weights(learnt.whitening.mean if baseline is None else baseline, policy)
     options = interval or plan.certificate, plan.alpha if alpha is None else alpha
     if value_estimator is not None:

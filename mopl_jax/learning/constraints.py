@@ -42,6 +42,19 @@ def box(low: ArrayLike, high: ArrayLike) -> Projection:
     )
 
 
+def check_projection(project: Projection, d: int) -> None:
+    """ValueError unless `project` maps `d` weights to as many."""
+    try:
+        fine = jax.eval_shape(project, jax.ShapeDtypeStruct((d,), float)).shape == (d,)
+    except (TypeError, ValueError):
+        fine = False
+    if not fine:
+        raise ValueError(
+            f"constraints: expected bounds for {d} weights, as many as the log has; give one number"
+            " for all, or one a weight"
+        )
+
+
 def box_and_hyperplane(low: ArrayLike, high: ArrayLike, total: float) -> Projection:
     """low ≤ a ≤ high and Σa = total: clip(a − λ) with the λ that gives the sum.
 

@@ -19,7 +19,13 @@ from mopl_jax.io import log_reader, read
 from mopl_jax.io.policy_json import read_policy
 from mopl_jax.learning import certification, refinement
 from mopl_jax.learning.certification import Certificate
-from mopl_jax.learning.constraints import FLOOR, Bounds, Projection, unconstrained
+from mopl_jax.learning.constraints import (
+    FLOOR,
+    Bounds,
+    Projection,
+    check_projection,
+    unconstrained,
+)
 from mopl_jax.learning.learnt_weights import LearntWeights, Names, Tried
 from mopl_jax.learning.line_search import STEPS
 from mopl_jax.learning.objective import doubly_robust, importance_weighted
@@ -115,6 +121,7 @@ def learn(
         seed=seed,
     )
     check_plan(plan, scales)
+    check_projection(plan.project, logs.action.shape[1])
     if share is None and not isinstance(log, Logs):
         share = SHARE
     called = Names(

@@ -6,6 +6,8 @@ The contract is in `policy`; here is the logging policy that most platforms play
 import math
 
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float
 
 from mopl_jax.numerics import linalg, random
@@ -29,11 +31,15 @@ class Gaussian:
 
     @classmethod
     def diagonal(cls, mean: ArrayLike, scale: ArrayLike) -> "Gaussian":
-        """Independent entries: `mean` (d,), `scale` standard deviations (d,) or one for all. Scales
-        must be > 0.
+        """Independent entries: `mean` (d,), `scale` standard deviations (d,) or one for all.
+
+        ValueError unless scales are > 0, where they are known: not inside `jit`.
         """
         mean = jnp.asarray(mean) * 1.0
-        return cls(mean, jnp.broadcast_to(jnp.asarray(scale, mean.dtype), mean.shape))
+        scale = jnp.asarray(scale, mean.dtype)
+        if not isinstance(scale, Tracer) and not np.all(np.asarray(scale) > 0):
+            raise ValueError(f"expected standard deviations > 0, got {np.asarray(scale).min():g}")
+        return cls(mean, jnp.broadcast_to(scale, mean.shape))
 
     @classmethod
     def full(cls, mean: ArrayLike, covariance: ArrayLike) -> "Gaussian":

@@ -5,7 +5,7 @@ policy.
 Functions are written for one action; `jax.vmap` makes them act on a log.
 """
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from mopl_jax.numerics.shapes import OneKey, Scalar, Vector
 
@@ -19,3 +19,13 @@ class Policy(Protocol):
     def sample(self, key: OneKey) -> Vector: ...
 
     def log_density(self, action: Vector) -> Scalar: ...
+
+
+def check_policy(given: Any, what: str) -> Any:
+    """`given`; ValueError unless it is a policy, with a density or of one action."""
+    if not hasattr(given, "log_density") and not hasattr(given, "action"):
+        raise ValueError(
+            f"{what}: expected a policy or the path of one, got a {type(given).__name__}; weights"
+            " alone are Deterministic(weights), and read_policy(path)[0] is the policy of a file"
+        )
+    return given
