@@ -9,7 +9,7 @@ from mopl_jax.cli.options import DEVICES, DOCUMENT, flag, float64, integers, opt
 
 QUICK = ("normal", "ess_bessel", "ess_student", "ess_exact", "ess_safe")
 WORLD = {
-    "reward": option(str, "Mean reward: linear, quadratic, cosine, exponential."),
+    "reward": option(str, "Mean reward: linear, quadratic, cosine, exponential, probit."),
     "noise": option(str, "Noise: normal, student_t, log_normal, bernoulli, zero_inflated."),
     "noise_scale": option(float, "Scale of the noise."),
     "logging": option(str, "Logging policy: normal or uniform."),

@@ -77,6 +77,16 @@ class ExponentialEntry(RecordEntry, tag="exponential"):
     offset: Number = 0.0
 
 
+class ProbitEntry(RecordEntry, tag="probit"):
+    """A rate that depends on the action, or a reward that saturates."""
+
+    record = environments.Probit
+    slope: Numbers = ABSENT
+    intercept: Number = 0.0
+    amplitude: Number = 1.0
+    offset: Number = 0.0
+
+
 class NormalNoiseEntry(RecordEntry, tag="normal"):
     """Normal noise."""
 
@@ -163,7 +173,7 @@ class OverlapEntry(KindEntry, tag="overlap"):
         return overlapping(logging, self.ess, self.width)
 
 
-RewardEntry = LinearEntry | QuadraticEntry | CosineEntry | ExponentialEntry
+RewardEntry = LinearEntry | QuadraticEntry | CosineEntry | ExponentialEntry | ProbitEntry
 NoiseEntry = NormalNoiseEntry | StudentEntry | LogNormalEntry | BernoulliEntry | ZeroInflatedEntry
 LoggingEntry = NormalEntry | UniformEntry | MixtureEntry
 TargetEntry = NormalEntry | SmoothEntry | MixtureEntry | OverlapEntry

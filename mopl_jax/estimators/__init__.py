@@ -1,5 +1,6 @@
 """Off-policy estimators of a policy's value: log weights and rewards in, `Estimate` out."""
 
+from mopl_jax.estimators.calibration import calibrated
 from mopl_jax.estimators.cluster import clustered
 from mopl_jax.estimators.contrast import difference
 from mopl_jax.estimators.estimate import Estimate
@@ -18,6 +19,7 @@ __all__ = [
     "beta_ips",
     "beta_ips_cross_fit",
     "bind_estimator",
+    "calibrated",
     "clipped",
     "clustered",
     "difference",

@@ -43,12 +43,15 @@ class Model(NamedTuple):
     `fit`: summary of all rows -> model
     `adjust`: (model, block) -> (gap, offset): the estimate is that of the gaps (m,) in place of the
         rewards, plus the mean of the offsets (m,)
+    `leverage`: (model, totals, block, log weights) -> factor (m,) of the terms of a row, or None:
+        what rows that shaped the model leave of their own rewards is too small
     """
 
     summarise: Callable[[Block, Array], Any]
     monoid: Monoid
     fit: Callable[[Any], Any]
     adjust: Callable[[Any, Block], tuple[Array, Array]]
+    leverage: Callable[..., Array] | None = None
 
 
 class Constants(NamedTuple):
@@ -141,6 +144,9 @@ def member(estimator: Estimator, weigh: Callable[[Block], Array] = first_weight)
     def rows(state, block):
         log_weight, (gap, offset) = weight_of(block), adjusted(state, block)
         terms = estimator.row(state.constants, state.totals, log_weight, gap, offset)
+        if model is not None and model.leverage is not None:
+            factor = model.leverage(state.model, state.totals, block, log_weight)
+            terms = [factor * term for term in terms]
         influence, residual = map(block.mask, terms)
         log_weight, reward = block.mask(log_weight, -jnp.inf), block.columns.reward
         return Estimate(state.value, influence, log_weight, residual, reward)

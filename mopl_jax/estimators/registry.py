@@ -6,11 +6,12 @@ from typing import Any
 import jax.numpy as jnp
 
 from mopl_jax.estimators import modified
+from mopl_jax.estimators.calibration import calibrated_of
 from mopl_jax.estimators.estimator import Estimator
 from mopl_jax.estimators.importance import beta_ips, beta_ips_cross_fit, ips, snips
 from mopl_jax.estimators.reward_model import doubly_robust_of
 from mopl_jax.numerics.check import choose
-from mopl_jax.policies.gaussian import Gaussian
+from mopl_jax.policies.gaussian import Gaussian, same_moments
 
 Choice = str | Estimator  # a name in `ESTIMATORS`, or an estimator of one's own
 
@@ -21,11 +22,12 @@ def _modified(reweigh: Callable[..., Any]) -> Estimator:
     return Estimator(ips.finish, ips.row, reweigh=strength)
 
 
-# An estimator; or a function of the target policy, a Gaussian, that gives one.
+# An estimator; or a function of the Gaussian with the target's mean and covariance, that gives one.
 ESTIMATORS: dict[str, Estimator | Callable[[Gaussian], Estimator]] = {
     "ips": ips,
     "snips": snips,
     "beta_ips": beta_ips,
+    "calibrated": calibrated_of,
     "doubly_robust": doubly_robust_of,
     "beta_ips_cross_fit": beta_ips_cross_fit,
 }
@@ -51,15 +53,16 @@ def _chosen(choice):
 
 
 def bind_estimator(choice: Choice, target: Any = None) -> Estimator:
-    """The estimator for the value of `target`; ValueError for an unknown name, or a target that
-    is not the Gaussian whose expected reward model is known exactly.
+    """The estimator for the value of `target`; ValueError for an unknown name, or a target whose
+    mean and covariance are not known, where the estimator needs them.
     """
     found = _chosen(choice)
     if isinstance(found, Estimator):
         return found
-    if not isinstance(target, Gaussian):
+    moments = same_moments(target)
+    if moments is None:
         raise ValueError(
-            f"estimator {choice}: expected a normal target, whose expected reward model is known "
-            "exactly; choose snips or beta_ips"
+            f"estimator {choice}: expected a target whose mean and covariance are known: a normal "
+            "policy, a uniform one, or a mixture of such; choose snips or beta_ips"
         )
-    return found(target)
+    return found(moments)

@@ -12,7 +12,7 @@ import numpy as np
 
 from mopl_jax.estimators.cluster import clustered
 from mopl_jax.estimators.importance import snips
-from mopl_jax.estimators.registry import Choice, bind_estimator
+from mopl_jax.estimators.registry import Choice, bind_estimator, is_of_target
 from mopl_jax.evaluation.answers import IN_MEMORY
 from mopl_jax.evaluation.smoothing import slope
 from mopl_jax.intervals.ess_corrected import ess_exact
@@ -123,7 +123,7 @@ def _select(reader, policy, estimator, alpha):
         *(jnp.asarray(column) for column in (rows.action, rows.log_propensity, rows.reward))
     )
     candidates = jnp.asarray(BANDWIDTHS[:, None] * deviation[None, :])
-    plain = snips if estimator == "doubly_robust" else bind_estimator(estimator)
+    plain = snips if is_of_target(estimator) else bind_estimator(estimator)
     chosen = slope(logs, policy.action, candidates, _by_user(rows.cluster), alpha, plain)
     return smooth(policy.action, chosen.bandwidth), [float(x) for x in chosen.bandwidth]
 

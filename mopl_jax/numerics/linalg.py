@@ -85,6 +85,20 @@ def solve_positive(matrix: Matrix, right: Float[Array, "d *k"]) -> Float[Array, 
     return cho_solve(cho_factor(matrix), right)
 
 
+@jax.custom_jvp
+@sequential_vmap
+def invert_positive(matrix: Matrix) -> Matrix:
+    """matrix⁻¹ of a symmetric positive definite matrix."""
+    return cho_solve(cho_factor(matrix), jnp.eye(matrix.shape[0], dtype=matrix.dtype))
+
+
+@invert_positive.defjvp
+def _invert_positive_jvp(primals, tangents):
+    inverse = invert_positive(*primals)
+    multiply = functools.partial(jnp.matmul, precision="highest")
+    return inverse, -multiply(multiply(inverse, tangents[0]), inverse)
+
+
 @sequential_vmap
 def eigh(matrix: Matrix) -> tuple[Vector, Matrix]:
     """Ascending eigenvalues, and eigenvectors as columns, of a symmetric matrix; no derivatives."""

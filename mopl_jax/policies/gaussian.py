@@ -4,6 +4,7 @@ The contract is in `policy`; here is the logging policy that most platforms play
 """
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -70,3 +71,15 @@ class Gaussian:
         z = linalg.scale_solve(self.scale, action - self.mean)
         constant = 0.5 * self.mean.shape[0] * math.log(2 * math.pi)
         return -0.5 * linalg.square(z) - linalg.log_determinant(self.scale) - constant
+
+
+def same_moments(policy: Any) -> Gaussian | None:
+    """The Gaussian with the `mean` and `covariance` of a policy; None where it does not know them.
+
+    The expectation of a quadratic function is the same under both.
+    """
+    if isinstance(policy, Gaussian):
+        return policy
+    if not (hasattr(policy, "mean") and hasattr(policy, "covariance")):
+        return None
+    return Gaussian(policy.mean, linalg.cholesky(policy.covariance))

@@ -1,6 +1,7 @@
 """Mixtures of policies: what a log that several logging policies share is drawn from."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from mopl_jax.numerics import random
 from mopl_jax.numerics.pytree import pytree_dataclass
-from mopl_jax.numerics.shapes import OneKey, Scalar, Vector
+from mopl_jax.numerics.shapes import Matrix, OneKey, Scalar, Vector
 from mopl_jax.policies.policy import Policy
 
 
@@ -22,7 +23,7 @@ class Mixture:
     """
 
     log_weight: Float[Array, " k"]
-    components: tuple[Policy, ...]
+    components: tuple[Any, ...]
 
     @classmethod
     def of(cls, weight: ArrayLike, components: Sequence[Policy]) -> "Mixture":
@@ -34,6 +35,20 @@ class Mixture:
     def dim(self) -> int:
         """d."""
         return self.components[0].dim
+
+    @property
+    def mean(self) -> Vector:
+        """The mean action (d,); AttributeError where a component does not know its own."""
+        return jnp.exp(self.log_weight) @ jnp.stack([each.mean for each in self.components])
+
+    @property
+    def covariance(self) -> Matrix:
+        """The covariance matrix (d, d): that within the components, and between their means."""
+        mean = self.mean
+        about = [
+            each.covariance + jnp.outer(gap := each.mean - mean, gap) for each in self.components
+        ]
+        return jnp.tensordot(jnp.exp(self.log_weight), jnp.stack(about), 1)
 
     def sample(self, key: OneKey) -> Vector:
         """One action (d,)."""

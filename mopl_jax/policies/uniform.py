@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 from mopl_jax.numerics import random
 from mopl_jax.numerics.pytree import pytree_dataclass
-from mopl_jax.numerics.shapes import OneKey, Scalar, Vector
+from mopl_jax.numerics.shapes import Matrix, OneKey, Scalar, Vector
 
 
 @pytree_dataclass()
@@ -22,6 +22,16 @@ class Uniform:
     def dim(self) -> int:
         """d."""
         return self.low.shape[-1]
+
+    @property
+    def mean(self) -> Vector:
+        """The middle of the box (d,)."""
+        return 0.5 * (self.low + self.high)
+
+    @property
+    def covariance(self) -> Matrix:
+        """The covariance matrix (d, d): a twelfth of the squared widths."""
+        return jnp.diag(jnp.square(self.high - self.low) / 12)
 
     def sample(self, key: OneKey) -> Vector:
         """One action (d,)."""

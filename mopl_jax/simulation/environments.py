@@ -12,6 +12,7 @@ from typing import Protocol, cast
 
 import jax
 import jax.numpy as jnp
+from jax.scipy.special import ndtr
 
 from mopl_jax.numerics import linalg, random
 from mopl_jax.numerics.pytree import pytree_dataclass
@@ -147,6 +148,30 @@ class Exponential:
         """The exponential at the mean, raised by exp(½ kᵀΣk)."""
         raised = jnp.exp(0.5 * linalg.dot(self.rate, policy.covariance @ self.rate))
         return self.offset + raised * (self(policy.mean) - self.offset)
+
+
+@pytree_dataclass()
+class Probit:
+    """offset + amplitude Φ(slopeᵀa + intercept): a rate that rises from one level to another, or
+    a reward that saturates.
+    """
+
+    slope: Vector
+    intercept: Scalar
+    amplitude: Scalar
+    offset: Scalar
+
+    def __call__(self, action: Vector) -> Scalar:
+        return self._at(linalg.dot(self.slope, action) + self.intercept)
+
+    def expectation(self, policy: Gaussian) -> Scalar:
+        """Φ at (slopeᵀμ + intercept) / √(1 + slopeᵀΣ slope)."""
+        spread = 1 + linalg.dot(self.slope, policy.covariance @ self.slope)
+        middle = linalg.dot(self.slope, policy.mean) + self.intercept
+        return self._at(middle / jnp.sqrt(spread))
+
+    def _at(self, x):
+        return self.offset + self.amplitude * ndtr(x)
 
 
 @pytree_dataclass()

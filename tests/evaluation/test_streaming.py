@@ -43,7 +43,7 @@ LOG = pa.table(
 )
 READER = open_log(LOG, logging=standard(D), cluster="user")
 ALONE = open_log(LOG, logging=standard(D))
-NAMES = [*estimators.NAMED, "doubly_robust"]
+NAMES = [*estimators.NAMED, "doubly_robust", "calibrated"]
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +82,8 @@ def _whole(name, rows, target, fold):
     reward, action = jnp.asarray(rows.reward), jnp.asarray(rows.action)
     if name == "doubly_robust":
         return jax.jit(doubly_robust)(log_weight, reward, action=action, target=target, fold=fold)
+    if name == "calibrated":
+        return jax.jit(estimators.calibrated)(log_weight, reward, action=action, target=target)
     return jax.jit(estimators.NAMED[name])(log_weight, reward)
 
 
@@ -113,7 +115,7 @@ def test_blocks_give_the_moments_and_the_diagnosis_of_the_whole(name):
         assert diagnosis.num_not_modal == diagnosis.num_interior == N
 
 
-@pytest.mark.parametrize("name", ["snips", "doubly_robust"])
+@pytest.mark.parametrize("name", ["snips", "doubly_robust", "calibrated"])
 def test_blocks_give_the_difference_of_the_whole(name):
     """The contrast's weights |p_a − p_b| need a pass of their own; influences multiply to the
     covariance of the values.

@@ -301,7 +301,6 @@ BAD = {
     ),
     "order": (("--target", "order.json"), "the same in another order"),
     "stale": (("--target", "stale.json"), "expected policy format 1, got 0"),
-    "model": (("--target", "box.json", "--estimator", "doubly_robust"), "expected a normal target"),
     "range": (
         ("--target", "normal.json", "--reward-range", "1,0"),
         "--reward-range: expected LOW,HIGH",

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax.scipy.linalg import solve_triangular
 
+from mopl_jax.estimators.calibration import calibrated
 from mopl_jax.estimators.reward_model import doubly_robust
 from mopl_jax.learning.response_surface import fit_surface, highest, moments_of
 from mopl_jax.numerics import linalg
@@ -45,6 +46,15 @@ def test_derivatives_of_the_inverse():
     np.testing.assert_allclose(forward, np.sum(expected * direction, axis=(1, 2)))
 
 
+def test_derivatives_of_the_inverse_of_a_positive_matrix():
+    """d(A⁻¹) = −A⁻¹ dA A⁻¹, as `jnp.linalg.inv` has it."""
+    matrices = positive(2, 4)
+    of = lambda invert: jax.vmap(jax.value_and_grad(lambda a: jnp.sum(jnp.sin(invert(a)))))  # noqa: E731
+    made, expected = of(linalg.invert_positive)(matrices), of(jnp.linalg.inv)(matrices)
+    np.testing.assert_allclose(made[0], expected[0])
+    np.testing.assert_allclose(made[1], expected[1], atol=1e-12)
+
+
 def fitted(action, reward):
     return highest(fit_surface(action, reward, moments_of(action)), 2.0)
 
@@ -54,7 +64,12 @@ def robust(action, reward):
     return doubly_robust(jnp.zeros(reward.shape[0]), reward, action=action, target=target).value
 
 
-@pytest.mark.parametrize("compute", [fitted, robust])
+def calibrated_to(action, reward):
+    target = Gaussian.diagonal(jnp.zeros(3), 0.8)
+    return calibrated(jnp.zeros(reward.shape[0]), reward, action=action, target=target).value
+
+
+@pytest.mark.parametrize("compute", [fitted, robust, calibrated_to])
 def test_no_batched_factorisation_in_sweeps(compute):
     """XLA's CPU kernels for batches of matrices can wait for ever on the thread pool that runs
     them.

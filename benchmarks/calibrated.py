@@ -1,0 +1,110 @@
+"""What does calibration to the target's mean and covariance save? SNIPS and `calibrated` on the
+same logs, with the same intervals.
+
+The nine families of the stress study in d = 1 and 5 chose the constants of
+`estimators.calibration`; d = 2 and 10, and worlds of another structure (what the reward depends on,
+how steeply, pooled loggers, mixtures as targets), are held out. Width is the ratio of the two
+median widths on the same logs, over cells with twelve effective rows or more; the standard
+deviation likewise.
+"""
+
+import numpy as np
+
+from benchmarks import _coverage, _study
+from benchmarks._judge import APART, below, bound_fails, family
+from benchmarks._stress_tables import reach
+from mopl_jax.coverage import study
+
+SIZES = {"replicates": 0, "n": "", "d": (1, 2, 3, 5, 8, 10)}  # none: as the study says
+QUICK = {"replicates": 8, "n": "64", "d": (1,)}
+ENOUGH, WIDER = 12, 1.05
+HALVES = ("chosen on", "held out", "another structure")
+STRESS = ("linear", "quadratic", "cosine", "bernoulli_10", "bernoulli_1", "zero_inflated")
+STRESS += ("log_normal", "student_t3", "heteroscedastic")
+
+
+def run(options) -> _study.Rows:
+    """One row for each world, target, n, estimator and interval."""
+    spec = study.read(_study.STUDIES / "calibrated.toml")
+    for world in spec["world"]:
+        world["d"] = [d for d in world["d"] if d in options.d]
+    spec["world"] = [world for world in spec["world"] if world["d"]]
+    return _coverage.swept(spec, options.replicates, options.n)
+
+
+def table(rows: list[dict]) -> str:
+    """Each interval by half, by family, and by reach."""
+    pairs = _pairs(rows)
+    head = ("cells", "fails, SNIPS", "calibrated", "worst, SNIPS", "calibrated")
+    head += ("lower end fails, SNIPS", "calibrated", "upper end fails, SNIPS", "calibrated")
+    head += ("width", "cells wider by 5 %", "standard deviation", "its largest")
+    keys = {
+        "half": lambda row: f"{half(row)}, {row['interval']}",
+        "reach": lambda row: f"{half(row)}, {reach(row)}, {row['interval']}",
+        "family": lambda row: f"{family(row)}, {row['interval']}",
+        "ESS": lambda row: f"{_bin(row)}, {row['interval']}",
+    }
+    tables = [_study.markdown((name, *head), _lines(pairs, key), "l") for name, key in keys.items()]
+    return "\n\n".join(tables)
+
+
+def half(row: dict) -> str:
+    """The half of the worlds that a row belongs to."""
+    if family(row) not in STRESS:
+        return HALVES[2]
+    return HALVES[0] if row["d"] in (1, 5) else HALVES[1]
+
+
+def _bin(row):
+    edges = (2, 5, 12, 50, 250)
+    low = max(edge for edge in edges if row["ess_median"] >= edge)
+    return f"ESS ≥ {low}"
+
+
+def _pairs(rows):
+    """SNIPS and calibrated of each cell with two effective rows."""
+    columns = ("world", "d", "estimand", "n", "interval")
+    kept = [row for row in rows if row["ess_median"] >= 2 and row["world"] not in APART]
+    groups = _study.grouped(kept, *columns).values()
+    return [
+        tuple(
+            next(row for row in some if row["estimator"] == name)
+            for name in ("snips", "calibrated")
+        )
+        for some in groups
+    ]
+
+
+def _lines(pairs, key):
+    groups = _study.grouped(({"key": key(pair[0]), "pair": pair} for pair in pairs), "key")
+    order = sorted(groups, key=lambda name: _place(name[0]))
+    return [[*name, *_line([each["pair"] for each in groups[name]])] for name in order]
+
+
+def _place(name):
+    return next((i for i, half in enumerate(HALVES) if name.startswith(half)), 0), name
+
+
+def _line(pairs):
+    each = list(zip(*pairs, strict=True))
+    failed = [f"{np.mean(list(map(below, some))):.3f}" for some in each]
+    worst = [f"{min(row['coverage'] for row in some):.3f}" for some in each]
+    ends = [
+        f"{np.mean([bound_fails(row, side) for row in some]):.3f}"
+        for side in ("miss_above", "miss_below")
+        for some in each
+    ]
+    many = [pair for pair in pairs if pair[0]["ess_median"] >= ENOUGH]
+    width, deviation = (_ratios(many, name) for name in ("median_width", "oracle_width"))
+    wider = f"{np.mean(width > WIDER):.3f}" if many else ""
+    largest = f"{deviation.max():.2f}" if many else ""
+    return [len(pairs), *failed, *worst, *ends, _median(width), wider, _median(deviation), largest]
+
+
+def _ratios(pairs, name):
+    found = np.array([made[name] / plain[name] for plain, made in pairs])
+    return found[np.isfinite(found)]
+
+
+def _median(values):
+    return f"{np.median(values):.3f}" if len(values) else ""
