@@ -72,7 +72,7 @@ ROLES = {
     "logging": option(Path, "Logging policy (JSON), for the densities instead of a column."),
     "cluster": option(str, "Column of the user: rows of one user may depend on one another."),
 }
-ESTIMATOR = option(str, "snips, ips, beta_ips, doubly_robust.", "snips")
+ESTIMATOR = option(str, "snips, calibrated, ips, beta_ips, doubly_robust.", "snips")
 ALPHA = option(float, "One minus the nominal coverage.", 0.05)
 IN_MEMORY = option(
     int, "Rows up to which the log is held in memory; a longer one is read in passes.", 1_000_000
