@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mopl_jax.diagnostics.verdicts import VERDICTS, reasons
 from mopl_jax.estimators.registry import Choice
 from mopl_jax.evaluation.answers import IN_MEMORY, LOGGING, Answer, gather
+from mopl_jax.evaluation.judgement import judge
 from mopl_jax.evaluation.limits import limits
 from mopl_jax.evaluation.result import Candidate, Comparison, Difference, Ends
 from mopl_jax.evaluation.targets import read_target
@@ -49,9 +49,15 @@ def compare(
     level = simultaneous_alpha(answers.correlation, alpha)
     names = [_name(policy, k) for k, policy in enumerate(policies)]
     changes = [None, *(_difference(x, interval, alpha, level) for x in answers.contrasts)]
+    verdicts = [
+        judge(reader, target, answer, answers.appearance)
+        for target, answer in zip(targets, answers.policies, strict=True)
+    ]
     rows = [
-        _candidate(name, answer, interval, alpha, change)
-        for name, answer, change in zip(names, answers.policies, changes, strict=True)
+        _candidate(name, answer, verdict, interval, alpha, change)
+        for name, answer, verdict, change in zip(
+            names, answers.policies, verdicts, changes, strict=True
+        )
     ]
     first = answers.policies[0]
     label = estimator if isinstance(estimator, str) else "own"
@@ -82,7 +88,7 @@ def _difference(answer: Answer, interval, alpha, level) -> Difference:
     )
 
 
-def _candidate(name, answer: Answer, interval, alpha, change) -> Candidate:
+def _candidate(name, answer: Answer, verdict, interval, alpha, change) -> Candidate:
     (ends,) = limits(answer, [interval], alpha, Facts())
     d = answer.diagnosis
     return Candidate(
@@ -92,7 +98,7 @@ def _candidate(name, answer: Answer, interval, alpha, change) -> Candidate:
         ends.upper,
         float(d.kish),
         float(d.mean_weight),
-        VERDICTS[int(d.verdict)],
-        tuple(reasons(d, answer.units)),
+        verdict.level,
+        verdict.reasons,
         change,
     )

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from mopl_jax.diagnostics.mean_weight import mean_weight_of
-from mopl_jax.diagnostics.verdicts import VERDICTS, reasons
 from mopl_jax.diagnostics.weight_diagnostics import UNBOUNDED
 from mopl_jax.estimators.registry import Choice, bind_estimator
 from mopl_jax.evaluation.answers import IN_MEMORY, Answer, gather
+from mopl_jax.evaluation.judgement import judge
 from mopl_jax.evaluation.limits import check_facts, check_intervals, limits
 from mopl_jax.evaluation.result import EffectiveSizes, Evaluation
 from mopl_jax.evaluation.targets import BANDWIDTHS, choose_target
@@ -72,7 +72,8 @@ def evaluate(
     check_intervals(reader, names, facts, in_memory)
     answers = gather(reader, [policy], estimator, reward_range or UNBOUNDED, in_memory, watch)
     level = alpha / len(BANDWIDTHS) if selected else alpha
-    made = _evaluation(answers.policies[0], estimator, alpha, level, names, facts)
+    verdict = judge(reader, policy, answers.policies[0], answers.appearance)
+    made = _evaluation(answers.policies[0], verdict, estimator, alpha, level, names, facts)
     bandwidths = None if selected is None else tuple(selected)
     return dataclasses.replace(
         made, warnings=made.warnings + _no_logs(reader), bandwidth=bandwidths
@@ -103,7 +104,7 @@ def _facts(reader, policy, reward_range, w_max, d2):
     return Facts(reward_range, **chosen)
 
 
-def _evaluation(answer: Answer, estimator, alpha, level, names, facts) -> Evaluation:
+def _evaluation(answer: Answer, verdict, estimator, alpha, level, names, facts) -> Evaluation:
     check_facts(answer, names, facts)
     entries, d = limits(answer, names, level, facts), answer.diagnosis
     check = mean_weight_of(d, answer.units)
@@ -118,8 +119,8 @@ def _evaluation(answer: Answer, estimator, alpha, level, names, facts) -> Evalua
         pareto_k=float(d.pareto_k),
         unseen=float(d.unseen),
         intervals=entries,
-        verdict=VERDICTS[int(d.verdict)],
-        reasons=tuple(reasons(d, answer.units)),
+        verdict=verdict.level,
+        reasons=verdict.reasons,
         warnings=warnings_of(d, entries, check),
     )
 

@@ -125,10 +125,12 @@ def test_on_policy_is_the_t_interval(log):
         }
     ]
     assert said["ess"]["kish"] == pytest.approx(N)
+    assert said["mean_weight"].pop("rounding") < 1e-13
     assert said["mean_weight"] == {
         "mean": 1,
         "standard_error": 0,
         "z": 0,
+        "p_value": 1,
         "compatible": True,
         "verdict": "compatible with 1, as it should be",
     }
