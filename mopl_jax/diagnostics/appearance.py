@@ -29,7 +29,12 @@ RARE = 0.05  # of the rows: what stands for something else is rare, or it would 
 FAR = 10  # times the range of all other values, and no value between
 STRAYS = 2  # values at each end that are looked at together
 DECIMALS = 7  # up to which a column is taken for rounded
-CODES = {sign * (10**k - 1) for k in range(2, 8) for sign in (-1, 1)} | {-1, -9, -(2**31), 2**31 - 1}
+CODES = {sign * (10**k - 1) for k in range(2, 8) for sign in (-1, 1)} | {
+    -1,
+    -9,
+    -(2**31),
+    2**31 - 1,
+}
 
 
 class Values:
@@ -38,7 +43,9 @@ class Values:
     """
 
     def __init__(self):
-        self.value, self.count, self.many = np.zeros(0), np.zeros(0), False
+        self.value: np.ndarray = np.zeros(0)
+        self.count: np.ndarray = np.zeros(0)
+        self.many = False
 
     def add(self, column: Float[np.ndarray, " n"]) -> None:
         """Count rows."""

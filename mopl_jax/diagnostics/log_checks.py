@@ -42,7 +42,17 @@ def check_log(log: Any, *, watch: Callable = iter, **columns: Any) -> LogReport:
     statistics = LogStatistics(reader, spans)
     for rows in watch(chunks(reader, CHUNK)):
         statistics.add(rows)
-    checks = (_rows, _rewards, _actions, _propensities, _declared, _repeats, _appearance, _users, _drift)
+    checks = (
+        _rows,
+        _rewards,
+        _actions,
+        _propensities,
+        _declared,
+        _repeats,
+        _appearance,
+        _users,
+        _drift,
+    )
     return LogReport(
         log=reader.source.name,
         findings=tuple(finding for check in checks for finding in check(reader, statistics)),
@@ -89,7 +99,7 @@ def _actions(reader, facts):
         )
         return
     low, high = facts.spans.ranges["action"]
-    labels = _labels(reader, facts)
+    labels = _labels(reader, facts) or []
     if (low == high).all():
         yield Finding(
             "action",

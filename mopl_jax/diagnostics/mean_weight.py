@@ -45,7 +45,6 @@ def mean_weight_of(diagnosis: Diagnosis, units: int) -> MeanWeight:
     return MeanWeight(mean, error, z, p_value, rounding, *compatibility(mean, error, p_value))
 
 
-
 def compatibility(mean: float, error: float, p_value: float) -> tuple[bool | None, str]:
     """Whether a mean weight with this standard `error` is compatible with 1, None where it cannot
     be told; and a sentence.

@@ -1,4 +1,5 @@
-"""How often rows repeat, in little memory: hashes of rows, of which those below a threshold are kept.
+"""How often rows repeat, in little memory: by their hashes, of which those below a threshold are
+kept.
 """
 
 import numpy as np

@@ -217,9 +217,7 @@ def unseen(
 BETS = 24
 
 
-def signed_bets(
-    totals: WeightTotals, sizes: tuple[ArrayLike, ArrayLike]
-) -> Float[Array, " bets"]:
+def signed_bets(totals: WeightTotals, sizes: tuple[ArrayLike, ArrayLike]) -> Float[Array, " bets"]:
     """Values λ against E x = 0 for x = w − size, of the sign of mean(x), falling in |λ|.
 
     From the largest that leaves 1 + λx positive for every row, by equal ratios to a quarter of
@@ -265,7 +263,7 @@ def mean_weight_p_value(
 
 
 def _vertex(x, y):
-    """The largest value of the parabola through the best of the points (x, y) and its neighbours."""
+    """The largest value of the parabola through the best of the points (x, y) and those beside."""
     best = jnp.clip(jnp.argmax(y), 1, y.shape[0] - 2)
     (a, b, c), (u, v, w) = (lax.dynamic_slice(z, (best - 1,), (3,)) for z in (x, y))
     left, right = (v - u) / (b - a), (w - v) / (c - b)

@@ -30,6 +30,7 @@ from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.estimators.estimator import Member, given, member
 from mopl_jax.estimators.registry import Choice, bind_estimator
 from mopl_jax.evaluation import row_blocks
+from mopl_jax.evaluation.parts import PartSums, part_stage
 from mopl_jax.intervals.moments import Moments, moments_stage
 from mopl_jax.io import log_reader
 from mopl_jax.io.log_reader import LogReader, Rows
@@ -62,6 +63,7 @@ class Answer(NamedTuple):
     `units`: independent ones, rows or users
     `moments`, `diagnosis`: over the units
     `estimate`: the terms of the units, where they fit in memory; else None
+    `parts`: sums over the rows of each of the logs that are pooled; else None
     """
 
     value: Array
@@ -70,6 +72,7 @@ class Answer(NamedTuple):
     moments: Moments
     diagnosis: Diagnosis
     estimate: Estimate | None = None
+    parts: PartSums | None = None
 
 
 class Answers(NamedTuple):
@@ -103,7 +106,8 @@ def gather(
         _check(reader, target, estimator)
     log_reader.check_densities(reader)
     n = reader.source.count()
-    question = _Question(tuple(map(_kind, targets)), estimator, reward_range, n)
+    kinds, parts = tuple(map(_kind, targets)), len(reader.parts or ())
+    question = _Question(kinds, estimator, reward_range, n, parts=parts)
     policies = tuple(target if _kind(target) == "policy" else None for target in targets)
     seen = Appearance()
     if n <= in_memory:
@@ -136,6 +140,7 @@ class _Question(NamedTuple):
     reward_range: tuple[float, float]
     n: int
     precisions: tuple[tuple[str, Precision], ...] = ()  # of the log's columns of densities
+    parts: int = 0  # how many logs are pooled
 
 
 def _members(question, policies) -> list[Member]:
@@ -221,6 +226,13 @@ def _sum(place, members: Sequence[Member], states: tuple, n: int, reward_range, 
     return found[:-1], found[-1], every, (*states, *changed)
 
 
+def _parts(place, members: Sequence[Member], states: tuple, parts: int) -> tuple:
+    """Sums over the rows of each of the pooled logs, of each member."""
+    if not parts:
+        return tuple(None for _ in members)
+    return run_passes(place, beside(*[(part_stage(x, parts),) for x in members]), states)
+
+
 def _products(members: Sequence[Member]) -> Stage:
     """The pass after which the state is the matrix of products of influences, summed."""
 
@@ -232,13 +244,15 @@ def _products(members: Sequence[Member]) -> Stage:
     return Stage(summarise, ADD, lambda states, products: products)
 
 
-def _answers(question, seen, found, products, units, estimates=None) -> Answers:
-    estimates = estimates or [None] * len(found)
+def _answers(question, seen, found, products, units, parts, estimates=None) -> Answers:
+    estimates, k = estimates or [None] * len(found), len(question.kinds)
+    parts = (*jax.device_get(parts), *[None] * (len(found) - k))
     answers = [
-        Answer(moments.value, question.n, units, moments, diagnosis, estimate)
-        for (moments, diagnosis), estimate in zip(jax.device_get(found), estimates, strict=True)
+        Answer(moments.value, question.n, units, moments, diagnosis, estimate, sums)
+        for (moments, diagnosis), estimate, sums in zip(
+            jax.device_get(found), estimates, parts, strict=True
+        )
     ]
-    k = len(question.kinds)
     return Answers(answers[:k], answers[k:], correlation_of(np.asarray(products)), seen)
 
 
@@ -323,10 +337,10 @@ def _from_memory(reader, policies, question, seen) -> Answers:
     users = None if rows.cluster is None else int(rows.cluster.max()) + 1
     modal = float(np.median(rows.reward[:MODAL]))
     question = question._replace(precisions=_precisions(reader, rows))
-    found, products, estimates = _in_memory(
+    found, products, parts, estimates = _in_memory(
         jax.tree.map(jnp.asarray, rows), policies, reader.logging, modal, question, users
     )
-    return _answers(question, seen, found, products, users or question.n, estimates)
+    return _answers(question, seen, found, products, users or question.n, parts, estimates)
 
 
 @functools.partial(jax.jit, static_argnames=("question", "users"))
@@ -334,6 +348,7 @@ def _in_memory(rows, policies, logging, modal, question, users):
     place, members = Whole(whole_block(rows)), _members(question, policies)
     states, roundings = _fit(place, members), _roundings(question, policies)
     known = _Known(_shares(question, policies, logging, states), modal, roundings)
+    parts = _parts(place, members, states, question.parts)
     if users is not None:
         estimates = run_passes(place, *_by_user(members, roundings, states, users))
         place, members, states, known = _given(estimates, known)
@@ -341,7 +356,7 @@ def _in_memory(rows, policies, logging, modal, question, users):
         place, members, states, users or question.n, question.reward_range, known
     )
     estimates = [x.rows(state, place.block) for x, state in zip(every, states, strict=True)]
-    return found, products, estimates
+    return found, products, parts, estimates
 
 
 def _shares(question, policies, logging, states):
@@ -399,12 +414,14 @@ def _from_blocks(reader, policies, question, seen, watch) -> Answers:
     states = tuple(states)
     shares = jax.jit(_shares, static_argnums=0)(question, policies, reader.logging, states)
     known = _Known(shares, float(np.median(first.reward)), roundings)
+    parts = _parts(place, members, states, question.parts)
     if repeat:
         users = int(largest) + 1
         sums = run_passes(place, *_by_user(members, roundings, states, users))
-        return _answers(question, seen, *_of_users(sums, question, users, known))
+        found, products, estimates = _of_users(sums, question, users, known)
+        return _answers(question, seen, found, products, users, parts, estimates)
     found, products, _, _ = _sum(place, members, states, n, question.reward_range, known)
-    return _answers(question, seen, found, products, n)
+    return _answers(question, seen, found, products, n, parts)
 
 
 def _looking(chunks, seen, n):
@@ -428,5 +445,4 @@ def _of_users(sums, question, users, known):
         )
         return found, products, [x.rows(s, place.block) for x, s in zip(every, states, strict=True)]
 
-    found, products, estimates = summed(sums, known.shares)
-    return found, products, users, estimates
+    return summed(sums, known.shares)

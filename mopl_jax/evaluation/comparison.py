@@ -6,7 +6,7 @@ from typing import Any
 
 from mopl_jax.estimators.registry import Choice
 from mopl_jax.evaluation.answers import IN_MEMORY, LOGGING, Answer, gather
-from mopl_jax.evaluation.judgement import judge
+from mopl_jax.evaluation.judgement import by_log, judge
 from mopl_jax.evaluation.limits import limits
 from mopl_jax.evaluation.result import Candidate, Comparison, Difference, Ends
 from mopl_jax.evaluation.targets import read_target
@@ -47,28 +47,36 @@ def compare(
         )
     answers = gather(reader, targets, estimator, in_memory=in_memory, watch=watch)
     level = simultaneous_alpha(answers.correlation, alpha)
-    names = [_name(policy, k) for k, policy in enumerate(policies)]
-    changes = [None, *(_difference(x, interval, alpha, level) for x in answers.contrasts)]
-    verdicts = [
-        judge(reader, target, answer, answers.appearance)
-        for target, answer in zip(targets, answers.policies, strict=True)
-    ]
     rows = [
-        _candidate(name, answer, verdict, interval, alpha, change)
-        for name, answer, verdict, change in zip(
-            names, answers.policies, verdicts, changes, strict=True
-        )
+        _candidate(reader, name, target, answer, answers.appearance, interval, alpha)
+        for name, target, answer in zip(_names(policies), targets, answers.policies, strict=True)
     ]
+    changes = [None, *(_difference(x, interval, alpha, level) for x in answers.contrasts)]
+    made = (row._replace(difference=change) for row, change in zip(rows, changes, strict=True))
     first = answers.policies[0]
     label = estimator if isinstance(estimator, str) else "own"
-    return Comparison(label, interval, alpha, level, first.n, first.units, tuple(rows))
+    settings = label, interval, alpha, level, first.n, first.units
+    return Comparison(*settings, tuple(made), by_log(reader, *answers.policies)[1])
 
 
-def _name(policy, k):
-    """The name of a policy's file, or what kind it is and which."""
-    if isinstance(policy, str | Path):
-        return Path(policy).stem
-    return f"{type(policy).__name__} {k + 1}"
+def _names(policies) -> list[str]:
+    """The name of a policy's file, with as many of its folders as tell it from the others; or what
+    kind of policy it is and which.
+    """
+    paths = [Path(policy) if isinstance(policy, str | Path) else None for policy in policies]
+    return [
+        f"{type(policy).__name__} {k + 1}" if path is None else _told_apart(path, paths, k)
+        for k, (policy, path) in enumerate(zip(policies, paths, strict=True))
+    ]
+
+
+def _told_apart(path, paths, k):
+    others = [other for j, other in enumerate(paths) if j != k and other is not None]
+    for depth in range(1, len(path.parts) + 1):
+        ends = [other.with_suffix("").parts[-depth:] for other in others]
+        if path.with_suffix("").parts[-depth:] not in ends:
+            return "/".join(path.with_suffix("").parts[-depth:])
+    return f"{path} ({k + 1})"
 
 
 def _target(reader, policy, bandwidth):
@@ -88,9 +96,9 @@ def _difference(answer: Answer, interval, alpha, level) -> Difference:
     )
 
 
-def _candidate(name, answer: Answer, verdict, interval, alpha, change) -> Candidate:
+def _candidate(reader, name, target, answer: Answer, seen, interval, alpha) -> Candidate:
     (ends,) = limits(answer, [interval], alpha, Facts())
-    d = answer.diagnosis
+    d, verdict = answer.diagnosis, judge(reader, target, answer, seen)
     return Candidate(
         name,
         float(answer.value),
@@ -100,5 +108,5 @@ def _candidate(name, answer: Answer, verdict, interval, alpha, change) -> Candid
         float(d.mean_weight),
         verdict.level,
         verdict.reasons,
-        change,
+        parts=by_log(reader, answer)[0],
     )

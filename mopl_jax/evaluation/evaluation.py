@@ -11,7 +11,7 @@ from mopl_jax.diagnostics.mean_weight import mean_weight_of
 from mopl_jax.diagnostics.weight_diagnostics import UNBOUNDED
 from mopl_jax.estimators.registry import Choice, bind_estimator
 from mopl_jax.evaluation.answers import IN_MEMORY, Answer, gather
-from mopl_jax.evaluation.judgement import judge
+from mopl_jax.evaluation.judgement import by_log, judge
 from mopl_jax.evaluation.limits import check_facts, check_intervals, limits
 from mopl_jax.evaluation.result import EffectiveSizes, Evaluation
 from mopl_jax.evaluation.targets import BANDWIDTHS, choose_target
@@ -75,9 +75,9 @@ def evaluate(
     verdict = judge(reader, policy, answers.policies[0], answers.appearance)
     made = _evaluation(answers.policies[0], verdict, estimator, alpha, level, names, facts)
     bandwidths = None if selected is None else tuple(selected)
-    return dataclasses.replace(
-        made, warnings=made.warnings + _no_logs(reader), bandwidth=bandwidths
-    )
+    parts, remarks = by_log(reader, answers.policies[0])
+    warnings = made.warnings + _no_logs(reader) + remarks
+    return dataclasses.replace(made, warnings=warnings, bandwidth=bandwidths, parts=parts)
 
 
 def _facts(reader, policy, reward_range, w_max, d2):

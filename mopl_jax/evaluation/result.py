@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from mopl_jax.diagnostics.mean_weight import MeanWeight
+from mopl_jax.evaluation.parts import Part
 from mopl_jax.intervals.interval import NamedInterval
 
 
@@ -34,6 +35,7 @@ class Evaluation:
     `verdict`: trust, caution or refuse, for `reasons`
     `warnings`: what to know of the intervals
     `bandwidth`: of each weight, where the data chose how much to smooth a deterministic target
+    `parts`: the value in each of the logs that are pooled
     """
 
     value: float
@@ -50,6 +52,7 @@ class Evaluation:
     reasons: tuple[str, ...]
     warnings: tuple[str, ...]
     bandwidth: tuple[float, ...] | None = None
+    parts: tuple[Part, ...] = ()
 
     @property
     def interval(self) -> NamedInterval:
@@ -66,6 +69,7 @@ class Evaluation:
         if self.bandwidth is None:
             del plain["bandwidth"]
         plain["intervals"] = [entry._asdict() for entry in self.intervals]
+        plain["parts"] = [part._asdict() for part in self.parts]
         lists = {name: list(value) for name, value in plain.items() if type(value) is tuple}
         return (
             plain | lists | {"ess": self.ess._asdict(), "mean_weight": self.mean_weight._asdict()}
@@ -103,6 +107,7 @@ class Candidate(NamedTuple):
     `ess`, `mean_weight`: of its importance weights
     `verdict`: trust, caution or refuse, for `reasons`
     `difference`: to the first policy, None for that one
+    `parts`: the value in each of the logs that are pooled
     """
 
     policy: str
@@ -114,6 +119,7 @@ class Candidate(NamedTuple):
     verdict: str
     reasons: tuple[str, ...]
     difference: Difference | None = None
+    parts: tuple[Part, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +131,7 @@ class Comparison:
     `alpha_each`: the level of each of them
     `n`: rows
     `units`: independent ones, users or rows
+    `warnings`: what to know of the log
     """
 
     estimator: str
@@ -134,6 +141,7 @@ class Comparison:
     n: int
     units: int
     policies: tuple[Candidate, ...]
+    warnings: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         rows = ", ".join(f"{x.policy} {x.value:.5g}" for x in self.policies)
@@ -142,7 +150,8 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """As plain Python: the JSON of `mopl compare`."""
         plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return plain | {"policies": [_plain(candidate) for candidate in self.policies]}
+        policies = [_plain(candidate) for candidate in self.policies]
+        return plain | {"policies": policies, "warnings": list(self.warnings)}
 
     def to_arrow(self) -> pa.Table:
         """One row a policy."""
@@ -150,7 +159,8 @@ class Comparison:
 
 
 def _plain(candidate):
-    plain = candidate._asdict() | {"reasons": list(candidate.reasons)}
+    parts = [part._asdict() for part in candidate.parts]
+    plain = candidate._asdict() | {"reasons": list(candidate.reasons), "parts": parts}
     change = plain.pop("difference")
     if change is None:
         return plain

@@ -16,6 +16,7 @@ def show(made: Comparison) -> None:
             f"all {k} differences hold at once with {1 - made.alpha:.6g}: each is at "
             f"1 − {made.alpha_each:.4f} (max-t; Bonferroni would be 1 − {made.alpha / k:.4f})"
         )
+    terminal.warn(out, made.warnings)
     for row in made.policies:
         for text in row.reasons:
             out.print(f"{row.policy}: {row.verdict}: {text}", style="yellow")

@@ -121,7 +121,7 @@ def test_decimals_are_inferred(decimals):
         (DENSITY.astype(np.float32), 0, 2.0**-24),
         (np.round(DENSITY, 4), 5e-5, 0),
         (np.array([float(f"{x:.5g}") for x in DENSITY]), 0, 5e-5),
-        (np.array([float(str(np.float32(x))) for x in DENSITY]), 0, 2.0**-24),
+        (np.array([float(str(np.float32(x))) for x in DENSITY]), 0, 2.0**-23),
         (np.full(N, 0.0294), 5e-5, 0),
         (np.array([0.3, 0.1, 0.25]), 5e-4, 0),  # exact, most likely: not taken for one decimal
     ],

@@ -64,7 +64,9 @@ def member_of(name, target):
 
 def summed(made, stream, modal=0.0):
     """Moments and diagnosis."""
-    both = beside((moments_stage(made),), (diagnosis_stage(made, N, Asked(RANGE, modal_reward=modal)),))
+    both = beside(
+        (moments_stage(made),), (diagnosis_stage(made, N, Asked(RANGE, modal_reward=modal)),)
+    )
     state = run_passes(stream, made.stages)
     return run_passes(stream, both, (state, state))
 

@@ -18,6 +18,7 @@ from yardsticks import binomial_tail
 from mopl_jax import estimators, intervals
 from mopl_jax.evaluation.comparison import compare
 from mopl_jax.evaluation.evaluation import evaluate
+from mopl_jax.evaluation.parts import Part, p_value_of_one_value
 from mopl_jax.intervals.simultaneous import simultaneous_alpha
 from mopl_jax.io import read
 from mopl_jax.io.policy_json import write_policy
@@ -231,6 +232,89 @@ def test_the_same_policy_twice_claims_nothing():
     """No variation between them: the whole line, not a point at zero."""
     said = compared("normal", "normal")["policies"][1]["difference"]
     assert (said["value"], said["lower"], said["upper"]) == (0, -np.inf, np.inf)
+
+
+def test_policies_of_one_file_name_are_told_apart(folder):
+    (folder / "new").mkdir()
+    for name in ("box.json", "new/box.json"):
+        write_policy(folder / name, TARGETS["box"])
+    paths = [folder / name for name in ("normal.json", "box.json", "new/box.json", "normal.json")]
+    said = compare(TABLE, paths, logging=LOGGING, **ROLES).to_dict()["policies"]
+    own = f"{folder.name}/box"
+    assert [x["policy"] for x in said][1:3] == [own, "new/box"]
+    assert len({x["policy"] for x in said}) == 4
+
+
+def test_users_without_a_heavy_weight_have_no_heavy_tail():
+    """The tail is of weights a row: how many rows users have is no tail of the weights."""
+    rows = 1 + np.random.default_rng(0).poisson(2.5, N)
+    user = np.repeat(np.arange(N), rows)[:N]
+    table = TABLE.set_column(3, "user", pa.array(user))
+    for options in ({}, {"in_memory": 10}):
+        said = compare(
+            table,
+            ["logging", TARGETS["normal"]],
+            logging=LOGGING,
+            cluster="user",
+            **ROLES,
+            **options,
+        )
+        assert said.policies[0].verdict == "trust"
+    told = evaluate(
+        table, LOGGING, logging=LOGGING, cluster="user", **ROLES, interval=["ess_exact"]
+    )
+    assert told.pareto_k == -np.inf
+    assert (told.mean_weight.mean, told.mean_weight.p_value) == (1, 1)
+
+
+SEASONS = (0.3, 0.4, 0.5)  # the reward's mean while each logger played; weights change nothing
+LOGGERS = (
+    Gaussian.diagonal([0.0, 0.0], 1.0),
+    Gaussian.diagonal([0.5, 0.3], 1.0),
+    Gaussian.diagonal([1.0, 0.6], 0.9),
+)
+
+
+def seasons(folder, seed=0, users=False, **keys):
+    """Three logs of loggers that moved while rewards rose for other reasons."""
+    rng = np.random.default_rng(seed)
+    text = "".join(f"{key} = {str(value).lower()}\n" for key, value in keys.items())
+    for k, (rate, policy) in enumerate(zip(SEASONS, LOGGERS, strict=True)):
+        action = np.asarray(policy.mean) + np.asarray(policy.scale) * rng.normal(size=(N, D))
+        table = {"w_like": action[:, 0], "w_share": action[:, 1]}
+        table |= {"click": (rng.random(N) < rate) * 1.0, "user": np.arange(N) // 4 + k * N}
+        write(folder / f"season{k}.parquet", table)
+        write_policy(folder / f"season{k}.json", policy)
+        text += f'[[files]]\npath = "season{k}.parquet"\nlogging = "season{k}.json"\n'
+    (folder / "seasons.toml").write_text('action = "w_"\nreward = "click"\n' + text)
+    return folder / "seasons.toml"
+
+
+@pytest.mark.parametrize("options", [{}, {"cluster": "user"}, {"in_memory": 10}])
+def test_what_changed_between_logs_favours_no_policy(tmp_path, options):
+    """The true difference is 0; the weights of the mixture see a gain that the seasons made."""
+    pair = Gaussian.diagonal([0.2, 0.1], 0.6), Gaussian.diagonal([0.8, 0.5], 0.6)
+    said = compare(seasons(tmp_path), pair, **options)
+    change = said.policies[1].difference
+    assert change.lower < 0 < change.upper
+    assert any("not one in all logs" in text for text in said.warnings)
+    for candidate in said.policies:
+        for part, rate in zip(candidate.parts, SEASONS, strict=True):
+            assert abs(part.value - rate) < 4 * part.standard_error
+    mixed = compare(seasons(tmp_path, mixture=True), pair).policies[1].difference
+    assert mixed.lower > 0
+
+
+def test_logs_that_tell_one_value_are_as_often_doubted_as_the_level_says():
+    """Cochran's Q on normal values of one mean."""
+    rng = np.random.default_rng(5)
+    error = np.array([0.1, 0.2, 0.4])
+    values = rng.normal(1.0, error, (2000, 3))
+    found = [
+        p_value_of_one_value([Part("", 9, *x) for x in zip(row, error, strict=True)])
+        for row in values
+    ]
+    assert binomial_tail(int(np.sum(np.array(found) < 0.05)), 2000, 0.05) > 1e-3
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.6, 1.0])
