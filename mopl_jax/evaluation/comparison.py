@@ -9,20 +9,21 @@ from mopl_jax.evaluation.answers import IN_MEMORY, LOGGING, Answer, gather
 from mopl_jax.evaluation.judgement import by_log, judge
 from mopl_jax.evaluation.limits import limits
 from mopl_jax.evaluation.result import Candidate, Comparison, Difference, Ends
-from mopl_jax.evaluation.targets import read_target
+from mopl_jax.evaluation.targets import given_policy, read_target
 from mopl_jax.intervals.facts import Facts
 from mopl_jax.intervals.registry import WALD
 from mopl_jax.intervals.simultaneous import simultaneous_alpha
 from mopl_jax.io.log_reader import Rows
 from mopl_jax.io.read import open_log
 from mopl_jax.numerics.check import check_alpha, choose
+from mopl_jax.policies.deterministic import Deterministic
 
 
 def compare(
     log: Any,
     policies: Sequence[Any],
     *,
-    bandwidth: float | None = None,
+    bandwidth: Any = None,
     estimator: Choice = "snips",
     alpha: float = 0.05,
     interval: str = "ess_skew",
@@ -61,13 +62,21 @@ def compare(
 
 def _names(policies) -> list[str]:
     """The name of a policy's file, with as many of its folders as tell it from the others; or what
-    kind of policy it is and which.
+    kind of policy it is and which. It says where a deterministic one was smoothed.
     """
     paths = [Path(policy) if isinstance(policy, str | Path) else None for policy in policies]
-    return [
+    names = [
         f"{type(policy).__name__} {k + 1}" if path is None else _told_apart(path, paths, k)
         for k, (policy, path) in enumerate(zip(policies, paths, strict=True))
     ]
+    return [
+        f"{name}, smoothed" if _is_smoothed(policy) else name
+        for name, policy in zip(names, policies, strict=True)
+    ]
+
+
+def _is_smoothed(policy) -> bool:
+    return str(policy) != LOGGING and isinstance(given_policy(policy), Deterministic)
 
 
 def _told_apart(path, paths, k):
@@ -82,7 +91,13 @@ def _told_apart(path, paths, k):
 def _target(reader, policy, bandwidth):
     if isinstance(policy, str | Path) and str(policy) == LOGGING:
         return LOGGING
-    return read_target(reader, policy, bandwidth, only_deterministic=False)
+    target = read_target(reader, policy, bandwidth, only_deterministic=False)
+    if isinstance(target, Deterministic):
+        raise ValueError(
+            "--bandwidth: auto is for one target (mopl evaluate); give a standard deviation, which"
+            " all that are compared share"
+        )
+    return target
 
 
 def _difference(answer: Answer, interval, alpha, level) -> Difference:

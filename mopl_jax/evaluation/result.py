@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from mopl_jax.diagnostics.mean_weight import MeanWeight
 from mopl_jax.evaluation.parts import Part
+from mopl_jax.evaluation.smoothing import Smoothing
 from mopl_jax.intervals.interval import NamedInterval
 
 
@@ -34,7 +35,7 @@ class Evaluation:
     `unseen`: the share of the target's actions that would outweigh every logged row
     `verdict`: trust, caution or refuse, for `reasons`
     `warnings`: what to know of the intervals
-    `bandwidth`: of each weight, where the data chose how much to smooth a deterministic target
+    `smoothing`: of a deterministic target, whose smoothed value this is; else None
     `parts`: the value in each of the logs that are pooled
     """
 
@@ -51,7 +52,7 @@ class Evaluation:
     verdict: str
     reasons: tuple[str, ...]
     warnings: tuple[str, ...]
-    bandwidth: tuple[float, ...] | None = None
+    smoothing: Smoothing | None = None
     parts: tuple[Part, ...] = ()
 
     @property
@@ -66,8 +67,7 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """As plain Python, with infinite ends as ±inf: the JSON of `mopl evaluate`."""
         plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        if self.bandwidth is None:
-            del plain["bandwidth"]
+        plain["smoothing"] = None if self.smoothing is None else self.smoothing._asdict()
         plain["intervals"] = [entry._asdict() for entry in self.intervals]
         plain["parts"] = [part._asdict() for part in self.parts]
         lists = {name: list(value) for name, value in plain.items() if type(value) is tuple}

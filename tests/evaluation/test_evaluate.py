@@ -35,7 +35,7 @@ KEYS = [
     "verdict",
     "reasons",
 ]
-KEYS += ["warnings"]
+KEYS += ["warnings", "smoothing", "parts"]
 
 
 def columns(n=N):

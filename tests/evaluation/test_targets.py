@@ -140,13 +140,58 @@ def test_a_deterministic_target_is_its_smoothed_policy():
     assert evaluated("point", bandwidth=0.5, interval=["ess_exact"])["value"] == smoothed["value"]
 
 
+def bowl(h, n=20_000, rows_seed=7):
+    """A log of −½(a₁² + 4a₂²) with noise, and the evaluation of (0.3, −0.2) smoothed by h."""
+    rng = np.random.default_rng(rows_seed)
+    action = rng.normal(size=(n, D))
+    reward = -0.5 * (action[:, 0] ** 2 + 4 * action[:, 1] ** 2) + 0.5 * rng.normal(size=n)
+    table = {"w_like": action[:, 0], "w_share": action[:, 1], "click": reward}
+    point = Deterministic(jnp.array([0.3, -0.2]))
+    return evaluate(table, point, bandwidth=h, logging=LOGGING, **ROLES)
+
+
+@pytest.mark.parametrize("h", [(0.6, 0.3), "0.6,0.3", 0.5])
+def test_what_smoothing_adds_is_the_curvatures(h):
+    """E V(a + hZ) − V(a) = −½(h₁² + 4h₂²) exactly, and the interval covers the smoothed value."""
+    widths = np.broadcast_to([float(x) for x in h.split(",")] if isinstance(h, str) else h, D)
+    made = bowl(h)
+    exact = -0.5 * (widths[0] ** 2 + 4 * widths[1] ** 2)
+    assert abs(made.smoothing.bias - exact) < 4 * made.smoothing.bias_error
+    value = -0.5 * (0.3**2 + 4 * 0.2**2)
+    assert made.interval.lower < value + exact < made.interval.upper < value
+    assert made.smoothing.bandwidth == pytest.approx(tuple(widths))
+    assert made.verdict == "caution"
+    assert any("not of the weights" in text for text in made.reasons)
+
+
+def test_a_smoothing_that_hardly_matters_is_no_reason():
+    made = bowl(0.1, 3000)
+    assert not any("smoothing" in text for text in made.reasons)
+    assert bowl(0.3, 10).verdict == "refuse"  # and too few rows tell nothing of its bias
+    assert np.isnan(bowl(0.3, 10).smoothing.bias)
+
+
+def test_smoothed_values_are_called_so(folder):
+    said = compare(
+        TABLE, ["logging", folder / "point.json"], bandwidth=0.4, logging=LOGGING, **ROLES
+    )
+    assert [x.policy for x in said.policies] == ["logging", "point, smoothed"]
+    command = ("evaluate", folder / "log.parquet", "--target", folder / "point.json")
+    roles = ("--logging", folder / "logging.json", "--action", "w_", "--reward", "click")
+    out = mopl(*command, *roles, "--bandwidth", "0.4,0.3").out
+    assert "value of the smoothed target" in out
+    assert "smoothed by bandwidth 0.4, 0.3; that adds about" in out
+    with pytest.raises(ValueError, match="one for each weight"):
+        evaluated("point", bandwidth="0.1,0.2,0.3")
+
+
 @pytest.mark.parametrize("cluster", [None, "user"])
 def test_the_bandwidth_is_selected_and_paid_for(cluster):
     """SLOPE's choice is one of the grid, and the intervals are at alpha over its size."""
     said = evaluated("point", bandwidth="auto", interval=["normal"], cluster=cluster)
     fixed = evaluated_log(
         TABLE,
-        target=Gaussian.diagonal(TARGETS["point"].action, np.array(said["bandwidth"])),
+        target=Gaussian.diagonal(TARGETS["point"].action, np.array(said["smoothing"]["bandwidth"])),
         logging=LOGGING,
         interval=["normal"],
         alpha=0.05 / 8,
