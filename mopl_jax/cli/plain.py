@@ -1,4 +1,4 @@
-"""Other characters for a console that lacks those of a result, so that it is printed all the same."""
+"""Other characters for a console that lacks those of a result, which is printed all the same."""
 
 import codecs
 import contextlib

@@ -47,9 +47,9 @@ class Smoothing(NamedTuple):
         if abs(self.bias) <= MATERIAL * half:
             return None
         return (
-            f"smoothing adds about {self.bias:+.3g} ± {self.bias_error:.1g} to the value, as much as"
-            " the interval allows for: it is of the smoothed policy, not of the weights; choose a"
-            " smaller --bandwidth"
+            f"smoothing adds about {self.bias:+.3g} ± {self.bias_error:.1g} to the value, as much"
+            " as the interval allows for: it is of the smoothed policy, not of the weights; choose"
+            " a smaller --bandwidth"
         )
 
 
