@@ -17,6 +17,7 @@ OTHERS = "Policies (JSON); the first is what the others are compared to."
     estimator=options.ESTIMATOR,
     alpha=options.ALPHA,
     interval=options.option(str, "One made of sums over rows.", "ess_skew"),
+    minimise=options.flag("The reward is a cost: less is better.", "--minimise"),
     in_memory=options.IN_MEMORY,
     as_json=options.JSON,
 )

@@ -1,14 +1,16 @@
 """How much more several policies would have earned than a first one, all intervals at once."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 from mopl_jax.estimators.registry import Choice
 from mopl_jax.evaluation.answers import IN_MEMORY, LOGGING, Answer, gather
-from mopl_jax.evaluation.judgement import by_log, judge
+from mopl_jax.evaluation.judgement import by_log, judge, log_name
 from mopl_jax.evaluation.limits import limits
-from mopl_jax.evaluation.result import Candidate, Comparison, Difference, Ends
+from mopl_jax.evaluation.result import POWER, Candidate, Comparison, Difference, Ends
 from mopl_jax.evaluation.targets import given_policy, read_target
 from mopl_jax.intervals.facts import Facts
 from mopl_jax.intervals.registry import WALD
@@ -27,6 +29,7 @@ def compare(
     estimator: Choice = "snips",
     alpha: float = 0.05,
     interval: str = "ess_skew",
+    minimise: bool = False,
     in_memory: int = IN_MEMORY,
     watch: Callable[[Iterator[Rows]], Iterable[Rows]] = iter,
     **columns: Any,
@@ -34,8 +37,8 @@ def compare(
     """Differences of policies to the first of them, with intervals that hold at once.
 
     `log` as for `evaluate`; `policies` are policies, paths of them, or "logging". Each difference
-    is estimated on the same rows, so that what the policies share cancels. ValueError as for
-    `evaluate`.
+    is estimated on the same rows, so that what the policies share cancels. `minimise`: the reward
+    is a cost, and less is better. ValueError as for `evaluate`.
     """
     reader = open_log(log, **columns)
     check_alpha(alpha)
@@ -57,7 +60,13 @@ def compare(
     first = answers.policies[0]
     label = estimator if isinstance(estimator, str) else "own"
     settings = label, interval, alpha, level, first.n, first.units
-    return Comparison(*settings, tuple(made), by_log(reader, *answers.policies)[1])
+    return Comparison(
+        *settings,
+        tuple(made),
+        by_log(reader, *answers.policies)[1],
+        log_name(reader, log),
+        minimise,
+    )
 
 
 def _names(policies) -> list[str]:
@@ -108,7 +117,22 @@ def _difference(answer: Answer, interval, alpha, level) -> Difference:
         together.upper,
         Ends(alone.lower, alone.upper),
         float(answer.diagnosis.kish),
+        _more(answer, together, level),
     )
+
+
+def _more(answer: Answer, ends, level) -> float:
+    """Units until |difference| is z standard errors, z that of the level and of `POWER`; errors
+    fall as 1/√units.
+    """
+    if ends.lower > 0 or ends.upper < 0:
+        return 0.0
+    value, moments = float(answer.value), answer.moments
+    error = math.sqrt(float(moments.influence)) / float(moments.n)
+    z = NormalDist().inv_cdf(1 - level / 2) + NormalDist().inv_cdf(POWER)
+    if not value or not error:
+        return math.inf
+    return max(answer.units * ((z * error / value) ** 2 - 1), 0.0)
 
 
 def _candidate(reader, name, target, answer: Answer, seen, interval, alpha) -> Candidate:

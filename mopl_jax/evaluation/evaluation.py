@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from mopl_jax.diagnostics.verdicts import VERDICTS
 from mopl_jax.diagnostics.weight_diagnostics import UNBOUNDED
 from mopl_jax.estimators.registry import Choice, bind_estimator
 from mopl_jax.evaluation.answers import IN_MEMORY, Answer, gather
-from mopl_jax.evaluation.judgement import by_log, judge
+from mopl_jax.evaluation.judgement import by_log, judge, log_name
 from mopl_jax.evaluation.limits import check_facts, check_intervals, limits
 from mopl_jax.evaluation.result import EffectiveSizes, Evaluation
 from mopl_jax.evaluation.smoothing import Smoothing
@@ -80,8 +81,17 @@ def evaluate(
     made = _evaluation(answers.policies[0], verdict, estimator, alpha, level, names, facts)
     parts, remarks = by_log(reader, answers.policies[0])
     warnings = made.warnings + _no_logs(reader) + remarks
-    made = dataclasses.replace(made, warnings=warnings, parts=parts)
+    log, name = _names(reader, log, target)
+    made = dataclasses.replace(made, warnings=warnings, parts=parts, log=log, target=name)
     return made if smoothing is None else _smoothed(made, smoothing)
+
+
+def _names(reader: LogReader, log: Any, target: Any) -> tuple[str, str]:
+    """Of the log and of the target: paths, columns, or what kind they are."""
+    columns = reader.columns
+    stated = columns.target_propensity or columns.log_target_propensity or "logging"
+    kind = str(target) if isinstance(target, str | Path) else type(target).__name__
+    return log_name(reader, log), stated if target is None else kind
 
 
 def _smoothed(made: Evaluation, smoothing: Smoothing) -> Evaluation:

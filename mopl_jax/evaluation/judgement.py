@@ -7,6 +7,7 @@ from mopl_jax.diagnostics.verdicts import VERDICTS, reasons
 from mopl_jax.evaluation.answers import Answer
 from mopl_jax.evaluation.parts import Part, p_value_of_one_value, parts_of, remark_on
 from mopl_jax.io.log_reader import LogReader
+from mopl_jax.logs import Logs
 
 
 def by_log(reader: LogReader, *answers: Answer) -> tuple[tuple[Part, ...], tuple[str, ...]]:
@@ -31,6 +32,11 @@ def _inflation(answer):
     sums, moments = answer.parts, answer.moments
     by_unit = float(moments.influence) / float(moments.n) ** 2
     return max(by_unit / max(float(sums.ppgg.sum()), 1e-300), 1.0)
+
+
+def log_name(reader: LogReader, log: Any) -> str:
+    """The path of a log; "memory" for one that is there."""
+    return "memory" if isinstance(log, Logs) else reader.source.name
 
 
 class Judgement(NamedTuple):

@@ -37,6 +37,7 @@ class Evaluation:
     `warnings`: what to know of the intervals
     `smoothing`: of a deterministic target, whose smoothed value this is; else None
     `parts`: the value in each of the logs that are pooled
+    `log`, `target`: names
     """
 
     value: float
@@ -54,6 +55,8 @@ class Evaluation:
     warnings: tuple[str, ...]
     smoothing: Smoothing | None = None
     parts: tuple[Part, ...] = ()
+    log: str = "memory"
+    target: str = "own"
 
     @property
     def interval(self) -> NamedInterval:
@@ -76,6 +79,10 @@ class Evaluation:
         )
 
 
+DECISIONS = ("better", "worse", "not distinguishable", "not answerable")
+POWER = 0.8  # of a log with so many more units
+
+
 class Ends(NamedTuple):
     """The ends of an interval."""
 
@@ -90,6 +97,8 @@ class Difference(NamedTuple):
     `lower`, `upper`: its interval, all intervals of a comparison at once
     `alone`: its interval at the nominal level
     `ess`: the effective sample size of the contrast
+    `more`: units beyond those of the log until an interval as this excludes 0 with probability
+        `POWER`, were the difference as estimated; 0 where it does, inf where that cannot be told
     """
 
     value: float
@@ -97,6 +106,7 @@ class Difference(NamedTuple):
     upper: float
     alone: Ends
     ess: float
+    more: float
 
 
 class Candidate(NamedTuple):
@@ -121,6 +131,21 @@ class Candidate(NamedTuple):
     difference: Difference | None = None
     parts: tuple[Part, ...] = ()
 
+    def decision(self, minimise: bool = False) -> str | None:
+        """One of `DECISIONS` on the difference to the first policy, None for that one.
+
+        `minimise`: whether less is better.
+        """
+        change = self.difference
+        if change is None:
+            return None
+        if self.verdict == "refuse":
+            return DECISIONS[3]
+        above, below = change.lower > 0, change.upper < 0
+        if not above and not below:
+            return DECISIONS[2]
+        return DECISIONS[0 if above != minimise else 1]
+
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
@@ -132,6 +157,8 @@ class Comparison:
     `n`: rows
     `units`: independent ones, users or rows
     `warnings`: what to know of the log
+    `log`: its name
+    `minimise`: whether less is better, for rewards that are costs
     """
 
     estimator: str
@@ -142,6 +169,15 @@ class Comparison:
     units: int
     policies: tuple[Candidate, ...]
     warnings: tuple[str, ...] = ()
+    log: str = "memory"
+    minimise: bool = False
+
+    @property
+    def decisions(self) -> tuple[str | None, ...]:
+        """On each policy, see `Candidate.decision`; none can be made where the first is refused."""
+        refused = self.policies[0].verdict == "refuse"
+        made = (candidate.decision(self.minimise) for candidate in self.policies)
+        return tuple(DECISIONS[3] if refused and one else one for one in made)
 
     def __repr__(self) -> str:
         rows = ", ".join(f"{x.policy} {x.value:.5g}" for x in self.policies)
@@ -150,7 +186,10 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """As plain Python: the JSON of `mopl compare`."""
         plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        policies = [_plain(candidate) for candidate in self.policies]
+        policies = [
+            _plain(candidate) | {"decision": decision}
+            for candidate, decision in zip(self.policies, self.decisions, strict=True)
+        ]
         return plain | {"policies": policies, "warnings": list(self.warnings)}
 
     def to_arrow(self) -> pa.Table:

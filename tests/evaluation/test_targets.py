@@ -476,3 +476,53 @@ def test_a_target_of_another_dimension_is_refused(tmp_path, where):
     ended = mopl("evaluate", tmp_path / "log.parquet", "--target", tmp_path / "target.json")
     assert_refused(ended)
     assert "target policy has 2 weights, the log's action 3" in ended.err
+
+
+# Decisions.
+
+
+def worlds_apart(gap, n=4000, seed=11):
+    """A log of one weight, whose reward rises by `gap` a unit, and two policies a unit apart."""
+    rng = np.random.default_rng(seed)
+    action = rng.normal(size=(n, 1))
+    table = {"w_like": action[:, 0], "click": gap * action[:, 0] + rng.normal(size=n)}
+    pair = Gaussian.diagonal([-0.5], 0.7), Gaussian.diagonal([0.5], 0.7)
+    return table, pair
+
+
+@pytest.mark.parametrize("minimise", [False, True])
+def test_what_is_better_depends_on_whether_less_is(minimise):
+    table, pair = worlds_apart(0.5)
+    said = compare(table, pair, logging=standard(1), minimise=minimise, **ROLES)
+    assert said.decisions == (None, "worse" if minimise else "better")
+    assert said.to_dict()["policies"][1]["decision"] == said.decisions[1]
+    assert said.policies[1].difference.more == 0
+
+
+def test_a_refused_policy_answers_nothing():
+    said = compare(TABLE, [TARGETS["normal"], TARGETS["far"]], logging=LOGGING, **ROLES)
+    assert said.decisions[1] == "not answerable"
+    assert compare(TABLE, [TARGETS["far"], TARGETS["normal"]], logging=LOGGING, **ROLES).decisions[
+        1
+    ] == ("not answerable")
+
+
+def test_so_many_more_rows_tell_the_difference_with_the_power_that_is_said():
+    """Of logs with n + more rows, about 80 % tell a difference as large as was estimated."""
+    table, pair = worlds_apart(0.03)
+    change = compare(table, pair, logging=standard(1), **ROLES).policies[1].difference
+    assert change.lower < 0 < change.upper
+    n, gap = round(4000 + change.more), change.value  # the policies are a unit apart
+    told = 0
+    for seed in range(60):
+        larger, _ = worlds_apart(gap, n, 100 + seed)
+        found = compare(larger, pair, logging=standard(1), **ROLES).policies[1].difference
+        told += not found.lower < 0 < found.upper
+    assert binomial_tail(told, 60, 0.8) > 1e-3
+
+
+def test_the_screen_answers_in_one_line(folder):
+    asked = ("compare", folder / "log.parquet", "logging", folder / "normal.json")
+    roles = ("--logging", folder / "logging.json", "--action", "w_", "--reward", "click")
+    assert "normal: better than logging, by at least 0." in mopl(*asked, *roles).out
+    assert "normal: worse than logging" in mopl(*asked, *roles, "--minimise").out
