@@ -5,11 +5,20 @@ expected and the remedy · 3 the verdict on a log is refuse: what is printed sho
 4 another process of the run was lost · 130 interrupted.
 """
 
+import os
 import sys
+
+from mopl_jax.cli import plain
 
 
 def main() -> None:
-    """Run the command; it takes seconds to import, and an interrupt until then is one line too."""
+    """Run the command; it takes seconds to import, and an interrupt until then is one line too.
+
+    A console that lacks a character gets another. Figures are files: the backend of a notebook,
+    whose environment this process may have inherited, is not asked for.
+    """
+    os.environ["MPLBACKEND"] = "agg"
+    plain.install(sys.stdout, sys.stderr)
     try:
         from mopl_jax.cli.app import run
     except KeyboardInterrupt:

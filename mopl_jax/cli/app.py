@@ -5,7 +5,7 @@ A command's module is imported when the command is called: help waits for no lib
 
 import os
 import sys
-from importlib import import_module
+from importlib import import_module, metadata
 from typing import Annotated, Any
 
 import typer
@@ -18,12 +18,14 @@ COMMANDS = {  # each with the first line of its help
     "coverage": "How often do intervals cover, and how many samples does an ESS correction save?",
     "check": "Is this log what it is said to be? Ranges, densities against the declared policy,"
     " repeats, users, drift.",
+    "example": "A small log, its logging policy and a target, so that every command can be tried.",
     "evaluate": "What would another policy have earned? Value, intervals, effective sample size, a"
     " verdict.",
     "compare": "Which policy would have earned more? Differences to the first policy, with"
     " simultaneous intervals.",
     "learn": "New weights from a log, and what they certainly gain.",
     "metric": "Learn a sensitive metric from past A/B tests, and check it on experiments held out.",
+    "draw": "Draw weights from a policy, with the log densities that a server must log.",
     "plan": "How many decisions must be explored, how widely, and at what cost?",
     "simulate": "The whole loop, simulated: randomise, log, learn, certify, test online.",
 }
@@ -57,6 +59,12 @@ app = typer.Typer(
 )
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"mopl {metadata.version('mopl_jax')}")
+        raise typer.Exit
+
+
 UNCACHED = "Keep no compiled functions in the user's cache folder, and use none."
 
 
@@ -64,6 +72,9 @@ UNCACHED = "Keep no compiled functions in the user's cache folder, and use none.
 def settings(
     no_cache: Annotated[
         bool, typer.Option("--no-cache", help=UNCACHED, envvar="MOPL_NO_CACHE")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
     """What all commands share: their compiled functions are kept, so that they start faster."""

@@ -30,13 +30,12 @@ def check(as_json, **log):
 
 
 def _show(report):
-    from rich import box, console, table
+    from rich import box, table
 
-    from mopl_jax.report.terminal import coloured
+    from mopl_jax.report import terminal
 
     names = (table.Column("check", no_wrap=True), table.Column("verdict", no_wrap=True), "found")
     rows = table.Table(*names, box=box.SIMPLE_HEAD, pad_edge=False)
     for check, level, found in report.findings:
-        rows.add_row(check, coloured(level), found)
-    verdict = f"verdict: [bold]{coloured(report.verdict)}[/]"
-    console.Console(width=100).print(rows, verdict, sep="\n")
+        rows.add_row(check, terminal.coloured(level), found)
+    terminal.console().print(rows, terminal.verdict_line(report.verdict), sep="\n")

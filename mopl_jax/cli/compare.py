@@ -12,11 +12,12 @@ OTHERS = "Policies (JSON); the first is what the others are compared to."
 @options.takes(
     log=options.LOG,
     policies=options.argument(list[Path], "POLICY…", OTHERS),
-    bandwidth=options.option(float, "Smoothing of deterministic policies."),
+    bandwidth=options.option(str, "Smoothing of deterministic policies, H or one a weight: H,H,…"),
     **options.ROLES,
     estimator=options.ESTIMATOR,
     alpha=options.ALPHA,
     interval=options.option(str, "One made of sums over rows.", "ess_skew"),
+    minimise=options.flag("The reward is a cost: less is better.", "--minimise"),
     in_memory=options.IN_MEMORY,
     as_json=options.JSON,
 )

@@ -6,7 +6,7 @@ import typer
 
 from mopl_jax.cli import options, show
 
-BANDWIDTH = "Smoothing of a deterministic target: a standard deviation, or auto (Lepski)."
+BANDWIDTH = "Smoothing of a deterministic target: a standard deviation, one a weight, or auto."
 OTHER = "Column: density of the logged action under the target, ≥ 0; instead of --target."
 INTERVAL = "Interval name; repeat for several. Default: recommended and normal."
 EVERY = "Every interval that is a formula of sums, with its meaning."

@@ -61,7 +61,7 @@ def learn(out, report_folder, as_json, scale, low, high, total, max_change, prod
     is no report.
     """
     from mopl_jax.io import files
-    from mopl_jax.io.policy_json import write_policy
+    from mopl_jax.io.policy_json import document, write_policy
     from mopl_jax.learning import constraints, pipeline
     from mopl_jax.report import learning_screen
 
@@ -86,7 +86,7 @@ def learn(out, report_folder, as_json, scale, low, high, total, max_change, prod
 
         page.write(files.prepare(report_folder), learnt)
     if as_json:
-        show.print_json(about)
+        show.print_json(document(learnt.policy, **about))
     else:
         learning_screen.show(learnt, out)
     if learnt.interrupted:

@@ -4,21 +4,24 @@ is spent.
 
 from pathlib import Path
 
-from mopl_jax.cli import show
+from mopl_jax.cli import options, show
 from mopl_jax.cli.options import DOCUMENT, float64, numbers, option, takes
 
 VECTORS = ("scale", "step", "target_scale", "current", "curvature")
 COVARIANCE = "Policy in JSON (kind normal) whose covariance is explored instead of --scale."
+SCALE = "Exploration standard deviation, one or one a weight. Default: the pilot's, or 1."
+STEP = "Change of the weights hoped for: a vector, or its length. Default: half the scale."
+SMOOTHING = "Smoothing of target and production, like --scale. Default: half of that."
 CURVATURE = "Curvature C of the surface, ½xᵀCx lost at x: a number, or one a weight."
 
 
 @takes(
     d=option(int, "Number of weights; not needed where a vector or a pilot tells."),
-    current=option(str, "Weights in production, as 1,0.5,2. Default: zeros."),
-    scale=option(str, "Exploration standard deviation: one number, or one a weight.", "1"),
+    current=option(str, "Weights in production, as 1,0.5,2. Default: the pilot's mean, or zeros."),
+    scale=option(str, SCALE),
     covariance=option(Path, COVARIANCE),
-    step=option(str, "Change of the weights hoped for: a vector, or its length.", "0.5"),
-    target_scale=option(str, "Smoothing of target and production, like --scale.", "0.5"),
+    step=option(str, STEP),
+    target_scale=option(str, SMOOTHING),
     gain=option(float, "North Star gain hoped for; by default the pilot's."),
     noise=option(float, "Standard deviation of the reward; default: the pilot's, or 1."),
     curvature=option(str, CURVATURE),
@@ -27,12 +30,10 @@ CURVATURE = "Curvature C of the surface, ½xᵀCx lost at x: a number, or one a 
     alpha=option(float, "One-sided level of the certificate; the interval is 1 − 2α.", 0.05),
     power=option(float, "Probability wanted to certify the gain.", 0.8),
     pilot=option(Path, "Log to estimate slope, noise and curvature from."),
-    reward=option(str, "Pilot: column of the reward.", "reward"),
-    action=option(str, "Pilot: prefix of the weight columns, or their list column.", "action_"),
-    logging=option(Path, "Pilot: its logging policy in JSON, if no propensities."),
+    **options.ROLES,
     as_json=DOCUMENT,
 )
-def plan(covariance, pilot, reward, action, logging, as_json, **settings):
+def plan(covariance, pilot, as_json, **settings):
     """How many decisions must be explored, how widely, and at what cost?
 
     Compares, for one step of the weights: normal logging, uniform logging
@@ -41,6 +42,7 @@ def plan(covariance, pilot, reward, action, logging, as_json, **settings):
     are of target N(current + step, s²) over production N(current, s²) on
     the same rows, by SNIPS. Asymptotic: few effective rows are flagged.
     """
+    roles = {name: settings.pop(name) for name in options.ROLES}
     given = {name: settings.pop(name) for name in VECTORS if settings[name] is not None}
     settings = {name: value for name, value in settings.items() if value is not None}
     for name, text in given.items():
@@ -53,6 +55,6 @@ def plan(covariance, pilot, reward, action, logging, as_json, **settings):
     if covariance is not None:
         settings["covariance"] = designs.explored_covariance(covariance)
     if pilot is not None:
-        settings["pilot"] = read_logs(pilot, reward=reward, action=action, logging=logging)
+        settings["pilot"] = read_logs(options.opened({"log": pilot} | roles))
     made = designs.plan(**settings)
     show.answer(made, as_json, plan_table.show)

@@ -3,16 +3,20 @@
 import contextlib
 import json
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from typing import Any
 
 from mopl_jax.numerics.progress import Advance
 
+VERSION = 1  # of the documents of all commands: another where a key changes its meaning or goes
+
 
 def print_json(document: Any) -> None:
-    """One document; what is not finite is null."""
+    """One document, with the version of its form and of the program; what is not finite is null."""
     from mopl_jax.io.policy_json import finite
 
-    print(json.dumps(finite(document), allow_nan=False, default=str))
+    about = {"mopl_json": VERSION, "mopl_version": metadata.version("mopl_jax")}
+    print(json.dumps(about | finite(document), allow_nan=False, default=str))
 
 
 def answer(found: Any, as_json: bool, screen: Callable, *more: Any) -> None:

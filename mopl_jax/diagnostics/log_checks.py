@@ -17,7 +17,9 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import gammaincc
 
-from mopl_jax.diagnostics.log_report import Finding, LogReport
+from mopl_jax.diagnostics.appearance import findings_of, is_continuous
+from mopl_jax.diagnostics.finding import Finding
+from mopl_jax.diagnostics.log_report import LogReport
 from mopl_jax.diagnostics.log_statistics import CELLS, NOTHING, PERIODS, LogStatistics, widen
 from mopl_jax.io.log_reader import chunks
 from mopl_jax.io.read import open_log
@@ -40,7 +42,17 @@ def check_log(log: Any, *, watch: Callable = iter, **columns: Any) -> LogReport:
     statistics = LogStatistics(reader, spans)
     for rows in watch(chunks(reader, CHUNK)):
         statistics.add(rows)
-    checks = (_rows, _rewards, _actions, _propensities, _declared, _repeats, _users, _drift)
+    checks = (
+        _rows,
+        _rewards,
+        _actions,
+        _propensities,
+        _declared,
+        _repeats,
+        _appearance,
+        _users,
+        _drift,
+    )
     return LogReport(
         log=reader.source.name,
         findings=tuple(finding for check in checks for finding in check(reader, statistics)),
@@ -68,7 +80,8 @@ def _rewards(reader, facts):
         return
     shifted, squares = facts.reward / facts.spans.n
     mean, deviation = low + shifted, math.sqrt(max(squares - shifted**2, 0))
-    values = f"{len(facts.values)} different values" if len(facts.values) <= 10 else "many values"
+    count = len(facts.appearance.reward.value)
+    values = f"{count} different values" if count <= 10 else "many values"
     yield Finding(
         "reward",
         "trust",
@@ -86,7 +99,7 @@ def _actions(reader, facts):
         )
         return
     low, high = facts.spans.ranges["action"]
-    labels = names if len(names) == len(low) else [f"{names[0]}[{i}]" for i in range(len(low))]
+    labels = _labels(reader, facts) or []
     if (low == high).all():
         yield Finding(
             "action",
@@ -102,6 +115,14 @@ def _actions(reader, facts):
         f"{name} {a:.3g} to {b:.3g}" for name, a, b in zip(labels, low, high, strict=True)
     )
     yield Finding("action", "trust", f"{len(low)} weights: {ranges}")
+
+
+def _labels(reader, facts):
+    """A name for each weight; entries of a list are numbered. None without actions."""
+    names, width = reader.columns.action, len(facts.appearance.action)
+    if names is None or len(names) == width:
+        return names
+    return [f"{names[0]}[{i}]" for i in range(width)]
 
 
 def _propensities(reader, facts):
@@ -223,17 +244,14 @@ def _repeats(reader, facts):
     level = "caution" if share > 0.001 else "trust"
     hint = "; was the log exported twice?" if share > 0.001 else ""
     yield Finding("repeated rows", level, f"{share:.2%}{hint}")
-    if (
-        reader.columns.action is not None
-        and reader.columns.cluster is None
-        and facts.actions.repeated > 0.05
-    ):
-        each = facts.spans.n / max(facts.actions.distinct, 1)
-        found = (
-            f"each is played {each:.1f} times on average: rows of one user? name the column with"
-            " --cluster"
-        )
-        yield Finding("repeated actions", "caution", found)
+
+
+def _appearance(reader, facts):
+    """Shapes that the declared policy cannot have, draws that repeat, values that stand apart."""
+    clustered, continuous = reader.columns.cluster is not None, is_continuous(reader.logging)
+    return findings_of(
+        facts.appearance, _labels(reader, facts), clustered=clustered, continuous=continuous
+    )
 
 
 def _users(reader, facts):

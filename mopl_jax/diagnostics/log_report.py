@@ -2,26 +2,14 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from mopl_jax.diagnostics.finding import Finding
 from mopl_jax.diagnostics.log_statistics import Range
 from mopl_jax.diagnostics.verdicts import VERDICTS
-
-
-class Finding(NamedTuple):
-    """What one check found.
-
-    `check`: its name.
-    `level`: one of `VERDICTS`.
-    `found`: a sentence.
-    """
-
-    check: str
-    level: str
-    found: str
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

@@ -5,16 +5,17 @@ mergeable, in little memory.
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, UInt64
+from jaxtyping import Float
 from scipy.special import gammainc, ndtr
 
+from mopl_jax.diagnostics.appearance import Appearance
+from mopl_jax.diagnostics.sketch import Sketch, hashes_of
 from mopl_jax.io.log_reader import LogReader, Rows, declared_densities
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.uniform import Uniform
 
 PERIODS = 10
 CELLS = 1000  # of the Kolmogorov–Smirnov statistic, which is therefore up to 1/CELLS too small
-SKETCH = 2**20  # hashes kept
 
 
 class Range(NamedTuple):
@@ -58,10 +59,10 @@ class LogStatistics:
 
     `tested`: rows that the tests see, the first of each user.
     `periods`: rows, sums and sums of squares of reward and actions, by period.
-    `values`: different rewards, up to some more than ten.
     `reward`: sum and sum of squares, from the smallest reward on.
     `sizes`: rows of each user.
-    `rows`, `actions`: how often they repeat.
+    `rows`: how often they repeat.
+    `appearance`: what rewards and actions look like.
     `whitened`: second moments of (1, whitened action).
     `cells`: how often each uniform level of the actions fell into each of `CELLS`.
     `log_ratio`: of declared density over propensity: count, Σw and Σw²; smallest; largest.
@@ -79,9 +80,8 @@ class LogStatistics:
         self.series = len(self.origin)
         self.tested = 0
         self.periods = np.zeros((3, PERIODS, self.series))
-        self.values: set[float] = set()
         self.sizes = np.zeros(0, np.int64)
-        self.rows, self.actions = Sketch(), Sketch()
+        self.rows, self.appearance = Sketch(), Appearance()
         self.whitened: np.ndarray | None = None
         self.cells: np.ndarray | None = None
         self.log_ratio: tuple | None = None
@@ -90,12 +90,9 @@ class LogStatistics:
 
     def add(self, rows: Rows) -> None:
         """Count a chunk."""
-        if len(self.values) <= 10:
-            self.values |= set(np.unique(rows.reward)[:11].tolist())
         columns = (rows.action, rows.reward, rows.cluster, rows.time)
-        self.rows.add(_hashes([column for column in columns if column is not None]))
-        if rows.action is not None:
-            self.actions.add(_hashes([rows.action]))
+        self.rows.add(hashes_of([column for column in columns if column is not None]))
+        self.appearance.add(rows.reward, rows.action)
         first = self._first_of_each_user(rows)
         self.tested += len(first)
         self._add_periods(rows, first)
@@ -174,45 +171,3 @@ def _merge_ratio(so_far, ratio):
     if so_far is None:
         return here
     return so_far[0] + here[0], min(so_far[1], here[1]), max(so_far[2], here[2])
-
-
-class Sketch:
-    """How often rows repeat, from the rows whose hash is below a falling threshold: exact up to
-    `SKETCH` distinct rows.
-    """
-
-    def __init__(self):
-        self.hashes, self.counts = np.zeros(0, np.uint64), np.zeros(0, np.int64)
-        self.threshold = np.uint64(2**64 - 1)
-
-    def add(self, hashes: UInt64[np.ndarray, " n"]) -> None:
-        """Count rows by their hashes."""
-        values, counts = np.unique(hashes[hashes <= self.threshold], return_counts=True)
-        both, where = np.unique(np.concatenate([self.hashes, values]), return_inverse=True)
-        total = np.bincount(where, np.concatenate([self.counts, counts]), len(both)).astype(
-            np.int64
-        )
-        if len(both) > SKETCH:
-            self.threshold = both[SKETCH // 2]
-            both, total = both[: SKETCH // 2], total[: SKETCH // 2]
-        self.hashes, self.counts = both, total
-
-    @property
-    def repeated(self) -> float:
-        """The share of rows that are the same as an earlier one."""
-        return 1 - len(self.counts) / max(int(self.counts.sum()), 1)
-
-    @property
-    def distinct(self) -> float:
-        """How many different rows there are, about."""
-        return len(self.hashes) * (2.0**64 / (float(self.threshold) + 1))
-
-
-def _hashes(columns) -> UInt64[np.ndarray, " n"]:
-    """64 bits that mix all entries of each row."""
-    mixed = np.full(len(columns[0]), 0x9E3779B97F4A7C15, np.uint64)
-    for column in columns:
-        for x in np.asarray(column, np.float64).reshape(len(mixed), -1).T:
-            mixed = (mixed ^ (x + 0.0).view(np.uint64)) * np.uint64(0xFF51AFD7ED558CCD)
-            mixed ^= mixed >> np.uint64(32)
-    return mixed

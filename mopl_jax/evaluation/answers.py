@@ -8,20 +8,29 @@ repeat (one row a user). Sums of millions of rows need float64 (`jax_enable_x64`
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from mopl_jax.diagnostics.weight_diagnostics import UNBOUNDED, Diagnosis, diagnosis_stage, unseen
+from mopl_jax.diagnostics.appearance import Appearance
+from mopl_jax.diagnostics.precision import Precision, precision_of
+from mopl_jax.diagnostics.weight_diagnostics import (
+    UNBOUNDED,
+    Asked,
+    Diagnosis,
+    diagnosis_stage,
+    unseen,
+)
 from mopl_jax.estimators.cluster import cluster_stage
 from mopl_jax.estimators.contrast import Contrast, contrast
 from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.estimators.estimator import Member, given, member
 from mopl_jax.estimators.registry import Choice, bind_estimator
 from mopl_jax.evaluation import row_blocks
+from mopl_jax.evaluation.parts import PartSums, part_stage
 from mopl_jax.intervals.moments import Moments, moments_stage
 from mopl_jax.io import log_reader
 from mopl_jax.io.log_reader import LogReader, Rows
@@ -41,6 +50,7 @@ from mopl_jax.policies.policy import Policy
 IN_MEMORY = 1_000_000
 LOGGING = "logging"  # the target that is the logging policy itself
 MODAL = 2**15  # first rows of a log, whose median reward is what all rewards are compared to
+LOOKED_AT = 2**20  # first rows of a log, whose appearance is that of the log
 
 Target = Policy | str | None  # None: the target column of the log; LOGGING
 
@@ -53,6 +63,7 @@ class Answer(NamedTuple):
     `units`: independent ones, rows or users
     `moments`, `diagnosis`: over the units
     `estimate`: the terms of the units, where they fit in memory; else None
+    `parts`: sums over the rows of each of the logs that are pooled; else None
     """
 
     value: Array
@@ -61,6 +72,7 @@ class Answer(NamedTuple):
     moments: Moments
     diagnosis: Diagnosis
     estimate: Estimate | None = None
+    parts: PartSums | None = None
 
 
 class Answers(NamedTuple):
@@ -69,11 +81,13 @@ class Answers(NamedTuple):
     `policies`: of each
     `contrasts`: of each but the first, its difference to the first
     `correlation` (k, k): of the contrasts' estimates
+    `appearance`: what the rewards and actions of the log look like
     """
 
     policies: list[Answer]
     contrasts: list[Answer]
     correlation: Float[np.ndarray, "k k"]
+    appearance: Appearance
 
 
 def gather(
@@ -92,11 +106,13 @@ def gather(
         _check(reader, target, estimator)
     log_reader.check_densities(reader)
     n = reader.source.count()
-    question = _Question(tuple(map(_kind, targets)), estimator, reward_range, n)
+    kinds, parts = tuple(map(_kind, targets)), len(reader.parts or ())
+    question = _Question(kinds, estimator, reward_range, n, parts=parts)
     policies = tuple(target if _kind(target) == "policy" else None for target in targets)
+    seen = Appearance()
     if n <= in_memory:
-        return _from_memory(reader, policies, question)
-    return _from_blocks(reader, policies, question, watch)
+        return _from_memory(reader, policies, question, seen)
+    return _from_blocks(reader, policies, question, seen, watch)
 
 
 def _check(reader, target, estimator):
@@ -123,6 +139,8 @@ class _Question(NamedTuple):
     estimator: Choice
     reward_range: tuple[float, float]
     n: int
+    precisions: tuple[tuple[str, Precision], ...] = ()  # of the log's columns of densities
+    parts: int = 0  # how many logs are pooled
 
 
 def _members(question, policies) -> list[Member]:
@@ -163,24 +181,56 @@ def _fit(place, members: Sequence[Member]) -> tuple:
     return run_passes(place, beside(*[each.stages for each in members]))
 
 
-def _sum(place, members: Sequence[Member], states: tuple, n: int, reward_range, shares, modal):
-    """Moments and diagnosis of each, of the differences to the first, and their products.
+class _Known(NamedTuple):
+    """What is known of the log when its weights are summed.
 
     `shares`: what is unseen of each target
+    `modal`: what rewards are compared to
+    `rounding`: of each target, the errors of a block's log weights
+    `size`, `sizes`: of the units, see `Asked`
     """
+
+    shares: Sequence
+    modal: float
+    rounding: Sequence[Callable]
+    size: Callable = Asked().size
+    sizes: Any = (1.0, 1.0)
+
+    def asked(self, k: int, reward_range) -> Asked:
+        """Of the target k."""
+        share = self.shares[k]
+        return Asked(
+            reward_range,
+            lambda totals: share,
+            self.modal,
+            self.size,
+            self.sizes,
+            self.rounding[k],
+        )
+
+
+def _sum(place, members: Sequence[Member], states: tuple, n: int, reward_range, known: _Known):
+    """Moments and diagnosis of each, of the differences to the first, and their products."""
     contrasts = [contrast(each, members[0]) for each in members[1:]]
     begun = tuple(Contrast(state, states[0]) for state in states[1:])
     changed = begun and run_passes(place, beside(*[each.stages[-1:] for each in contrasts]), begun)
     every = [*members, *contrasts]
-    settings = [(reward_range, lambda totals, share=share: share, modal) for share in shares]
-    settings += [(UNBOUNDED, lambda totals: math.nan, math.nan)] * len(contrasts)
+    settings = [known.asked(k, reward_range) for k in range(len(members))]
+    settings += [Asked()] * len(contrasts)
     stages = [
-        beside((moments_stage(x),), (diagnosis_stage(x, n, *setting),))
+        beside((moments_stage(x),), (diagnosis_stage(x, n, setting),))
         for x, setting in zip(every, settings, strict=True)
     ]
     pairs = tuple((state, state) for state in (*states, *changed))
     found = run_passes(place, beside(*stages, (_products(contrasts),)), (*pairs, changed))
     return found[:-1], found[-1], every, (*states, *changed)
+
+
+def _parts(place, members: Sequence[Member], states: tuple, parts: int) -> tuple:
+    """Sums over the rows of each of the pooled logs, of each member."""
+    if not parts:
+        return tuple(None for _ in members)
+    return run_passes(place, beside(*[(part_stage(x, parts),) for x in members]), states)
 
 
 def _products(members: Sequence[Member]) -> Stage:
@@ -194,14 +244,16 @@ def _products(members: Sequence[Member]) -> Stage:
     return Stage(summarise, ADD, lambda states, products: products)
 
 
-def _answers(question, found, products, units, estimates=None) -> Answers:
-    estimates = estimates or [None] * len(found)
+def _answers(question, seen, found, products, units, parts, estimates=None) -> Answers:
+    estimates, k = estimates or [None] * len(found), len(question.kinds)
+    parts = (*jax.device_get(parts), *[None] * (len(found) - k))
     answers = [
-        Answer(moments.value, question.n, units, moments, diagnosis, estimate)
-        for (moments, diagnosis), estimate in zip(jax.device_get(found), estimates, strict=True)
+        Answer(moments.value, question.n, units, moments, diagnosis, estimate, sums)
+        for (moments, diagnosis), estimate, sums in zip(
+            jax.device_get(found), estimates, parts, strict=True
+        )
     ]
-    k = len(question.kinds)
-    return Answers(answers[:k], answers[k:], correlation_of(np.asarray(products)))
+    return Answers(answers[:k], answers[k:], correlation_of(np.asarray(products)), seen)
 
 
 def correlation_of(products: Float[np.ndarray, "k k"]) -> Float[np.ndarray, "k k"]:
@@ -212,31 +264,99 @@ def correlation_of(products: Float[np.ndarray, "k k"]) -> Float[np.ndarray, "k k
     return np.where(np.isfinite(found), found, np.eye(len(size)))
 
 
+# How precisely densities were written.
+
+
+def _precisions(reader, rows: Rows) -> tuple[tuple[str, Precision], ...]:
+    """Of the logging and of the target densities, where a column has them."""
+    found, columns = [], reader.columns
+    roles = {
+        "log_propensity": (columns.propensity, columns.log_propensity),
+        "log_target": (columns.target_propensity, columns.log_target_propensity),
+    }
+    for name, (plain, log) in roles.items():
+        if plain or log:
+            kind = str(reader.source.schema.field(log or plain).type)
+            values = getattr(rows, name)[:MODAL]
+            stored = values if log else np.exp(values)
+            single = kind in ("float", "halffloat")
+            found.append((name, precision_of(stored, single, log is not None)))
+    return tuple(found)
+
+
+def _rounding(kind, policy, precisions, block: Block):
+    """The largest errors (m,) of the log weights of a block's rows, those of computing included."""
+    columns = block.columns
+    if kind == "logging":
+        return jnp.zeros_like(columns.reward)
+    log_target = columns.log_target if kind == "column" else _log_density(policy, columns.action)
+    error = jnp.finfo(log_target.dtype).eps * (
+        jnp.abs(log_target) + jnp.abs(columns.log_propensity)
+    )
+    for name, precision in precisions:
+        if name == "log_propensity":
+            error = error + precision.error(columns.log_propensity)
+        elif kind == "column":
+            error = error + precision.error(log_target)
+    return jnp.where(log_target > -jnp.inf, error, 0)
+
+
+def _roundings(question, policies) -> list[Callable]:
+    return [
+        functools.partial(_rounding, kind, policy, question.precisions)
+        for kind, policy in zip(question.kinds, policies, strict=True)
+    ]
+
+
+def _mean_rounding(member: Member, rounding: Callable) -> Stage:
+    """The pass after which the state is Σ p of the errors, over rows."""
+
+    def summarise(state, block):
+        p = state.totals.share(member.rows(state, block).log_weight)
+        return jnp.sum(jnp.where(p > 0, p * rounding(block), 0))
+
+    return Stage(summarise, ADD, lambda state, total: total)
+
+
+def _count_rows(users: int) -> Stage:
+    """The pass after which the state is the number of rows of each user."""
+
+    def summarise(state, block):
+        rows = block.mask(jnp.ones_like(block.columns.reward))
+        return jax.ops.segment_sum(rows, block.columns.cluster, users)
+
+    return Stage(summarise, ADD, lambda state, rows: rows)
+
+
 # Rows in memory: one compiled function.
 
 
-def _from_memory(reader, policies, question) -> Answers:
+def _from_memory(reader, policies, question, seen) -> Answers:
     rows = log_reader.whole(reader)._replace(time=None, context=None)
+    seen.add(rows.reward, rows.action)
     users = None if rows.cluster is None else int(rows.cluster.max()) + 1
     modal = float(np.median(rows.reward[:MODAL]))
-    found, products, estimates = _in_memory(
+    question = question._replace(precisions=_precisions(reader, rows))
+    found, products, parts, estimates = _in_memory(
         jax.tree.map(jnp.asarray, rows), policies, reader.logging, modal, question, users
     )
-    return _answers(question, found, products, users or question.n, estimates)
+    return _answers(question, seen, found, products, users or question.n, parts, estimates)
 
 
 @functools.partial(jax.jit, static_argnames=("question", "users"))
 def _in_memory(rows, policies, logging, modal, question, users):
     place, members = Whole(whole_block(rows)), _members(question, policies)
-    states = _fit(place, members)
-    shares = _shares(question, policies, logging, states)
+    states, roundings = _fit(place, members), _roundings(question, policies)
+    known = _Known(_shares(question, policies, logging, states), modal, roundings)
+    parts = _parts(place, members, states, question.parts)
     if users is not None:
-        place, members, states = _by_user(place, members, states, users)
+        estimates = run_passes(place, *_by_user(members, roundings, states, users))
+        place, members, states, known = _given(estimates, known)
     found, products, every, states = _sum(
-        place, members, states, users or question.n, question.reward_range, shares, modal
+        place, members, states, users or question.n, question.reward_range, known
     )
     estimates = [x.rows(state, place.block) for x, state in zip(every, states, strict=True)]
-    return found, products, estimates
+    return found, products, parts, estimates
 
 
 def _shares(question, policies, logging, states):
@@ -246,17 +366,28 @@ def _shares(question, policies, logging, states):
     ]
 
 
-def _by_user(place, members, states, users):
-    """The same with one row a user, in memory."""
+def _by_user(members, roundings, states, users):
+    """The pass to one row a user, with the rows of each and the rounding of each member."""
     stages = [(cluster_stage(each, users),) for each in members]
-    estimates = run_passes(place, beside(*stages), states)
-    return _given(estimates)
+    means = [(_mean_rounding(*each),) for each in zip(members, roundings, strict=True)]
+    return beside(*stages, *means, (_count_rows(users),)), (*states, *states, None)
 
 
-def _given(estimates: Sequence[Estimate]):
-    place = Whole(whole_block(tuple(estimates)))
-    members = [given(lambda columns, k=k: columns[k]) for k in range(len(estimates))]
-    return place, members, _fit(place, members)
+def _given(found: Sequence, known: _Known):
+    """The place of the users, and what is known of them."""
+    *both, rows = found
+    k = len(both) // 2
+    estimates, means = both[:k], both[k:]
+    size = rows / jnp.mean(rows)
+    place = Whole(whole_block((*estimates, size)))
+    members = [given(lambda columns, k=k: columns[k]) for k in range(k)]
+    roundings = [lambda block, mean=mean: mean for mean in means]
+    known = known._replace(
+        rounding=roundings,
+        size=lambda block: block.columns[-1],
+        sizes=(jnp.min(size), jnp.max(size)),
+    )
+    return place, members, _fit(place, members), known
 
 
 # Rows in blocks.
@@ -268,40 +399,50 @@ def _users(state, block):
     return jnp.max(block.columns.cluster)
 
 
-def _from_blocks(reader, policies, question, watch) -> Answers:
+def _from_blocks(reader, policies, question, seen, watch) -> Answers:
     def blocks():
         chunks = watch(log_reader.chunks(reader, row_blocks.SIZE))
-        return row_blocks.blocks(_without_context(chunks), question.n)
+        return row_blocks.blocks(_without_context(_looking(chunks, seen, n)), n)
 
+    first, n = next(log_reader.chunks(reader, row_blocks.SIZE)), question.n
+    question = question._replace(precisions=_precisions(reader, first))
     place, members = Stream(blocks), _members(question, policies)
+    roundings = _roundings(question, policies)
     repeat = reader.columns.cluster is not None
     count = [Stage(_users, _LARGEST, lambda state, largest: largest)] if repeat else []
     *states, largest = run_passes(place, beside(*[each.stages for each in members], count))
-    shares = jax.jit(_shares, static_argnums=0)(question, policies, reader.logging, tuple(states))
-    modal = float(np.median(next(iter(blocks())).columns.reward))
+    states = tuple(states)
+    shares = jax.jit(_shares, static_argnums=0)(question, policies, reader.logging, states)
+    known = _Known(shares, float(np.median(first.reward)), roundings)
+    parts = _parts(place, members, states, question.parts)
     if repeat:
         users = int(largest) + 1
-        stages = [(cluster_stage(each, users),) for each in members]
-        estimates = run_passes(place, beside(*stages), tuple(states))
-        return _answers(question, *_of_users(estimates, question, users, shares, modal))
-    found, products, _, _ = _sum(
-        place, members, tuple(states), question.n, question.reward_range, shares, modal
-    )
-    return _answers(question, found, products, question.n)
+        sums = run_passes(place, *_by_user(members, roundings, states, users))
+        found, products, estimates = _of_users(sums, question, users, known)
+        return _answers(question, seen, found, products, users, parts, estimates)
+    found, products, _, _ = _sum(place, members, states, n, question.reward_range, known)
+    return _answers(question, seen, found, products, n, parts)
+
+
+def _looking(chunks, seen, n):
+    """The chunks, of which the first of all `n` rows are looked at once."""
+    for rows in chunks:
+        if seen.n < min(LOOKED_AT, n):
+            seen.add(rows.reward, rows.action)
+        yield rows
 
 
 def _without_context(chunks):
     return (rows._replace(time=None, context=None) for rows in chunks)
 
 
-def _of_users(estimates, question, users, shares, modal):
+def _of_users(sums, question, users, known):
     @jax.jit
-    def summed(estimates, shares):
-        place, members, states = _given(estimates)
+    def summed(sums, shares):
+        place, members, states, here = _given(sums, known._replace(shares=shares))
         found, products, every, states = _sum(
-            place, members, states, users, question.reward_range, shares, modal
+            place, members, states, users, question.reward_range, here
         )
         return found, products, [x.rows(s, place.block) for x, s in zip(every, states, strict=True)]
 
-    found, products, estimates = summed(estimates, shares)
-    return found, products, users, estimates
+    return summed(sums, known.shares)

@@ -1,31 +1,35 @@
 """How much more several policies would have earned than a first one, all intervals at once."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
-from mopl_jax.diagnostics.verdicts import VERDICTS, reasons
 from mopl_jax.estimators.registry import Choice
 from mopl_jax.evaluation.answers import IN_MEMORY, LOGGING, Answer, gather
+from mopl_jax.evaluation.judgement import by_log, judge, log_name
 from mopl_jax.evaluation.limits import limits
-from mopl_jax.evaluation.result import Candidate, Comparison, Difference, Ends
-from mopl_jax.evaluation.targets import read_target
+from mopl_jax.evaluation.result import POWER, Candidate, Comparison, Difference, Ends
+from mopl_jax.evaluation.targets import given_policy, read_target
 from mopl_jax.intervals.facts import Facts
 from mopl_jax.intervals.registry import WALD
 from mopl_jax.intervals.simultaneous import simultaneous_alpha
 from mopl_jax.io.log_reader import Rows
 from mopl_jax.io.read import open_log
 from mopl_jax.numerics.check import check_alpha, choose
+from mopl_jax.policies.deterministic import Deterministic
 
 
 def compare(
     log: Any,
     policies: Sequence[Any],
     *,
-    bandwidth: float | None = None,
+    bandwidth: Any = None,
     estimator: Choice = "snips",
     alpha: float = 0.05,
     interval: str = "ess_skew",
+    minimise: bool = False,
     in_memory: int = IN_MEMORY,
     watch: Callable[[Iterator[Rows]], Iterable[Rows]] = iter,
     **columns: Any,
@@ -33,8 +37,8 @@ def compare(
     """Differences of policies to the first of them, with intervals that hold at once.
 
     `log` as for `evaluate`; `policies` are policies, paths of them, or "logging". Each difference
-    is estimated on the same rows, so that what the policies share cancels. ValueError as for
-    `evaluate`.
+    is estimated on the same rows, so that what the policies share cancels. `minimise`: the reward
+    is a cost, and less is better. ValueError as for `evaluate`.
     """
     reader = open_log(log, **columns)
     check_alpha(alpha)
@@ -47,28 +51,62 @@ def compare(
         )
     answers = gather(reader, targets, estimator, in_memory=in_memory, watch=watch)
     level = simultaneous_alpha(answers.correlation, alpha)
-    names = [_name(policy, k) for k, policy in enumerate(policies)]
-    changes = [None, *(_difference(x, interval, alpha, level) for x in answers.contrasts)]
     rows = [
-        _candidate(name, answer, interval, alpha, change)
-        for name, answer, change in zip(names, answers.policies, changes, strict=True)
+        _candidate(reader, name, target, answer, answers.appearance, interval, alpha)
+        for name, target, answer in zip(_names(policies), targets, answers.policies, strict=True)
     ]
+    changes = [None, *(_difference(x, interval, alpha, level) for x in answers.contrasts)]
+    made = (row._replace(difference=change) for row, change in zip(rows, changes, strict=True))
     first = answers.policies[0]
     label = estimator if isinstance(estimator, str) else "own"
-    return Comparison(label, interval, alpha, level, first.n, first.units, tuple(rows))
+    settings = label, interval, alpha, level, first.n, first.units
+    return Comparison(
+        *settings,
+        tuple(made),
+        by_log(reader, *answers.policies)[1],
+        log_name(reader, log),
+        minimise,
+    )
 
 
-def _name(policy, k):
-    """The name of a policy's file, or what kind it is and which."""
-    if isinstance(policy, str | Path):
-        return Path(policy).stem
-    return f"{type(policy).__name__} {k + 1}"
+def _names(policies) -> list[str]:
+    """The name of a policy's file, with as many of its folders as tell it from the others; or what
+    kind of policy it is and which. It says where a deterministic one was smoothed.
+    """
+    paths = [Path(policy) if isinstance(policy, str | Path) else None for policy in policies]
+    names = [
+        f"{type(policy).__name__} {k + 1}" if path is None else _told_apart(path, paths, k)
+        for k, (policy, path) in enumerate(zip(policies, paths, strict=True))
+    ]
+    return [
+        f"{name}, smoothed" if _is_smoothed(policy) else name
+        for name, policy in zip(names, policies, strict=True)
+    ]
+
+
+def _is_smoothed(policy) -> bool:
+    return str(policy) != LOGGING and isinstance(given_policy(policy), Deterministic)
+
+
+def _told_apart(path, paths, k):
+    others = [other for j, other in enumerate(paths) if j != k and other is not None]
+    for depth in range(1, len(path.parts) + 1):
+        ends = [other.with_suffix("").parts[-depth:] for other in others]
+        if path.with_suffix("").parts[-depth:] not in ends:
+            return "/".join(path.with_suffix("").parts[-depth:])
+    return f"{path} ({k + 1})"
 
 
 def _target(reader, policy, bandwidth):
     if isinstance(policy, str | Path) and str(policy) == LOGGING:
         return LOGGING
-    return read_target(reader, policy, bandwidth, only_deterministic=False)
+    target = read_target(reader, policy, bandwidth, only_deterministic=False)
+    if isinstance(target, Deterministic):
+        raise ValueError(
+            "--bandwidth: auto is for one target (mopl evaluate); give a standard deviation, which"
+            " all that are compared share"
+        )
+    return target
 
 
 def _difference(answer: Answer, interval, alpha, level) -> Difference:
@@ -79,12 +117,27 @@ def _difference(answer: Answer, interval, alpha, level) -> Difference:
         together.upper,
         Ends(alone.lower, alone.upper),
         float(answer.diagnosis.kish),
+        _more(answer, together, level),
     )
 
 
-def _candidate(name, answer: Answer, interval, alpha, change) -> Candidate:
+def _more(answer: Answer, ends, level) -> float:
+    """Units until |difference| is z standard errors, z that of the level and of `POWER`; errors
+    fall as 1/√units.
+    """
+    if ends.lower > 0 or ends.upper < 0:
+        return 0.0
+    value, moments = float(answer.value), answer.moments
+    error = math.sqrt(float(moments.influence)) / float(moments.n)
+    z = NormalDist().inv_cdf(1 - level / 2) + NormalDist().inv_cdf(POWER)
+    if not value or not error:
+        return math.inf
+    return max(answer.units * ((z * error / value) ** 2 - 1), 0.0)
+
+
+def _candidate(reader, name, target, answer: Answer, seen, interval, alpha) -> Candidate:
     (ends,) = limits(answer, [interval], alpha, Facts())
-    d = answer.diagnosis
+    d, verdict = answer.diagnosis, judge(reader, target, answer, seen)
     return Candidate(
         name,
         float(answer.value),
@@ -92,7 +145,7 @@ def _candidate(name, answer: Answer, interval, alpha, change) -> Candidate:
         ends.upper,
         float(d.kish),
         float(d.mean_weight),
-        VERDICTS[int(d.verdict)],
-        tuple(reasons(d, answer.units)),
-        change,
+        verdict.level,
+        verdict.reasons,
+        parts=by_log(reader, answer)[0],
     )

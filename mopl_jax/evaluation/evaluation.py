@@ -2,18 +2,21 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from mopl_jax.diagnostics.mean_weight import mean_weight_of
-from mopl_jax.diagnostics.verdicts import VERDICTS, reasons
+from mopl_jax.diagnostics.verdicts import VERDICTS
 from mopl_jax.diagnostics.weight_diagnostics import UNBOUNDED
 from mopl_jax.estimators.registry import Choice, bind_estimator
 from mopl_jax.evaluation.answers import IN_MEMORY, Answer, gather
+from mopl_jax.evaluation.judgement import by_log, judge, log_name
 from mopl_jax.evaluation.limits import check_facts, check_intervals, limits
 from mopl_jax.evaluation.result import EffectiveSizes, Evaluation
+from mopl_jax.evaluation.smoothing import Smoothing
 from mopl_jax.evaluation.targets import BANDWIDTHS, choose_target
 from mopl_jax.evaluation.warnings import warnings_of
 from mopl_jax.intervals.facts import Facts, policy_facts
@@ -31,7 +34,7 @@ def evaluate(
     log: Any,
     target: Any = None,
     *,
-    bandwidth: str | float | None = None,
+    bandwidth: Any = None,
     estimator: Choice = "snips",
     alpha: float = 0.05,
     interval: Sequence[str] | None = None,
@@ -48,7 +51,9 @@ def evaluate(
     path of one, or None where a column holds its densities (`target_propensity`, or
     `log_target_propensity` for their logarithms). `interval` names intervals of
     `intervals.METHODS`; the default is the recommended one with the normal one beside it. Users are
-    the independent units wherever the log knows them. `watch(chunks)` may count rows.
+    the independent units wherever the log knows them. A deterministic target is smoothed by
+    `bandwidth`, a standard deviation for all weights or one for each, or "auto". `watch(chunks)`
+    may count rows.
 
     ValueError for an unknown name, alpha outside (0, 1), or a log that cannot be read. Precision is
     the caller's: float64 under `jax_enable_x64`, which the command turns on.
@@ -62,7 +67,7 @@ def evaluate(
         raise ValueError(
             "expected a target: either --target POLICY.json or --target-propensity COLUMN"
         )
-    policy, selected = (
+    policy, smoothing = (
         (None, None)
         if target is None
         else choose_target(reader, target, bandwidth, estimator, alpha)
@@ -71,12 +76,32 @@ def evaluate(
     facts = _facts(reader, policy, reward_range, w_max, d2)
     check_intervals(reader, names, facts, in_memory)
     answers = gather(reader, [policy], estimator, reward_range or UNBOUNDED, in_memory, watch)
-    level = alpha / len(BANDWIDTHS) if selected else alpha
-    made = _evaluation(answers.policies[0], estimator, alpha, level, names, facts)
-    bandwidths = None if selected is None else tuple(selected)
-    return dataclasses.replace(
-        made, warnings=made.warnings + _no_logs(reader), bandwidth=bandwidths
-    )
+    level = alpha / len(BANDWIDTHS) if smoothing and smoothing.selected else alpha
+    verdict = judge(reader, policy, answers.policies[0], answers.appearance)
+    made = _evaluation(answers.policies[0], verdict, estimator, alpha, level, names, facts)
+    parts, remarks = by_log(reader, answers.policies[0])
+    warnings = made.warnings + _no_logs(reader) + remarks
+    log, name = _names(reader, log, target)
+    made = dataclasses.replace(made, warnings=warnings, parts=parts, log=log, target=name)
+    return made if smoothing is None else _smoothed(made, smoothing)
+
+
+def _names(reader: LogReader, log: Any, target: Any) -> tuple[str, str]:
+    """Of the log and of the target: paths, columns, or what kind they are."""
+    columns = reader.columns
+    stated = columns.target_propensity or columns.log_target_propensity or "logging"
+    kind = str(target) if isinstance(target, str | Path) else type(target).__name__
+    return log_name(reader, log), stated if target is None else kind
+
+
+def _smoothed(made: Evaluation, smoothing: Smoothing) -> Evaluation:
+    """The evaluation of a deterministic target, of which it says that it was smoothed."""
+    doubt = smoothing.doubt(made.interval)
+    if doubt is None:
+        return dataclasses.replace(made, smoothing=smoothing)
+    verdict = max(made.verdict, "caution", key=VERDICTS.index)
+    reasons = (*made.reasons, doubt)
+    return dataclasses.replace(made, smoothing=smoothing, verdict=verdict, reasons=reasons)
 
 
 def _facts(reader, policy, reward_range, w_max, d2):
@@ -103,7 +128,7 @@ def _facts(reader, policy, reward_range, w_max, d2):
     return Facts(reward_range, **chosen)
 
 
-def _evaluation(answer: Answer, estimator, alpha, level, names, facts) -> Evaluation:
+def _evaluation(answer: Answer, verdict, estimator, alpha, level, names, facts) -> Evaluation:
     check_facts(answer, names, facts)
     entries, d = limits(answer, names, level, facts), answer.diagnosis
     check = mean_weight_of(d, answer.units)
@@ -118,8 +143,8 @@ def _evaluation(answer: Answer, estimator, alpha, level, names, facts) -> Evalua
         pareto_k=float(d.pareto_k),
         unseen=float(d.unseen),
         intervals=entries,
-        verdict=VERDICTS[int(d.verdict)],
-        reasons=tuple(reasons(d, answer.units)),
+        verdict=verdict.level,
+        reasons=verdict.reasons,
         warnings=warnings_of(d, entries, check),
     )
 

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from mopl_jax.diagnostics.mean_weight import MeanWeight
+from mopl_jax.evaluation.parts import Part
+from mopl_jax.evaluation.smoothing import Smoothing
 from mopl_jax.intervals.interval import NamedInterval
 
 
@@ -33,7 +35,9 @@ class Evaluation:
     `unseen`: the share of the target's actions that would outweigh every logged row
     `verdict`: trust, caution or refuse, for `reasons`
     `warnings`: what to know of the intervals
-    `bandwidth`: of each weight, where the data chose how much to smooth a deterministic target
+    `smoothing`: of a deterministic target, whose smoothed value this is; else None
+    `parts`: the value in each of the logs that are pooled
+    `log`, `target`: names
     """
 
     value: float
@@ -49,7 +53,10 @@ class Evaluation:
     verdict: str
     reasons: tuple[str, ...]
     warnings: tuple[str, ...]
-    bandwidth: tuple[float, ...] | None = None
+    smoothing: Smoothing | None = None
+    parts: tuple[Part, ...] = ()
+    log: str = "memory"
+    target: str = "own"
 
     @property
     def interval(self) -> NamedInterval:
@@ -63,13 +70,17 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """As plain Python, with infinite ends as ±inf: the JSON of `mopl evaluate`."""
         plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        if self.bandwidth is None:
-            del plain["bandwidth"]
+        plain["smoothing"] = None if self.smoothing is None else self.smoothing._asdict()
         plain["intervals"] = [entry._asdict() for entry in self.intervals]
+        plain["parts"] = [part._asdict() for part in self.parts]
         lists = {name: list(value) for name, value in plain.items() if type(value) is tuple}
         return (
             plain | lists | {"ess": self.ess._asdict(), "mean_weight": self.mean_weight._asdict()}
         )
+
+
+DECISIONS = ("better", "worse", "not distinguishable", "not answerable")
+POWER = 0.8  # of a log with so many more units
 
 
 class Ends(NamedTuple):
@@ -86,6 +97,8 @@ class Difference(NamedTuple):
     `lower`, `upper`: its interval, all intervals of a comparison at once
     `alone`: its interval at the nominal level
     `ess`: the effective sample size of the contrast
+    `more`: units beyond those of the log until an interval as this excludes 0 with probability
+        `POWER`, were the difference as estimated; 0 where it does, inf where that cannot be told
     """
 
     value: float
@@ -93,6 +106,7 @@ class Difference(NamedTuple):
     upper: float
     alone: Ends
     ess: float
+    more: float
 
 
 class Candidate(NamedTuple):
@@ -103,6 +117,7 @@ class Candidate(NamedTuple):
     `ess`, `mean_weight`: of its importance weights
     `verdict`: trust, caution or refuse, for `reasons`
     `difference`: to the first policy, None for that one
+    `parts`: the value in each of the logs that are pooled
     """
 
     policy: str
@@ -114,6 +129,22 @@ class Candidate(NamedTuple):
     verdict: str
     reasons: tuple[str, ...]
     difference: Difference | None = None
+    parts: tuple[Part, ...] = ()
+
+    def decision(self, minimise: bool = False) -> str | None:
+        """One of `DECISIONS` on the difference to the first policy, None for that one.
+
+        `minimise`: whether less is better.
+        """
+        change = self.difference
+        if change is None:
+            return None
+        if self.verdict == "refuse":
+            return DECISIONS[3]
+        above, below = change.lower > 0, change.upper < 0
+        if not above and not below:
+            return DECISIONS[2]
+        return DECISIONS[0 if above != minimise else 1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +156,9 @@ class Comparison:
     `alpha_each`: the level of each of them
     `n`: rows
     `units`: independent ones, users or rows
+    `warnings`: what to know of the log
+    `log`: its name
+    `minimise`: whether less is better, for rewards that are costs
     """
 
     estimator: str
@@ -134,6 +168,16 @@ class Comparison:
     n: int
     units: int
     policies: tuple[Candidate, ...]
+    warnings: tuple[str, ...] = ()
+    log: str = "memory"
+    minimise: bool = False
+
+    @property
+    def decisions(self) -> tuple[str | None, ...]:
+        """On each policy, see `Candidate.decision`; none can be made where the first is refused."""
+        refused = self.policies[0].verdict == "refuse"
+        made = (candidate.decision(self.minimise) for candidate in self.policies)
+        return tuple(DECISIONS[3] if refused and one else one for one in made)
 
     def __repr__(self) -> str:
         rows = ", ".join(f"{x.policy} {x.value:.5g}" for x in self.policies)
@@ -142,7 +186,11 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """As plain Python: the JSON of `mopl compare`."""
         plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return plain | {"policies": [_plain(candidate) for candidate in self.policies]}
+        policies = [
+            _plain(candidate) | {"decision": decision}
+            for candidate, decision in zip(self.policies, self.decisions, strict=True)
+        ]
+        return plain | {"policies": policies, "warnings": list(self.warnings)}
 
     def to_arrow(self) -> pa.Table:
         """One row a policy."""
@@ -150,7 +198,8 @@ class Comparison:
 
 
 def _plain(candidate):
-    plain = candidate._asdict() | {"reasons": list(candidate.reasons)}
+    parts = [part._asdict() for part in candidate.parts]
+    plain = candidate._asdict() | {"reasons": list(candidate.reasons), "parts": parts}
     change = plain.pop("difference")
     if change is None:
         return plain

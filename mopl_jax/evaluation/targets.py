@@ -14,7 +14,7 @@ from mopl_jax.estimators.cluster import clustered
 from mopl_jax.estimators.importance import snips
 from mopl_jax.estimators.registry import Choice, bind_estimator, is_of_target
 from mopl_jax.evaluation.answers import IN_MEMORY
-from mopl_jax.evaluation.smoothing import slope
+from mopl_jax.evaluation.smoothing import Smoothing, slope, smoothing_bias
 from mopl_jax.intervals.ess_corrected import ess_exact
 from mopl_jax.io.log_reader import LogReader, check_weights, chunks
 from mopl_jax.io.policy_json import read_policy
@@ -26,7 +26,7 @@ BANDWIDTHS = np.geomspace(0.05, 1.0, 8)  # of the standard deviation of each log
 
 
 def read_target(
-    reader: LogReader, target: Any, bandwidth: str | float | None, only_deterministic: bool = True
+    reader: LogReader, target: Any, bandwidth: Any, only_deterministic: bool = True
 ) -> Any:
     """A policy from a policy or the path of one, a deterministic one smoothed; weights in the
     order of the log's columns.
@@ -50,19 +50,29 @@ def read_target(
             "a deterministic target has no density: give --bandwidth H to evaluate its smoothed"
             " policy, or --bandwidth auto"
         )
-    return policy if bandwidth == "auto" else smooth(policy.action, _positive(bandwidth))
+    if isinstance(bandwidth, str) and bandwidth == "auto":
+        return policy
+    return smooth(policy.action, _positive(bandwidth, policy.dim))
 
 
-def _positive(bandwidth):
+def given_policy(target: Any) -> Any:
+    """A policy, or the one of a path, as it is."""
+    return read_policy(target)[0] if isinstance(target, str | Path) else target
+
+
+def _positive(bandwidth, d):
+    """A standard deviation for all weights, or one for each: numbers, or their text."""
+    parts = bandwidth.split(",") if isinstance(bandwidth, str) else bandwidth
     try:
-        number = float(bandwidth)
+        numbers = np.atleast_1d(np.asarray(parts, float))
     except ValueError:
-        number = math.nan
-    if not (number > 0 and math.isfinite(number)):
+        numbers = np.array([math.nan])
+    if numbers.size not in (1, d) or not np.all((numbers > 0) & np.isfinite(numbers)):
         raise ValueError(
-            f"--bandwidth: expected a standard deviation > 0, or auto; got {bandwidth!r}"
+            f"--bandwidth: expected a standard deviation > 0, or {d}, one for each weight, or auto;"
+            f" got {bandwidth!r}"
         )
-    return number
+    return jnp.broadcast_to(jnp.asarray(numbers), d)
 
 
 def check_order(reader: LogReader, objectives: Sequence[str] | None, name: str) -> None:
@@ -91,28 +101,36 @@ def _common_prefix(names):
 
 
 def choose_target(
-    reader: LogReader, target: Any, bandwidth: str | float | None, estimator: Choice, alpha: float
-) -> tuple[Policy, list[float] | None]:
-    """The target, smoothed if it is deterministic; and the bandwidths where the data chose them
+    reader: LogReader, target: Any, bandwidth: Any, estimator: Choice, alpha: float
+) -> tuple[Policy, Smoothing | None]:
+    """The target, and what smoothing it took if it is deterministic; the data choose how much
     ("auto").
     """
-    policy = read_target(reader, target, bandwidth)
+    policy, given = read_target(reader, target, bandwidth), given_policy(target)
     check_weights(reader, policy, "target policy")
-    if not isinstance(policy, Deterministic):
+    if not isinstance(given, Deterministic):
         return policy, None
-    return _select(reader, policy, estimator, alpha)
+    selected = isinstance(policy, Deterministic)
+    rows = _first_rows(reader)
+    chosen = _select(reader, rows, policy, estimator, alpha) if selected else policy
+    columns = map(jnp.asarray, (rows.action, rows.reward, given.action, chosen.scale))
+    bias, error = map(float, smoothing_bias(*columns))
+    return chosen, Smoothing(tuple(map(float, chosen.scale)), selected, bias, error)
 
 
-def _select(reader, policy, estimator, alpha):
-    """Lepski's rule on the rows that fit in memory: multiples of the standard deviation of each
-    logged weight.
-    """
+def _first_rows(reader):
+    """The rows that fit in memory, which have actions."""
     rows = next(chunks(reader, IN_MEMORY))
     if rows.action is None:
         raise ValueError(
             f"{reader.source.name}: a target policy needs the actions: name their columns"
             " (--action)"
         )
+    return rows
+
+
+def _select(reader, rows, policy, estimator, alpha):
+    """Lepski's rule: multiples of the standard deviation of each logged weight."""
     deviation = np.std(rows.action, axis=0)
     if not deviation.min() > 0:
         raise ValueError(
@@ -125,7 +143,7 @@ def _select(reader, policy, estimator, alpha):
     candidates = jnp.asarray(BANDWIDTHS[:, None] * deviation[None, :])
     plain = snips if is_of_target(estimator) else bind_estimator(estimator)
     chosen = slope(logs, policy.action, candidates, _by_user(rows.cluster), alpha, plain)
-    return smooth(policy.action, chosen.bandwidth), [float(x) for x in chosen.bandwidth]
+    return smooth(policy.action, chosen.bandwidth)
 
 
 def _by_user(cluster):

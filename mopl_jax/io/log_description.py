@@ -1,7 +1,7 @@
 """Logs described in TOML: which files, which columns, which logging policy.
 
-path = "week.parquet"     # or several: [[files]] with path and logging each, pooled by
-                          # mixture weights
+path = "week.parquet"     # or several: [[files]] with path and logging each; mixture = true
+                          # where their policies played at the same time
 action = "w_"             # a prefix, one list column, or a list of names
 reward = "retained"
 logging = "logging.json"  # or log_propensity = "column"
@@ -30,11 +30,12 @@ class LogFile(documents.Entry):
 
 
 class LogDescription(ColumnSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Columns, and one file at `path` or several `files`."""
+    """Columns, and one file at `path` or several `files`; `mixture` as in `pool`."""
 
     path: str | None = None
     files: Annotated[list[LogFile], Meta(min_length=1)] | None = None
     logging: str | None = None
+    mixture: bool = False
 
 
 def described_log(path: Path, logging: Policy | Path | str | None, roles: dict) -> LogReader:
@@ -48,7 +49,8 @@ def described_log(path: Path, logging: Policy | Path | str | None, roles: dict) 
         files = description.files or [LogFile(path=description.path)]
         columns = {role: getattr(description, role) for role in ROLES} | roles
         policies = [_policy(path, file.logging or description.logging, logging) for file in files]
-        return pool([path.parent / file.path for file in files], policies, **columns)
+        paths = [path.parent / file.path for file in files]
+        return pool(paths, policies, mixture=description.mixture, **columns)
 
 
 def _policy(path, described, given):

@@ -42,6 +42,7 @@ class Rows(NamedTuple):
     `cluster`: the user, numbered from 0.
     `time`: as logged; dates in seconds since 1970.
     `context`: what the platform knew.
+    `part`: which of the logs that are pooled the row is of, from 0.
     """
 
     reward: Column
@@ -51,6 +52,17 @@ class Rows(NamedTuple):
     cluster: Int[np.ndarray, " n"] | None
     time: Column | None
     context: Float[np.ndarray, "n c"] | None
+    part: Int[np.ndarray, " n"] | None = None
+
+
+class Part(NamedTuple):
+    """One of the logs that are pooled: its `name`, and its own `logging` policy with the compiled
+    log densities (n,) of actions (n, d) under it; None where a column has them.
+    """
+
+    name: str
+    logging: Policy | None = None
+    log_density: Callable | None = None
 
 
 class LogReader(NamedTuple):
@@ -63,6 +75,8 @@ class LogReader(NamedTuple):
     `reward_range`: a reward outside of it, if it is declared, is a ValueError that names the row:
     bounds that use the range would not hold.
     `log_density`: log densities (n,) of actions (n, d) under the logging policy, compiled.
+    `parts`: of logs that are pooled, each with its own logging policy, whose densities its rows
+    have; `logging` is then the mixture of all. None of other logs.
     """
 
     source: Source
@@ -70,6 +84,7 @@ class LogReader(NamedTuple):
     logging: Policy | None = None
     reward_range: tuple[float, float] | None = None
     log_density: Callable | None = None
+    parts: tuple[Part, ...] | None = None
 
     @property
     def has_list_column(self) -> bool:
@@ -149,7 +164,14 @@ def declared_densities(reader: LogReader, rows: Rows) -> Column:
     """Log densities of the actions under the logging policy."""
     if reader.log_density is None:
         raise ValueError(f"{reader.source.name}: expected a logging policy, got none; name it")
-    return np.asarray(reader.log_density(jnp.asarray(rows.action)), float)
+    if reader.parts is None or rows.part is None or reader.parts[0].log_density is None:
+        return np.asarray(reader.log_density(jnp.asarray(rows.action)), float)
+    values = np.zeros(len(rows.part))
+    for number, part in enumerate(reader.parts):
+        own = rows.part == number
+        if own.any() and part.log_density is not None:
+            values[own] = np.asarray(part.log_density(jnp.asarray(rows.action)[own]), float)
+    return values
 
 
 # Rows.
@@ -232,6 +254,7 @@ def _rows(reader, piece, known):
         cluster=column(columns.cluster, codes, known=known),
         time=column(columns.time, seconds),
         context=matrix(columns.context, None),
+        part=None if reader.parts is None else np.full(piece.rows.num_rows, piece.part),
     )
 
 

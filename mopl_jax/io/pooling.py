@@ -1,35 +1,52 @@
-"""Several logs as one, by mixture weights."""
+"""Several logs as one: each row weighed by its own logging policy, or by the mixture of all."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from mopl_jax.io.column_spec import ColumnSpec
-from mopl_jax.io.log_reader import LogReader, log_reader_of, logging_policy
+from mopl_jax.io.log_reader import LogReader, Part, log_reader_of, logging_policy
 from mopl_jax.io.sources import open_source, pooled
 from mopl_jax.policies.mixture import Mixture
 from mopl_jax.policies.policy import Policy
 
 
 def pool(
-    sources: Sequence[Any], logging: Sequence[Policy | Path | str | None], **roles: Any
+    sources: Sequence[Any],
+    logging: Sequence[Policy | Path | str | None],
+    *,
+    mixture: bool = False,
+    **roles: Any,
 ) -> LogReader:
-    """Several logs as one: every row's propensity is Σ (n_k/n) π_k(a), whichever policy played it.
+    """Several logs as one, every row with its propensity under the policy that logged it.
 
-    The balance heuristic (Veach & Guibas, SIGGRAPH 1995; Agarwal et al., KDD 2017): the weights
-    of the pool are those of one log drawn from the mixture, never larger than n/n_k times those
-    of a part. Propensity columns then do not count. One policy for all, or no policy at all
+    So policies are compared within each log: what changed between them for other reasons, a season,
+    is the same for all. `mixture`: every row's propensity is Σ (n_k/n) π_k(a), whichever policy
+    played it: the balance heuristic (Veach & Guibas, SIGGRAPH 1995; Agarwal et al., KDD 2017),
+    whose weights are never larger than n/n_k times those of a part. It takes what changed between
+    the logs for the work of their policies, so it is for policies that played at the same time.
+    Propensity columns do not count where policies differ. One policy for all, or no policy at all
     (then each row's own propensity column serves), changes nothing.
     """
     parts = [open_source(source) for source in sources]
     rows = pooled(parts) if len(parts) > 1 else parts[0]
     policies = [policy for policy in map(logging_policy, logging) if policy is not None]
     if len({str(part) for part in logging}) == 1:
-        return log_reader_of(rows, ColumnSpec(**roles), policies[0] if policies else None)
+        reader = log_reader_of(rows, ColumnSpec(**roles), policies[0] if policies else None)
+        named = tuple(Part(part.name) for part in parts)
+        return reader._replace(parts=named) if len(parts) > 1 else reader
     if len(policies) < len(logging):
         raise ValueError("expected a logging policy for every file, got none for some; add it")
-    mixture = Mixture.of(np.array([part.count() for part in parts], float), policies)
+    both = Mixture.of(np.array([part.count() for part in parts], float), policies)
     columns = ColumnSpec(**roles | {"propensity": None, "log_propensity": None})
-    return log_reader_of(rows, columns, mixture)
+    reader = log_reader_of(rows, columns, both)
+    if mixture:
+        return reader
+    own = [
+        Part(part.name, policy, jax.jit(jax.vmap(policy.log_density)))
+        for part, policy in zip(parts, policies, strict=True)
+    ]
+    return reader._replace(parts=tuple(own))

@@ -37,11 +37,13 @@ class Piece(NamedTuple):
     `place`: the file.
     `first_row`: the number of the first of these rows in the file, counted from zero.
     `rows`: the columns that were asked for.
+    `part`: which of several pooled sources they are of, from 0.
     """
 
     place: str
     first_row: int
     rows: pa.RecordBatch
+    part: int = 0
 
 
 class Source(NamedTuple):
@@ -93,10 +95,10 @@ def pooled(sources: Sequence[Source]) -> Source:
     """The rows of several sources, one after the other; the columns are those of the first."""
 
     def scan(names, text):
-        for source in sources:
+        for part, source in enumerate(sources):
             for name in names:
                 source.column(name)
-            yield from source.scan(names, text)
+            yield from (piece._replace(part=part) for piece in source.scan(names, text))
 
     name = " + ".join(source.name for source in sources)
     return Source(name, sources[0].schema, scan, lambda: sum(source.count() for source in sources))

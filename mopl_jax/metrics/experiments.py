@@ -5,6 +5,7 @@ Every complaint is a one-line ValueError: file, experiment and arm, what was exp
 """
 
 import json
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,8 @@ from mopl_jax.numerics.check import choose
 SIGNS = {"winner": 1.0, "loser": -1.0, "aa": 0.0, "unknown": 0.0}
 VERSION = 1
 _PREFIX = "mean_"
+MISMATCH = 1e-4  # of a split of one half: the level at which platforms are alarmed is 1e-3
+ABOUT = ("experiment", "arm", "label", "n")
 _ROUNDING = 1e-10  # of the largest eigenvalue of the correlations: less is not positive
 
 Row = Mapping[str, Any]
@@ -87,16 +90,50 @@ def read(paths: Iterable[Path], north_star: str) -> History:
     """The history in one or more files with the same metrics; ValueError for what cannot be learnt
     from.
     """
+    return history(*read_arms(paths, north_star), north_star)
+
+
+def read_arms(
+    paths: Iterable[Path], north_star: str
+) -> tuple[list[tuple[Path, Arm]], tuple[str, ...]]:
+    """The arms in one or more files, each with its file, and the metrics, which are the same in
+    all; ValueError for rows that are not of such a table.
+    """
     tables = [(Path(path), _rows(Path(path))) for path in paths]
     first, rows = tables[0]
     names = _metrics(rows[0])
+    absent = [column for column in ABOUT if column not in rows[0]]
+    if absent:
+        raise ValueError(
+            f"{first}: no column {', '.join(map(repr, absent))}; columns:"
+            f" {', '.join(map(str, rows[0]))}; a row is one arm of one experiment, with"
+            f" {', '.join(ABOUT)}, mean_NAME of each metric and covariance"
+        )
     if not names:
         raise ValueError(
             f"{first}: expected columns mean_NAME, one for each metric, got"
             f" {', '.join(map(str, rows[0]))}"
         )
     choose([north_star], dict.fromkeys(names), f"North Star in {first}")
-    return history([arm for table in tables for arm in _arms(*table, names)], names, north_star)
+    return [arm for table in tables for arm in _arms(*table, names)], tuple(names)
+
+
+def mismatches(arms: Sequence[tuple[Path, Arm]]) -> list[str]:
+    """Experiments whose arms have nearly, but not by chance, as many users, a phrase each.
+
+    Between half and twice the control's users a split of one half was meant, most likely; then the
+    difference of the two is n^½ Z, and `MISMATCH` its p-value.
+    """
+    controls = {str(arm.experiment): arm for _, arm in arms if arm.label == "control"}
+    found = []
+    for _, arm in arms:
+        control = controls.get(str(arm.experiment))
+        if control is None or arm.label == "control" or not 0.5 < arm.n / control.n < 2:
+            continue
+        p_value = math.erfc(abs(arm.n - control.n) / math.sqrt(2 * (arm.n + control.n)))
+        if p_value < MISMATCH:
+            found.append(f"{arm.experiment} ({control.n:,.0f} and {arm.n:,.0f})")
+    return found
 
 
 def _arms(path, rows, names):

@@ -19,6 +19,8 @@ from mopl_jax.numerics.check import check_alpha, choose
 from mopl_jax.numerics.progress import Advance, silent
 
 FEW = 3  # known winners a metric: a rule of thumb, no study chose it
+SAID = 3  # experiments that a warning names
+IMPLAUSIBLE = 0.5  # standard deviations of a user between arms: a medium effect (Cohen, 1988)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +104,8 @@ def learn_metric(
     """
     check_alpha(alpha)
     paths = [Path(x) for x in ([tables] if isinstance(tables, str | Path) else tables)]
-    history = experiments.read(paths, north_star)
+    arms, names = experiments.read_arms(paths, north_star)
+    history = experiments.history(arms, names, north_star)
     chosen = _objective(objective, history.names, l1, positive, negative)
     _check(history)
     allowed = objectives.signals_only(history) | with_north_star
@@ -124,7 +127,11 @@ def learn_metric(
         north_star_per_unit=float(objectives.exchange_rate(weights, history)),
         proxy_quality=float(np.median(objectives.proxy_quality(weights, history))),
         compared=tuple(judged),
-        warnings=tuple(_warnings(judged[0].validation, int(allowed.sum()), alpha)),
+        warnings=(
+            *_mismatched(experiments.mismatches(arms)),
+            *_implausible(history),
+            *_warnings(judged[0].validation, int(allowed.sum()), alpha),
+        ),
         provenance=storage.provenance(tables=[path.name for path in paths]),
     )
 
@@ -182,6 +189,31 @@ def _objective(name, names, l1, positive, negative):
         return objectives.CLOSED[name]
     signs = tuple((metric in positive) - (metric in negative) for metric in names)
     return objectives.descent(objectives.LOSSES[name], l1=l1, signs=signs)
+
+
+def _mismatched(names):
+    """A sentence on the experiments whose arms are not of one size."""
+    if names:
+        others = f" and {len(names) - SAID} others" if len(names) > SAID else ""
+        yield (
+            f"sample ratio mismatch, unless unequal shares were planned: {', '.join(names[:SAID])}"
+            f"{others}; effects of such experiments are not to be trusted"
+        )
+
+
+def _implausible(history):
+    """A question where arms differ by as much as single users do.
+
+    Effects on means are hundredths of a user's standard deviation. With the covariance of the means
+    for that of the users they come out near √2 of it, whatever the effect.
+    """
+    spread = np.sqrt(np.diagonal(np.asarray(history.user_covariance)))
+    typical = float(np.median(np.abs(np.asarray(history.effect)) / spread))
+    if typical > IMPLAUSIBLE:
+        yield (
+            f"arms differ by {typical:.2g} standard deviations of a user in the median: is"
+            " `covariance` that of the means? it should be that over users, n times as large"
+        )
 
 
 def _warnings(found, num_metrics, alpha):

@@ -30,6 +30,10 @@ from mopl_jax.policies.uniform import Uniform
 
 LEAST_IN_BOX = 0.95  # of the target's mass: below, what a box cannot evaluate is worth a warning
 NARROWEST = 0.3  # of the target's scale: logging narrower than that has weights without bound
+STEP = 0.5  # of the exploration's scale: the length of the step where none is given
+SMOOTHED = 0.5  # of the exploration's scale: that of the target where none is given
+UNSEEN = ("gain_standard_error", "gain_width", "standard_error", "power", "rows_for_power")
+UNSEEN += ("certified_regret", "best_rows")  # what a box cannot tell of a target that leaves it
 WIDEST = 10.0  # times the target's reach: wider logging has fewer effective rows in any dimension
 
 
@@ -149,11 +153,11 @@ def _known(record):
 def plan(
     d: int | None = None,
     *,
-    current: ArrayLike = 0.0,
-    scale: ArrayLike = 1.0,
+    current: ArrayLike | None = None,
+    scale: ArrayLike | None = None,
     covariance: Float[ArrayLike, "d d"] | None = None,
-    step: ArrayLike = 0.5,
-    target_scale: ArrayLike = 0.5,
+    step: ArrayLike | None = None,
+    target_scale: ArrayLike | None = None,
     gain: float | None = None,
     noise: float | None = None,
     curvature: ArrayLike | None = None,
@@ -166,8 +170,13 @@ def plan(
     """Compare ways of exploring around the weights `current`, for one `step` of them.
 
     Vectors are (d,) or one number for all; `step` may be the length of a step along the slope of
-    the `pilot`, or along all weights alike. `covariance` is explored instead of `scale`. Gain,
-    noise and curvature that are not given are the pilot's. The designs: normal logging, uniform
+    the `pilot`, or along all weights alike. `covariance` is explored instead of `scale`. What is
+    not given is the pilot's: the weights around which it explored and how widely, gain, noise and
+    curvature. Without a pilot the weights are zeros and the scale is 1. The step is half a
+    scale long, and the target is smoothed by half the scale of each weight. Where the pilot knows
+    its users, their rows depend on one another, and the noise counts as much more as the errors of
+    its slope. What less than `LEAST_IN_BOX` of the target can be told of is None. The designs:
+    normal logging, uniform
     logging of the same variance, normal logging with the most effective rows, and with a
     curvature and a horizon that of least certified regret. Asymptotic: few effective rows are
     among the warnings. ValueError for what cannot be, by the name of the command's option.
@@ -181,9 +190,13 @@ def plan(
     vectors = {"--current": current, "--scale": scale, "--step": step}
     vectors |= {"--target-scale": target_scale, "--curvature": curvature}
     d = _dimension(vectors, d, covariance, pilot)
-    around = _vector(current, d, "--current")
-    spread = _positive_vector(scale, d, "--scale")
+    middle, width = _explored(pilot)
+    around = _vector(middle if current is None else current, d, "--current")
+    spread = _positive_vector(width if scale is None else scale, d, "--scale")
+    own = spread if covariance is None else np.sqrt(np.diagonal(np.asarray(covariance)))
+    target_scale = SMOOTHED * own if target_scale is None else target_scale
     smoothing = _positive_vector(target_scale, d, "--target-scale")
+    step = STEP * math.sqrt(np.mean(np.square(own))) if step is None else step
     bend = None if curvature is None else np.diag(_vector(curvature, d, "--curvature"))
     told = None if pilot is None else _surface(pilot, around)
     shift = _step(np.atleast_1d(np.asarray(step, float)), d, told)
@@ -206,7 +219,19 @@ def plan(
 
 
 def _named(name, logging, assumed):
-    return dataclasses.replace(jax.tree.map(float, _design(logging, assumed)), name=name)
+    design = dataclasses.replace(jax.tree.map(float, _design(logging, assumed)), name=name)
+    if design.in_box >= LEAST_IN_BOX:
+        return design
+    unknown = {field: None for field in UNSEEN if getattr(design, field) is not None}
+    return dataclasses.replace(design, **unknown)
+
+
+def _explored(pilot):
+    """Around which weights and how widely a pilot explored; 0 and 1 without one."""
+    if pilot is None:
+        return 0.0, 1.0
+    action = np.asarray(pilot.action)
+    return action.mean(axis=0), np.std(action, axis=0)
 
 
 def explored_covariance(path: Any) -> Float[np.ndarray, "d d"]:
@@ -330,9 +355,8 @@ def _covariance(logging):
 
 
 def _surface(pilot, current):
-    return precision.surface(
-        jnp.asarray(pilot.action), jnp.asarray(pilot.reward), jnp.asarray(current)
-    )
+    columns = map(jnp.asarray, (pilot.action, pilot.reward, current))
+    return precision.surface(*columns, cluster=pilot.cluster)
 
 
 def _step(step, d, told):
@@ -369,7 +393,7 @@ def _slope(shift, gain, told):
 def _noise(noise, told):
     if noise is not None:
         return noise
-    return 1.0 if told is None else float(told.noise)
+    return 1.0 if told is None else float(told.noise * np.sqrt(told.inflation))
 
 
 def _curvature(told):

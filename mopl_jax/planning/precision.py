@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import ndtri
 from jax.scipy.stats import norm
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from mopl_jax.estimators.divergence import cut_to_box, product
 from mopl_jax.numerics import quadratic
@@ -179,8 +179,9 @@ class Surface:
     """What a pilot log tells of the surface at `centre`: slope (d,), noise, curvature C (d, d),
     with standard errors.
 
-    `noise` is what slope and curvature leave unexplained. The curvature is NaN where the pilot
-    has too few rows for it.
+    `noise` is what slope and curvature leave unexplained. `inflation` is how many times larger the
+    variances of the slope are than those of independent rows, where the pilot knows its users; else
+    1. The curvature is NaN where the pilot has too few rows for it.
     """
 
     slope: Vector
@@ -188,14 +189,21 @@ class Surface:
     noise: Scalar
     curvature: Matrix
     curvature_se: Matrix
+    inflation: ArrayLike = 1.0
 
 
-def surface(action: Float[Array, "n d"], reward: PerRow, centre: Vector) -> Surface:
+def surface(
+    action: Float[Array, "n d"],
+    reward: PerRow,
+    centre: Vector,
+    cluster: Int[ArrayLike, " n"] | None = None,
+) -> Surface:
     """Least squares of the reward on a − centre and its products; only on a − centre below 3
     rows a coefficient.
 
     ValueError if there are fewer than 3 rows a coefficient even so. Any logging policy will do,
-    if it moved every weight.
+    if it moved every weight. With users, standard errors are of sums of scores by user (Liang &
+    Zeger, Biometrika 1986).
     """
     n, d = action.shape
     curved = n >= 3 * quadratic.size(d)
@@ -206,8 +214,22 @@ def surface(action: Float[Array, "n d"], reward: PerRow, centre: Vector) -> Surf
     features = quadratic.features(action - centre[None])
     kept = features if curved else features[:, : 1 + d]
     value, error, noise = quadratic.least_squares(kept, reward)
+    inflation = jnp.ones(())
+    if cluster is not None:
+        by_user = _error_by_user(kept, reward - kept @ value, jnp.asarray(cluster))
+        inflation = jnp.maximum(jnp.mean(jnp.square(by_user / error)[1 : 1 + d]), 1)
+        error = jnp.maximum(by_user, error)
     unknown = jnp.full(features.shape[1] - kept.shape[1], jnp.nan, features.dtype)
     (_, slope, bend), (_, slope_se, bend_se) = (
         quadratic.unpack(jnp.concatenate([known, unknown]), d) for known in (value, error)
     )
-    return Surface(slope, slope_se, noise, -bend, bend_se)
+    return Surface(slope, slope_se, noise, -bend, bend_se, inflation)
+
+
+def _error_by_user(features, residual, cluster):
+    """Standard errors of least squares where the rows of a user depend on one another."""
+    inverse = jnp.linalg.pinv(features.T @ features)
+    scores = features * residual[:, None]
+    users = int(jnp.max(cluster)) + 1
+    sums = jax.ops.segment_sum(scores, cluster, users)
+    return jnp.sqrt(jnp.diagonal(inverse @ (sums.T @ sums) @ inverse) * users / max(users - 1, 1))

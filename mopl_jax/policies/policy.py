@@ -29,3 +29,9 @@ def check_policy(given: Any, what: str) -> Any:
             " alone are Deterministic(weights), and read_policy(path)[0] is the policy of a file"
         )
     return given
+
+
+def sample_with_density(policy: Policy, key: OneKey) -> tuple[Vector, Scalar]:
+    """One action (d,) and its log density: what is served, and what must be logged with it."""
+    action = policy.sample(key)
+    return action, policy.log_density(action)

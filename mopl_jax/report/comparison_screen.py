@@ -1,6 +1,8 @@
 """A comparison as a screen: differences and verdicts first, then the values."""
 
-from mopl_jax.evaluation.result import Comparison
+import math
+
+from mopl_jax.evaluation.result import POWER, Comparison
 from mopl_jax.report import terminal
 
 
@@ -16,9 +18,32 @@ def show(made: Comparison) -> None:
             f"all {k} differences hold at once with {1 - made.alpha:.6g}: each is at "
             f"1 − {made.alpha_each:.4f} (max-t; Bonferroni would be 1 − {made.alpha / k:.4f})"
         )
+    for text in _decisions(made):
+        out.print(text)
+    terminal.warn(out, made.warnings)
     for row in made.policies:
         for text in row.reasons:
             out.print(f"{row.policy}: {row.verdict}: {text}", style="yellow")
+
+
+def _decisions(made):
+    """The answer on each policy, one line."""
+    first, unit = made.policies[0].policy, "rows" if made.units == made.n else "users"
+    for row, decision in zip(made.policies, made.decisions, strict=True):
+        if row.difference is not None:
+            yield f"{row.policy}: {_answer(row.difference, decision, first, unit)}"
+
+
+def _answer(change, decision, first, unit):
+    if decision in ("better", "worse"):
+        least = min(abs(change.lower), abs(change.upper))
+        return f"{decision} than {first}, by at least {least:.3g}"
+    if decision == "not answerable" or not math.isfinite(change.more):
+        return f"{decision} from this log"
+    return (
+        f"not distinguishable from {first}; about {change.more:,.0f} more {unit} would tell a"
+        f" difference of {change.value:+.3g} from 0 (power {POWER:.0%})"
+    )
 
 
 def _table(made):

@@ -15,18 +15,33 @@ def show(made: Evaluation) -> None:
     out = terminal.console()
     units = terminal.units(made.n, made.units)
     out.print(
-        f"[bold]{number(made.value)}[/]  value of the target policy by {made.estimator}, {units}\n"
+        terminal.headed(
+            number(made.value), f"  value of the {_target(made)} by {made.estimator}, {units}\n"
+        )
     )
-    if made.bandwidth:
-        chosen = ", ".join(f"{h:.3g}" for h in made.bandwidth)
-        out.print(f"smoothed by bandwidth {chosen} (Lepski; intervals hold for all at once)\n")
+    if made.smoothing is not None:
+        out.print(_smoothing(made.smoothing) + "\n")
     out.print(interval_table(made.intervals, made.alpha))
-    out.print(f"verdict: [bold]{terminal.coloured(made.verdict)}[/]")
+    out.print(terminal.verdict_line(made.verdict))
     for text in made.reasons:
         out.print(f"  {text}", highlight=False)
     terminal.warn(out, made.warnings)
     for text in _details(made):
         out.print(text)
+
+
+def _target(made):
+    return "target policy" if made.smoothing is None else "smoothed target"
+
+
+def _smoothing(made):
+    """How the target was smoothed, and what that does to the value."""
+    chosen = ", ".join(f"{h:.3g}" for h in made.bandwidth)
+    how = " (Lepski; intervals hold for all at once)" if made.selected else ""
+    if math.isnan(made.bias):
+        return f"smoothed by bandwidth {chosen}{how}"
+    adds = f"{made.bias:+.3g} ± {made.bias_error:.1g}"
+    return f"smoothed by bandwidth {chosen}{how}; that adds about {adds} to its value"
 
 
 def _details(made):

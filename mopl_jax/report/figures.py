@@ -20,6 +20,7 @@ from mopl_jax.learning.learnt_weights import spread
 from mopl_jax.learning.objective import doubly_robust, estimates
 from mopl_jax.logs import Logs, log_weights
 from mopl_jax.policies.gaussian import Gaussian
+from mopl_jax.report.style import literal
 
 BLUE, RED, GREY = "#0072B2", "#D55E00", "#999999"
 POINTS = 25  # along each weight
@@ -63,7 +64,7 @@ def _weights(learnt):
     )
     if current is not None:
         ax.plot(current, y, "D", color="black", markersize=4, label="production")
-    ax.set_yticks(y, names)
+    ax.set_yticks(y, [literal(name) for name in names])
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.set_xlabel("weight")
     figure.legend(loc="outside lower center", ncols=2, fontsize=8)
@@ -111,11 +112,11 @@ def _profiles(learnt):
         ax.fill_between(path, *ends, color=BLUE, alpha=0.18, linewidth=0, label="95 % band")
         for mean, colour, style, label in marks:
             ax.axvline(float(mean[k]), color=colour, linestyle=style, linewidth=1.2, label=label)
-        ax.set_xlabel(name)
+        ax.set_xlabel(literal(name))
     for ax in axes.flat[d:]:
         ax.set_visible(False)
     for ax in axes[:, 0]:
-        ax.set_ylabel(f"value ({learnt.names.reward})")
+        ax.set_ylabel(f"value ({literal(learnt.names.reward)})")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8)
     caption = (
@@ -189,7 +190,7 @@ def _trace(learnt):
     for value, colour, style, label in lines:
         ax.axhline(float(value), color=colour, linestyle=style, linewidth=1.2, label=label)
     ax.set_xlabel("step of the last search")
-    ax.set_ylabel(f"value ({learnt.names.reward})")
+    ax.set_ylabel(f"value ({literal(learnt.names.reward)})")
     ax.set_xlim(0.5, len(trace) + 0.5)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(loc="outside lower center", ncols=2, fontsize=8)
@@ -232,7 +233,7 @@ def _bandwidth(learnt):
     value, band, error, size = found
     seen = (size >= REFUSE_ESS) & np.isfinite(band.lower) & np.isfinite(band.upper)
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(9.6, 3.2))
-    h, name = BANDWIDTHS[seen], learnt.names.reward
+    h, name = BANDWIDTHS[seen], literal(learnt.names.reward)
     bars = np.abs(np.stack([value - band.lower, band.upper - value]))[:, seen]
     left.errorbar(h, value[seen], bars, fmt="o-", color=BLUE, capsize=3, markersize=4)
     left.set_ylabel(f"value by SNIPS, 95 % ({name})")

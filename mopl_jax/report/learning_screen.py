@@ -88,4 +88,5 @@ def _warnings(learnt):
 
 def _advise(console, learnt):
     """The answer: the first thing seen, and the last."""
-    console.print(f"\n[bold]{learnt.advice}[/]: {learnt.reason}", soft_wrap=True)
+    console.print()
+    console.print(terminal.headed(learnt.advice, f": {learnt.reason}"), soft_wrap=True)

@@ -36,7 +36,7 @@ def _metric_line(found):
     told = ", ".join(f"{weight:+.2f} {name}" for weight, name in pairs if abs(weight) > 0.005)
     past = found.provenance["study"]["experiments"]
     few = "; so few may mislead" if past < FEW else ""
-    return f"[bold]learnt metric[/] (proxy, from {past} past tests{few}): {told}\n"
+    return terminal.headed("learnt metric", f" (proxy, from {past} past tests{few}): {told}\n")
 
 
 def _cells(played):

@@ -15,11 +15,7 @@ ERRORS = ("agreement", "power", "type II", "type III", "p")
 def show(learnt: LearntMetric) -> None:
     """What the metric saves, its weights, and its errors on experiments held out."""
     out, found = terminal.console(), learnt.validation
-    out.print(
-        f"the North Star needs {_with_error(found.factor, found.factor_se)} times the metric's"
-        " users for the same mean z (median experiment:"
-        f" {_with_error(found.median_factor, found.median_factor_se)})"
-    )
+    out.print(_saved(found))
     terminal.warn(out, learnt.warnings)
     out.print(_weights(learnt))
     out.print(
@@ -36,6 +32,23 @@ def show(learnt: LearntMetric) -> None:
     if len(learnt.compared) > 1:
         out.print(_comparison(learnt.compared))
     out.print(LEGEND, style="dim")
+
+
+def _saved(found):
+    """How many more users the North Star needs, where the experiments tell."""
+    told = [
+        (found.factor, found.factor_se, ""),
+        (found.median_factor, found.median_factor_se, " in the median experiment"),
+    ]
+    known = [
+        f"{_with_error(value, error)} times{where}" for value, error, where in told if error < value
+    ]
+    if not known:
+        return (
+            "how many more users than the metric the North Star needs, these experiments cannot"
+            " tell: the errors are larger than the factors"
+        )
+    return f"for the same mean z the North Star needs the metric's users {', '.join(known)}"
 
 
 def _weights(learnt):
@@ -70,4 +83,4 @@ def _cells(errors):
 
 
 def _with_error(value, error):
-    return f"{value:.2f} ± {error:.2f}"
+    return f"{value:.2f} ± {error:.2f}" if error < value else "unknown"

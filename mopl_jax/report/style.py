@@ -30,6 +30,11 @@ STYLE: dict[Any, Any] = {
 }
 
 
+def literal(name: str) -> str:
+    """A name of the user's as text, in which a dollar begins no formula."""
+    return name.replace("$", r"\$")
+
+
 def save(figure: Figure, path: Path | str) -> None:
     """Write PNG or SVG (by suffix) with reproducible bytes, and close the figure."""
     metadata = {"Date": None} if str(path).endswith("svg") else {}

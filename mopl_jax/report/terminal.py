@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 STYLES = {"trust": "green", "caution": "yellow", "refuse": "red"}
 
 
 def console() -> Console:
-    """Standard output, 100 columns."""
-    return Console(width=100, highlight=False)
+    """Standard output, 100 columns. Names are text: no brackets or colons in them are markup."""
+    return Console(width=100, highlight=False, markup=False, emoji=False)
 
 
 def table(*headers: str, title: str | None = None) -> Table:
@@ -25,9 +26,19 @@ def table(*headers: str, title: str | None = None) -> Table:
     return made
 
 
-def coloured(verdict: str) -> str:
-    """One of `diagnostics.verdicts.VERDICTS`, in its colour."""
-    return f"[{STYLES[verdict]}]{verdict}[/]"
+def coloured(verdict: str, *more: str) -> Text:
+    """One of `diagnostics.verdicts.VERDICTS`, in its colour and `more` styles."""
+    return Text(verdict, " ".join((STYLES[verdict], *more)))
+
+
+def verdict_line(verdict: str) -> Text:
+    """A verdict by itself."""
+    return Text("verdict: ").append_text(coloured(verdict, "bold"))
+
+
+def headed(head: str, rest: str) -> Text:
+    """`head` in bold and the rest of a line."""
+    return Text(head, "bold").append(rest, "not bold")
 
 
 def number(x: float | None, form: str = "{:.4g}", unknown: str = "unknown") -> str:

@@ -97,6 +97,8 @@ def test_pilot_tells_slope_noise_and_curvature(pilot):
         logging,
         "--current",
         "1,0",
+        "--scale",
+        "1",
         "--step",
         "0.2",
         "--target-scale",
@@ -129,7 +131,7 @@ def test_full_covariance(tmp_path):
         "--step",
         "0.2,0.1",
     )
-    target = Gaussian.diagonal(np.array([0.2, 0.1]), 0.5)
+    target = Gaussian.diagonal(np.array([0.2, 0.1]), 0.5 * np.sqrt([1.0, 0.5]))
     expected = float(ess_share(Gaussian.full(np.zeros(2), covariance), target))
     assert said["designs"]["normal"]["ess_share"] == pytest.approx(expected, rel=1e-9)
     assert list(said["designs"]) == ["normal", "normal, most ESS"]
@@ -146,6 +148,56 @@ def test_table_and_warnings():
     assert "power to certify" not in out
     assert "certified regret" not in out
     assert "effective rows; widths and power are asymptotic" in out
+
+
+def test_what_is_not_given_is_the_pilots(pilot):
+    """The weights that it explored and how widely; columns are named as in every command."""
+    path, logging, action, _ = pilot
+    told = document("plan", "--pilot", path, "--action", "action_a,action_b", "--logging", logging)
+    width = np.std(action, axis=0)
+    assert told["assumed"]["current"] == pytest.approx(action.mean(axis=0).tolist())
+    assert told["assumed"]["target_scale"] == pytest.approx((0.5 * width).tolist())
+    length = np.linalg.norm(told["assumed"]["step"])
+    assert length == pytest.approx(0.5 * np.sqrt(np.mean(width**2)))
+    assert told["designs"]["normal"]["scale"] == pytest.approx(np.sqrt(np.mean(width**2)))
+
+
+@pytest.mark.parametrize("unit", [0.01, 1.0, 100.0])
+def test_a_plan_does_not_depend_on_the_unit_of_the_weights(unit):
+    """Weights in another unit: the same effective rows and power."""
+    base = document("plan", "--d", 3, "--gain", "0.05")["designs"]
+    other = document("plan", "--d", 3, "--gain", "0.05", "--scale", unit)["designs"]
+    for name in ("normal", "uniform"):
+        for field in ("ess", "power", "in_box", "rows_for_power"):
+            assert other[name][field] == pytest.approx(base[name][field], rel=1e-6)
+
+
+def test_a_box_promises_nothing_of_a_target_that_leaves_it():
+    ended = mopl("plan", "--d", 3, "--gain", "0.05", "--target-scale", 1.5)
+    assert "only " in ended.out
+    said = document("plan", "--d", 3, "--gain", "0.05", "--target-scale", 1.5)["designs"]["uniform"]
+    assert said["in_box"] < 0.95
+    assert not {"power", "rows_for_power", "gain_width", "standard_error"} & said.keys()
+    row = next(line for line in ended.out.splitlines() if "power to certify" in line)
+    assert "unknown" in row
+
+
+def test_users_of_a_pilot_count_once(pilot, tmp_path):
+    """Every row four times as another row of its user: the errors are those of the rows alone, and
+    the noise counts four times.
+    """
+    _, logging, action, reward = pilot
+    columns = {"action_a": action[:, 0], "action_b": action[:, 1], "reward": reward}
+    columns |= {"user": np.arange(2000)}
+    for name, times in (("once", 1), ("four", 4)):
+        table = {key: np.repeat(column, times) for key, column in columns.items()}
+        write(tmp_path / f"{name}.parquet", table)
+    once, four = (
+        document("plan", "--pilot", tmp_path / f"{name}.parquet", "--logging", logging, *by)
+        for name, by in (("once", ()), ("four", ("--cluster", "user")))
+    )
+    np.testing.assert_allclose(four["pilot"]["slope_se"], once["pilot"]["slope_se"], rtol=0.1)
+    assert four["assumed"]["noise"] / once["assumed"]["noise"] == pytest.approx(2, rel=0.1)
 
 
 @pytest.mark.parametrize(

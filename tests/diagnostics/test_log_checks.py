@@ -10,7 +10,7 @@ from scipy import stats
 from worlds import write
 from yardsticks import binomial_tail
 
-from mopl_jax.diagnostics import log_checks, log_statistics
+from mopl_jax.diagnostics import log_checks, sketch
 from mopl_jax.diagnostics.log_checks import check_log
 from mopl_jax.io.policy_json import write_policy
 from mopl_jax.io.read import open_log
@@ -206,11 +206,11 @@ def test_the_sketch_counts_repeats_beyond_its_size(monkeypatch):
     """
     rows = np.random.default_rng(0).integers(0, 2**63, 30_000).astype(np.uint64) * np.uint64(2)
     twice = np.concatenate([rows, rows[:6000]])
-    exact, small = log_statistics.Sketch(), log_statistics.Sketch()
+    exact, small = sketch.Sketch(), sketch.Sketch()
     for part in np.array_split(twice, 7):
         exact.add(part)
     assert exact.repeated == pytest.approx(6000 / 36_000)
-    monkeypatch.setattr(log_statistics, "SKETCH", 4096)
+    monkeypatch.setattr(sketch, "SKETCH", 4096)
     for part in np.array_split(twice, 7):
         small.add(part)
     assert len(small.hashes) <= 4096

@@ -35,7 +35,7 @@ KEYS = [
     "verdict",
     "reasons",
 ]
-KEYS += ["warnings"]
+KEYS += ["warnings", "smoothing", "parts", "log", "target"]
 
 
 def columns(n=N):
@@ -78,7 +78,7 @@ def test_json_is_what_the_library_says(log, estimator):
     table = columns()
     log_weight = jnp.asarray(np.log(table["q"]) - np.log(table["p"]))
     estimate = estimators.NAMED[estimator](log_weight, jnp.asarray(table["reward"]))
-    assert list(said) == KEYS
+    assert list(said) == ["mopl_json", "mopl_version", *KEYS]
     assert (said["estimator"], said["n"], said["alpha"]) == (estimator, N, 0.05)
     assert said["value"] == pytest.approx(float(estimate.value), rel=1e-12)
     assert [entry["name"] for entry in said["intervals"] if entry["name"] != "recommended"] == list(
@@ -125,10 +125,12 @@ def test_on_policy_is_the_t_interval(log):
         }
     ]
     assert said["ess"]["kish"] == pytest.approx(N)
+    assert said["mean_weight"].pop("rounding") < 1e-13
     assert said["mean_weight"] == {
         "mean": 1,
         "standard_error": 0,
         "z": 0,
+        "p_value": 1,
         "compatible": True,
         "verdict": "compatible with 1, as it should be",
     }

@@ -15,7 +15,7 @@ from yardsticks import eps
 
 from mopl_jax import estimators, intervals
 from mopl_jax.diagnostics import weight_diagnostics
-from mopl_jax.diagnostics.weight_diagnostics import diagnosis_stage
+from mopl_jax.diagnostics.weight_diagnostics import Asked, diagnosis_stage
 from mopl_jax.estimators.cluster import cluster_stage
 from mopl_jax.estimators.contrast import contrast
 from mopl_jax.estimators.estimator import member
@@ -64,7 +64,9 @@ def member_of(name, target):
 
 def summed(made, stream, modal=0.0):
     """Moments and diagnosis."""
-    both = beside((moments_stage(made),), (diagnosis_stage(made, N, RANGE, modal_reward=modal),))
+    both = beside(
+        (moments_stage(made),), (diagnosis_stage(made, N, Asked(RANGE, modal_reward=modal)),)
+    )
     state = run_passes(stream, made.stages)
     return run_passes(stream, both, (state, state))
 

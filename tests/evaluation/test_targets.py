@@ -18,6 +18,7 @@ from yardsticks import binomial_tail
 from mopl_jax import estimators, intervals
 from mopl_jax.evaluation.comparison import compare
 from mopl_jax.evaluation.evaluation import evaluate
+from mopl_jax.evaluation.parts import Part, p_value_of_one_value
 from mopl_jax.intervals.simultaneous import simultaneous_alpha
 from mopl_jax.io import read
 from mopl_jax.io.policy_json import write_policy
@@ -139,13 +140,58 @@ def test_a_deterministic_target_is_its_smoothed_policy():
     assert evaluated("point", bandwidth=0.5, interval=["ess_exact"])["value"] == smoothed["value"]
 
 
+def bowl(h, n=20_000, rows_seed=7):
+    """A log of −½(a₁² + 4a₂²) with noise, and the evaluation of (0.3, −0.2) smoothed by h."""
+    rng = np.random.default_rng(rows_seed)
+    action = rng.normal(size=(n, D))
+    reward = -0.5 * (action[:, 0] ** 2 + 4 * action[:, 1] ** 2) + 0.5 * rng.normal(size=n)
+    table = {"w_like": action[:, 0], "w_share": action[:, 1], "click": reward}
+    point = Deterministic(jnp.array([0.3, -0.2]))
+    return evaluate(table, point, bandwidth=h, logging=LOGGING, **ROLES)
+
+
+@pytest.mark.parametrize("h", [(0.6, 0.3), "0.6,0.3", 0.5])
+def test_what_smoothing_adds_is_the_curvatures(h):
+    """E V(a + hZ) − V(a) = −½(h₁² + 4h₂²) exactly, and the interval covers the smoothed value."""
+    widths = np.broadcast_to([float(x) for x in h.split(",")] if isinstance(h, str) else h, D)
+    made = bowl(h)
+    exact = -0.5 * (widths[0] ** 2 + 4 * widths[1] ** 2)
+    assert abs(made.smoothing.bias - exact) < 4 * made.smoothing.bias_error
+    value = -0.5 * (0.3**2 + 4 * 0.2**2)
+    assert made.interval.lower < value + exact < made.interval.upper < value
+    assert made.smoothing.bandwidth == pytest.approx(tuple(widths))
+    assert made.verdict == "caution"
+    assert any("not of the weights" in text for text in made.reasons)
+
+
+def test_a_smoothing_that_hardly_matters_is_no_reason():
+    made = bowl(0.1, 3000)
+    assert not any("smoothing" in text for text in made.reasons)
+    assert bowl(0.3, 10).verdict == "refuse"  # and too few rows tell nothing of its bias
+    assert np.isnan(bowl(0.3, 10).smoothing.bias)
+
+
+def test_smoothed_values_are_called_so(folder):
+    said = compare(
+        TABLE, ["logging", folder / "point.json"], bandwidth=0.4, logging=LOGGING, **ROLES
+    )
+    assert [x.policy for x in said.policies] == ["logging", "point, smoothed"]
+    command = ("evaluate", folder / "log.parquet", "--target", folder / "point.json")
+    roles = ("--logging", folder / "logging.json", "--action", "w_", "--reward", "click")
+    out = mopl(*command, *roles, "--bandwidth", "0.4,0.3").out
+    assert "value of the smoothed target" in out
+    assert "smoothed by bandwidth 0.4, 0.3; that adds about" in out
+    with pytest.raises(ValueError, match="one for each weight"):
+        evaluated("point", bandwidth="0.1,0.2,0.3")
+
+
 @pytest.mark.parametrize("cluster", [None, "user"])
 def test_the_bandwidth_is_selected_and_paid_for(cluster):
     """SLOPE's choice is one of the grid, and the intervals are at alpha over its size."""
     said = evaluated("point", bandwidth="auto", interval=["normal"], cluster=cluster)
     fixed = evaluated_log(
         TABLE,
-        target=Gaussian.diagonal(TARGETS["point"].action, np.array(said["bandwidth"])),
+        target=Gaussian.diagonal(TARGETS["point"].action, np.array(said["smoothing"]["bandwidth"])),
         logging=LOGGING,
         interval=["normal"],
         alpha=0.05 / 8,
@@ -231,6 +277,89 @@ def test_the_same_policy_twice_claims_nothing():
     """No variation between them: the whole line, not a point at zero."""
     said = compared("normal", "normal")["policies"][1]["difference"]
     assert (said["value"], said["lower"], said["upper"]) == (0, -np.inf, np.inf)
+
+
+def test_policies_of_one_file_name_are_told_apart(folder):
+    (folder / "new").mkdir()
+    for name in ("box.json", "new/box.json"):
+        write_policy(folder / name, TARGETS["box"])
+    paths = [folder / name for name in ("normal.json", "box.json", "new/box.json", "normal.json")]
+    said = compare(TABLE, paths, logging=LOGGING, **ROLES).to_dict()["policies"]
+    own = f"{folder.name}/box"
+    assert [x["policy"] for x in said][1:3] == [own, "new/box"]
+    assert len({x["policy"] for x in said}) == 4
+
+
+def test_users_without_a_heavy_weight_have_no_heavy_tail():
+    """The tail is of weights a row: how many rows users have is no tail of the weights."""
+    rows = 1 + np.random.default_rng(0).poisson(2.5, N)
+    user = np.repeat(np.arange(N), rows)[:N]
+    table = TABLE.set_column(3, "user", pa.array(user))
+    for options in ({}, {"in_memory": 10}):
+        said = compare(
+            table,
+            ["logging", TARGETS["normal"]],
+            logging=LOGGING,
+            cluster="user",
+            **ROLES,
+            **options,
+        )
+        assert said.policies[0].verdict == "trust"
+    told = evaluate(
+        table, LOGGING, logging=LOGGING, cluster="user", **ROLES, interval=["ess_exact"]
+    )
+    assert told.pareto_k == -np.inf
+    assert (told.mean_weight.mean, told.mean_weight.p_value) == (1, 1)
+
+
+SEASONS = (0.3, 0.4, 0.5)  # the reward's mean while each logger played; weights change nothing
+LOGGERS = (
+    Gaussian.diagonal([0.0, 0.0], 1.0),
+    Gaussian.diagonal([0.5, 0.3], 1.0),
+    Gaussian.diagonal([1.0, 0.6], 0.9),
+)
+
+
+def seasons(folder, seed=0, users=False, **keys):
+    """Three logs of loggers that moved while rewards rose for other reasons."""
+    rng = np.random.default_rng(seed)
+    text = "".join(f"{key} = {str(value).lower()}\n" for key, value in keys.items())
+    for k, (rate, policy) in enumerate(zip(SEASONS, LOGGERS, strict=True)):
+        action = np.asarray(policy.mean) + np.asarray(policy.scale) * rng.normal(size=(N, D))
+        table = {"w_like": action[:, 0], "w_share": action[:, 1]}
+        table |= {"click": (rng.random(N) < rate) * 1.0, "user": np.arange(N) // 4 + k * N}
+        write(folder / f"season{k}.parquet", table)
+        write_policy(folder / f"season{k}.json", policy)
+        text += f'[[files]]\npath = "season{k}.parquet"\nlogging = "season{k}.json"\n'
+    (folder / "seasons.toml").write_text('action = "w_"\nreward = "click"\n' + text)
+    return folder / "seasons.toml"
+
+
+@pytest.mark.parametrize("options", [{}, {"cluster": "user"}, {"in_memory": 10}])
+def test_what_changed_between_logs_favours_no_policy(tmp_path, options):
+    """The true difference is 0; the weights of the mixture see a gain that the seasons made."""
+    pair = Gaussian.diagonal([0.2, 0.1], 0.6), Gaussian.diagonal([0.8, 0.5], 0.6)
+    said = compare(seasons(tmp_path), pair, **options)
+    change = said.policies[1].difference
+    assert change.lower < 0 < change.upper
+    assert any("not one in all logs" in text for text in said.warnings)
+    for candidate in said.policies:
+        for part, rate in zip(candidate.parts, SEASONS, strict=True):
+            assert abs(part.value - rate) < 4 * part.standard_error
+    mixed = compare(seasons(tmp_path, mixture=True), pair).policies[1].difference
+    assert mixed.lower > 0
+
+
+def test_logs_that_tell_one_value_are_as_often_doubted_as_the_level_says():
+    """Cochran's Q on normal values of one mean."""
+    rng = np.random.default_rng(5)
+    error = np.array([0.1, 0.2, 0.4])
+    values = rng.normal(1.0, error, (2000, 3))
+    found = [
+        p_value_of_one_value([Part("", 9, *x) for x in zip(row, error, strict=True)])
+        for row in values
+    ]
+    assert binomial_tail(int(np.sum(np.array(found) < 0.05)), 2000, 0.05) > 1e-3
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.6, 1.0])
@@ -346,3 +475,53 @@ def test_a_target_of_another_dimension_is_refused(tmp_path, where):
     ended = mopl("evaluate", tmp_path / "log.parquet", "--target", tmp_path / "target.json")
     assert_refused(ended)
     assert "target policy has 2 weights, the log's action 3" in ended.err
+
+
+# Decisions.
+
+
+def worlds_apart(gap, n=4000, seed=11):
+    """A log of one weight, whose reward rises by `gap` a unit, and two policies a unit apart."""
+    rng = np.random.default_rng(seed)
+    action = rng.normal(size=(n, 1))
+    table = {"w_like": action[:, 0], "click": gap * action[:, 0] + rng.normal(size=n)}
+    pair = Gaussian.diagonal([-0.5], 0.7), Gaussian.diagonal([0.5], 0.7)
+    return table, pair
+
+
+@pytest.mark.parametrize("minimise", [False, True])
+def test_what_is_better_depends_on_whether_less_is(minimise):
+    table, pair = worlds_apart(0.5)
+    said = compare(table, pair, logging=standard(1), minimise=minimise, **ROLES)
+    assert said.decisions == (None, "worse" if minimise else "better")
+    assert said.to_dict()["policies"][1]["decision"] == said.decisions[1]
+    assert said.policies[1].difference.more == 0
+
+
+def test_a_refused_policy_answers_nothing():
+    said = compare(TABLE, [TARGETS["normal"], TARGETS["far"]], logging=LOGGING, **ROLES)
+    assert said.decisions[1] == "not answerable"
+    assert compare(TABLE, [TARGETS["far"], TARGETS["normal"]], logging=LOGGING, **ROLES).decisions[
+        1
+    ] == ("not answerable")
+
+
+def test_so_many_more_rows_tell_the_difference_with_the_power_that_is_said():
+    """Of logs with n + more rows, about 80 % tell a difference as large as was estimated."""
+    table, pair = worlds_apart(0.03)
+    change = compare(table, pair, logging=standard(1), **ROLES).policies[1].difference
+    assert change.lower < 0 < change.upper
+    n, gap = round(4000 + change.more), change.value  # the policies are a unit apart
+    told = 0
+    for seed in range(60):
+        larger, _ = worlds_apart(gap, n, 100 + seed)
+        found = compare(larger, pair, logging=standard(1), **ROLES).policies[1].difference
+        told += not found.lower < 0 < found.upper
+    assert binomial_tail(told, 60, 0.8) > 1e-3
+
+
+def test_the_screen_answers_in_one_line(folder):
+    asked = ("compare", folder / "log.parquet", "logging", folder / "normal.json")
+    roles = ("--logging", folder / "logging.json", "--action", "w_", "--reward", "click")
+    assert "normal: better than logging, by at least 0." in mopl(*asked, *roles).out
+    assert "normal: worse than logging" in mopl(*asked, *roles, "--minimise").out

@@ -194,8 +194,9 @@ def test_a_description_in_toml_reads_the_same_log(tmp_path):
     np.testing.assert_allclose(read_logs(tmp_path / "log.toml").log_propensity, DENSITY, rtol=1e-14)
 
 
-def test_pooled_logs_have_the_propensity_of_the_mixture(tmp_path):
-    """Each row's propensity is Σ (n_k/n) π_k(a), so that the weights of the pool have mean one."""
+@pytest.mark.parametrize("mixed", [False, True])
+def test_pooled_logs_have_their_own_propensity_or_that_of_the_mixture(tmp_path, mixed):
+    """Each row's propensity is its own log's, or Σ (n_k/n) π_k(a): the weights have mean one."""
     other = Gaussian.diagonal(np.array([0.5, 0.0, -0.5]), 0.8)
     rng = np.random.default_rng(1)
     samples = rng.normal(size=(4000, 3)), np.asarray(other.mean) + 0.8 * rng.normal(size=(2000, 3))
@@ -204,10 +205,11 @@ def test_pooled_logs_have_the_propensity_of_the_mixture(tmp_path):
         columns = {f"action_{i}": action[:, i] for i in range(3)} | {"reward": action[:, 0]}
         pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
     files = "".join(f'[[files]]\npath = "{x}.parquet"\nlogging = "{x}.json"\n' for x in "ab")
-    (tmp_path / "pool.toml").write_text(files)
+    (tmp_path / "pool.toml").write_text("mixture = true\n" * mixed + files)
     logs = read_logs(tmp_path / "pool.toml")
     mixture = Mixture.of(np.array([2.0, 1.0]), [LOGGING, other])
-    expected = jax.jit(jax.vmap(mixture.log_density))(logs.action)
+    own = [jax.vmap(x.log_density)(a) for x, a in zip((LOGGING, other), samples, strict=True)]
+    expected = jax.vmap(mixture.log_density)(logs.action) if mixed else np.concatenate(own)
     np.testing.assert_allclose(logs.log_propensity, expected, rtol=1e-12)
     target = Gaussian.diagonal(np.array([0.3, 0.1, -0.2]), 0.7)
     log_weight = log_weights(target, logs)

@@ -1,5 +1,6 @@
 """The verb `learn_metric`: a record whose document is the command's and reads back."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 import mopl_jax as mopl
 from mopl_jax.metrics import experiments, learnt_metric, objectives
+from mopl_jax.report import metric_table
 
 NAMES = ("likes", "shares", "retention")
 
@@ -59,3 +61,54 @@ def test_comparison_tells_of_every_validation(path):
     assert [each.objective for each in found.compared][0] == "proxy"
     assert {each.objective for each in found.compared} == set(objectives.NAMED)
     assert told == [("validating", 1, len(objectives.NAMED))] * len(objectives.NAMED)
+
+
+def past(folder, spread=1.0, treated=10_000, columns=()):
+    """Twelve experiments of effects of a few hundredths of a user's standard deviation."""
+    rng, rows = np.random.default_rng(2), []
+    for i in range(12):
+        label, lift = ("aa", 0.0) if i > 9 else (("winner", 0.03), ("loser", -0.03))[i % 2]
+        for arm, tag, mean, n in (("A", "control", 0.0, 10_000), ("B", label, lift, treated)):
+            means = dict(zip(NAMES, mean + rng.normal(size=3) / np.sqrt(n), strict=True))
+            rows.append(experiments.row(f"e{i}", arm, tag, n, means, spread * np.eye(3)))
+    if columns:
+        rows = [{key: row[key] for key in columns} for row in rows]
+    return experiments.write(folder / "past.parquet", rows)
+
+
+def test_the_covariance_of_the_means_is_asked_about(tmp_path):
+    """That of the users says nothing; that of the means, 1/n of it, is asked about."""
+    right = mopl.learn_metric(past(tmp_path), "retention").warnings
+    assert not any("in the median" in text for text in right)
+    wrong = mopl.learn_metric(past(tmp_path, spread=1e-4), "retention").warnings
+    assert any("is `covariance` that of the means?" in text for text in wrong)
+
+
+@pytest.mark.parametrize(("treated", "said"), [(9_000, True), (10_100, False), (1_000, False)])
+def test_arms_of_other_sizes_than_chance_allows_are_named(tmp_path, treated, said):
+    """9,000 of 19,000: p = 4e-13 under a split of one half; 10,100: 0.48; a tenth is a plan."""
+    warned = mopl.learn_metric(past(tmp_path, treated=treated), "retention").warnings
+    assert any("mismatch" in text for text in warned) == said
+    if said:
+        assert any("e0 (10,000 and 9,000)" in text for text in warned)
+
+
+def test_a_table_of_another_layout_is_told_its_columns(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"no column 'experiment', 'label'; columns: arm, n, mean_"
+    ):
+        mopl.learn_metric(past(tmp_path, columns=("arm", "n", "mean_likes")), "likes")
+
+
+def test_a_factor_without_information_is_not_printed(learnt, capsys):
+    """Its error is larger than itself."""
+    judged = learnt.compared[0]
+    for error, said in ((0.1, "needs the metric's users 2.00 ± 0.10 times"), (9.0, "cannot tell")):
+        found = dataclasses.replace(
+            judged.validation, factor=2.0, factor_se=error, median_factor=3.0, median_factor_se=9.0
+        )
+        compared = (dataclasses.replace(judged, validation=found),)
+        metric_table.show(dataclasses.replace(learnt, compared=compared))
+        out = capsys.readouterr().out
+        assert said in out
+        assert "9.00" not in out

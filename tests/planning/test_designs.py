@@ -62,7 +62,7 @@ def test_pilot_is_a_log():
     action = rng.normal(size=(200, 2))
     reward = action @ [0.2, 0.1] - 0.15 * (action**2).sum(1)
     pilot = Logs(jnp.asarray(action), jnp.zeros(200), jnp.asarray(reward))
-    told = mopl.plan(pilot=pilot, step=0.2)
+    told = mopl.plan(pilot=pilot, current=0.0, step=0.2)
     step = 0.2 * np.array([0.2, 0.1]) / np.hypot(0.2, 0.1)
     assert told.assumed.step == pytest.approx(step, rel=1e-8)
     assert told.assumed.gain == pytest.approx(step @ [0.2, 0.1] - 0.15 * step @ step, rel=1e-8)

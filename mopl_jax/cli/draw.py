@@ -1,0 +1,34 @@
+"""`mopl draw`: weights to serve, with what must be logged."""
+
+from pathlib import Path
+
+from mopl_jax.cli import show
+from mopl_jax.cli.options import DOCUMENT, argument, float64, option, takes
+
+OUT = "Parquet or CSV file for the draws; without it they are printed as CSV."
+
+
+@takes(
+    policy=argument(Path, "POLICY", "Policy (JSON), for instance one that mopl learn wrote."),
+    n=option(int, "How many draws.", 1),
+    seed=option(int, "The same seed gives the same draws; without one they are new."),
+    out=option(Path, OUT),
+    as_json=DOCUMENT,
+)
+def draw(policy, n, seed, out, as_json):
+    """Draw weights from a policy, with the log densities that a server must log.
+
+    One row a draw: the weights by their names, and log_propensity, the log
+    density under the policy. Serve the weights, log both, and mopl check and
+    mopl evaluate read the log as it is.
+    """
+    float64()
+    from mopl_jax.io import draws
+
+    table = draws.draw(policy, n, seed)
+    if out is not None:
+        draws.write(out, table)
+    if as_json:
+        show.print_json({"policy": str(policy), "draws": table.to_pylist()})
+    elif out is None:
+        print(draws.as_csv(table), end="")

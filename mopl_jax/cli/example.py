@@ -1,0 +1,32 @@
+"""`mopl example`: something to try every command on."""
+
+from pathlib import Path
+
+from mopl_jax.cli.options import float64, option, takes
+
+TRY = """mopl check    {0}/log.toml --time day
+mopl evaluate {0}/log.toml --target {0}/target.json
+mopl compare  {0}/log.toml logging {0}/target.json
+mopl learn    {0}/log.toml --production 1,2,5,0.5 --report {0}/report --out {0}/learnt.json
+mopl draw     {0}/target.json --n 3
+mopl plan     --pilot {0}/log.toml --step 0.1
+mopl metric   {0}/past.parquet --north-star days"""
+
+
+@takes(
+    out=option(Path, "Folder to write into.", Path("mopl-example")),
+    seed=option(int, "The same seed writes the same files.", 0),
+)
+def example(out, seed):
+    """A small log, its logging policy and a target, so that every command can be tried.
+
+    Writes log.parquet (visits of users, four weights, whether the user was
+    retained), log.toml, logging.json, target.json, production.json and
+    past.parquet (A/B tests for mopl metric), and prints what to try.
+    """
+    float64()
+    from mopl_jax.simulation.example import write_example
+
+    for path in write_example(out, seed):
+        print(f"written: {path}")
+    print(TRY.format(out))

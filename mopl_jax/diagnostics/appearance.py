@@ -1,0 +1,254 @@
+"""What the rewards and actions of a log look like, whatever is declared of them: arms, clipping, a
+simplex, draws that repeat, values that stand for something else.
+
+`Appearance` counts rows in one pass, in any chunks; `findings_of` says what was seen. A policy with
+a density plays no action twice: where a log shows otherwise, densities are probabilities, or rows
+are not independent.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from mopl_jax.diagnostics.finding import Finding
+from mopl_jax.diagnostics.sketch import Sketch, hashes_of
+from mopl_jax.policies.gaussian import Gaussian
+from mopl_jax.policies.mixture import Mixture
+from mopl_jax.policies.uniform import Uniform
+
+KEPT = 16  # different values kept at each end of a column
+ROWS_A_LEVEL = 10  # rows for each value of a weight that is said to have a few
+ATOM = 0.01  # of the rows on a bound: below, the weights of so few rows decide nothing
+REPEATED = 0.05  # of the rows: below, repeats hardly narrow an interval
+CHANCE = 4  # times the pairs that rounding gives
+RARE = 0.05  # of the rows: what stands for something else is rare, or it would have been noticed
+FAR = 10  # times the range of all other values, and no value between
+STRAYS = 2  # values at each end that are looked at together
+DECIMALS = 7  # up to which a column is taken for rounded
+CODES = {sign * (10**k - 1) for k in range(2, 8) for sign in (-1, 1)} | {
+    -1,
+    -9,
+    -(2**31),
+    2**31 - 1,
+}
+
+
+class Values:
+    """The different values of a column and how many rows have each: all of them where there are at
+    most 2 `KEPT`, else those at both ends.
+    """
+
+    def __init__(self):
+        self.value: np.ndarray = np.zeros(0)
+        self.count: np.ndarray = np.zeros(0)
+        self.many = False
+
+    def add(self, column: Float[np.ndarray, " n"]) -> None:
+        """Count rows."""
+        value, count = np.unique(column, return_counts=True)
+        value, where = np.unique(np.concatenate([self.value, value]), return_inverse=True)
+        count = np.bincount(where, np.concatenate([self.count, count]))
+        if len(value) > 2 * KEPT:
+            value, count = (np.concatenate([x[:KEPT], x[-KEPT:]]) for x in (value, count))
+            self.many = True
+        self.value, self.count = value, count
+
+
+class Appearance:
+    """What one pass over a log counts.
+
+    `n`: rows.
+    `reward`, `action`: the different values of the rewards and of each weight.
+    `actions`: how often whole actions repeat.
+    `decimals`: of each weight, those that it is rounded to; inf where it is not.
+    `sums`: smallest and largest sum of an action's weights.
+    """
+
+    def __init__(self):
+        self.n, self.reward, self.actions = 0, Values(), Sketch()
+        self.action: list[Values] = []
+        self.decimals: list[float] = []
+        self.sums = math.inf, -math.inf
+
+    def add(self, reward: Float[np.ndarray, " n"], action: Float[np.ndarray, "n d"] | None) -> None:
+        """Count rows."""
+        self.n += len(reward)
+        self.reward.add(np.asarray(reward, float))
+        if action is None:
+            return
+        columns = list(np.asarray(action, float).T)
+        self.actions.add(hashes_of([action]))
+        self.action = self.action or [Values() for _ in columns]
+        self.decimals = self.decimals or [0.0] * len(columns)
+        for values, column in zip(self.action, columns, strict=True):
+            values.add(column)
+        self.decimals = [
+            max(known, decimals_of(column))
+            for known, column in zip(self.decimals, columns, strict=True)
+        ]
+        total = np.sum(columns, axis=0)
+        self.sums = min(self.sums[0], total.min()), max(self.sums[1], total.max())
+
+    @property
+    def few(self) -> list[bool]:
+        """Of each weight, whether it takes a few values only."""
+        return [_is_few(values, self.n) for values in self.action]
+
+    @property
+    def repeated(self) -> bool:
+        """Whether actions repeat more often than rounding explains."""
+        share, pairs = self.actions.repeated, self.actions.pairs
+        return share > REPEATED and pairs > CHANCE * _rounded_pairs(self)
+
+
+def decimals_of(column: Float[np.ndarray, " n"]) -> float:
+    """The decimals that all entries are rounded to, inf if more than `DECIMALS`.
+
+    Entries may have been kept in single precision.
+    """
+    for decimals in range(DECIMALS + 1):
+        scaled = column * 10.0**decimals
+        slack = 1e-9 + 2.0**-24 * np.abs(scaled)
+        if np.all(np.abs(scaled - np.round(scaled)) <= np.minimum(slack, 0.1)):
+            return decimals
+    return math.inf
+
+
+def is_continuous(policy: Any) -> bool:
+    """Whether a policy is known to have a density in all weights, so that it plays no action twice.
+
+    False for a policy of the user's own, whose density may be of another measure.
+    """
+    if isinstance(policy, Mixture):
+        return all(map(is_continuous, policy.components))
+    return isinstance(policy, Gaussian | Uniform)
+
+
+def findings_of(
+    seen: Appearance, names: Sequence[str] | None = None, *, clustered: bool, continuous: bool
+) -> list[Finding]:
+    """What was seen, the grave first; nothing where all is as usual.
+
+    `names` are those of the weights. `clustered`: whether the log knows its users. `continuous`:
+    whether a policy with a density is declared or asked about, which an action that repeats cannot
+    come from.
+    """
+    names = names or [f"action[{k}]" for k in range(len(seen.action))]
+    level = "refuse" if continuous else "trust"
+    found = [Finding("action", level, text) for text in _shapes(seen, names)]
+    if seen.repeated and not clustered and not found:
+        each = seen.n / max(seen.actions.distinct, 1)
+        text = (
+            f"each is played {each:.1f} times on average: rows of one user? name the column with"
+            " --cluster"
+        )
+        found.append(Finding("repeated actions", "caution", text))
+    columns = {"reward": seen.reward} | dict(zip(names, seen.action, strict=True))
+    return found + [
+        Finding("reward" if name == "reward" else "action", "caution", f"{name}: {text}")
+        for name, values in columns.items()
+        for text in _strays(values, seen.n)
+    ]
+
+
+# Shapes that no density in all weights has.
+
+
+def _shapes(seen, names) -> Iterator[str]:
+    few = [name for name, yes in zip(names, seen.few, strict=True) if yes]
+    if few:
+        which = "" if len(few) == len(names) else f" ({', '.join(few)} of a few values)"
+        yield (
+            f"{seen.actions.distinct:,.0f} distinct actions in {seen.n:,} rows{which}: arms, whose"
+            " propensities are probabilities and not densities; a policy with a density cannot be"
+            " weighed against them: give the target's probabilities (--target-propensity)"
+        )
+        return
+    low, high = seen.sums
+    if len(names) > 1 and high - low <= 1e-6 * max(abs(low), abs(high)):
+        yield (
+            f"the weights of every row add up to {high:.6g}: a simplex, on which no policy has a"
+            " density in all weights; leave one column out"
+        )
+    for name, values in zip(names, seen.action, strict=True):
+        for value, share in _atoms(values, seen.n):
+            yield (
+                f"{share:.0%} of {name} are exactly {value:g}: clipped? a policy with a density"
+                " plays no value twice, and what is at the bound has a probability"
+            )
+
+
+def _is_few(values, n):
+    return not values.many and 1 < len(values.value) <= n / ROWS_A_LEVEL
+
+
+def _atoms(values, n):
+    """Ends of a weight of many values that have far more rows than the values beside them."""
+    if not values.many:
+        return
+    for end, beside in ((0, slice(1, KEPT)), (-1, slice(-KEPT, -1))):
+        count = values.count[end]
+        if count >= max(ATOM * n, ROWS_A_LEVEL * values.count[beside].max()):
+            yield values.value[end], count / n
+
+
+def _rounded_pairs(seen):
+    """Pairs of equal actions that rounding gives, of weights that are about normal: ∫f² = 1/2√πσ.
+
+    A weight that is not rounded never repeats by chance. A quarter of the range stands for σ.
+    """
+    chance = 1.0
+    for values, decimals in zip(seen.action, seen.decimals, strict=True):
+        spread = (values.value[-1] - values.value[0]) / 4
+        step = 10.0**-decimals
+        chance *= min(1.0, step / max(2 * math.sqrt(math.pi) * spread, 1e-300))
+    return 0.5 * seen.n * (seen.n - 1) * chance
+
+
+# Values that stand for something else.
+
+
+def _strays(values, n) -> Iterator[str]:
+    """What is rare at the ends of a column and does not belong to the other values."""
+    value, rows, strays = values.value, values.count, []
+    while here := _fewest_strays(value, rows, n):
+        low, high = here
+        kept = slice(low, len(value) - high)
+        strays += [*zip(value[:low], rows[:low], strict=True)]
+        strays += [*zip(value[kept.stop :], rows[kept.stop :], strict=True)]
+        value, rows = value[kept], rows[kept]
+    for stray, count in sorted(strays):
+        yield (
+            f"{stray:g} in {count / n:.2g} of the rows, far from the others, which are"
+            f" {value[0]:g} to {value[-1]:g}: a code for what is missing? drop these rows or repair"
+            " them"
+        )
+
+
+def _fewest_strays(value, rows, n):
+    """How many values at the low and at the high end are strays, the fewest that are; or None."""
+    for low, high in sorted(product(range(STRAYS + 1), repeat=2), key=sum):
+        last = len(value) - high
+        rare = rows[:low].sum() + rows[last:].sum() <= RARE * n
+        if low + high and last - low >= 2 and rare:
+            inner = value[low], value[last - 1]
+            below = not low or _apart(value[low - 1], value[low] - value[low - 1], *inner)
+            above = not high or _apart(value[last], value[last] - value[last - 1], *inner)
+            if below and above:
+                return low, high
+    return None
+
+
+def _apart(stray, gap, first, last):
+    """Whether a value does not belong to those from `first` to `last`, from which `gap` parts it.
+
+    A code, or the one negative value, needs less of a gap.
+    """
+    negative = stray < 0 <= first
+    if stray in CODES:
+        return gap >= (0 if negative else last - first)
+    return gap >= (last - first) * (1 if negative else FAR)

@@ -1,0 +1,61 @@
+"""How precisely a column of densities was written: single precision, so many decimals or digits.
+
+Rounding moves a log density by at most `Precision.error`, and the mean weight by as much: what is
+no more than that is no evidence against densities.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from mopl_jax.diagnostics.appearance import decimals_of
+
+FEW = 20  # different values below which round numbers may be exact, as 0.1 and 0.3 of three arms
+EXACT_DECIMALS = 2  # of few values: 0.25 is taken for a quarter, 0.0294 for one in 34
+DIGITS = 9  # that single precision is printed with, at most
+SINGLE = 2.0**-24
+
+
+class Precision(NamedTuple):
+    """Largest errors of a column of densities, or of their logarithms: absolute, and relative to an
+    entry.
+    """
+
+    absolute: float = 0.0
+    relative: float = 0.0
+    log: bool = False
+
+    def error(self, log_density: Float[Array, " m"]) -> Float[Array, " m"]:
+        """The largest error of each log density, (m,)."""
+        if self.log:
+            return self.absolute + self.relative * jnp.abs(log_density)
+        return self.relative + self.absolute * jnp.exp(-log_density)
+
+
+def precision_of(values: Float[np.ndarray, " n"], single: bool, log: bool) -> Precision:
+    """The precision of a column, of which these are some entries.
+
+    `single`: whether it is kept in single precision; `log`: whether it holds log densities. Of a
+    number of decimals and one of digits that both fit, the coarser counts.
+    """
+    values = np.unique(np.abs(values[np.isfinite(values) & (values != 0)]))
+    decimals = decimals_of(values)
+    if len(values) < FEW and not log:
+        decimals = max(decimals, EXACT_DECIMALS + 1)
+    absolute, relative = 0.5 * 10.0**-decimals, 0.5 * 10.0 ** (1 - _digits(values))
+    if relative <= SINGLE:  # printed as short as single precision allows, which rounds once more
+        relative = SINGLE * (1.0 if single else 2.0) * (single or relative > 0)
+    coarser = not len(values) or absolute * np.mean(1 / values) >= relative
+    return Precision(absolute, SINGLE * single, log) if coarser else Precision(0.0, relative, log)
+
+
+def _digits(values):
+    """The significant digits that all values have, inf if more than `DIGITS`."""
+    shift = np.floor(np.log10(values))
+    for digits in range(4, DIGITS + 1):
+        scaled = values * 10.0 ** (digits - 1 - shift)
+        if np.all(np.abs(scaled - np.round(scaled)) <= 1e-5 * (digits == DIGITS) + 1e-7):
+            return digits
+    return np.inf

@@ -1,0 +1,61 @@
+"""The verdict on an answer: of its importance weights, and of what the log looks like."""
+
+from typing import Any, NamedTuple
+
+from mopl_jax.diagnostics.appearance import Appearance, findings_of, is_continuous
+from mopl_jax.diagnostics.verdicts import VERDICTS, reasons
+from mopl_jax.evaluation.answers import Answer
+from mopl_jax.evaluation.parts import Part, p_value_of_one_value, parts_of, remark_on
+from mopl_jax.io.log_reader import LogReader
+from mopl_jax.logs import Logs
+
+
+def by_log(reader: LogReader, *answers: Answer) -> tuple[tuple[Part, ...], tuple[str, ...]]:
+    """The first answer's value in each of the logs that are pooled, and what to know where any
+    answer's value is not one in all of them.
+
+    Rows of one user vary together: their variances are as much larger as that of the whole value.
+    """
+    if answers[0].parts is None:
+        return (), ()
+    names = [part.name for part in reader.parts or ()]
+    found = [parts_of(x.parts, float(x.value), names) for x in answers if x.parts is not None]
+    p_values = [
+        p_value_of_one_value(parts, _inflation(answer))
+        for parts, answer in zip(found, answers, strict=True)
+    ]
+    least = p_values.index(min(p_values))
+    return found[0], remark_on(found[least], min(p_values) * len(p_values))
+
+
+def _inflation(answer):
+    sums, moments = answer.parts, answer.moments
+    by_unit = float(moments.influence) / float(moments.n) ** 2
+    return max(by_unit / max(float(sums.ppgg.sum()), 1e-300), 1.0)
+
+
+def log_name(reader: LogReader, log: Any) -> str:
+    """The path of a log; "memory" for one that is there."""
+    return "memory" if isinstance(log, Logs) else reader.source.name
+
+
+class Judgement(NamedTuple):
+    """A verdict, one of `VERDICTS`, and its reasons, the grave first."""
+
+    level: str
+    reasons: tuple[str, ...]
+
+
+def judge(reader: LogReader, target: Any, answer: Answer, seen: Appearance) -> Judgement:
+    """The gravest of the verdicts on an answer for `target` and on the log as it looks."""
+    findings = findings_of(
+        seen,
+        reader.columns.action if len(reader.columns.action or ()) == len(seen.action) else None,
+        clustered=reader.columns.cluster is not None,
+        continuous=is_continuous(target),
+    )
+    doubts = [finding for finding in findings if finding.level != VERDICTS[0]]
+    own = VERDICTS[int(answer.diagnosis.verdict)]
+    level = max((own, *(x.level for x in doubts)), key=VERDICTS.index)
+    texts = [x.found for x in sorted(doubts, key=lambda x: -VERDICTS.index(x.level))]
+    return Judgement(level, (*texts, *reasons(answer.diagnosis, answer.units)))

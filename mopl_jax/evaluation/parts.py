@@ -1,0 +1,102 @@
+"""Logs that are pooled: the value of a policy in each of them, and whether they tell one value.
+
+Where a policy's value changes from log to log, rewards changed for other reasons than the weights.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from scipy.special import gammaincc
+
+from mopl_jax.estimators.estimator import Member
+from mopl_jax.numerics.reduce import ADD, Stage
+
+LEVEL = 0.01  # of the test that all logs tell one value
+
+
+class PartSums(NamedTuple):
+    """Sums over the rows of each log, (k,), with the gap g of a reward to the value.
+
+    `rows`: their number
+    `p`, `pg`: of normalised weights p, and of pg
+    `pp`, `ppg`, `ppgg`: of p², p²g and p²g²
+    """
+
+    rows: Float[Array, " k"]
+    p: Float[Array, " k"]
+    pg: Float[Array, " k"]
+    pp: Float[Array, " k"]
+    ppg: Float[Array, " k"]
+    ppgg: Float[Array, " k"]
+
+
+class Part(NamedTuple):
+    """One of the logs that are pooled.
+
+    `log`: its name
+    `n`: rows
+    `value`, `standard_error`: of the policy on these rows, self-normalised; NaN without weight
+    """
+
+    log: str
+    n: int
+    value: float
+    standard_error: float
+
+
+def part_stage(member: Member, parts: int) -> Stage:
+    """The pass after which the state is the sums over the rows of each of so many logs."""
+
+    def summarise(state, block):
+        rows = member.rows(state, block)
+        p, gap = state.totals.share(rows.log_weight), rows.reward - state.value
+        p, one = block.mask(p), block.mask(jnp.ones_like(p))
+        columns = jnp.stack([one, p, p * gap, p * p, p * p * gap, jnp.square(p * gap)])
+        sums = jax.vmap(lambda x: jax.ops.segment_sum(x, block.columns.part, parts))(columns)
+        return PartSums(*sums)
+
+    return Stage(summarise, ADD, lambda state, sums: sums)
+
+
+def parts_of(sums: PartSums, value: float, names: Sequence[str]) -> tuple[Part, ...]:
+    """The value in each log: value + Σpg / Σp, with the standard error of a ratio."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gap = sums.pg / sums.p
+        variance = (sums.ppgg - 2 * gap * sums.ppg + gap**2 * sums.pp) / sums.p**2
+    error = np.sqrt(np.maximum(variance, 0))
+    columns = zip(names, sums.rows, value + gap, error, strict=True)
+    return tuple(Part(name, int(n), float(v), float(e)) for name, n, v, e in columns)
+
+
+def p_value_of_one_value(parts: Sequence[Part], inflation: float = 1.0) -> float:
+    """Cochran's Q of the values: their squared distances from the common one, χ² with k − 1 degrees
+    of freedom where all logs tell one value.
+
+    `inflation`: of the variances, for rows that depend on one another. 1 where fewer than two logs
+    have a value with a standard error.
+    """
+    known = [x for x in parts if x.standard_error > 0 and math.isfinite(x.value)]
+    if len(known) < 2:
+        return 1.0
+    value = np.array([x.value for x in known])
+    precision = 1 / np.square([x.standard_error for x in known]) / inflation
+    centre = (precision * value).sum() / precision.sum()
+    q = (precision * np.square(value - centre)).sum()
+    return float(gammaincc(0.5 * (len(known) - 1), 0.5 * q))
+
+
+def remark_on(parts: Sequence[Part], p_value: float) -> tuple[str, ...]:
+    """What to know where the logs do not tell one value."""
+    if p_value >= LEVEL:
+        return ()
+    ends = sorted(parts, key=lambda x: x.value)
+    return (
+        f"the value is not one in all logs (p = {p_value:.1g}): {ends[0].value:.4g} in"
+        f" {ends[0].log}, {ends[-1].value:.4g} in {ends[-1].log}; each log's rows are weighed by"
+        " its own logging policy, so that what changed between logs favours no policy",
+    )

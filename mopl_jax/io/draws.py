@@ -1,0 +1,49 @@
+"""Draws of a policy: the weights to serve, with the log densities that a server must log."""
+
+import io
+import secrets
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as csv
+
+from mopl_jax.io.files import write_atomically
+from mopl_jax.io.policy_json import read_policy
+from mopl_jax.io.storage import write_table
+from mopl_jax.numerics import random
+from mopl_jax.policies.policy import check_policy, sample_with_density
+
+
+def draw(policy: Any, n: int = 1, seed: int | None = None) -> pa.Table:
+    """`n` draws of a policy, or of the one in a file: a column for each weight, by its name where
+    the file has `objectives`, else `action_1`, …; and `log_propensity`.
+
+    The same seed gives the same draws; without one they are new each time, as a server needs them.
+    ValueError for n < 1, and for a policy without a density, which cannot be logged.
+    """
+    if n < 1:
+        raise ValueError(f"--n: expected at least one draw, got {n}")
+    path = isinstance(policy, str | Path)
+    made, document = read_policy(policy) if path else (check_policy(policy, "policy"), {})
+    names = document.get("objectives") or [f"action_{k + 1}" for k in range(made.dim)]
+    keys = random.row_keys(jax.random.key(secrets.randbits(32) if seed is None else seed), n)
+    action, log_density = jax.jit(jax.vmap(lambda key: sample_with_density(made, key)))(keys)
+    columns = dict(zip(names, np.asarray(action).T, strict=True))
+    return pa.table(columns | {"log_propensity": np.asarray(log_density)})
+
+
+def as_csv(table: pa.Table) -> str:
+    """The draws as text, a header first."""
+    written = io.BytesIO()
+    csv.write_csv(table, written)
+    return written.getvalue().decode()
+
+
+def write(path: Path, table: pa.Table) -> Path:
+    """The draws in a file: CSV where its name says so, else Parquet."""
+    if path.suffix.lower() == ".csv":
+        return write_atomically(path, lambda temporary: temporary.write_text(as_csv(table)))
+    return write_table(path, table)

@@ -1,0 +1,91 @@
+"""A small realistic log with its logging policy, a target and past experiments, on which every
+command can be tried at once.
+
+Users come back on several days; every visit is ranked by weights drawn from the logging policy. A
+user is retained with a probability that a quadratic of the weights and the user's own habit decide.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float
+
+from mopl_jax.io.files import prepare, write_atomically
+from mopl_jax.io.policy_json import write_policy
+from mopl_jax.io.storage import write_table
+from mopl_jax.metrics import experiments
+from mopl_jax.policies.deterministic import Deterministic
+from mopl_jax.policies.gaussian import Gaussian
+
+NAMES = ("w_click", "w_like", "w_share", "w_watch")
+MEAN, SCALE = np.array([1.0, 2.0, 5.0, 0.5]), np.array([0.2, 0.4, 1.0, 0.1])
+SLOPE, BEND = np.array([0.03, 0.0, 0.05, -0.01]), 0.02  # of retention, a scale of each weight
+USERS, DAYS = 12_000, 28
+PAST, ARM = 40, 20_000  # past experiments, and users in each of their arms
+SIGNALS = ("clicks", "shares", "days")
+README = """path = "log.parquet"
+action = "w_"
+reward = "retained"
+cluster = "user"
+logging = "logging.json"
+"""
+
+
+def retention(action: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
+    """The probability (n,) that a user of no habit is retained, which weights of NAMES decide."""
+    z = (action - MEAN) / SCALE
+    return 0.4 + z @ SLOPE - 0.5 * BEND * np.square(z).sum(axis=1)
+
+
+def write_example(folder: Path, seed: int = 0) -> list[Path]:
+    """Write log.parquet, log.toml, logging.json, target.json, production.json and past.parquet into
+    `folder`, and return their paths.
+
+    ValueError if the folder cannot be written.
+    """
+    rng, folder = np.random.default_rng(seed), prepare(folder)
+    logging = Gaussian.diagonal(MEAN, SCALE)
+    target = Gaussian.diagonal(MEAN + SCALE * np.array([0.5, 0.0, 0.7, 0.0]), 0.7 * SCALE)
+    about = {"objectives": list(NAMES)}
+    return [
+        write_table(folder / "log.parquet", _log(rng)),
+        write_atomically(folder / "log.toml", lambda path: path.write_text(README)),
+        write_policy(folder / "logging.json", logging, **about),
+        write_policy(folder / "target.json", target, **about),
+        write_policy(folder / "production.json", Deterministic(MEAN), **about),
+        experiments.write(folder / "past.parquet", list(_past(rng))),
+    ]
+
+
+def _log(rng) -> pa.Table:
+    visits = 1 + rng.poisson(2.5, USERS)
+    user = np.repeat(np.arange(USERS), visits)
+    order = rng.permutation(len(user))
+    user, z = user[order], rng.standard_normal((len(user), len(NAMES)))
+    action = MEAN + SCALE * z
+    habit = 0.1 * rng.standard_normal(USERS)
+    rate = np.clip(retention(action) + habit[user], 0, 1)
+    density = -0.5 * np.square(z).sum(axis=1) - np.log(SCALE).sum()
+    columns = dict(zip(NAMES, action.T, strict=True)) | {
+        "log_propensity": density - 0.5 * len(NAMES) * np.log(2 * np.pi),
+        "retained": (rng.random(len(user)) < rate).astype(np.int8),
+        "user": [f"u{number:05d}" for number in user],
+        "day": np.sort(rng.integers(0, DAYS, len(user))),
+    }
+    return pa.table(columns)
+
+
+def _past(rng):
+    """Experiments whose effect on days clicks and shares show in part, with more certainty."""
+    noise = np.array([[1.0, 0.2, 0.1], [0.2, 1.0, 0.2], [0.1, 0.2, 4.0]])
+    for k in range(PAST):
+        truth = 0.0 if k % 8 == 7 else 0.04 * rng.standard_normal()
+        lift = truth * np.array([0.6, 1.0, 0.8])
+        label = "aa" if truth == 0 else "unknown"
+        if abs(truth) > 0.03:
+            label = "winner" if truth > 0 else "loser"
+        for arm, tag, mean in (("control", "control", 0 * lift), ("treatment", label, lift)):
+            drawn = mean + rng.multivariate_normal(np.zeros(3), noise / ARM)
+            means = dict(zip(SIGNALS, drawn + 1, strict=True))
+            yield experiments.row(f"e{k:02d}", arm, tag, ARM, means, noise)

@@ -1,0 +1,120 @@
+"""`mopl example` and `mopl draw`: what is written is what it says, and every command runs on it."""
+
+import csv
+import io
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from command import assert_refused, document, mopl
+from scipy import stats
+
+from mopl_jax.diagnostics.log_checks import check_log
+from mopl_jax.io.draws import draw
+from mopl_jax.io.policy_json import read_policy, write_policy
+from mopl_jax.io.read import open_log, read_logs
+from mopl_jax.policies import Deterministic, Gaussian
+from mopl_jax.policies.policy import sample_with_density
+from mopl_jax.simulation.example import BEND, MEAN, NAMES, SCALE, SLOPE
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    made = tmp_path_factory.mktemp("example")
+    ended = mopl("example", "--out", made / "ex")
+    assert (ended.code, ended.err) == (0, "")
+    assert f"mopl evaluate {made}/ex/log.toml --target" in ended.out
+    return made / "ex"
+
+
+def test_the_examples_log_is_what_it_says(folder):
+    assert check_log(folder / "log.toml", time="day").verdict == "trust"
+
+
+def test_its_target_is_worth_what_the_closed_form_says(folder):
+    """E 0.4 + bᵀz − ½c|z|² of a normal z, plus habits of mean 0 (hardly any rate is clipped)."""
+    policy, _ = read_policy(folder / "target.json")
+    mean = (np.asarray(policy.mean) - MEAN) / SCALE
+    spread = np.asarray(policy.scale) / SCALE
+    value = 0.4 + mean @ SLOPE - 0.5 * BEND * np.sum(mean**2 + spread**2)
+    said = document("evaluate", folder / "log.toml", "--target", folder / "target.json")
+    ends = said["intervals"][0]
+    assert ends["lower"] - 0.003 < value < ends["upper"] + 0.003
+    assert said["verdict"] == "trust"
+    assert said["log"].endswith("log.parquet")
+    assert said["target"].endswith("target.json")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "compare {}/log.toml logging {}/target.json",
+        "plan --pilot {}/log.toml --step 0.1",
+        "metric {}/past.parquet --north-star days",
+        "draw {}/target.json --n 3",
+    ],
+)
+def test_what_it_says_to_try_runs(folder, command):
+    said = document(*command.format(folder, folder).split())
+    assert said["mopl_json"] == 1
+    assert said["mopl_version"] in mopl("--version").out
+
+
+def test_the_same_seed_writes_the_same_log(folder, tmp_path):
+    mopl("example", "--out", tmp_path)
+    a, b = (open_log(path / "log.toml") for path in (folder, tmp_path))
+    for one, other in zip(
+        jax.tree.leaves(read_logs(a)), jax.tree.leaves(read_logs(b)), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+# Draws.
+
+
+def test_draws_are_of_the_policy_with_its_density(folder):
+    """Kolmogorov–Smirnov on each weight; densities are those of the policy."""
+    table = draw(folder / "target.json", 4000, seed=1)
+    policy, _ = read_policy(folder / "target.json")
+    action = np.stack([table[name].to_numpy() for name in NAMES], axis=1)
+    for k in range(len(NAMES)):
+        level = stats.norm.cdf(action[:, k], policy.mean[k], policy.scale[k])
+        assert stats.kstest(level, "uniform").pvalue > 1e-3
+    expected = jax.vmap(policy.log_density)(jnp.asarray(action))
+    np.testing.assert_allclose(table["log_propensity"].to_numpy(), expected, rtol=1e-10)
+
+
+def test_a_seed_repeats_draws_and_none_makes_new_ones(folder):
+    ask = ("draw", folder / "target.json", "--n", 2)
+    assert mopl(*ask, "--seed", 3).out == mopl(*ask, "--seed", 3).out
+    assert mopl(*ask).out != mopl(*ask).out
+    rows = list(csv.DictReader(io.StringIO(mopl(*ask).out)))
+    assert list(rows[0]) == [*NAMES, "log_propensity"]
+    assert len(rows) == 2
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_drawn_weights_with_rewards_are_a_log(folder, tmp_path, suffix):
+    """What a server logs reads back as it is, and is of the policy."""
+    mopl("draw", folder / "target.json", "--n", 500, "--out", tmp_path / f"served.{suffix}")
+    table = open_log(
+        tmp_path / f"served.{suffix}",
+        action="w_",
+        reward="w_click",
+        logging=folder / "target.json",
+    )
+    found = check_log(table)
+    assert not [x for x in found.findings if x.level == "refuse"]
+
+
+def test_what_cannot_be_logged_is_refused(folder, tmp_path):
+    write_policy(tmp_path / "point.json", Deterministic(jnp.zeros(2)))
+    assert_refused(mopl("draw", tmp_path / "point.json"), "has no density")
+    assert_refused(mopl("draw", folder / "target.json", "--n", 0), "--n: expected at least one")
+
+
+def test_one_draw_with_its_density():
+    policy = Gaussian.diagonal([0.0, 1.0], 0.5)
+    action, log_density = sample_with_density(policy, jax.random.key(0))
+    assert float(log_density) == float(policy.log_density(action))

@@ -1,0 +1,99 @@
+"""What a console lacks does not cost the result: other characters, no notebook's backend, names as
+they are.
+"""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from command import MAIN, mopl
+from worlds import write
+
+from mopl_jax.cli import plain
+from mopl_jax.report import style, terminal
+
+N = 300
+NAMES = ("[/red]", "$\\frac$", ":smile: [bold]")
+
+
+def environment(**more):
+    return os.environ | {name: str(value) for name, value in more.items()}
+
+
+def printed(*arguments, **more):
+    """What a process of its own prints, as bytes."""
+    done = subprocess.run(
+        [sys.executable, "-c", MAIN, *map(str, arguments)],
+        capture_output=True,
+        timeout=300,
+        env=environment(**more),
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
+def test_every_console_gets_the_plan(encoding):
+    """The plan has α, ₂, ∞ and lines of boxes."""
+    asked = ("plan", "--d", 2, "--gain", "0.1", "--target-scale", "2")
+    code, out, err = printed(*asked, PYTHONIOENCODING=encoding)
+    assert (code, err) == (0, b"")
+    text = out.decode(encoding)
+    infinity = "inf" if encoding != "utf-8" else "∞"
+    assert infinity in text
+    assert "unbounded" in text
+    assert b"\x1b[" not in out  # no colour codes in a pipe
+
+
+@pytest.mark.parametrize("character", sorted(plain.WORDS))
+def test_the_words_for_characters_are_ascii(character):
+    assert plain.WORDS[character].isascii()
+    assert len(character) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("é₂⁵ ≥ ½", "e25 >= 1/2"), ("文", "?"), ("plain", "plain")]
+)
+def test_what_has_no_word_loses_its_accents(text, said):
+    plain.install()
+    assert text.encode("ascii", "mopl_plain").decode() == said
+
+
+@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense"])
+def test_a_notebooks_backend_is_not_asked_for(backend, tmp_path):
+    study = ("coverage", "--quick", "--replicates", 8, "--n", "8", "--out", tmp_path / "out")
+    code, _, err = printed(*study, "--json", MPLBACKEND=backend)
+    assert (code, err) == (0, b"")
+    assert (tmp_path / "out" / "coverage.png").is_file()
+
+
+def odd_log(folder):
+    """A log whose columns are markup, in which one weight has to be named by a check."""
+    rng = np.random.default_rng(0)
+    table = {name: rng.normal(size=N) for name in NAMES}
+    table[NAMES[0]] = np.maximum(table[NAMES[0]], 0)
+    return write(folder / "log.parquet", table | {"reward": rng.normal(size=N), "p": np.ones(N)})
+
+
+def test_names_are_text_on_the_screen(tmp_path):
+    ended = mopl("check", odd_log(tmp_path), "--action", ",".join(NAMES), "--propensity", "p")
+    assert ended.code == 0
+    for name in NAMES:
+        assert name in " ".join(ended.out.split())
+
+
+def test_names_are_text_in_figures_and_tables(tmp_path, capsys):
+    """matplotlib reads what stands between two dollars as a formula, unless they are escaped."""
+    import matplotlib.pyplot as plt
+
+    figure, ax = plt.subplots()
+    ax.set_xlabel(style.literal("$\\frac$ and $[/red]"))
+    style.save(figure, tmp_path / "one.svg")
+    assert "$\\frac$ and $[/red]" in (tmp_path / "one.svg").read_text()
+    table = terminal.table("[/red]")
+    table.add_row("[bold]:smile:")
+    terminal.console().print(table)
+    out = capsys.readouterr().out
+    assert "[/red]" in out
+    assert "[bold]:smile:" in out
