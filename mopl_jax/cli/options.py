@@ -5,7 +5,7 @@ Nothing of the library is imported before a command runs.
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from inspect import Parameter, Signature
 from pathlib import Path
 from typing import Annotated, Any
@@ -92,6 +92,14 @@ def opened(given: dict[str, Any]) -> Any:
     if action and "," in action:
         roles["action"] = action.split(",")
     return open_log(given.pop("log"), **roles)
+
+
+def check_output(out: Path, read: Sequence[Path | str | None]) -> None:
+    """ValueError for a file `--out` that cannot be written, or is one of those that are read."""
+    from mopl_jax.io.files import check_output
+    from mopl_jax.io.log_description import files_of
+
+    check_output(out, "--out", [file for path in read if path for file in files_of(Path(path))])
 
 
 def reward_range(text: str | None) -> tuple[float, float] | None:
