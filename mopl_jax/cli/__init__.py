@@ -2,17 +2,15 @@
 
 Exit codes: 0 done · 2 bad input or usage, one line on standard error says what, where, what was
 expected and the remedy · 3 the verdict on a log is refuse: what is printed should not be used ·
-4 another process of the run was lost · 130 interrupted.
+4 another process of the run was lost · 130 interrupted · 143 terminated.
 """
 
-import sys
+from mopl_jax.cli import interrupt
 
 
 def main() -> None:
     """Run the command; it takes seconds to import, and an interrupt until then is one line too."""
-    try:
-        from mopl_jax.cli.app import run
-    except KeyboardInterrupt:
-        print("mopl: interrupted before it started", file=sys.stderr)
-        sys.exit(130)
+    interrupt.heed("interrupted before it started")
+    from mopl_jax.cli.app import run
+
     run()
