@@ -20,12 +20,12 @@ from mopl_jax.io.columns import (
     Column,
     Place,
     codes,
-    is_list,
     log_density,
     numbers,
     seconds,
     vectors,
 )
+from mopl_jax.io.kinds import alike, is_list
 from mopl_jax.io.policy_json import read_policy
 from mopl_jax.io.sources import Source, empty
 from mopl_jax.numerics.pytree import entries
@@ -120,7 +120,8 @@ def _list_length(reader):
     if first is None:
         raise ValueError(empty(reader.source.name))
     columns = msgspec.structs.replace(reader.columns, cluster=None)
-    action = _rows(reader._replace(columns=columns), first, {}).action
+    d = getattr(reader.logging, "dim", None)
+    action = _rows(reader._replace(columns=columns), first, {}, d).action
     return 0 if action is None else action.shape[1]
 
 
@@ -166,14 +167,22 @@ def chunks(reader: LogReader, size: int | None) -> Iterator[Rows]:
     """
     columns, seen = reader.columns, 0
     labels = () if columns.cluster is None else (columns.cluster,)
-    known: dict = {}
-    pieces = reader.source.scan(columns.names, labels)
-    parts = (_rows(reader, piece, known) for piece in pieces if piece.rows.num_rows)
-    for chunk in _in_chunks(parts, size):
+    pieces = alike(reader.source.scan(columns.names, labels))
+    for chunk in _in_chunks(_parts(reader, pieces), size):
         yield _with_propensity(reader, chunk, seen)
         seen += len(chunk.reward)
     if not seen:
         raise ValueError(empty(reader.source.name))
+
+
+def _parts(reader, pieces):
+    """Pieces as arrays, lists of numbers as long as the first ones."""
+    known: dict = {}
+    d = getattr(reader.logging, "dim", None)
+    for piece in pieces:
+        if piece.rows.num_rows:
+            yield (rows := _rows(reader, piece, known, d))
+            d = None if rows.action is None else rows.action.shape[1]
 
 
 def _in_chunks(parts, size):
@@ -205,8 +214,8 @@ def _with_propensity(reader, rows, first):
     return rows._replace(log_propensity=values)
 
 
-def _rows(reader, piece, known):
-    """A piece as arrays; `known` numbers the users."""
+def _rows(reader, piece, known, d=None):
+    """A piece as arrays; `known` numbers the users, `d` the weights of an action."""
     columns = reader.columns
 
     def column(name, read, **options) -> Any:
@@ -226,7 +235,7 @@ def _rows(reader, piece, known):
 
     return Rows(
         reward=column(columns.reward, _rewards, reward_range=reader.reward_range),
-        action=matrix(columns.action, getattr(reader.logging, "dim", None)),
+        action=matrix(columns.action, d),
         log_propensity=density(columns.propensity, columns.log_propensity, zero=False),
         log_target=density(columns.target_propensity, columns.log_target_propensity, zero=True),
         cluster=column(columns.cluster, codes, known=known),
