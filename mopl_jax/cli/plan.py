@@ -46,13 +46,15 @@ def plan(covariance, pilot, reward, action, logging, as_json, **settings):
     for name, text in given.items():
         settings[name] = numbers(text, f"--{name.replace('_', '-')}")
     float64()
-    from mopl_jax.io.read import read_logs
+    from mopl_jax.io.read import open_log, read_logs
     from mopl_jax.planning import designs
     from mopl_jax.report import plan_table
 
-    if covariance is not None:
-        settings["covariance"] = designs.explored_covariance(covariance)
+    names = ()
     if pilot is not None:
-        settings["pilot"] = read_logs(pilot, reward=reward, action=action, logging=logging)
+        reader = open_log(pilot, reward=reward, action=action, logging=logging)
+        settings["pilot"], names = read_logs(reader), reader.columns.action or ()
+    if covariance is not None:
+        settings["covariance"] = designs.explored_covariance(covariance, names)
     made = designs.plan(**settings)
     show.answer(made, as_json, plan_table.show)

@@ -5,7 +5,7 @@ Every complaint is a one-line ValueError: file, column, row, what was expected, 
 count from 1, the first row of data (a CSV header is not counted).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from jaxtyping import Float, Int
 
-from mopl_jax.io.column_spec import ColumnSpec, resolve
+from mopl_jax.io.column_spec import ColumnSpec, action_columns, resolve
 from mopl_jax.io.columns import (
     Column,
     Place,
@@ -78,8 +78,11 @@ class LogReader(NamedTuple):
         return len(names) == 1 and is_list(self.source.schema.field(names[0]).type)
 
 
-def log_reader_of(source: Source, columns: ColumnSpec, logging: Policy | None) -> LogReader:
+def log_reader_of(
+    source: Source, columns: ColumnSpec, logging: Policy | Path | str | None
+) -> LogReader:
     """A reader of columns that exist; ValueError where the logging policy has other weights."""
+    logging = logging_policy(logging, action_columns(source, columns.action) or ())
     columns = resolve(source, columns, logging)
     if logging is None:
         return LogReader(source, columns)
@@ -93,10 +96,10 @@ def log_reader_of(source: Source, columns: ColumnSpec, logging: Policy | None) -
     return reader
 
 
-def logging_policy(logging: Policy | Path | str | None) -> Policy | None:
-    """A policy, or the one in a JSON document."""
+def logging_policy(logging: Policy | Path | str | None, names: Sequence[str] = ()) -> Policy | None:
+    """A policy, or the one in a JSON document, in the order of the `names` of the weights."""
     if isinstance(logging, str | Path):
-        return read_policy(logging)[0]
+        return read_policy(logging, names)[0]
     return logging if logging is None else check_policy(logging, "logging")
 
 

@@ -69,6 +69,8 @@ def run(path, **options):
         ),
         ({}, {"max_change": "0.1"}, "--production"),
         ({}, {"production": "0.1,0.2,0.3"}, "--production: expected 2 weights"),
+        ({}, {"production": "nan,nan"}, "--production: expected finite numbers, got .nan, nan"),
+        ({}, {"total": np.nan}, "infeasible constraints: the sum must be finite, got nan"),
         ({}, {"optimiser": "adamm"}, "unknown optimiser: 'adamm'; did you mean 'adam'"),
         ({}, {"estimator": "dr"}, "unknown estimator"),
         ({}, {"alpha": 1.5}, "alpha"),
@@ -150,6 +152,17 @@ def test_a_stale_production_artifact_is_refused(tmp_path):
     path.write_text(path.read_text().replace('"mopl_policy": 1', '"mopl_policy": 0'))
     with pytest.raises(ValueError, match="expected policy format 1, got 0"):
         run(write_log(tmp_path), production=str(path))
+
+
+def test_production_is_matched_by_name(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(pipeline, "_run", lambda parts, plan, scales, now, *_: seen.append(now))
+    for mean, objectives in ((MEAN, ["w_click", "w_like"]), (MEAN[::-1], ["like", "click"])):
+        policy = Gaussian.diagonal(mean, 1.0)
+        path = write_policy(tmp_path / "now.json", policy, objectives=objectives)
+        with pytest.raises(AttributeError):  # nothing was learnt
+            run(write_log(tmp_path), production=str(path))
+    assert [now.tolist() for now in seen] == [MEAN.tolist()] * 2
 
 
 CHEAP = {
