@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from inspect import Parameter, Signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -22,8 +22,9 @@ Option = tuple[Any, Any]  # type and help, as typer reads them, and the default
 
 def option(kind: Any, text: str, default: Any = None, *names: str, **more: Any) -> Option:
     """An option with its help `text`; `names` where they are not those of the parameter."""
+    parsed = _as_path(kind) | more
     kind = kind | None if default is None else kind
-    return Annotated[kind, typer.Option(*names, help=text, **more)], default
+    return Annotated[kind, typer.Option(*names, help=text, **parsed)], default
 
 
 def flag(text: str, *names: str) -> Option:
@@ -33,7 +34,19 @@ def flag(text: str, *names: str) -> Option:
 
 def argument(kind: Any, metavar: str, text: str) -> Option:
     """What is given without a name."""
-    return Annotated[kind, typer.Argument(metavar=metavar, help=text)], REQUIRED
+    parsed = _as_path(kind) | {"metavar": metavar}
+    return Annotated[kind, typer.Argument(help=text, **parsed)], REQUIRED
+
+
+def _as_path(kind):
+    """How typer reads a path: the empty one would be the folder one is in."""
+    return {"parser": _path, "metavar": "PATH"} if Path in (kind, *get_args(kind)) else {}
+
+
+def _path(text):
+    if not str(text):
+        raise typer.BadParameter("expected a path, got an empty one")
+    return Path(text)
 
 
 def takes(**options: Option) -> Callable:
