@@ -28,6 +28,7 @@ from mopl_jax.io.columns import (
 from mopl_jax.io.kinds import alike, is_list
 from mopl_jax.io.policy_json import read_policy
 from mopl_jax.io.sources import Source, empty
+from mopl_jax.logs import check_precision
 from mopl_jax.numerics.pytree import entries
 from mopl_jax.policies.policy import Policy, check_policy
 
@@ -254,4 +255,5 @@ def _rewards(column, place, reward_range):
         fine = (values >= low) & (values <= high)
         remedy = "declare the range that the platform guarantees, or repair the row"
         place.require(fine, values, f"a reward in [{low:g}, {high:g}]", remedy)
+    check_precision(values, f"{place.path}: column {place.name!r}")
     return values
