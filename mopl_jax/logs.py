@@ -1,6 +1,7 @@
 """Logs: one row per decision; and the importance weights that a target policy gives them."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -70,8 +71,8 @@ def num_units(logs: Logs) -> int:
 
 
 def check(logs: Logs) -> Logs:
-    """Return `logs`, or raise `ValueError` for wrong shapes, no rows, or entries that are not
-    finite.
+    """Return `logs`, or raise `ValueError` for wrong shapes, no rows, entries that are not
+    finite, or rewards that JAX's default precision cannot tell apart.
 
     Needs concrete values: call it once, at the door, not inside `jit`.
     """
@@ -79,7 +80,28 @@ def check(logs: Logs) -> Logs:
     _check_finite("action", logs.action)
     _check_finite("log_propensity", logs.log_propensity)
     _check_finite("reward", logs.reward)
+    check_precision(logs.reward)
     return logs
+
+
+FINE = (
+    0.05  # of the standard error of a mean: rounding to that moves an interval by 1 % of its width
+)
+
+
+def check_precision(reward: Any, place: str = "log") -> None:
+    """ValueError where rewards (n,) differ by so little, for their size, that an interval in JAX's
+    default precision would be that of rounding errors: at 3·10⁷ float32 knows even numbers only.
+    """
+    rewards = np.asarray(reward, float)
+    step = float(np.spacing(np.abs(rewards).max().astype(jnp.result_type(float))))
+    spread = float(np.std(rewards))
+    if spread > 0 and step > FINE * spread / np.sqrt(len(rewards)):
+        raise ValueError(
+            f"{place}: expected rewards that {jnp.result_type(float).name} can tell apart, got a"
+            f" standard deviation of {spread:.3g} around {rewards.mean():.6g}; subtract a constant"
+            " from all of them, or compute in float64 (JAX_ENABLE_X64=1)"
+        )
 
 
 def check_shapes(logs: Logs) -> Logs:

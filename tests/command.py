@@ -5,6 +5,7 @@ with their exit code, what they print and the JSON they print.
 import contextlib
 import io
 import json
+import signal
 import subprocess
 import sys
 from typing import NamedTuple
@@ -32,7 +33,7 @@ class Ended(NamedTuple):
 
 
 def mopl(*arguments):
-    """The command through its entry point in this process; jax's settings are put back."""
+    """The command through its entry point in this process; settings are put back."""
     out, err = io.StringIO(), io.StringIO()
     with (
         mock.patch.object(sys, "argv", ["mopl", *map(str, arguments)]),
@@ -63,11 +64,14 @@ def assert_refused(ended, *texts):
 
 @contextlib.contextmanager
 def settings_put_back():
-    """Precision, compilation cache and whatever else a program sets in jax for itself."""
+    """Precision, compilation cache and whatever else a program sets in jax for itself; signals."""
     before = dict(jax.config.values)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         for name, value in dict(jax.config.values).items():
             if value != before[name]:
                 jax.config.update(name, before[name])

@@ -2,6 +2,7 @@
 any policy.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -11,6 +12,7 @@ import pytest
 from worlds import POLICIES, sample_rows
 from yardsticks import DTYPES, KEY, cast, eps, standard_errors
 
+from mopl_jax import estimators, intervals
 from mopl_jax.logs import Logs, check, log_weights
 from mopl_jax.policies import Gaussian, Uniform
 
@@ -108,3 +110,43 @@ def test_logs_are_pytrees():
     assert isinstance(out, Logs)
     assert out.context is None
     np.testing.assert_array_equal(out.reward, GOOD.reward)
+
+
+OFFSET = 3.0303e7
+
+
+def test_rewards_that_float32_cannot_tell_apart_are_refused_in_float32():
+    """An interval of rewards around 3·10⁷ with standard deviation 1 would be a point there."""
+    rng = np.random.default_rng(35)
+    reward = OFFSET + rng.normal(size=2000)
+    logs = Logs(rng.normal(size=(2000, 2)), np.zeros(2000), reward)
+    assert check(logs) is logs
+    with jax.enable_x64(False):
+        with pytest.raises(ValueError, match="float32 can tell apart.*subtract a constant"):
+            check(logs)
+        check(dataclasses.replace(logs, reward=reward - OFFSET))
+        for fine in (np.full(2000, OFFSET), 1e6 * reward.round(-3), 1e-30 * (reward - OFFSET)):
+            check(dataclasses.replace(logs, reward=fine))
+
+
+@pytest.mark.parametrize("offset", [0.0, 10.0, 1e3, 1e4])
+def test_what_passes_in_float32_is_as_in_float64(offset):
+    """Ends of the recommended interval within 5 % of its width, or a refusal."""
+    rng = np.random.default_rng(36)
+    action = rng.normal(size=(2000, 2))
+    reward = offset + action[:, 0] + rng.normal(size=2000)
+    ends = []
+    for wide in (True, False):
+        with jax.enable_x64(wide):
+            logging, target = (Gaussian.diagonal(jnp.zeros(2), s) for s in (1.0, 0.7))
+            density = np.asarray(jax.vmap(logging.log_density)(jnp.asarray(action)))
+            try:
+                logs = check(Logs(action, density, reward))
+            except ValueError:
+                assert not wide
+                assert offset > 1e3
+                return
+            estimate = estimators.snips(log_weights(target, logs), jnp.asarray(logs.reward))
+            interval = intervals.recommended(estimate, 0.05)
+            ends.append((float(interval.lower), float(interval.upper)))
+    np.testing.assert_allclose(ends[1], ends[0], rtol=0, atol=0.05 * (ends[0][1] - ends[0][0]))

@@ -2,13 +2,13 @@
 
 Exit codes: 0 done · 2 bad input or usage, one line on standard error says what, where, what was
 expected and the remedy · 3 the verdict on a log is refuse: what is printed should not be used ·
-4 another process of the run was lost · 130 interrupted.
+4 another process of the run was lost · 130 interrupted · 143 terminated.
 """
 
 import os
 import sys
 
-from mopl_jax.cli import plain
+from mopl_jax.cli import interrupt, plain
 
 
 def main() -> None:
@@ -19,9 +19,7 @@ def main() -> None:
     """
     os.environ["MPLBACKEND"] = "agg"
     plain.install(sys.stdout, sys.stderr)
-    try:
-        from mopl_jax.cli.app import run
-    except KeyboardInterrupt:
-        print("mopl: interrupted before it started", file=sys.stderr)
-        sys.exit(130)
+    interrupt.heed("interrupted before it started")
+    from mopl_jax.cli.app import run
+
     run()

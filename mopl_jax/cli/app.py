@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from mopl_jax.cli import interrupt
 from mopl_jax.numerics import compiled
 
 COMMANDS = {  # each with the first line of its help
@@ -41,6 +42,13 @@ class OnDemand(TyperGroup):
         """The command of the first argument, with its real options."""
         name, _, rest = super().resolve_command(ctx, args)
         return name, command(str(name)), rest
+
+    def invoke(self, ctx):
+        """Run it; typer would end an interrupt in silence."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise interrupt.Interrupted from None
 
 
 def command(name: str) -> Any:
@@ -92,14 +100,16 @@ def _help(error):
 
 def run() -> None:
     """Run the command; bad input is one line, never a traceback."""
+    interrupted = f"interrupted; {_kept(sys.argv[1:])}"
+    interrupt.heed(interrupted)
     try:
         sys.exit(app(standalone_mode=False) or 0)
     except (ValueError, OSError) as error:
         _leave(2, str(error))
     except UsageError as error:
         _leave(2, f"{error.format_message()} See {_help(error)}.")
-    except (KeyboardInterrupt, typer.Abort):
-        _leave(130, f"interrupted; {_kept(sys.argv[1:])}")
+    except (KeyboardInterrupt, interrupt.Interrupted, typer.Abort):
+        _leave(130, interrupted)
     except RuntimeError as error:
         if not _lost_another(error):
             raise

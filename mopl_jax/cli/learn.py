@@ -72,6 +72,10 @@ def learn(out, report_folder, as_json, scale, low, high, total, max_change, prod
     limits = constraints.Bounds(*limits, total, _numbers("--max-change", max_change))
     settings |= {"constraints": limits, "scales": _numbers("--scale", scale)}
     file = production is not None and production.endswith(".json")
+    read = [settings["log"], settings["logging"], production if file else None]
+    options.check_output(out, read)
+    if report_folder is not None:
+        files.prepare(report_folder, "--report")
     settings |= {"production": production if file else _numbers("--production", production)}
     with learning_screen.progress(as_json) as (watch, stop):
         try:
@@ -84,7 +88,8 @@ def learn(out, report_folder, as_json, scale, low, high, total, max_change, prod
     if report_folder is not None and not learnt.interrupted:
         from mopl_jax.report import page
 
-        page.write(files.prepare(report_folder), learnt)
+        with files.claimed(report_folder, option="--report"):
+            page.write(report_folder, learnt)
     if as_json:
         show.print_json(document(learnt.policy, **about))
     else:

@@ -5,7 +5,16 @@ clearly.
 from pathlib import Path
 
 from mopl_jax.cli import show
-from mopl_jax.cli.options import DOCUMENT, REQUIRED, argument, flag, float64, option, takes
+from mopl_jax.cli.options import (
+    DOCUMENT,
+    REQUIRED,
+    argument,
+    check_output,
+    flag,
+    float64,
+    option,
+    takes,
+)
 
 OBJECTIVE = "One of mean_z, mean_p, log_p, p_log_p, gls, proxy."
 L1 = "Penalty on the sum of |weights|; more is sparser. Not for gls, proxy."
@@ -36,6 +45,8 @@ def metric(tables, north_star, positive, negative, out, as_json, **settings):
     standard deviation over users and excludes the North Star by default.
     """
     float64()
+    if out is not None:
+        check_output(out, tables)
     from mopl_jax.metrics import learnt_metric
     from mopl_jax.report import metric_table
 

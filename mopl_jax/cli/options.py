@@ -5,10 +5,10 @@ Nothing of the library is imported before a command runs.
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from inspect import Parameter, Signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -22,8 +22,9 @@ Option = tuple[Any, Any]  # type and help, as typer reads them, and the default
 
 def option(kind: Any, text: str, default: Any = None, *names: str, **more: Any) -> Option:
     """An option with its help `text`; `names` where they are not those of the parameter."""
+    parsed = _as_path(kind) | more
     kind = kind | None if default is None else kind
-    return Annotated[kind, typer.Option(*names, help=text, **more)], default
+    return Annotated[kind, typer.Option(*names, help=text, **parsed)], default
 
 
 def flag(text: str, *names: str) -> Option:
@@ -33,7 +34,19 @@ def flag(text: str, *names: str) -> Option:
 
 def argument(kind: Any, metavar: str, text: str) -> Option:
     """What is given without a name."""
-    return Annotated[kind, typer.Argument(metavar=metavar, help=text)], REQUIRED
+    parsed = _as_path(kind) | {"metavar": metavar}
+    return Annotated[kind, typer.Argument(help=text, **parsed)], REQUIRED
+
+
+def _as_path(kind) -> dict[str, Any]:
+    """How typer reads a path: the empty one would be the folder one is in."""
+    return {"parser": _path, "metavar": "PATH"} if Path in (kind, *get_args(kind)) else {}
+
+
+def _path(text):
+    if not str(text):
+        raise typer.BadParameter("expected a path, got an empty one")
+    return Path(text)
 
 
 def takes(**options: Option) -> Callable:
@@ -92,6 +105,14 @@ def opened(given: dict[str, Any]) -> Any:
     if action and "," in action:
         roles["action"] = action.split(",")
     return open_log(given.pop("log"), **roles)
+
+
+def check_output(out: Path, read: Sequence[Path | str | None]) -> None:
+    """ValueError for a file `--out` that cannot be written, or is one of those that are read."""
+    from mopl_jax.io.files import check_output
+    from mopl_jax.io.log_description import files_of
+
+    check_output(out, "--out", [file for path in read if path for file in files_of(Path(path))])
 
 
 def reward_range(text: str | None) -> tuple[float, float] | None:

@@ -52,9 +52,11 @@ def plan(covariance, pilot, as_json, **settings):
     from mopl_jax.planning import designs
     from mopl_jax.report import plan_table
 
-    if covariance is not None:
-        settings["covariance"] = designs.explored_covariance(covariance)
+    names = ()
     if pilot is not None:
-        settings["pilot"] = read_logs(options.opened({"log": pilot} | roles))
+        reader = options.opened({"log": pilot} | roles)
+        settings["pilot"], names = read_logs(reader), reader.columns.action or ()
+    if covariance is not None:
+        settings["covariance"] = designs.explored_covariance(covariance, names)
     made = designs.plan(**settings)
     show.answer(made, as_json, plan_table.show)

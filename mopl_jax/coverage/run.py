@@ -26,6 +26,7 @@ from mopl_jax.numerics.pytree import entries
 from mopl_jax.numerics.shapes import OneKey
 
 CPU_BATCH, ACCELERATOR_BATCH = 48, 4096  # MiB: what caches hold; enough to fill a device
+WRITTEN = ("parts/", "results.parquet", "coverage.png", "coverage.svg")
 # Mean rewards that suit a noise with a range: clicks at 5 to 15 %, watch time above 0.
 MEANS = {
     "bernoulli": {"kind": "cosine", "amplitude": 0.05, "offset": 0.1},
@@ -60,13 +61,13 @@ def coverage_study(
     given |= {"world": None if world is None else [world]}
     changes = {key: value for key, value in given.items() if value is not None}
     plan = study.build(_described(source) | changes)
-    folder = None if out is None else files.prepare(Path(out))
     mesh, began = mesh or devices.one_device(), time.perf_counter()
     size = engine.batch_size(plan.worlds, plan.grid, plan.replicates, _budget(memory), mesh)
-    rows = _rows(_Run(plan, folder, size, mesh, advance))
-    about = storage.provenance(study=plan.spec, seconds=time.perf_counter() - began)
-    if folder is not None and devices.is_first():
-        storage.write_results(folder / "results.parquet", rows, about)
+    with files.claimed(out, WRITTEN, lock=devices.is_first()) as folder:
+        rows = _rows(_Run(plan, folder, size, mesh, advance))
+        about = storage.provenance(study=plan.spec, seconds=time.perf_counter() - began)
+        if folder is not None and devices.is_first():
+            storage.write_results(folder / "results.parquet", rows, about)
     return CoverageStudy(tuple(rows), about)
 
 
@@ -182,8 +183,9 @@ def _stored(run, world, parts):
 def _parts(plan, world, folder):
     """Where the world's finished batches are, by all that changes their numbers."""
     (folder / "parts").mkdir(exist_ok=True)
-    about = [2, _entry(plan, world), plan.grid, plan.seed, str(jnp.zeros(()).dtype)]
-    return Parts(folder / "parts", f"{world.name}-d{world.d}", storage.fingerprint(about))
+    about = {"format": 3, "entry": _entry(plan, world), "grid": plan.grid, "seed": plan.seed}
+    about["dtype"] = str(jnp.zeros(()).dtype)
+    return Parts(folder / "parts", f"{world.name}-d{world.d}", about, storage.program())
 
 
 def _batches(run, world, span):

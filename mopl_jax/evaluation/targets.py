@@ -3,7 +3,6 @@ density.
 """
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +35,7 @@ def read_target(
     """
     policy = target
     if isinstance(target, str | Path):
-        policy, document = read_policy(target)
-        check_order(reader, document.get("objectives"), str(target))
+        policy, _ = read_policy(target, reader.columns.action or ())
     check_policy(policy, "target")
     if not isinstance(policy, Deterministic):
         if bandwidth is not None and only_deterministic:
@@ -73,31 +71,6 @@ def _positive(bandwidth, d):
             f" got {bandwidth!r}"
         )
     return jnp.broadcast_to(jnp.asarray(numbers), d)
-
-
-def check_order(reader: LogReader, objectives: Sequence[str] | None, name: str) -> None:
-    """ValueError where a policy's objectives are the log's action columns in another order."""
-    columns = list(reader.columns.action or ())
-    for prefix in {"", "action_", _common_prefix(columns)}:
-        stripped = [column.removeprefix(prefix) for column in columns]
-        if objectives and sorted(stripped) == sorted(objectives) and stripped != list(objectives):
-            raise ValueError(
-                f"{name}: its objectives are {', '.join(objectives)}, the log's action columns"
-                f" {', '.join(columns)}: the same in another order; name the columns with --action"
-                " in the policy's order"
-            )
-
-
-def _common_prefix(names):
-    shortest = min(names, key=len, default="")
-    return next(
-        (
-            shortest[:i]
-            for i in range(len(shortest), 0, -1)
-            if all(x.startswith(shortest[:i]) for x in names)
-        ),
-        "",
-    )
 
 
 def choose_target(

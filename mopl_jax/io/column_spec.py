@@ -68,7 +68,7 @@ def resolve(source: Source, columns: ColumnSpec, logging: Policy | None) -> Colu
         columns = _with_default_density(source, columns, logging)
     for name in columns.scalars:
         source.column(name)
-    action = _action(source, columns.action)
+    action = action_columns(source, columns.action)
     context = None if columns.context is None else _vector(source, columns.context, "context")
     return columns.replace(action=action, context=context)
 
@@ -84,7 +84,8 @@ def _with_default_density(source, columns, logging):
     return columns if default is None else columns.replace(**{default: default})
 
 
-def _action(source, action):
+def action_columns(source: Source, action: str | Sequence[str] | None) -> tuple[str, ...] | None:
+    """The columns of the weights played, in order; those that begin with `action_` by default."""
     if action is not None:
         return _vector(source, action, "action")
     names = source.schema.names

@@ -3,15 +3,17 @@
 `Place` says where a column's rows come from, so that a complaint can name file, column and row.
 """
 
+import contextlib
 from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Float, Int
 
+from mopl_jax.io.kinds import alike, is_number, is_text, is_time
 from mopl_jax.io.sources import empty, open_source
 
 Column = Float[np.ndarray, " n"]
@@ -48,9 +50,9 @@ def numbers(column: pa.Array, place: Place, minus_infinity: bool = False) -> Col
     kind = column.type
     if pa.types.is_dictionary(kind):
         return numbers(column.dictionary_decode(), place, minus_infinity)
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+    if is_text(kind):
         _refuse_text(column, place)
-    if not (pa.types.is_null(kind) or any(check(kind) for check in _NUMERIC)):
+    if not (pa.types.is_null(kind) or is_number(kind)):
         raise ValueError(
             f"{place.path}: column {place.name!r}: expected numbers, got {kind}; name or make a"
             " numeric column"
@@ -65,9 +67,6 @@ def numbers(column: pa.Array, place: Place, minus_infinity: bool = False) -> Col
 def _numpy(column: pa.Array) -> np.ndarray:
     """The entries, none of which is missing; `to_numpy` would import pandas."""
     return np.from_dlpack(column)
-
-
-_NUMERIC = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean)
 
 
 def present(column: pa.Array, place: Place, expected: str) -> None:
@@ -119,13 +118,6 @@ def log_density(column: pa.Array, place: Place, *, log: bool, zero: bool) -> Col
         return np.log(values)
 
 
-def is_list(kind: pa.DataType) -> bool:
-    """Whether every entry is a list."""
-    return (
-        pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind)
-    )
-
-
 def vectors(column: pa.Array, place: Place, d: int | None) -> Float[np.ndarray, "n d"]:
     """A column of lists of `d` numbers each; of as many as the first has, if None."""
     present(column, place, "a list of numbers")
@@ -150,47 +142,77 @@ def vectors(column: pa.Array, place: Place, d: int | None) -> Float[np.ndarray, 
 
 
 def seconds(column: pa.Array, place: Place) -> Column:
-    """Numbers as they are; dates and times as seconds since 1970."""
-    if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
-        present(column, place, "a time")
-        whole = column.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
-        return _numpy(whole) / 1e6
-    return numbers(column, place)
+    """Numbers as they are; dates and times, also as text of ISO 8601, as seconds since 1970."""
+    times = _times(column)
+    if not is_time(times.type):
+        return numbers(column, place)
+    present(times, place, "a time")
+    whole = times.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
+    return _numpy(whole) / 1e6
+
+
+def _times(column):
+    """Text as times, where all of it is; anything else as it is."""
+    if pa.types.is_dictionary(column.type):
+        return _times(column.dictionary_decode())
+    for zone in (None, "UTC") if is_text(column.type) else ():
+        with contextlib.suppress(pa.ArrowInvalid):
+            return column.cast(pa.timestamp("us", zone))
+    return column
 
 
 def codes(column: pa.Array, place: Place, known: dict[Hashable, int]) -> Int[np.ndarray, " n"]:
     """0, 1, 2 … in the order in which values of any type first occur; `known` holds them, and
-    grows.
+    grows. An empty text is a missing value.
     """
+    if pa.types.is_dictionary(column.type):  # a missing value may be one of its words
+        return codes(column.dictionary_decode(), place, known)
     present(column, place, "a cluster")
     if pa.types.is_floating(column.type):
         numbers(column, place)
-    if pa.types.is_nested(column.type):
+    if pa.types.is_nested(column.type) or isinstance(column.type, pa.BaseExtensionType):
         raise ValueError(
             f"{place.path}: column {place.name!r}: expected numbers or text, got {column.type};"
             " name another"
         )
-    coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-    number = np.array(
-        [known.setdefault(value, len(known)) for value in coded.dictionary.to_pylist()], np.int64
-    )
-    return number[_numpy(coded.indices)]
+    coded = column.dictionary_encode()
+    words = coded.dictionary.to_pylist()
+    number = np.array([known.setdefault(value, len(known)) for value in words], np.int64)
+    index = _numpy(coded.indices)
+    if "" in words:
+        named = index != words.index("")
+        place.require(named, np.full(len(named), "an empty text"), "a cluster", "name or drop it")
+    return number[index]
 
 
-def read_columns(path: Path | str, names: Sequence[str]) -> dict[str, Column]:
-    """Columns `names` of a file, float64, (n,) each with n ≥ 1; booleans become 0 and 1. ValueError
-    as for a log.
+def read_columns(
+    path: Path | str, names: Sequence[str], labels: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Columns of a file, (n,) each with n ≥ 1. `names` as float64, booleans as 0 and 1; `labels`,
+    which stand for themselves, as whole numbers in their order, from 0. ValueError as for a log.
     """
     source = open_source(path)
-    names = [source.column(name) for name in dict.fromkeys(names)]
-    parts = [
-        {
-            name: numbers(piece.rows.column(name), Place(piece.place, name, piece.first_row))
-            for name in names
-        }
-        for piece in source.scan(names, ())
-        if piece.rows.num_rows
-    ]
+    names = [source.column(name) for name in dict.fromkeys((*names, *labels))]
+    known: dict[str, dict] = {name: {} for name in labels}
+
+    def read(piece, name):
+        place = Place(piece.place, name, piece.first_row)
+        column = piece.rows.column(name)
+        return codes(column, place, known[name]) if name in known else numbers(column, place)
+
+    pieces = (piece for piece in alike(source.scan(names, labels)) if piece.rows.num_rows)
+    parts = [{name: read(piece, name) for name in names} for piece in pieces]
     if not parts:
         raise ValueError(empty(path))
-    return {name: np.concatenate([part[name] for part in parts]) for name in names}
+    table = {name: np.concatenate([part[name] for part in parts]) for name in names}
+    return table | {name: _ranks(known[name])[table[name]] for name in labels}
+
+
+def _ranks(known):
+    """The place of each value among all, by length first: so whole numbers are in order, also as
+    text.
+    """
+    order = sorted(known, key=lambda value: (len(str(value)), str(value)))
+    ranks = np.empty(len(known), np.int64)
+    ranks[[known[value] for value in order]] = np.arange(len(known))
+    return ranks

@@ -21,18 +21,20 @@ from mopl_jax.io.pooling import pool
 from mopl_jax.io.refusals import within
 from mopl_jax.policies.policy import Policy
 
+Name = Annotated[str, Meta(min_length=1)]  # an empty one would be the folder itself
 
-class LogFile(documents.Entry):
+
+class LogFile(documents.Entry, kw_only=False):
     """`path` and `logging` of a file, as seen from the folder of the description."""
 
-    path: str
+    path: Name
     logging: str | None = None
 
 
 class LogDescription(ColumnSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Columns, and one file at `path` or several `files`; `mixture` as in `pool`."""
 
-    path: str | None = None
+    path: Name | None = None
     files: Annotated[list[LogFile], Meta(min_length=1)] | None = None
     logging: str | None = None
     mixture: bool = False
@@ -40,17 +42,31 @@ class LogDescription(ColumnSpec, frozen=True, kw_only=True, forbid_unknown_field
 
 def described_log(path: Path, logging: Policy | Path | str | None, roles: dict) -> LogReader:
     """The log that a TOML file describes; `logging` and `roles` come before what it says."""
-    refusal = "expected a log described in TOML, got something else ({})"
-    content = documents.load(path, tomllib.loads, refusal)
     with within(str(path)):
-        description = documents.fit(content, LogDescription)
-        if (description.path is None) == (description.files is None):
-            raise ValueError("expected one of the keys 'path' and 'files'; add or drop one")
-        files = description.files or [LogFile(path=description.path)]
+        description, files = _described(path)
         columns = {role: getattr(description, role) for role in ROLES} | roles
-        policies = [_policy(path, file.logging or description.logging, logging) for file in files]
+        policies = [_policy(path, file.logging, logging) for file in files]
         paths = [path.parent / file.path for file in files]
         return pool(paths, policies, mixture=description.mixture, **columns)
+
+
+def files_of(path: Path) -> list[Path]:
+    """Every file that is read where `path` is that of a log: a file, a folder or a description."""
+    if path.suffix.lower() == ".toml":
+        files = [entry for file in _described(path)[1] for entry in (file.path, file.logging)]
+        parts = [found for entry in files if entry for found in files_of(path.parent / entry)]
+        return [path, *parts]
+    return [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+
+
+def _described(path) -> tuple[LogDescription, list[LogFile]]:
+    """The description, and its files, each with its logging policy."""
+    refusal = "expected a log described in TOML, got something else ({})"
+    description = documents.fit(documents.load(path, tomllib.loads, refusal), LogDescription)
+    if (description.path is None) == (description.files is None):
+        raise ValueError("expected one of the keys 'path' and 'files'; add or drop one")
+    files = description.files or [LogFile(path=str(description.path))]
+    return description, [LogFile(each.path, each.logging or description.logging) for each in files]
 
 
 def _policy(path, described, given):

@@ -5,7 +5,7 @@ Every complaint is a one-line ValueError: file, column, row, what was expected, 
 count from 1, the first row of data (a CSV header is not counted).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,19 +15,20 @@ import msgspec
 import numpy as np
 from jaxtyping import Float, Int
 
-from mopl_jax.io.column_spec import ColumnSpec, resolve
+from mopl_jax.io.column_spec import ColumnSpec, action_columns, resolve
 from mopl_jax.io.columns import (
     Column,
     Place,
     codes,
-    is_list,
     log_density,
     numbers,
     seconds,
     vectors,
 )
+from mopl_jax.io.kinds import alike, is_list
 from mopl_jax.io.policy_json import read_policy
 from mopl_jax.io.sources import Source, empty
+from mopl_jax.logs import check_precision
 from mopl_jax.numerics.pytree import entries
 from mopl_jax.policies.policy import Policy, check_policy
 
@@ -93,8 +94,11 @@ class LogReader(NamedTuple):
         return len(names) == 1 and is_list(self.source.schema.field(names[0]).type)
 
 
-def log_reader_of(source: Source, columns: ColumnSpec, logging: Policy | None) -> LogReader:
+def log_reader_of(
+    source: Source, columns: ColumnSpec, logging: Policy | Path | str | None
+) -> LogReader:
     """A reader of columns that exist; ValueError where the logging policy has other weights."""
+    logging = logging_policy(logging, action_columns(source, columns.action) or ())
     columns = resolve(source, columns, logging)
     if logging is None:
         return LogReader(source, columns)
@@ -108,10 +112,10 @@ def log_reader_of(source: Source, columns: ColumnSpec, logging: Policy | None) -
     return reader
 
 
-def logging_policy(logging: Policy | Path | str | None) -> Policy | None:
-    """A policy, or the one in a JSON document."""
+def logging_policy(logging: Policy | Path | str | None, names: Sequence[str] = ()) -> Policy | None:
+    """A policy, or the one in a JSON document, in the order of the `names` of the weights."""
     if isinstance(logging, str | Path):
-        return read_policy(logging)[0]
+        return read_policy(logging, names)[0]
     return logging if logging is None else check_policy(logging, "logging")
 
 
@@ -135,7 +139,8 @@ def _list_length(reader):
     if first is None:
         raise ValueError(empty(reader.source.name))
     columns = msgspec.structs.replace(reader.columns, cluster=None)
-    action = _rows(reader._replace(columns=columns), first, {}).action
+    d = getattr(reader.logging, "dim", None)
+    action = _rows(reader._replace(columns=columns), first, {}, d).action
     return 0 if action is None else action.shape[1]
 
 
@@ -188,14 +193,22 @@ def chunks(reader: LogReader, size: int | None) -> Iterator[Rows]:
     """
     columns, seen = reader.columns, 0
     labels = () if columns.cluster is None else (columns.cluster,)
-    known: dict = {}
-    pieces = reader.source.scan(columns.names, labels)
-    parts = (_rows(reader, piece, known) for piece in pieces if piece.rows.num_rows)
-    for chunk in _in_chunks(parts, size):
+    pieces = alike(reader.source.scan(columns.names, labels))
+    for chunk in _in_chunks(_parts(reader, pieces), size):
         yield _with_propensity(reader, chunk, seen)
         seen += len(chunk.reward)
     if not seen:
         raise ValueError(empty(reader.source.name))
+
+
+def _parts(reader, pieces):
+    """Pieces as arrays, lists of numbers as long as the first ones."""
+    known: dict = {}
+    d = getattr(reader.logging, "dim", None)
+    for piece in pieces:
+        if piece.rows.num_rows:
+            yield (rows := _rows(reader, piece, known, d))
+            d = None if rows.action is None else rows.action.shape[1]
 
 
 def _in_chunks(parts, size):
@@ -227,8 +240,8 @@ def _with_propensity(reader, rows, first):
     return rows._replace(log_propensity=values)
 
 
-def _rows(reader, piece, known):
-    """A piece as arrays; `known` numbers the users."""
+def _rows(reader, piece, known, d=None):
+    """A piece as arrays; `known` numbers the users, `d` the weights of an action."""
     columns = reader.columns
 
     def column(name, read, **options) -> Any:
@@ -248,7 +261,7 @@ def _rows(reader, piece, known):
 
     return Rows(
         reward=column(columns.reward, _rewards, reward_range=reader.reward_range),
-        action=matrix(columns.action, getattr(reader.logging, "dim", None)),
+        action=matrix(columns.action, d),
         log_propensity=density(columns.propensity, columns.log_propensity, zero=False),
         log_target=density(columns.target_propensity, columns.log_target_propensity, zero=True),
         cluster=column(columns.cluster, codes, known=known),
@@ -265,4 +278,5 @@ def _rewards(column, place, reward_range):
         fine = (values >= low) & (values <= high)
         remedy = "declare the range that the platform guarantees, or repair the row"
         place.require(fine, values, f"a reward in [{low:g}, {high:g}]", remedy)
+    check_precision(values, f"{place.path}: column {place.name!r}")
     return values

@@ -11,18 +11,21 @@ reads back.
 | `deterministic` | `action` (d,) |
 | `mixture` | `weights` (k,) > 0, `components`: k documents of the kinds above, without version |
 
-`objectives`, d names, says which weight is which. Every other key is the writer's: estimator,
+`objectives`, d names, says which weight is which: beside a log, weights are matched by these
+names, with or without the prefix that all of them have. Every other key is the writer's: estimator,
 value, provenance.
 """
 
 import functools
 import json
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Self, get_args
 
 import jax.numpy as jnp
+import msgspec
 import numpy as np
 
 from mopl_jax.io import documents
@@ -48,12 +51,16 @@ def write_policy(path: Path | str, policy: Policy, **about: Any) -> Path:
     return write_json(Path(path), document(policy, **about))
 
 
-def read_policy(path: Path | str) -> tuple[Policy, dict[str, Any]]:
-    """The policy and its whole document; ValueError in one line for anything that is not one."""
+def read_policy(path: Path | str, names: Sequence[str] = ()) -> tuple[Policy, dict[str, Any]]:
+    """The policy and its whole document; ValueError in one line for anything that is not one.
+
+    `names` of the weights of a log: where they are the document's objectives in another order, the
+    policy is in theirs. ValueError where only some of them are.
+    """
     refusal = "expected a policy in JSON, got something else ({}); write it again"
     content = documents.load(path, json.loads, refusal)
     with within(str(path)):
-        return parse(content), content
+        return parse(content, names), content
 
 
 def document(policy: Policy, **about: Any) -> dict[str, Any]:
@@ -69,8 +76,8 @@ def document(policy: Policy, **about: Any) -> dict[str, Any]:
     return described | {key: finite(value) for key, value in about.items()}
 
 
-def parse(content: Any) -> Policy:
-    """The policy that a document describes, in JAX's default precision."""
+def parse(content: Any, names: Sequence[str] = ()) -> Policy:
+    """The policy that a document describes, in JAX's default precision, in the order of `names`."""
     if not isinstance(content, dict) or "mopl_policy" not in content:
         raise ValueError(
             "expected a policy document, got no key 'mopl_policy'; write it with"
@@ -84,7 +91,8 @@ def parse(content: Any) -> Policy:
     described = documents.fit(content, Described, "policy")
     with documents.flat():
         _check_objectives(content, described.dim)
-        return described.build(described.dim)
+        order = _order(content.get("objectives") or (), names)
+        return (described.moved(order) if order else described).build(described.dim)
 
 
 def finite(value: Any) -> Any:
@@ -113,6 +121,26 @@ def _check_objectives(content, d):
             f"key 'objectives': expected {d} different names, one for each weight, got"
             f" {short(names)}"
         )
+
+
+def _order(objectives, names) -> list[int]:
+    """Which objective each of the `names` is; nothing where they have no name in common."""
+    if len(objectives) != len(names):  # one column of lists, or a complaint to come
+        return []
+    given, wanted = _without_prefix(objectives), _without_prefix(names)
+    if set(given) == set(wanted):
+        return [given.index(name) for name in wanted]
+    if {*given, *objectives} & {*wanted, *names}:
+        raise ValueError(
+            f"its objectives are {', '.join(objectives)}, the log's weights {', '.join(names)};"
+            " name the columns of its weights, with --action"
+        )
+    return []
+
+
+def _without_prefix(names):
+    stem = len(os.path.commonprefix(list(names)))
+    return [name[stem:] for name in names]
 
 
 # Writing.
@@ -165,7 +193,19 @@ class PolicyEntry(documents.KindEntry, forbid_unknown_fields=False):
 
     `dim`: d, as the keys tell it.
     `build(d)`: the policy over d weights.
+    `moved(order)`: the entry whose weight i is its weight order[i].
     """
+
+    def moved(self, order: list[int]) -> Self:
+        """The same with every vector and matrix in that order."""
+        fields = msgspec.structs.asdict(self).items()
+        arrays = {key: x for key, x in fields if isinstance(x, np.ndarray)}
+        changed = {
+            key: x[np.ix_(*[order] * x.ndim)]
+            for key, x in arrays.items()
+            if set(x.shape) == {len(order)}  # one number stands for all; others are refused later
+        }
+        return msgspec.structs.replace(self, **changed)
 
 
 class NormalEntry(PolicyEntry, tag="normal"):
@@ -262,6 +302,9 @@ class MixtureEntry(PolicyEntry, tag="mixture"):
                 f"key 'components': expected policies of one dimension, got {sorted(sizes)}"
             )
         return min(sizes)
+
+    def moved(self, order: list[int]) -> Self:
+        return msgspec.structs.replace(self, components=[x.moved(order) for x in self.components])
 
     def build(self, d: int) -> Mixture:
         """ValueError with the component that is wrong."""

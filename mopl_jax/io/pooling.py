@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mopl_jax.io.column_spec import ColumnSpec
+from mopl_jax.io.column_spec import ColumnSpec, action_columns
 from mopl_jax.io.log_reader import LogReader, Part, log_reader_of, logging_policy
 from mopl_jax.io.sources import open_source, pooled
 from mopl_jax.policies.mixture import Mixture
@@ -33,11 +33,12 @@ def pool(
     """
     parts = [open_source(source) for source in sources]
     rows = pooled(parts) if len(parts) > 1 else parts[0]
-    policies = [policy for policy in map(logging_policy, logging) if policy is not None]
     if len({str(part) for part in logging}) == 1:
-        reader = log_reader_of(rows, ColumnSpec(**roles), policies[0] if policies else None)
+        reader = log_reader_of(rows, ColumnSpec(**roles), logging[0])
         named = tuple(Part(part.name) for part in parts)
         return reader._replace(parts=named) if len(parts) > 1 else reader
+    names = action_columns(rows, roles.get("action")) or ()
+    policies = [policy for x in logging if (policy := logging_policy(x, names)) is not None]
     if len(policies) < len(logging):
         raise ValueError("expected a logging policy for every file, got none for some; add it")
     both = Mixture.of(np.array([part.count() for part in parts], float), policies)

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from mopl_jax.io.column_spec import ROLES, ColumnSpec
 from mopl_jax.io.log_description import described_log
-from mopl_jax.io.log_reader import LogReader, log_reader_of, logging_policy, whole
+from mopl_jax.io.log_reader import LogReader, log_reader_of, whole
 from mopl_jax.io.sources import open_source
 from mopl_jax.logs import Logs, check_shapes
 from mopl_jax.policies.policy import Policy
@@ -34,10 +34,10 @@ def open_log(source: Any, *, logging: Policy | Path | str | None = None, **roles
         return source
     if isinstance(source, Logs):
         table, given = table_of(check_shapes(source))
-        return log_reader_of(open_source(table), ColumnSpec(**given), logging_policy(logging))
+        return log_reader_of(open_source(table), ColumnSpec(**given), logging)
     if isinstance(source, str | Path) and Path(source).suffix.lower() == ".toml":
         return described_log(Path(source), logging, given)
-    return log_reader_of(open_source(source), ColumnSpec(**given), logging_policy(logging))
+    return log_reader_of(open_source(source), ColumnSpec(**given), logging)
 
 
 def table_of(logs: Logs) -> tuple[pa.Table, dict[str, str]]:

@@ -9,9 +9,14 @@ and what to do.
 import contextlib
 import difflib
 import functools
+import os
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
+from csv import Error as CsvError
+from csv import reader
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.csv as csv
@@ -86,9 +91,11 @@ def open_source(source: Any) -> Source:
         return source
     if not isinstance(source, str | Path):
         return _from_arrow(source)
+    if source == "":
+        raise ValueError("expected the path of a log, got an empty one; name a file or a folder")
     path = Path(source)
     files, kind = _files(path)
-    return _from_csv(path, files) if kind == "csv" else _from_files(path, files, kind)
+    return _from_files(path, files, kind)
 
 
 def pooled(sources: Sequence[Source]) -> Source:
@@ -166,83 +173,91 @@ def _reason(error):
     return words.splitlines()[0].replace("Row #", "line ")[:160] if words else type(error).__name__
 
 
-# Parquet and Arrow.
+# Files.
 
 
 def _from_files(path, files, kind):
-    """Every file is read with the types of the first; folders named `key=value` give columns."""
+    """Every file is read with its own types; folders named `key=value` give columns."""
     for file in files:
         with _complaints(file, kind):
             if file.stat().st_size == 0:
                 raise ValueError(
                     f"{file}: cannot be read as {kind} (the file is empty); export the file again"
                 )
+    batches, number_of_rows, schema_of = _READERS[kind]
     with _complaints(files[0], kind):
-        schema, parts = _partitions(path, files, kind) if path.is_dir() else _single(path, kind)
+        schema = schema_of(files[0])
         _ = schema.names  # damaged names fail when they are decoded
-    batches, number_of_rows = _READERS[kind]
+    parts = [(file, _keys(path, file)) for file in files]
+    keys = list(dict.fromkeys(name for _, folders in parts for name in folders))
+    types = {
+        key: _key_type([folders.get(key) for _, folders in parts])
+        for key in keys
+        if key not in schema.names
+    }
+    whole = pa.schema([*schema, *types.items()])
 
     def scan(names, text):
         for file, folders in parts:
+            given = {
+                name: _constant(folders[name], pa.string() if name in text else types[name])
+                for name in names
+                if name in types and name in folders
+            }
             with _complaints(file, kind):
-                yield from _pieces(file, folders, schema, list(names), batches)
+                yield from _pieces(file, given, schema, list(names), text, batches)
 
     def count():
-        with _complaints(path, kind):
-            return sum(number_of_rows(file) for file, _ in parts)
+        total = 0
+        for file in files:
+            with _complaints(file, kind):
+                total += number_of_rows(file)
+        return total
 
-    return Source(str(path), schema, scan, count)
-
-
-def _single(path, kind):
-    """The schema of a file, and the file with no columns from folders."""
-    if kind == "parquet":
-        return pq.read_schema(path), [(str(path), {})]
-    with pa.ipc.open_file(path) as file:
-        return file.schema, [(str(path), {})]
+    return Source(str(path), whole, scan, functools.cache(count))
 
 
-def _partitions(path, files, kind):
-    """The schema of a folder, and its files with the columns that their folders give."""
-    import pyarrow.dataset as ds  # imports pandas where that is installed: 0.2 s
-
-    data = ds.dataset(
-        [str(file) for file in files],
-        format=kind,
-        partitioning=ds.HivePartitioning.discover(),
-        partition_base_dir=str(path),
-    )
-    parts = [(f.path, ds.get_partition_keys(f.partition_expression)) for f in data.get_fragments()]
-    return data.schema, parts
+def _keys(path, file):
+    """The columns that folders named `key=value` give (Hive), as text; None for a missing one."""
+    folders = file.relative_to(path).parts[:-1] if path.is_dir() else ()
+    named = (unquote(folder).partition("=") for folder in folders if "=" in folder)
+    return {key: None if value == _NO_KEY else value for key, _, value in named}
 
 
-def _pieces(path, folders, schema, names, batches):
+_NO_KEY = "__HIVE_DEFAULT_PARTITION__"
+
+
+def _key_type(values):
+    whole = all(value is None or re.fullmatch(r"-?\d{1,18}", value) for value in values)
+    return pa.int64() if whole else pa.string()
+
+
+def _constant(value, kind):
+    return pa.scalar(value, pa.string()).cast(kind)
+
+
+def _pieces(path, folders, schema, names, text, batches):
     """The file's columns, and those that its folders give. (A data set's own scan ends up holding
     whole files.)
     """
-    first, types = 0, [schema.field(name) for name in names]
-    for rows in batches(path, names):
-        here = rows.schema.names
-        for name in names:
-            if name not in here and name not in folders:
+    first, own = 0, [name for name in names if name not in folders]
+    for rows in batches(path, own, schema, text):
+        for name in own:
+            if (found := rows.schema.names.count(name)) != 1:
                 raise ValueError(
-                    f"{path}: no column {name!r}, which other files of the data set have; export"
-                    " it again"
+                    f"{path}: expected one column {name!r}, as other files of the data set have,"
+                    f" got {found or 'none'}; export it again"
                 )
         rows.validate(full=True)  # damaged offsets would be followed out of the file
         columns = [
-            (
-                rows.column(field.name).cast(field.type)
-                if field.name in here
-                else pa.repeat(pa.scalar(folders[field.name]), rows.num_rows)
-            )
-            for field in types
+            pa.repeat(folders[name], rows.num_rows) if name in folders else rows.column(name)
+            for name in names
         ]
-        yield Piece(path, first, pa.RecordBatch.from_arrays(columns, names=names))
+        yield Piece(str(path), first, pa.RecordBatch.from_arrays(columns, names=names))
         first += rows.num_rows
 
 
-def _parquet_batches(path, names):
+def _parquet_batches(path, names, schema, text):
     """Those of the columns that the file has."""
     with pq.ParquetFile(path) as file:
         for group in range(
@@ -251,7 +266,11 @@ def _parquet_batches(path, names):
             yield from file.read_row_group(group, columns=names).to_batches(max_chunksize=_BATCH)
 
 
-def _ipc_batches(path, names):
+def _parquet_rows(path):
+    return pq.read_metadata(path).num_rows
+
+
+def _ipc_batches(path, names, schema, text):
     with pa.ipc.open_file(path) as file:
         here = [name for name in names if name in file.schema.names]
         for i in range(file.num_record_batches):
@@ -259,54 +278,93 @@ def _ipc_batches(path, names):
             yield from (rows.slice(start, _BATCH) for start in range(0, rows.num_rows, _BATCH))
 
 
-def _parquet_rows(path):
-    return pq.read_metadata(path).num_rows
-
-
 def _ipc_rows(path):
     with pa.ipc.open_file(path) as file:
         return sum(file.get_batch(i).num_rows for i in range(file.num_record_batches))
 
 
-_READERS = {"parquet": (_parquet_batches, _parquet_rows), "ipc": (_ipc_batches, _ipc_rows)}
+def _ipc_schema(path):
+    with pa.ipc.open_file(path) as file:
+        return file.schema
 
 
 # CSV.
 
 
-def _from_csv(path, files):
-    with _complaints(files[0], "csv"), csv.open_csv(files[0], read_options=_SERIAL) as file:
-        schema = file.schema
-        _ = schema.names
-
-    def scan(names, text):
-        for file in files:
-            with _complaints(file, "csv"):
-                yield from _csv_batches(file, schema, names, text)
-
-    def count():
-        return sum(piece.rows.num_rows for piece in scan(schema.names[:1], ()))
-
-    return Source(str(path), schema, scan, functools.cache(count))
+def _csv_schema(path):
+    with csv.open_csv(path, read_options=_SERIAL) as file:
+        return file.schema
 
 
-def _csv_batches(path, schema, names, text):
+def _csv_batches(path, names, schema, text):
     """Types are guessed from the first 16 MiB, so whole numbers are read as numbers of any kind."""
-    types = {name: _csv_type(schema.field(name).type) for name in names} | {
-        name: pa.string() for name in text
-    }
-    options = csv.ConvertOptions(
-        include_columns=list(names), column_types=types, strings_can_be_null=True
+    types = {name: _csv_type(schema.field(name).type) for name in names} | dict.fromkeys(
+        text, pa.string()
     )
-    first = 0
+    yield from _csv(path, names, types)
+
+
+def _csv(path, names, types):
+    """An unquoted NA, null, nan … or nothing is a missing value, also of text; in quotes it is
+    text.
+    """
+    options = csv.ConvertOptions(
+        include_columns=names,
+        column_types=types,
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+    )
+    rows = 0
     with csv.open_csv(path, read_options=_SERIAL, convert_options=options) as file:
-        for rows in file:
-            yield Piece(str(path), first, rows)
-            first += rows.num_rows
+        for batch in file:
+            yield batch
+            rows += batch.num_rows
+    _check_quotes(path, rows)
 
 
 def _csv_type(guess):
     return pa.float64() if pa.types.is_integer(guess) or pa.types.is_null(guess) else guess
+
+
+def _csv_rows(path):
+    """Counted by the first column, as bytes: what nobody asks for is not looked at."""
+    first = _csv_schema(path).names[0]
+    return sum(batch.num_rows for batch in _csv(path, [first], {first: pa.binary()}))
+
+
+def _check_quotes(path, rows):
+    """ValueError where a quote that is not closed has swallowed rows: fewer `rows` than lines, and
+    not by the rules of CSV.
+    """
+    with path.open("rb") as file:
+        ends = sum(block.count(b"\n") for block in iter(lambda: file.read(2**24), b""))
+        file.seek(-1, os.SEEK_END)
+        lines = ends + (file.read(1) != b"\n")
+    if rows + 1 == lines:
+        return
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        records = reader(file, strict=True)
+        begin = count = 0
+        try:
+            for record in records:
+                count, begin = count + bool(record), records.line_num
+        except CsvError as error:
+            raise ValueError(
+                f"{path}: line {begin + 1}: a quote is not closed or not doubled ({error}); repair"
+                " the line"
+            ) from None
+    if count != rows + 1:
+        raise ValueError(
+            f"{path}: expected {count - 1} rows, got {rows}: text with line breaks is not read;"
+            " export it without"
+        )
+
+
+_READERS = {
+    "parquet": (_parquet_batches, _parquet_rows, pq.read_schema),
+    "ipc": (_ipc_batches, _ipc_rows, _ipc_schema),
+    "csv": (_csv_batches, _csv_rows, _csv_schema),
+}
 
 
 # Memory.

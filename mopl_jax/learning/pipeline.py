@@ -105,7 +105,7 @@ def learn(
     check_log(logs, names=names, reward=target, place=place)
     check_alpha(alpha)
     choose([estimator], VALUE_ESTIMATORS, "estimator")
-    current = _production(production, logs.action.shape[1])
+    current = _production(production, names)
     bounded = isinstance(constraints, Bounds)
     plan = Plan(
         interval=bind(interval),
@@ -174,16 +174,18 @@ def _parts(logs, share, folds, seed) -> list[tuple[Logs, Logs | None]]:
     return [(logs, None)] if share is None else [split(logs, share, seed)]
 
 
-def _production(given, d):
-    """The current weights, (d,)."""
+def _production(given, names):
+    """The current weights, (d,), in the order of the `names`."""
     if given is None:
         return None
-    policy = read_policy(given)[0] if isinstance(given, str | Path) else given
+    policy = read_policy(given, names)[0] if isinstance(given, str | Path) else given
     weights = np.asarray(certification.weights_of(policy), float)
-    if weights.shape != (d,):
+    if weights.shape != (len(names),):
         raise ValueError(
-            f"production: expected {d} weights, as many as the log has, got {weights.size}"
+            f"production: expected {len(names)} weights, as many as the log has, got {weights.size}"
         )
+    if not np.isfinite(weights).all():
+        raise ValueError(f"production: expected finite numbers, got {weights.tolist()}")
     return weights
 
 

@@ -7,7 +7,7 @@ same rows, by SNIPS; the formulas are those of `precision`.
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -234,9 +234,11 @@ def _explored(pilot):
     return action.mean(axis=0), np.std(action, axis=0)
 
 
-def explored_covariance(path: Any) -> Float[np.ndarray, "d d"]:
-    """The covariance of a normal policy in JSON, to be explored around the current weights."""
-    policy, _ = read_policy(path)
+def explored_covariance(path: Any, names: Sequence[str] = ()) -> Float[np.ndarray, "d d"]:
+    """The covariance of a normal policy in JSON, to be explored around the current weights, in the
+    order of the `names` of a pilot's weights.
+    """
+    policy, _ = read_policy(path, names)
     if not isinstance(policy, Gaussian):
         raise ValueError(
             f"{path}: expected a policy of kind 'normal', got another; write mean and covariance"

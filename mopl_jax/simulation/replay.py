@@ -113,9 +113,9 @@ def read(
     missing column, an empty table, entries that are no numbers, negative objectives, or no
     session with a choice.
     """
-    wanted = [columns.user, columns.item, *columns.objectives, *columns.outcomes]
-    optional = [name for name in (columns.session, columns.random) if name]
-    table = read_columns(path, [*wanted, *optional])
+    wanted = [*columns.objectives, *columns.outcomes, *filter(None, [columns.random])]
+    labels = [columns.user, columns.item, *filter(None, [columns.session])]
+    table = read_columns(path, wanted, labels)
     return build(table, columns, slate, least, prior, str(path))
 
 

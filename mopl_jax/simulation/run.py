@@ -26,6 +26,7 @@ from mopl_jax.simulation.replay import read as read_replay
 
 TRUTH = 2**15  # users met under both policies for the true gains
 LEAST = {"rounds": 1, "explore": 1000, "test": 100, "experiments": 0}
+WRITTEN = ("rounds.parquet", "experiments.parquet")
 LEAST_EXPERIMENTS = 8  # six changes and two A/A tests
 
 
@@ -115,25 +116,26 @@ def simulate(
     _check(asked, scale, slate)
     plan = closed_loop.Plan(explore, test, scale, alpha=check_alpha(alpha), pessimistic=pessimistic)
     platform, start = _platform(replay, slate)
-    folder = None if out is None else files.prepare(Path(out))
     began, key = time.perf_counter(), jax.random.key(seed)
     loop = _Loop(platform, start, plan, mesh, advance)
     past = experiments if replay is None else 0
-    metric = _metric(loop, fold_in(key, 0), past, folder) if past else None
-    played = tuple(_rounds(loop, fold_in(key, 1), rounds, metric))
-    settings = plan._asdict() | asked
-    settings |= {"seed": seed, "replay": None if replay is None else str(replay)}
-    about = storage.provenance(
-        study=settings,
-        seconds=time.perf_counter() - began,
-        signals=platform.signals,
-        production=start.tolist(),
-        metric=None if metric is None else metric.tolist(),
-    )
-    found = Simulation(played, platform.objectives, platform.signals, metric, about)
-    if folder is not None:
-        rows = [each.to_dict() for each in played]
-        storage.write_results(folder / "rounds.parquet", rows, about)
+    inputs = () if replay is None else (Path(replay),)
+    with files.claimed(out, WRITTEN, inputs) as folder:
+        metric = _metric(loop, fold_in(key, 0), past, folder) if past else None
+        played = tuple(_rounds(loop, fold_in(key, 1), rounds, metric))
+        settings = plan._asdict() | asked
+        settings |= {"seed": seed, "replay": None if replay is None else str(replay)}
+        about = storage.provenance(
+            study=settings,
+            seconds=time.perf_counter() - began,
+            signals=platform.signals,
+            production=start.tolist(),
+            metric=None if metric is None else metric.tolist(),
+        )
+        found = Simulation(played, platform.objectives, platform.signals, metric, about)
+        if folder is not None:
+            rows = [each.to_dict() for each in played]
+            storage.write_results(folder / "rounds.parquet", rows, about)
     return found
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib import import_module
 
+import command
 import pytest
 
 from mopl_jax.cli import app
@@ -65,6 +66,26 @@ def test_unknown_commands_are_one_line():
     assert (done.returncode, done.stdout) == (2, "")
     assert "Did you mean 'plan'" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+EMPTY = {
+    "LOG": ("check", ""),
+    "POLICY…": ("compare", "log.parquet", "logging", ""),
+    "--target": ("evaluate", "log.parquet", "--target", ""),
+    "--logging": ("learn", "log.parquet", "--logging", ""),
+    "--report": ("learn", "log.parquet", "--report", ""),
+    "--out": ("coverage", "--out", ""),
+    "EXPERIMENTS...": ("metric", "", "--north-star", "x"),
+    "--pilot": ("plan", "--pilot", ""),
+    "--replay": ("simulate", "--replay", ""),
+}
+
+
+@pytest.mark.parametrize("option", EMPTY)
+def test_an_empty_path_is_not_the_folder_one_is_in(option):
+    """As of a variable of the shell that is not set."""
+    ended = command.mopl(*EMPTY[option])
+    command.assert_refused(ended, option, "expected a path, got an empty one")
 
 
 # Compiled functions.

@@ -17,7 +17,7 @@ from worlds import write
 from mopl_jax.cli import app
 from mopl_jax.cli.learn import learn
 from mopl_jax.io.policy_json import read_policy, write_policy
-from mopl_jax.learning import refinement
+from mopl_jax.learning import pipeline, refinement
 from mopl_jax.policies import Gaussian
 from mopl_jax.report import figures
 
@@ -69,6 +69,8 @@ def run(path, **options):
         ),
         ({}, {"max_change": "0.1"}, "--production"),
         ({}, {"production": "0.1,0.2,0.3"}, "--production: expected 2 weights"),
+        ({}, {"production": "nan,nan"}, "--production: expected finite numbers, got .nan, nan"),
+        ({}, {"total": np.nan}, "infeasible constraints: the sum must be finite, got nan"),
         ({}, {"optimiser": "adamm"}, "unknown optimiser: 'adamm'; did you mean 'adam'"),
         ({}, {"estimator": "dr"}, "unknown estimator"),
         ({}, {"alpha": 1.5}, "alpha"),
@@ -108,6 +110,34 @@ def test_the_seed_is_that_of_split_and_starts(tmp_path, monkeypatch):
     assert [plan_seed for _, plan_seed in seen] == [0, 0, 7]
 
 
+@pytest.mark.parametrize("name", ["log.parquet", "logging.json", "now.json", "log.toml", "part"])
+def test_what_is_read_is_not_written_over(tmp_path, name):
+    """The log, its description and what that names, the policies: refused, and still there."""
+    path = write_log(tmp_path)
+    for policy in ("logging.json", "now.json"):
+        write_policy(tmp_path / policy, Gaussian.diagonal(MEAN, SCALE))
+    (tmp_path / "log.toml").write_text('path = "log.parquet"\nlogging = "logging.json"\n')
+    log = tmp_path if name == "part" else tmp_path / "log.toml"
+    out = path if name == "part" else tmp_path / name
+    before = out.read_bytes()
+    with pytest.raises(ValueError, match=f"--out: .*{out.name}, which is read"):
+        run(log, out=out, production=str(tmp_path / "now.json"))
+    assert out.read_bytes() == before
+
+
+def test_outputs_are_looked_at_before_anything_is_computed(tmp_path, monkeypatch):
+    """A folder, or a report that cannot be: refused; a folder that is not there: made."""
+    monkeypatch.setattr(pipeline, "learn", lambda *_, **__: pytest.fail("computed"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="--out: .*, a folder"):
+        run(write_log(tmp_path), out=tmp_path)
+    with pytest.raises(ValueError, match="report: cannot be written .*--report"):
+        run(write_log(tmp_path), report_folder=tmp_path / "file" / "report")
+    with pytest.raises(pytest.fail.Exception):
+        run(write_log(tmp_path), out=tmp_path / "new" / "learnt.json")
+    assert (tmp_path / "new").is_dir()
+
+
 def test_propensities_must_be_those_of_the_declared_policy(tmp_path):
     declared = write_policy(tmp_path / "logging.json", Gaussian.diagonal(MEAN + 0.05, SCALE))
     with pytest.raises(
@@ -122,6 +152,17 @@ def test_a_stale_production_artifact_is_refused(tmp_path):
     path.write_text(path.read_text().replace('"mopl_policy": 1', '"mopl_policy": 0'))
     with pytest.raises(ValueError, match="expected policy format 1, got 0"):
         run(write_log(tmp_path), production=str(path))
+
+
+def test_production_is_matched_by_name(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(pipeline, "_run", lambda parts, plan, scales, now, *_: seen.append(now))
+    for mean, objectives in ((MEAN, ["w_click", "w_like"]), (MEAN[::-1], ["like", "click"])):
+        policy = Gaussian.diagonal(mean, 1.0)
+        path = write_policy(tmp_path / "now.json", policy, objectives=objectives)
+        with pytest.raises(AttributeError):  # nothing was learnt
+            run(write_log(tmp_path), production=str(path))
+    assert [now.tolist() for now in seen] == [MEAN.tolist()] * 2
 
 
 CHEAP = {
@@ -247,7 +288,7 @@ def test_an_interrupt_leaves_the_best_policy_so_far(tmp_path, monkeypatch):
 
 _TWICE = """
 import os, signal, sys
-from mopl_jax.learning import refinement
+from mopl_jax.learning import pipeline, refinement
 from mopl_jax.cli import main
 
 def begin(*_, **__):
@@ -255,7 +296,8 @@ def begin(*_, **__):
         signal.raise_signal(signal.SIGINT)
 
 refinement.begin = begin
-sys.argv = ["mopl", "learn", *sys.argv[1:], "--action", "w_", "--out", os.devnull]
+out = os.path.join(os.path.dirname(sys.argv[1]), "learnt.json")
+sys.argv = ["mopl", "learn", *sys.argv[1:], "--action", "w_", "--out", out]
 main()
 """
 

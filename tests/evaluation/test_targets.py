@@ -428,7 +428,7 @@ BAD = {
         ("--target", "three.json"),
         "the target policy has 3 weights, the log's action 2: w_like, w_share",
     ),
-    "order": (("--target", "order.json"), "the same in another order"),
+    "names": (("--target", "names.json"), "its objectives are share, watch, the log's weights w_"),
     "stale": (("--target", "stale.json"), "expected policy format 1, got 0"),
     "range": (
         ("--target", "normal.json", "--reward-range", "1,0"),
@@ -453,10 +453,42 @@ BAD = {
 def test_bad_targets_are_one_line_and_exit_2(monkeypatch, folder, case):
     monkeypatch.chdir(folder)
     write_policy(folder / "three.json", Gaussian.diagonal(np.zeros(3), 1.0))
-    write_policy(folder / "order.json", TARGETS["normal"], objectives=["share", "like"])
+    write_policy(folder / "names.json", TARGETS["normal"], objectives=["share", "watch"])
     (folder / "stale.json").write_text('{"mopl_policy": 0, "kind": "normal"}')
     arguments, message = BAD[case]
     assert_refused(mopl("evaluate", "log.parquet", *arguments, *OPTIONS), message)
+
+
+NAMES = {"objectives": ["w_like", "w_share"]}
+SWAPPED = {"objectives": ["share", "like"]}
+TWO = Gaussian.diagonal(np.array([0.1, -0.2]), np.array([1.0, 1.2]))
+SHIFTED = Gaussian.diagonal(np.array([0.3, 0.1]), np.array([0.7, 0.8]))
+DOORS = {
+    "evaluate": ("evaluate", "log.parquet", "--target", "new.json", "--logging", "old.json"),
+    "compare": ("compare", "log.parquet", "logging", "new.json", "--logging", "old.json"),
+    "pool": ("evaluate", "pool.toml", "--target", "new.json"),
+    "check": ("check", "log.parquet", "--logging", "old.json"),
+    "plan": ("plan", "--pilot", "log.parquet", "--logging", "old.json", "--covariance", "new.json"),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_weights_are_matched_by_name_at_every_door(door, folder, monkeypatch):
+    """Documents in another order say the same, whichever of the policies they are of."""
+    monkeypatch.chdir(folder)
+    files = "".join(
+        f'[[files]]\npath = "log.parquet"\nlogging = "{x}.json"\n' for x in ("old", "new")
+    )
+    (folder / "pool.toml").write_text(f'action = "w_"\nreward = "click"\n{files}')
+    roles = () if door == "pool" else ("--action", "w_", "--reward", "click")
+    found = []
+    for order, objectives in (([0, 1], NAMES), ([1, 0], SWAPPED)):
+        for name, policy in (("old", TWO), ("new", SHIFTED)):
+            columns = np.asarray(policy.mean)[order], np.asarray(policy.scale)[order]
+            write_policy(folder / f"{name}.json", Gaussian.diagonal(*columns), **objectives)
+        found.append(mopl(*DOORS[door], *roles, "--json"))
+    assert found[0].code in (0, 3)
+    assert found[0].json == found[1].json
 
 
 @pytest.mark.parametrize("where", ["file of lists", "memory"])

@@ -179,3 +179,55 @@ def test_what_cannot_be_written_is_refused_and_leaves_the_old_file(tmp_path):
 def test_a_deterministic_policy_has_no_density():
     with pytest.raises(ValueError, match="smooth it"):
         Deterministic(jnp.zeros(2)).log_density(jnp.zeros(2))
+
+
+# Beside a log: weights are matched by name.
+
+NAMES = ("w_click", "w_like", "w_share")
+ORDERS = {
+    "as they are": ("w_share", "w_click", "w_like"),
+    "without the prefix": ("share", "click", "like"),
+    "with another prefix": ("x.share", "x.click", "x.like"),
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("case", WRITTEN)
+def test_objectives_in_another_order_are_the_same_policy(case, order, tmp_path):
+    """Density or action at weights by name, whichever order the document has."""
+    policy = WRITTEN[case]
+    path = write_policy(tmp_path / "policy.json", policy, objectives=ORDERS[order])
+    moved, content = read_policy(path, NAMES)
+    assert content["objectives"] == list(ORDERS[order])
+    to_names = np.array([1, 2, 0])  # where click, like and share stand in the document
+    if case == "deterministic":
+        np.testing.assert_array_equal(moved.action, policy.action[to_names])
+        return
+    action = sample_rows(KEY, policy, 20)
+    expected = jax.vmap(policy.log_density)(action)
+    np.testing.assert_allclose(
+        jax.vmap(moved.log_density)(action[:, to_names]), expected, rtol=1e-12
+    )
+    same, _ = read_policy(path, ORDERS[order])
+    np.testing.assert_array_equal(jax.vmap(same.log_density)(action), expected)
+
+
+def test_one_number_for_all_weights_has_no_order(tmp_path):
+    path = tmp_path / "policy.json"
+    for spread in ({"scale": 3}, {"covariance": 9}):
+        content = {"mopl_policy": 1, "kind": "normal", "mean": [1, 2], "objectives": ["b", "a"]}
+        path.write_text(json.dumps(content | spread))
+        moved, _ = read_policy(path, ["a", "b"])
+        assert moved.mean.tolist() == [2, 1]
+        np.testing.assert_allclose(moved.covariance, 9 * np.eye(2))
+
+
+def test_objectives_that_are_only_partly_the_logs_are_refused(tmp_path):
+    """Names that have nothing in common say nothing of the order; one of them does."""
+    path = write_policy(tmp_path / "p.json", WRITTEN["deterministic"], objectives=["a", "b", "c"])
+    np.testing.assert_array_equal(read_policy(path, NAMES)[0].action, [0.1, 0.2, 0.3])
+    path = write_policy(
+        tmp_path / "p.json", WRITTEN["deterministic"], objectives=["click", "like", "watch"]
+    )
+    with pytest.raises(ValueError, match="p.json: its objectives are click, like, watch, the log"):
+        read_policy(path, NAMES)

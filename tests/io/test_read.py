@@ -337,12 +337,17 @@ def damage(folder, name, content):
         (
             "x.parquet",
             lambda path: pq.write_table(TABLE.select(["w_1"]), path),
-            "x.parquet: no column",
+            "x.parquet: expected one column 'reward', .* got none",
+        ),
+        (
+            "x.parquet",
+            lambda path: pq.write_table(TABLE.append_column("reward", TABLE["reward"]), path),
+            "x.parquet: expected one column 'reward', .* got 2",
         ),
         (
             "x.parquet",
             lambda path: pq.write_table(changed("reward", ["x"] * M), path),
-            "x.parquet: cannot be read",
+            "x.parquet: column 'reward': expected numbers, as in .*0.parquet, got text; store",
         ),
         (
             "x.parquet",
@@ -425,3 +430,219 @@ def test_damaged_files_are_read_or_refused_in_one_line(tmp_path, kind):
         path.write_bytes(bytes(damaged))
         said = refusal(path)
         assert said is None or (said.startswith(str(path)) and "\n" not in said), said
+
+
+# What must not be read as something else in silence.
+
+K = 50
+COUNTS = RNG.poisson(2, K)
+TYPES = {
+    "bool, int": (pa.array(COUNTS > 1), pa.array(COUNTS)),
+    "decimal, double": (pa.array([decimal.Decimal("1.25")] * K), pa.array(RNG.uniform(size=K))),
+    "int, double": (pa.array(COUNTS), pa.array(RNG.uniform(size=K))),
+    "int8, int64": (pa.array(COUNTS, pa.int8()), pa.array(COUNTS + 1000)),
+    "double, float": (pa.array(RNG.uniform(size=K)), pa.array(np.float32(RNG.uniform(size=K)))),
+    "dictionary, int": (pa.array(COUNTS).dictionary_encode(), pa.array(COUNTS)),
+}
+
+
+def two_files(folder, name, first, second, kind="parquet"):
+    """A folder of two files of which the column `name` differs."""
+    for file, column in (("a", first), ("b", second)):
+        columns = {
+            "action": RNG.normal(size=len(column)),
+            "reward": np.ones(len(column)),
+            "propensity": np.ones(len(column)),
+        }
+        write(folder / f"{file}.{kind}", columns | {name: column})
+    return folder
+
+
+@pytest.mark.parametrize("case", TYPES)
+def test_types_that_differ_from_file_to_file_change_no_value(case, tmp_path):
+    """Each is read as it is, whichever file comes first."""
+    for columns in (TYPES[case], TYPES[case][::-1]):
+        expected = [float(x) for column in columns for x in column.to_pylist()]
+        logs = read_logs(two_files(tmp_path, "reward", *columns))
+        np.testing.assert_array_equal(logs.reward, expected)
+
+
+NUMBERS, WORDS = pa.array([7, 8]), pa.array(["7", "8"])
+KINDS = {
+    "numbers and text": (NUMBERS, WORDS, "expected numbers, as in .*a.parquet, got text"),
+    "text and numbers": (WORDS, NUMBERS, "expected text, as in .*a.parquet, got numbers"),
+    "times": (
+        pa.array([1, 2], pa.timestamp("s")),
+        NUMBERS,
+        "expected times, as in .*a.parquet, got numbers",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", KINDS)
+def test_kinds_that_differ_from_file_to_file_are_refused_with_both(case, tmp_path):
+    """A user 7 of one file is not the user "7" of another; seconds are not days."""
+    *columns, words = KINDS[case]
+    folder = two_files(tmp_path, "user", *columns)
+    (tmp_path / "pool.toml").write_text(
+        'cluster = "user"\n[[files]]\npath = "a.parquet"\n[[files]]\npath = "b.parquet"\n'
+    )
+    for source, role in ((folder, "cluster"), (tmp_path / "pool.toml", None)):
+        with pytest.raises(ValueError, match=f"b.parquet: column 'user': {words}; store"):
+            read_logs(source, **({role: "user"} if role else {}))
+
+
+def test_a_column_without_values_is_of_every_kind(tmp_path):
+    """A file of no rows may say null; one with rows has missing users, by row."""
+    users = pa.array(["a", "b"])
+    logs = read_logs(two_files(tmp_path, "user", pa.nulls(0), users), cluster="user")
+    assert logs.cluster.tolist() == [0, 1]
+    with pytest.raises(ValueError, match="a.parquet: column 'user', row 1 .*a missing value"):
+        read_logs(two_files(tmp_path, "user", pa.nulls(2), users), cluster="user")
+
+
+BIG = 2**62
+USERS = {
+    "int64": pa.array([BIG, BIG + 1, BIG]),
+    "uint64": pa.array([2**64 - 1, 2**64 - 2, 2**64 - 1], pa.uint64()),
+    "decimal": pa.array([decimal.Decimal(BIG), decimal.Decimal(BIG + 1), decimal.Decimal(BIG)]),
+}
+
+
+@pytest.mark.parametrize("case", USERS)
+def test_large_user_numbers_are_not_rounded(case, tmp_path):
+    path = write(tmp_path / "log.parquet", {"x": USERS[case], "y": [1.0, 2.0, 3.0]})
+    table = read_columns(path, ["y"], ["x"])
+    assert table["x"].tolist() in ([0, 1, 0], [1, 0, 1])
+    columns = {"action": [1.0] * 3, "reward": [1.0] * 3, "propensity": [1.0] * 3}
+    path = write(tmp_path / "log.parquet", columns | {"user": USERS[case]})
+    assert read_logs(path, cluster="user").cluster.tolist() == [0, 1, 0]
+
+
+def test_labels_are_in_the_order_of_whole_numbers(tmp_path):
+    """Also as text of a CSV, whose numbers beyond 2⁵³ are kept."""
+    numbers = [10, 9, BIG + 1, BIG, 9]
+    for kind in ("csv", "parquet"):
+        path = write(tmp_path / f"log.{kind}", {"x": numbers, "y": [1.0] * 5})
+        assert read_columns(path, ["y"], ["x"])["x"].tolist() == [1, 0, 3, 2, 0]
+
+
+@pytest.mark.parametrize("word", [None, ""])
+def test_a_missing_user_among_the_words_of_a_dictionary_is_missing(word):
+    index = pa.array([0, 1, 0] * (M // 3))
+    users = pa.DictionaryArray.from_arrays(index, pa.array(["a", word]))
+    with pytest.raises(ValueError, match="row 2 .*: expected a cluster, got a"):
+        read_logs(changed("user", users), action="w_", cluster="user")
+
+
+def csv_log(path, *lines):
+    path.write_text("action,reward,propensity,user,note\n" + "".join(f"{x}\n" for x in lines))
+    return path
+
+
+SWALLOWED = {
+    "to the end": ('1,1,1,a,"x', "2,2,1,b,y", "3,3,1,c,z"),
+    "to the next quote": ('1,1,1,a,"x', '2,2,1,b,"y"', "3,3,1,c,z"),
+    "of a user": ('1,1,1,"a,x', "2,2,1,b,y", "3,3,1,c,z"),
+}
+
+
+@pytest.mark.parametrize("case", SWALLOWED)
+def test_a_quote_that_is_not_closed_swallows_no_row(case, tmp_path):
+    path = csv_log(tmp_path / "log.csv", "0,0,1,a,x", *SWALLOWED[case])
+    with pytest.raises(ValueError, match="log.csv: .*line 3: (a quote is not closed|Expected 5)"):
+        read_logs(path)
+
+
+def test_line_breaks_in_quotes_and_empty_lines_are_no_fault(tmp_path):
+    lines = ('1,1,1,a,"x\ny ""z"""', "", "2,2,1,b,5 inch", "", "3,3,1,c,")
+    logs = read_logs(csv_log(tmp_path / "log.csv", *lines), cluster="user")
+    assert logs.reward.tolist() == [1, 2, 3]
+    assert logs.cluster.tolist() == [0, 1, 2]
+
+
+def test_text_across_blocks_is_read_whole_or_refused(tmp_path, monkeypatch):
+    """A block of the file may end within a quoted line break."""
+    monkeypatch.setattr(sources, "_SERIAL", csv.ReadOptions(use_threads=False, block_size=64))
+    for shift in range(12):
+        lines = ["1,1,1,a," + "x" * shift, *['1,1,1,a,"line one\nline two\nline three"'] * 9]
+        path = csv_log(tmp_path / "log.csv", *lines)
+        try:
+            found = len(read_logs(path).reward)
+        except ValueError:
+            found = 10
+        assert found == 10
+
+
+@pytest.mark.parametrize("word", ["NA", "null", "nan", "NULL", "#N/A", ""])
+def test_users_named_as_a_missing_value_are_quoted(word, tmp_path):
+    """Without quotes a value is missing, in quotes the word is a user; nothing is nobody."""
+    path = csv_log(tmp_path / "log.csv", "1,1,1,a,", f"1,1,1,{word},")
+    with pytest.raises(ValueError, match="row 2 .*: expected a cluster, got a missing value"):
+        read_logs(path, cluster="user")
+    path = csv_log(tmp_path / "log.csv", "1,1,1,a,", f'1,1,1,"{word}",')
+    if word:
+        assert read_logs(path, cluster="user").cluster.tolist() == [0, 1]
+    else:
+        with pytest.raises(ValueError, match="row 2 .*: expected a cluster, got an empty text"):
+            read_logs(path, cluster="user")
+
+
+def test_columns_that_nobody_asks_for_are_not_parsed(tmp_path, monkeypatch):
+    """Ids that change their kind, or bytes that are no text, after the first block; rows are
+    counted all the same.
+    """
+    monkeypatch.setattr(sources, "_SERIAL", csv.ReadOptions(use_threads=False, block_size=256))
+    text = b"id,action,reward,propensity\n" + b"1,2,3,1\n" * 200 + b"9f3a\xff,2,3,1\n"
+    (tmp_path / "log.csv").write_bytes(text)
+    reader = open_log(tmp_path / "log.csv")
+    assert len(log_reader.whole(reader).reward) == reader.source.count() == 201
+
+
+def hive(folder, keys, kind):
+    for key in keys:
+        (folder / key).mkdir(parents=True)
+        columns = {"action": [1.0, 2.0], "reward": [0.0, 1.0], "propensity": [1.0, 1.0]}
+        write(folder / key / f"part.{kind}", columns)
+    return folder
+
+
+HIVE = {
+    "dates": ("time", ["x=2024-01-01", "x=2024-01-02"], [1704067200.0] * 2 + [1704153600.0] * 2),
+    "numbers": ("time", ["x=3", "x=10"], [10, 10, 3, 3]),
+    "users": ("cluster", ["x=1", "x=2"], [0, 0, 1, 1]),
+    "padded users": ("cluster", ["x=07", "x=7"], [0, 0, 1, 1]),
+    "mixed users": ("cluster", ["x=7", "x=abc"], [0, 0, 1, 1]),
+    "escaped users": ("cluster", ["x=a%20b", "x=a%2Fb"], [0, 0, 1, 1]),
+}
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+@pytest.mark.parametrize("case", HIVE)
+def test_folders_named_by_key_and_value_are_columns(case, kind, tmp_path):
+    role, keys, expected = HIVE[case]
+    logs = read_logs(hive(tmp_path / "log", keys, kind), **{role: "x"})
+    assert getattr(logs, role).tolist() == expected
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_a_missing_key_is_a_missing_value(kind, tmp_path):
+    folder = hive(tmp_path / "log", ["x=7", "x=__HIVE_DEFAULT_PARTITION__"], kind)
+    with pytest.raises(ValueError, match="row 1 .*: expected a cluster, got a missing value"):
+        read_logs(folder, cluster="x")
+
+
+def test_lists_are_of_one_length_in_all_files(tmp_path):
+    first, second = pa.array([[1.0, 2.0]] * 2), pa.array([[1.0, 2.0, 3.0]] * 2)
+    with pytest.raises(ValueError, match="b.parquet: column 'action', row 1 .* list of 2 numbers"):
+        read_logs(two_files(tmp_path, "action", first, second))
+
+
+def test_an_empty_path_is_not_the_folder_one_is_in(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "log.parquet", {"action": [1.0], "reward": [1.0], "propensity": [1.0]})
+    with pytest.raises(ValueError, match="expected the path of a log, got an empty one"):
+        read_logs("")
+    (tmp_path / "log.toml").write_text('path = ""')
+    with pytest.raises(ValueError, match="log.toml: key 'path': expected a name of at least 1"):
+        read_logs("log.toml")
