@@ -94,8 +94,9 @@ def check_precision(reward: Any, place: str = "log") -> None:
     default precision would be that of rounding errors: at 3·10⁷ float32 knows even numbers only.
     """
     rewards = np.asarray(reward, float)
-    step = float(np.spacing(np.abs(rewards).max().astype(jnp.result_type(float))))
-    spread = float(np.std(rewards))
+    largest = np.abs(rewards).max()
+    step = float(np.spacing(largest.astype(jnp.result_type(float))))
+    spread = float(np.std(rewards / largest) * largest) if largest > 0 else 0.0
     if spread > 0 and step > FINE * spread / np.sqrt(len(rewards)):
         raise ValueError(
             f"{place}: expected rewards that {jnp.result_type(float).name} can tell apart, got a"
