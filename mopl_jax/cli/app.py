@@ -133,8 +133,10 @@ def _leave(code, message):
     """Say why on standard error, and exit."""
     from rich.console import Console
 
+    from mopl_jax.io.refusals import one_line
+
     Console(stderr=True, soft_wrap=True).print(
-        f"mopl: {message}", style="red", highlight=False, markup=False
+        f"mopl: {one_line(message)}", style="red", highlight=False, markup=False
     )
     sys.stderr.flush()
     jax = sys.modules.get("jax")
