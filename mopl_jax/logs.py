@@ -98,9 +98,9 @@ def check_precision(reward: Any, place: str = "log") -> None:
         step = float(np.spacing(largest.astype(kind))) / largest  # NaN beyond what it holds
     if spread > 0 and not step <= FINE * spread / np.sqrt(len(rewards)):
         raise ValueError(
-            f"{place}: expected rewards that {kind.name} can tell apart, got a standard deviation of"
-            f" {spread * largest:.3g} and rewards to {largest:.6g}; subtract a constant from all of"
-            " them, or compute in float64 (JAX_ENABLE_X64=1)"
+            f"{place}: expected rewards that {kind.name} can tell apart, got a standard deviation"
+            f" of {spread * largest:.3g} and rewards to {largest:.6g}; subtract a constant from all"
+            " of them, or compute in float64 (JAX_ENABLE_X64=1)"
         )
 
 

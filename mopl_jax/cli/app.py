@@ -95,11 +95,15 @@ def run() -> None:
         sys.exit(app(standalone_mode=False) or 0)
     except (ValueError, OSError) as error:
         _leave(2, str(error))
+    except (MemoryError, OverflowError) as error:
+        _leave(2, f"expected what this machine can hold, got more ({error}); use smaller numbers")
     except UsageError as error:
         _leave(2, f"{error.format_message()} See {_help(error)}.")
     except (KeyboardInterrupt, interrupt.Interrupted, typer.Abort):
         _leave(130, interrupted)
     except RuntimeError as error:
+        if "initialize backend" in str(error):
+            _leave(2, f"{error}; without JAX_PLATFORMS what is there is used")
         if not _lost_another(error):
             raise
         _leave(

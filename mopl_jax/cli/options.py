@@ -38,7 +38,7 @@ def argument(kind: Any, metavar: str, text: str) -> Option:
     return Annotated[kind, typer.Argument(help=text, **parsed)], REQUIRED
 
 
-def _as_path(kind):
+def _as_path(kind) -> dict[str, Any]:
     """How typer reads a path: the empty one would be the folder one is in."""
     return {"parser": _path, "metavar": "PATH"} if Path in (kind, *get_args(kind)) else {}
 

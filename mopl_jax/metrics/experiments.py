@@ -172,8 +172,8 @@ def _pairs(name, arms, names):
             made = _difference(_moments(path, arm, names), control, arm.label)
         if not all(np.isfinite(part).all() for part in made):
             raise ValueError(
-                f"{path}: experiment {name!r}: expected numbers whose sums can be computed, got some"
-                " beyond 1e308; use larger units"
+                f"{path}: experiment {name!r}: expected numbers whose sums can be computed, got"
+                " some beyond 1e308; use larger units"
             )
         yield made
 
