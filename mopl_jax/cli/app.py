@@ -101,9 +101,9 @@ def run() -> None:
         _leave(2, f"{error.format_message()} See {_help(error)}.")
     except (KeyboardInterrupt, interrupt.Interrupted, typer.Abort):
         _leave(130, interrupted)
-    except RuntimeError as error:
-        if "initialize backend" in str(error):
-            _leave(2, f"{error}; without JAX_PLATFORMS what is there is used")
+    except Exception as error:
+        if missing := _missing_platform():
+            _leave(2, f"JAX_PLATFORMS: expected a platform that JAX finds here, got {missing}")
         if not _lost_another(error):
             raise
         _leave(
@@ -111,6 +111,17 @@ def run() -> None:
             "lost another process of this run; start it again, it resumes from the stored parts"
             f" ({str(error).strip().splitlines()[0][:120]})",
         )
+
+
+def _missing_platform():
+    """The platform that the environment names, where there is no such device."""
+    platform, jax = os.environ.get("JAX_PLATFORMS"), sys.modules.get("jax")
+    try:
+        if jax is not None and platform:
+            jax.devices()
+    except Exception:
+        return platform
+    return None
 
 
 def _lost_another(error):

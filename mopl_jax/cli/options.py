@@ -34,7 +34,7 @@ def flag(text: str, *names: str) -> Option:
 
 def argument(kind: Any, metavar: str, text: str) -> Option:
     """What is given without a name."""
-    parsed = _as_path(kind) | {"metavar": metavar}
+    parsed: dict[str, Any] = {**_as_path(kind), "metavar": metavar}
     return Annotated[kind, typer.Argument(help=text, **parsed)], REQUIRED
 
 
