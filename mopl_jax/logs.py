@@ -84,24 +84,23 @@ def check(logs: Logs) -> Logs:
     return logs
 
 
-FINE = (
-    0.05  # of the standard error of a mean: rounding to that moves an interval by 1 % of its width
-)
+FINE = 0.05  # of the standard error of a mean: that moves an interval by 1 % of its width
 
 
 def check_precision(reward: Any, place: str = "log") -> None:
     """ValueError where rewards (n,) differ by so little, for their size, that an interval in JAX's
     default precision would be that of rounding errors: at 3·10⁷ float32 knows even numbers only.
     """
-    rewards = np.asarray(reward, float)
-    largest = np.abs(rewards).max()
-    step = float(np.spacing(largest.astype(jnp.result_type(float))))
-    spread = float(np.std(rewards / largest) * largest) if largest > 0 else 0.0
-    if spread > 0 and step > FINE * spread / np.sqrt(len(rewards)):
+    rewards, kind = np.asarray(reward, float), jnp.result_type(float)
+    largest = np.float64(np.abs(rewards).max() or 1.0)
+    spread = float(np.std(rewards / largest))
+    with np.errstate(over="ignore", invalid="ignore"):
+        step = float(np.spacing(largest.astype(kind))) / largest  # NaN beyond what it holds
+    if spread > 0 and not step <= FINE * spread / np.sqrt(len(rewards)):
         raise ValueError(
-            f"{place}: expected rewards that {jnp.result_type(float).name} can tell apart, got a"
-            f" standard deviation of {spread:.3g} around {rewards.mean():.6g}; subtract a constant"
-            " from all of them, or compute in float64 (JAX_ENABLE_X64=1)"
+            f"{place}: expected rewards that {kind.name} can tell apart, got a standard deviation"
+            f" of {spread * largest:.3g} and rewards to {largest:.6g}; subtract a constant from all"
+            " of them, or compute in float64 (JAX_ENABLE_X64=1)"
         )
 
 

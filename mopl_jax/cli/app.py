@@ -106,11 +106,15 @@ def run() -> None:
         sys.exit(app(standalone_mode=False) or 0)
     except (ValueError, OSError) as error:
         _leave(2, str(error))
+    except (MemoryError, OverflowError) as error:
+        _leave(2, f"expected what this machine can hold, got more ({error}); use smaller numbers")
     except UsageError as error:
         _leave(2, f"{error.format_message()} See {_help(error)}.")
     except (KeyboardInterrupt, interrupt.Interrupted, typer.Abort):
         _leave(130, interrupted)
-    except RuntimeError as error:
+    except Exception as error:
+        if missing := _missing_platform():
+            _leave(2, f"JAX_PLATFORMS: expected a platform that JAX finds here, got {missing}")
         if not _lost_another(error):
             raise
         _leave(
@@ -118,6 +122,17 @@ def run() -> None:
             "lost another process of this run; start it again, it resumes from the stored parts"
             f" ({str(error).strip().splitlines()[0][:120]})",
         )
+
+
+def _missing_platform():
+    """The platform that the environment names, where there is no such device."""
+    platform, jax = os.environ.get("JAX_PLATFORMS"), sys.modules.get("jax")
+    try:
+        if jax is not None and platform:
+            jax.devices()
+    except Exception:
+        return platform
+    return None
 
 
 def _lost_another(error):
@@ -144,8 +159,10 @@ def _leave(code, message):
     """Say why on standard error, and exit."""
     from rich.console import Console
 
+    from mopl_jax.io.refusals import one_line
+
     Console(stderr=True, soft_wrap=True).print(
-        f"mopl: {message}", style="red", highlight=False, markup=False
+        f"mopl: {one_line(message)}", style="red", highlight=False, markup=False
     )
     sys.stderr.flush()
     jax = sys.modules.get("jax")

@@ -22,7 +22,7 @@ Option = tuple[Any, Any]  # type and help, as typer reads them, and the default
 
 def option(kind: Any, text: str, default: Any = None, *names: str, **more: Any) -> Option:
     """An option with its help `text`; `names` where they are not those of the parameter."""
-    parsed: Any = _as_path(kind) | more
+    parsed = _as_path(kind) | more
     kind = kind | None if default is None else kind
     return Annotated[kind, typer.Option(*names, help=text, **parsed)], default
 
@@ -34,7 +34,7 @@ def flag(text: str, *names: str) -> Option:
 
 def argument(kind: Any, metavar: str, text: str) -> Option:
     """What is given without a name."""
-    parsed: Any = _as_path(kind) | {"metavar": metavar}
+    parsed: dict[str, Any] = {**_as_path(kind), "metavar": metavar}
     return Annotated[kind, typer.Argument(help=text, **parsed)], REQUIRED
 
 

@@ -157,7 +157,7 @@ def _times(column):
         return _times(column.dictionary_decode())
     for zone in (None, "UTC") if is_text(column.type) else ():
         with contextlib.suppress(pa.ArrowInvalid):
-            return column.cast(pa.timestamp("us", zone))
+            return column.cast(pa.string()).cast(pa.timestamp("us", zone))
     return column
 
 

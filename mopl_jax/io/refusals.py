@@ -13,6 +13,7 @@ from msgspec import inspect
 
 from mopl_jax.numerics.check import choose
 
+_LONGEST = 1000
 _MESSAGE = re.compile(r"(.*?)(?: - at `\$(.*)`)?", re.DOTALL)
 _STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
 _KEY = re.compile(r"Object (contains unknown|missing required) field `(.*)`", re.DOTALL)
@@ -39,6 +40,15 @@ def short(value: Any) -> str:
     """`value` in at most 60 characters."""
     text = json.dumps(value, default=str)
     return text if len(text) <= 60 else text[:57] + "…"
+
+
+def one_line(text: str) -> str:
+    """`text` as one line of at most `_LONGEST` letters that a terminal can show: what it would obey
+    is escaped, the middle of a longer one left out.
+    """
+    plain = "".join(x if x.isprintable() else x.encode("unicode_escape").decode() for x in text)
+    half = _LONGEST // 2
+    return plain if len(plain) <= _LONGEST else f"{plain[:half]} … {plain[-half + 3 :]}"
 
 
 def refuse(message, content, kind, what):

@@ -1,7 +1,7 @@
 """Where rows come from: Parquet, Arrow and CSV files, folders of them, and anything with the
 Arrow interface; in batches.
 
-A source may be scanned as often as a formula needs; one scan holds a row group (Parquet), a
+A source may be scanned as often as a formula needs; one scan holds 131,072 rows (Parquet), a
 record batch (Arrow) or 16 MiB (CSV) at a time. Complaints are one-line ValueErrors with the file
 and what to do.
 """
@@ -122,6 +122,8 @@ def _files(path):
         )
     if not path.exists():
         raise ValueError(f"{path}: no such file; check the path")
+    if not path.is_file():
+        raise ValueError(f"{path}: expected a file, got a pipe or a device; store it as a file")
     return [path], _FORMATS[path.suffix.lower()]
 
 
@@ -259,11 +261,9 @@ def _pieces(path, folders, schema, names, text, batches):
 
 def _parquet_batches(path, names, schema, text):
     """Those of the columns that the file has."""
-    with pq.ParquetFile(path) as file:
-        for group in range(
-            file.num_row_groups
-        ):  # `iter_batches` holds what it has read until the end of the file
-            yield from file.read_row_group(group, columns=names).to_batches(max_chunksize=_BATCH)
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        for group in range(file.num_row_groups):  # of all at once, it holds what it has read
+            yield from file.iter_batches(_BATCH, row_groups=[group], columns=names)
 
 
 def _parquet_rows(path):

@@ -205,7 +205,14 @@ def _pairs(name, arms, names):
     path, arm = controls[0]
     control = _moments(path, arm, names)
     for path, arm in treated:
-        yield _difference(_moments(path, arm, names), control, arm.label)
+        with np.errstate(over="ignore", invalid="ignore"):
+            made = _difference(_moments(path, arm, names), control, arm.label)
+        if not all(np.isfinite(part).all() for part in made):
+            raise ValueError(
+                f"{path}: experiment {name!r}: expected numbers whose sums can be computed, got"
+                " some beyond 1e308; use larger units"
+            )
+        yield made
 
 
 def _difference(treatment, control, label):
@@ -224,7 +231,8 @@ def _moments(path, arm, names):
             matrix = _square(arm.covariance, len(names), "covariance")
         elif arm.second_moment is not None:
             second = _square(arm.second_moment, len(names), "second_moment")
-            matrix = (second - np.outer(mean, mean)) * arm.n / (arm.n - 1)
+            with np.errstate(over="ignore", invalid="ignore"):
+                matrix = (second - np.outer(mean, mean)) * arm.n / (arm.n - 1)
         else:
             raise ValueError(
                 "expected covariance or second_moment, got neither; export one of them"
@@ -243,13 +251,16 @@ def _square(numbers, k, column):
 
 
 def _positive(matrix, names):
+    if not np.isfinite(matrix).all():
+        raise ValueError("expected a finite covariance, got none; use larger units")
     variance = np.diagonal(matrix)
-    if (variance <= 0).any():
-        bad = names[int(np.argmin(variance))]
+    if not (variance > 0).all():
+        bad = names[int(np.argmin(variance > 0))]
         raise ValueError(
-            f"metric {bad!r}: expected a variance > 0, got {variance.min():.4g}; drop the metric"
+            f"metric {bad!r}: expected a variance > 0, got {np.min(variance):.4g}; drop the metric"
         )
-    correlation = matrix / np.sqrt(np.outer(variance, variance))
+    deviation = np.sqrt(variance)
+    correlation = matrix / np.outer(deviation, deviation)
     if np.abs(correlation - correlation.T).max() > 1e-6:
         raise ValueError("expected a symmetric covariance; check the order of its rows and columns")
     smallest = np.linalg.eigvalsh(correlation)[0]
@@ -258,7 +269,7 @@ def _positive(matrix, names):
             f"expected a positive definite covariance, got one whose correlations have"
             f" smallest eigenvalue {smallest:.3g}; drop a metric that the others determine"
         )
-    return (matrix + matrix.T) / 2
+    return matrix / 2 + matrix.T / 2
 
 
 # The file.

@@ -88,9 +88,14 @@ _JOB = ("--coordinator", "--processes", "--process")
 
 
 def _count(devices):
-    if not str(devices).isdecimal() or int(devices) < 1:
-        raise ValueError(f"--devices: expected a positive number or 'all', got {devices!r}")
+    if not str(devices).isdecimal() or not 1 <= int(devices) <= _MOST:
+        raise ValueError(
+            f"--devices: expected 'all' or a number from 1 to {_MOST}, got {devices!r}"
+        )
     return int(devices)
+
+
+_MOST = 1024  # of one process: each is a thread pool where the CPU is split
 
 
 def _cores():

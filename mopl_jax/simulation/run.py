@@ -26,6 +26,7 @@ from mopl_jax.simulation.replay import read as read_replay
 
 TRUTH = 2**15  # users met under both policies for the true gains
 LEAST = {"rounds": 1, "explore": 1000, "test": 100, "experiments": 0}
+MOST = 10**8  # of each: a billion users fill the memory of a large machine, or take weeks
 WRITTEN = ("rounds.parquet", "experiments.parquet")
 LEAST_EXPERIMENTS = 8  # six changes and two A/A tests
 
@@ -113,7 +114,7 @@ def simulate(
     and experiments.parquet. ValueError for too few of anything.
     """
     asked = {"rounds": rounds, "explore": explore, "test": test, "experiments": experiments}
-    _check(asked, scale, slate)
+    _check(asked, scale, slate, seed)
     plan = closed_loop.Plan(explore, test, scale, alpha=check_alpha(alpha), pessimistic=pessimistic)
     platform, start = _platform(replay, slate)
     began, key = time.perf_counter(), jax.random.key(seed)
@@ -150,10 +151,11 @@ class _Loop:
     advance: Advance
 
 
-def _check(numbers, scale, slate):
+def _check(numbers, scale, slate, seed):
     for name, value in numbers.items():
-        if value < LEAST[name]:
-            raise ValueError(f"--{name}: expected at least {LEAST[name]:,}, got {value:,}")
+        if not LEAST[name] <= value <= MOST:
+            wanted = f"at least {LEAST[name]:,}" if value < MOST else f"at most {MOST:,}"
+            raise ValueError(f"--{name}: expected {wanted}, got {value:,}")
     if 0 < numbers["experiments"] < LEAST_EXPERIMENTS:
         raise ValueError(
             f"--experiments: expected 0 or at least {LEAST_EXPERIMENTS} to learn a metric from, got"
@@ -161,6 +163,8 @@ def _check(numbers, scale, slate):
         )
     if not 0 < scale < float("inf"):
         raise ValueError(f"--scale: expected a positive standard deviation, got {scale:g}")
+    if not -(2**63) <= seed < 2**63:
+        raise ValueError(f"--seed: expected a number of 64 bits, got {seed}")
     if slate < 1:
         raise ValueError(f"--slate: expected at least 1 item, got {slate}")
 

@@ -88,6 +88,23 @@ def test_an_empty_path_is_not_the_folder_one_is_in(option):
     command.assert_refused(ended, option, "expected a path, got an empty one")
 
 
+@pytest.mark.parametrize("platform", ["cuda", "tpu", "nonsense"])
+def test_a_platform_that_is_not_there_is_one_line(platform):
+    done = mopl("plan", "--d", "2", "--gain", "0.1", JAX_PLATFORMS=platform)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1].startswith("mopl: JAX_PLATFORMS: expected a platform that")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("error", [MemoryError("12 TiB"), OverflowError("int too large")])
+def test_what_a_machine_cannot_hold_is_one_line(monkeypatch, error):
+    def fail(**_):
+        raise error
+
+    monkeypatch.setattr(app, "app", fail)
+    command.assert_refused(command.mopl("plan"), f"this machine can hold, got more ({error})")
+
+
 # Compiled functions.
 
 PLAN = ("plan", "--d", "2", "--gain", "0.1")

@@ -75,7 +75,8 @@ def test_two_processes_agree_with_one_bit_for_bit(tmp_path):
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (["--devices", "0"], "--devices: expected a positive number"),
+        (["--devices", "0"], "--devices: expected 'all' or a number from 1"),
+        (["--devices", "100000"], "--devices: expected 'all' or a number from 1 to 1024"),
         (["--coordinator", "127.0.0.1:1"], "together, got only --coordinator"),
     ],
 )

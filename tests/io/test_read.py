@@ -1,6 +1,7 @@
 """Log tables: what is read is what was written, and every complaint names its place."""
 
 import decimal
+import os
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ import pyarrow.dataset as ds
 import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
+from command import end, start
 from worlds import standard, write
 from yardsticks import standard_errors
 
@@ -646,3 +648,27 @@ def test_an_empty_path_is_not_the_folder_one_is_in(tmp_path, monkeypatch):
     (tmp_path / "log.toml").write_text('path = ""')
     with pytest.raises(ValueError, match="log.toml: key 'path': expected a name of at least 1"):
         read_logs("log.toml")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "log.parquet")
+    with pytest.raises(ValueError, match="log.parquet: expected a file, got a pipe or a device"):
+        read_logs(tmp_path / "log.parquet")
+
+
+PEAK = """
+import resource, sys
+from mopl_jax.io.sources import open_source
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+rows = sum(piece.rows.num_rows for piece in open_source(sys.argv[1]).scan(["x", "y"], ()))
+print(rows, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+def test_one_large_row_group_is_read_in_batches(tmp_path):
+    """Ten million rows of two constants, which are 160 MB, from a file of 0.1 MB."""
+    n = 10_000_000
+    path = write(tmp_path / "log.parquet", {"x": np.zeros(n), "y": np.ones(n)}, row_group_size=n)
+    rows, mebibytes = map(int, end(start(PEAK, path)).out.split())
+    assert rows == n
+    assert mebibytes < 60

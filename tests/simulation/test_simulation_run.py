@@ -44,3 +44,20 @@ def test_rounds_are_those_of_the_closed_loop(found):
         if played.done.adopted:
             assert played.true_gain == played.true_proposal
     assert len(repr(found)) < 200
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"explore": 10**11}, "--explore: expected at most 100,000,000, got 100,000,000,000"),
+        ({"test": 10}, "--test: expected at least 100, got 10"),
+        ({"seed": 10**25}, "--seed: expected a number of 64 bits"),
+        ({"replay": "rounds.parquet"}, "--out: expected a file of its own, got .*rounds.parquet"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_runs(options, words, tmp_path, monkeypatch):
+    """Numbers beyond any machine; a table that would be written over."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "rounds.parquet", kuairand())
+    with pytest.raises(ValueError, match=words):
+        mopl.simulate(**options, out=tmp_path)

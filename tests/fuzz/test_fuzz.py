@@ -1,0 +1,294 @@
+"""Broken input, seeded: whatever is done to a file that is read, it is read or refused in one line
+of bounded length that names it. Never another error, never a crash.
+
+Four kinds of damage: cut off, bytes overwritten, a value of a document replaced by something of
+another type, a column by one of another type or content. `--nightly` tries twenty times as many.
+"""
+
+import copy
+import json
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as csv
+import pyarrow.feather as feather
+import pyarrow.parquet as pq
+import pytest
+from worlds import kuairand, write
+
+from mopl_jax.coverage import study
+from mopl_jax.io.policy_json import read_policy
+from mopl_jax.io.read import read_logs
+from mopl_jax.io.refusals import one_line
+from mopl_jax.metrics import experiments
+from mopl_jax.simulation import replay
+
+TRIES = 200
+LONGEST = 1200  # letters of a complaint, whatever the input
+ROWS = 40
+
+# What a value of a document is replaced by.
+VALUES = [
+    None,
+    True,
+    -1,
+    0,
+    10**30,
+    10**400,
+    1e308,
+    float("nan"),
+    float("inf"),
+    "",
+    "x",
+    "4114",
+    "[red]x[/red]\x1b[31m\n",
+    "../../x",
+    "\ud800",
+    "a" * 5000,
+    [],
+    [[]],
+    [1, [2]],
+    [None],
+    ["x", 1],
+    [[1, 2], [3]],
+    {},
+    {"kind": []},
+    {"kind": {}},
+    {"kind": "normal"},
+    {"name": []},
+    [{"kind": "normal", "mean": [0.0], "scale": 1.0}],
+]
+DEEP = "[" * 100_000
+
+
+def rng_of(*seed):
+    return np.random.default_rng(list(seed))
+
+
+# Documents.
+
+POLICY = {
+    "mopl_policy": 1,
+    "kind": "mixture",
+    "objectives": ["a", "b"],
+    "weights": [1.0, 3.0],
+    "components": [
+        {"kind": "normal", "mean": [0.0, 1.0], "covariance": [[1.0, 0.0], [0.0, 1.0]]},
+        {"kind": "uniform", "low": [-1.0, -1.0], "high": [1.0, 1.0]},
+    ],
+}
+EXPERIMENTS = [
+    {
+        "experiment": f"e{i}",
+        "arm": arm,
+        "label": label,
+        "n": 1000,
+        "mean_x": 0.1 * i,
+        "mean_y": 0.2,
+        "second_moment" if i == 2 else "covariance": [[1.0, 0.0], [0.0, 1.0]],
+    }
+    for i in range(3)
+    for arm, label in (("A", "control"), ("B", "winner"))
+]
+METRIC = {"mopl_metric": 1, "metrics": ["x", "y"], "weights": [1.0, 2.0]}
+STUDY = tomllib.loads(study.DEFAULT.read_text())
+READERS = {
+    "policy": (POLICY, read_policy),
+    "experiments": (EXPERIMENTS, lambda path: experiments.read([path], "x")),
+    "metric": (METRIC, experiments.read_metric),
+}
+
+
+def places(value, path=()):
+    """The places of all values within a document."""
+    yield path
+    if isinstance(value, dict | list):
+        for key, entry in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from places(entry, (*path, key))
+
+
+def replaced(document, rng):
+    """The document with one or two values replaced, or keys renamed or dropped."""
+    made = copy.deepcopy(document)
+    for _ in range(rng.integers(1, 3)):
+        found = list(places(made))[1:]
+        if not found:
+            break
+        *path, last = found[rng.integers(len(found))]
+        inner = made
+        for key in path:
+            inner = inner[key]
+        action = rng.integers(8)
+        if action == 0 and isinstance(inner, dict):
+            inner[str(VALUES[rng.integers(len(VALUES))])] = inner.pop(last)
+        elif action == 1:
+            del inner[last]
+        else:
+            inner[last] = copy.deepcopy(VALUES[rng.integers(len(VALUES))])
+    return made
+
+
+def tries(nightly):
+    return TRIES * (20 if nightly else 1)
+
+
+@pytest.fixture(scope="module")
+def nightly(pytestconfig):
+    return pytestconfig.getoption("--nightly")
+
+
+def check(read, name, what):
+    """Read, or a complaint of one line that names the file."""
+    try:
+        read()
+    except ValueError as error:
+        said = one_line(str(error))
+        assert said.isprintable(), (what, said)
+        assert len(said) < LONGEST, (what, said)
+        assert name in said, (what, said)
+
+
+@pytest.mark.parametrize("case", READERS)
+def test_documents_with_other_values(case, tmp_path, nightly):
+    document, read = READERS[case]
+    path = tmp_path / f"{case}.json"
+    for seed in range(tries(nightly)):
+        made = replaced(document, rng_of(1, seed))
+        path.write_text(json.dumps(made))
+        check(lambda: read(path), path.name, (seed, made))
+
+
+@pytest.mark.parametrize("case", READERS)
+def test_documents_with_other_bytes(case, tmp_path, nightly):
+    document, read = READERS[case]
+    path, whole = tmp_path / f"{case}.json", json.dumps(document).encode()
+    for seed in range(tries(nightly)):
+        path.write_bytes(damaged(whole, rng_of(2, seed)))
+        check(lambda: read(path), path.name, seed)
+    for text in (DEEP, '{"a":' * 100_000, "", "null", "[]", "{}", "1" * 10_000):
+        path.write_text(text)
+        check(lambda: read(path), path.name, text[:20])
+
+
+def test_studies_with_other_values(nightly):
+    for seed in range(tries(nightly)):
+        made = replaced(STUDY, rng_of(3, seed))
+        check(lambda made=made: build(made), "", (seed, made))
+
+
+def build(made):
+    """A study whose arrays are of a size that can be had."""
+    worlds = made.get("world") if isinstance(made.get("world"), list) else []
+    dimensions = [world.get("d") for world in worlds if isinstance(world, dict)]
+    if not any(isinstance(d, int) and d > 10**4 for d in dimensions):
+        study.build(made)
+
+
+def damaged(whole, rng):
+    """Cut off, or some bytes overwritten, or a piece twice."""
+    made = bytearray(whole)
+    match rng.integers(3):
+        case 0:
+            return bytes(made[: rng.integers(len(made))])
+        case 1:
+            for place in rng.integers(len(made), size=rng.integers(1, 6)):
+                made[place] = rng.integers(256)
+        case _:
+            begin, stop = sorted(rng.integers(len(made), size=2))
+            made[begin:begin] = made[begin:stop]
+    return bytes(made)
+
+
+# Tables.
+
+RNG = np.random.default_rng(0)
+LOG = {
+    "w_1": RNG.normal(size=ROWS),
+    "w_2": RNG.normal(size=ROWS),
+    "reward": RNG.normal(size=ROWS),
+    "propensity": np.full(ROWS, 0.5),
+    "user": np.arange(ROWS) // 2,
+    "day": np.arange(ROWS) * 1.0,
+}
+WORDS = ["", "NA", "a", "\n", '"', "7", "1e3", "[red]", "\x1b[31m", "é" * 50]
+
+
+def columns(rng):
+    """A column of another type or content."""
+    numbers, some = rng.normal(size=ROWS), rng.random(ROWS) < 0.1
+    made = [
+        pa.array(numbers.astype(np.float16)),
+        pa.array(np.where(some, np.nan, numbers)),
+        pa.array(np.where(some, 1e300, numbers)),
+        pa.array([None if x else 1 for x in some], pa.int8()),
+        pa.array([10**30] * ROWS, pa.decimal128(38)),
+        pa.array([bool(x) for x in some]),
+        pa.nulls(ROWS),
+        pa.array([WORDS[i] for i in rng.integers(len(WORDS), size=ROWS)]),
+        pa.array([WORDS[i] for i in rng.integers(len(WORDS), size=ROWS)]).dictionary_encode(),
+        pa.DictionaryArray.from_arrays(pa.array([0, 1] * (ROWS // 2)), pa.array([1.0, None])),
+        pa.array([b"\xff"] * ROWS),
+        pa.array([b"0" * 16] * ROWS, pa.binary(16)),
+        pa.array([[1.0]] * ROWS),
+        pa.array([[1.0, 2.0]] * (ROWS - 1) + [None]),
+        pa.array([[["x"]]] * ROWS),
+        pa.array([{"a": 1}] * ROWS),
+        pa.array([1] * ROWS, pa.timestamp("ns", "Europe/Berlin")),
+        pa.array([1] * ROWS, pa.time32("s")),
+        pa.array([1] * ROWS, pa.duration("s")),
+        pa.array([2**63] * ROWS, pa.uint64()),
+        pa.array(["x"] * ROWS, pa.string_view()),
+        pa.array(["x"] * ROWS, pa.large_string()),
+        pa.ExtensionArray.from_storage(pa.uuid(), pa.array([b"0" * 16] * ROWS, pa.binary(16))),
+        pa.ExtensionArray.from_storage(
+            pa.fixed_shape_tensor(pa.float64(), [2]),
+            pa.FixedSizeListArray.from_arrays(pa.array(np.ones(2 * ROWS)), 2),
+        ),
+        pa.RunEndEncodedArray.from_arrays(pa.array([ROWS], pa.int32()), pa.array([1.0])),
+    ]
+    return made[rng.integers(len(made))]
+
+
+def log(path):
+    read_logs(path, action="w_", cluster="user", time="day")
+
+
+@pytest.mark.parametrize("kind", ["memory", "feather", "parquet", "csv"])
+def test_logs_with_other_columns(kind, tmp_path, nightly):
+    writers = {"feather": feather.write_feather, "parquet": pq.write_table, "csv": csv.write_csv}
+    path = tmp_path / f"log.{kind}"
+    for seed in range(tries(nightly)):
+        rng = rng_of(4, seed)
+        name = list(LOG)[rng.integers(len(LOG))]
+        table = pa.table({key: pa.array(x) for key, x in LOG.items()} | {name: (x := columns(rng))})
+        if kind == "memory":
+            check(lambda table=table: log(table), "Table", (seed, name, x.type))
+            continue
+        try:
+            writers[kind](table, str(path))
+        except (pa.ArrowException, TypeError):  # a type that the format does not have
+            continue
+        check(lambda: log(path), path.name, (seed, name, x.type))
+
+
+@pytest.mark.parametrize("kind", ["feather", "parquet", "csv"])
+def test_logs_with_other_bytes(kind, tmp_path, nightly):
+    path = tmp_path / f"log.{kind}"
+    {"feather": feather.write_feather, "parquet": pq.write_table, "csv": csv.write_csv}[kind](
+        pa.table(LOG), str(path)
+    )
+    whole = path.read_bytes()
+    for seed in range(tries(nightly)):
+        path.write_bytes(damaged(whole, rng_of(5, seed)))
+        check(lambda: log(path), path.name, seed)
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_tables_of_interactions(kind, tmp_path, nightly):
+    path = Path(write(tmp_path / f"log.{kind}", {key: x[:80] for key, x in kuairand().items()}))
+    whole = path.read_bytes()
+    for seed in range(tries(nightly) // 2):
+        path.write_bytes(damaged(whole, rng_of(6, seed)))
+        check(lambda: replay.read(path), path.name, seed)
