@@ -93,6 +93,13 @@ class Appearance:
         total = np.sum(columns, axis=0)
         self.sums = min(self.sums[0], total.min()), max(self.sums[1], total.max())
 
+    @classmethod
+    def of(cls, reward: Any, action: Any) -> "Appearance":
+        """That of a log in memory: rewards (n,) and actions (n, d)."""
+        seen = cls()
+        seen.add(np.asarray(reward), np.asarray(action))
+        return seen
+
     @property
     def few(self) -> list[bool]:
         """Of each weight, whether it takes a few values only."""

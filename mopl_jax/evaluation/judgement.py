@@ -29,9 +29,8 @@ def by_log(reader: LogReader, *answers: Answer) -> tuple[tuple[Part, ...], tuple
 
 
 def _inflation(answer):
-    sums, moments = answer.parts, answer.moments
-    by_unit = float(moments.influence) / float(moments.n) ** 2
-    return max(by_unit / max(float(sums.ppgg.sum()), 1e-300), 1.0)
+    by_unit, by_row = float(answer.moments.influence), float(answer.parts.ppgg.sum())
+    return max(by_unit / max(by_row, 1e-300), 1.0)
 
 
 def log_name(reader: LogReader, log: Any) -> str:
