@@ -28,6 +28,7 @@ CHANCE = 4  # times the pairs that rounding gives
 RARE = 0.05  # of the rows: what stands for something else is rare, or it would have been noticed
 FAR = 10  # times the range of all other values, and no value between
 STRAYS = 2  # values at each end that are looked at together
+HEAD = 1000  # entries that most columns are told by
 DECIMALS = 7  # up to which a column is taken for rounded
 CODES = {sign * (10**k - 1) for k in range(2, 8) for sign in (-1, 1)} | {
     -1,
@@ -90,7 +91,7 @@ class Appearance:
             max(known, decimals_of(column))
             for known, column in zip(self.decimals, columns, strict=True)
         ]
-        total = np.sum(columns, axis=0)
+        total = np.asarray(action, float).sum(axis=1)
         self.sums = min(self.sums[0], total.min()), max(self.sums[1], total.max())
 
     @classmethod
@@ -118,11 +119,15 @@ def decimals_of(column: Float[np.ndarray, " n"]) -> float:
     Entries may have been kept in single precision.
     """
     for decimals in range(DECIMALS + 1):
-        scaled = column * 10.0**decimals
-        slack = 1e-9 + 2.0**-24 * np.abs(scaled)
-        if np.all(np.abs(scaled - np.round(scaled)) <= np.minimum(slack, 0.1)):
+        if _is_rounded(column[:HEAD], decimals) and _is_rounded(column, decimals):
             return decimals
     return math.inf
+
+
+def _is_rounded(column, decimals):
+    scaled = column * 10.0**decimals
+    slack = 1e-9 + 2.0**-24 * np.abs(scaled)
+    return bool(np.all(np.abs(scaled - np.round(scaled)) <= np.minimum(slack, 0.1)))
 
 
 def is_continuous(policy: Any) -> bool:

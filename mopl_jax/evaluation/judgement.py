@@ -8,6 +8,13 @@ from mopl_jax.evaluation.answers import Answer
 from mopl_jax.evaluation.parts import Part, p_value_of_one_value, parts_of, remark_on
 from mopl_jax.io.log_reader import LogReader
 from mopl_jax.logs import Logs
+from mopl_jax.policies.mixture import Mixture
+
+
+MIXED = (
+    "the logging policy is a mixture: if its policies played at different times, what changed between"
+    " them counts as their work; name each log with its own policy ([[files]])"
+)
 
 
 def by_log(reader: LogReader, *answers: Answer) -> tuple[tuple[Part, ...], tuple[str, ...]]:
@@ -17,7 +24,7 @@ def by_log(reader: LogReader, *answers: Answer) -> tuple[tuple[Part, ...], tuple
     Rows of one user vary together: their variances are as much larger as that of the whole value.
     """
     if answers[0].parts is None:
-        return (), ()
+        return (), (MIXED,) if isinstance(reader.logging, Mixture) else ()
     names = [part.name for part in reader.parts or ()]
     found = [parts_of(x.parts, float(x.value), names) for x in answers if x.parts is not None]
     p_values = [

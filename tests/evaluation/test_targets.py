@@ -346,8 +346,9 @@ def test_what_changed_between_logs_favours_no_policy(tmp_path, options):
     for candidate in said.policies:
         for part, rate in zip(candidate.parts, SEASONS, strict=True):
             assert abs(part.value - rate) < 4 * part.standard_error
-    mixed = compare(seasons(tmp_path, mixture=True), pair).policies[1].difference
-    assert mixed.lower > 0
+    mixed = compare(seasons(tmp_path, mixture=True), pair)
+    assert mixed.policies[1].difference.lower > 0
+    assert any("played at different times" in text for text in mixed.warnings)
 
 
 def test_the_rows_of_a_user_do_not_make_logs_differ(tmp_path):
