@@ -16,6 +16,7 @@ from jaxtyping import Float
 
 from mopl_jax.diagnostics.finding import Finding
 from mopl_jax.diagnostics.sketch import Sketch, hashes_of
+from mopl_jax.io.precision import decimals_of
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.mixture import Mixture
 from mopl_jax.policies.uniform import Uniform
@@ -28,8 +29,6 @@ CHANCE = 4  # times the pairs that rounding gives
 RARE = 0.05  # of the rows: what stands for something else is rare, or it would have been noticed
 FAR = 10  # times the range of all other values, and no value between
 STRAYS = 2  # values at each end that are looked at together
-HEAD = 1000  # entries that most columns are told by
-DECIMALS = 7  # up to which a column is taken for rounded
 CODES = {sign * (10**k - 1) for k in range(2, 8) for sign in (-1, 1)} | {
     -1,
     -9,
@@ -111,23 +110,6 @@ class Appearance:
         """Whether actions repeat more often than rounding explains."""
         share, pairs = self.actions.repeated, self.actions.pairs
         return share > REPEATED and pairs > CHANCE * _rounded_pairs(self)
-
-
-def decimals_of(column: Float[np.ndarray, " n"]) -> float:
-    """The decimals that all entries are rounded to, inf if more than `DECIMALS`.
-
-    Entries may have been kept in single precision.
-    """
-    for decimals in range(DECIMALS + 1):
-        if _is_rounded(column[:HEAD], decimals) and _is_rounded(column, decimals):
-            return decimals
-    return math.inf
-
-
-def _is_rounded(column, decimals):
-    scaled = column * 10.0**decimals
-    slack = 1e-9 + 2.0**-24 * np.abs(scaled)
-    return bool(np.all(np.abs(scaled - np.round(scaled)) <= np.minimum(slack, 0.1)))
 
 
 def is_continuous(policy: Any) -> bool:

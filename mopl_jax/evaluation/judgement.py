@@ -10,10 +10,9 @@ from mopl_jax.io.log_reader import LogReader
 from mopl_jax.logs import Logs
 from mopl_jax.policies.mixture import Mixture
 
-
 MIXED = (
-    "the logging policy is a mixture: if its policies played at different times, what changed between"
-    " them counts as their work; name each log with its own policy ([[files]])"
+    "the logging policy is a mixture: if its policies played at different times, what changed"
+    " between them counts as their work; name each log with its own policy ([[files]])"
 )
 
 
