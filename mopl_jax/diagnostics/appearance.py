@@ -16,6 +16,7 @@ from jaxtyping import Float
 
 from mopl_jax.diagnostics.finding import Finding
 from mopl_jax.diagnostics.sketch import Sketch, hashes_of
+from mopl_jax.io.precision import decimals_of
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.mixture import Mixture
 from mopl_jax.policies.uniform import Uniform
@@ -28,7 +29,6 @@ CHANCE = 4  # times the pairs that rounding gives
 RARE = 0.05  # of the rows: what stands for something else is rare, or it would have been noticed
 FAR = 10  # times the range of all other values, and no value between
 STRAYS = 2  # values at each end that are looked at together
-DECIMALS = 7  # up to which a column is taken for rounded
 CODES = {sign * (10**k - 1) for k in range(2, 8) for sign in (-1, 1)} | {
     -1,
     -9,
@@ -90,8 +90,15 @@ class Appearance:
             max(known, decimals_of(column))
             for known, column in zip(self.decimals, columns, strict=True)
         ]
-        total = np.sum(columns, axis=0)
+        total = np.asarray(action, float).sum(axis=1)
         self.sums = min(self.sums[0], total.min()), max(self.sums[1], total.max())
+
+    @classmethod
+    def of(cls, reward: Any, action: Any) -> "Appearance":
+        """That of a log in memory: rewards (n,) and actions (n, d)."""
+        seen = cls()
+        seen.add(np.asarray(reward), np.asarray(action))
+        return seen
 
     @property
     def few(self) -> list[bool]:
@@ -103,19 +110,6 @@ class Appearance:
         """Whether actions repeat more often than rounding explains."""
         share, pairs = self.actions.repeated, self.actions.pairs
         return share > REPEATED and pairs > CHANCE * _rounded_pairs(self)
-
-
-def decimals_of(column: Float[np.ndarray, " n"]) -> float:
-    """The decimals that all entries are rounded to, inf if more than `DECIMALS`.
-
-    Entries may have been kept in single precision.
-    """
-    for decimals in range(DECIMALS + 1):
-        scaled = column * 10.0**decimals
-        slack = 1e-9 + 2.0**-24 * np.abs(scaled)
-        if np.all(np.abs(scaled - np.round(scaled)) <= np.minimum(slack, 0.1)):
-            return decimals
-    return math.inf
 
 
 def is_continuous(policy: Any) -> bool:

@@ -150,7 +150,7 @@ def _declared(reader, facts):
         )
         return
     if facts.log_ratio is not None:
-        yield _contradiction(*facts.log_ratio)
+        yield _contradiction(facts.log_ratio)
     if facts.cells is None:
         kind = type(reader.logging).__name__
         yield Finding(
@@ -160,27 +160,27 @@ def _declared(reader, facts):
     yield from _tests(facts)
 
 
-def _contradiction(sums, low, high):
-    n, total, squares = sums
-    mean = total / n
+def _contradiction(ratios):
+    (n, total, squares, rounded), low, high, beyond = ratios
+    mean, rounding = total / n, rounded / n
     error = math.sqrt(max(squares / n - mean**2, 0) / n) if math.isfinite(squares) else math.inf
     found = (
         f"mean weight of the declared policy {mean:.5g} ± {error:.2g}, ratios {math.exp(low):.4g}"
         f" to {math.exp(high):.4g}"
     )
-    if high - low < 1e-6 and abs(mean - 1) > MATERIAL_WEIGHT:
+    if high - low < 1e-6 and abs(mean - 1) > MATERIAL_WEIGHT + rounding:
         return Finding(
             "declared density",
             "refuse",
             f"{found}: the column is the density times a constant; normalise it",
         )
-    if abs(mean - 1) > max(MATERIAL_WEIGHT, 4 * error):
+    if abs(mean - 1) > max(MATERIAL_WEIGHT, 4 * error) + rounding:
         return Finding(
             "declared density",
             "refuse",
             f"{found}: the propensities contradict the declared policy",
         )
-    if max(abs(low), abs(high)) > 0.01:
+    if beyond > 0.01:
         return Finding(
             "declared density",
             "caution",

@@ -10,7 +10,8 @@ from scipy.special import gammainc, ndtr
 
 from mopl_jax.diagnostics.appearance import Appearance
 from mopl_jax.diagnostics.sketch import Sketch, hashes_of
-from mopl_jax.io.log_reader import LogReader, Rows, declared_densities
+from mopl_jax.io.log_reader import LogReader, Rows, declared_densities, precision
+from mopl_jax.io.precision import Precision
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.uniform import Uniform
 
@@ -54,6 +55,20 @@ def _range(column, so_far):
     return Range(column.min(axis=0), column.max(axis=0))
 
 
+class Ratios(NamedTuple):
+    """Of declared density over propensity, w.
+
+    `sums`: count, Σw, Σw², and Σ of w times the largest error of the log propensity.
+    `low`, `high`: the smallest and the largest log w.
+    `beyond`: the largest |log w| beyond that error.
+    """
+
+    sums: np.ndarray
+    low: float
+    high: float
+    beyond: float
+
+
 class LogStatistics:
     """What the second pass counts.
 
@@ -65,7 +80,8 @@ class LogStatistics:
     `appearance`: what rewards and actions look like.
     `whitened`: second moments of (1, whitened action).
     `cells`: how often each uniform level of the actions fell into each of `CELLS`.
-    `log_ratio`: of declared density over propensity: count, Σw and Σw²; smallest; largest.
+    `log_ratio`: of declared density over propensity.
+    `written`: how precisely propensities were.
     """
 
     def __init__(self, reader: LogReader, spans: Spans):
@@ -84,7 +100,8 @@ class LogStatistics:
         self.rows, self.appearance = Sketch(), Appearance()
         self.whitened: np.ndarray | None = None
         self.cells: np.ndarray | None = None
-        self.log_ratio: tuple | None = None
+        self.log_ratio: Ratios | None = None
+        self.written: Precision | None = None
         self.seen = 0
         self.reward = np.zeros(2)
 
@@ -132,8 +149,10 @@ class LogStatistics:
         if policy is None or rows.action is None:
             return
         if self.reader.columns.density:
+            self.written = self.written or precision(self.reader, rows, "log_propensity")
             ratio = declared_densities(self.reader, rows) - rows.log_propensity
-            self.log_ratio = _merge_ratio(self.log_ratio, ratio)
+            rounding = np.asarray((self.written or Precision()).error(rows.log_propensity))
+            self.log_ratio = _merge_ratio(self.log_ratio, ratio, rounding)
         if isinstance(policy, Gaussian):
             z = _whiten(policy, rows.action[first])
             ones = np.concatenate([np.ones((len(z), 1)), z], axis=1)
@@ -163,11 +182,21 @@ def _normal_levels(z) -> Float[np.ndarray, "n d_and_1"]:
     return np.concatenate([ndtr(z), radius[:, None]], axis=1)
 
 
-def _merge_ratio(so_far, ratio):
-    """Count, Σw, Σw², smallest and largest log ratio, of declared density over propensity."""
+def _merge_ratio(so_far, ratio, rounding):
+    """Those of so many rows more."""
     with np.errstate(over="ignore"):
         w = np.exp(ratio)
-    here = np.array([len(w), w.sum(), np.square(w).sum()]), ratio.min(), ratio.max()
+    here = Ratios(
+        np.array([len(w), w.sum(), np.square(w).sum(), (w * rounding).sum()]),
+        ratio.min(),
+        ratio.max(),
+        np.max(np.abs(ratio) - rounding),
+    )
     if so_far is None:
         return here
-    return so_far[0] + here[0], min(so_far[1], here[1]), max(so_far[2], here[2])
+    return Ratios(
+        so_far.sums + here.sums,
+        min(so_far.low, here.low),
+        max(so_far.high, here.high),
+        max(so_far.beyond, here.beyond),
+    )

@@ -16,7 +16,6 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mopl_jax.diagnostics.appearance import Appearance
-from mopl_jax.diagnostics.precision import Precision, precision_of
 from mopl_jax.diagnostics.weight_diagnostics import (
     UNBOUNDED,
     Asked,
@@ -34,6 +33,7 @@ from mopl_jax.evaluation.parts import PartSums, part_stage
 from mopl_jax.intervals.moments import Moments, moments_stage
 from mopl_jax.io import log_reader
 from mopl_jax.io.log_reader import LogReader, Rows
+from mopl_jax.io.precision import Precision
 from mopl_jax.numerics.reduce import (
     ADD,
     Block,
@@ -269,19 +269,8 @@ def correlation_of(products: Float[np.ndarray, "k k"]) -> Float[np.ndarray, "k k
 
 def _precisions(reader, rows: Rows) -> tuple[tuple[str, Precision], ...]:
     """Of the logging and of the target densities, where a column has them."""
-    found, columns = [], reader.columns
-    roles = {
-        "log_propensity": (columns.propensity, columns.log_propensity),
-        "log_target": (columns.target_propensity, columns.log_target_propensity),
-    }
-    for name, (plain, log) in roles.items():
-        if plain or log:
-            kind = str(reader.source.schema.field(log or plain).type)
-            values = getattr(rows, name)[:MODAL]
-            stored = values if log else np.exp(values)
-            single = kind in ("float", "halffloat")
-            found.append((name, precision_of(stored, single, log is not None)))
-    return tuple(found)
+    found = {name: log_reader.precision(reader, rows, name) for name in log_reader.DENSITIES}
+    return tuple((name, each) for name, each in found.items() if each is not None)
 
 
 def _rounding(kind, policy, precisions, block: Block):

@@ -127,8 +127,7 @@ def _more(answer: Answer, ends, level) -> float:
     """
     if ends.lower > 0 or ends.upper < 0:
         return 0.0
-    value, moments = float(answer.value), answer.moments
-    error = math.sqrt(float(moments.influence)) / float(moments.n)
+    value, error = float(answer.value), math.sqrt(float(answer.moments.influence))
     z = NormalDist().inv_cdf(1 - level / 2) + NormalDist().inv_cdf(POWER)
     if not value or not error:
         return math.inf

@@ -8,6 +8,12 @@ from mopl_jax.evaluation.answers import Answer
 from mopl_jax.evaluation.parts import Part, p_value_of_one_value, parts_of, remark_on
 from mopl_jax.io.log_reader import LogReader
 from mopl_jax.logs import Logs
+from mopl_jax.policies.mixture import Mixture
+
+MIXED = (
+    "the logging policy is a mixture: if its policies played at different times, what changed"
+    " between them counts as their work; name each log with its own policy ([[files]])"
+)
 
 
 def by_log(reader: LogReader, *answers: Answer) -> tuple[tuple[Part, ...], tuple[str, ...]]:
@@ -17,7 +23,7 @@ def by_log(reader: LogReader, *answers: Answer) -> tuple[tuple[Part, ...], tuple
     Rows of one user vary together: their variances are as much larger as that of the whole value.
     """
     if answers[0].parts is None:
-        return (), ()
+        return (), (MIXED,) if isinstance(reader.logging, Mixture) else ()
     names = [part.name for part in reader.parts or ()]
     found = [parts_of(x.parts, float(x.value), names) for x in answers if x.parts is not None]
     p_values = [
@@ -29,9 +35,8 @@ def by_log(reader: LogReader, *answers: Answer) -> tuple[tuple[Part, ...], tuple
 
 
 def _inflation(answer):
-    sums, moments = answer.parts, answer.moments
-    by_unit = float(moments.influence) / float(moments.n) ** 2
-    return max(by_unit / max(float(sums.ppgg.sum()), 1e-300), 1.0)
+    by_unit, by_row = float(answer.moments.influence), float(answer.parts.ppgg.sum())
+    return max(by_unit / max(by_row, 1e-300), 1.0)
 
 
 def log_name(reader: LogReader, log: Any) -> str:

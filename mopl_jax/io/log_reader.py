@@ -27,6 +27,7 @@ from mopl_jax.io.columns import (
 )
 from mopl_jax.io.kinds import alike, is_list
 from mopl_jax.io.policy_json import read_policy
+from mopl_jax.io.precision import Precision, precision_of
 from mopl_jax.io.sources import Source, empty
 from mopl_jax.logs import check_precision
 from mopl_jax.numerics.pytree import entries
@@ -144,7 +145,25 @@ def _list_length(reader):
     return 0 if action is None else action.shape[1]
 
 
-AGREE = 0.01  # log densities of column and policy within this: the column may be rounded
+DENSITIES = {  # the columns of rows that hold log densities, and the roles that they are read from
+    "log_propensity": ("propensity", "log_propensity"),
+    "log_target": ("target_propensity", "log_target_propensity"),
+}
+LOOKED_AT = 2**15  # rows by which the precision of a column is told
+
+
+def precision(reader: LogReader, rows: Rows, name: str) -> Precision | None:
+    """How precisely the column behind one of `DENSITIES` was written; None where there is none."""
+    plain, log = (getattr(reader.columns, role) for role in DENSITIES[name])
+    if not (plain or log):
+        return None
+    kind = str(reader.source.schema.field(log or plain).type)
+    values = getattr(rows, name)[:LOOKED_AT]
+    stored = values if log else np.exp(values)
+    return precision_of(stored, kind in ("float", "halffloat"), log is not None)
+
+
+AGREE = 0.01  # log densities of column and policy within this, and what the column is rounded by
 
 
 def check_densities(reader: LogReader, rows: int | None = 10_000) -> None:
@@ -156,7 +175,9 @@ def check_densities(reader: LogReader, rows: int | None = 10_000) -> None:
         return
     first = next(chunks(reader, rows))
     declared = declared_densities(reader, first)
-    fine = np.abs(declared - first.log_propensity) <= AGREE
+    written = precision(reader, first, "log_propensity") or Precision()
+    rounding = np.asarray(written.error(jnp.asarray(first.log_propensity)))
+    fine = np.abs(declared - first.log_propensity) <= AGREE + rounding
     remedy = (
         f"the logging policy says {declared[np.argmin(fine)]:.4g}: name the one that was played,"
         " rename the other away"

@@ -7,6 +7,7 @@ user is retained with a probability that a quadratic of the weights and the user
 
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float
@@ -47,13 +48,14 @@ def write_example(folder: Path, seed: int = 0) -> list[Path]:
     rng, folder = np.random.default_rng(seed), prepare(folder)
     logging = Gaussian.diagonal(MEAN, SCALE)
     target = Gaussian.diagonal(MEAN + SCALE * np.array([0.5, 0.0, 0.7, 0.0]), 0.7 * SCALE)
+    production = Deterministic(jnp.asarray(MEAN))
     about = {"objectives": list(NAMES)}
     return [
         write_table(folder / "log.parquet", _log(rng)),
         write_atomically(folder / "log.toml", lambda path: path.write_text(README)),
         write_policy(folder / "logging.json", logging, **about),
         write_policy(folder / "target.json", target, **about),
-        write_policy(folder / "production.json", Deterministic(MEAN), **about),
+        write_policy(folder / "production.json", production, **about),
         experiments.write(folder / "past.parquet", list(_past(rng))),
     ]
 
@@ -87,5 +89,5 @@ def _past(rng):
             label = "winner" if truth > 0 else "loser"
         for arm, tag, mean in (("control", "control", 0 * lift), ("treatment", label, lift)):
             drawn = mean + rng.multivariate_normal(np.zeros(3), noise / ARM)
-            means = dict(zip(SIGNALS, drawn + 1, strict=True))
+            means = {name: float(x) for name, x in zip(SIGNALS, drawn + 1, strict=True)}
             yield experiments.row(f"e{k:02d}", arm, tag, ARM, means, noise)

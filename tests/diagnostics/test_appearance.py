@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mopl_jax.diagnostics.appearance import Appearance, decimals_of, findings_of, is_continuous
-from mopl_jax.diagnostics.precision import precision_of
+from mopl_jax.diagnostics.appearance import Appearance, findings_of, is_continuous
+from mopl_jax.io.precision import decimals_of, precision_of
 from mopl_jax.policies import Gaussian, Mixture, Uniform
 
 N = 4000
@@ -127,7 +127,7 @@ def test_decimals_are_inferred(decimals):
     ],
 )
 def test_the_precision_of_a_column_bounds_its_error(column, absolute, relative):
-    """The largest error of log p is relative + absolute / p."""
+    """The largest error of log p is that of a share, relative + absolute / p, of p."""
     made = precision_of(np.asarray(column, float), column.dtype == np.float32, log=False)
     assert (made.absolute, made.relative) == pytest.approx((absolute, relative))
     if len(column) == N and column[0] != column[1]:

@@ -12,6 +12,7 @@ from yardsticks import binomial_tail
 
 from mopl_jax.diagnostics import log_checks, sketch
 from mopl_jax.diagnostics.log_checks import check_log
+from mopl_jax.evaluation.evaluation import evaluate
 from mopl_jax.io.policy_json import write_policy
 from mopl_jax.io.read import open_log
 from mopl_jax.policies import Gaussian, Mixture, Uniform
@@ -243,3 +244,22 @@ def test_the_command_and_its_exit_codes(tmp_path, change, code):
             assert ended.json["n"] == N
         else:
             assert max(map(len, ended.out.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("decimals", [3, 4, None])
+def test_rounded_densities_do_not_contradict_their_policy(decimals):
+    """Densities from 1e-6 to 0.12, the small ones off by a half: no finding of theirs, neither here
+    nor where the log is evaluated; wrong ones are found all the same.
+    """
+    density = np.exp(ONE["log_propensity"])
+    stored = density.astype(np.float32) if decimals is None else np.round(density, decimals)
+    kept = stored > 0
+    table = {name: column[kept] for name, column in ONE.items()} | {"p": stored[kept]}
+    findings = examined(table, log_propensity=None, propensity="p")
+    assert level(findings, "declared density") == "trust"
+    made = evaluate(table, LOGGING, logging=LOGGING, propensity="p", interval=["normal"])
+    assert made.mean_weight.compatible
+    wrong = table | {"p": table["p"] * 1.5}
+    assert (
+        level(examined(wrong, log_propensity=None, propensity="p"), "declared density") == "refuse"
+    )

@@ -145,6 +145,7 @@ def test_log_densities_give_the_same_document(log):
         "--interval",
         "normal",
     )
+    assert (by_density.pop("target"), by_log.pop("target")) == ("q", "log_q")
     assert by_density == by_log
 
 

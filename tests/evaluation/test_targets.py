@@ -346,8 +346,28 @@ def test_what_changed_between_logs_favours_no_policy(tmp_path, options):
     for candidate in said.policies:
         for part, rate in zip(candidate.parts, SEASONS, strict=True):
             assert abs(part.value - rate) < 4 * part.standard_error
-    mixed = compare(seasons(tmp_path, mixture=True), pair).policies[1].difference
-    assert mixed.lower > 0
+    mixed = compare(seasons(tmp_path, mixture=True), pair)
+    assert mixed.policies[1].difference.lower > 0
+    assert any("played at different times" in text for text in mixed.warnings)
+
+
+def test_the_rows_of_a_user_do_not_make_logs_differ(tmp_path):
+    """Rewards that a user repeats: over 40 pairs of logs of one value, hardly any doubt."""
+    doubts = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        text = 'action = "w_"\nreward = "click"\ncluster = "user"\n'
+        for k, policy in enumerate(LOGGERS[:2]):
+            action = np.asarray(policy.mean) + rng.normal(size=(400, D))
+            reward = np.repeat(rng.random(40) < 0.4, 10) * 1.0
+            table = {"w_like": action[:, 0], "w_share": action[:, 1], "click": reward}
+            write(tmp_path / f"{k}.parquet", table | {"user": np.arange(400) // 10 + 40 * k})
+            write_policy(tmp_path / f"{k}.json", policy)
+            text += f'[[files]]\npath = "{k}.parquet"\nlogging = "{k}.json"\n'
+        (tmp_path / "two.toml").write_text(text)
+        said = evaluate(tmp_path / "two.toml", TARGETS["normal"], interval=["normal"])
+        doubts += any("not one in all logs" in text for text in said.warnings)
+    assert doubts <= 2  # P(more of 40 at 1 %) = 0.008
 
 
 def test_logs_that_tell_one_value_are_as_often_doubted_as_the_level_says():

@@ -4,18 +4,20 @@ Rounding moves a log density by at most `Precision.error`, and the mean weight b
 no more than that is no evidence against densities.
 """
 
+import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
-
-from mopl_jax.diagnostics.appearance import decimals_of
+from jaxtyping import Array, ArrayLike, Float
 
 FEW = 20  # different values below which round numbers may be exact, as 0.1 and 0.3 of three arms
 EXACT_DECIMALS = 2  # of few values: 0.25 is taken for a quarter, 0.0294 for one in 34
 DIGITS = 9  # that single precision is printed with, at most
 SINGLE = 2.0**-24
+WHOLE = 0.999  # of a density: one that is rounded by as much is hardly known
+HEAD = 1000  # entries that most columns are told by
+DECIMALS = 7  # up to which a column is taken for rounded
 
 
 class Precision(NamedTuple):
@@ -27,11 +29,13 @@ class Precision(NamedTuple):
     relative: float = 0.0
     log: bool = False
 
-    def error(self, log_density: Float[Array, " m"]) -> Float[Array, " m"]:
+    def error(self, log_density: ArrayLike) -> Float[Array, " m"]:
         """The largest error of each log density, (m,)."""
+        log_density = jnp.asarray(log_density)
         if self.log:
             return self.absolute + self.relative * jnp.abs(log_density)
-        return self.relative + self.absolute * jnp.exp(-log_density)
+        share = self.relative + self.absolute * jnp.exp(-log_density)
+        return -jnp.log1p(-jnp.minimum(share, WHOLE))
 
 
 def precision_of(values: Float[np.ndarray, " n"], single: bool, log: bool) -> Precision:
@@ -49,6 +53,23 @@ def precision_of(values: Float[np.ndarray, " n"], single: bool, log: bool) -> Pr
         relative = SINGLE * (1.0 if single else 2.0) * (single or relative > 0)
     coarser = not len(values) or absolute * np.mean(1 / values) >= relative
     return Precision(absolute, SINGLE * single, log) if coarser else Precision(0.0, relative, log)
+
+
+def decimals_of(column: Float[np.ndarray, " n"]) -> float:
+    """The decimals that all entries are rounded to, inf if more than `DECIMALS`.
+
+    Entries may have been kept in single precision.
+    """
+    for decimals in range(DECIMALS + 1):
+        if _is_rounded(column[:HEAD], decimals) and _is_rounded(column, decimals):
+            return decimals
+    return math.inf
+
+
+def _is_rounded(column, decimals):
+    scaled = column * 10.0**decimals
+    slack = 1e-9 + 2.0**-24 * np.abs(scaled)
+    return bool(np.all(np.abs(scaled - np.round(scaled)) <= np.minimum(slack, 0.1)))
 
 
 def _digits(values):
