@@ -27,7 +27,7 @@ from mopl_jax.estimators.cluster import cluster_stage
 from mopl_jax.estimators.contrast import Contrast, contrast
 from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.estimators.estimator import Member, given, member
-from mopl_jax.estimators.registry import Choice, bind_estimator
+from mopl_jax.estimators.registry import Choice, bind_estimator, is_of_target
 from mopl_jax.evaluation import row_blocks
 from mopl_jax.evaluation.parts import PartSums, part_stage
 from mopl_jax.intervals.moments import Moments, moments_stage
@@ -108,7 +108,7 @@ def gather(
     n = reader.source.count()
     kinds, parts = tuple(map(_kind, targets)), len(reader.parts or ())
     question = _Question(kinds, estimator, reward_range, n, parts=parts)
-    policies = tuple(target if _kind(target) == "policy" else None for target in targets)
+    policies = tuple(_played(reader, target) for target in targets)
     seen = Appearance()
     if n <= in_memory:
         return _from_memory(reader, policies, question, seen)
@@ -116,16 +116,21 @@ def gather(
 
 
 def _check(reader, target, estimator):
-    kind = _kind(target)
-    bind_estimator(estimator, target)
-    if kind != "policy":
+    bind_estimator(estimator, _played(reader, target))
+    if _kind(target) != "policy" and not is_of_target(estimator):
         return
     if reader.columns.action is None:
         raise ValueError(
             f"{reader.source.name}: a target policy needs the actions: name their columns "
             "(--action)"
         )
-    log_reader.check_weights(reader, target, "target policy")
+    if _kind(target) == "policy":
+        log_reader.check_weights(reader, target, "target policy")
+
+
+def _played(reader, target):
+    """The target as a policy; None where it is not known as one."""
+    return reader.logging if _kind(target) == "logging" else target
 
 
 def _kind(target):

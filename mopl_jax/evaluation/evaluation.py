@@ -18,7 +18,7 @@ from mopl_jax.evaluation.limits import check_facts, check_intervals, limits
 from mopl_jax.evaluation.result import EffectiveSizes, Evaluation
 from mopl_jax.evaluation.smoothing import Smoothing
 from mopl_jax.evaluation.targets import BANDWIDTHS, choose_target
-from mopl_jax.evaluation.warnings import warnings_of
+from mopl_jax.evaluation.warnings import undeclared_range, warnings_of
 from mopl_jax.intervals.facts import Facts, policy_facts
 from mopl_jax.intervals.registry import METHODS
 from mopl_jax.io import log_reader
@@ -80,7 +80,8 @@ def evaluate(
     verdict = judge(reader, policy, answers.policies[0], answers.appearance)
     made = _evaluation(answers.policies[0], verdict, estimator, alpha, level, names, facts)
     parts, remarks = by_log(reader, answers.policies[0])
-    warnings = made.warnings + _no_logs(reader) + remarks
+    range_of = undeclared_range(answers.appearance.reward, reward_range)
+    warnings = made.warnings + _no_logs(reader) + range_of + remarks
     log, name = _names(reader, log, target)
     made = dataclasses.replace(made, warnings=warnings, parts=parts, log=log, target=name)
     return made if smoothing is None else _smoothed(made, smoothing)

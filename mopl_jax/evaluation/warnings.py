@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from mopl_jax.diagnostics.appearance import Values
 from mopl_jax.diagnostics.mean_weight import MeanWeight
 from mopl_jax.diagnostics.weight_diagnostics import Diagnosis
 from mopl_jax.estimators.ess import ONE_ROW
@@ -23,6 +24,17 @@ def warnings_of(
         f"mean weight {check.mean:.4g}: {check.verdict}" if check.compatible is False else None,
     )
     return tuple(text for text in found if text)
+
+
+def undeclared_range(rewards: Values, reward_range: tuple[float, float] | None) -> tuple[str, ...]:
+    """A warning where all rewards are 0 or 1 and no range is declared."""
+    if reward_range is not None or not {*rewards.value} == {0.0, 1.0}:
+        return ()
+    return (
+        "all rewards are 0 or 1, and no range is declared: --reward-range 0,1 (in Python"
+        " reward_range=(0, 1)) makes the recommended interval narrower, and right where clicks are"
+        " rare",
+    )
 
 
 def _few_rows(size):

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from worlds import MEAN_REWARDS, POLICIES, log_of, sample_rows, standard
+from worlds import MEAN_REWARDS, POLICIES, log_of, of_users, sample_rows, standard
 from yardsticks import KEY, standard_errors
 
+import mopl_jax as mopl
 from mopl_jax import intervals
 from mopl_jax.estimators import bind_estimator, calibrated, snips
 from mopl_jax.estimators.estimator import Columns, in_memory
@@ -125,6 +126,19 @@ def test_a_box_and_a_mixture_are_targets_too():
             made = jax.jit(functools.partial(in_memory, bind_estimator(name, target)))(columns)
             truth = QUADRATIC.expectation(same_moments(target))
             assert abs(made.value - truth) < 2e-3
+
+
+def test_verbs_take_it_also_against_the_policy_that_logged():
+    """Differences of calibrated values are the values' differences; the log's users count."""
+    logs = of_users(log_of(KEY, 600), 2)
+    policies = ["logging", TARGET]
+    said = mopl.compare(logs, policies, estimator="calibrated", logging=standard(3))
+    each = [
+        mopl.evaluate(logs, policy, estimator="calibrated").value
+        for policy in (standard(3), TARGET)
+    ]
+    assert said.units == 300
+    assert said.policies[1].difference.value == pytest.approx(each[1] - each[0], rel=1e-9)
 
 
 def test_gradients_are_those_of_small_steps():

@@ -407,3 +407,15 @@ def test_open_bandit_is_compatible_with_what_bts_earned(tmp_path):
     table = (tmp_path / "open_bandit.md").read_text()
     assert "| men | 10,000 |" in table
     assert "| women | 10,000 |" in table
+
+
+def test_clicks_without_a_declared_range_are_said(tmp_path):
+    """The range is a fact about the platform: it is asked for, not taken from the sample."""
+    clicks = columns() | {"click": (columns()["reward"] > 0.5).astype(int)}
+    log = write(tmp_path / "clicks.parquet", clicks)
+    text = "all rewards are 0 or 1, and no range is declared"
+    said = mopl("evaluate", log, *roles("click")).stdout
+    assert text in " ".join(said.split())
+    declared = mopl("evaluate", log, *roles("click"), "--reward-range", "0,1").stdout
+    assert text not in " ".join(declared.split())
+    assert text not in " ".join(mopl("evaluate", log, *roles()).stdout.split())
