@@ -85,13 +85,14 @@ def write_json(path: Path, document: Any) -> Path:
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> Path:
     """Call `write(temporary path)`, then move the file into place: readers see all of it or
-    none. The folder is made if need be.
+    none.
 
     ValueError in one line where that cannot be, and then nothing is changed.
     """
     _check_file(path, "output")
+    if not path.parent.is_dir():
+        raise ValueError(f"{path}: no such folder; make it, or give another path")
     with _refusal(path, "free space or choose another path; nothing was changed"):
-        path.parent.mkdir(parents=True, exist_ok=True)
         _tidy(path.parent)
         with _own_folder(path.parent) as own:
             write(own / path.name)
