@@ -45,6 +45,7 @@ from mopl_jax.numerics.reduce import (
     run_passes,
     whole_block,
 )
+from mopl_jax.policies.mixture import Mixture
 from mopl_jax.policies.policy import Policy
 
 IN_MEMORY = 1_000_000
@@ -169,13 +170,21 @@ def _log_density(policy, action):
     return jax.vmap(policy.log_density)(action)
 
 
-def _unseen(kind, policy, logging, totals):
-    """The share of the target that no logged row outweighs; NaN where a policy is not known."""
+def _unseen(kind, policy, logging, totals, parts):
+    """The share of the target that no logged row outweighs; NaN where a policy is not known.
+
+    Of logs that are pooled the mean share of all `parts`, each by its own policy, as their rows.
+    """
     if kind == "logging":
         return 0.0
     if policy is None or logging is None:
         return math.nan
-    return unseen(policy, logging, totals.log_max[None])
+    own = [logging]
+    if parts and isinstance(logging, Mixture):
+        own = list(logging.components)
+    shares = jnp.stack([unseen(policy, each, totals.log_max[None]) for each in own])
+    rows = jnp.exp(logging.log_weight) if len(own) > 1 else jnp.ones(1)
+    return rows.astype(shares.dtype) @ shares
 
 
 # The passes: fits, then contrasts of them, then what is summed of both.
@@ -355,7 +364,7 @@ def _in_memory(rows, policies, logging, modal, question, users):
 
 def _shares(question, policies, logging, states):
     return [
-        _unseen(kind, policy, logging, state.totals)
+        _unseen(kind, policy, logging, state.totals, question.parts)
         for kind, policy, state in zip(question.kinds, policies, states, strict=True)
     ]
 

@@ -351,6 +351,25 @@ def test_what_changed_between_logs_favours_no_policy(tmp_path, options):
     assert any("played at different times" in text for text in mixed.warnings)
 
 
+def test_what_one_of_the_logs_has_not_seen_is_unseen(tmp_path):
+    """The target is where the second logger hardly plays: of its half of the rows all is unseen."""
+    far = Gaussian.diagonal([0.0, 0.0], 0.5), Gaussian.diagonal([8.0, 8.0], 0.5)
+    text = 'action = "w_"\nreward = "click"\n'
+    for k, policy in enumerate(far):
+        action = np.asarray(policy.mean) + 0.5 * np.random.default_rng(k).normal(size=(500, D))
+        write(
+            tmp_path / f"{k}.parquet",
+            {"w_like": action[:, 0], "w_share": action[:, 1], "click": action[:, 0]},
+        )
+        write_policy(tmp_path / f"{k}.json", policy)
+        text += f'[[files]]\npath = "{k}.parquet"\nlogging = "{k}.json"\n'
+    for mixture, share in ((False, 0.5), (True, 0.0)):
+        (tmp_path / "far.toml").write_text(f"mixture = {str(mixture).lower()}\n" + text)
+        said = evaluate(tmp_path / "far.toml", Gaussian.diagonal([0.1, 0.0], 0.4))
+        assert said.unseen == pytest.approx(share, abs=0.02)
+        assert (said.verdict == "refuse") == (not mixture)
+
+
 def test_the_rows_of_a_user_do_not_make_logs_differ(tmp_path):
     """Rewards that a user repeats: over 40 pairs of logs of one value, hardly any doubt."""
     doubts = 0
