@@ -414,8 +414,8 @@ def test_clicks_without_a_declared_range_are_said(tmp_path):
     clicks = columns() | {"click": (columns()["reward"] > 0.5).astype(int)}
     log = write(tmp_path / "clicks.parquet", clicks)
     text = "all rewards are 0 or 1, and no range is declared"
-    said = mopl("evaluate", log, *roles("click")).stdout
+    said = mopl("evaluate", log, *roles("click")).out
     assert text in " ".join(said.split())
-    declared = mopl("evaluate", log, *roles("click"), "--reward-range", "0,1").stdout
+    declared = mopl("evaluate", log, *roles("click"), "--reward-range", "0,1").out
     assert text not in " ".join(declared.split())
-    assert text not in " ".join(mopl("evaluate", log, *roles()).stdout.split())
+    assert text not in " ".join(mopl("evaluate", log, *roles()).out.split())
