@@ -44,7 +44,10 @@ def table(rows: list[dict]) -> str:
         "family": lambda row: f"{family(row)}, {row['interval']}",
         "ESS": lambda row: f"{_bin(row)}, {row['interval']}",
     }
-    tables = [_study.markdown((name, *head), _lines(pairs, key), "l") for name, key in keys.items()]
+    tables = [
+        _study.markdown((name, *head), _lines(pairs, key), "l" + "r" * len(head))
+        for name, key in keys.items()
+    ]
     return "\n\n".join(tables)
 
 
@@ -58,13 +61,14 @@ def half(row: dict) -> str:
 def _bin(row):
     edges = (2, 5, 12, 50, 250)
     low = max(edge for edge in edges if row["ess_median"] >= edge)
-    return f"ESS ≥ {low}"
+    return f"ESS ≥ {low:3}"
 
 
 def _pairs(rows):
     """SNIPS and calibrated of each cell with two effective rows."""
     columns = ("world", "d", "estimand", "n", "interval")
     kept = [row for row in rows if row["ess_median"] >= 2 and row["world"] not in APART]
+    kept = [row for row in kept if "unsmoothed" not in row["estimand"]]
     groups = _study.grouped(kept, *columns).values()
     return [
         tuple(
