@@ -57,8 +57,9 @@ def learn(out, report_folder, as_json, scale, low, high, total, max_change, prod
     Exit code 0: done, also where no gain is certain. A pipeline reads the key
     "advice" of the artifact (or of --json): "change to the learnt weights", or
     "keep the current weights", and then the policy in the artifact is not to be
-    played. 130: interrupted; the artifact is the best policy so far, and there
-    is no report.
+    played. 3: the verdict is refuse, as check or evaluate would say of this log
+    and policy. 130: interrupted; the artifact is the best policy so far, and
+    there is no report.
     """
     from mopl_jax.io import files
     from mopl_jax.io.policy_json import write_policy
@@ -91,6 +92,8 @@ def learn(out, report_folder, as_json, scale, low, high, total, max_change, prod
         learning_screen.show(learnt, out)
     if learnt.interrupted:
         raise typer.Exit(130)
+    if learnt.verdict == "refuse":
+        raise typer.Exit(options.REFUSED)
 
 
 def _numbers(option: str, text: str | None) -> Any:

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from mopl_jax.diagnostics.log_report import LogReport
+from mopl_jax.diagnostics.verdicts import VERDICTS
 from mopl_jax.io import storage
 from mopl_jax.learning.certification import Certificate
 from mopl_jax.learning.optimise import Learnt
@@ -62,6 +64,8 @@ class LearntWeights:
     `production` (d,), `against_production`: the current weights, and the certificate against them
     `mixture`: the certificate of the policy that plays the folds' policies in turn
     `interrupted`: whether it is only the best policy so far
+    `outside`: the share of the policy's draws that constraints forbid, which bind its mean
+    `checks`: what `mopl check` finds of the log
     """
 
     search: Learnt
@@ -79,6 +83,8 @@ class LearntWeights:
     against_production: Certificate | None = None
     mixture: Certificate | None = None
     interrupted: bool = False
+    outside: float = 0.0
+    checks: LogReport | None = None
 
     @property
     def policy(self) -> Gaussian:
@@ -93,7 +99,22 @@ class LearntWeights:
     @property
     def keep(self) -> bool:
         """Whether the current weights are to be kept: where no gain is certain."""
-        return self.deciding is None or bool(self.deciding.keep)
+        return self.deciding is None or bool(self.deciding.keep) or self.verdict == "refuse"
+
+    @property
+    def verdict(self) -> str:
+        """The gravest of what the checks of the log and the weights that certify say."""
+        judged = [judge.verdict for judge in (self.checks, self.deciding) if judge is not None]
+        return max(judged, key=VERDICTS.index, default="trust")
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why it is not trust, the grave ones first."""
+        found = () if self.checks is None else self.checks.findings
+        said = [(x.level, f"{x.check}: {x.found}") for x in found if x.level != "trust"]
+        if self.deciding is not None:
+            said += [(self.deciding.verdict, text) for text in self.deciding.reasons]
+        return tuple(text for _, text in sorted(said, key=lambda x: -VERDICTS.index(x[0])))
 
     @property
     def advice(self) -> str:
@@ -104,6 +125,8 @@ class LearntWeights:
     def reason(self) -> str:
         """Why: what is certain of the gain over what is played now."""
         made = self.deciding
+        if self.verdict == "refuse":
+            return f"the log is refused: {self.reasons[0]}"
         if made is None:
             return "no rows were held out to certify a gain; certify it on other users"
         over = "the logging mean" if self.against_production is None else "production"
@@ -144,7 +167,7 @@ class LearntWeights:
             "learning_value": float(search.value),
         }
         if self.certificate is not None:
-            about |= _without(self.certificate.to_dict(), "keep")
+            about |= _without(self.certificate.to_dict(), *JUDGED)
         about |= {
             "baseline": np.asarray(self.whitening.mean).tolist(),
             "interrupted": self.interrupted,
@@ -154,6 +177,9 @@ class LearntWeights:
             "surface_p": self.surface_p if math.isfinite(self.surface_p) else None,
             "scales": [scale._asdict() for scale in self.tried],
             "rows": rows,
+            "verdict": self.verdict,
+            "reasons": list(self.reasons),
+            "outside_constraints": self.outside,
         }
         if self.production is not None:
             about |= {"production": self.production.tolist()}
@@ -163,9 +189,12 @@ class LearntWeights:
                 "certified_gain_over_production": float(self.against_production.gain_bound),
             }
         if self.mixture is not None:
-            about |= {"mixture": _without(self.mixture.to_dict(), "keep", "ess", "gain")}
+            about |= {"mixture": _without(self.mixture.to_dict(), *JUDGED, "ess", "gain")}
         made = {name: getattr(names, name) for name in ("log", "certificate", "seed", "folds")}
         return about | {"provenance": storage.provenance(**made, share=names.share)}
+
+
+JUDGED = ("keep", "verdict", "reasons")  # of a certificate; said once, of the whole
 
 
 def _without(document, *keys):

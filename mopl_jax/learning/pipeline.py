@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from mopl_jax.diagnostics import log_checks
 from mopl_jax.estimators.importance import beta_ips, snips
 from mopl_jax.intervals.registry import bind
 from mopl_jax.io import log_reader, read
@@ -24,6 +25,7 @@ from mopl_jax.learning.constraints import (
     Bounds,
     Projection,
     check_projection,
+    share_outside,
     unconstrained,
 )
 from mopl_jax.learning.learnt_weights import LearntWeights, Names, Tried
@@ -99,9 +101,10 @@ def learn(
     after a stage, or on KeyboardInterrupt, the best policy so far is certified and returned.
 
     ValueError in one line, before anything is compiled, for a log that cannot teach and for options
-    that leave nothing to search.
+    that leave nothing to search. What `check_log` finds and the weights that certify are the
+    verdict.
     """
-    logs, names, target, place = _read(log, roles)
+    reader, logs, names, target, place = _read(log, roles)
     check_log(logs, names=names, reward=target, place=place)
     check_alpha(alpha)
     choose([estimator], VALUE_ESTIMATORS, "estimator")
@@ -136,23 +139,29 @@ def learn(
         share or 0.0,
     )
     parts = _parts(logs, share, folds, seed)
-    return _run(parts, plan, tuple(scales), current, called, watch, stop)
+    found = _run(parts, plan, tuple(scales), current, called, watch, stop)
+    outside = 0.0
+    if plan.project is not unconstrained:
+        outside = share_outside(plan.project, found.policy)
+    return dataclasses.replace(found, outside=outside, checks=log_checks.check_log(reader))
 
 
 # Options.
 
 
-def _read(log, roles) -> tuple[Logs, list[str], str, str]:
-    """The rows, the names of weights and reward, and the place for complaints."""
+def _read(log, roles) -> tuple[log_reader.LogReader, Logs, list[str], str, str]:
+    """The log, its rows, the names of weights and reward, and the place for complaints."""
     if isinstance(log, Logs):
         if roles:
             raise ValueError(f"expected a path to go with {sorted(roles)[0]!r}, got Logs in memory")
         names = [f"action[{k}]" for k in range(log.action.shape[1])]
-        return jax.tree.map(np.asarray, log), names, "reward", "memory"
+        rows = check(jax.tree.map(np.asarray, log))
+        return read.open_log(rows), rows, names, "reward", "memory"
     reader = read.open_log(log, **roles)
     logs = read.read_logs(reader)
     log_reader.check_densities(reader, None)
-    return logs, _objectives(reader, logs), reader.columns.reward or "reward", reader.source.name
+    target = reader.columns.reward or "reward"
+    return reader, logs, _objectives(reader, logs), target, reader.source.name
 
 
 def _path(log):

@@ -66,6 +66,9 @@ def show(learnt: LearntWeights, out: Path) -> None:
         console.print(f"{label:<58}{text:>12}")
     for text in remarks(learnt):
         console.print(text, style="dim")
+    console.print(f"verdict: [bold]{terminal.coloured(learnt.verdict)}[/]")
+    for text in learnt.reasons:
+        console.print(f"  {text}", highlight=False, markup=False)
     for text in _warnings(learnt):
         console.print(text, style="yellow")
     _advise(console, learnt)
@@ -81,6 +84,11 @@ def _warnings(learnt):
     if learnt.search.diverged:
         yield (
             "warning: the search met a number that is not finite; this is its best feasible policy"
+        )
+    if learnt.outside > 0:
+        yield (
+            f"warning: {learnt.outside:.0%} of the policy's draws are outside the constraints, which"
+            " bind its mean: clip what is served, or play a smaller scale"
         )
     if learnt.interrupted:
         yield "interrupted: the best policy so far"

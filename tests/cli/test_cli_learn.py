@@ -9,6 +9,7 @@ import re
 import signal
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import typer
 from command import end, mopl, start
@@ -115,6 +116,29 @@ def test_propensities_must_be_those_of_the_declared_policy(tmp_path):
         match="column .propensity., row 1 .* expected the log density of the logging policy, got",
     ):
         run(write_log(tmp_path), propensity="propensity", logging=declared)
+
+
+def test_what_check_refuses_learn_refuses(tmp_path, capsys):
+    """Declared one standard deviation off: exit code 3, nothing to change, and why."""
+    declared = write_policy(tmp_path / "logging.json", Gaussian.diagonal(MEAN + SCALE, SCALE))
+    log = write_log(tmp_path)
+    options = {"logging": declared, "propensity": None, "as_json": True}
+    path = write(tmp_path / "no_density.parquet", _without_density(log))
+    with pytest.raises(typer.Exit) as caught:
+        run(path, **options, **CHEAP)
+    document = json.loads(capsys.readouterr().out)
+    assert (
+        caught.value.exit_code == mopl("check", path, "--action", "w_", "--logging", declared).code
+    )
+    assert caught.value.exit_code == 3
+    assert document["verdict"] == "refuse"
+    assert document["advice"] == "keep the current weights"
+    assert "not the declared policy" in document["reason"]
+
+
+def _without_density(path):
+    table = pq.read_table(path).drop_columns(["propensity"])
+    return {name: table[name].to_numpy() for name in table.column_names}
 
 
 def test_a_stale_production_artifact_is_refused(tmp_path):
