@@ -102,7 +102,7 @@ def certify(
     level and logging mean then serve unless others are given. `baseline`: weights (d,), or a policy
     whose mean is taken; it is played with the scale of the learnt policy. `value_estimator` may
     hold a surface fitted on the learning rows, never on these. `alpha` is 0.05 by default.
-    `verdict` and `reasons` are those of `evaluate`; where they refuse, the current weights are kept.
+    `verdict` and `reasons` are those of `evaluate`; where they refuse, current weights are kept.
 
     The default interval allows for skewness: few effective rows with what a wrong surface leaves of
     the rewards are skewed, and there `ess_exact` covers as little as 0.87 of the lower bounds that

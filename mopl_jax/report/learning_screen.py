@@ -87,8 +87,8 @@ def _warnings(learnt):
         )
     if learnt.outside > 0:
         yield (
-            f"warning: {learnt.outside:.0%} of the policy's draws are outside the constraints, which"
-            " bind its mean: clip what is served, or play a smaller scale"
+            f"warning: {learnt.outside:.0%} of the policy's draws are outside the constraints,"
+            " which bind its mean: clip what is served, or play a smaller scale"
         )
     if learnt.interrupted:
         yield "interrupted: the best policy so far"
