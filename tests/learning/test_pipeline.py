@@ -19,7 +19,7 @@ from mopl_jax.logs import Logs, split
 from mopl_jax.policies import Gaussian
 
 BEST = np.array([0.9, 0.4])
-CHEAP = {"estimator": "snips", "interval": "normal", "certificate": "normal", "scales": (0.8,)}
+CHEAP = {"estimator": "snips", "certificate": "normal"}
 
 
 def log_of(users=400, each=3):
