@@ -122,7 +122,7 @@ def draw(seed: int, world: str, noise: str, d: int, n: int) -> Logs:
     else:
         reward = mean + own + 0.5 * rng.normal(size=n)
     log_propensity = norm.logpdf(action).sum(axis=1)
-    return Logs(action, log_propensity, reward, cluster=user)
+    return Logs(action, log_propensity, reward, cluster=user)  # pyright: ignore[reportArgumentType]
 
 
 @functools.cache
@@ -148,7 +148,7 @@ def best(world: str, d: int) -> tuple[float, float]:
 
 @functools.cache
 def _draws(d):
-    x = norm.ppf(np.clip(qmc.Sobol(d, seed=1).random(4096), 1e-9, 1 - 1e-9))
+    x = norm.ppf(np.clip(qmc.Sobol(d, rng=1).random(4096), 1e-9, 1 - 1e-9))
     return jnp.asarray(np.concatenate([x, -x]))
 
 

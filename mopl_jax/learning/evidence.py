@@ -17,6 +17,7 @@ from mopl_jax.numerics.shapes import Scalar
 
 FLAT = 1e4  # prior variance of the first group, over the mean square: its level is not shrunk
 RANGE = 1e-8, 1e3  # of the other prior variances, likewise
+ROUNDING = 8.0  # units in the last place of the trace
 STEP = 1.5  # largest change of a log variance in a step
 
 
@@ -61,8 +62,10 @@ def most_evident(
     def solve(variances, noise):
         prior = (of_group @ variances) * unit
         root = jnp.sqrt(prior)
-        inner = jnp.eye(len(gram), dtype=gram.dtype) + root[:, None] * gram * (root / noise)[None]
-        factor = jnp.linalg.cholesky(inner)
+        inner = root[:, None] * gram * (root / noise)[None]
+        # beside 1, what rounding may have taken: in float32 a million rows would be indefinite
+        ridge = 1 + ROUNDING * jnp.finfo(gram.dtype).eps * jnp.trace(inner)
+        factor = jnp.linalg.cholesky(inner + ridge * jnp.eye(len(gram), dtype=gram.dtype))
         posterior = solve_triangular(factor, jnp.diag(root), lower=True).T
         return prior, posterior, posterior @ (posterior.T @ moment) / noise
 

@@ -29,7 +29,7 @@ ALONG_DIRECTIONS = (0.5, 1.0, 1.5), (2.0, 2.5, 3.0, 3.5, 4.0)
 LENGTHS = 3.0, 1.5  # of squared-exponential kernels, by random waves (Rahimi & Recht 2007)
 ANYWHERE = 32  # waves for each of them
 DIRECTIONS = 3
-FIRST = 2**17  # rows of the first round
+FIRST = 2**14  # rows of the first round, which only points to directions
 PROBES = 16  # directions of the posterior in which the noise of users is measured
 GRADIENTS = 4096  # rows whose gradients point to the leading directions
 
@@ -51,12 +51,10 @@ def fit_waves(logs: Logs) -> Fitted:
     level = jnp.mean(logs.reward)
     unit = safe.positive(jnp.max(jnp.abs(logs.reward - level)))
     # in units of the largest reward: squares of 1e30 and of 1e-30 are numbers
-    some = jax.tree.map(lambda x: x[:FIRST], logs) if logs.cluster is None else logs
-    rows, first = (
-        dataclasses.replace(part, reward=(part.reward - level) / unit) for part in (logs, some)
-    )
+    rows = dataclasses.replace(logs, reward=(logs.reward - level) / unit)
+    first = jax.tree.map(lambda x: x[:FIRST], rows)
     guess, posterior = _fit(first, _bends(first), 1.0, steps=12)
-    inflation = _inflation(guess, posterior, first)
+    inflation = _inflation(guess, posterior, rows)
     surface, posterior = _fit(rows, _leading(guess, rows), inflation, steps=20)
     scaled = (surface.coefficients * unit).at[0].add(level)
     covariance = surface.covariance * jnp.square(unit)
