@@ -6,6 +6,7 @@ is that of the best guess played exactly, as a share of that of doing nothing (i
 nothing is to be gained, in units of the reward). Certified gains are one-sided 95 % bounds over the
 logging mean played with the same scale, in the same unit, and are compared with the true gain.
 `before` is the learner that this one replaced, on the same logs: kept for comparison, not run anew.
+What is stored has between one and ten logs a cell, as its column says: directions, not a table.
 """
 
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from mopl_jax.learning.objective import doubly_robust
 from mopl_jax.learning.proposal import propose
 from mopl_jax.logs import split
 
-SIZES = {"replicates": 4, "d": (5, 5, 2, 5), "n": (4000, 1000, 4000, 16_000)}
+SIZES = {"replicates": 4, "d": (5, 5, 2), "n": (4000, 1000, 4000)}
 QUICK = {"replicates": 1, "d": (2,), "n": (500,)}
 CELL = ("world", "noise", "d", "n", "learner")
 

@@ -93,6 +93,27 @@ def test_advice_follows_the_certificate_that_decides(made):
     assert against.advice == "keep the current weights"
 
 
+def test_keep_says_how_many_users_would_do(made):
+    """A bound two gains below the estimate: four times the users bring it to 0."""
+    trusted = diagnose(snips(np.zeros(200), np.arange(200.0)))
+    short = Certificate(0.0, 0.0, 100.0, 0.5, -0.5, np.asarray(True), trusted, 200)
+    learnt = dataclasses.replace(made[2], certificate=short)
+    users = made[0].num_clusters + 200
+    assert learnt.needed == pytest.approx(4 * users)
+    assert f"about {4 * users:,} users in all make it certain" in learnt.reason
+    none = dataclasses.replace(short, gain=np.asarray(-0.5), gain_bound=np.asarray(-np.inf))
+    guessed = learnt.proposal.guessed
+    expected = (1.6449 * float(guessed.noise) / float(guessed.gain - guessed.error)) ** 2 * users
+    assert dataclasses.replace(learnt, certificate=none).needed == pytest.approx(expected, rel=1e-3)
+
+
+def test_both_answers_are_in_the_document(made):
+    document = made[2].to_dict()
+    for name, policy in (("best_guess", made[2].proposal.guess), ("certified", made[2].policy)):
+        np.testing.assert_array_equal(document[name]["mean"], policy.mean)
+        assert document[name]["predicted_error"] > 0
+
+
 def test_wrong_densities_are_refused_as_evaluate_refuses_them(made):
     """Propensities of a policy one standard deviation off: keep, whatever the bound says."""
     _, test, learnt = made
