@@ -16,9 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import _study
-from benchmarks._learners import OPTIMISER
 from benchmarks._north_stars import NOISES, RADIUS, best, draw, standard, worlds
-from mopl_jax.learning.refinement import learn
+from mopl_jax.learning.proposal import propose
 from mopl_jax.learning.response_surface import fit_surface, highest
 
 SIZES = {"n": 4000, "replicates": 5}
@@ -31,7 +30,7 @@ BANDWIDTH, RATE = 0.3, 1e-3
 @jax.jit
 def ours(logs):
     """Weights (1,) of the surface's maximum, and what `mopl learn` learns."""
-    found = learn(logs, radius=RADIUS, steps=10, optimiser=OPTIMISER).learnt.policy.mean
+    found = propose(logs, float(len(logs.reward)), radius=RADIUS).guess.mean
     return {
         "surface": highest(fit_surface(logs.action, logs.reward, standard(1)), RADIUS),
         "learnt here": found,

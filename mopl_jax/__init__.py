@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from mopl_jax import coverage, estimators, intervals, logs, metrics, planning, policies
     from mopl_jax import simulation as simulation
     from mopl_jax.coverage.run import coverage_study
-    from mopl_jax.diagnostics.log_checks import check_log
+    from mopl_jax.diagnostics.check import check_log
     from mopl_jax.estimators import ess
     from mopl_jax.evaluation.comparison import compare
     from mopl_jax.evaluation.evaluation import evaluate
@@ -36,7 +36,7 @@ DOORS = {
     "Mixture": "mopl_jax.policies.mixture",
     "Uniform": "mopl_jax.policies.uniform",
     "certify": "mopl_jax.learning.certification",
-    "check_log": "mopl_jax.diagnostics.log_checks",
+    "check_log": "mopl_jax.diagnostics.check",
     "compare": "mopl_jax.evaluation.comparison",
     "constraints": "mopl_jax.learning.constraints",
     "coverage": "mopl_jax.coverage",

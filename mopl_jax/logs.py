@@ -171,25 +171,6 @@ def split(logs: Logs, share: float = 0.5, seed: int = 0) -> tuple[Logs, Logs]:
     return rows(logs, ~certify_rows), rows(logs, certify_rows)
 
 
-def halves(logs: Logs, most: int) -> tuple[Logs, Logs]:
-    """Even and odd rows of the first `most`; the rows of even and of odd users where it has users.
-
-    Users are kept whole, in the order of their numbers, as long as their rows are at most `most`.
-    Both halves have equally many rows (users). Rows split under `jit`; users do not: ValueError.
-    """
-    if logs.cluster is None:
-        even = 2 * (min(np.shape(logs.action)[0], most) // 2)
-        first, second = (jax.tree.map(lambda x, k=k: x[k:even:2], logs) for k in (0, 1))
-        return first, second
-    if isinstance(logs.cluster, Tracer):
-        raise ValueError("a log with users is split before it is compiled: call this without jit")
-    user, count = _units(logs)
-    within = int(np.sum(np.cumsum(np.bincount(user, minlength=count)) <= most))
-    even = 2 * (max(within, 2) // 2)
-    first, second = (rows(logs, (user < even) & (user % 2 == k)) for k in (0, 1))
-    return first, second
-
-
 def rows(logs: Logs, kept) -> Logs:
     """The rows where `kept` (n,), users counted and numbered anew from 0."""
     part = jax.tree.map(lambda column: jnp.asarray(np.asarray(column)[kept]), logs)

@@ -20,7 +20,7 @@ def check(as_json, **log):
     """
     import jax
 
-    from mopl_jax.diagnostics.log_checks import check_log
+    from mopl_jax.diagnostics.check import check_log
 
     jax.config.update("jax_enable_x64", True)
     reader = options.opened(log)

@@ -10,11 +10,10 @@ import typer
 from mopl_jax.cli import options, show
 from mopl_jax.cli.options import option
 
-NAMED = "steps starts radius floor seed scale production optimiser low high max_change".split()
+NAMED = "seed radius production low high max_change".split()
 ONE_EACH = "One number for each weight, or one for all, as 0,0.5,1."
 BOUND = option(str, ONE_EACH, metavar="A,B,…")
 MAX_CHANGE = "Largest change of each weight from production."
-SCALES = "Scales to try, of the logged one, from coarse to fine."
 RADIUS = "Trust region: of the mean, in logged standard deviations (KL = radius²/2)."
 OUT = "Artifact: the learnt policy (JSON), for mopl evaluate --target."
 FOLDS = "Cross-fit: learn and certify in so many folds, instead of one split."
@@ -26,51 +25,49 @@ FOLDS = "Cross-fit: learn and certify in so many folds, instead of one split."
     report_folder=option(Path, "Folder for an HTML page with figures, and PNGs.", None, "--report"),
     **options.ROLES,
     estimator=option(str, "doubly_robust, snips, beta_ips.", "doubly_robust"),
-    interval=option(str, "Interval whose lower end is maximised.", "ess_exact"),
     certificate=option(str, "Interval whose lower end is certified.", "ess_skew"),
     alpha=options.ALPHA,
-    scale=option(str, SCALES, "0.85,0.7,0.55,0.4"),
     radius=option(float, RADIUS, 2.0),
-    floor=option(float, "Trust region: least effective sample size over n.", 0.002),
     low=BOUND,
     high=BOUND,
     total=option(float, "What the weights must add up to.", None, "--sum"),
     max_change=option(str, MAX_CHANGE),
     production=option(str, "Current weights: A,B,… or a policy (JSON)."),
-    optimiser=option(str, "lbfgs, or adam, sgd, rmsprop with a rate: adam:0.05.", "lbfgs"),
-    starts=option(int, "Random starts beside the surface's and the centre.", 0),
-    steps=option(int, "Most steps of a search.", 30),
     share=option(float, "Share of the users (rows) kept for the certificate.", 0.5),
     folds=option(int, FOLDS, 0),
-    seed=option(int, "Seed of the split and of random starts.", 0),
+    seed=option(int, "Seed of the split.", 0),
     as_json=options.JSON,
 )
-def learn(out, report_folder, as_json, scale, low, high, total, max_change, production, **settings):
+def learn(out, report_folder, as_json, low, high, total, max_change, production, **settings):
     """New weights from a log, and what they certainly gain.
 
-    A quadratic response surface proposes weights, importance weighting refines
-    them where held-out rows confirm it, and rows that were not learnt from
-    (other users, with --cluster) certify the result, one-sided. What is learnt
-    is a normal policy; bounds are for it, and gains are over the logging mean
-    and production weights played with the same scale.
+    Two answers. The best guess is what a response surface, a quadratic and
+    waves as far as the rows speak for them, takes for the best weights. The
+    certified policy is the one with the largest gain that can be promised: its
+    mean and its scale are chosen for the rows that were not learnt from (other
+    users, with --cluster), which then certify it, one-sided. It is a normal
+    policy; bounds are for it, and gains are over the logging mean and
+    production weights played with the same scale.
 
     Exit code 0: done, also where no gain is certain. A pipeline reads the key
     "advice" of the artifact (or of --json): "change to the learnt weights", or
     "keep the current weights", and then the policy in the artifact is not to be
-    played. 130: interrupted; the artifact is the best policy so far, and there
-    is no report.
+    played. 3: the verdict is refuse, as check or evaluate would say of this log
+    and policy. 130: interrupted; the artifact is the best policy so far, and
+    there is no report.
     """
     from mopl_jax.io import files
     from mopl_jax.io.policy_json import document, write_policy
     from mopl_jax.learning import constraints, pipeline
     from mopl_jax.report import learning_screen
 
+    options.float64()
     if max_change is not None and production is None:
         complaint = "change from what? name the current weights with --production"
         raise ValueError(f"--max-change: {complaint}")
     limits = _numbers("--low", low), _numbers("--high", high)
     limits = constraints.Bounds(*limits, total, _numbers("--max-change", max_change))
-    settings |= {"constraints": limits, "scales": _numbers("--scale", scale)}
+    settings |= {"constraints": limits}
     file = production is not None and production.endswith(".json")
     read = [settings["log"], settings["logging"], production if file else None]
     options.check_output(out, read)
@@ -96,6 +93,8 @@ def learn(out, report_folder, as_json, scale, low, high, total, max_change, prod
         learning_screen.show(learnt, out)
     if learnt.interrupted:
         raise typer.Exit(130)
+    if learnt.verdict == "refuse":
+        raise typer.Exit(options.REFUSED)
 
 
 def _numbers(option: str, text: str | None) -> Any:

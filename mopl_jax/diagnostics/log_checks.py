@@ -11,7 +11,6 @@ are independent.
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -21,8 +20,7 @@ from mopl_jax.diagnostics.appearance import findings_of, is_continuous
 from mopl_jax.diagnostics.finding import Finding
 from mopl_jax.diagnostics.log_report import LogReport
 from mopl_jax.diagnostics.log_statistics import CELLS, NOTHING, PERIODS, LogStatistics, widen
-from mopl_jax.io.log_reader import chunks
-from mopl_jax.io.read import open_log
+from mopl_jax.io.log_reader import LogReader, chunks
 
 CHUNK = 2**17
 LEVEL = 0.01
@@ -31,13 +29,8 @@ MATERIAL_DISTANCE = 0.02  # Kolmogorov–Smirnov
 MATERIAL_WEIGHT = 1e-3  # of the mean weight: what rounding of the densities in a file may leave
 
 
-def check_log(log: Any, *, watch: Callable = iter, **columns: Any) -> LogReport:
-    """Is a log, a path, a table or a `LogReader`, what it is said to be?
-
-    `columns` and `logging` as in `open_log`; `watch` is handed the chunks of each of both passes,
-    and gives them back. ValueError for entries that are no numbers, as for any log.
-    """
-    reader = open_log(log, **columns)
+def check_rows(reader: LogReader, watch: Callable = iter) -> LogReport:
+    """What the checks find of a log that is open; `watch` is handed the chunks of each pass."""
     spans = functools.reduce(widen, watch(chunks(reader, CHUNK)), NOTHING)
     statistics = LogStatistics(reader, spans)
     for rows in watch(chunks(reader, CHUNK)):

@@ -19,15 +19,17 @@ from jax import lax
 from jax.core import Tracer
 from jaxtyping import ArrayLike
 
+from mopl_jax.diagnostics.verdicts import REFUSE, VERDICTS, reasons
+from mopl_jax.diagnostics.weight_diagnostics import Diagnosis, diagnose
 from mopl_jax.estimators import ess
 from mopl_jax.estimators.contrast import difference
 from mopl_jax.intervals.ess_corrected import ess_skew
 from mopl_jax.intervals.interval import IntervalFunction, lower
 from mopl_jax.learning.objective import ValueEstimator, estimates
-from mopl_jax.logs import Logs, check
+from mopl_jax.logs import Logs, check, num_units
 from mopl_jax.numerics.check import check_alpha
-from mopl_jax.numerics.pytree import pytree_dataclass
-from mopl_jax.numerics.shapes import Scalar, Truth, Vector
+from mopl_jax.numerics.pytree import entries, pytree_dataclass, stacked
+from mopl_jax.numerics.shapes import Count, Scalar, Truth, Vector
 from mopl_jax.policies.gaussian import Gaussian
 
 
@@ -39,7 +41,9 @@ class Certificate:
     `ess`: of its weights, in rows or in users
     `gain`: the value less that of the baseline
     `gain_bound`: the lower bound of the gain
-    `keep`: whether that is not positive: keep the current weights
+    `keep`: whether that is not positive, or the log is refused: keep the current weights
+    `diagnosis`: of the policy's importance weights on these rows, as `evaluate` judges them
+    `units`: rows, or users
     """
 
     bound: Scalar
@@ -48,6 +52,18 @@ class Certificate:
     gain: Scalar
     gain_bound: Scalar
     keep: Truth
+    diagnosis: Diagnosis
+    units: Count
+
+    @property
+    def verdict(self) -> str:
+        """Trust, caution or refuse: whether these rows can answer for the policy."""
+        return VERDICTS[int(self.diagnosis.verdict)]
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why it is not trust."""
+        return tuple(reasons(self.diagnosis, int(self.units)))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, by the names that the artifact of `mopl learn` has for them."""
@@ -58,6 +74,8 @@ class Certificate:
             "certified_gain": float(self.gain_bound),
             "gain": float(self.gain),
             "keep": bool(self.keep),
+            "verdict": self.verdict,
+            "reasons": list(self.reasons),
         }
 
     def __repr__(self):
@@ -84,6 +102,7 @@ def certify(
     level and logging mean then serve unless others are given. `baseline`: weights (d,), or a policy
     whose mean is taken; it is played with the scale of the learnt policy. `value_estimator` may
     hold a surface fitted on the learning rows, never on these. `alpha` is 0.05 by default.
+    `verdict` and `reasons` are those of `evaluate`; where they refuse, current weights are kept.
 
     The default interval allows for skewness: few effective rows with what a wrong surface leaves of
     the rewards are skewed, and there `ess_exact` covers as little as 0.87 of the lower bounds that
@@ -150,13 +169,16 @@ def _certificate(policy, logs, baseline, value_estimator, interval, alpha) -> Ce
     judged = jax.tree.map(lambda *x: jnp.stack(x), made, contrast)
     bounds = lax.map(lambda estimate: bound(estimate, alpha).lower, judged)
     gain_bound = jnp.where(jnp.all(policy.mean == baseline), 0, bounds[1])
+    diagnosis = diagnose(made)
     return Certificate(
         bound=bounds[0],
         value=made.value,
         ess=ess.kish(made.log_weight),
         gain=contrast.value,
         gain_bound=gain_bound,
-        keep=~(gain_bound > 0),
+        keep=~(gain_bound > 0) | (diagnosis.verdict == REFUSE),
+        diagnosis=diagnosis,
+        units=jnp.asarray(num_units(logs)),
     )
 
 
@@ -173,14 +195,18 @@ def combine(certificates: Sequence[Certificate]) -> Certificate:
     Fold k's bound Lₖ ≤ V(πₖ) fails with probability at most α/K given the rows that πₖ was
     learnt from; all K hold with probability ≥ 1−α, however they depend on each other, and then
     mean Lₖ ≤ mean V(πₖ), the mixture's value. Each Lₖ is as well a valid bound at level α for
-    its own πₖ, the best one included.
+    its own πₖ, the best one included. The diagnosis is the gravest of the K.
     """
-    mean = jax.tree.map(lambda *x: jnp.mean(jnp.stack(x).astype(x[0].dtype), axis=0), *certificates)
+    each = stacked(certificates)
+    gravest = jnp.argmax(each.diagnosis.verdict)
+    gain_bound = jnp.mean(each.gain_bound)
     return Certificate(
-        bound=mean.bound,
-        value=mean.value,
-        ess=jnp.asarray(sum(certificate.ess for certificate in certificates)),
-        gain=mean.gain,
-        gain_bound=mean.gain_bound,
-        keep=~(mean.gain_bound > 0),
+        bound=jnp.mean(each.bound),
+        value=jnp.mean(each.value),
+        ess=jnp.sum(each.ess),
+        gain=jnp.mean(each.gain),
+        gain_bound=gain_bound,
+        keep=~(gain_bound > 0) | (jnp.max(each.diagnosis.verdict) == REFUSE),
+        diagnosis=entries(each.diagnosis, gravest),
+        units=each.units[gravest],
     )

@@ -2,28 +2,20 @@
 
 import dataclasses
 import math
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+from mopl_jax.diagnostics.verdicts import VERDICTS
 from mopl_jax.io import storage
 from mopl_jax.learning.certification import Certificate
-from mopl_jax.learning.optimise import Learnt
 from mopl_jax.learning.plan import Plan
+from mopl_jax.learning.proposal import Proposal
 from mopl_jax.learning.response_surface import Surface
-from mopl_jax.logs import Logs
+from mopl_jax.logs import Logs, num_units
 from mopl_jax.policies.gaussian import Gaussian
-
-
-class Tried(NamedTuple):
-    """A scale that was tried: its `score`, the gain on rows that did not propose it in standard
-    errors, and whether it was `accepted`.
-    """
-
-    scale: float
-    score: float
-    accepted: bool
 
 
 class Names(NamedTuple):
@@ -31,7 +23,7 @@ class Names(NamedTuple):
 
     `log`: the path, or "memory"
     `objectives`, `reward`: the weights and the reward
-    `estimator`, `interval`, `certificate`: the methods that learn, are maximised and are certified
+    `estimator`, `certificate`: the method that estimates, and the interval that is certified
     `seed`, `folds`, `share`: of the split
     """
 
@@ -39,7 +31,6 @@ class Names(NamedTuple):
     objectives: tuple[str, ...]
     reward: str
     estimator: str
-    interval: str
     certificate: str
     seed: int
     folds: int
@@ -48,28 +39,20 @@ class Names(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class LearntWeights:
-    """New weights: a normal policy, what it was learnt from, and what is certain of it.
+    """New weights: a best guess, the policy that can be certified, and what is certain of it.
 
-    `search`: the policy, its optimistic bound, and how the last search went
-    `surface`: the reward model, fitted on the learning rows
-    `whitening`: mean and covariance of the logged actions
-    `by_half` (2, d): the means that two halves of the learning rows propose
-    `tried`: the scales, coarse to fine; fewer than were asked for after an interrupt
-    `surface_p`: the p-value of rewards being quadratic towards the maximum
+    `proposal`: both policies, what is predicted of them, and the reward model of the learning rows
     `plan`, `names`: how it was made
     `logs`, `held`: the rows that were learnt from, and those that certify; None if there are none
     `certificate`: against the logging mean; None without rows that certify
     `production` (d,), `against_production`: the current weights, and the certificate against them
     `mixture`: the certificate of the policy that plays the folds' policies in turn
     `interrupted`: whether it is only the best policy so far
+    `outside`: the share of the policy's draws that constraints forbid, which bind its mean
+    `checks`: the `LogReport` of `check_log` on the log
     """
 
-    search: Learnt
-    surface: Surface
-    whitening: Gaussian
-    by_half: Float[np.ndarray, "2 d"]
-    tried: tuple[Tried, ...]
-    surface_p: float
+    proposal: Proposal
     plan: Plan
     names: Names
     logs: Logs
@@ -79,11 +62,23 @@ class LearntWeights:
     against_production: Certificate | None = None
     mixture: Certificate | None = None
     interrupted: bool = False
+    outside: float = 0.0
+    checks: Any = None
 
     @property
     def policy(self) -> Gaussian:
-        """The learnt policy."""
-        return self.search.policy
+        """The policy that is certified."""
+        return self.proposal.certified
+
+    @property
+    def surface(self) -> Surface:
+        """The reward model, fitted on the learning rows."""
+        return self.proposal.surface
+
+    @property
+    def whitening(self) -> Gaussian:
+        """Mean and covariance of the logged actions."""
+        return self.proposal.whitening
 
     @property
     def deciding(self) -> Certificate | None:
@@ -93,7 +88,22 @@ class LearntWeights:
     @property
     def keep(self) -> bool:
         """Whether the current weights are to be kept: where no gain is certain."""
-        return self.deciding is None or bool(self.deciding.keep)
+        return self.deciding is None or bool(self.deciding.keep) or self.verdict == "refuse"
+
+    @property
+    def verdict(self) -> str:
+        """The gravest of what the checks of the log and the weights that certify say."""
+        judged = [judge.verdict for judge in (self.checks, self.deciding) if judge is not None]
+        return max(judged, key=VERDICTS.index, default="trust")
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why it is not trust, the grave ones first."""
+        found = () if self.checks is None else self.checks.findings
+        said = [(x.level, f"{x.check}: {x.found}") for x in found if x.level != "trust"]
+        if self.deciding is not None:
+            said += [(self.deciding.verdict, text) for text in self.deciding.reasons]
+        return tuple(text for _, text in sorted(said, key=lambda x: -VERDICTS.index(x[0])))
 
     @property
     def advice(self) -> str:
@@ -104,6 +114,8 @@ class LearntWeights:
     def reason(self) -> str:
         """Why: what is certain of the gain over what is played now."""
         made = self.deciding
+        if self.verdict == "refuse":
+            return f"the log is refused: {self.reasons[0]}"
         if made is None:
             return "no rows were held out to certify a gain; certify it on other users"
         over = "the logging mean" if self.against_production is None else "production"
@@ -112,13 +124,31 @@ class LearntWeights:
         if not self.keep:
             return f"they gain at least {least:.4g} over {over}, {confidence} (estimate {gain:.4g})"
         certain = f"at least {least:.4g} {confidence}" if np.isfinite(least) else "no bound"
-        return f"no gain over {over} is certain ({certain}, estimate {gain:.4g})"
+        return f"no gain over {over} is certain ({certain}, estimate {gain:.4g}); {self._more}"
 
     @property
-    def converged(self) -> bool | None:
-        """Whether the last search ended where a step gained nothing; None where there was none."""
-        searched = any(scale.accepted for scale in self.tried)
-        return bool(self.search.converged) if searched else None
+    def needed(self) -> float:
+        """How many units, users or rows, would make a gain as large as estimated just certain, in
+        all: the bound's distance from the estimate shrinks with their root. Where the rows that
+        certify estimate no gain, as large as the surface expects of the best guess less its error;
+        infinite where that is none either.
+        """
+        made, guessed = self.deciding, self.proposal.guessed
+        if made is None:
+            return math.inf
+        gain, short = float(made.gain), float(made.gain - made.gain_bound)
+        if not (gain > 0 and math.isfinite(short)):
+            gain = float(guessed.gain - guessed.error)
+            short = -NormalDist().inv_cdf(self.plan.alpha) * float(guessed.noise)
+        units = num_units(self.logs) + int(made.units)
+        return units * (short / gain) ** 2 if gain > 0 else math.inf
+
+    @property
+    def _more(self) -> str:
+        units = "rows" if self.logs.cluster is None else "users"
+        if not math.isfinite(self.needed):
+            return f"how many more {units} would do is not known, because no gain is estimated"
+        return f"if it is as estimated, about {self.needed:,.0f} {units} in all make it certain"
 
     def __repr__(self):
         weights = ", ".join(
@@ -129,7 +159,7 @@ class LearntWeights:
 
     def to_dict(self) -> dict[str, Any]:
         """The document of `mopl learn --json`, also what its artifact says about the policy."""
-        names, search, rows = self.names, self.search, {"learning": len(self.logs.reward)}
+        names, made, rows = self.names, self.proposal, {"learning": len(self.logs.reward)}
         if self.held is not None:
             rows |= {"certification": len(self.held.reward)}
         about: dict[str, Any] = {
@@ -138,22 +168,20 @@ class LearntWeights:
             "objectives": list(names.objectives),
             "reward": names.reward,
             "estimator": names.estimator,
-            "interval": names.interval,
             "alpha": self.plan.alpha,
-            "optimistic_lower_bound": float(search.bound),
-            "learning_value": float(search.value),
+            "best_guess": _predicted(made.guess, made.guessed),
+            "certified": _predicted(made.certified, made.promised),
         }
         if self.certificate is not None:
-            about |= _without(self.certificate.to_dict(), "keep")
+            about |= _without(self.certificate.to_dict(), *JUDGED)
         about |= {
             "baseline": np.asarray(self.whitening.mean).tolist(),
             "interrupted": self.interrupted,
-            "diverged": bool(search.diverged),
-            "converged": self.converged,
-            "feasible": bool(search.feasible),
-            "surface_p": self.surface_p if math.isfinite(self.surface_p) else None,
-            "scales": [scale._asdict() for scale in self.tried],
+            "needed": self.needed if math.isfinite(self.needed) else None,
             "rows": rows,
+            "verdict": self.verdict,
+            "reasons": list(self.reasons),
+            "outside_constraints": self.outside,
         }
         if self.production is not None:
             about |= {"production": self.production.tolist()}
@@ -163,9 +191,19 @@ class LearntWeights:
                 "certified_gain_over_production": float(self.against_production.gain_bound),
             }
         if self.mixture is not None:
-            about |= {"mixture": _without(self.mixture.to_dict(), "keep", "ess", "gain")}
+            about |= {"mixture": _without(self.mixture.to_dict(), *JUDGED, "ess", "gain")}
         made = {name: getattr(names, name) for name in ("log", "certificate", "seed", "folds")}
         return about | {"provenance": storage.provenance(**made, share=names.share)}
+
+
+JUDGED = ("keep", "verdict", "reasons")  # of a certificate; said once, of the whole
+
+
+def _predicted(policy, promise):
+    """A policy as plain numbers, with what the surface predicts of it."""
+    predicted = {f"predicted_{name}": float(x) for name, x in promise._asdict().items()}
+    scale = {"mean": np.asarray(policy.mean).tolist(), "scale": spread(policy).tolist()}
+    return scale | {"covariance": np.asarray(policy.covariance).tolist()} | predicted
 
 
 def _without(document, *keys):

@@ -8,8 +8,6 @@ the log has users: everything in `learning` that judges a policy asks there.
 import dataclasses
 from collections.abc import Callable
 
-import jax
-
 from mopl_jax.estimators.cluster import clustered
 from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.estimators.importance import snips
@@ -51,7 +49,7 @@ def doubly_robust(surface: Surface, estimator: Callable[..., Estimate] = snips) 
     """
 
     def of(logs):
-        rest = dataclasses.replace(logs, reward=logs.reward - jax.vmap(surface)(logs.action))
+        rest = dataclasses.replace(logs, reward=logs.reward - surface.of_rows(logs.action))
 
         def value(policy):
             made = estimator(log_weights(policy, rest), rest.reward)

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float
@@ -72,8 +71,8 @@ def fit(
     limit: ArrayLike | None = None,
     size: Callable[[Array], Array] = ess.kish,
 ) -> Learnt:
-    """Maximise the lower bound over the mean of a Gaussian, from `start`; `refinement` tries
-    scales.
+    """Maximise the lower bound over the mean of a Gaussian, from `start`, which has the
+    scale.
 
     Trust region: `size`(log weights) ≥ `floor` n, n rows, or users where the log has users. For
     n → ∞ Kish's size over n is exp(−D₂(π‖π₀)), D₂ the Rényi divergence log d₂, and
@@ -119,26 +118,6 @@ def fit(
         diverged=search.diverged,
         converged=search.converged,
     )
-
-
-def fit_many(
-    logs: Logs, starts: Float[Array, "s d"], scale: Float[Array, "d *d"], **options
-) -> Learnt:
-    """`fit` from each of several means (s, d), one after another; the one of the highest bound."""
-    return best_of(lax.map(lambda mean: fit(logs, Gaussian(mean, scale), **options), starts))
-
-
-def best_of(found: Learnt) -> Learnt:
-    """The one with the highest bound of several, (s, …)."""
-    best = jnp.argmax(found.bound)
-    return jax.tree.map(lambda x: x[best], found)
-
-
-def unsearched(policy: Gaussian) -> Learnt:
-    """A policy that no search has judged yet."""
-    nan, no = jnp.asarray(np.nan), jnp.asarray(False)
-    none = jnp.asarray(np.full(1, np.nan)), jnp.asarray(0)
-    return Learnt(policy, nan, nan, nan, *none, feasible=~no, diverged=no, converged=no)
 
 
 # Methods: where to evaluate the objective next.

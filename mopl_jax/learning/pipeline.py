@@ -3,35 +3,32 @@ finds the best policy so far.
 """
 
 import dataclasses
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
+from mopl_jax.diagnostics.log_checks import check_rows
 from mopl_jax.estimators.importance import beta_ips, snips
 from mopl_jax.intervals.registry import bind
 from mopl_jax.io import log_reader, read
 from mopl_jax.io.policy_json import read_policy
-from mopl_jax.learning import certification, refinement
+from mopl_jax.learning import certification
 from mopl_jax.learning.certification import Certificate
 from mopl_jax.learning.constraints import (
-    FLOOR,
     Bounds,
     Projection,
     check_projection,
+    share_outside,
     unconstrained,
 )
-from mopl_jax.learning.learnt_weights import LearntWeights, Names, Tried
-from mopl_jax.learning.line_search import STEPS
+from mopl_jax.learning.learnt_weights import LearntWeights, Names
 from mopl_jax.learning.objective import doubly_robust, importance_weighted
-from mopl_jax.learning.optimise import unsearched
 from mopl_jax.learning.plan import RADIUS, Plan, check_plan
-from mopl_jax.learning.refinement import SCALES
+from mopl_jax.learning.proposal import propose
 from mopl_jax.logs import Logs, check, folds_of, split
 from mopl_jax.numerics.check import check_alpha, choose
 
@@ -53,12 +50,6 @@ VALUE_ESTIMATORS: dict[str, Any] = {
     "snips": snips_of,
     "beta_ips": beta_ips_of,
 }
-OPTIMISERS: dict[str, Any] = {
-    "lbfgs": lambda rate: None,
-    "adam": optax.adam,
-    "sgd": optax.sgd,
-    "rmsprop": optax.rmsprop,
-}
 
 
 def learn(
@@ -67,15 +58,9 @@ def learn(
     constraints: Projection | Bounds = unconstrained,
     production: Any = None,
     estimator: str = "doubly_robust",
-    interval: str = "ess_exact",
     certificate: str = "ess_skew",
     alpha: float = 0.05,
-    scales: Sequence[float] = SCALES,
     radius: float = RADIUS,
-    floor: float = FLOOR,
-    optimiser: str | optax.GradientTransformation = "lbfgs",
-    starts: int = 0,
-    steps: int = STEPS,
     share: float | None = None,
     folds: int = 0,
     seed: int = 0,
@@ -83,7 +68,8 @@ def learn(
     stop: Callable[[], bool] = lambda: False,
     **roles: Any,
 ) -> LearntWeights:
-    """New weights from a log, and what they certainly gain over the current ones.
+    """New weights from a log, and what they certainly gain over the current ones: a best guess by
+    the surface, and the policy with the largest gain that can be certified.
 
     `log` is `Logs`, or whatever `read_logs` takes, with its roles by keyword (`action`, `reward`,
     `logging`, `cluster`, …). `share` of the users (rows, without users) are held out to certify
@@ -93,34 +79,31 @@ def learn(
     alpha over the number of folds, so that all certificates hold at once; the best is returned.
 
     `constraints` is a projection of `learning.constraints`, or `Bounds`. `production` are the
-    current weights: numbers (d,), a policy, or the path of its JSON. `optimiser` is "lbfgs", or
-    "adam", "sgd", "rmsprop" with a rate as "adam:0.05", or one of optax. The other options are
-    those of `refinement.learn`. `watch(done, stages)` hears of progress; where `stop()` is true
-    after a stage, or on KeyboardInterrupt, the best policy so far is certified and returned.
+    current weights: numbers (d,), a policy, or the path of its JSON. `radius` bounds the means, in
+    logged standard deviations from the logging mean. `watch(done, stages)` hears of progress; where
+    `stop()` is true after a stage, or on KeyboardInterrupt, the best policy so far is certified and
+    returned.
 
     ValueError in one line, before anything is compiled, for a log that cannot teach and for options
-    that leave nothing to search.
+    that leave nothing to search. What `check_log` finds and the weights that certify are the
+    verdict.
     """
-    logs, names, target, place = _read(log, roles)
+    reader, logs, names, target, place = _read(log, roles)
     check_log(logs, names=names, reward=target, place=place)
     check_alpha(alpha)
     choose([estimator], VALUE_ESTIMATORS, "estimator")
     current = _production(production, names)
     bounded = isinstance(constraints, Bounds)
     plan = Plan(
-        interval=bind(interval),
         certificate=bind(certificate),
         alpha=alpha,
         value_estimator=VALUE_ESTIMATORS[estimator],
         project=constraints.projection(logs.action.shape[1], current) if bounded else constraints,
         radius=radius,
-        floor=floor,
-        steps=steps,
-        optimiser=_optimiser(optimiser),
-        starts=starts,
-        seed=seed,
     )
-    check_plan(plan, scales)
+    check_plan(plan)
+    if seed < 0:
+        raise ValueError(f"seed: expected 0 or more, got {seed}; 0 is the default")
     check_projection(plan.project, logs.action.shape[1])
     if share is None and not isinstance(log, Logs):
         share = SHARE
@@ -129,30 +112,35 @@ def learn(
         tuple(names),
         target,
         estimator,
-        interval,
         certificate,
         seed,
         folds,
         share or 0.0,
     )
     parts = _parts(logs, share, folds, seed)
-    return _run(parts, plan, tuple(scales), current, called, watch, stop)
+    found = _run(parts, plan, current, called, watch, stop)
+    outside = 0.0
+    if plan.project is not unconstrained:
+        outside = share_outside(plan.project, found.policy)
+    return dataclasses.replace(found, outside=outside, checks=check_rows(reader))
 
 
 # Options.
 
 
-def _read(log, roles) -> tuple[Logs, list[str], str, str]:
-    """The rows, the names of weights and reward, and the place for complaints."""
+def _read(log, roles) -> tuple[log_reader.LogReader, Logs, list[str], str, str]:
+    """The log, its rows, the names of weights and reward, and the place for complaints."""
     if isinstance(log, Logs):
         if roles:
             raise ValueError(f"expected a path to go with {sorted(roles)[0]!r}, got Logs in memory")
         names = [f"action[{k}]" for k in range(log.action.shape[1])]
-        return jax.tree.map(np.asarray, log), names, "reward", "memory"
+        rows = check(jax.tree.map(np.asarray, log))
+        return read.open_log(rows), rows, names, "reward", "memory"
     reader = read.open_log(log, **roles)
     logs = read.read_logs(reader)
     log_reader.check_densities(reader, None)
-    return logs, _objectives(reader, logs), reader.columns.reward or "reward", reader.source.name
+    target = reader.columns.reward or "reward"
+    return reader, logs, _objectives(reader, logs), target, reader.source.name
 
 
 def _path(log):
@@ -187,23 +175,6 @@ def _production(given, names):
     if not np.isfinite(weights).all():
         raise ValueError(f"production: expected finite numbers, got {weights.tolist()}")
     return weights
-
-
-def _optimiser(given):
-    """The optimiser that a text like "adam:0.05" names; None for `optimise.fit`'s own."""
-    if not isinstance(given, str):
-        return given
-    name, _, rate = given.partition(":")
-    choose([name], OPTIMISERS, "optimiser")
-    try:
-        step = float(rate or 0.05)
-    except ValueError:
-        raise ValueError(f"optimiser: expected numbers separated by commas, got {rate!r}") from None
-    if not 0 < step < math.inf:
-        raise ValueError(
-            f"optimiser: expected a finite rate > 0, got {rate}; {name}:0.05 is the default"
-        )
-    return OPTIMISERS[name](step)
 
 
 # Logs that cannot teach.
@@ -250,33 +221,26 @@ def check_log(
 # Running, stage by stage.
 
 
-def _run(parts, plan, scales, current, names, watch, stop) -> LearntWeights:
+def _run(parts, plan, current, names, watch, stop) -> LearntWeights:
     """Learn and certify each part; the best certified gain wins.
 
     With several parts each certificate is at alpha over their number, so that all hold at once,
     that of the best included.
     """
-    stages, count = len(parts) * (len(scales) + 3), 0
-    interrupted, done = False, []
+    interrupted, done, stages = False, [], 2 * len(parts)
     watch(0, stages)
-    for learning, held in parts:
-        found = None
+    for number, (learning, held) in enumerate(parts):
         try:
-            for stage in _stages(_floats(learning), plan, scales, names):
-                found = stage
-                count += 1
-                watch(count, stages)
-                if stop():
-                    interrupted = True
-                    break
+            found = _proposed(_floats(learning), held, plan, current, names)
         except KeyboardInterrupt:
+            if not done:
+                raise
             interrupted = True
-        if found is None and not done:
-            raise KeyboardInterrupt
-        if found is not None:
-            done.append(_certified(found, held, plan.alpha / len(parts), current))
-            count += 1
-            watch(count, stages)
+            break
+        watch(2 * number + 1, stages)
+        interrupted = stop()
+        done.append(_certified(found, held, plan.alpha / len(parts), current))
+        watch(2 * number + 2, stages)
         if interrupted:
             break
     made = [found.certificate for found in done]
@@ -290,28 +254,13 @@ def _floats(logs):
     return jax.tree.map(jnp.asarray, logs)
 
 
-def _stages(logs, plan, scales, names) -> Iterator[LearntWeights]:
-    """What is known after each stage of `refinement.learn`: surface, each scale, the last fit."""
-    factor = np.asarray(scales, logs.reward.dtype)
-    prepared = refinement.begin(logs, plan)
-    ahead, tried = refinement.unrefined(prepared, factor[0]), ()
-    yield (made := _so_far(logs, prepared, ahead, tried, plan, names))
-    for number, scale in enumerate(factor):
-        ahead, (accepted, score) = refinement.refine(plan, prepared, ahead, scale)
-        tried = (*tried, Tried(scales[number], float(score), bool(accepted)))
-        yield (made := _so_far(logs, prepared, ahead, tried, plan, names))
-    limit = plan.steps if ahead.refined else 1
-    search = jax.block_until_ready(refinement.finish(prepared, ahead, plan, limit))
-    yield dataclasses.replace(made, search=search)
-
-
-def _so_far(logs, prepared, ahead, tried, plan, names) -> LearntWeights:
-    """The policy that is ahead, before its last fit."""
-    whitening = prepared.whitening
-    search = unsearched(refinement.ahead_policy(ahead, whitening))
-    by_half = np.stack([refinement.unwhiten(mean, whitening) for mean in ahead.means])
-    surface, p = refinement.surface_of(prepared), float(prepared.surface_p)
-    return LearntWeights(search, surface, whitening, by_half, tried, p, plan, names, logs)
+def _proposed(logs, held, plan, current, names) -> LearntWeights:
+    """What to certify on the rows held out, or on as many as taught, and what to believe in."""
+    rows = len(logs.reward if held is None else held.reward)
+    settings = {"project": plan.project, "radius": plan.radius, "alpha": plan.alpha}
+    baseline = None if current is None else jnp.asarray(current, logs.action.dtype)
+    proposal = jax.block_until_ready(propose(logs, float(rows), baseline, **settings))
+    return LearntWeights(proposal, plan, names, logs)
 
 
 def _certified(found: LearntWeights, held, level, current) -> LearntWeights:

@@ -1,19 +1,19 @@
-"""The quadratic response surface: what a good analyst fits to a log of randomised weights (Box &
-Wilson 1951).
+"""The response surface: what a good analyst fits to a log of randomised weights (Box & Wilson
+1951), a quadratic, with plane waves where a log speaks for them (`waves`).
 
-Fitted once, in one pass over blocks of rows, it serves three ends: its maximum is a start for
-learning, its expectation under a Gaussian is known exactly, and what it leaves of the rewards is
+Fitted once, in passes over blocks of rows, it serves three ends: it says which policies are worth
+certifying, its expectation under a Gaussian is known exactly, and what it leaves of the rewards is
 what doubly robust estimation has to weigh.
 """
 
+import dataclasses
 import functools
 import math
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from mopl_jax.numerics import linalg, quadratic
 from mopl_jax.numerics.pytree import pytree_dataclass
@@ -21,44 +21,62 @@ from mopl_jax.numerics.roots import crossing
 from mopl_jax.numerics.shapes import Matrix, PerRow, Scalar, Vector
 from mopl_jax.policies.gaussian import Gaussian
 
-BLOCK = 8192  # rows whose d(d+3)/2 + 1 features exist at once: 2 MiB in float32 at d = 10
+# Rows whose features exist at once: 2 MiB of 250 in float64, which a cache holds.
+BLOCK = 1024
 
 
 @pytree_dataclass()
 class Surface:
-    """q(a) = constant + slopeᵀz + ½ zᵀ curvature z with z = scale⁻¹(a − mean) of the `reference`
-    policy.
+    """q(a) = φ(z)ᵀ coefficients with z = scale⁻¹(a − mean) of the `reference` policy.
 
-    `covariance` (f, f) is that of the coefficients of the features 1, zᵢ, zᵢzⱼ (i ≤ j), if the
-    noise has one variance.
+    The features φ are 1, zᵢ and zᵢzⱼ (i ≤ j), and cos κᵀz and sin κᵀz of the `waves` κ: all of them
+    have exact expectations under normal policies. `covariance` is that of the coefficients.
     """
 
     reference: Gaussian
-    constant: Scalar
-    slope: Vector
-    curvature: Matrix
+    coefficients: Float[Array, " f"]
     covariance: Float[Array, "f f"]
+    waves: Float[Array, "p d"]
+
+    @property
+    def quadratic(self) -> tuple[Scalar, Vector, Matrix]:
+        """Constant, slope (d,) and curvature (d, d) of the part without waves."""
+        d = self.waves.shape[1]
+        return quadratic.unpack(self.coefficients[: quadratic.size(d)], d)
 
     def __call__(self, action: Vector) -> Scalar:
         """q(a) of one action."""
+        return jnp.dot(self.features(action), self.coefficients, precision="highest")
+
+    def features(self, action: Vector) -> Float[Array, " f"]:
+        """φ of one action."""
         z = linalg.scale_solve(self.reference.scale, action - self.reference.mean)
-        bent = jnp.matmul(self.curvature, z, precision="highest")
-        return self.constant + jnp.dot(self.slope + 0.5 * bent, z, precision="highest")
+        phase = self.waves @ z
+        return jnp.concatenate([quadratic.features(z), jnp.cos(phase), jnp.sin(phase)])
+
+    def expected_features(self, policy: Gaussian) -> Float[Array, " f"]:
+        """E φ(a): E cos κᵀz = cos(κᵀm) exp(−½ κᵀSκ) for z ~ N(m, S)."""
+        solve = functools.partial(linalg.scale_solve, self.reference.scale)
+        mean = solve(policy.mean - self.reference.mean)
+        dense = jnp.diag(policy.scale) if policy.scale.ndim == 1 else policy.scale
+        factor = jax.vmap(solve, 1, 1)(dense)
+        phase = self.waves @ mean
+        damp = jnp.exp(-0.5 * jnp.sum(jnp.square(self.waves @ factor), axis=1))
+        plain = quadratic.expected_features(mean, factor @ factor.T)
+        return jnp.concatenate([plain, damp * jnp.cos(phase), damp * jnp.sin(phase)])
 
     def error(self, action: Vector) -> Scalar:
-        """The standard error of q(a) where the reward is quadratic."""
-        x = _features(self.reference, action)
+        """The standard error of q(a)."""
+        x = self.features(action)
         return jnp.sqrt(jnp.maximum(x @ self.covariance @ x, jnp.finfo(x.dtype).tiny))
 
     def expectation(self, policy: Gaussian) -> Scalar:
-        """E q(a) = q(μ) + ½ tr(curvature L⁻¹ΣL⁻ᵀ), L the reference's scale: exact for a Gaussian
-        policy.
-        """
-        dense = jnp.diag(policy.scale) if policy.scale.ndim == 1 else policy.scale
-        whitened = jax.vmap(lambda column: linalg.scale_solve(self.reference.scale, column), 1, 1)(
-            dense
-        )
-        return self(policy.mean) + 0.5 * jnp.sum(self.curvature * (whitened @ whitened.T))
+        """E q(a), exact for a Gaussian policy."""
+        return jnp.dot(self.expected_features(policy), self.coefficients, precision="highest")
+
+    def of_rows(self, action: Float[Array, "n d"]) -> PerRow:
+        """q(a) of each action, in blocks of rows."""
+        return lax.map(self, action, batch_size=BLOCK)
 
 
 def moments_of(action: Float[Array, "n d"]) -> Gaussian:
@@ -74,107 +92,45 @@ def moments_of(action: Float[Array, "n d"]) -> Gaussian:
 def fit_surface(
     action: Float[Array, "n d"], reward: PerRow, reference: Gaussian, ridge: float = 1e-3
 ) -> Surface:
-    """Ridge least squares of reward (n,) on 1, z and zzᵀ; `ridge` is relative to a feature's
-    unit of mean square.
+    """The quadratic surface: ridge least squares of reward (n,) on 1, z and zzᵀ; `ridge` is
+    relative to a feature's unit of mean square.
 
-    Normal equations summed over blocks of rows: memory does not grow with n.
+    Normal equations summed over blocks of rows: memory does not grow with n. The covariance is
+    that of noise with one variance.
     """
-    centre = jnp.mean(reward)
-    sums = _products(reference, action, reward - centre)
+    d, centre = action.shape[1], jnp.mean(reward)
+    size = quadratic.size(d)
+    empty = jnp.zeros((size, size), action.dtype)
+    surface = Surface(reference, empty[0], empty, jnp.zeros((0, d), action.dtype))
+    sums = products(surface, action, reward - centre)
     gram, moment = sums[:, :-1], sums[:, -1]
-    each = jnp.concatenate([moment[:, None], jnp.eye(len(gram), dtype=gram.dtype)], axis=1)
+    each = jnp.concatenate([moment[:, None], jnp.eye(size, dtype=gram.dtype)], axis=1)
     solved = quadratic.ridge_solve(gram, each, ridge)
     found, inverse = solved[:, 0], solved[:, 1:]
     left = jnp.sum(jnp.square(reward - centre)) - 2 * (moment @ found) + found @ gram @ found
-    covariance = jnp.maximum(left, 0) / max(len(action) - len(gram), 1) * inverse
-    constant, slope, curvature = quadratic.unpack(found, action.shape[1])
-    return Surface(reference, centre + constant, slope, curvature, covariance)
+    covariance = jnp.maximum(left, 0) / max(len(action) - size, 1) * inverse
+    return dataclasses.replace(surface, coefficients=found.at[0].add(centre), covariance=covariance)
 
 
-def _products(reference, action, reward):
-    """`quadratic.products` of all rows by blocks; rows that fill up the last block do not count."""
-    n, d = action.shape
+def products(
+    surface: Surface, action: Float[Array, "n d"], reward: PerRow
+) -> Float[Array, "f f+1"]:
+    """`quadratic.products` of the surface's features at all rows, by blocks; rows that fill up the
+    last block do not count.
+    """
+    n = len(action)
     blocks = math.ceil(n / BLOCK)
     size = math.ceil(n / blocks)
 
     def block(i):
         index = i * size + jnp.arange(size)
         row = jnp.minimum(index, n - 1)
-        features = jax.vmap(functools.partial(_features, reference))(action[row])
+        features = jax.vmap(surface.features)(action[row])
         return quadratic.products(features, reward[row], (index < n).astype(action.dtype))
 
-    width = quadratic.size(d)
+    width = surface.coefficients.shape[0]
     start = jnp.zeros((width, width + 1), action.dtype)
     return lax.fori_loop(0, blocks, lambda i, total: total + block(i), start)
-
-
-def _features(reference, action):
-    """The features 1, z, zᵢzⱼ of one action in the units of the reference."""
-    return quadratic.features(linalg.scale_solve(reference.scale, action - reference.mean))
-
-
-def lack_of_fit(
-    surface: Surface,
-    action: Float[Array, "n d"],
-    reward: PerRow,
-    direction: Vector,
-    cluster: Int[Array, " n"] | None = None,
-    num_clusters: int | None = None,
-) -> Scalar:
-    """Is the reward quadratic along a line? χ² with two degrees of freedom where it is, whatever
-    the noise, and whatever the rows of one of `num_clusters` users have in common.
-
-    Neyman's smooth test (1937) of what the surface, fitted on these rows, leaves of their
-    rewards: its products with the third and fourth Hermite polynomial of the place along
-    `direction` (d,), in the reference's units; both are made orthogonal to 1, t, t², and their
-    covariance is estimated from the rows. The direction must come from other rows.
-    """
-    z = jax.vmap(lambda a: linalg.scale_solve(surface.reference.scale, a - surface.reference.mean))(
-        action
-    )
-    length = jnp.maximum(jnp.sqrt(jnp.sum(jnp.square(direction))), jnp.finfo(z.dtype).tiny)
-    t = z @ (direction / length)
-    low = jnp.stack([jnp.ones_like(t), t, (t**2 - 1) / math.sqrt(2)])
-    high = jnp.stack([(t**3 - 3 * t) / math.sqrt(6), (t**4 - 6 * t**2 + 3) / math.sqrt(24)])
-    multiply = functools.partial(jnp.matmul, precision="highest")
-    high = high - multiply(
-        linalg.solve_positive(multiply(low, low.T), multiply(low, high.T)).T, low
-    )
-    left = high * (reward - jax.vmap(surface)(action))[None, :]
-    if cluster is not None:
-        left = jax.vmap(lambda terms: jax.ops.segment_sum(terms, cluster, num_clusters))(left)
-    covariance = multiply(left, left.T) + jnp.finfo(t.dtype).tiny * jnp.eye(2, dtype=t.dtype)
-    total = jnp.sum(left, axis=1)
-    return total @ linalg.solve_positive(covariance, total)
-
-
-def cautious(
-    surface: Surface,
-    starts: Float[Array, "s d"],
-    project: Callable[[Array], Array],
-    pessimism: float = 1.0,
-) -> Vector:
-    """The action (d,) that maximises q − `pessimism` · error, by projected gradient from each
-    start; the best of them.
-
-    Where the reward is quadratic, caution shifts the maximum by H⁻¹ t∇error: the expected regret
-    grows by a factor of about 1 + t²/(2d) over that of `highest`, and a maximum that is only
-    extrapolation is not followed.
-    """
-
-    def height(action):
-        return surface(action) - pessimism * surface.error(action)
-
-    steepness = jnp.sum(jnp.abs(linalg.eigvalsh(surface.curvature))) + pessimism * surface.error(
-        starts[0]
-    )
-    slope = jax.grad(height)
-
-    def climb(start):
-        return lax.fori_loop(0, 200, lambda _, a: project(a + slope(a) / steepness), project(start))
-
-    found = jax.vmap(climb)(starts)
-    return found[jnp.argmax(jax.vmap(height)(found))]
 
 
 def highest(surface: Surface, radius: float) -> Vector:
@@ -185,8 +141,9 @@ def highest(surface: Surface, radius: float) -> Vector:
     (Moré & Sorensen 1983), by bisection; the hard case (b orthogonal to the steepest direction,
     probability zero) gives a shorter z.
     """
-    value, vector = linalg.eigh(surface.curvature)
-    slope = vector.T @ surface.slope
+    _, slope, curvature = surface.quadratic
+    value, vector = linalg.eigh(curvature)
+    slope = vector.T @ slope
     floor = jnp.maximum(jnp.max(value), 0)
     tiny = jnp.finfo(slope.dtype).eps * (1 + jnp.max(jnp.abs(value)))
 
@@ -198,6 +155,3 @@ def highest(surface: Surface, radius: float) -> Vector:
     inside = jnp.sum(jnp.square(step(0))) <= radius * radius
     z = vector @ step(jnp.where(inside, 0, shift))
     return surface.reference.mean + linalg.scale_times(surface.reference.scale, z)
-
-
-CREDIBLE = 0.05  # least p-value of a credible surface

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from mopl_jax.diagnostics.verdicts import REFUSE_ESS
 from mopl_jax.estimators import ess
@@ -36,15 +36,13 @@ def _judging(learnt):
 
 
 def _weights(learnt):
-    """Weights before and after, with the scales that are played, and what each half of the learning
-    rows proposes.
-    """
+    """Weights before and after, with the scales that are played, and the best guess."""
     whitening, current, names = learnt.whitening, learnt.production, learnt.names.objectives
     figure, ax = plt.subplots(figsize=(6.4, 0.5 * len(names) + 1.3))
     y = np.arange(len(names))
     for policy, colour, label, shift in (
         (whitening, GREY, "logged", -0.16),
-        (learnt.policy, RED, "learnt", 0.16),
+        (learnt.policy, RED, "certified", 0.16),
     ):
         look: dict[str, Any] = {
             "fmt": "o",
@@ -53,15 +51,8 @@ def _weights(learnt):
             "label": f"{label}: mean ± scale played",
         }
         ax.errorbar(np.asarray(policy.mean), y + shift, xerr=spread(policy), **look)
-    halves = np.asarray(learnt.by_half)
-    ax.plot(
-        halves.T,
-        y + 0.32,
-        "x",
-        color=RED,
-        markersize=5,
-        label=["learnt from half of the rows", None],
-    )
+    guess = np.asarray(learnt.proposal.guess.mean)
+    ax.plot(guess, y + 0.32, "x", color=RED, markersize=5, label="best guess")
     if current is not None:
         ax.plot(current, y, "D", color="black", markersize=4, label="production")
     ax.set_yticks(y, [literal(name) for name in names])
@@ -69,9 +60,8 @@ def _weights(learnt):
     ax.set_xlabel("weight")
     figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     caption = (
-        "Bars are the scales that are played, not errors. Crosses: the means that two halves of"
-        " the learning rows propose, each alone; the standard error of the learnt mean is about"
-        " half of their distance."
+        "Bars are the scales that are played, not errors. Crosses: the surface's best guess, which"
+        " no rows certify."
     )
     return figure, caption
 
@@ -139,7 +129,7 @@ def _path(whitening, k, marked):
 def _overlap(learnt):
     """Histogram of the importance weights on the certification rows."""
     w = np.exp(np.asarray(log_weights(learnt.policy, _judging(learnt))))
-    size = learnt.search.ess if learnt.certificate is None else learnt.certificate.ess
+    size = w.sum() ** 2 / np.square(w).sum()
     figure, ax = plt.subplots(figsize=(6, 3.2))
     drawn = w[w > DRAWN * w.max()]
     ax.hist(
@@ -165,48 +155,6 @@ def _overlap(learnt):
         f" {DRAWN:g} of the largest weight."
     )
     return figure, caption
-
-
-def _trace(learnt):
-    """The maximised bound from step to step, beside what held-out rows say."""
-    search, made = learnt.search, learnt.certificate
-    trace = np.asarray(search.trace)
-    trace = trace[np.isfinite(trace)]
-    figure, ax = plt.subplots(figsize=(6, 3.2))
-    ax.plot(
-        np.arange(1, len(trace) + 1),
-        trace,
-        "o-",
-        color=BLUE,
-        markersize=4,
-        label="learning rows: bound, maximised",
-    )
-    lines = [(search.value, BLUE, "--", "learning rows: value")]
-    if made is not None:
-        lines += [
-            (made.bound, RED, "-", "held-out rows: bound, certified"),
-            (made.value, RED, "--", "held-out rows: value"),
-        ]
-    for value, colour, style, label in lines:
-        ax.axhline(float(value), color=colour, linestyle=style, linewidth=1.2, label=label)
-    ax.set_xlabel("step of the last search")
-    ax.set_ylabel(f"value ({literal(learnt.names.reward)})")
-    ax.set_xlim(0.5, len(trace) + 0.5)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.legend(loc="outside lower center", ncols=2, fontsize=8)
-    kept = learnt.converged is None
-    if kept:
-        ax.set_xticks([1], ["the surface's proposal, not searched further"])
-        ax.set_xlabel("")
-    return figure, (
-        (
-            "No scale was accepted, so the surface's proposal is kept: its bound is one point. "
-            if kept
-            else ""
-        )
-        + "The gap between the maximised and the certified bound is the winner's curse and the"
-        " noise of two halves."
-    )
 
 
 @jax.jit
@@ -282,6 +230,5 @@ FIGURES: tuple[tuple[str, str, Any], ...] = (
     ("weights", "Weights before and after", _weights),
     ("value", "Value along each weight", _profiles),
     ("overlap", "Importance weights", _overlap),
-    ("trace", "The search", _trace),
     ("bandwidth", "Bias and variance over bandwidth", _bandwidth),
 )

@@ -62,10 +62,13 @@ def show(learnt: LearntWeights, out: Path) -> None:
     for row in rows:
         table.add_row(*row)
     console.print(table)
+    for text in remarks(learnt):
+        console.print(text, soft_wrap=True)
     for label, text in numbers(learnt):
         console.print(f"{label:<58}{text:>12}")
-    for text in remarks(learnt):
-        console.print(text, style="dim")
+    console.print(f"verdict: [bold]{terminal.coloured(learnt.verdict)}[/]")
+    for text in learnt.reasons:
+        console.print(f"  {text}", highlight=False, markup=False)
     for text in _warnings(learnt):
         console.print(text, style="yellow")
     _advise(console, learnt)
@@ -76,11 +79,10 @@ def show(learnt: LearntWeights, out: Path) -> None:
 
 def _warnings(learnt):
     """What was not as it should be, one line each."""
-    if not learnt.search.feasible:
-        yield "warning: no policy had the effective sample size that was asked for (--floor)"
-    if learnt.search.diverged:
+    if learnt.outside > 0:
         yield (
-            "warning: the search met a number that is not finite; this is its best feasible policy"
+            f"warning: {learnt.outside:.0%} of the policy's draws are outside the constraints,"
+            " which bind its mean: clip what is served, or play a smaller scale"
         )
     if learnt.interrupted:
         yield "interrupted: the best policy so far"

@@ -54,7 +54,7 @@ def _settings(learnt):
         ("split", f"{made.folds} folds" if made.folds else split),
         ("seed", str(made.seed)),
         ("estimator", made.estimator),
-        ("interval maximised, interval certified", f"{made.interval}, {made.certificate}"),
+        ("interval", made.certificate),
         ("confidence", f"{1 - learnt.plan.alpha:.4g}"),
     ]
 
@@ -75,9 +75,8 @@ p{{color:#444}}</style>
 <h1>{advice}</h1><p><b>{reason}</b></p>
 {weights}
 <h2>What it is worth</h2>{numbers}
-<p>Bounds are for the normal policy with the learnt mean and scale, on rows that were not learnt
-from, one-sided. Gains compare means played with one scale. The optimistic bound is that of the
-rows that chose the policy; it promises nothing.</p>
-<h2>How it was decided</h2><ul>{remarks}</ul>{settings}
+<p>Bounds are for the normal policy with the certified mean and scale, on rows that were not learnt
+from, one-sided. Gains compare means played with one scale. The best guess has no bound.</p>
+<h2>Two answers</h2><ul>{remarks}</ul>{settings}
 {images}</html>
 """

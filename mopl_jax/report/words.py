@@ -1,27 +1,22 @@
 """What was learnt, in words and tables: for the terminal and the page."""
 
 import math
+from typing import Any
+
+import numpy as np
 
 from mopl_jax.learning.learnt_weights import LearntWeights, spread
-from mopl_jax.learning.response_surface import CREDIBLE
-
-SEARCH = {
-    None: "no scale was accepted: the surface's proposal is kept as it is",
-    True: "the last search ended where a step gained nothing",
-    False: "the last search ended before a step gained nothing; more --steps may find more",
-}
 
 
 def numbers(learnt: LearntWeights) -> list[tuple[str, str]]:
     """What was found, each number with its name."""
     made, other, mixed = learnt.certificate, learnt.against_production, learnt.mixture
-    found = [("optimistic: the bound that learning maximised", learnt.search.bound)]
+    found: list[tuple[str, Any]] = []
     if made is not None:
         certified = f"certified: at least, with confidence {1 - learnt.plan.alpha:.4g}"
         found = [
-            ("value of the learnt normal policy (held-out rows)", made.value),
+            ("value of the certified policy (held-out rows)", made.value),
             (certified, made.bound),
-            *found,
             ("gain over the logging mean, played with the same scale", made.gain),
             ("certified gain: at least", made.gain_bound),
         ]
@@ -46,22 +41,34 @@ def _size(learnt):
 
 
 def remarks(learnt: LearntWeights) -> list[str]:
-    """How it was decided, one line each."""
-    lines, known = [], math.isfinite(learnt.surface_p)
-    credible = known and learnt.surface_p >= CREDIBLE
-    if known:
-        decides = "significance" if credible else "the held-out lower bound"
-        lines.append(
-            f"rewards quadratic towards the maximum: p = {learnt.surface_p:.2g}; {decides} decides"
-        )
-    by = "" if credible else " by its lower bound"
-    for scale, score, accepted in learnt.tried:
-        fate = f"accepted{by}" if accepted else "not accepted"
-        lines.append(
-            f"scale {scale:g}: gain on rows that did not propose it {score:+.1f} standard errors,"
-            f" {fate}"
-        )
-    return [*lines, SEARCH[learnt.converged]]
+    """What is predicted of both answers and how they differ, one line each."""
+    made = learnt.proposal
+    scale, apart = (float(np.mean(x)) for x in _whitened(made))
+    lines = [
+        f"best guess: the surface expects a gain of {_plus(made.guessed)} at its mean; no rows"
+        " confirm it",
+        f"certified policy: the surface expects {_plus(made.promised)}, and the rows that certify"
+        f" leave about ± {float(made.promised.noise):.3g}",
+    ]
+    if apart < 0.1:
+        return [*lines, "both means are nearly the same"]
+    return [
+        *lines,
+        f"they are {apart:.2g} logged standard deviations apart: what is certified is played at"
+        f" {scale:.2g} of the logged scale and stays where these rows can confirm a gain; play the"
+        " best guess in an experiment, or explore around it",
+    ]
+
+
+def _plus(promise):
+    return f"{float(promise.gain):.3g} ± {float(promise.error):.3g}"
+
+
+def _whitened(made):
+    """The certified scale over the logged one, and the distance of both means in logged units."""
+    factor = np.asarray(made.whitening.scale)
+    gap = np.linalg.solve(factor, np.asarray(made.guess.mean - made.certified.mean))
+    return spread(made.certified) / spread(made.whitening), np.linalg.norm(gap)
 
 
 def _number(value):
@@ -74,8 +81,8 @@ def weights_table(learnt: LearntWeights) -> tuple[list[str], list[list[str]]]:
     columns = {"logged mean": before.mean, "± scale": spread(before)}
     if now is not None:
         columns |= {"production": now}
-    header = ["weight", *columns, "learnt mean", "± scale"]
-    columns = [*columns.values(), after.mean, spread(after)]
+    header = ["weight", *columns, "best guess", "certified mean", "± scale"]
+    columns = [*columns.values(), learnt.proposal.guess.mean, after.mean, spread(after)]
     names = learnt.names.objectives
     rows = [[name, *(f"{float(x[k]):.4g}" for x in columns)] for k, name in enumerate(names)]
     return header, rows

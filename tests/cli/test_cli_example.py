@@ -10,7 +10,7 @@ import pytest
 from command import assert_refused, document, mopl
 from scipy import stats
 
-from mopl_jax.diagnostics.log_checks import check_log
+from mopl_jax.diagnostics.check import check_log
 from mopl_jax.io.draws import draw
 from mopl_jax.io.policy_json import read_policy, write_policy
 from mopl_jax.io.read import open_log, read_logs

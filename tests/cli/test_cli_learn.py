@@ -9,6 +9,7 @@ import re
 import signal
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import typer
 from command import end, mopl, start
@@ -17,7 +18,7 @@ from worlds import write
 from mopl_jax.cli import app
 from mopl_jax.cli.learn import learn
 from mopl_jax.io.policy_json import read_policy, write_policy
-from mopl_jax.learning import pipeline, refinement
+from mopl_jax.learning import pipeline
 from mopl_jax.policies import Gaussian
 from mopl_jax.report import figures
 
@@ -36,12 +37,8 @@ def write_log(folder, **columns):
 
 
 def run(path, **options):
-    """The command with few steps."""
-    return learn(
-        path,
-        **{"out": path.parent / "learnt.json", "action": "w_", "steps": 6, "scale": "0.8"}
-        | options,
-    )
+    """The command, its artifact beside the log."""
+    return learn(path, **{"out": path.parent / "learnt.json", "action": "w_"} | options)
 
 
 @pytest.mark.parametrize(
@@ -71,20 +68,11 @@ def run(path, **options):
         ({}, {"production": "0.1,0.2,0.3"}, "--production: expected 2 weights"),
         ({}, {"production": "nan,nan"}, "--production: expected finite numbers, got .nan, nan"),
         ({}, {"total": np.nan}, "infeasible constraints: the sum must be finite, got nan"),
-        ({}, {"optimiser": "adamm"}, "unknown optimiser: 'adamm'; did you mean 'adam'"),
         ({}, {"estimator": "dr"}, "unknown estimator"),
         ({}, {"alpha": 1.5}, "alpha"),
-        ({}, {"optimiser": "adam:-1"}, "--optimiser: expected a finite rate > 0, got -1"),
-        ({}, {"steps": 0}, "--steps: expected at least 1, got 0"),
-        ({}, {"starts": -1}, "--starts: expected 0 or more, got -1"),
         ({}, {"seed": -1}, "--seed: expected 0 or more, got -1"),
         ({}, {"radius": -1.0}, "--radius: expected a finite number > 0, got -1"),
         ({}, {"radius": np.nan}, "--radius: expected a finite number > 0, got nan"),
-        ({}, {"floor": 2.0}, "--floor: expected 0 ≤ floor < 1, got 2"),
-        ({}, {"floor": -0.1}, "--floor: expected 0 ≤ floor < 1, got -0.1"),
-        ({}, {"scale": "0.8,0"}, "--scale: expected finite numbers > 0, got 0"),
-        ({}, {"scale": "nan"}, "--scale: expected finite numbers > 0, got nan"),
-        ({}, {"scale": "wide"}, "--scale: expected numbers separated by commas, got 'wide'"),
     ],
 )
 def test_bad_input_is_one_line(tmp_path, columns, options, complaint):
@@ -93,21 +81,20 @@ def test_bad_input_is_one_line(tmp_path, columns, options, complaint):
     assert "\n" not in str(caught.value)
 
 
-def test_the_seed_is_that_of_split_and_starts(tmp_path, monkeypatch):
-    """What would be run, with two seeds."""
+def test_the_seed_is_that_of_the_split(tmp_path, monkeypatch):
+    """What would be learnt from, with two seeds."""
     seen = []
 
-    def stop(logs, plan):
-        seen.append((np.asarray(logs.reward), plan.seed))
+    def stop(logs, *_, **__):
+        seen.append(np.asarray(logs.reward))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(refinement, "begin", stop)
+    monkeypatch.setattr(pipeline, "propose", stop)
     for seed in (0, 0, 7):
         with pytest.raises(KeyboardInterrupt):
-            run(write_log(tmp_path), seed=seed, starts=2)
-    np.testing.assert_array_equal(seen[0][0], seen[1][0])
-    assert (seen[0][0] != seen[2][0]).any()
-    assert [plan_seed for _, plan_seed in seen] == [0, 0, 7]
+            run(write_log(tmp_path), seed=seed)
+    np.testing.assert_array_equal(seen[0], seen[1])
+    assert (seen[0] != seen[2]).any()
 
 
 @pytest.mark.parametrize("name", ["log.parquet", "logging.json", "now.json", "log.toml", "part"])
@@ -147,6 +134,29 @@ def test_propensities_must_be_those_of_the_declared_policy(tmp_path):
         run(write_log(tmp_path), propensity="propensity", logging=declared)
 
 
+def test_what_check_refuses_learn_refuses(tmp_path, capsys):
+    """Declared one standard deviation off: exit code 3, nothing to change, and why."""
+    declared = write_policy(tmp_path / "logging.json", Gaussian.diagonal(MEAN + SCALE, SCALE))
+    log = write_log(tmp_path)
+    options = {"logging": declared, "propensity": None, "as_json": True}
+    path = write(tmp_path / "no_density.parquet", _without_density(log))
+    with pytest.raises(typer.Exit) as caught:
+        run(path, **options, **CHEAP)
+    document = json.loads(capsys.readouterr().out)
+    assert (
+        caught.value.exit_code == mopl("check", path, "--action", "w_", "--logging", declared).code
+    )
+    assert caught.value.exit_code == 3
+    assert document["verdict"] == "refuse"
+    assert document["advice"] == "keep the current weights"
+    assert "not the declared policy" in document["reason"]
+
+
+def _without_density(path):
+    table = pq.read_table(path).drop_columns(["propensity"])
+    return {name: table[name].to_numpy() for name in table.column_names}
+
+
 def test_a_stale_production_artifact_is_refused(tmp_path):
     path = write_policy(tmp_path / "old.json", Gaussian.diagonal(MEAN, SCALE))
     path.write_text(path.read_text().replace('"mopl_policy": 1', '"mopl_policy": 0'))
@@ -156,7 +166,7 @@ def test_a_stale_production_artifact_is_refused(tmp_path):
 
 def test_production_is_matched_by_name(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(pipeline, "_run", lambda parts, plan, scales, now, *_: seen.append(now))
+    monkeypatch.setattr(pipeline, "_run", lambda parts, plan, now, *_: seen.append(now))
     for mean, objectives in ((MEAN, ["w_click", "w_like"]), (MEAN[::-1], ["like", "click"])):
         policy = Gaussian.diagonal(mean, 1.0)
         path = write_policy(tmp_path / "now.json", policy, objectives=objectives)
@@ -165,12 +175,7 @@ def test_production_is_matched_by_name(tmp_path, monkeypatch):
     assert [now.tolist() for now in seen] == [MEAN.tolist()] * 2
 
 
-CHEAP = {
-    "estimator": "snips",
-    "interval": "normal",
-    "certificate": "normal",
-    "optimiser": "adam:0.1",
-}  # to compile
+CHEAP = {"estimator": "snips", "certificate": "normal"}  # to compile
 
 
 @pytest.fixture(scope="module")
@@ -179,9 +184,7 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("learnt")
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        run(
-            write_log(folder), production="0.2,0.5", report_folder=folder / "out", starts=1, **CHEAP
-        )
+        run(write_log(folder), production="0.2,0.5", report_folder=folder / "out", **CHEAP)
     return folder, printed.getvalue()
 
 
@@ -217,7 +220,7 @@ def test_the_report_has_its_figures_and_speaks_in_words(made):
         ["index.html", *(f"{name}.png" for name in names)]
     )
     assert all((folder / f"{name}.png").read_bytes().startswith(b"\x89PNG") for name in names)
-    assert page.count("data:image/png;base64,") == len(names) == 5
+    assert page.count("data:image/png;base64,") == len(names) == 4
     assert "http" not in page
     document = read_policy(made[0] / "learnt.json")[1]
     assert page.index(f"<h1>{document['advice']}") < page.index("<table>")
@@ -225,7 +228,7 @@ def test_the_report_has_its_figures_and_speaks_in_words(made):
     for words in (
         "production",
         "w_click",
-        "scale 0.8: gain",
+        "best guess",
         "rows that certify",
         "the learnt mean",
     ):
@@ -254,9 +257,9 @@ def test_from_log_to_artifact_and_report(tmp_path):
     assert document["certified_gain_over_production"] < document["gain_over_production"]
     assert document["rows"] == {"learning": 300, "certification": 300}
     page = (tmp_path / "out" / "index.html").read_text()
-    assert page.count("data:image/png;base64,") == 5
+    assert page.count("data:image/png;base64,") == 4
     assert "http" not in page
-    assert len(list((tmp_path / "out").glob("*.png"))) == 5
+    assert len(list((tmp_path / "out").glob("*.png"))) == 4
 
 
 @pytest.mark.nightly
@@ -270,13 +273,13 @@ def test_folds_certify_the_best_and_the_mixture(tmp_path, capsys):
 @pytest.mark.nightly
 def test_an_interrupt_leaves_the_best_policy_so_far(tmp_path, monkeypatch):
     """It asks to stop after the stage."""
-    begin = refinement.begin
+    propose = pipeline.propose
 
-    def asked(logs, plan):
+    def asked(*given, **named):
         signal.raise_signal(signal.SIGINT)
-        return begin(logs, plan)
+        return propose(*given, **named)
 
-    monkeypatch.setattr(refinement, "begin", asked)
+    monkeypatch.setattr(pipeline, "propose", asked)
     with pytest.raises(typer.Exit) as caught:
         run(write_log(tmp_path))
     assert caught.value.exit_code == 130
@@ -288,14 +291,14 @@ def test_an_interrupt_leaves_the_best_policy_so_far(tmp_path, monkeypatch):
 
 _TWICE = """
 import os, signal, sys
-from mopl_jax.learning import pipeline, refinement
+from mopl_jax.learning import pipeline
 from mopl_jax.cli import main
 
-def begin(*_, **__):
+def propose(*_, **__):
     for _ in range(2):
         signal.raise_signal(signal.SIGINT)
 
-refinement.begin = begin
+pipeline.propose = propose
 out = os.path.join(os.path.dirname(sys.argv[1]), "learnt.json")
 sys.argv = ["mopl", "learn", *sys.argv[1:], "--action", "w_", "--out", out]
 main()

@@ -11,7 +11,7 @@ from worlds import write
 from yardsticks import binomial_tail
 
 from mopl_jax.diagnostics import log_checks, sketch
-from mopl_jax.diagnostics.log_checks import check_log
+from mopl_jax.diagnostics.check import check_log
 from mopl_jax.evaluation.evaluation import evaluate
 from mopl_jax.io.policy_json import write_policy
 from mopl_jax.io.read import open_log

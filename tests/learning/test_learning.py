@@ -94,7 +94,7 @@ def test_robust_is_exact_for_a_quadratic_without_noise_and_unbiased_with():
     np.testing.assert_allclose(made.value, QUADRATIC.expectation(policy), rtol=1e-8)
     np.testing.assert_allclose(made.influence, 0, atol=1e-6)
     wrong = dataclasses.replace(
-        SURFACE, slope=SURFACE.slope + 0.5
+        SURFACE, coefficients=SURFACE.coefficients.at[1:4].add(0.5)
     )  # any surface not fitted on the rows
     values = jax.jit(jax.vmap(lambda key: doubly_robust(wrong)(log_of(key, n=500))(policy).value))(
         jax.random.split(KEY, 400)

@@ -6,8 +6,12 @@ import json
 import jax
 import numpy as np
 import pytest
+from scipy import stats
 
-from mopl_jax.io.policy_json import read_policy, write_policy
+from mopl_jax.diagnostics.weight_diagnostics import diagnose
+from mopl_jax.estimators import snips
+from mopl_jax.evaluation.evaluation import evaluate
+from mopl_jax.io.policy_json import finite, read_policy, write_policy
 from mopl_jax.learning import constraints
 from mopl_jax.learning.certification import Certificate, certify
 from mopl_jax.learning.pipeline import learn
@@ -15,7 +19,7 @@ from mopl_jax.logs import Logs, split
 from mopl_jax.policies import Gaussian
 
 BEST = np.array([0.9, 0.4])
-CHEAP = {"estimator": "snips", "interval": "normal", "certificate": "normal", "scales": (0.8,)}
+CHEAP = {"estimator": "snips", "certificate": "normal"}
 
 
 def log_of(users=400, each=3):
@@ -48,7 +52,7 @@ def test_from_log_to_artifact(made, tmp_path):
     path = write_policy(tmp_path / "new.json", learnt.policy, certificate=certificate)
     policy, document = read_policy(path)
     np.testing.assert_allclose(policy.mean, learnt.policy.mean, rtol=1e-6)
-    assert document["certificate"] == pytest.approx(certificate.to_dict())
+    assert document["certificate"] == finite(certificate.to_dict())
     weights = certify(learnt, test, baseline=[0.5, 0.5])
     np.testing.assert_array_equal(weights.bound, certificate.bound)
 
@@ -80,12 +84,57 @@ def test_a_share_is_held_out_by_user_and_certified():
 
 def test_advice_follows_the_certificate_that_decides(made):
     learnt = made[2]
-    change = Certificate(*np.zeros(5), np.asarray(False))
-    keep = Certificate(*np.zeros(5), np.asarray(True))
+    trusted = diagnose(snips(np.zeros(200), np.arange(200.0)))
+    change = Certificate(*np.zeros(5), np.asarray(False), trusted, 200)
+    keep = dataclasses.replace(change, keep=np.asarray(True))
     certified = dataclasses.replace(learnt, certificate=change)
     assert certified.advice == "change to the learnt weights"
     against = dataclasses.replace(certified, against_production=keep)
     assert against.advice == "keep the current weights"
+
+
+def test_keep_says_how_many_users_would_do(made):
+    """A bound two gains below the estimate: four times the users bring it to 0."""
+    trusted = diagnose(snips(np.zeros(200), np.arange(200.0)))
+    short = Certificate(0.0, 0.0, 100.0, 0.5, -0.5, np.asarray(True), trusted, 200)
+    learnt = dataclasses.replace(made[2], certificate=short)
+    users = made[0].num_clusters + 200
+    assert learnt.needed == pytest.approx(4 * users)
+    assert f"about {4 * users:,} users in all make it certain" in learnt.reason
+    none = dataclasses.replace(short, gain=np.asarray(-0.5), gain_bound=np.asarray(-np.inf))
+    guessed = learnt.proposal.guessed
+    expected = (1.6449 * float(guessed.noise) / float(guessed.gain - guessed.error)) ** 2 * users
+    assert dataclasses.replace(learnt, certificate=none).needed == pytest.approx(expected, rel=1e-3)
+
+
+def test_both_answers_are_in_the_document(made):
+    document = made[2].to_dict()
+    for name, policy in (("best_guess", made[2].proposal.guess), ("certified", made[2].policy)):
+        np.testing.assert_array_equal(document[name]["mean"], policy.mean)
+        assert document[name]["predicted_error"] > 0
+
+
+def test_wrong_densities_are_refused_as_evaluate_refuses_them(made):
+    """Propensities of a policy one standard deviation off: keep, whatever the bound says."""
+    _, test, learnt = made
+    gap = (np.asarray(test.action)[:, 0] - 0.5) / 0.3
+    wrong = dataclasses.replace(test, log_propensity=test.log_propensity + gap - 0.5)
+    refused = certify(learnt, wrong, baseline=[0.5, 0.5])
+    assert refused.verdict == "refuse"
+    assert refused.keep
+    assert refused.reasons == evaluate(wrong, learnt.policy).reasons
+    assert certify(learnt, test, baseline=[0.5, 0.5]).verdict != "refuse"
+
+
+def test_constraints_bind_the_mean_and_the_share_outside_is_said():
+    """The mean at the lower bound: half of the draws are below it; at one deviation, Φ(−1)."""
+    policy = Gaussian.diagonal([0.0, 0.3], scale=0.1)
+    for low, share in (([0.0, -9.0], 0.5), ([-9.0, 0.2], stats.norm.cdf(-1))):
+        found = constraints.share_outside(constraints.box(low, np.inf), policy)
+        assert abs(found - share) < 4 * np.sqrt(share * (1 - share) / constraints.DRAWS)
+    learnt = learn(log_of(), constraints=constraints.box(-np.inf, 0.3), **CHEAP)
+    assert learnt.outside == constraints.share_outside(learnt.plan.project, learnt.policy) > 0.4
+    assert learnt.to_dict()["outside_constraints"] == learnt.outside
 
 
 def test_roles_need_a_path():

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from yardsticks import binomial_tail
 
-from mopl_jax.learning import refinement, response_surface
+from mopl_jax.learning import response_surface
 from mopl_jax.learning.certification import certify
 from mopl_jax.learning.objective import doubly_robust
 from mopl_jax.learning.optimise import fit
-from mopl_jax.logs import Logs, halves, num_units, rows, split
+from mopl_jax.learning.waves import fit_waves
+from mopl_jax.logs import Logs, num_units, rows, split
 from mopl_jax.policies import Gaussian
 
 SLOPE = np.array([0.5, -0.3])
@@ -88,26 +89,15 @@ def test_repeated_rows_teach_as_one():
     np.testing.assert_allclose(made.policy.mean, expected.policy.mean, rtol=1e-4)
 
 
-def test_repeated_rows_do_not_make_a_misfit():
-    direction = jnp.ones(2)
-    made, expected = (
-        response_surface.lack_of_fit(
-            SURFACE, logs.action, logs.reward, direction, logs.cluster, logs.num_clusters
-        )
-        for logs in (THRICE, ONCE)
-    )
-    np.testing.assert_allclose(made, expected, rtol=1e-9)
-
-
-def test_repeated_rows_do_not_accept_a_scale():
-    """Held-out gains in standard errors are those of one row a user, but for the surface's own
-    standard error, which moves the incumbent; row by row they would be √3 times as large.
-    """
-    made, expected = (
-        refinement.learn(logs, scales=(0.5,), steps=4).score[0] for logs in (THRICE, ONCE)
-    )
-    assert abs(expected) > 0.3  # of which a third is seen
-    assert 0.75 < made / expected < 1.33
+def test_repeated_rows_are_one_piece_of_evidence():
+    """Thrice the rows with thrice the noise: the surface, and what m rows of it certify."""
+    made, expected = (jax.jit(fit_waves)(logs) for logs in (THRICE, ONCE))
+    assert float(made.inflation) == pytest.approx(3 * float(expected.inflation), rel=0.2)
+    places = jax.random.normal(jax.random.key(1), (50, 2))
+    heights, others = (np.asarray(jax.vmap(x.surface)(places)) for x in (made, expected))
+    errors = np.asarray(jax.vmap(expected.surface.error)(places))
+    assert np.all(np.abs(heights - others) < errors)
+    assert np.corrcoef(heights, others)[0, 1] > 0.99
 
 
 # What the log knows.
@@ -131,26 +121,3 @@ def test_users_that_are_not_counted_are_refused():
 
     with pytest.raises(ValueError, match="expected logs whose users are counted"):
         jax.jit(estimate)(THRICE.cluster[:300])
-
-
-def test_halves_are_those_of_even_and_odd_users():
-    """Whole users, as many as their rows allow; rows where there are no users."""
-    unequal = dataclasses.replace(ONCE, cluster=np.sort(np.arange(300) ** 2 % 23))
-    first, second = halves(unequal, 200)
-    kept = np.concatenate([np.asarray(half.action) for half in (first, second)])
-    user = {tuple(a): u for a, u in zip(np.asarray(ONCE.action), unequal.cluster, strict=True)}
-    found = [
-        np.unique([user[tuple(a)] for a in np.asarray(half.action)]) for half in (first, second)
-    ]
-    assert (found[0] % 2 == 0).all()
-    assert (found[1] % 2 == 1).all()
-    assert num_units(first) == num_units(second) == len(found[0])
-    assert len(kept) == sum(np.sum(unequal.cluster == u) for u in np.concatenate(found)) <= 200
-    even, odd = halves(ONCE, 101)
-    np.testing.assert_array_equal(even.reward, ONCE.reward[0:100:2])
-    np.testing.assert_array_equal(odd.reward, ONCE.reward[1:100:2])
-
-
-def test_users_are_halved_before_jit():
-    with pytest.raises(ValueError, match="a log with users is split before it is compiled"):
-        jax.jit(refinement.learn)(THRICE)

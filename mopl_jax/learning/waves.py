@@ -1,0 +1,132 @@
+"""The reward as a quadratic and plane waves, each group of them as strong as the evidence says.
+
+A quadratic is what a good analyst fits; rewards that saturate, peak or fall off a cliff are not
+quadratic, mostly along few directions. Waves run along the axes, along estimated directions, and
+everywhere at two lengths; a group that explains nothing fades, and what is left is the quadratic.
+Directions come in two rounds: slope and leading curvatures of the quadratic surface (Stein's
+moments), then the leading directions of the first fit's gradients. Rows are whitened.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, ArrayLike, Float
+
+from mopl_jax.learning.evidence import Posterior, most_evident
+from mopl_jax.learning.response_surface import BLOCK, Surface, fit_surface, products
+from mopl_jax.learning.whitening import standard
+from mopl_jax.logs import Logs
+from mopl_jax.numerics import linalg, quadratic, safe
+from mopl_jax.numerics.shapes import Matrix, Scalar
+
+# Frequencies by group, of logged standard deviations: a bump of 0.3 deviations has 3 to 4.
+ALONG_AXES = (0.6, 1.2), (1.8, 2.4, 3.0)
+ALONG_DIRECTIONS = (0.5, 1.0, 1.5), (2.0, 2.5, 3.0, 3.5, 4.0)
+LENGTHS = 3.0, 1.5  # of squared-exponential kernels, by random waves (Rahimi & Recht 2007)
+ANYWHERE = 32  # waves for each of them
+DIRECTIONS = 3
+FIRST = 2**14  # rows of the first round, which only points to directions
+PROBES = 16  # directions of the posterior in which the noise of users is measured
+GRADIENTS = 4096  # rows whose gradients point to the leading directions
+
+
+class Fitted(NamedTuple):
+    """What rows say of the reward.
+
+    `noise`: the variance of a row as a certificate meets it, what rows of a user share included
+    `inflation`: by how much that exceeds the variance of independent rows
+    """
+
+    surface: Surface
+    noise: Scalar
+    inflation: Scalar
+
+
+def fit_waves(logs: Logs) -> Fitted:
+    """The surface of whitened rows, whose users are counted."""
+    level = jnp.mean(logs.reward)
+    unit = safe.positive(jnp.max(jnp.abs(logs.reward - level)))
+    # in units of the largest reward: squares of 1e30 and of 1e-30 are numbers
+    rows = dataclasses.replace(logs, reward=(logs.reward - level) / unit)
+    first = jax.tree.map(lambda x: x[:FIRST], rows)
+    guess, posterior = _fit(first, _bends(first), 1.0, steps=12)
+    inflation = _inflation(guess, posterior, rows)
+    surface, posterior = _fit(rows, _leading(guess, rows), inflation, steps=20)
+    scaled = (surface.coefficients * unit).at[0].add(level)
+    covariance = surface.covariance * jnp.square(unit)
+    surface = dataclasses.replace(surface, coefficients=scaled, covariance=covariance)
+    return Fitted(surface, posterior.noise * jnp.square(unit), inflation)
+
+
+def _fit(logs, directions, inflation: ArrayLike, steps) -> tuple[Surface, Posterior]:
+    """The surface with waves along these directions (k, d)."""
+    waves, group = _waves(directions)
+    empty = jnp.zeros((len(group), len(group)), waves.dtype)
+    surface = Surface(standard(waves[0]), empty[0], empty, waves)
+    sums = products(surface, logs.action, logs.reward)
+    square = jnp.sum(jnp.square(logs.reward))
+    found = most_evident(sums, square, len(logs.reward), group, inflation, steps)
+    covariance = jnp.matmul(found.root, found.root.T, precision="highest")
+    return dataclasses.replace(surface, coefficients=found.mean, covariance=covariance), found
+
+
+def _waves(directions: Float[Array, "k d"]) -> tuple[Float[Array, "p d"], np.ndarray]:
+    """The waves, and the group of each feature: the constant, slopes, squares, then the waves'."""
+    d = directions.shape[1]
+    axes = jnp.eye(d, dtype=directions.dtype)
+    parts = [jnp.kron(jnp.asarray(band)[:, None], directions) for band in ALONG_DIRECTIONS]
+    parts += [jnp.kron(jnp.asarray(band)[:, None], axes) for band in ALONG_AXES]
+    drawn = jax.random.normal(jax.random.key(0), (ANYWHERE, d), directions.dtype)
+    parts += [drawn / length for length in LENGTHS]
+    of_waves = np.repeat(np.arange(3, 3 + len(parts)), [len(part) for part in parts])
+    plain = [0] + [1] * d + [2] * (quadratic.size(d) - 1 - d)
+    group = np.concatenate([plain, of_waves, of_waves])
+    return jnp.concatenate([part.astype(directions.dtype) for part in parts]), group
+
+
+def _bends(logs) -> Float[Array, "k d"]:
+    """The slope's direction and the leading curvatures of the quadratic surface."""
+    surface = fit_surface(logs.action, logs.reward, standard(logs.action[0]))
+    _, slope, curvature = surface.quadratic
+    straight = slope / safe.positive(jnp.linalg.norm(slope))
+    return jnp.concatenate([straight[None], _eigenvectors(curvature, DIRECTIONS - 1)])[:DIRECTIONS]
+
+
+def _leading(surface, logs) -> Float[Array, "k d"]:
+    """Where the surface's gradients point: the leading eigenvectors of their mean square."""
+    slopes = jax.vmap(jax.grad(surface))(logs.action[:GRADIENTS])
+    return _eigenvectors(jnp.matmul(slopes.T, slopes, precision="highest"), DIRECTIONS)
+
+
+def _eigenvectors(matrix: Matrix, count: int) -> Float[Array, "k d"]:
+    """As many as there are of the `count` whose eigenvalues are largest in size, as rows; where
+    there are fewer weights, the first ones again.
+    """
+    values, vectors = linalg.eigh(matrix)
+    order = jnp.argsort(-jnp.abs(values))
+    return vectors[:, order[np.arange(count) % len(matrix)]].T
+
+
+def _inflation(surface, posterior, logs) -> Scalar:
+    """By how much the noise of what is known exceeds that of independent rows with one variance,
+    at least 1: Liang & Zeger's (1986) covariance over the plain one, in `PROBES` random
+    directions of the posterior.
+    """
+    size = posterior.root.shape[1], PROBES
+    probes = posterior.root @ jax.random.normal(jax.random.key(0), size, posterior.root.dtype)
+
+    def row(action):
+        features = surface.features(action)
+        return features @ probes, features @ surface.coefficients
+
+    slopes, fitted = lax.map(row, logs.action, batch_size=BLOCK)
+    left = logs.reward - fitted
+    scores = slopes * left[:, None]
+    if logs.cluster is not None:
+        scores = jax.ops.segment_sum(scores, logs.cluster, logs.num_clusters)
+    plain = jnp.sum(jnp.square(slopes)) * jnp.mean(jnp.square(left))
+    return jnp.maximum(safe.divide(jnp.sum(jnp.square(scores)), plain), 1)

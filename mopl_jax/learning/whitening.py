@@ -1,0 +1,48 @@
+"""Actions in the units of the log: z = L⁻¹(a − mean), whose logged mean is 0 and covariance I."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from mopl_jax.logs import Logs
+from mopl_jax.numerics import linalg
+from mopl_jax.numerics.shapes import Vector
+from mopl_jax.policies.gaussian import Gaussian
+
+
+def standard(like: Vector) -> Gaussian:
+    """The distribution of whitened actions, N(0, I), with the shape of `like` (d,)."""
+    return Gaussian(jnp.zeros_like(like), jnp.ones_like(like))
+
+
+def whiten(logs: Logs, whitening: Gaussian) -> Logs:
+    """Actions as z = L⁻¹(a − mean) of the `whitening`, with their log propensities per unit of z.
+
+    Users stay; context and time are dropped.
+    """
+    action = jax.vmap(lambda a: linalg.scale_solve(whitening.scale, a - whitening.mean))(
+        jnp.asarray(logs.action)
+    )
+    return dataclasses.replace(
+        logs,
+        action=action,
+        log_propensity=logs.log_propensity + linalg.log_determinant(whitening.scale),
+        reward=jnp.asarray(logs.reward),
+        context=None,
+        time=None,
+    )
+
+
+def unwhiten(z: Vector, whitening: Gaussian) -> Vector:
+    """The action (d,) of z."""
+    return whitening.mean + linalg.scale_times(whitening.scale, z)
+
+
+def unwhiten_policy(policy: Gaussian, whitening: Gaussian) -> Gaussian:
+    """The `policy` of whitened actions, scale (d,), as a policy of actions as they were logged.
+
+    Its new scale has the form of the whitening's: standard deviations, or a Cholesky factor.
+    """
+    scale = whitening.scale * (policy.scale[None] if whitening.scale.ndim == 2 else policy.scale)
+    return Gaussian(unwhiten(policy.mean, whitening), scale)
