@@ -6,7 +6,7 @@ is that of the best guess played exactly, as a share of that of doing nothing (i
 nothing is to be gained, in units of the reward). Certified gains are one-sided 95 % bounds over the
 logging mean played with the same scale, in the same unit, and are compared with the true gain.
 `before` is the learner that this one replaced, on the same logs: kept for comparison, not run anew.
-What is stored has between one and ten logs a cell, as its column says: directions, not a table.
+What is stored has between two and ten logs a cell, as its column says: directions, not a table.
 """
 
 from collections.abc import Iterator

@@ -11,6 +11,7 @@ are independent.
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -29,8 +30,12 @@ MATERIAL_DISTANCE = 0.02  # Kolmogorov–Smirnov
 MATERIAL_WEIGHT = 1e-3  # of the mean weight: what rounding of the densities in a file may leave
 
 
-def check_rows(reader: LogReader, watch: Callable = iter) -> LogReport:
-    """What the checks find of a log that is open; `watch` is handed the chunks of each pass."""
+def check_rows(reader: LogReader, watch: Callable = iter, target: Any = None) -> LogReport:
+    """What the checks find of a log that is open; `watch` is handed the chunks of each pass.
+
+    `target`: the policy that the log is asked about, where it is: one with a density is not
+    answered for by arms, or by weights on a bound.
+    """
     spans = functools.reduce(widen, watch(chunks(reader, CHUNK)), NOTHING)
     statistics = LogStatistics(reader, spans)
     for rows in watch(chunks(reader, CHUNK)):
@@ -42,7 +47,7 @@ def check_rows(reader: LogReader, watch: Callable = iter) -> LogReport:
         _propensities,
         _declared,
         _repeats,
-        _appearance,
+        functools.partial(_appearance, target),
         _users,
         _drift,
     )
@@ -239,9 +244,10 @@ def _repeats(reader, facts):
     yield Finding("repeated rows", level, f"{share:.2%}{hint}")
 
 
-def _appearance(reader, facts):
+def _appearance(target, reader, facts):
     """Shapes that the declared policy cannot have, draws that repeat, values that stand apart."""
-    clustered, continuous = reader.columns.cluster is not None, is_continuous(reader.logging)
+    clustered = reader.columns.cluster is not None
+    continuous = is_continuous(reader.logging) or is_continuous(target)
     return findings_of(
         facts.appearance, _labels(reader, facts), clustered=clustered, continuous=continuous
     )

@@ -50,7 +50,7 @@ def calibrated_of(target: Gaussian) -> Estimator:
     four effective rows. Whatever β, the value is consistent as SNIPS is: the model only takes away
     variance. The influence of a row is n g p e, e what the model leaves of its reward and g p its
     coefficient in the value, raised for the row's leverage, so that `Moments.exact` is unbiased
-    where rewards are quadratic with noise of one variance.
+    where rewards are quadratic with noise of one variance and nothing is shrunk.
     """
     features = functools.partial(_features, target)
 
@@ -72,7 +72,7 @@ class Products(NamedTuple):
     """Weighted products of the columns t = (1, x, r − centre) over rows, u = w / max w.
 
     `log_max`: log max w
-    `centre`: what rewards are measured from
+    `centre`: the reward of the heaviest row, which rewards are measured from
     `first` (f+2, f+2): Σ u ttᵀ
     `second` (f+2, f+2): Σ u² ttᵀ
     """
@@ -105,26 +105,30 @@ def _features(target: Gaussian, block: Block) -> Float[Array, "m f"]:
 
     def of(action):
         expected = expected_features(target, action.dtype)
-        return (quadratic_features(target, action) - expected)[1:] / unit.astype(action.dtype)
+        x = (quadratic_features(target, action) - expected)[1:] / unit.astype(action.dtype)
+        return jnp.where(jnp.isfinite(x), x, 0)  # so far away, a row has no weight
 
     return jax.vmap(of)(block.columns.action)
 
 
 def _summarise(features, block: Block, log_weight: PerBlockRow) -> Products:
     kept, reward = block.mask(log_weight, -jnp.inf), block.columns.reward
-    log_max, centre = jnp.max(kept), reward[0]
+    log_max, centre = jnp.max(kept), reward[jnp.argmax(kept)]
     u = jnp.exp(kept - jnp.where(jnp.isfinite(log_max), log_max, 0))
     x = features(block)
-    columns = jnp.concatenate([jnp.ones_like(x[:, :1]), x, (reward - centre)[:, None]], axis=1)
-    used = jnp.where(u[:, None] > 0, columns, 0)  # infinite actions have no weight
+    gap = jnp.where(u > 0, reward - centre, 0)
+    columns = jnp.concatenate([jnp.ones_like(x[:, :1]), x, gap[:, None]], axis=1)
     multiply = functools.partial(jnp.matmul, precision="highest")
-    once = used * u[:, None]
-    return Products(log_max, centre, multiply(once.T, used), multiply(once.T, once))
+    once = columns * u[:, None]
+    return Products(log_max, centre, multiply(once.T, columns), multiply(once.T, once))
 
 
 def _merge(parts: Products) -> Products:
-    """The products of all parts, stacked, with the weights and rewards of one of them as unit."""
-    log_max, centre = jnp.max(parts.log_max, axis=0), parts.centre[0]
+    """The products of all parts, stacked, with the weight and reward of the heaviest row as
+    units.
+    """
+    heaviest = jnp.argmax(parts.log_max, axis=0)
+    log_max, centre = parts.log_max[heaviest], parts.centre[heaviest]
     log_scale = parts.log_max - jnp.where(jnp.isfinite(log_max), log_max, 0)
     scale, gap = jnp.exp(log_scale)[:, None, None], parts.centre - centre
     moved = [_moved(x, gap) for x in (parts.first, parts.second)]
@@ -194,7 +198,9 @@ def _shrunk(parts, moment: Vector, variance: Scalar, spread: Matrix, features) -
 
 def _believed(explained, noise, left, free):
     expected = noise * left / jnp.maximum(free, LEAST)
-    return jnp.clip(1 - DOUBT * safe.divide(expected, explained, otherwise=1.0), 0, 1)
+    share = 1 - DOUBT * safe.divide(expected, explained, otherwise=1.0)
+    known = jnp.isfinite(explained) & jnp.isfinite(left)  # squares of huge rewards are not
+    return jnp.where(known, jnp.clip(share, 0, 1), 0)
 
 
 def _enough(sum_p2, features):

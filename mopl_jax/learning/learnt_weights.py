@@ -124,7 +124,9 @@ class LearntWeights:
         if not self.keep:
             return f"they gain at least {least:.4g} over {over}, {confidence} (estimate {gain:.4g})"
         certain = f"at least {least:.4g} {confidence}" if np.isfinite(least) else "no bound"
-        return f"no gain over {over} is certain ({certain}, estimate {gain:.4g}); {self._more}"
+        return (
+            f"no gain over {over} is certain ({certain}, estimate {gain:.4g}); {self._more(gain)}"
+        )
 
     @property
     def needed(self) -> float:
@@ -143,12 +145,12 @@ class LearntWeights:
         units = num_units(self.logs) + int(made.units)
         return units * (short / gain) ** 2 if gain > 0 else math.inf
 
-    @property
-    def _more(self) -> str:
+    def _more(self, gain: float) -> str:
         units = "rows" if self.logs.cluster is None else "users"
         if not math.isfinite(self.needed):
             return f"how many more {units} would do is not known, because no gain is estimated"
-        return f"if it is as estimated, about {self.needed:,.0f} {units} in all make it certain"
+        how = "as estimated" if gain > 0 else "what the surface expects of the best guess"
+        return f"if it is {how}, about {self.needed:,.0f} {units} in all bring the bound to zero"
 
     def __repr__(self):
         weights = ", ".join(

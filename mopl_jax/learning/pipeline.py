@@ -122,7 +122,9 @@ def learn(
     outside = 0.0
     if plan.project is not unconstrained:
         outside = share_outside(plan.project, found.policy)
-    return dataclasses.replace(found, outside=outside, checks=check_rows(reader))
+    return dataclasses.replace(
+        found, outside=outside, checks=check_rows(reader, target=found.policy)
+    )
 
 
 # Options.

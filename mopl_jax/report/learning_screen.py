@@ -49,7 +49,8 @@ def progress(quiet: bool):
         yield watch, lambda: bool(asked)
     finally:
         signal.signal(signal.SIGINT, previous)
-        bar.stop()
+        if bar.live.is_started:  # else it would end a line that never began
+            bar.stop()
 
 
 def show(learnt: LearntWeights, out: Path) -> None:
@@ -66,7 +67,7 @@ def show(learnt: LearntWeights, out: Path) -> None:
         console.print(text, soft_wrap=True)
     for label, text in numbers(learnt):
         console.print(f"{label:<58}{text:>12}")
-    console.print(f"verdict: [bold]{terminal.coloured(learnt.verdict)}[/]")
+    console.print(terminal.verdict_line(learnt.verdict))
     for text in learnt.reasons:
         console.print(f"  {text}", highlight=False, markup=False)
     for text in _warnings(learnt):

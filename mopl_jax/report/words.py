@@ -47,9 +47,13 @@ def remarks(learnt: LearntWeights) -> list[str]:
     lines = [
         f"best guess: the surface expects a gain of {_plus(made.guessed)} at its mean; no rows"
         " confirm it",
-        f"certified policy: the surface expects {_plus(made.promised)}, and the rows that certify"
-        f" leave about ± {float(made.promised.noise):.3g}",
     ]
+    if float(made.promised.gain) == 0:
+        return [*lines, "certified policy: none that these rows are expected to confirm a gain of"]
+    lines.append(
+        f"certified policy: the surface expects {_plus(made.promised)}, and the rows that certify"
+        f" leave about ± {float(made.promised.noise):.3g}"
+    )
     if apart < 0.1:
         return [*lines, "both means are nearly the same"]
     return [

@@ -154,6 +154,30 @@ def test_gradients_are_those_of_small_steps():
     np.testing.assert_allclose(slope, each, rtol=1e-4)
 
 
+def test_rows_without_weight_change_nothing_wherever_they_are():
+    """Huge rewards and infinite actions of rows that the target cannot play, first or last."""
+    logs = log_of(KEY, 300)
+    log_weight = log_weights(TARGET, logs)
+    plain = calibrated(log_weight, logs.reward, action=logs.action, target=TARGET)
+    for first in (True, False):
+        join = lambda x, row: np.concatenate([row, x] if first else [x, row])  # noqa: B023, E731
+        odd = calibrated(
+            jnp.asarray(join(log_weight, [-np.inf])),
+            jnp.asarray(join(logs.reward, [1e30])),
+            action=jnp.asarray(join(logs.action, np.full((1, 3), np.inf))),
+            target=TARGET,
+        )
+        np.testing.assert_allclose(odd.value, plain.value, rtol=1e-12)
+        kept = odd.influence[1:] if first else odd.influence[:-1]
+        np.testing.assert_allclose(kept / 301, plain.influence / 300, atol=1e-12)
+
+
+def test_rewards_whose_squares_are_not_finite_leave_snips():
+    logs = log_of(KEY, 300)
+    made, plain = both(logs.reward * 1e160, logs.action)
+    np.testing.assert_allclose(made.value, plain.value, rtol=1e-12)
+
+
 def test_a_target_without_known_moments_is_refused():
     for target in (None, "logging"):
         with pytest.raises(ValueError, match="mean and covariance are known"):
