@@ -270,9 +270,8 @@ def test_arms_are_refused_where_a_policy_with_a_density_is_asked_about(tmp_path)
     rng = np.random.default_rng(3)
     arm = rng.integers(0, 8, 2000)
     table = {"w_a": arm / 8.0, "w_b": (arm % 3) / 3.0, "reward": rng.normal(size=2000)}
-    reader = open_log(
-        write(tmp_path / "arms.parquet", table | {"propensity": np.full(2000, 0.125)})
-    )
+    table |= {"propensity": np.full(2000, 0.125)}
+    reader = open_log(write(tmp_path / "arms.parquet", table), action="w_")
     asked = Gaussian.diagonal(np.full(2, 0.5), 0.2)
     assert log_checks.check_rows(reader, target=asked).verdict == "refuse"
     assert log_checks.check_rows(reader).verdict != "refuse"

@@ -100,7 +100,7 @@ def test_keep_says_how_many_users_would_do(made):
     learnt = dataclasses.replace(made[2], certificate=short)
     users = made[0].num_clusters + 200
     assert learnt.needed == pytest.approx(4 * users)
-    assert f"about {4 * users:,} users in all make it certain" in learnt.reason
+    assert f"about {4 * users:,} users in all bring the bound to zero" in learnt.reason
     none = dataclasses.replace(short, gain=np.asarray(-0.5), gain_bound=np.asarray(-np.inf))
     guessed = learnt.proposal.guessed
     expected = (1.6449 * float(guessed.noise) / float(guessed.gain - guessed.error)) ** 2 * users
