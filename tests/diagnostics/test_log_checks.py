@@ -58,6 +58,7 @@ def test_a_clean_log_is_trusted():
     }
 
 
+@pytest.mark.nightly
 def test_the_tests_have_their_level():
     """Over 300 clean logs, as many false alarms as the level allows: all tests of the actions taken
     together.

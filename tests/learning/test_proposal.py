@@ -160,6 +160,7 @@ def test_the_promise_is_the_largest():
     assert np.linalg.norm(made.certified.mean - 0.8) < 0.3
 
 
+@pytest.mark.nightly
 def test_where_nothing_is_to_be_gained_the_baseline_is_proposed():
     """A reward that is noise, production as it was logged or given: to the last bit."""
     nothing = log_of(jax.random.key(3), lambda z: 0.0 * z[0])
