@@ -66,9 +66,6 @@ MEAN_REWARDS = {
     "exponential": environments.Exponential(
         jnp.array([0.3, -0.2, 0.1]), jnp.array(0.5), jnp.array(-0.2)
     ),
-    "probit": environments.Probit(
-        jnp.array([0.3, -0.2, 0.1]), jnp.array(-0.4), jnp.array(0.8), jnp.array(0.1)
-    ),
 }
 NOISES = {
     "normal": environments.Normal(jnp.array(0.5)),
