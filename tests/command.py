@@ -64,7 +64,11 @@ def assert_refused(ended, *texts):
 
 @contextlib.contextmanager
 def settings_put_back():
-    """Precision, compilation cache and whatever else a program sets in jax for itself; signals."""
+    """Precision, compilation cache and whatever else a program sets in jax for itself; signals.
+
+    The devices are started before, or how many there are could not be put back.
+    """
+    jax.devices()
     before = dict(jax.config.values)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -1,5 +1,6 @@
 """`mopl example`: something to try every command on."""
 
+import shlex
 from pathlib import Path
 
 from mopl_jax.cli.options import float64, option, takes
@@ -29,4 +30,4 @@ def example(out, seed):
 
     for path in write_example(out, seed):
         print(f"written: {path}")
-    print(TRY.format(out))
+    print(TRY.format(shlex.quote(str(out))))

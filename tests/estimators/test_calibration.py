@@ -14,6 +14,7 @@ from yardsticks import KEY, standard_errors
 import mopl_jax as mopl
 from mopl_jax import intervals
 from mopl_jax.estimators import bind_estimator, calibrated, snips
+from mopl_jax.estimators.calibration import DOUBT, ENOUGH, FEW, LEAST, RIDGE
 from mopl_jax.estimators.estimator import Columns, in_memory
 from mopl_jax.intervals.moments import moments_of
 from mopl_jax.logs import log_weights
@@ -54,6 +55,51 @@ def test_strong_rewards_give_the_intercept_of_weighted_least_squares():
     fit = np.linalg.lstsq(table * root[:, None], np.asarray(logs.reward) * root, rcond=None)[0]
     made, plain = both(logs.reward, logs.action)
     assert abs(made.value - fit[0]) < 1e-2 * abs(plain.value - fit[0])
+
+
+def by_hand(log_weight, reward, action):
+    """Value and influence of dense algebra: each part's slopes by least squares on rows scaled by
+    √p and √ridge, residuals and leverages by the hat matrix H (n, n) itself.
+    """
+    p = np.exp(log_weight - np.max(log_weight))
+    p /= p.sum()
+    z = np.linalg.solve(np.asarray(TARGET.scale), (action - np.asarray(TARGET.mean)).T).T
+    rows, columns = np.triu_indices(3)
+    square = rows == columns
+    x = np.column_stack([z, (z[:, rows] * z[:, columns] - square) / np.where(square, 2**0.5, 1)])
+    away, n, f = x - p @ x, *x.shape
+    root, gap = np.sqrt(p)[:, None], reward - p @ reward
+    tall = np.concatenate([root * away, np.sqrt(RIDGE) * np.eye(f)])
+    response = np.concatenate([np.diag(root[:, 0]), np.zeros((f, n))])
+    linear = np.zeros((f, n))
+    linear[:3] = np.linalg.lstsq(tall[:, :3], response, rcond=None)[0]
+    to_slope = linear, np.linalg.lstsq(tall, response, rcond=None)[0] - linear  # of rewards
+    explained = [(p * gap) @ away @ part @ gap for part in to_slope]
+    noise = [np.sum(away.T * part * p) for part in to_slope]  # tr of what unit noise explains
+    s2, size, share = np.sum(p**2), 1 / np.sum(p**2), [0.0, 0.0]
+    left, free = p @ gap**2 - sum(explained), 1 - s2 - sum(noise)
+    for k in (1, 0):
+        believed = 1 - DOUBT * noise[k] * left / max(free, LEAST) / explained[k]
+        enough = (size / (f if k else 3) - FEW) / (ENOUGH - FEW)
+        share[k] = np.clip(believed, 0, 1) * np.clip(enough, 0, 1)
+        left, free = left + (1 - share[k]) * explained[k], free + (1 - share[k]) * noise[k]
+    assert all(0 < each < 1 for each in share)
+    gain = sum(part * weight for part, weight in zip(to_slope, share, strict=True))
+    hat = p[None] + away @ (gain - (gain.sum(axis=1, keepdims=True)) * p[None])
+    left_over, coefficient = np.eye(n) - hat, p - (p @ x) @ (gain - gain.sum(1)[:, None] * p[None])
+    plain, own = 1 - 2 * p + s2, np.sum(np.square(left_over), axis=1)
+    influence = n * coefficient * (left_over @ reward) * np.sqrt(plain / own)
+    return coefficient @ reward, influence
+
+
+def test_it_is_the_algebra_of_the_hat_matrix():
+    """With shares between nothing and all: Σⱼ(I−H)ᵢⱼ² is the variance that unit noise leaves."""
+    logs = log_of(KEY, 200, 0.5)
+    log_weight = np.asarray(log_weights(TARGET, logs))
+    value, influence = by_hand(log_weight, np.asarray(logs.reward), np.asarray(logs.action))
+    made, _ = both(logs.reward, logs.action)
+    np.testing.assert_allclose(made.value, value, rtol=1e-9)
+    np.testing.assert_allclose(made.influence, influence, rtol=1e-7, atol=1e-9)
 
 
 def test_variance_is_unbiased_given_the_weights():
