@@ -19,6 +19,7 @@ from jax import lax
 from jax.core import Tracer
 from jaxtyping import ArrayLike
 
+from mopl_jax.diagnostics.appearance import Appearance, findings_of
 from mopl_jax.diagnostics.verdicts import REFUSE, VERDICTS, reasons
 from mopl_jax.diagnostics.weight_diagnostics import Diagnosis, diagnose
 from mopl_jax.estimators import ess
@@ -103,6 +104,8 @@ def certify(
     whose mean is taken; it is played with the scale of the learnt policy. `value_estimator` may
     hold a surface fitted on the learning rows, never on these. `alpha` is 0.05 by default.
     `verdict` and `reasons` are those of `evaluate`; where they refuse, current weights are kept.
+    ValueError for a log of arms, clipped weights or a simplex, which no normal policy can be
+    weighed against.
 
     The default interval allows for skewness: few effective rows with what a wrong surface leaves of
     the rewards are skewed, and there `ess_exact` covers as little as 0.87 of the lower bounds that
@@ -110,7 +113,27 @@ def certify(
     for a saturating metric at ESS 29, where `ess_exact` covers 0.81).
     """
     if not isinstance(logs.reward, Tracer):
-        check(logs)
+        _check_density(check(logs))
+    return certified(learnt, logs, baseline, value_estimator, interval, alpha)
+
+
+def _check_density(logs: Logs) -> None:
+    """ValueError for actions that no policy with a density plays."""
+    seen = Appearance.of(logs.reward, logs.action)
+    for finding in findings_of(seen, clustered=logs.cluster is not None, continuous=True):
+        if finding.level == VERDICTS[REFUSE]:
+            raise ValueError(f"{finding.check}: {finding.found}")
+
+
+def certified(
+    learnt: Any,
+    logs: Logs,
+    baseline: Any = None,
+    value_estimator: ValueEstimator | None = None,
+    interval: IntervalFunction | None = None,
+    alpha: float | None = None,
+) -> Certificate:
+    """`certify` on rows of a log that has been looked at as a whole."""
     if alpha is not None:
         check_alpha(alpha)
     policy = learnt if isinstance(learnt, Gaussian) else learnt.policy

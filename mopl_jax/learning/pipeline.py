@@ -272,7 +272,7 @@ def _certified(found: LearntWeights, held, level, current) -> LearntWeights:
     held = _floats(held)
 
     def against(baseline) -> Certificate:
-        return certification.certify(found, held, baseline, alpha=level)
+        return certification.certified(found, held, baseline, alpha=level)
 
     return dataclasses.replace(
         found,

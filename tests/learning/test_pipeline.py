@@ -175,16 +175,26 @@ def with_nan(logs):
     return dataclasses.replace(logs, reward=reward)
 
 
+def of_arms(logs):
+    return dataclasses.replace(logs, action=np.round(np.asarray(logs.action)))
+
+
+def clipped(logs):
+    return dataclasses.replace(logs, action=np.maximum(np.asarray(logs.action), 0.3))
+
+
 @pytest.mark.parametrize(
     ("spoil", "alpha", "message"),
     [
+        (of_arms, None, "arms"),
+        (clipped, None, "clipped"),
         (without_users, None, "users"),
         (with_nan, None, "finite reward"),
         (lambda logs: logs, 0, "alpha"),
     ],
 )
 def test_certify_refuses_what_would_be_a_wrong_bound(made, spoil, alpha, message):
-    """Forgotten users, missing rewards, no level."""
+    """Arms or clipped weights for a density, forgotten users, missing rewards, no level."""
     _, test, learnt = made
     with pytest.raises(ValueError, match=message):
         certify(learnt, spoil(test), baseline=[0.5, 0.5], alpha=alpha)
