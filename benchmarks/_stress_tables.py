@@ -100,6 +100,8 @@ def by_side(rows: list[dict]) -> str:
     lines = []
     for name, where in itertools.product(ONE_SIDED, ("all", "within")):
         some = [r for r in of(answerable(rows), name) if where in ("all", reach(r))]
+        if not some:
+            continue
         lines.append([f"{name}, {where}", len(some), *_missed(some)])
     return (
         "## One-sided bounds at 97.5 %\n\nA bound fails where it misses in more than 2.5 % of logs"

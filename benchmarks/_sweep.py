@@ -10,18 +10,20 @@ from mopl_jax.coverage.world import World
 from mopl_jax.numerics import devices
 
 
-def stress_worlds(keep=lambda name: True) -> tuple[World, ...]:
-    """The worlds of the stress study whose names are kept, in every dimension."""
-    spec = study.read(STUDIES / "stress.toml")
+def stress_worlds(keep=lambda name: True, file: str = "stress") -> tuple[World, ...]:
+    """The worlds of the stress study, or another file of studies, whose names are kept, in every
+    dimension.
+    """
+    spec = study.read(STUDIES / f"{file}.toml")
     spec["world"] = [entry for entry in spec["world"] if keep(entry["name"])]
     return study.build(spec).worlds
 
 
-def by_halves(halves, keep, cells, options) -> list[dict]:
-    """The rows of `cells(world, seed, options)` for stress worlds whose names are kept, each in the
-    half of its dimension: `halves` maps a name to dimensions and a seed.
+def by_halves(halves, keep, cells, options, file: str = "stress") -> list[dict]:
+    """The rows of `cells(world, seed, options)` for worlds of a file whose names are kept, each in
+    the half of its dimension: `halves` maps a name to dimensions and a seed.
     """
-    worlds = [world for world in stress_worlds(keep) if world.d in options.d]
+    worlds = [world for world in stress_worlds(keep, file) if world.d in options.d]
     return [
         row | {"half": half}
         for world in worlds

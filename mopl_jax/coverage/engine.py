@@ -64,7 +64,7 @@ def _log_weights(target, logging, action):
     return jax.vmap(lambda a: target.log_density(a) - logging.log_density(a), in_axes=1)(action)
 
 
-def _member(estimator, targets):
+def member_of(estimator, targets):
     """The value of the first target, less that of the second one."""
     each = [
         member(bind_estimator(estimator, target), lambda block, k=k: block.columns.log_weights[k])
@@ -98,7 +98,7 @@ def _evaluate(columns, grid, estimator, facts, targets):
         name: intervals.bind(name, facts) for name in intervals.available(grid.intervals, facts)
     }
     rest = [name for name, f in functions.items() if not isinstance(f, Wald)]
-    of_log = _member(estimator, targets)
+    of_log = member_of(estimator, targets)
     sums = moments_at(grid.n, columns, of_log)
     estimates = [estimate_of(of_log, _head(columns, n)) for n in grid.n if rest]
     pivots = [f.at(sums) for f in functions.values() if isinstance(f, Wald)]

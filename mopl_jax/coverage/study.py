@@ -2,8 +2,8 @@
 
 A study has `replicates`, `seed`, `alpha`, `n`, `estimators`, `intervals` and a list of
 `[[world]]`; each world has a `name`, dimensions `d`, a `reward`, a `noise`, a `logging` policy,
-named `target`s and optional `differences` of targets. `logging` and `target` of the study are
-those of every world that has none of its own. Numbers stand for constant vectors.
+named `target`s and optional `differences` of targets. `logging`, `target` and `differences` of
+the study are those of every world that has none of its own. Numbers stand for constant vectors.
 `mopl_jax/coverage/studies/default.toml` is the model.
 """
 
@@ -77,7 +77,7 @@ class WorldEntry(Entry):
 
 
 class StudyEntry(Entry):
-    """The whole document, whose worlds have got its `logging` and `target`."""
+    """The whole document, whose worlds have got its `logging`, `target` and `differences`."""
 
     n: Size | Annotated[list[Size], Meta(min_length=1)]
     world: list[WorldEntry] = []
@@ -88,6 +88,7 @@ class StudyEntry(Entry):
     intervals: str | Sequence[str] = tuple(intervals.WALD)
     logging: Any = None
     target: Any = None
+    differences: Any = None
 
     def grid(self) -> Grid:
         """ValueError for a name that is not known, with the nearest that is."""
@@ -138,8 +139,8 @@ def build(spec: Mapping[str, Any]) -> Study:
 
 
 def _shared(spec):
-    """Every world with the logging policy and the targets that are those of all."""
-    shared = {key: spec[key] for key in ("logging", "target") if key in spec}
+    """Every world with the logging policy, targets and differences that are those of all."""
+    shared = {key: spec[key] for key in ("logging", "target", "differences") if key in spec}
     worlds = spec.get("world", [])
     if isinstance(worlds, list | tuple):
         worlds = [shared | world if isinstance(world, dict) else world for world in worlds]

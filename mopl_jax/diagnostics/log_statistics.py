@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy.special import gammainc, ndtr
 
 from mopl_jax.diagnostics.appearance import Appearance
 from mopl_jax.diagnostics.sketch import Sketch, hashes_of
@@ -178,6 +177,8 @@ def _normal_levels(z) -> Float[np.ndarray, "n d_and_1"]:
     """Φ of each entry of z, and the distribution function of |z|², which no entry shows: all
     uniform if z is standard normal.
     """
+    from scipy.special import gammainc, ndtr  # on demand: its import takes a third of jax's
+
     radius = gammainc(0.5 * z.shape[1], 0.5 * np.square(z).sum(axis=1))
     return np.concatenate([ndtr(z), radius[:, None]], axis=1)
 

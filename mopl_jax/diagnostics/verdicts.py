@@ -23,6 +23,7 @@ CAUTION_ESS = 100.0
 CAUTION_LARGEST = 0.1  # one row with a tenth of the weight
 REFUSE_PARETO_K = 1.0  # the mean weight of such a tail is infinite
 CAUTION_PARETO_K = 0.7  # or 1 − 1/log₁₀ n if less (Vehtari et al., JMLR 2024)
+CAUTION_INFLUENCE_K = 0.5  # the variance of such contributions is infinite
 REFUSE_P_VALUE = 1e-4  # the mean weight is not one: wrong propensities, or a tail not yet seen
 CAUTION_P_VALUE = 0.01
 REFUSE_UNSEEN = 0.2  # of the target's probability: as much of its value is a guess
@@ -129,6 +130,15 @@ RULES = (
         CAUTION,
         lambda d, n: d.pareto_k == math.inf,
         lambda d, n: "too few rows to judge the tail of the weights",
+    ),
+    Rule(
+        "rewards",
+        CAUTION,
+        lambda d, n: (d.influence_k >= CAUTION_INFLUENCE_K) & (d.influence_k < math.inf),
+        lambda d, n: (
+            f"contributions of rows have tail index k = {float(d.influence_k):.2f} ≥ "
+            f"{CAUTION_INFLUENCE_K:g}: rewards that no log has shown may decide"
+        ),
     ),
     Rule(
         "unseen",

@@ -36,6 +36,7 @@ class Diagnosis:
     `mean_weight_p_value`: two-sided, of E w = 1 up to `rounding`, see `mean_weight_p_value`
     `rounding`: how far rounded densities may move the mean weight
     `pareto_k`: the tail index; −inf for equal weights, inf where too few rows
+    `influence_k`: that of the sizes of the influence terms; −inf where rewards have two values
     `out_of_range`: how many rewards violate the given range
     `num_not_modal`: how many rewards of rows with weight are not the modal one; NaN if not asked
     `num_interior`: how many rewards are not at an end of the range
@@ -54,6 +55,7 @@ class Diagnosis:
     mean_weight_p_value: Scalar
     rounding: Scalar
     pareto_k: Scalar
+    influence_k: Scalar
     out_of_range: Count
     num_not_modal: Scalar
     num_interior: Scalar
@@ -88,8 +90,9 @@ class WeightSums(NamedTuple):
     `square`: Σ (x − mean x)² with x = w − size
     `rounding`: Σ p of the errors of log densities
     `betting` (k,): Σ log(1 + λx) at each λ of `bets`
-    `outside`, `not_modal`, `interior`: numbers of rewards
+    `outside`, `not_modal`, `interior`, `graded`: numbers of rewards; graded are not 0, 1, an end
     `tail` (k,): the largest log weights a row, falling
+    `influence` (k,): the largest log |influence|, falling
     """
 
     residual: Scalar
@@ -101,16 +104,22 @@ class WeightSums(NamedTuple):
     outside: Scalar
     not_modal: Scalar
     interior: Scalar
+    graded: Scalar
     tail: Float[Array, " k"]
+    influence: Float[Array, " k"]
 
 
 def _merge(parts: WeightSums) -> WeightSums:
-    tail = lax.top_k(parts.tail.reshape(-1), parts.tail.shape[1])[0]
-    return ADD.merge(parts)._replace(tail=tail)
+    return ADD.merge(parts)._replace(tail=_top(parts.tail), influence=_top(parts.influence))
+
+
+def _top(tails):
+    return lax.top_k(tails.reshape(-1), tails.shape[-1])[0]
 
 
 def _empty(part: WeightSums) -> WeightSums:
-    return ADD.empty(part)._replace(tail=jnp.full_like(part.tail, -jnp.inf))
+    none = jnp.full_like(part.tail, -jnp.inf)
+    return ADD.empty(part)._replace(tail=none, influence=none)
 
 
 class Asked(NamedTuple):
@@ -157,9 +166,11 @@ def _sums(totals: WeightTotals, rows: Estimate, block: Block, n: int, asked: Ask
     def count(hits):
         return jnp.sum(jnp.where(hits, one, 0))
 
-    kept = tail_size(n) + 1
-    by_row = log_weight - jnp.log(size)
-    filled = jnp.pad(by_row, (0, max(kept - by_row.shape[0], 0)), constant_values=-jnp.inf)
+    def largest(values):
+        kept = tail_size(n) + 1
+        rest = max(kept - values.shape[0], 0)
+        return lax.top_k(jnp.pad(values, (0, rest), constant_values=-jnp.inf), kept)[0]
+
     bets = signed_bets(totals, asked.sizes)
     return WeightSums(
         residual=jnp.sum(p * jnp.square(residual)),
@@ -171,7 +182,9 @@ def _sums(totals: WeightTotals, rows: Estimate, block: Block, n: int, asked: Ask
         outside=count((reward < low) | (reward > high)),
         not_modal=count((log_weight > -jnp.inf) & (reward != modal)),
         interior=count((reward != low) & (reward != high)),
-        tail=lax.top_k(filled, kept)[0],
+        graded=count((reward != low) & (reward != high) & (reward != 0) & (reward != 1)),
+        tail=largest(log_weight - jnp.log(size)),
+        influence=largest(safe.log(block.mask(jnp.abs(jnp.nan_to_num(rows.influence))))),
     )
 
 
@@ -189,6 +202,7 @@ def _diagnosis(totals: WeightTotals, sums: WeightSums, n: int, asked: Asked) -> 
         mean_weight_p_value=mean_weight_p_value(totals, sums.betting, rounding, asked.sizes),
         rounding=rounding,
         pareto_k=tail_shape(jnp.flip(sums.tail)),
+        influence_k=jnp.where(sums.graded > 0, tail_shape(jnp.flip(sums.influence)), -jnp.inf),
         out_of_range=sums.outside.astype(jnp.int32),
         num_not_modal=sums.not_modal,
         num_interior=sums.interior,

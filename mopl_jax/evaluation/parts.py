@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy.special import gammaincc
 
 from mopl_jax.estimators.estimator import Member
 from mopl_jax.numerics.reduce import ADD, Stage
@@ -83,6 +82,8 @@ def p_value_of_one_value(parts: Sequence[Part], inflation: float = 1.0) -> float
     known = [x for x in parts if x.standard_error > 0 and math.isfinite(x.value)]
     if len(known) < 2:
         return 1.0
+    from scipy.special import gammaincc  # on demand: its import takes a third of jax's
+
     value = np.array([x.value for x in known])
     precision = 1 / np.square([x.standard_error for x in known]) / inflation
     centre = (precision * value).sum() / precision.sum()

@@ -86,31 +86,36 @@ def ess_safe(sums: Moments):
     return sums.residual / _kish(sums)[1], sums.df
 
 
-# effective rows until which `ess_skew` takes the cautious side; chosen by benchmarks/calibration.py
-ESS_SCALE = 32.0
+# Effective terms until which `ess_skew` takes the cautious side, and how far it then goes; chosen
+# by benchmarks/calibration.py.
+FEW_TERMS = 8.0
+STRETCH = 1.0
 
 
 @Wald
-def ess_skew(sums: Moments, ess_scale: float = ESS_SCALE, skew_factor: float = 1.0):
-    """`ess_exact` for skewed or heavy-tailed rewards, cautious while ESS is small.
+def ess_skew(sums: Moments, few_terms: float = FEW_TERMS, stretch: float = STRETCH):
+    """`ess_exact` for skewed or heavy-tailed rewards, cautious while few terms decide.
 
-    Fades to the central limit. Variance: Σp²e²/(1−2p+S₂), raised by the share min(1, m/ESS) of what
-    `ess_safe` has more. Degrees of freedom ν: 2/ν = 2/ν_exact + (Σx⁴ − 3 Σp⁴/S₂²)₊, the relative
-    variance of the variance estimate as the fourth moment shows it. The longer tail is stretched by
-    λ = c (1 + m/ESS) Σx³/3, see `Pivot`: with c = 1, m = 0 the t² term of the second-order
-    (Edgeworth) correction of Student's t for a skewed mean on that side (Johnson, JASA 1978; Hall,
-    JRSS B 1992). For SNIPS the expansion has one term more, −t² Σp²e/√Σp²e², which shortens the
-    stretch where large weights go with large rewards; it is left out on the wide side. The short
-    side is never shortened, because a sample that has not seen the tail underestimates it. m =
-    `ess_scale` was chosen on half of the worlds of the stress study, with c = `skew_factor` = 1,
-    and held on the others (docs/intervals.md).
+    Caution f = min(1, m / effective terms), with m = `few_terms` and min(1/S₂, 1/Σx⁴) effective
+    terms: as many rows make the value, and as many its variance. It fades to the central limit.
+    Variance: Σp²e²/(1−2p+S₂), raised by the share f of what `ess_safe` has more. Degrees of freedom
+    ν: 2/ν = 2/ν_exact + (Σx⁴ − 3 Σp⁴/S₂²)₊, the relative variance of the variance estimate as the
+    fourth moment shows it. The longer tail is stretched by λ = (1 + c f) Σx³/3, see `Pivot`: with
+    f = 0 the t² term of the second-order (Edgeworth) correction of Student's t for a skewed mean on
+    that side (Johnson, JASA 1978; Hall, JRSS B 1992), with f = 1 and c = `stretch` more, because a
+    few terms understate the skewness of all. For SNIPS the expansion has one term more, −t²
+    Σp²e/√Σp²e², which is left out: where rewards rise with the weight it would shorten the stretch,
+    where they fall with it the stretch is too short by it. The short side is never shortened,
+    because a sample that has not seen the tail underestimates it. m and c were chosen on half of
+    the worlds of the study of differences and held on the others (docs/intervals.md).
     """
     size, less_one = _kish(sums)
+    caution = jnp.minimum(1, few_terms / jnp.minimum(size, 1 / safe.positive(sums.kurtosis)))
     excess = jnp.maximum(sums.residual / less_one - sums.exact, 0)
-    variance = sums.exact + jnp.minimum(1, ess_scale / size) * excess
+    variance = sums.exact + caution * excess
     heavier = jnp.maximum(sums.kurtosis - 3 * sums.quartic, 0)
     df = 2 / (2 / safe.positive(sums.df) + heavier)
-    skew = skew_factor * (1 + ess_scale / size) * sums.skewness / 3
+    skew = (1 + stretch * caution) * sums.skewness / 3
     return variance, jnp.where(sums.df > 0, df, sums.df), skew
 
 

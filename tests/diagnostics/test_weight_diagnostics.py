@@ -154,6 +154,27 @@ def test_unseen_mass_in_the_verdict():
     assert not any("%" in text for text in reasons(run(made), 2000))
 
 
+@pytest.mark.parametrize(
+    ("reward", "words"),
+    [
+        (stats.norm().ppf, "trust"),
+        (stats.pareto(1.5).ppf, "caution"),
+        (lambda u: u > 0.99, "trust"),
+    ],
+)
+def test_rewards_whose_tail_no_log_has_shown(reward, words):
+    """Contributions of rows with a tail of infinite variance are taken with caution; rare clicks,
+    whose range is known to end, are not. Rewards are quantiles, so that the tail is exact.
+    """
+    u = np.random.default_rng(0).permutation((np.arange(2000) + 0.5) / 2000)
+    made = snips(jnp.zeros(2000), jnp.asarray(reward(u), float))
+    found = run(made)
+    assert VERDICTS[int(found.verdict)] == words
+    assert any("contributions" in text for text in reasons(found, 2000)) == (words == "caution")
+    if words == "caution":
+        assert float(found.influence_k) == pytest.approx(1 / 1.5, abs=0.1)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_dtype_and_no_nan(dtype):
     for log_weight, reward in (

@@ -14,7 +14,7 @@ from yardsticks import DTYPES, eps, estimate, every_interval, every_pivot, inter
 
 from mopl_jax import estimators, intervals
 from mopl_jax.intervals import Interval, Pivot, lower, upper
-from mopl_jax.intervals.ess_corrected import ESS_SCALE
+from mopl_jax.intervals.ess_corrected import FEW_TERMS, STRETCH
 from mopl_jax.policies import Gaussian
 
 N = 16
@@ -110,20 +110,20 @@ def test_variances_are_the_displayed_formulas():
 
 
 def test_skew_aware_pivot_is_the_displayed_formula():
-    """ess_skew: variance, degrees of freedom and skew by numpy; with no skew_factor it is ess_exact
-    up to the heavier tail.
-    """
+    """ess_skew: variance, degrees of freedom and skew by numpy."""
     log_weight, reward = rows(1, N)
     p, e, s2 = snips_parts(log_weight, reward)
     x = p * e / np.sqrt(1 - 2 * p + s2)
     pivots = every_pivot(log_weight, reward)
     exact, safe, got = pivots["ess_exact"], pivots["ess_safe"], pivots["ess_skew"]
-    raised = min(1, ESS_SCALE * s2) * max(0, float(safe.variance - exact.variance))
+    kurtosis = (x**4).sum() / (x @ x) ** 2
+    caution = min(1, FEW_TERMS * max(s2, kurtosis))
+    raised = caution * max(0, float(safe.variance - exact.variance))
     assert float(got.variance) == pytest.approx(float(exact.variance) + raised, rel=1e-11)
-    heavier = max(0, (x**4).sum() / (x @ x) ** 2 - 3 * (p**4).sum() / s2**2)
+    heavier = max(0, kurtosis - 3 * (p**4).sum() / s2**2)
     assert float(got.df) == pytest.approx(2 / (2 / float(exact.df) + heavier), rel=1e-9)
     skewness = (x**3).sum() / (x @ x) ** 1.5
-    assert float(got.skew) == pytest.approx((1 + ESS_SCALE * s2) * skewness / 3, rel=1e-9)
+    assert float(got.skew) == pytest.approx((1 + STRETCH * caution) * skewness / 3, rel=1e-9)
 
 
 def test_recommended_knows_the_range():
