@@ -24,6 +24,7 @@ CAUTION_LARGEST = 0.1  # one row with a tenth of the weight
 REFUSE_PARETO_K = 1.0  # the mean weight of such a tail is infinite
 CAUTION_PARETO_K = 0.7  # or 1 − 1/log₁₀ n if less (Vehtari et al., JMLR 2024)
 CAUTION_INFLUENCE_K = 0.5  # the variance of such contributions is infinite
+CAUTION_TERMS = 10.0  # a hundred effective rows of which ten make the variance
 REFUSE_P_VALUE = 1e-4  # the mean weight is not one: wrong propensities, or a tail not yet seen
 CAUTION_P_VALUE = 0.01
 REFUSE_UNSEEN = 0.2  # of the target's probability: as much of its value is a guess
@@ -147,6 +148,15 @@ RULES = (
         lambda d, n: f"{_missed(d)}: the log has hardly seen them",
     ),
     Rule("equal", CAUTION, lambda d, n: d.num_not_modal == 0, _equal),
+    Rule(
+        "terms",
+        CAUTION,
+        lambda d, n: (d.effective_terms < CAUTION_TERMS) & (d.num_not_modal != 0) & ~d.bounded,
+        lambda d, n: (
+            f"{float(d.effective_terms):,.1f} effective rows make the variance, fewer than "
+            f"{CAUTION_TERMS:g}: rare rewards decide, and no range is known"
+        ),
+    ),
 )
 
 

@@ -37,6 +37,7 @@ class Diagnosis:
     `rounding`: how far rounded densities may move the mean weight
     `pareto_k`: the tail index; −inf for equal weights, inf where too few rows
     `influence_k`: that of the sizes of the influence terms; −inf where rewards have two values
+    `effective_terms`: (Σψ²)²/Σψ⁴ of the influence terms ψ, as many as make their variance
     `out_of_range`: how many rewards violate the given range
     `num_not_modal`: how many rewards of rows with weight are not the modal one; NaN if not asked
     `num_interior`: how many rewards are not at an end of the range
@@ -56,6 +57,7 @@ class Diagnosis:
     rounding: Scalar
     pareto_k: Scalar
     influence_k: Scalar
+    effective_terms: Scalar
     out_of_range: Count
     num_not_modal: Scalar
     num_interior: Scalar
@@ -90,6 +92,7 @@ class WeightSums(NamedTuple):
     `square`: Σ (x − mean x)² with x = w − size
     `rounding`: Σ p of the errors of log densities
     `betting` (k,): Σ log(1 + λx) at each λ of `bets`
+    `second`, `fourth`: Σy² and Σy⁴ of y = ψ / (n max p), ψ the influence
     `outside`, `not_modal`, `interior`, `graded`: numbers of rewards; graded are not 0, 1, an end
     `tail` (k,): the largest log weights a row, falling
     `influence` (k,): the largest log |influence|, falling
@@ -101,6 +104,8 @@ class WeightSums(NamedTuple):
     square: Scalar
     rounding: Scalar
     betting: Float[Array, " bets"]
+    second: Scalar
+    fourth: Scalar
     outside: Scalar
     not_modal: Scalar
     interior: Scalar
@@ -159,6 +164,8 @@ def _sums(totals: WeightTotals, rows: Estimate, block: Block, n: int, asked: Ask
     low, high = (jnp.asarray(end, reward.dtype) for end in asked.reward_range)
     modal = jnp.asarray(asked.modal_reward, reward.dtype)
     residual = jnp.nan_to_num(rows.residual)
+    influence = block.mask(jnp.nan_to_num(rows.influence))
+    unit = safe.reciprocal(totals.num_rows * totals.max_p)
     size = jnp.broadcast_to(jnp.asarray(asked.size(block), p.dtype), p.shape)
     error = jnp.broadcast_to(jnp.asarray(asked.rounding(block), p.dtype), p.shape)
     excess = block.mask(jnp.exp(log_weight) - size)
@@ -179,12 +186,14 @@ def _sums(totals: WeightTotals, rows: Estimate, block: Block, n: int, asked: Ask
         square=jnp.sum(one * jnp.square(excess - (totals.mean_weight - 1))),
         rounding=jnp.sum(jnp.where(p > 0, p * error, 0)),
         betting=jnp.sum(jnp.log1p(bets[:, None] * excess[None, :]), axis=1),
+        second=jnp.sum(jnp.square(influence * unit)),
+        fourth=jnp.sum((influence * unit) ** 4),
         outside=count((reward < low) | (reward > high)),
         not_modal=count((log_weight > -jnp.inf) & (reward != modal)),
         interior=count((reward != low) & (reward != high)),
         graded=count((reward != low) & (reward != high) & (reward != 0) & (reward != 1)),
         tail=largest(log_weight - jnp.log(size)),
-        influence=largest(safe.log(block.mask(jnp.abs(jnp.nan_to_num(rows.influence))))),
+        influence=largest(safe.log(jnp.abs(influence))),
     )
 
 
@@ -203,6 +212,7 @@ def _diagnosis(totals: WeightTotals, sums: WeightSums, n: int, asked: Asked) -> 
         rounding=rounding,
         pareto_k=tail_shape(jnp.flip(sums.tail)),
         influence_k=jnp.where(sums.graded > 0, tail_shape(jnp.flip(sums.influence)), -jnp.inf),
+        effective_terms=safe.divide(jnp.square(sums.second), sums.fourth),
         out_of_range=sums.outside.astype(jnp.int32),
         num_not_modal=sums.not_modal,
         num_interior=sums.interior,

@@ -155,24 +155,31 @@ def test_unseen_mass_in_the_verdict():
 
 
 @pytest.mark.parametrize(
-    ("reward", "words"),
+    ("reward", "why"),
     [
-        (stats.norm().ppf, "trust"),
-        (stats.pareto(1.5).ppf, "caution"),
-        (lambda u: u > 0.99, "trust"),
+        (stats.norm().ppf, None),
+        (stats.pareto(1.5).ppf, "contributions of rows"),
+        (lambda u: u > 0.99, None),
+        (lambda u: u > 0.998, "effective rows make the variance"),
     ],
 )
-def test_rewards_whose_tail_no_log_has_shown(reward, words):
-    """Contributions of rows with a tail of infinite variance are taken with caution; rare clicks,
-    whose range is known to end, are not. Rewards are quantiles, so that the tail is exact.
+def test_rewards_that_no_log_has_shown(reward, why):
+    """Contributions with a tail of infinite variance, and a handful of clicks whose range is not
+    known, are taken with caution. Rewards are quantiles, so that the tail is exact.
     """
     u = np.random.default_rng(0).permutation((np.arange(2000) + 0.5) / 2000)
     made = snips(jnp.zeros(2000), jnp.asarray(reward(u), float))
     found = run(made)
-    assert VERDICTS[int(found.verdict)] == words
-    assert any("contributions" in text for text in reasons(found, 2000)) == (words == "caution")
-    if words == "caution":
+    assert VERDICTS[int(found.verdict)] == ("caution" if why else "trust")
+    said = reasons(found, 2000)
+    assert any(why in text for text in said) if why else not said
+    square = np.square(np.asarray(made.influence))
+    terms = square.sum() ** 2 / (square**2).sum()
+    assert float(found.effective_terms) == pytest.approx(terms, rel=1e-9)
+    if why == "contributions of rows":
         assert float(found.influence_k) == pytest.approx(1 / 1.5, abs=0.1)
+    if not why:
+        assert run(made, reward_range=(-10.0, 10.0)).verdict == 0
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
