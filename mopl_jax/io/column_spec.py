@@ -20,6 +20,12 @@ class ColumnSpec(msgspec.Struct, frozen=True, kw_only=True):
     `cluster`: the user.
     `time`: when the row was logged.
     `context`: named as the action.
+    `sampling_weight`, `keep_probability`: how many rows a row speaks for, or the inverse of it.
+    `count`: how many equal rows a row is.
+    `sum_of_squares`: of the rewards of so many rows; `reward` is then their sum.
+    `per`: what the reward is counted by, as views: the value is then a ratio.
+    `aggregate`: how the rewards of a user become one; see `aggregation`.
+    `missing_reward`: what rows without a reward are; see `missing`.
     """
 
     reward: str | None = "reward"
@@ -31,6 +37,17 @@ class ColumnSpec(msgspec.Struct, frozen=True, kw_only=True):
     cluster: str | None = None
     time: str | None = None
     context: str | Sequence[str] | None = None
+    sampling_weight: str | None = None
+    keep_probability: str | None = None
+    count: str | None = None
+    sum_of_squares: str | None = None
+    per: str | None = None
+    aggregate: str | None = None
+    missing_reward: str | None = None
+
+    def column_of(self, role: str) -> Any:
+        """The column of a role, None where it has none."""
+        return getattr(self, role)
 
     def replace(self, **roles: Any) -> "ColumnSpec":
         """The same columns but for those of `roles`."""
@@ -44,7 +61,7 @@ class ColumnSpec(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def scalars(self) -> list[str]:
         """The columns of the roles that have one each."""
-        single = (getattr(self, role) for role in self.__struct_fields__ if role not in _VECTORS)
+        single = map(self.column_of, _SCALARS)
         return [name for name in single if name is not None]
 
     @property
@@ -54,7 +71,9 @@ class ColumnSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _VECTORS = ("action", "context")
+_MANNERS = ("aggregate", "missing_reward")  # which name no column
 ROLES = ColumnSpec.__struct_fields__
+_SCALARS = tuple(role for role in ROLES if role not in _VECTORS + _MANNERS)
 
 
 def resolve(source: Source, columns: ColumnSpec, logging: Policy | None) -> ColumnSpec:
@@ -68,9 +87,22 @@ def resolve(source: Source, columns: ColumnSpec, logging: Policy | None) -> Colu
         columns = _with_default_density(source, columns, logging)
     for name in columns.scalars:
         source.column(name)
+    _check_roles(source, columns)
     action = action_columns(source, columns.action)
     context = None if columns.context is None else _vector(source, columns.context, "context")
     return columns.replace(action=action, context=context)
+
+
+def _check_roles(source, columns):
+    if columns.sampling_weight and columns.keep_probability:
+        raise ValueError(
+            f"{source.name}: expected sampling weights or keep probabilities, got both; name one"
+        )
+    if columns.sum_of_squares and not columns.count:
+        raise ValueError(
+            f"{source.name}: sums of squares are of cells of how many rows? name their counts"
+            " (--count)"
+        )
 
 
 def _with_default_density(source, columns, logging):

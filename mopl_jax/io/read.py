@@ -70,4 +70,5 @@ def read_logs(source: Any, *, logging: Policy | Path | str | None = None, **role
         )
     rows = whole(reader)
     columns = rows.action, rows.log_propensity, rows.reward, rows.context, rows.cluster, rows.time
-    return Logs(*columns)  # pyright: ignore[reportArgumentType]  (numpy columns)
+    sampling = None if rows.log_sampling is None else np.exp(rows.log_sampling)
+    return Logs(*columns, sampling)  # pyright: ignore[reportArgumentType]  (numpy columns)

@@ -58,12 +58,14 @@ class Source(NamedTuple):
     `schema`: names and types of the columns.
     `scan`: `scan(columns, text)` gives all rows; `text` columns are not parsed as numbers.
     `count`: `count()` is the number of rows.
+    `remarks`: what was done to read it that the user may not expect.
     """
 
     name: str
     schema: pa.Schema
     scan: Callable[[Sequence[str], Collection[str]], Iterator[Piece]]
     count: Callable[[], int]
+    remarks: tuple[str, ...] = ()
 
     def column(self, name: str) -> str:
         """`name`, or ValueError unless it is one column, with the nearest that is."""
@@ -108,7 +110,9 @@ def pooled(sources: Sequence[Source]) -> Source:
             yield from (piece._replace(part=part) for piece in source.scan(names, text))
 
     name = " + ".join(source.name for source in sources)
-    return Source(name, sources[0].schema, scan, lambda: sum(source.count() for source in sources))
+    remarks = tuple(text for source in sources for text in source.remarks)
+    count = lambda: sum(source.count() for source in sources)  # noqa: E731
+    return Source(name, sources[0].schema, scan, count, remarks)
 
 
 def _files(path):

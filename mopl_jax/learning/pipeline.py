@@ -29,7 +29,7 @@ from mopl_jax.learning.learnt_weights import LearntWeights, Names
 from mopl_jax.learning.objective import doubly_robust, importance_weighted
 from mopl_jax.learning.plan import RADIUS, Plan, check_plan
 from mopl_jax.learning.proposal import propose
-from mopl_jax.logs import Logs, check, folds_of, split
+from mopl_jax.logs import Logs, check, check_unsampled, folds_of, split
 from mopl_jax.numerics.check import check_alpha, choose
 
 SHARE = 0.5  # of the users: as many certify as teach
@@ -136,10 +136,10 @@ def _read(log, roles) -> tuple[log_reader.LogReader, Logs, list[str], str, str]:
         if roles:
             raise ValueError(f"expected a path to go with {sorted(roles)[0]!r}, got Logs in memory")
         names = [f"action[{k}]" for k in range(log.action.shape[1])]
-        rows = check(jax.tree.map(np.asarray, log))
+        rows = check_unsampled(check(jax.tree.map(np.asarray, log)), "learn")
         return read.open_log(rows), rows, names, "reward", "memory"
     reader = read.open_log(log, **roles)
-    logs = read.read_logs(reader)
+    logs = check_unsampled(read.read_logs(reader), "learn")
     log_reader.check_densities(reader, None)
     target = reader.columns.reward or "reward"
     return reader, logs, _objectives(reader, logs), target, reader.source.name
