@@ -72,8 +72,8 @@ def takes(**options: Option) -> Callable:
     return decorate
 
 
-ROWS = "Rows: a Parquet, Arrow or CSV file, a folder of them, or a TOML that names them."
-ACTIONS = "Columns of the weights played: a,b,c or a prefix or one list column (default: action_…)."
+ROWS = "Rows: a Parquet, Arrow, CSV or JSON lines file, a folder, or a TOML that names them."
+ACTIONS = "Columns of the weights played: a,b,c, a prefix, a pattern or one column of all of them."
 LOG = argument(Path, "LOG", ROWS)
 ROLES = {
     "reward": option(str, "Column of the reward (default: reward).", show_default=False),
@@ -94,6 +94,7 @@ ROLES = {
     ),
     "aggregate": option(str, "One outcome a user: sum, mean, any or last of the rewards."),
     "missing_reward": option(str, "What rows without a reward are: drop or zero."),
+    "fit_logging": flag("Estimate the logging policy from the actions.", "--fit-logging"),
 }
 PER = option(str, "Column the reward is counted by, as views: the value is then a ratio.")
 COVARIATE = option(
@@ -117,9 +118,6 @@ def opened(given: dict[str, Any]) -> Any:
 
     given["context"] = given.pop("covariate", None)
     roles = {name: given.pop(name) for name in (*ROLES, "logging") if name in given}
-    action = roles["action"]
-    if action and "," in action:
-        roles["action"] = action.split(",")
     return open_log(given.pop("log"), **roles)
 
 

@@ -4,6 +4,8 @@ mergeable, in little memory.
 
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 from scipy.special import gammainc, ndtr
@@ -12,7 +14,10 @@ from mopl_jax.diagnostics.appearance import Appearance
 from mopl_jax.diagnostics.sketch import Sketch, hashes_of
 from mopl_jax.io.log_reader import LogReader, Rows, declared_densities, precision
 from mopl_jax.io.precision import Precision
+from mopl_jax.policies.bounded import TruncatedNormal
+from mopl_jax.policies.discrete import Discrete
 from mopl_jax.policies.gaussian import Gaussian
+from mopl_jax.policies.transformed import Transformed
 from mopl_jax.policies.uniform import Uniform
 
 PERIODS = 10
@@ -81,6 +86,7 @@ class LogStatistics:
     `appearance`: what rewards and actions look like.
     `whitened`: second moments of (1, whitened action).
     `cells`: how often each uniform level of the actions fell into each of `CELLS`.
+    `arms`: how often each action of a discrete policy was played.
     `log_ratio`: of declared density over propensity.
     `written`: how precisely propensities were.
     """
@@ -101,6 +107,7 @@ class LogStatistics:
         self.rows, self.appearance = Sketch(), Appearance()
         self.whitened: np.ndarray | None = None
         self.cells: np.ndarray | None = None
+        self.arms: np.ndarray | None = None
         self.log_ratio: Ratios | None = None
         self.written: Precision | None = None
         self.seen = 0
@@ -169,14 +176,23 @@ class LogStatistics:
             rounding = np.asarray((self.written or Precision()).error(rows.log_propensity))
             rounding = np.broadcast_to(rounding, ratio.shape)[kept]
             self.log_ratio = _merge_ratio(self.log_ratio, ratio[kept], rounding)
+        action = rows.action[first]
+        if isinstance(policy, Discrete):
+            arms = np.asarray(jax.vmap(policy.which)(jnp.asarray(action))).sum(axis=0)
+            self.arms = arms + (0 if self.arms is None else self.arms)
+        if isinstance(policy, Transformed):
+            action = np.asarray(jax.vmap(policy.map.backward)(jnp.asarray(action)))
+            policy = policy.base
         if isinstance(policy, Gaussian):
-            z = _whiten(policy, rows.action[first])
+            z = _whiten(policy, action)
             ones = np.concatenate([np.ones((len(z), 1)), z], axis=1)
             self.whitened = ones.T @ ones + (0 if self.whitened is None else self.whitened)
             self._add_cells(_normal_levels(z))
         elif isinstance(policy, Uniform):
             low, high = np.asarray(policy.low), np.asarray(policy.high)
-            self._add_cells((rows.action[first] - low) / (high - low))
+            self._add_cells((action - low) / (high - low))
+        elif isinstance(policy, TruncatedNormal):
+            self._add_cells(np.asarray(jax.vmap(policy.levels)(jnp.asarray(action))))
 
     def _add_cells(self, levels):
         cells = np.clip((levels * CELLS).astype(int), 0, CELLS - 1)

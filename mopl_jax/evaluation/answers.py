@@ -28,7 +28,6 @@ from mopl_jax.estimators.contrast import Contrast, contrast
 from mopl_jax.estimators.control import controlled
 from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.estimators.estimator import Member, given, member
-from mopl_jax.estimators.importance import snips
 from mopl_jax.estimators.ratio import of_outcome, ratio
 from mopl_jax.estimators.registry import Choice, bind_estimator, is_of_target
 from mopl_jax.evaluation import row_blocks
@@ -160,7 +159,6 @@ class _Question(NamedTuple):
     sampling: tuple[float, float] | None = None  # the smallest and the largest sampling weight
     ratio: bool = False  # whether rewards are counted by another column
     adjust: bool = False  # whether by what was known before the action
-    covariates: int = 0  # the columns of it, once rows are read
 
 
 def _members(question, policies) -> list[Member]:
@@ -179,15 +177,16 @@ def _member(question, kind, policy) -> Member:
     one = weighed(bind_estimator(question.estimator, policy), kind, policy)
     if question.ratio:
         one = ratio(one, of_outcome(one, lambda block: block.columns.per))
-    if not question.covariates:
+    if not question.adjust:
         return one
-    means = weighed(snips, kind, policy), weighed(snips, "logging", None)
-    columns = [functools.partial(_covariate, k) for k in range(question.covariates)]
-    return controlled(one, [tuple(of_outcome(x, column) for x in means) for column in columns])
 
+    def spoken_for(pair, block):
+        log_weight = _weigh(*pair, block)
+        return log_weight if question.sampling is None else log_weight + _log_sampling(block)
 
-def _covariate(k, block: Block) -> Float[Array, " m"]:
-    return block.columns.context[:, k]
+    pairs = (kind, policy), ("logging", None)
+    log_weights = [functools.partial(spoken_for, pair) for pair in pairs]
+    return controlled(one, lambda block: block.columns.context, log_weights, _rows_of)
 
 
 def _log_sampling(block: Block) -> Float[Array, " m"]:
@@ -335,12 +334,6 @@ def _asked(question, rows: Rows) -> Rows:
     return rows._replace(time=None, context=context)
 
 
-def _met(question, reader, rows: Rows):
-    """The question, with what the first rows tell of it."""
-    known = 0 if rows.context is None or not question.adjust else rows.context.shape[1]
-    return question._replace(precisions=_precisions(reader, rows), covariates=known)
-
-
 # How precisely densities were written.
 
 
@@ -402,7 +395,7 @@ def _from_memory(reader, policies, question, seen) -> Answers:
     seen.add(rows.reward, rows.action)
     users = None if rows.cluster is None else int(rows.cluster.max()) + 1
     modal = float(np.median(rows.reward[:MODAL]))
-    question = _met(question, reader, rows)
+    question = question._replace(precisions=_precisions(reader, rows))
     found, products, parts, estimates = _in_memory(
         jax.tree.map(jnp.asarray, rows), policies, reader.logging, modal, question, users
     )
@@ -472,7 +465,7 @@ def _from_blocks(reader, policies, question, seen, watch) -> Answers:
         return row_blocks.blocks(asked, n)
 
     first, n = next(log_reader.chunks(reader, row_blocks.SIZE)), question.n
-    question = _met(question, reader, first)
+    question = question._replace(precisions=_precisions(reader, first))
     place, members = Stream(blocks), _members(question, policies)
     roundings = _roundings(question, policies)
     repeat = reader.columns.cluster is not None

@@ -67,7 +67,9 @@ def compare(
         _difference(x, interval, alpha, level)._replace(saved=saving(without, x))
         for x, without in zip(answers.contrasts, plain.contrasts, strict=True)
     ]
-    made = (row._replace(difference=change) for row, change in zip(rows, [None, *changes], strict=True))
+    made = (
+        row._replace(difference=change) for row, change in zip(rows, [None, *changes], strict=True)
+    )
     first = answers.policies[0]
     label = estimator if isinstance(estimator, str) else "own"
     ranged = undeclared_range(answers.appearance.reward, reward_range)

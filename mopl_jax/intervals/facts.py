@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from mopl_jax.estimators import divergence
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.numerics.shapes import PerRow, Scalar
+from mopl_jax.policies.transformed import Transformed
 
 
 @pytree_dataclass(static=("reward_range",))
@@ -27,7 +28,14 @@ class Facts:
 
 
 def policy_facts(logging, target, reward_range: tuple[float, float] | None = None) -> Facts:
-    """`Facts` with w_max and d₂ of two policies where they have a closed form, None elsewhere."""
+    """`Facts` with w_max and d₂ of two policies where they have a closed form, None elsewhere.
+
+    Two policies seen through one map have the weights of those behind it.
+    """
+    if isinstance(target, Transformed):
+        if not isinstance(logging, Transformed) or logging.map != target.map:
+            return Facts(reward_range)
+        logging, target = logging.base, target.base
     return Facts(
         reward_range,
         _closed(divergence.population_max_weight, logging, target),

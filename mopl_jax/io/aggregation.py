@@ -6,7 +6,8 @@ import pyarrow.compute as pc
 from mopl_jax.io.column_spec import ColumnSpec
 from mopl_jax.io.columns import Place, numbers
 from mopl_jax.io.kinds import alike, is_number
-from mopl_jax.io.sources import Source, empty, open_source
+from mopl_jax.io.source import Source, empty
+from mopl_jax.io.sources import open_source
 from mopl_jax.numerics.check import choose
 
 HOW = {"sum": "sum", "mean": "mean", "any": "max", "last": "last"}  # as Arrow calls it
@@ -33,14 +34,16 @@ def aggregated(source: Source, columns: ColumnSpec) -> tuple[Source, ColumnSpec]
     asked += [(name, "mean") for name in columns.context or ()]
     asked += [(name, "sum") for name in (columns.per,) if name]
     asked += [(name, "min") for name in (columns.time,) if name]
-    groups = table.group_by(columns.cluster, use_threads=False).aggregate(list(dict.fromkeys(asked)))
+    groups = table.group_by(columns.cluster, use_threads=False).aggregate(
+        list(dict.fromkeys(asked))
+    )
     for name in same:
         _check_constant(groups, name, columns.cluster, source.name)
-    made = {name: groups[f"{name}_{end}"] for name, end in asked if end != "max" or name not in same}
+    made = {
+        name: groups[f"{name}_{end}"] for name, end in asked if end != "max" or name not in same
+    }
     said = f"{table.num_rows:,} rows are {groups.num_rows:,} users, their rewards by {how}"
-    users = open_source(pa.table(made))._replace(
-        name=source.name, remarks=(*source.remarks, said)
-    )
+    users = open_source(pa.table(made))._replace(name=source.name, remarks=(*source.remarks, said))
     return users, columns.replace(cluster=None, aggregate=None)
 
 

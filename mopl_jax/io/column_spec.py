@@ -1,11 +1,13 @@
 """Which column of a log plays which role, before a value is looked at."""
 
+import fnmatch
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from mopl_jax.io.sources import Source
+from mopl_jax.io.kinds import is_nested
+from mopl_jax.io.source import Source
 from mopl_jax.policies.mixture import Mixture
 from mopl_jax.policies.policy import Policy
 
@@ -14,7 +16,8 @@ class ColumnSpec(msgspec.Struct, frozen=True, kw_only=True):
     """The columns of a log; `log_` where a column holds logarithms of densities.
 
     `reward`: the North Star.
-    `action`: the weights played: names, a prefix, or one column (of numbers or of lists).
+    `action`: the weights played: names, a prefix, a pattern, or one column (of numbers, lists, or
+        named fields).
     `propensity`, `log_propensity`: density of the logged action under the logging policy.
     `target_propensity`, `log_target_propensity`: its density under a target policy.
     `cluster`: the user.
@@ -26,6 +29,7 @@ class ColumnSpec(msgspec.Struct, frozen=True, kw_only=True):
     `per`: what the reward is counted by, as views: the value is then a ratio.
     `aggregate`: how the rewards of a user become one; see `aggregation`.
     `missing_reward`: what rows without a reward are; see `missing`.
+    `fit_logging`: whether the logging policy is estimated from the actions; see `fitting`.
     """
 
     reward: str | None = "reward"
@@ -44,6 +48,7 @@ class ColumnSpec(msgspec.Struct, frozen=True, kw_only=True):
     per: str | None = None
     aggregate: str | None = None
     missing_reward: str | None = None
+    fit_logging: bool = False
 
     def column_of(self, role: str) -> Any:
         """The column of a role, None where it has none."""
@@ -71,7 +76,7 @@ class ColumnSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _VECTORS = ("action", "context")
-_MANNERS = ("aggregate", "missing_reward")  # which name no column
+_MANNERS = ("aggregate", "missing_reward", "fit_logging")  # which name no column
 ROLES = ColumnSpec.__struct_fields__
 _SCALARS = tuple(role for role in ROLES if role not in _VECTORS + _MANNERS)
 
@@ -83,7 +88,7 @@ def resolve(source: Source, columns: ColumnSpec, logging: Policy | None) -> Colu
     A column of the default name counts where no other is named, but for a mixture: of a pool
     each row has its own part's.
     """
-    if not (columns.density or isinstance(logging, Mixture)):
+    if not (columns.density or columns.fit_logging or isinstance(logging, Mixture)):
         columns = _with_default_density(source, columns, logging)
     for name in columns.scalars:
         source.column(name)
@@ -111,7 +116,8 @@ def _with_default_density(source, columns, logging):
     if default is None and logging is None:
         raise ValueError(
             f"{source.name}: no propensities: name a column (--propensity, --log-propensity) or"
-            f" a logging policy (--logging); columns: {', '.join(names)}"
+            f" a logging policy (--logging), or have it estimated (--fit-logging); columns:"
+            f" {', '.join(names)}"
         )
     return columns if default is None else columns.replace(**{default: default})
 
@@ -128,17 +134,23 @@ def action_columns(source: Source, action: str | Sequence[str] | None) -> tuple[
 
 
 def _vector(source, role, what):
-    """The columns that a list of names, one name or a prefix stands for."""
+    """The columns that a list of names (also as `a,b`), one name, a column of columns, a prefix or
+    a pattern stands for.
+    """
     if not role:
         raise ValueError(
             f"{source.name}: expected the names of the {what} columns, got none; leave the"
             " option out"
         )
+    names = source.schema.names
+    if isinstance(role, str) and role not in names and "," in role:
+        role = [name.strip() for name in role.split(",")]
     if not isinstance(role, str):
         return tuple(source.column(name) for name in role)
-    if role in source.schema.names:
+    if role in names and not is_nested(source.schema.field(role).type):
         return (source.column(role),)
-    found = [name for name in source.schema.names if name.startswith(role)]
+    within = f"{role}." if role in names else role
+    found = [name for name in names if name.startswith(within)] or fnmatch.filter(names, role)
     if not found:
         raise ValueError(
             f"{source.name}: no {what} column {role!r}, and none that starts so; columns:"

@@ -1,4 +1,4 @@
-"""CSV files: separators and decimal points as they are found, types guessed from the first 16 MiB."""
+"""CSV files: separators and decimal points as found, types guessed from the first 16 MiB."""
 
 import io
 import re

@@ -26,6 +26,7 @@ from mopl_jax.io.columns import (
     seconds,
     vectors,
 )
+from mopl_jax.io.fitting import fit_logging
 from mopl_jax.io.kinds import alike, is_list
 from mopl_jax.io.missing import refuse_missing, with_rewards
 from mopl_jax.io.policy_json import read_policy
@@ -39,7 +40,7 @@ from mopl_jax.io.sampling import (
     sampling_of,
     weights,
 )
-from mopl_jax.io.sources import Source, empty
+from mopl_jax.io.source import Source, empty
 from mopl_jax.logs import check_precision
 from mopl_jax.numerics.pytree import entries
 from mopl_jax.policies.policy import Policy, check_policy
@@ -120,6 +121,8 @@ def log_reader_of(
     columns = resolve(source, columns, logging)
     source, columns = aggregated(prepared(source, columns), columns)
     sampling = sampling_of(source, columns)
+    if columns.fit_logging:
+        source, logging = _fitted(LogReader(source, columns, logging, sampling=sampling))
     if logging is None:
         return LogReader(source, columns, sampling=sampling)
     if columns.action is None:
@@ -130,6 +133,28 @@ def log_reader_of(
     reader = LogReader(source, columns, logging, log_density=log_density, sampling=sampling)
     check_weights(reader, logging, "logging policy")
     return reader
+
+
+FITTED = 2**20  # rows from which a logging policy is estimated
+
+
+def _fitted(reader: LogReader) -> tuple[Source, Policy]:
+    """The source, which says so, and the logging policy that its actions look drawn from."""
+    name = reader.source.name
+    if reader.logging is not None or reader.columns.density:
+        raise ValueError(f"{name}: --fit-logging: expected a log without densities; drop one")
+    if reader.columns.action is None or reader.sampling is not None:
+        raise ValueError(f"{name}: --fit-logging: expected actions, and rows that are not thinned")
+    pieces = alike(reader.source.scan(reader.columns.names, _labels(reader.columns)))
+    rows = next(_in_chunks(_parts(reader, pieces), FITTED), None)
+    if rows is None:
+        raise ValueError(empty(name))
+    found = fit_logging(rows, name)
+    said = (
+        f"the logging policy was estimated from {len(rows.action):,} actions of {name}:"
+        f" {found.family}, {found.numbers} numbers; densities are guesses, log those of each action"
+    )
+    return reader.source._replace(remarks=(*reader.source.remarks, said)), found.policy
 
 
 def prepared(source: Source, columns: ColumnSpec) -> Source:
@@ -237,13 +262,16 @@ def chunks(reader: LogReader, size: int | None) -> Iterator[Rows]:
     are none.
     """
     columns, seen = reader.columns, 0
-    labels = () if columns.cluster is None else (columns.cluster,)
-    pieces = alike(reader.source.scan(columns.names, labels))
+    pieces = alike(reader.source.scan(columns.names, _labels(columns)))
     for chunk in _in_chunks(_parts(reader, pieces), size):
         yield _with_propensity(reader, chunk, seen)
         seen += len(chunk.reward)
     if not seen:
         raise ValueError(empty(reader.source.name))
+
+
+def _labels(columns):
+    return () if columns.cluster is None else (columns.cluster,)
 
 
 def _parts(reader, pieces):

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from mopl_jax.io.columns import Place
 from mopl_jax.io.kinds import is_text
-from mopl_jax.io.sources import Piece, Source
+from mopl_jax.io.source import Piece, Source
 from mopl_jax.numerics.check import choose
 
 REMEDIES = {"drop": "were dropped", "zero": "count as 0"}

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mopl_jax.io.kinds import is_nested
 from mopl_jax.io.source import Piece, Source
 
 LABEL = {"action", "cost", "pdf_value"}  # the fields of a structure that is Vowpal Wabbit's label
@@ -32,7 +33,7 @@ class Inner(NamedTuple):
 
 def flat(source: Source) -> Source:
     """The source with the columns that are in others after its own."""
-    outer = [field for field in source.schema if _is_nested(field.type)]
+    outer = [field for field in source.schema if is_nested(field.type)]
     if not outer:
         return source
     maps = {field.name: _keys(source, field) for field in outer if pa.types.is_map(field.type)}
@@ -48,10 +49,6 @@ def flat(source: Source) -> Source:
             yield piece._replace(rows=pa.RecordBatch.from_arrays(arrays, names=list(names)))
 
     return source._replace(schema=schema, scan=scan)
-
-
-def _is_nested(kind):
-    return pa.types.is_struct(kind) or pa.types.is_map(kind)
 
 
 def _keys(source, field) -> tuple[str, ...]:
@@ -70,7 +67,7 @@ def _inner(path, kind, maps):
         return
     for field in kind:
         here = (*path, field.name)
-        if _is_nested(field.type):
+        if is_nested(field.type):
             yield from _inner(here, field.type, maps)
         else:
             yield Inner(here, field.type)

@@ -35,6 +35,10 @@ def pool(
     parts = [prepared(open_source(source), spec) for source in sources]
     if spec.aggregate and len(parts) > 1:
         raise ValueError("--aggregate: expected one log, got several; add up the users of each")
+    if spec.fit_logging and len(parts) > 1:
+        readers = [log_reader_of(part, spec, x) for part, x in zip(parts, logging, strict=True)]
+        parts, logging = [x.source for x in readers], [x.logging for x in readers]
+        spec, roles = spec.replace(fit_logging=False), roles | {"fit_logging": False}
     rows = pooled(parts) if len(parts) > 1 else parts[0]
     if len({str(part) for part in logging}) == 1:
         reader = log_reader_of(rows, spec, logging[0])

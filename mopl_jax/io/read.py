@@ -25,7 +25,7 @@ def open_log(source: Any, *, logging: Policy | Path | str | None = None, **roles
     of its JSON document (`check_densities` compares the two). `Logs` know their columns, users
     included. ValueError for columns that are not there, or densities from nowhere.
     """
-    given = {role: name for role, name in roles.items() if name is not None}
+    given = {role: name for role, name in roles.items() if name not in (None, False)}
     if isinstance(source, LogReader | Logs) and given:
         raise ValueError(
             f"expected no columns for a log that is open, got {', '.join(given)}; give its path"

@@ -15,7 +15,7 @@ import numpy as np
 
 from mopl_jax.io.column_spec import ColumnSpec
 from mopl_jax.io.columns import Column, Place, numbers
-from mopl_jax.io.sources import Piece, Source, empty
+from mopl_jax.io.source import Piece, Source, empty
 from mopl_jax.numerics.pytree import entries
 
 AT_ONCE = 2**17  # rows that are repeated at a time

@@ -1,4 +1,4 @@
-"""Logs whose rows stand for others: thinned ones with keep probabilities, added up ones with counts."""
+"""Logs whose rows stand for others: thinned ones with keep probabilities, and counts."""
 
 import functools
 
