@@ -70,8 +70,9 @@ def _rows(reader, facts):
     n = facts.spans.n
     level = "caution" if n < 100 else "trust"
     yield Finding("rows", level, f"{n:,} in {reader.source.name}")
+    level = "caution" if reader.columns.fit_logging else "trust"
     for text in reader.source.remarks:
-        yield Finding("read", "trust", text)
+        yield Finding("read", level, text)
 
 
 def _rewards(reader, facts):

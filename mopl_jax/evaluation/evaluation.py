@@ -26,8 +26,6 @@ from mopl_jax.io import log_reader
 from mopl_jax.io.log_reader import LogReader, Rows
 from mopl_jax.io.read import open_log
 from mopl_jax.numerics.check import check_alpha, choose
-from mopl_jax.policies.gaussian import Gaussian
-from mopl_jax.policies.transformed import Transformed
 
 FIRST = ("recommended", "normal")  # the intervals that are printed unless others are asked for
 
@@ -129,7 +127,7 @@ def _facts(reader, policy, reward_range, w_max, d2):
             " bound the weight of a row"
         )
     known = Facts(reward_range)
-    if by_row and reader.logging is not None and isinstance(policy, Gaussian | Transformed):
+    if by_row and reader.logging is not None and policy is not None:
         known = policy_facts(reader.logging, policy, reward_range)
     given = {"w_max": w_max, "d2": d2}
     for name, value in given.items():

@@ -83,7 +83,10 @@ def test_what_cannot_be_added_up_is_refused(change, message):
 # Ratios.
 
 
-@pytest.mark.parametrize(("cluster", "in_memory"), [("user", 10), (None, 10_000)])
+@pytest.mark.parametrize(
+    ("cluster", "in_memory"),
+    [("user", 10_000), *(pytest.param(x, 10, marks=pytest.mark.nightly) for x in ("user", None))],
+)
 def test_a_ratio_and_its_interval_are_those_of_its_influence(cluster, in_memory):
     """R = Σwc / Σwv, with the variance of Σw(c − Rv) / Σwv over users."""
     roles = ROLES | {"cluster": cluster}
@@ -103,6 +106,7 @@ def test_a_ratio_and_its_interval_are_those_of_its_influence(cluster, in_memory)
     assert made.mean_weight.mean == pytest.approx(w.mean(), rel=1e-9)
 
 
+@pytest.mark.nightly
 def test_differences_of_ratios_cancel_what_is_shared():
     same = compare(LOG, [TARGET, TARGET], per="views", **ROLES).policies[1].difference
     assert same.value == 0
@@ -143,6 +147,12 @@ def test_a_column_from_before_saves_what_it_explains(in_memory):
     expected = SECOND * (4 + left) / (SECOND * left + 4)
     assert made.adjustment.saved == pytest.approx(expected, rel=0.1)
     assert made.interval.lower < 0.06 < made.interval.upper
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("in_memory", [10_000, 10])
+def test_of_a_difference_all_goes_that_the_column_explains(in_memory):
+    table, left = known_before(48), 0.9**2 + 0.3**2 * 0.4**2
     both = compare(
         table, ["logging", TARGET], context="before", adjust=True, in_memory=in_memory, **PLAIN
     )
@@ -151,6 +161,7 @@ def test_a_column_from_before_saves_what_it_explains(in_memory):
     assert change.lower < 0.06 < change.upper
 
 
+@pytest.mark.nightly
 def test_a_column_that_says_nothing_changes_little():
     table = known_before(49)
     plain = evaluate(table, TARGET, **PLAIN)
@@ -160,6 +171,7 @@ def test_a_column_that_says_nothing_changes_little():
     assert abs(made.value - plain.value) < 0.05 * width
 
 
+@pytest.mark.nightly
 def test_a_column_and_its_double_are_one():
     table = known_before(50)
     table = table.append_column("twice", pa.array(2 * np.asarray(table["before"]) + 1))
@@ -170,6 +182,7 @@ def test_a_column_and_its_double_are_one():
     assert two.value == pytest.approx(one.value, abs=1e-6)
 
 
+@pytest.mark.nightly
 def test_columns_are_not_used_on_few_effective_rows():
     table = known_before(51, n=12)
     made = evaluate(table, TARGET, context="before", adjust=True, **PLAIN)
@@ -208,6 +221,7 @@ def test_users_that_are_missing_to_a_goal():
     assert evaluate(table, TARGET, goal=3.0, **PLAIN).more == 0
 
 
+@pytest.mark.nightly
 def test_the_command_adjusts_and_answers(tmp_path):
     write(tmp_path / "log.parquet", known_before(48))
     write_policy(tmp_path / "logging.json", LOGGING)

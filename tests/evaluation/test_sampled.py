@@ -69,6 +69,7 @@ def test_a_thinned_log_is_weighted_back():
     assert abs(made.value - TRUTH) < 4 * error
 
 
+@pytest.mark.nightly
 def test_the_estimate_of_ips_divides_by_the_rows_spoken_for():
     assert evaluated("ips").value == pytest.approx((S * W) @ R / S.sum(), rel=1e-10)
 
@@ -98,6 +99,7 @@ def test_influence_is_the_derivative_by_the_sampling_weight(estimator):
     np.testing.assert_allclose(found(log_sampling).influence, 40 * slope, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.nightly
 def test_users_add_up_what_their_rows_speak_for():
     made, sw, user = evaluated(cluster="user"), S * W, np.asarray(LOG["user"])
     value = (sw @ R) / sw.sum()
@@ -111,6 +113,7 @@ def test_users_add_up_what_their_rows_speak_for():
     assert made.mean_weight.p_value > 0.01
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("cluster", [None, "user"])
 def test_passes_say_what_memory_says(cluster):
     whole, passes = (evaluated(cluster=cluster, in_memory=rows) for rows in (1_000_000, 10))
@@ -120,6 +123,7 @@ def test_passes_say_what_memory_says(cluster):
     assert whole.verdict == passes.verdict
 
 
+@pytest.mark.nightly
 def test_sampling_weights_are_in_any_unit_and_the_inverse_of_keep_probabilities():
     table = LOG.append_column("stands_for", pa.array(37 * S))
     made = evaluate(table, sampling_weight="stands_for", **DENSITIES)
@@ -128,6 +132,7 @@ def test_sampling_weights_are_in_any_unit_and_the_inverse_of_keep_probabilities(
     np.testing.assert_allclose(*numbers, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.nightly
 def test_intervals_of_thinned_logs_cover():
     """0.95 of 2,000 logs of 2,000 kept rows each; the one for skewed rewards at least as many."""
     cells = (ARMS[:, None] * np.stack([0.1 * (1 - RATE), RATE], axis=1)).ravel()
@@ -172,7 +177,7 @@ def aggregated(seed, click):
 CELLS = {"count": "users", "reward": "total", "sum_of_squares": "squares"}
 
 
-@pytest.mark.parametrize("in_memory", [1_000_000, 10])
+@pytest.mark.parametrize("in_memory", [1_000_000, pytest.param(10, marks=pytest.mark.nightly)])
 def test_cells_of_equal_rows_say_what_the_rows_say(in_memory):
     rows, _ = aggregated(16, click=True)
     by_cell = rows.group_by(["reward", "q", "t"]).aggregate([([], "count_all")])
@@ -196,6 +201,7 @@ def test_sums_and_sums_of_squares_give_the_value_and_variance_of_the_rows(click)
         assert left[1:] == pytest.approx(right[1:], rel=1e-9)
 
 
+@pytest.mark.nightly
 def test_a_cell_of_clicks_is_its_very_rows():
     rows, cells = aggregated(18, click=True)
     assert evaluate(cells, reward_range=(0, 1), **CELLS, **DENSITIES).interval[1:] == pytest.approx(
@@ -227,6 +233,7 @@ def test_check_knows_that_clicks_were_kept_more_often(keep, verdict):
     assert check_log(CONTINUOUS, keep_probability=keep, **ROLES).verdict == verdict
 
 
+@pytest.mark.nightly
 def test_differences_and_smoothing_know_the_sampling_weights():
     """The rate of N(0, 1) itself by Gauss–Hermite; the point's by its surface."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(60)
@@ -246,6 +253,13 @@ def test_differences_and_smoothing_know_the_sampling_weights():
     assert point.smoothing.bias == pytest.approx(adds, abs=4 * point.smoothing.bias_error + 0.003)
 
 
+def test_what_does_not_know_sampling_weights_refuses_them():
+    logs = read_logs(CONTINUOUS, keep_probability="keep", **ROLES)
+    with pytest.raises(ValueError, match="learn: expected a log without sampling weights"):
+        learn(logs)
+
+
+@pytest.mark.nightly
 def test_a_log_in_memory_knows_its_sampling_weights():
     logs = read_logs(CONTINUOUS, keep_probability="keep", **ROLES)
     target = Gaussian.diagonal([0.5, 0.0], 0.9)
@@ -253,8 +267,6 @@ def test_a_log_in_memory_knows_its_sampling_weights():
     assert inside == pytest.approx(
         evaluate(CONTINUOUS, target, keep_probability="keep", **ROLES).value, rel=1e-12
     )
-    with pytest.raises(ValueError, match="learn: expected a log without sampling weights"):
-        learn(logs)
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,7 @@ def test_each_of_several_files_has_its_own(tmp_path):
     np.testing.assert_allclose(logs.log_propensity, np.concatenate(own), rtol=1e-9)
 
 
+@pytest.mark.nightly
 def test_the_command_says_it_loudly(tmp_path):
     write(tmp_path / "log.parquet", table_of(FREE).to_pydict())
     target = write_policy(tmp_path / "new.json", Gaussian.diagonal([0.2, 0.0], 0.9))

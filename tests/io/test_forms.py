@@ -61,6 +61,7 @@ def test_text_is_read_however_it_is_written(tmp_path, name):
     assert reader.source.count() == 3
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("name", "said"),
     [
@@ -247,6 +248,7 @@ def test_missing_rewards_are_what_one_says(tmp_path, stored, remedy, rewards, sa
     assert reader.source.remarks == (f"2 of 4 rows have no reward and {said}",)
 
 
+@pytest.mark.nightly
 def test_the_command_says_what_became_of_missing_rewards(tmp_path):
     rng = np.random.default_rng(0)
     action = rng.normal(size=(500, 2))
