@@ -1,4 +1,4 @@
-"""The second moment and the largest importance weight of two policies of one kind, in closed form."""
+"""Second moment and largest importance weight of two policies of one kind, in closed form."""
 
 from typing import Any, NamedTuple
 

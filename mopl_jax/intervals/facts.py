@@ -1,6 +1,5 @@
 """What is known of a platform and of a pair of policies before a row is seen."""
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 

@@ -284,7 +284,7 @@ def test_through_a_map_the_weights_are_those_behind_it():
 
 @pytest.mark.parametrize("name", ["arms", "dirichlet", "product"])
 def test_moments_of_weights_are_those_of_the_draws(name):
-    """E w² at 4.5 standard errors of 20,000 draws, no weight above the largest, and some near it."""
+    """E w² at 4.5 standard errors of 20,000 draws, no weight above the largest, some near it."""
     facts = policy_facts(POLICIES[name], OTHERS[name])
     action = jnp.asarray(drawn(name))
     weight = np.exp(jax.vmap(OTHERS[name].log_density)(action) - densities(name, action))
