@@ -279,6 +279,17 @@ def test_the_same_policy_twice_claims_nothing():
     assert (said["value"], said["lower"], said["upper"]) == (0, -np.inf, np.inf)
 
 
+def test_a_declared_range_serves_the_values_that_are_compared():
+    """Clicks without one are said, as by `evaluate`; with it each value has the same interval."""
+    said = compared("normal", "normal")
+    assert any("no range is declared" in text for text in said["warnings"])
+    declared = compared("normal", "normal", reward_range=(0, 1))
+    assert not declared["warnings"]
+    own = evaluated("normal", reward_range=(0, 1))["intervals"][1]
+    row = declared["policies"][0]
+    assert (row["lower"], row["upper"]) == pytest.approx((own["lower"], own["upper"]), rel=1e-9)
+
+
 def test_policies_of_one_file_name_are_told_apart(folder):
     (folder / "new").mkdir()
     for name in ("box.json", "new/box.json"):
