@@ -34,7 +34,7 @@ class Controlled:
     plain: Any
     target: WeightTotals
     logged: WeightTotals
-    slope: Vector | None = None
+    slope: Any = None
 
     @property
     def totals(self):

@@ -180,12 +180,12 @@ def _member(question, kind, policy) -> Member:
     if not question.adjust:
         return one
 
-    def spoken_for(pair, block):
-        log_weight = _weigh(*pair, block)
+    def spoken_for(kind, policy, block):
+        log_weight = _weigh(kind, policy, block)
         return log_weight if question.sampling is None else log_weight + _log_sampling(block)
 
     pairs = (kind, policy), ("logging", None)
-    log_weights = [functools.partial(spoken_for, pair) for pair in pairs]
+    log_weights = [functools.partial(spoken_for, *pair) for pair in pairs]
     return controlled(one, lambda block: block.columns.context, log_weights, _rows_of)
 
 

@@ -12,6 +12,7 @@ DISTANCE = 0.02  # between distributions of a weight, as for `check`
 CRITICAL = 1.95  # of √n times it, at level 1e-3
 LEVEL = 1e-3  # of the tests that actions depend on nothing, all together
 PERIODS = 10
+ORDER = "order of the rows"
 
 
 def fit_logging(rows, place: str) -> Fitted:
@@ -32,9 +33,9 @@ def fit_logging(rows, place: str) -> Fitted:
         tests["context"] = _explained(action, np.asarray(context, float))
     for name, p_value in tests.items():
         if p_value * len(tests) < LEVEL:
-            remedy = {"time": "name the files of each period apart ([[files]])"}.get(
-                name, "log the density of each action (--propensity)"
-            )
+            remedy = "log the density of each action (--propensity)"
+            if name in ("time", ORDER):
+                remedy = "name the files of each period apart ([[files]])"
             raise ValueError(
                 f"{place}: --fit-logging: actions depend on the {name} (p = {p_value:.1g}), so no"
                 f" one policy played them; {remedy}"
@@ -60,11 +61,13 @@ def _check_shape(found: Fitted, action) -> None:
 
 
 def _groups(rows) -> Iterator[tuple[str, np.ndarray]]:
-    n = len(rows.action)
-    order = np.arange(n) if rows.time is None else np.argsort(np.argsort(rows.time, kind="stable"))
-    yield "time", order * PERIODS // n
     if rows.cluster is not None:
         yield "user", np.asarray(rows.cluster)
+    n = len(rows.action)
+    if rows.time is None:
+        yield ORDER, np.arange(n) * PERIODS // n
+    else:
+        yield "time", np.argsort(np.argsort(rows.time, kind="stable")) * PERIODS // n
 
 
 def _one_each(action, cluster):
@@ -86,7 +89,7 @@ def _anova(x, group) -> float:
     _, group = np.unique(group, return_inverse=True)
     count = np.bincount(group)
     k, n = len(count), len(x)
-    if k < 2 or n <= k:
+    if k < 2 or n <= k or np.ptp(x) == 0:
         return 1.0
     means = np.bincount(group, x) / count
     between = (count * np.square(means - x.mean())).sum() / (k - 1)

@@ -38,19 +38,19 @@ def pool(
     if spec.fit_logging and len(parts) > 1:
         readers = [log_reader_of(part, spec, x) for part, x in zip(parts, logging, strict=True)]
         parts, logging = [x.source for x in readers], [x.logging for x in readers]
-        spec, roles = spec.replace(fit_logging=False), roles | {"fit_logging": False}
+        spec = spec.replace(fit_logging=False)
     rows = pooled(parts) if len(parts) > 1 else parts[0]
     if len({str(part) for part in logging}) == 1:
         reader = log_reader_of(rows, spec, logging[0])
         named = tuple(Part(part.name) for part in parts)
         return reader._replace(parts=named) if len(parts) > 1 else reader
-    names = action_columns(rows, roles.get("action")) or ()
+    names = action_columns(rows, spec.action) or ()
     policies = [policy for x in logging if (policy := logging_policy(x, names)) is not None]
     if len(policies) < len(logging):
         raise ValueError("expected a logging policy for every file, got none for some; add it")
     both = Mixture.of(np.array([part.count() for part in parts], float), policies)
-    columns = ColumnSpec(**roles | {"propensity": None, "log_propensity": None})
-    reader = log_reader_of(rows, columns, both)
+    own_densities = spec.replace(propensity=None, log_propensity=None)
+    reader = log_reader_of(rows, own_densities, both)
     if mixture:
         return reader
     own = [

@@ -40,7 +40,7 @@ def open_log(source: Any, *, logging: Policy | Path | str | None = None, **roles
     return log_reader_of(open_source(source), ColumnSpec(**given), logging)
 
 
-def table_of(logs: Logs) -> tuple[pa.Table, dict[str, str]]:
+def table_of(logs: Logs) -> tuple[pa.Table, dict[str, Any]]:
     """The columns that logs in memory have as a table, and the names of their roles."""
     names = [name for name in ROLES if hasattr(logs, name)]
     present = {

@@ -68,7 +68,8 @@ def sampling_of(source: Source, columns: ColumnSpec) -> Sampling | None:
     rows, total, low, high = 0, 0.0, np.inf, 0.0
     for piece in source.scan([name for name in names if name], ()):
         if piece.rows.num_rows:
-            here, each = weights(columns, piece), counts(columns, piece)
+            here: Any = weights(columns, piece)
+            each = counts(columns, piece)
             each = np.ones(piece.rows.num_rows) if each is None else each
             rows, total = rows + each.sum(), total + (each * here).sum()
             low, high = min(low, here.min()), max(high, here.max())
@@ -86,7 +87,8 @@ def counted(source: Source, columns: ColumnSpec) -> Source:
 
     @functools.cache
     def total():
-        return sum(int(counts(columns, piece).sum()) for piece in source.scan([name], ()))
+        each: Iterator[Any] = (counts(columns, piece) for piece in source.scan([name], ()))
+        return sum(int(count.sum()) for count in each)
 
     return source._replace(count=total)
 

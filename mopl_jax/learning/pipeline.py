@@ -182,7 +182,7 @@ def _production(given, names):
     return weights
 
 
-def _policy(given, names):
+def _policy(given, names) -> Any:
     return read_policy(given, names)[0] if isinstance(given, str | Path) else given
 
 

@@ -61,7 +61,8 @@ TARGETED = FREE + 0.3 * CONTEXT[:, None]
 OF_USERS = FREE + RNG.normal(size=(300, 2))[np.arange(3000) // 10]
 TWO = np.where(RNG.random((3000, 2)) < 0.5, -2, 2) + 0.3 * FREE
 REFUSED = {
-    "time": (table_of(SHIFTED), {}, r"depend on the time .*\[\[files\]\]"),
+    "order": (table_of(SHIFTED), {}, r"depend on the order of the rows .*\[\[files\]\]"),
+    "time": (table_of(SHIFTED, t=np.arange(3000)), {"time": "t"}, "depend on the time"),
     "context": (table_of(TARGETED, c=CONTEXT), {"context": "c"}, "depend on the context"),
     "user": (table_of(OF_USERS, user=np.arange(3000) // 10), {"cluster": "user"}, "on the user"),
     "shape": (table_of(TWO), {}, "look like no family that is known"),
