@@ -335,7 +335,11 @@ class TruncatedNormalEntry(PolicyEntry, tag="truncated_normal"):
             for given, end, key in ((self.low, -np.inf, "low"), (self.high, np.inf, "high"))
         )
         _check_bounds(low, high)
-        return normal, *(jnp.where(abs(x) < LARGEST, x, np.sign(x) * np.inf) for x in (low, high))
+        return normal, *(_unbounded(x) for x in (low, high))
+
+
+def _unbounded(ends):
+    return jnp.asarray(np.where(abs(ends) < LARGEST, ends, np.copysign(np.inf, ends)))
 
 
 class ClippedNormalEntry(TruncatedNormalEntry, tag="clipped_normal"):

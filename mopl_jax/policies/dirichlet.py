@@ -34,7 +34,8 @@ class Dirichlet:
 
     def sample(self, key: OneKey) -> Vector:
         """One action (d,)."""
-        logs = jax.random.loggamma(key, self.concentration.astype(jnp.float32))
+        alpha = self.concentration.astype(jnp.float32)  # row keys draw words of 32 bits
+        logs = jax.random.loggamma(key, alpha, dtype=jnp.float32)
         return jax.nn.softmax(logs.astype(self.concentration.dtype))
 
     def log_density(self, action: Vector) -> Scalar:
