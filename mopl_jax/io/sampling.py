@@ -49,8 +49,8 @@ def weights(columns: ColumnSpec, piece: Piece) -> Column | None:
     return 1 / values
 
 
-def counts(columns: ColumnSpec, piece: Piece) -> np.ndarray | None:
-    """How many equal rows each row of a piece is; None where the log does not say."""
+def counts(columns: ColumnSpec, piece: Piece) -> Any:
+    """How many equal rows each row of a piece is, (n,); None where the log does not say."""
     if columns.count is None:
         return None
     place = Place(piece.place, columns.count, piece.first_row)
@@ -87,8 +87,7 @@ def counted(source: Source, columns: ColumnSpec) -> Source:
 
     @functools.cache
     def total():
-        each: Iterator[Any] = (counts(columns, piece) for piece in source.scan([name], ()))
-        return sum(int(count.sum()) for count in each)
+        return sum(int(counts(columns, piece).sum()) for piece in source.scan([name], ()))
 
     return source._replace(count=total)
 
