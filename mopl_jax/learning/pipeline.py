@@ -186,15 +186,18 @@ def _policy(given, names) -> Any:
     return read_policy(given, names)[0] if isinstance(given, str | Path) else given
 
 
+SURFACED = 2**18  # rows that tell what production has more
+
+
 def _served(given, names, found) -> Served | None:
     """What production has more as it is played, at one point or with a spread of its own."""
     if given is None:
         return None
     policy, rows = _policy(given, names), found.logs if found.held is None else found.held
     own = spread(policy) if hasattr(policy, "covariance") else np.zeros(len(names))
+    known = rows.action[:SURFACED], rows.reward[:SURFACED], found.production
     added = [
-        smoothing_bias(*map(jnp.asarray, (rows.action, rows.reward, found.production, width)))
-        for width in (own, spread(found.policy))
+        smoothing_bias(*map(jnp.asarray, (*known, width))) for width in (own, spread(found.policy))
     ]
     return Served(float(added[0][0] - added[1][0]), float(added[1][1]))
 
