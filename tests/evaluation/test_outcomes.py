@@ -162,6 +162,21 @@ def test_of_a_difference_all_goes_that_the_column_explains(in_memory):
 
 
 @pytest.mark.nightly
+@pytest.mark.parametrize("in_memory", [10_000, 10])
+def test_users_are_adjusted_as_rows_are(in_memory):
+    """Of users of three rows that say the same, all is as of one row each."""
+    table = known_before(53, 1000)
+    thrice = table.take(np.repeat(np.arange(1000), 3))
+    thrice = thrice.append_column("user", pa.array(np.repeat(np.arange(1000), 3)))
+    settings = {"context": "before", "adjust": True, "interval": "normal"} | PLAIN
+    one = evaluate(table, TARGET, **settings)
+    made = evaluate(thrice, TARGET, cluster="user", in_memory=in_memory, **settings)
+    assert made.value == pytest.approx(one.value, rel=1e-9)
+    assert made.interval[1:] == pytest.approx(one.interval[1:], rel=1e-3)
+    assert made.adjustment.saved == pytest.approx(one.adjustment.saved, rel=1e-3)
+
+
+@pytest.mark.nightly
 def test_a_column_that_says_nothing_changes_little():
     table = known_before(49)
     plain = evaluate(table, TARGET, **PLAIN)
