@@ -275,14 +275,15 @@ def test_differences_are_those_of_the_estimators_and_hold_together():
 
 def test_the_same_policy_twice_claims_nothing():
     """No variation between them: the whole line, not a point at zero."""
-    said = compared("normal", "normal")["policies"][1]["difference"]
+    made = compared("normal", "normal")
+    said = made["policies"][1]["difference"]
     assert (said["value"], said["lower"], said["upper"]) == (0, -np.inf, np.inf)
+    assert any("no range is declared" in text for text in made["warnings"])
 
 
+@pytest.mark.nightly
 def test_a_declared_range_serves_the_values_that_are_compared():
-    """Clicks without one are said, as by `evaluate`; with it each value has the same interval."""
-    said = compared("normal", "normal")
-    assert any("no range is declared" in text for text in said["warnings"])
+    """Each value has the interval of `evaluate`, and clicks without a range are not said."""
     declared = compared("normal", "normal", reward_range=(0, 1))
     assert not declared["warnings"]
     own = evaluated("normal", reward_range=(0, 1))["intervals"][1]
