@@ -117,7 +117,9 @@ def log_reader_of(
     source: Source, columns: ColumnSpec, logging: Policy | Path | str | None
 ) -> LogReader:
     """A reader of columns that exist; ValueError where the logging policy has other weights."""
-    logging = logging_policy(logging, action_columns(source, columns.action) or ())
+    names = action_columns(source, columns.action) or _named_by(logging, source)
+    columns = columns.replace(action=names)
+    logging = logging_policy(logging, names or ())
     columns = resolve(source, columns, logging)
     source, columns = aggregated(prepared(source, columns), columns)
     sampling = sampling_of(source, columns)
@@ -160,6 +162,14 @@ def _fitted(reader: LogReader) -> tuple[Source, Policy]:
 def prepared(source: Source, columns: ColumnSpec) -> Source:
     """The source as it is counted: rows without a reward gone or filled, equal rows apart."""
     return counted(with_rewards(source, columns.reward, columns.missing_reward), columns)
+
+
+def _named_by(logging, source: Source) -> tuple[str, ...] | None:
+    """The objectives of a logging policy's document, where the log has a column of each name."""
+    if not isinstance(logging, str | Path):
+        return None
+    names = read_policy(logging)[1].get("objectives") or ()
+    return tuple(names) if names and set(names) <= set(source.schema.names) else None
 
 
 def logging_policy(logging: Policy | Path | str | None, names: Sequence[str] = ()) -> Policy | None:

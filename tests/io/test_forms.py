@@ -188,6 +188,17 @@ def test_weights_without_a_common_prefix_are_named(action):
     np.testing.assert_array_equal(logs.action, ACTION)
 
 
+def test_weights_are_named_by_the_logging_policys_objectives(tmp_path):
+    """In its order, where nothing else names them."""
+    table = pa.table({"liked": ACTION[:, 1], "clicked": ACTION[:, 0], "reward": REWARD})
+    about = {"objectives": ["clicked", "liked"]}
+    logging = write_policy(tmp_path / "logging.json", LOGGING, **about)
+    np.testing.assert_array_equal(read_logs(table, logging=logging).action, ACTION)
+    absent = write_policy(tmp_path / "other.json", LOGGING, objectives=["clicked", "shared"])
+    with pytest.raises(ValueError, match="a logging policy needs the actions: name their columns"):
+        read_logs(table, logging=absent)
+
+
 # Users, times, rewards that are missing.
 
 
