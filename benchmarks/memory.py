@@ -2,8 +2,8 @@
 Peak RSS at 2 and 20 million rows.
 
 Logs of d = 10 weights and a reward in Parquet, row groups of 2¹⁸ rows, each command in a process
-of its own. And the bootstrap: 10,000 resamples of 100,000 rows, whose numbers alone would fill 4
-GB.
+of its own; the smaller log as gzipped CSV as well. And the bootstrap: 10,000 resamples of 100,000
+rows, whose numbers alone would fill 4 GB.
 """
 
 import json
@@ -15,6 +15,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from benchmarks import _study
@@ -22,8 +23,8 @@ from benchmarks._process import MOPL, measured
 from mopl_jax.io.policy_json import write_policy
 from mopl_jax.policies import Gaussian
 
-SIZES = {"n": (2_000_000, 20_000_000), "resamples": 10_000}
-QUICK = {"n": (20_000,), "resamples": 100}
+SIZES = {"n": (2_000_000, 20_000_000), "resamples": 10_000, "packed": 2_000_000}
+QUICK = {"n": (20_000,), "resamples": 100, "packed": 20_000}
 D, GROUP = 10, 2**18
 TARGET = ("--target", "target.json")
 COMMANDS = {
@@ -48,6 +49,16 @@ def generate(path: Path, n: int) -> None:
             writer.write_table(pa.table([*action.T, reward], schema=schema), row_group_size=GROUP)
 
 
+def pack(log: Path) -> Path:
+    """The same rows as gzipped CSV."""
+    path = log.with_suffix(".csv.gz")
+    with pq.ParquetFile(log) as file, pa.CompressedOutputStream(str(path), "gzip") as out:
+        with csv.CSVWriter(out, file.schema_arrow) as writer:
+            for batch in file.iter_batches(GROUP):
+                writer.write_batch(batch)
+    return path
+
+
 BOOTSTRAP = """
 import sys
 import jax
@@ -66,21 +77,28 @@ def run(options) -> _study.Rows:
         folder = Path(name)
         write_policy(folder / "logging.json", Gaussian.diagonal(jnp.zeros(D), 1.0))
         write_policy(folder / "target.json", Gaussian.diagonal(jnp.full(D, 0.1), 0.8))
-        rows = [row for n in options.n for row in _of_log(folder, n)]
+        rows = [row for n in options.n for row in _of_log(folder, n, options.packed)]
         program = [sys.executable, "-c", BOOTSTRAP, str(options.resamples)]
         label = f"percentile, {options.resamples:,} resamples"
         rows.append(_row(label, 100_000, None, measured(program, folder)))
     return _study.Rows(rows, d=D, row_group=GROUP, dtype="float64")  # the commands turn it on
 
 
-def _of_log(folder, n) -> Iterator[dict]:
+def _of_log(folder, n, packed) -> Iterator[dict]:
     log = folder / f"log-{n}.parquet"
     generate(log, n)
-    size = round(log.stat().st_size / 2**20)
-    for name, (verb, *arguments) in COMMANDS.items():
-        program = [*MOPL, verb, log.name, *arguments, "--logging", "logging.json", "--json"]
-        yield _row(name, n, size, measured(program, folder))
+    yield from _commands(log, n, "{}", COMMANDS)
+    if n == packed:
+        yield from _commands(pack(log), n, "{} of gzipped CSV", ("evaluate", "check"))
     log.unlink()
+
+
+def _commands(log, n, label, names) -> Iterator[dict]:
+    size = round(log.stat().st_size / 2**20)
+    for name in names:
+        verb, *arguments = COMMANDS[name]
+        program = [*MOPL, verb, log.name, *arguments, "--logging", "logging.json", "--json"]
+        yield _row(label.format(name), n, size, measured(program, log.parent))
 
 
 def _row(name, n, file_mib, done):

@@ -30,7 +30,7 @@ from jaxtyping import Float
 from benchmarks import _study
 from mopl_jax.evaluation.evaluation import evaluate
 from mopl_jax.intervals import WALD
-from mopl_jax.io.columns import read_columns
+from mopl_jax.io.table import read_columns
 
 SIZES = {"path": Path("open_bandit"), "alpha": 0.05}
 ON_DEMAND = True  # needs a path to data: left out of `all`

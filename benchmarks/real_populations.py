@@ -28,7 +28,7 @@ from mopl_jax import intervals
 from mopl_jax.estimators import clustered, snips
 from mopl_jax.estimators.ess import kish
 from mopl_jax.intervals.default import recommended
-from mopl_jax.io.columns import read_columns
+from mopl_jax.io.table import read_columns
 
 SIZES = {"path": Path("data"), "replicates": 1000, "n": (64, 256, 1024, 4096)}
 QUICK = {"replicates": 16, "n": (64,)}

@@ -24,6 +24,7 @@ class Logs:
     `context` (n, c): what else was known, optional
     `cluster` (n,): the user of each row, optional; rows of one user may depend on one another
     `time` (n,): optional
+    `sampling_weight` (n,): how many rows of the platform each row speaks for, in any unit; optional
     `num_clusters`: how many users there are, static under `jit`; counted from `cluster`, and users
         are then numbered from 0 in the order of their values. That is before `jit`, which cannot
         count; take rows by `rows`, which counts anew.
@@ -35,6 +36,7 @@ class Logs:
     context: Float[Array, "n c"] | None = None
     cluster: Int[Array, " n"] | None = None
     time: PerRow | None = None
+    sampling_weight: PerRow | None = None
     num_clusters: int | None = dataclasses.field(default=None, kw_only=True)
 
     def __post_init__(self):
@@ -116,8 +118,20 @@ def check_shapes(logs: Logs) -> Logs:
         raise ValueError(
             "expected at least one row, got an empty log; check the filter that produced it"
         )
-    for name in ("log_propensity", "reward", "context", "cluster", "time"):
+    for name in ("log_propensity", "reward", "context", "cluster", "time", "sampling_weight"):
         _check_rows(name, getattr(logs, name), n)
+    return logs
+
+
+def check_unsampled(logs: Logs, what: str) -> Logs:
+    """Return `logs`, or raise `ValueError` where rows have sampling weights, which `what` does not
+    know.
+    """
+    if logs.sampling_weight is not None:
+        raise ValueError(
+            f"{what}: expected a log without sampling weights, which only check, evaluate and"
+            " compare take into account; draw rows in proportion to the weights before"
+        )
     return logs
 
 

@@ -14,14 +14,17 @@ OTHERS = "Policies (JSON); the first is what the others are compared to."
     policies=options.argument(list[Path], "POLICY…", OTHERS),
     bandwidth=options.option(str, "Smoothing of deterministic policies, H or one a weight: H,H,…"),
     **options.ROLES,
+    per=options.PER,
+    covariate=options.COVARIATE,
     estimator=options.ESTIMATOR,
     alpha=options.ALPHA,
     interval=options.option(str, "One made of sums over rows.", "ess_skew"),
+    reward_range=options.RANGE,
     minimise=options.flag("The reward is a cost: less is better.", "--minimise"),
     in_memory=options.IN_MEMORY,
     as_json=options.JSON,
 )
-def compare(policies, as_json, **settings):
+def compare(policies, reward_range, as_json, **settings):
     """Which policy would have earned more? Differences to the first policy, with simultaneous intervals.
 
     The policy named logging is the one that was logging: mopl compare LOG logging NEW.json.
@@ -34,8 +37,16 @@ def compare(policies, as_json, **settings):
     from mopl_jax.report import comparison_screen
 
     options.float64()
+    adjust = settings["covariate"] is not None
     reader = options.opened(settings)
-    made = verb(reader, policies, **settings, watch=options.watched(reader, as_json))
+    made = verb(
+        reader,
+        policies,
+        **settings,
+        adjust=adjust,
+        reward_range=options.reward_range(reward_range),
+        watch=options.watched(reader, as_json),
+    )
     show.answer(made, as_json, comparison_screen.show)
     refused = any(row.verdict == "refuse" for row in made.policies)
     raise typer.Exit(options.REFUSED if refused else 0)

@@ -10,6 +10,7 @@ BANDWIDTH = "Smoothing of a deterministic target: a standard deviation, one a we
 OTHER = "Column: density of the logged action under the target, ≥ 0; instead of --target."
 INTERVAL = "Interval name; repeat for several. Default: recommended and normal."
 EVERY = "Every interval that is a formula of sums, with its meaning."
+GOAL = "A value: how many more users until it is certain that the target's is another?"
 LARGEST = "Largest importance weight; known for two normal policies."
 
 
@@ -19,16 +20,17 @@ LARGEST = "Largest importance weight; known for two normal policies."
     bandwidth=options.option(str, BANDWIDTH),
     **options.ROLES,
     target_propensity=options.option(str, OTHER),
+    per=options.PER,
+    covariate=options.COVARIATE,
     log_densities=options.flag("Both columns hold log densities.", "--log-densities"),
     estimator=options.ESTIMATOR,
     alpha=options.ALPHA,
     interval=options.option(list[str], INTERVAL),
     every=options.flag(EVERY, "--all"),
-    reward_range=options.option(
-        str, "Least and largest reward that can occur, as 0,1.", metavar="LOW,HIGH"
-    ),
+    reward_range=options.RANGE,
     w_max=options.option(float, LARGEST),
     d2=options.option(float, "Its second moment; known for two normal policies."),
+    goal=options.option(float, GOAL),
     in_memory=options.IN_MEMORY,
     as_json=options.JSON,
 )
@@ -52,11 +54,13 @@ def evaluate(target, log_densities, interval, every, reward_range, as_json, **se
     if log_densities:
         columns = [name for name in ("propensity", "target_propensity") if settings[name]]
         settings |= {f"log_{name}": settings.pop(name) for name in columns}
+    adjust = settings["covariate"] is not None
     reader = options.opened(settings)
     made = verb(
         reader,
         target,
         **settings,
+        adjust=adjust,
         interval=[*names, *(interval or [])] or None,
         reward_range=options.reward_range(reward_range),
         watch=options.watched(reader, as_json),

@@ -72,8 +72,8 @@ def takes(**options: Option) -> Callable:
     return decorate
 
 
-ROWS = "Rows: a Parquet, Arrow or CSV file, a folder of them, or a TOML that names them."
-ACTIONS = "Columns of the weights played: a,b,c or a prefix or one list column (default: action_…)."
+ROWS = "Rows: a Parquet, Arrow, CSV or JSON lines file, a folder, or a TOML that names them."
+ACTIONS = "Columns of the weights played: a,b,c, a prefix, a pattern or one column of all of them."
 LOG = argument(Path, "LOG", ROWS)
 ROLES = {
     "reward": option(str, "Column of the reward (default: reward).", show_default=False),
@@ -84,12 +84,28 @@ ROLES = {
     "log_propensity": option(str, "Column: its logarithm."),
     "logging": option(Path, "Logging policy (JSON), for the densities instead of a column."),
     "cluster": option(str, "Column of the user: rows of one user may depend on one another."),
+    "keep_probability": option(
+        str, "Column: probability that a row was kept, of a log that was thinned."
+    ),
+    "sampling_weight": option(str, "Column: how many rows a row speaks for, its inverse."),
+    "count": option(str, "Column: how many equal rows a row is, of a log that was added up."),
+    "sum_of_squares": option(
+        str, "Column: of a cell's rewards, whose sum is then --reward; with --count."
+    ),
+    "aggregate": option(str, "One outcome a user: sum, mean, any or last of the rewards."),
+    "missing_reward": option(str, "What rows without a reward are: drop or zero."),
+    "fit_logging": flag("Estimate the logging policy from the actions.", "--fit-logging"),
 }
+PER = option(str, "Column the reward is counted by, as views: the value is then a ratio.")
+COVARIATE = option(
+    str, "Columns known before the action, as a,b: what they explain widens no interval."
+)
 ESTIMATOR = option(str, "snips, calibrated, ips, beta_ips, doubly_robust.", "snips")
 ALPHA = option(float, "One minus the nominal coverage.", 0.05)
 IN_MEMORY = option(
     int, "Rows up to which the log is held in memory; a longer one is read in passes.", 1_000_000
 )
+RANGE = option(str, "Least and largest reward that can occur, as 0,1.", metavar="LOW,HIGH")
 JSON = flag("Print one JSON document, nothing else; infinite ends are null.", "--json")
 DOCUMENT = flag("Print one JSON document, nothing else.", "--json")
 DEVICES = option(str, "all, or how many; on CPU one for each core.", None, "--devices")
@@ -100,10 +116,8 @@ def opened(given: dict[str, Any]) -> Any:
     from mopl_jax.io.column_spec import ROLES
     from mopl_jax.io.read import open_log
 
+    given["context"] = given.pop("covariate", None)
     roles = {name: given.pop(name) for name in (*ROLES, "logging") if name in given}
-    action = roles["action"]
-    if action and "," in action:
-        roles["action"] = action.split(",")
     return open_log(given.pop("log"), **roles)
 
 

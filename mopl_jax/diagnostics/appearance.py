@@ -17,9 +17,6 @@ from jaxtyping import Float
 from mopl_jax.diagnostics.finding import Finding
 from mopl_jax.diagnostics.sketch import Sketch, hashes_of
 from mopl_jax.io.precision import decimals_of
-from mopl_jax.policies.gaussian import Gaussian
-from mopl_jax.policies.mixture import Mixture
-from mopl_jax.policies.uniform import Uniform
 
 KEPT = 16  # different values kept at each end of a column
 ROWS_A_LEVEL = 10  # rows for each value of a weight that is said to have a few
@@ -112,28 +109,25 @@ class Appearance:
         return share > REPEATED and pairs > CHANCE * _rounded_pairs(self)
 
 
-def is_continuous(policy: Any) -> bool:
-    """Whether a policy is known to have a density in all weights, so that it plays no action twice.
-
-    False for a policy of the user's own, whose density may be of another measure.
-    """
-    if isinstance(policy, Mixture):
-        return all(map(is_continuous, policy.components))
-    return isinstance(policy, Gaussian | Uniform)
-
-
 def findings_of(
-    seen: Appearance, names: Sequence[str] | None = None, *, clustered: bool, continuous: bool
+    seen: Appearance,
+    names: Sequence[str] | None = None,
+    *,
+    clustered: bool,
+    continuous: bool,
+    simplex: bool = False,
 ) -> list[Finding]:
     """What was seen, the grave first; nothing where all is as usual.
 
     `names` are those of the weights. `clustered`: whether the log knows its users. `continuous`:
     whether a policy with a density is declared or asked about, which an action that repeats cannot
-    come from.
+    come from. `simplex`: whether that is one of shares.
     """
     names = names or [f"action[{k}]" for k in range(len(seen.action))]
-    level = "refuse" if continuous else "trust"
-    found = [Finding("action", level, text) for text in _shapes(seen, names)]
+    found = [
+        Finding("action", "refuse" if continuous and not (shares and simplex) else "trust", text)
+        for shares, text in _shapes(seen, names)
+    ]
     if seen.repeated and not clustered and not found:
         each = seen.n / max(seen.actions.distinct, 1)
         text = (
@@ -152,27 +146,34 @@ def findings_of(
 # Shapes that no density in all weights has.
 
 
-def _shapes(seen, names) -> Iterator[str]:
+def _shapes(seen, names) -> Iterator[tuple[bool, str]]:
+    """Whether it is a simplex, and what is seen."""
     few = [name for name, yes in zip(names, seen.few, strict=True) if yes]
     if few:
         which = "" if len(few) == len(names) else f" ({', '.join(few)} of a few values)"
         yield (
+            False,
             f"{seen.actions.distinct:,.0f} distinct actions in {seen.n:,} rows{which}: arms, whose"
             " propensities are probabilities and not densities; a policy with a density cannot be"
-            " weighed against them: give the target's probabilities (--target-propensity)"
+            " weighed against them: give the target's probabilities (--target-propensity), or a"
+            " policy of kind discrete",
         )
         return
     low, high = seen.sums
     if len(names) > 1 and high - low <= 1e-6 * max(abs(low), abs(high)):
         yield (
+            True,
             f"the weights of every row add up to {high:.6g}: a simplex, on which no policy has a"
-            " density in all weights; leave one column out"
+            " density in all weights; leave one column out, or declare a policy of kind dirichlet"
+            " or logistic_normal",
         )
     for name, values in zip(names, seen.action, strict=True):
         for value, share in _atoms(values, seen.n):
             yield (
+                False,
                 f"{share:.0%} of {name} are exactly {value:g}: clipped? a policy with a density"
-                " plays no value twice, and what is at the bound has a probability"
+                " plays no value twice, and what is at the bound has a probability: declare a"
+                " policy of kind clipped_normal",
             )
 
 

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from mopl_jax.diagnostics.appearance import findings_of, is_continuous
+from mopl_jax.diagnostics.appearance import findings_of
 from mopl_jax.diagnostics.finding import Finding
 from mopl_jax.diagnostics.log_report import LogReport
 from mopl_jax.diagnostics.log_statistics import CELLS, NOTHING, PERIODS, LogStatistics, widen
 from mopl_jax.io.log_reader import LogReader, chunks
+from mopl_jax.policies.support import is_continuous, on_simplex
 
 CHUNK = 2**17
 LEVEL = 0.01
@@ -68,6 +69,9 @@ def _rows(reader, facts):
     n = facts.spans.n
     level = "caution" if n < 100 else "trust"
     yield Finding("rows", level, f"{n:,} in {reader.source.name}")
+    level = "caution" if reader.columns.fit_logging else "trust"
+    for text in reader.source.remarks:
+        yield Finding("read", level, text)
 
 
 def _rewards(reader, facts):
@@ -148,6 +152,9 @@ def _declared(reader, facts):
         return
     if facts.log_ratio is not None:
         yield _contradiction(facts.log_ratio)
+    if facts.arms is not None:
+        yield _arms(reader.logging, facts)
+        return
     if facts.cells is None:
         kind = type(reader.logging).__name__
         yield Finding(
@@ -155,6 +162,15 @@ def _declared(reader, facts):
         )
         return
     yield from _tests(facts)
+
+
+def _arms(policy, facts):
+    """Pearson's χ² of how often each arm was played."""
+    expected = np.exp(np.asarray(policy.log_probability)) * facts.arms.sum()
+    statistic = (np.square(facts.arms - expected) / expected).sum()
+    p_value = float(gammaincc(0.5 * (len(expected) - 1), 0.5 * statistic))
+    gap = np.abs(facts.arms - expected).max() / facts.arms.sum()
+    return _tested("action shares", f"off by {gap:.3g} at most", p_value, gap, MATERIAL_DISTANCE)
 
 
 def _contradiction(ratios):
@@ -238,17 +254,22 @@ def _kolmogorov(x):
 
 def _repeats(reader, facts):
     share = facts.rows.repeated
-    level = "caution" if share > 0.001 else "trust"
-    hint = "; was the log exported twice?" if share > 0.001 else ""
+    many = share > 0.001 and reader.columns.count is None
+    level = "caution" if many else "trust"
+    hint = "; was the log exported twice?" if many else ""
     yield Finding("repeated rows", level, f"{share:.2%}{hint}")
 
 
 def _appearance(target, reader, facts):
     """Shapes that the declared policy cannot have, draws that repeat, values that stand apart."""
     clustered = reader.columns.cluster is not None
-    continuous = is_continuous(reader.logging) or is_continuous(target)
+    policies = [x for x in (reader.logging, target) if is_continuous(x)]
     return findings_of(
-        facts.appearance, _labels(reader, facts), clustered=clustered, continuous=continuous
+        facts.appearance,
+        _labels(reader, facts),
+        clustered=clustered,
+        continuous=bool(policies),
+        simplex=all(map(on_simplex, policies)),
     )
 
 

@@ -4,6 +4,8 @@ mergeable, in little memory.
 
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -11,7 +13,10 @@ from mopl_jax.diagnostics.appearance import Appearance
 from mopl_jax.diagnostics.sketch import Sketch, hashes_of
 from mopl_jax.io.log_reader import LogReader, Rows, declared_densities, precision
 from mopl_jax.io.precision import Precision
+from mopl_jax.policies.bounded import TruncatedNormal
+from mopl_jax.policies.discrete import Discrete
 from mopl_jax.policies.gaussian import Gaussian
+from mopl_jax.policies.transformed import Transformed
 from mopl_jax.policies.uniform import Uniform
 
 PERIODS = 10
@@ -71,7 +76,8 @@ class Ratios(NamedTuple):
 class LogStatistics:
     """What the second pass counts.
 
-    `tested`: rows that the tests see, the first of each user.
+    `tested`: rows that the tests see, the first of each user; of a log whose rows speak for more or
+        fewer rows, a sample of them in that proportion.
     `periods`: rows, sums and sums of squares of reward and actions, by period.
     `reward`: sum and sum of squares, from the smallest reward on.
     `sizes`: rows of each user.
@@ -79,6 +85,7 @@ class LogStatistics:
     `appearance`: what rewards and actions look like.
     `whitened`: second moments of (1, whitened action).
     `cells`: how often each uniform level of the actions fell into each of `CELLS`.
+    `arms`: how often each action of a discrete policy was played.
     `log_ratio`: of declared density over propensity.
     `written`: how precisely propensities were.
     """
@@ -99,9 +106,11 @@ class LogStatistics:
         self.rows, self.appearance = Sketch(), Appearance()
         self.whitened: np.ndarray | None = None
         self.cells: np.ndarray | None = None
+        self.arms: np.ndarray | None = None
         self.log_ratio: Ratios | None = None
         self.written: Precision | None = None
         self.seen = 0
+        self.random = np.random.default_rng(0)
         self.reward = np.zeros(2)
 
     def add(self, rows: Rows) -> None:
@@ -109,22 +118,35 @@ class LogStatistics:
         columns = (rows.action, rows.reward, rows.cluster, rows.time)
         self.rows.add(hashes_of([column for column in columns if column is not None]))
         self.appearance.add(rows.reward, rows.action)
-        first = self._first_of_each_user(rows)
+        kept = self._kept(rows)
+        first = self._first_of_each_user(rows, kept)
         self.tested += len(first)
         self._add_periods(rows, first)
-        self._add_declared(rows, first)
+        self._add_declared(rows, first, kept)
         centred = rows.reward - self.spans.ranges["reward"].low
-        self.reward += [centred.sum(), np.square(centred).sum()]
+        each = 1.0 if rows.log_sampling is None else np.exp(rows.log_sampling)
+        self.reward += [(each * centred).sum(), (each * np.square(centred)).sum()]
 
-    def _first_of_each_user(self, rows):
+    def _kept(self, rows):
+        """Which rows to test: all; of those that speak for more or fewer rows a sample, as the
+        platform's were.
+        """
+        sampling = self.reader.sampling
+        if sampling is None:
+            return np.ones(len(rows.reward), bool)
+        share = np.exp(rows.log_sampling) / sampling.high
+        return self.random.random(len(share)) < share * (1 + 1e-12)
+
+    def _first_of_each_user(self, rows, kept):
         if rows.cluster is None:
-            return np.arange(len(rows.reward))
+            return np.flatnonzero(kept)
         known = len(self.sizes)
         here = np.bincount(rows.cluster, minlength=known)
         here[:known] += self.sizes
         self.sizes = here
         users, index = np.unique(rows.cluster, return_index=True)
-        return index[users >= known]
+        first = index[users >= known]
+        return first[kept[first]]
 
     def _add_periods(self, rows, first):
         at, (low, high) = self._clock(rows)
@@ -143,7 +165,7 @@ class LogStatistics:
         start, self.seen = self.seen, self.seen + len(rows.reward)
         return np.arange(start, self.seen), Range(0, self.spans.n)
 
-    def _add_declared(self, rows, first):
+    def _add_declared(self, rows, first, kept):
         policy = self.reader.logging
         if policy is None or rows.action is None:
             return
@@ -151,15 +173,25 @@ class LogStatistics:
             self.written = self.written or precision(self.reader, rows, "log_propensity")
             ratio = declared_densities(self.reader, rows) - rows.log_propensity
             rounding = np.asarray((self.written or Precision()).error(rows.log_propensity))
-            self.log_ratio = _merge_ratio(self.log_ratio, ratio, rounding)
+            rounding = np.broadcast_to(rounding, ratio.shape)[kept]
+            self.log_ratio = _merge_ratio(self.log_ratio, ratio[kept], rounding)
+        action = rows.action[first]
+        if isinstance(policy, Discrete):
+            arms = np.asarray(jax.vmap(policy.which)(jnp.asarray(action))).sum(axis=0)
+            self.arms = arms + (0 if self.arms is None else self.arms)
+        if isinstance(policy, Transformed):
+            action = np.asarray(jax.vmap(policy.map.backward)(jnp.asarray(action)))
+            policy = policy.base
         if isinstance(policy, Gaussian):
-            z = _whiten(policy, rows.action[first])
+            z = _whiten(policy, action)
             ones = np.concatenate([np.ones((len(z), 1)), z], axis=1)
             self.whitened = ones.T @ ones + (0 if self.whitened is None else self.whitened)
             self._add_cells(_normal_levels(z))
         elif isinstance(policy, Uniform):
             low, high = np.asarray(policy.low), np.asarray(policy.high)
-            self._add_cells((rows.action[first] - low) / (high - low))
+            self._add_cells((action - low) / (high - low))
+        elif isinstance(policy, TruncatedNormal):
+            self._add_cells(np.asarray(jax.vmap(policy.levels)(jnp.asarray(action))))
 
     def _add_cells(self, levels):
         cells = np.clip((levels * CELLS).astype(int), 0, CELLS - 1)

@@ -121,9 +121,23 @@ def first_weight(block: Block) -> PerBlockRow:
     return block.columns.log_weights[0]
 
 
-def member(estimator: Estimator, weigh: Callable[[Block], Array] = first_weight) -> Member:
-    """The estimator in passes; `weigh(block)` gives the log weights (m,) of a block's rows."""
+def member(
+    estimator: Estimator,
+    weigh: Callable[[Block], Array] = first_weight,
+    log_sampling: Callable[[Block], Array] | None = None,
+) -> Member:
+    """The estimator in passes; `weigh(block)` gives the log weights (m,) of a block's rows.
+
+    `log_sampling(block)`: logarithms (m,) of how many rows each of them speaks for, of mean one
+    over the log. They multiply importance weights and influences, as so many equal rows would.
+    """
     model = estimator.model
+
+    def sampled(block, log_weight):
+        return log_weight if log_sampling is None else log_weight + log_sampling(block)
+
+    def rows_of(block):
+        return 1.0 if log_sampling is None else jnp.exp(log_sampling(block))
 
     def weight_of(block):
         log_weight = weigh(block)
@@ -135,7 +149,8 @@ def member(estimator: Estimator, weigh: Callable[[Block], Array] = first_weight)
         return (block.columns.reward, 0.0) if model is None else model.adjust(state.model, block)
 
     def sum_weights(state, block):
-        return totals_of(block, weight_of(block), *adjusted(state, block))
+        log_weight = sampled(block, weight_of(block))
+        return totals_of(block, log_weight, *adjusted(state, block), rows_of(block))
 
     def finish(state, totals):
         model_of = None if state is None else state.model
@@ -144,10 +159,11 @@ def member(estimator: Estimator, weigh: Callable[[Block], Array] = first_weight)
     def rows(state, block):
         log_weight, (gap, offset) = weight_of(block), adjusted(state, block)
         terms = estimator.row(state.constants, state.totals, log_weight, gap, offset)
+        log_weight = sampled(block, log_weight)
         if model is not None and model.leverage is not None:
             factor = model.leverage(state.model, state.totals, block, log_weight)
             terms = [factor * term for term in terms]
-        influence, residual = map(block.mask, terms)
+        influence, residual = map(block.mask, (terms[0] * rows_of(block), terms[1]))
         log_weight, reward = block.mask(log_weight, -jnp.inf), block.columns.reward
         return Estimate(state.value, influence, log_weight, residual, reward)
 
@@ -155,7 +171,7 @@ def member(estimator: Estimator, weigh: Callable[[Block], Array] = first_weight)
     if model is None:
         return Member((last,), rows)
     first = Stage(
-        lambda state, block: model.summarise(block, weight_of(block)),
+        lambda state, block: model.summarise(block, sampled(block, weight_of(block))),
         model.monoid,
         lambda state, summary: Fitted(model.fit(summary)),
     )

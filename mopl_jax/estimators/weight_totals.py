@@ -141,12 +141,19 @@ MERGE = Monoid(merge, empty)
 
 
 def totals_of(
-    block: Block, log_weight: PerBlockRow, reward: PerBlockRow, offset: ArrayLike = 0.0
+    block: Block,
+    log_weight: PerBlockRow,
+    reward: PerBlockRow,
+    offset: ArrayLike = 0.0,
+    rows: ArrayLike = 1.0,
 ) -> WeightTotals:
-    """The totals of the rows of a block, from their log weights and rewards (m,)."""
+    """The totals of the rows of a block, from their log weights and rewards (m,).
+
+    `rows`: how many each of them speaks for, which its log weight includes.
+    """
     zero = jnp.zeros_like(log_weight)
-    rows = WeightTotals(
-        num_rows=block.mask(zero + 1),
+    each = WeightTotals(
+        num_rows=block.mask(zero + rows),
         log_max=block.mask(log_weight, -jnp.inf),
         heaviest=block.number(log_weight.shape[0]),
         rest=zero,
@@ -157,7 +164,7 @@ def totals_of(
         offset_centre=block.mask(zero + offset),
         offset=zero,
     )
-    return merge(rows)
+    return merge(each)
 
 
 def totals_of_weights(log_weight: PerRow) -> WeightTotals:

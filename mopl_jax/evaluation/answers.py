@@ -25,8 +25,10 @@ from mopl_jax.diagnostics.weight_diagnostics import (
 )
 from mopl_jax.estimators.cluster import cluster_stage
 from mopl_jax.estimators.contrast import Contrast, contrast
+from mopl_jax.estimators.control import controlled
 from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.estimators.estimator import Member, given, member
+from mopl_jax.estimators.ratio import of_outcome, ratio
 from mopl_jax.estimators.registry import Choice, bind_estimator, is_of_target
 from mopl_jax.evaluation import row_blocks
 from mopl_jax.evaluation.parts import PartSums, part_stage
@@ -98,17 +100,24 @@ def gather(
     reward_range: tuple[float, float] = UNBOUNDED,
     in_memory: int = IN_MEMORY,
     watch: Callable[[Iterator[Rows]], Iterable[Rows]] = iter,
+    adjust: bool = False,
 ) -> Answers:
     """The answers of a log; users are the units where the log knows them.
+
+    `adjust`: whether by what the context says that a weighted mean misses, see `controlled`.
 
     `watch(chunks)` may count the rows of every pass. ValueError for an estimator that does not fit.
     """
     for target in targets:
         _check(reader, target, estimator)
+    if adjust and reader.columns.context is None:
+        raise ValueError("adjust: by what? name columns known before the action (context)")
     log_reader.check_densities(reader)
     n = reader.source.count()
     kinds, parts = tuple(map(_kind, targets)), len(reader.parts or ())
-    question = _Question(kinds, estimator, reward_range, n, parts=parts)
+    sampling = None if reader.sampling is None else reader.sampling[1:]
+    question = _Question(kinds, estimator, reward_range, n, parts=parts, sampling=sampling)
+    question = question._replace(ratio=reader.columns.per is not None, adjust=adjust)
     policies = tuple(_played(reader, target) for target in targets)
     seen = Appearance()
     if n <= in_memory:
@@ -147,14 +156,48 @@ class _Question(NamedTuple):
     n: int
     precisions: tuple[tuple[str, Precision], ...] = ()  # of the log's columns of densities
     parts: int = 0  # how many logs are pooled
+    sampling: tuple[float, float] | None = None  # the smallest and the largest sampling weight
+    ratio: bool = False  # whether rewards are counted by another column
+    adjust: bool = False  # whether by what was known before the action
 
 
 def _members(question, policies) -> list[Member]:
     """The estimate of each target."""
     return [
-        member(bind_estimator(question.estimator, policy), functools.partial(_weigh, kind, policy))
+        _member(question, kind, policy)
         for kind, policy in zip(question.kinds, policies, strict=True)
     ]
+
+
+def _member(question, kind, policy) -> Member:
+    def weighed(estimator, kind, policy):
+        log_sampling = None if question.sampling is None else _log_sampling
+        return member(estimator, functools.partial(_weigh, kind, policy), log_sampling)
+
+    one = weighed(bind_estimator(question.estimator, policy), kind, policy)
+    if question.ratio:
+        one = ratio(one, of_outcome(one, lambda block: block.columns.per))
+    if not question.adjust:
+        return one
+
+    def spoken_for(kind, policy, block):
+        log_weight = _weigh(kind, policy, block)
+        return log_weight if question.sampling is None else log_weight + _log_sampling(block)
+
+    pairs = (kind, policy), ("logging", None)
+    log_weights = [functools.partial(spoken_for, *pair) for pair in pairs]
+    return controlled(one, lambda block: block.columns.context, log_weights, _rows_of)
+
+
+def _log_sampling(block: Block) -> Float[Array, " m"]:
+    return block.columns.log_sampling
+
+
+def _rows_of(block: Block) -> Float[Array, " m"]:
+    """How many rows each row of a block speaks for."""
+    log_sampling = block.columns.log_sampling
+    rows = jnp.ones_like(block.columns.reward)
+    return rows if log_sampling is None else jnp.exp(log_sampling)
 
 
 def _weigh(kind, policy, block: Block) -> Float[Array, " m"]:
@@ -223,6 +266,13 @@ class _Known(NamedTuple):
         )
 
 
+def _facts(question, *facts) -> _Known:
+    """Rows that speak for more or fewer rows have sizes, as users have."""
+    if question.sampling is None:
+        return _Known(*facts)
+    return _Known(*facts, size=_rows_of, sizes=question.sampling)
+
+
 def _sum(place, members: Sequence[Member], states: tuple, n: int, reward_range, known: _Known):
     """Moments and diagnosis of each, of the differences to the first, and their products."""
     contrasts = [contrast(each, members[0]) for each in members[1:]]
@@ -278,6 +328,12 @@ def correlation_of(products: Float[np.ndarray, "k k"]) -> Float[np.ndarray, "k k
     return np.where(np.isfinite(found), found, np.eye(len(size)))
 
 
+def _asked(question, rows: Rows) -> Rows:
+    """The columns that are asked for."""
+    context = rows.context if question.adjust else None
+    return rows._replace(time=None, context=context)
+
+
 # How precisely densities were written.
 
 
@@ -325,7 +381,7 @@ def _count_rows(users: int) -> Stage:
     """The pass after which the state is the number of rows of each user."""
 
     def summarise(state, block):
-        rows = block.mask(jnp.ones_like(block.columns.reward))
+        rows = block.mask(_rows_of(block))
         return jax.ops.segment_sum(rows, block.columns.cluster, users)
 
     return Stage(summarise, ADD, lambda state, rows: rows)
@@ -335,7 +391,7 @@ def _count_rows(users: int) -> Stage:
 
 
 def _from_memory(reader, policies, question, seen) -> Answers:
-    rows = log_reader.whole(reader)._replace(time=None, context=None)
+    rows = _asked(question, log_reader.whole(reader))
     seen.add(rows.reward, rows.action)
     users = None if rows.cluster is None else int(rows.cluster.max()) + 1
     modal = float(np.median(rows.reward[:MODAL]))
@@ -350,7 +406,7 @@ def _from_memory(reader, policies, question, seen) -> Answers:
 def _in_memory(rows, policies, logging, modal, question, users):
     place, members = Whole(whole_block(rows)), _members(question, policies)
     states, roundings = _fit(place, members), _roundings(question, policies)
-    known = _Known(_shares(question, policies, logging, states), modal, roundings)
+    known = _facts(question, _shares(question, policies, logging, states), modal, roundings)
     parts = _parts(place, members, states, question.parts)
     if users is not None:
         estimates = run_passes(place, *_by_user(members, roundings, states, users))
@@ -405,7 +461,8 @@ def _users(state, block):
 def _from_blocks(reader, policies, question, seen, watch) -> Answers:
     def blocks():
         chunks = watch(log_reader.chunks(reader, row_blocks.SIZE))
-        return row_blocks.blocks(_without_context(_looking(chunks, seen, n)), n)
+        asked = (_asked(question, rows) for rows in _looking(chunks, seen, n))
+        return row_blocks.blocks(asked, n)
 
     first, n = next(log_reader.chunks(reader, row_blocks.SIZE)), question.n
     question = question._replace(precisions=_precisions(reader, first))
@@ -416,7 +473,7 @@ def _from_blocks(reader, policies, question, seen, watch) -> Answers:
     *states, largest = run_passes(place, beside(*[each.stages for each in members], count))
     states = tuple(states)
     shares = jax.jit(_shares, static_argnums=0)(question, policies, reader.logging, states)
-    known = _Known(shares, float(np.median(first.reward)), roundings)
+    known = _facts(question, shares, float(np.median(first.reward)), roundings)
     parts = _parts(place, members, states, question.parts)
     if repeat:
         users = int(largest) + 1
@@ -433,10 +490,6 @@ def _looking(chunks, seen, n):
         if seen.n < min(LOOKED_AT, n):
             seen.add(rows.reward, rows.action)
         yield rows
-
-
-def _without_context(chunks):
-    return (rows._replace(time=None, context=None) for rows in chunks)
 
 
 def _of_users(sums, question, users, known):

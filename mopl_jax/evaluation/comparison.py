@@ -1,17 +1,18 @@
 """How much more several policies would have earned than a first one, all intervals at once."""
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
+from mopl_jax.diagnostics.weight_diagnostics import UNBOUNDED
 from mopl_jax.estimators.registry import Choice
 from mopl_jax.evaluation.answers import IN_MEMORY, LOGGING, Answer, gather
 from mopl_jax.evaluation.judgement import by_log, judge, log_name
 from mopl_jax.evaluation.limits import limits
-from mopl_jax.evaluation.result import POWER, Candidate, Comparison, Difference, Ends
+from mopl_jax.evaluation.precision import check_known, more_units, saving
+from mopl_jax.evaluation.result import Candidate, Comparison, Difference, Ends
 from mopl_jax.evaluation.targets import given_policy, read_target
+from mopl_jax.evaluation.warnings import undeclared_range
 from mopl_jax.intervals.facts import Facts
 from mopl_jax.intervals.registry import WALD
 from mopl_jax.intervals.simultaneous import simultaneous_alpha
@@ -30,6 +31,8 @@ def compare(
     alpha: float = 0.05,
     interval: str = "ess_skew",
     minimise: bool = False,
+    reward_range: tuple[float, float] | None = None,
+    adjust: bool = False,
     in_memory: int = IN_MEMORY,
     watch: Callable[[Iterator[Rows]], Iterable[Rows]] = iter,
     **columns: Any,
@@ -38,9 +41,11 @@ def compare(
 
     `log` as for `evaluate`; `policies` are policies, paths of them, or "logging". Each difference
     is estimated on the same rows, so that what the policies share cancels. `minimise`: the reward
-    is a cost, and less is better. ValueError as for `evaluate`.
+    is a cost, and less is better. With a `reward_range` each value has the recommended interval for
+    it. `adjust`: by the columns of the context. ValueError as for `evaluate`.
     """
-    reader = open_log(log, **columns)
+    reader = open_log(log, **columns)._replace(reward_range=reward_range)
+    check_known(reader, reward_range, adjust)
     check_alpha(alpha)
     choose([interval], WALD, "interval for differences")
     targets = [_target(reader, policy, bandwidth) for policy in policies]
@@ -49,23 +54,33 @@ def compare(
             "expected at least two policies to compare; logging is the name of the one that was "
             "logging"
         )
-    answers = gather(reader, targets, estimator, in_memory=in_memory, watch=watch)
+    asked = reader, targets, estimator, reward_range or UNBOUNDED, in_memory, watch
+    answers = gather(*asked, adjust=adjust)
+    plain = gather(*asked) if adjust else answers
     level = simultaneous_alpha(answers.correlation, alpha)
+    own = interval if reward_range is None else "recommended"
     rows = [
-        _candidate(reader, name, target, answer, answers.appearance, interval, alpha)
+        _candidate(reader, name, target, answer, answers.appearance, own, alpha)
         for name, target, answer in zip(_names(policies), targets, answers.policies, strict=True)
     ]
-    changes = [None, *(_difference(x, interval, alpha, level) for x in answers.contrasts)]
-    made = (row._replace(difference=change) for row, change in zip(rows, changes, strict=True))
+    changes = [
+        _difference(x, interval, alpha, level)._replace(saved=saving(without, x))
+        for x, without in zip(answers.contrasts, plain.contrasts, strict=True)
+    ]
+    made = (
+        row._replace(difference=change) for row, change in zip(rows, [None, *changes], strict=True)
+    )
     first = answers.policies[0]
     label = estimator if isinstance(estimator, str) else "own"
+    ranged = undeclared_range(answers.appearance.reward, reward_range)
     settings = label, interval, alpha, level, first.n, first.units
     return Comparison(
         *settings,
         tuple(made),
-        by_log(reader, *answers.policies)[1],
+        reader.source.remarks + ranged + by_log(reader, *answers.policies)[1],
         log_name(reader, log),
         minimise,
+        tuple(reader.columns.context or ()) if adjust else (),
     )
 
 
@@ -117,25 +132,12 @@ def _difference(answer: Answer, interval, alpha, level) -> Difference:
         together.upper,
         Ends(alone.lower, alone.upper),
         float(answer.diagnosis.kish),
-        _more(answer, together, level),
+        more_units(answer, together, level),
     )
 
 
-def _more(answer: Answer, ends, level) -> float:
-    """Units until |difference| is z standard errors, z that of the level and of `POWER`; errors
-    fall as 1/√units.
-    """
-    if ends.lower > 0 or ends.upper < 0:
-        return 0.0
-    value, error = float(answer.value), math.sqrt(float(answer.moments.influence))
-    z = NormalDist().inv_cdf(1 - level / 2) + NormalDist().inv_cdf(POWER)
-    if not value or not error:
-        return math.inf
-    return max(answer.units * ((z * error / value) ** 2 - 1), 0.0)
-
-
 def _candidate(reader, name, target, answer: Answer, seen, interval, alpha) -> Candidate:
-    (ends,) = limits(answer, [interval], alpha, Facts())
+    (ends,) = limits(answer, [interval], alpha, Facts(reader.reward_range))
     d, verdict = answer.diagnosis, judge(reader, target, answer, seen)
     return Candidate(
         name,

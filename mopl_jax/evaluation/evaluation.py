@@ -15,7 +15,8 @@ from mopl_jax.estimators.registry import Choice, bind_estimator
 from mopl_jax.evaluation.answers import IN_MEMORY, Answer, gather
 from mopl_jax.evaluation.judgement import by_log, judge, log_name
 from mopl_jax.evaluation.limits import check_facts, check_intervals, limits
-from mopl_jax.evaluation.result import EffectiveSizes, Evaluation
+from mopl_jax.evaluation.precision import check_known, more_units, saving
+from mopl_jax.evaluation.result import Adjustment, EffectiveSizes, Evaluation
 from mopl_jax.evaluation.smoothing import Smoothing
 from mopl_jax.evaluation.targets import BANDWIDTHS, choose_target
 from mopl_jax.evaluation.warnings import undeclared_range, warnings_of
@@ -25,7 +26,6 @@ from mopl_jax.io import log_reader
 from mopl_jax.io.log_reader import LogReader, Rows
 from mopl_jax.io.read import open_log
 from mopl_jax.numerics.check import check_alpha, choose
-from mopl_jax.policies.gaussian import Gaussian
 
 FIRST = ("recommended", "normal")  # the intervals that are printed unless others are asked for
 
@@ -41,6 +41,8 @@ def evaluate(
     reward_range: tuple[float, float] | None = None,
     w_max: float | None = None,
     d2: float | None = None,
+    adjust: bool = False,
+    goal: float | None = None,
     in_memory: int = IN_MEMORY,
     watch: Callable[[Iterator[Rows]], Iterable[Rows]] = iter,
     **columns: Any,
@@ -52,8 +54,10 @@ def evaluate(
     `log_target_propensity` for their logarithms). `interval` names intervals of
     `intervals.METHODS`; the default is the recommended one with the normal one beside it. Users are
     the independent units wherever the log knows them. A deterministic target is smoothed by
-    `bandwidth`, a standard deviation for all weights or one for each, or "auto". `watch(chunks)`
-    may count rows.
+    `bandwidth`, a standard deviation for all weights or one for each, or "auto". `adjust`: by what
+    the columns of the context, known before the action, say that the weighted rows miss. `goal`: a
+    value, of which the record says how many more units it takes to be certain that the target's is
+    another. `watch(chunks)` may count rows.
 
     ValueError for an unknown name, alpha outside (0, 1), or a log that cannot be read. Precision is
     the caller's: float64 under `jax_enable_x64`, which the command turns on.
@@ -74,16 +78,25 @@ def evaluate(
     )
     bind_estimator(estimator, policy)
     facts = _facts(reader, policy, reward_range, w_max, d2)
-    check_intervals(reader, names, facts, in_memory)
-    answers = gather(reader, [policy], estimator, reward_range or UNBOUNDED, in_memory, watch)
+    check_known(reader, reward_range, adjust, w_max=w_max, d2=d2)
+    check_intervals(reader, names, facts, in_memory, of_mean=not (adjust or reader.columns.per))
+    asked = reader, [policy], estimator, reward_range or UNBOUNDED, in_memory, watch
+    answers = gather(*asked, adjust=adjust)
     level = alpha / len(BANDWIDTHS) if smoothing and smoothing.selected else alpha
     verdict = judge(reader, policy, answers.policies[0], answers.appearance)
     made = _evaluation(answers.policies[0], verdict, estimator, alpha, level, names, facts)
     parts, remarks = by_log(reader, answers.policies[0])
     range_of = undeclared_range(answers.appearance.reward, reward_range)
-    warnings = made.warnings + _no_logs(reader) + range_of + remarks
+    warnings = made.warnings + _no_logs(reader) + range_of + reader.source.remarks + remarks
     log, name = _names(reader, log, target)
     made = dataclasses.replace(made, warnings=warnings, parts=parts, log=log, target=name)
+    if adjust:
+        saved = saving(gather(*asked).policies[0], answers.policies[0])
+        adjustment = Adjustment(tuple(reader.columns.context or ()), saved)
+        made = dataclasses.replace(made, adjustment=adjustment)
+    if goal is not None:
+        more = more_units(answers.policies[0], made.interval, level, goal)
+        made = dataclasses.replace(made, goal=goal, more=more)
     return made if smoothing is None else _smoothed(made, smoothing)
 
 
@@ -107,14 +120,14 @@ def _smoothed(made: Evaluation, smoothing: Smoothing) -> Evaluation:
 
 def _facts(reader, policy, reward_range, w_max, d2):
     """Facts about the pair hold for rows, not for users."""
-    by_row = reader.columns.cluster is None
+    by_row = reader.columns.cluster is None and reader.sampling is None
     if not by_row and (w_max is not None or d2 is not None):
         raise ValueError(
-            "--w-max, --d2: expected a log without --cluster: they bound the weight of a row, not "
-            "of a user"
+            "--w-max, --d2: expected a log without --cluster and without sampling weights: they"
+            " bound the weight of a row"
         )
     known = Facts(reward_range)
-    if by_row and reader.logging is not None and isinstance(policy, Gaussian):
+    if by_row and reader.logging is not None and policy is not None:
         known = policy_facts(reader.logging, policy, reward_range)
     given = {"w_max": w_max, "d2": d2}
     for name, value in given.items():

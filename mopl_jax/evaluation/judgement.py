@@ -2,13 +2,14 @@
 
 from typing import Any, NamedTuple
 
-from mopl_jax.diagnostics.appearance import Appearance, findings_of, is_continuous
+from mopl_jax.diagnostics.appearance import Appearance, findings_of
 from mopl_jax.diagnostics.verdicts import VERDICTS, reasons
 from mopl_jax.evaluation.answers import Answer
 from mopl_jax.evaluation.parts import Part, p_value_of_one_value, parts_of, remark_on
 from mopl_jax.io.log_reader import LogReader
 from mopl_jax.logs import Logs
 from mopl_jax.policies.mixture import Mixture
+from mopl_jax.policies.support import is_continuous, on_simplex
 
 MIXED = (
     "the logging policy is a mixture: if its policies played at different times, what changed"
@@ -58,6 +59,7 @@ def judge(reader: LogReader, target: Any, answer: Answer, seen: Appearance) -> J
         reader.columns.action if len(reader.columns.action or ()) == len(seen.action) else None,
         clustered=reader.columns.cluster is not None,
         continuous=is_continuous(target),
+        simplex=on_simplex(target),
     )
     doubts = [finding for finding in findings if finding.level != VERDICTS[0]]
     own = VERDICTS[int(answer.diagnosis.verdict)]

@@ -16,16 +16,25 @@ from mopl_jax.numerics.check import choose
 
 
 def check_intervals(
-    reader: LogReader, names: Sequence[str], facts: Facts, in_memory: int = IN_MEMORY
+    reader: LogReader,
+    names: Sequence[str],
+    facts: Facts,
+    in_memory: int = IN_MEMORY,
+    of_mean: bool = True,
 ) -> None:
     """ValueError for the first of `names` that this log or these facts do not support.
 
-    Before the log is read.
+    Before the log is read. Of a ratio or an adjusted value, no mean of rewards, variances apply.
     """
     choose(names, METHODS, "interval")
     large = reader.source.count() > in_memory and reader.columns.cluster is None
     for name in names:
         bind(name, facts)
+        if not of_mean and name not in (*WALD, "recommended"):
+            raise ValueError(
+                f"interval {name!r} is for a mean of rewards: of a ratio or an adjusted value"
+                f" choose one made of a variance: {', '.join(WALD)}"
+            )
         if large and not METHODS[name].from_sums:
             raise ValueError(
                 f"interval {name!r} needs all rows in memory, and the log has "

@@ -21,6 +21,17 @@ class EffectiveSizes(NamedTuple):
     fraction: float
 
 
+class Adjustment(NamedTuple):
+    """What columns known before the action did for a value or a difference.
+
+    `columns`: their names
+    `saved`: the variance without them over that with them, by which users are saved
+    """
+
+    columns: tuple[str, ...]
+    saved: float
+
+
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
     """The value of a target policy, estimated from a log.
@@ -38,6 +49,8 @@ class Evaluation:
     `smoothing`: of a deterministic target, whose smoothed value this is; else None
     `parts`: the value in each of the logs that are pooled
     `log`, `target`: names
+    `adjustment`: by what was known before the action, if it was asked for; else None
+    `goal`: a value to be certain of, if one was given, and of how many `more` units that takes
     """
 
     value: float
@@ -57,6 +70,9 @@ class Evaluation:
     parts: tuple[Part, ...] = ()
     log: str = "memory"
     target: str = "own"
+    adjustment: Adjustment | None = None
+    goal: float | None = None
+    more: float | None = None
 
     @property
     def interval(self) -> NamedInterval:
@@ -70,7 +86,9 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """As plain Python, with infinite ends as ±inf: the JSON of `mopl evaluate`."""
         plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        plain["smoothing"] = None if self.smoothing is None else self.smoothing._asdict()
+        for name in ("smoothing", "adjustment"):
+            record = plain[name]
+            plain[name] = None if record is None else record._asdict()
         plain["intervals"] = [entry._asdict() for entry in self.intervals]
         plain["parts"] = [part._asdict() for part in self.parts]
         lists = {name: list(value) for name, value in plain.items() if type(value) is tuple}
@@ -99,6 +117,7 @@ class Difference(NamedTuple):
     `ess`: the effective sample size of the contrast
     `more`: units beyond those of the log until an interval as this excludes 0 with probability
         `POWER`, were the difference as estimated; 0 where it does, inf where that cannot be told
+    `saved`: the variance that it has without adjusting over that with it
     """
 
     value: float
@@ -107,6 +126,7 @@ class Difference(NamedTuple):
     alone: Ends
     ess: float
     more: float
+    saved: float = 1.0
 
 
 class Candidate(NamedTuple):
@@ -159,6 +179,7 @@ class Comparison:
     `warnings`: what to know of the log
     `log`: its name
     `minimise`: whether less is better, for rewards that are costs
+    `adjusted_by`: columns known before the action
     """
 
     estimator: str
@@ -171,6 +192,7 @@ class Comparison:
     warnings: tuple[str, ...] = ()
     log: str = "memory"
     minimise: bool = False
+    adjusted_by: tuple[str, ...] = ()
 
     @property
     def decisions(self) -> tuple[str | None, ...]:
@@ -190,7 +212,8 @@ class Comparison:
             _plain(candidate) | {"decision": decision}
             for candidate, decision in zip(self.policies, self.decisions, strict=True)
         ]
-        return plain | {"policies": policies, "warnings": list(self.warnings)}
+        lists = {name: list(plain[name]) for name in ("warnings", "adjusted_by")}
+        return plain | lists | {"policies": policies}
 
     def to_arrow(self) -> pa.Table:
         """One row a policy."""

@@ -26,7 +26,7 @@ from mopl_jax.estimators.registry import Choice, bind_estimator
 from mopl_jax.intervals.formulas import Wald
 from mopl_jax.intervals.moments import Moments, moments_of, moments_stage
 from mopl_jax.io.read import read_logs
-from mopl_jax.logs import Logs, check, log_weights
+from mopl_jax.logs import Logs, check, check_unsampled, log_weights
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.numerics.reduce import Shards, run_passes, shard_block
 from mopl_jax.policies.policy import Policy
@@ -124,7 +124,7 @@ def read_own_rows(path: Path | str, **roles: Any) -> Logs:
             f"{len(sizes)}; write it with a smaller row_group_size"
         )
     own = share(sizes, jax.process_index(), jax.process_count())
-    return read_logs(file.read_row_groups(list(own)), **roles)
+    return check_unsampled(read_logs(file.read_row_groups(list(own)), **roles), "read_own_rows")
 
 
 def share(sizes: Sequence[int], process: int, processes: int) -> range:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.estimators.importance import snips
@@ -55,12 +55,17 @@ class Smoothing(NamedTuple):
 
 @jax.jit
 def smoothing_bias(
-    action: Float[Array, "n d"], reward: PerRow, weights: Vector, bandwidth: Vector
+    action: Float[Array, "n d"],
+    reward: PerRow,
+    weights: Vector,
+    bandwidth: Vector,
+    rows: ArrayLike = 1.0,
 ) -> tuple[Scalar, Scalar]:
     """E V(weights + bandwidth Z) − V(weights), Z standard normal, and its standard error.
 
     ½ Σ Hⱼⱼ hⱼ² of the curvature H of the rewards, by least squares on a quadratic surface, which a
     surface that is none bends: then it is an estimate of the size. NaN below 3 rows a coefficient.
+    `rows` (n,): how many each row speaks for.
     """
     n, d = action.shape
     if n < 3 * quadratic.size(d):
@@ -68,8 +73,10 @@ def smoothing_bias(
         return unknown, unknown
     spread = jnp.std(action, axis=0)
     unit = jnp.where(spread > 0, spread, 1)
+    root = jnp.sqrt(jnp.broadcast_to(jnp.asarray(rows, reward.dtype), reward.shape))
+    features = quadratic.features((action - weights[None]) / unit[None])
     fitted = quadratic.least_squares(
-        quadratic.features((action - weights[None]) / unit[None]), reward - jnp.mean(reward)
+        root[:, None] * features, root * (reward - jnp.mean(jnp.square(root) * reward))
     )
     bend, error = (jnp.diagonal(quadratic.unpack(x, d)[2]) for x in fitted[:2])
     share = 0.5 * jnp.square(bandwidth / unit)

@@ -87,7 +87,8 @@ def choose_target(
     rows = _first_rows(reader)
     chosen = _select(reader, rows, policy, estimator, alpha) if selected else policy
     columns = map(jnp.asarray, (rows.action, rows.reward, given.action, chosen.scale))
-    bias, error = map(float, smoothing_bias(*columns))
+    rows_each = 1.0 if rows.log_sampling is None else jnp.exp(rows.log_sampling)
+    bias, error = map(float, smoothing_bias(*columns, rows_each))
     return chosen, Smoothing(tuple(map(float, chosen.scale)), selected, bias, error)
 
 
@@ -110,9 +111,9 @@ def _select(reader, rows, policy, estimator, alpha):
             f"{reader.source.name}: --bandwidth auto: a logged weight does not vary; give a"
             " bandwidth"
         )
-    logs = Logs(
-        *(jnp.asarray(column) for column in (rows.action, rows.log_propensity, rows.reward))
-    )
+    kept = 0.0 if rows.log_sampling is None else rows.log_sampling
+    columns = rows.action, rows.log_propensity - kept, rows.reward
+    logs = Logs(*map(jnp.asarray, columns))
     candidates = jnp.asarray(BANDWIDTHS[:, None] * deviation[None, :])
     plain = snips if is_of_target(estimator) else bind_estimator(estimator)
     chosen = slope(logs, policy.action, candidates, _by_user(rows.cluster), alpha, plain)

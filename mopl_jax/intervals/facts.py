@@ -1,12 +1,9 @@
 """What is known of a platform and of a pair of policies before a row is seen."""
 
-from collections.abc import Callable
-
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from mopl_jax.estimators import divergence
+from mopl_jax.estimators.weight_facts import weight_facts
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.numerics.shapes import PerRow, Scalar
 
@@ -28,18 +25,11 @@ class Facts:
 
 def policy_facts(logging, target, reward_range: tuple[float, float] | None = None) -> Facts:
     """`Facts` with w_max and d₂ of two policies where they have a closed form, None elsewhere."""
-    return Facts(
-        reward_range,
-        _closed(divergence.population_max_weight, logging, target),
-        _closed(divergence.population_d2, logging, target),
-    )
-
-
-def _closed(function: Callable, logging, target) -> Array | None:
     try:
-        return jnp.asarray(function(logging, target))
+        d2, w_max = weight_facts(logging, target)
     except (TypeError, ValueError):
-        return None
+        return Facts(reward_range)
+    return Facts(reward_range, w_max, d2)
 
 
 def check_rewards(reward: PerRow, reward_range: tuple[float, float]) -> None:

@@ -1,11 +1,13 @@
 """Which column of a log plays which role, before a value is looked at."""
 
+import fnmatch
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from mopl_jax.io.sources import Source
+from mopl_jax.io.kinds import is_nested
+from mopl_jax.io.source import Source
 from mopl_jax.policies.mixture import Mixture
 from mopl_jax.policies.policy import Policy
 
@@ -14,12 +16,20 @@ class ColumnSpec(msgspec.Struct, frozen=True, kw_only=True):
     """The columns of a log; `log_` where a column holds logarithms of densities.
 
     `reward`: the North Star.
-    `action`: the weights played: names, a prefix, or one column (of numbers or of lists).
+    `action`: the weights played: names, a prefix, a pattern, or one column (of numbers, lists, or
+        named fields).
     `propensity`, `log_propensity`: density of the logged action under the logging policy.
     `target_propensity`, `log_target_propensity`: its density under a target policy.
     `cluster`: the user.
     `time`: when the row was logged.
     `context`: named as the action.
+    `sampling_weight`, `keep_probability`: how many rows a row speaks for, or the inverse of it.
+    `count`: how many equal rows a row is.
+    `sum_of_squares`: of the rewards of so many rows; `reward` is then their sum.
+    `per`: what the reward is counted by, as views: the value is then a ratio.
+    `aggregate`: how the rewards of a user become one; see `aggregation`.
+    `missing_reward`: what rows without a reward are; see `missing`.
+    `fit_logging`: whether the logging policy is estimated from the actions; see `fitting`.
     """
 
     reward: str | None = "reward"
@@ -31,6 +41,18 @@ class ColumnSpec(msgspec.Struct, frozen=True, kw_only=True):
     cluster: str | None = None
     time: str | None = None
     context: str | Sequence[str] | None = None
+    sampling_weight: str | None = None
+    keep_probability: str | None = None
+    count: str | None = None
+    sum_of_squares: str | None = None
+    per: str | None = None
+    aggregate: str | None = None
+    missing_reward: str | None = None
+    fit_logging: bool = False
+
+    def column_of(self, role: str) -> Any:
+        """The column of a role, None where it has none."""
+        return getattr(self, role)
 
     def replace(self, **roles: Any) -> "ColumnSpec":
         """The same columns but for those of `roles`."""
@@ -44,7 +66,7 @@ class ColumnSpec(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def scalars(self) -> list[str]:
         """The columns of the roles that have one each."""
-        single = (getattr(self, role) for role in self.__struct_fields__ if role not in _VECTORS)
+        single = map(self.column_of, _SCALARS)
         return [name for name in single if name is not None]
 
     @property
@@ -54,7 +76,9 @@ class ColumnSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _VECTORS = ("action", "context")
+_MANNERS = ("aggregate", "missing_reward", "fit_logging")  # which name no column
 ROLES = ColumnSpec.__struct_fields__
+_SCALARS = tuple(role for role in ROLES if role not in _VECTORS + _MANNERS)
 
 
 def resolve(source: Source, columns: ColumnSpec, logging: Policy | None) -> ColumnSpec:
@@ -64,13 +88,26 @@ def resolve(source: Source, columns: ColumnSpec, logging: Policy | None) -> Colu
     A column of the default name counts where no other is named, but for a mixture: of a pool
     each row has its own part's.
     """
-    if not (columns.density or isinstance(logging, Mixture)):
+    if not (columns.density or columns.fit_logging or isinstance(logging, Mixture)):
         columns = _with_default_density(source, columns, logging)
     for name in columns.scalars:
         source.column(name)
+    _check_roles(source, columns)
     action = action_columns(source, columns.action)
     context = None if columns.context is None else _vector(source, columns.context, "context")
     return columns.replace(action=action, context=context)
+
+
+def _check_roles(source, columns):
+    if columns.sampling_weight and columns.keep_probability:
+        raise ValueError(
+            f"{source.name}: expected sampling weights or keep probabilities, got both; name one"
+        )
+    if columns.sum_of_squares and not columns.count:
+        raise ValueError(
+            f"{source.name}: sums of squares are of cells of how many rows? name their counts"
+            " (--count)"
+        )
 
 
 def _with_default_density(source, columns, logging):
@@ -79,7 +116,8 @@ def _with_default_density(source, columns, logging):
     if default is None and logging is None:
         raise ValueError(
             f"{source.name}: no propensities: name a column (--propensity, --log-propensity) or"
-            f" a logging policy (--logging); columns: {', '.join(names)}"
+            f" a logging policy (--logging), or have it estimated (--fit-logging); columns:"
+            f" {', '.join(names)}"
         )
     return columns if default is None else columns.replace(**{default: default})
 
@@ -96,17 +134,23 @@ def action_columns(source: Source, action: str | Sequence[str] | None) -> tuple[
 
 
 def _vector(source, role, what):
-    """The columns that a list of names, one name or a prefix stands for."""
+    """The columns that a list of names (also as `a,b`), one name, a column of columns, a prefix or
+    a pattern stands for.
+    """
     if not role:
         raise ValueError(
             f"{source.name}: expected the names of the {what} columns, got none; leave the"
             " option out"
         )
+    names = source.schema.names
+    if isinstance(role, str) and role not in names and "," in role:
+        role = [name.strip() for name in role.split(",")]
     if not isinstance(role, str):
         return tuple(source.column(name) for name in role)
-    if role in source.schema.names:
+    if role in names and not is_nested(source.schema.field(role).type):
         return (source.column(role),)
-    found = [name for name in source.schema.names if name.startswith(role)]
+    within = f"{role}." if role in names else role
+    found = [name for name in names if name.startswith(within)] or fnmatch.filter(names, role)
     if not found:
         raise ValueError(
             f"{source.name}: no {what} column {role!r}, and none that starts so; columns:"

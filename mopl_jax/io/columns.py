@@ -4,17 +4,15 @@
 """
 
 import contextlib
-from collections.abc import Hashable, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Hashable
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Float, Int
 
-from mopl_jax.io.kinds import alike, is_number, is_text, is_time
-from mopl_jax.io.sources import empty, open_source
+from mopl_jax.io.kinds import is_number, is_text, is_time
 
 Column = Float[np.ndarray, " n"]
 
@@ -155,10 +153,18 @@ def _times(column):
     """Text as times, where all of it is; anything else as it is."""
     if pa.types.is_dictionary(column.type):
         return _times(column.dictionary_decode())
-    for zone in (None, "UTC") if is_text(column.type) else ():
+    if not is_text(column.type):
+        return column
+    text = column.cast(pa.string())
+    for words, standard in _ZONES:
+        text = pc.replace_substring_regex(text, words, standard)  # pyright: ignore[reportAttributeAccessIssue]
+    for zone in (None, "UTC"):
         with contextlib.suppress(pa.ArrowInvalid):
-            return column.cast(pa.string()).cast(pa.timestamp("us", zone))
+            return text.cast(pa.timestamp("us", zone))
     return column
+
+
+_ZONES = ((r"\s*(UTC|GMT)$", "Z"), (r"\s+([+-]\d\d:?\d\d)$", r"\1"))  # as ISO 8601 has them
 
 
 def codes(column: pa.Array, place: Place, known: dict[Hashable, int]) -> Int[np.ndarray, " n"]:
@@ -167,10 +173,12 @@ def codes(column: pa.Array, place: Place, known: dict[Hashable, int]) -> Int[np.
     """
     if pa.types.is_dictionary(column.type):  # a missing value may be one of its words
         return codes(column.dictionary_decode(), place, known)
+    if isinstance(column.type, pa.BaseExtensionType):  # a UUID is its bytes
+        return codes(column.storage, place, known)
     present(column, place, "a cluster")
     if pa.types.is_floating(column.type):
         numbers(column, place)
-    if pa.types.is_nested(column.type) or isinstance(column.type, pa.BaseExtensionType):
+    if pa.types.is_nested(column.type):
         raise ValueError(
             f"{place.path}: column {place.name!r}: expected numbers or text, got {column.type};"
             " name another"
@@ -183,36 +191,3 @@ def codes(column: pa.Array, place: Place, known: dict[Hashable, int]) -> Int[np.
         named = index != words.index("")
         place.require(named, np.full(len(named), "an empty text"), "a cluster", "name or drop it")
     return number[index]
-
-
-def read_columns(
-    path: Path | str, names: Sequence[str], labels: Sequence[str] = ()
-) -> dict[str, Any]:
-    """Columns of a file, (n,) each with n ≥ 1. `names` as float64, booleans as 0 and 1; `labels`,
-    which stand for themselves, as whole numbers in their order, from 0. ValueError as for a log.
-    """
-    source = open_source(path)
-    names = [source.column(name) for name in dict.fromkeys((*names, *labels))]
-    known: dict[str, dict] = {name: {} for name in labels}
-
-    def read(piece, name):
-        place = Place(piece.place, name, piece.first_row)
-        column = piece.rows.column(name)
-        return codes(column, place, known[name]) if name in known else numbers(column, place)
-
-    pieces = (piece for piece in alike(source.scan(names, labels)) if piece.rows.num_rows)
-    parts = [{name: read(piece, name) for name in names} for piece in pieces]
-    if not parts:
-        raise ValueError(empty(path))
-    table = {name: np.concatenate([part[name] for part in parts]) for name in names}
-    return table | {name: _ranks(known[name])[table[name]] for name in labels}
-
-
-def _ranks(known):
-    """The place of each value among all, by length first: so whole numbers are in order, also as
-    text.
-    """
-    order = sorted(known, key=lambda value: (len(str(value)), str(value)))
-    ranks = np.empty(len(known), np.int64)
-    ranks[[known[value] for value in order]] = np.arange(len(known))
-    return ranks

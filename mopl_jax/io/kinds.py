@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 
-from mopl_jax.io.sources import Piece
+from mopl_jax.io.source import Piece
 
 _NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean)
 _TEXT = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
@@ -33,6 +33,11 @@ def is_list(kind: pa.DataType) -> bool:
 def is_time(kind: pa.DataType) -> bool:
     """Whether every entry is a date or a point in time."""
     return pa.types.is_timestamp(kind) or pa.types.is_date(kind)
+
+
+def is_nested(kind: pa.DataType) -> bool:
+    """Whether every entry has named parts: a structure or a map."""
+    return pa.types.is_struct(kind) or pa.types.is_map(kind)
 
 
 _KINDS = {"numbers": is_number, "text": is_text, "lists": is_list, "times": is_time}

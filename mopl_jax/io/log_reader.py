@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 from jaxtyping import Float, Int
 
+from mopl_jax.io.aggregation import aggregated
 from mopl_jax.io.column_spec import ColumnSpec, action_columns, resolve
 from mopl_jax.io.columns import (
     Column,
@@ -25,10 +26,21 @@ from mopl_jax.io.columns import (
     seconds,
     vectors,
 )
+from mopl_jax.io.fitting import fit_logging
 from mopl_jax.io.kinds import alike, is_list
+from mopl_jax.io.missing import refuse_missing, with_rewards
 from mopl_jax.io.policy_json import read_policy
 from mopl_jax.io.precision import Precision, precision_of
-from mopl_jax.io.sources import Source, empty
+from mopl_jax.io.sampling import (
+    Sampling,
+    check_squares,
+    counted,
+    counts,
+    repeated,
+    sampling_of,
+    weights,
+)
+from mopl_jax.io.source import Source, empty
 from mopl_jax.logs import check_precision
 from mopl_jax.numerics.pytree import entries
 from mopl_jax.policies.policy import Policy, check_policy
@@ -45,6 +57,8 @@ class Rows(NamedTuple):
     `time`: as logged; dates in seconds since 1970.
     `context`: what the platform knew.
     `part`: which of the logs that are pooled the row is of, from 0.
+    `log_sampling`: logarithm of how many rows the row speaks for, over the mean of all.
+    `per`: what the reward is counted by.
     """
 
     reward: Column
@@ -55,6 +69,8 @@ class Rows(NamedTuple):
     time: Column | None
     context: Float[np.ndarray, "n c"] | None
     part: Int[np.ndarray, " n"] | None = None
+    log_sampling: Column | None = None
+    per: Column | None = None
 
 
 class Part(NamedTuple):
@@ -79,6 +95,7 @@ class LogReader(NamedTuple):
     `log_density`: log densities (n,) of actions (n, d) under the logging policy, compiled.
     `parts`: of logs that are pooled, each with its own logging policy, whose densities its rows
     have; `logging` is then the mixture of all. None of other logs.
+    `sampling`: of a log whose rows speak for more or fewer rows each; None of others.
     """
 
     source: Source
@@ -87,6 +104,7 @@ class LogReader(NamedTuple):
     reward_range: tuple[float, float] | None = None
     log_density: Callable | None = None
     parts: tuple[Part, ...] | None = None
+    sampling: Sampling | None = None
 
     @property
     def has_list_column(self) -> bool:
@@ -99,18 +117,59 @@ def log_reader_of(
     source: Source, columns: ColumnSpec, logging: Policy | Path | str | None
 ) -> LogReader:
     """A reader of columns that exist; ValueError where the logging policy has other weights."""
-    logging = logging_policy(logging, action_columns(source, columns.action) or ())
+    names = action_columns(source, columns.action) or _named_by(logging, source)
+    columns = columns.replace(action=names)
+    logging = logging_policy(logging, names or ())
     columns = resolve(source, columns, logging)
+    source, columns = aggregated(prepared(source, columns), columns)
+    sampling = sampling_of(source, columns)
+    if columns.fit_logging:
+        source, logging = _fitted(LogReader(source, columns, logging, sampling=sampling))
     if logging is None:
-        return LogReader(source, columns)
+        return LogReader(source, columns, sampling=sampling)
     if columns.action is None:
         raise ValueError(
             f"{source.name}: a logging policy needs the actions: name their columns (--action)"
         )
     log_density = jax.jit(jax.vmap(logging.log_density))
-    reader = LogReader(source, columns, logging, log_density=log_density)
+    reader = LogReader(source, columns, logging, log_density=log_density, sampling=sampling)
     check_weights(reader, logging, "logging policy")
     return reader
+
+
+FITTED = 2**20  # rows from which a logging policy is estimated
+
+
+def _fitted(reader: LogReader) -> tuple[Source, Policy]:
+    """The source, which says so, and the logging policy that its actions look drawn from."""
+    name = reader.source.name
+    if reader.logging is not None or reader.columns.density:
+        raise ValueError(f"{name}: --fit-logging: expected a log without densities; drop one")
+    if reader.columns.action is None or reader.sampling is not None:
+        raise ValueError(f"{name}: --fit-logging: expected actions, and rows that are not thinned")
+    pieces = alike(reader.source.scan(reader.columns.names, _labels(reader.columns)))
+    rows = next(_in_chunks(_parts(reader, pieces), FITTED), None)
+    if rows is None:
+        raise ValueError(empty(name))
+    found = fit_logging(rows, name)
+    said = (
+        f"the logging policy was estimated from {len(rows.action):,} actions of {name}:"
+        f" {found.family}, {found.numbers} numbers; densities are guesses, log those of each action"
+    )
+    return reader.source._replace(remarks=(*reader.source.remarks, said)), found.policy
+
+
+def prepared(source: Source, columns: ColumnSpec) -> Source:
+    """The source as it is counted: rows without a reward gone or filled, equal rows apart."""
+    return counted(with_rewards(source, columns.reward, columns.missing_reward), columns)
+
+
+def _named_by(logging, source: Source) -> tuple[str, ...] | None:
+    """The objectives of a logging policy's document, where the log has a column of each name."""
+    if not isinstance(logging, str | Path):
+        return None
+    names = read_policy(logging)[1].get("objectives") or ()
+    return tuple(names) if names and set(names) <= set(source.schema.names) else None
 
 
 def logging_policy(logging: Policy | Path | str | None, names: Sequence[str] = ()) -> Policy | None:
@@ -213,13 +272,16 @@ def chunks(reader: LogReader, size: int | None) -> Iterator[Rows]:
     are none.
     """
     columns, seen = reader.columns, 0
-    labels = () if columns.cluster is None else (columns.cluster,)
-    pieces = alike(reader.source.scan(columns.names, labels))
+    pieces = alike(reader.source.scan(columns.names, _labels(columns)))
     for chunk in _in_chunks(_parts(reader, pieces), size):
         yield _with_propensity(reader, chunk, seen)
         seen += len(chunk.reward)
     if not seen:
         raise ValueError(empty(reader.source.name))
+
+
+def _labels(columns):
+    return () if columns.cluster is None else (columns.cluster,)
 
 
 def _parts(reader, pieces):
@@ -228,8 +290,22 @@ def _parts(reader, pieces):
     d = getattr(reader.logging, "dim", None)
     for piece in pieces:
         if piece.rows.num_rows:
-            yield (rows := _rows(reader, piece, known, d))
+            rows = _rows(reader, piece, known, d)
+            yield from _as_counted(reader, piece, rows)
             d = None if rows.action is None else rows.action.shape[1]
+
+
+def _as_counted(reader, piece, rows):
+    """The rows of a piece, each as often as its count says."""
+    count = counts(reader.columns, piece)
+    if count is None:
+        return (rows,)
+    name, squares = reader.columns.sum_of_squares, None
+    if name is not None:
+        place = Place(piece.place, name, piece.first_row)
+        squares = numbers(piece.rows.column(name), place)
+        check_squares(rows.reward, squares, count, place, reader.reward_range)
+    return repeated(rows, count, squares)
 
 
 def _in_chunks(parts, size):
@@ -281,7 +357,7 @@ def _rows(reader, piece, known, d=None):
         return np.stack([column(name, numbers) for name in names], axis=1)
 
     return Rows(
-        reward=column(columns.reward, _rewards, reward_range=reader.reward_range),
+        reward=column(columns.reward, _rewards, reader=reader),
         action=matrix(columns.action, d),
         log_propensity=density(columns.propensity, columns.log_propensity, zero=False),
         log_target=density(columns.target_propensity, columns.log_target_propensity, zero=True),
@@ -289,13 +365,27 @@ def _rows(reader, piece, known, d=None):
         time=column(columns.time, seconds),
         context=matrix(columns.context, None),
         part=None if reader.parts is None else np.full(piece.rows.num_rows, piece.part),
+        log_sampling=_log_sampling(reader, piece),
+        per=column(columns.per, _amounts),
     )
 
 
-def _rewards(column, place, reward_range):
+def _amounts(column, place):
     values = numbers(column, place)
-    if reward_range is not None:
-        low, high = reward_range
+    place.require(values >= 0, values, "a number ≥ 0", "what is counted by is not negative")
+    return values
+
+
+def _log_sampling(reader, piece):
+    each = weights(reader.columns, piece)
+    return None if each is None else np.log(each / reader.sampling.mean)
+
+
+def _rewards(column, place, reader):
+    refuse_missing(reader.source, column, place)
+    values = numbers(column, place)
+    if reader.reward_range is not None and reader.columns.sum_of_squares is None:
+        low, high = reader.reward_range
         fine = (values >= low) & (values <= high)
         remedy = "declare the range that the platform guarantees, or repair the row"
         place.require(fine, values, f"a reward in [{low:g}, {high:g}]", remedy)

@@ -9,7 +9,13 @@ reads back.
 | `normal` | `mean` (d,); `covariance`, (d, d) or a number times I, or `scale`, (d,) or a number |
 | `uniform` | `low`, `high` (d,) |
 | `deterministic` | `action` (d,) |
+| `log_normal` | as `normal`, of the logarithms |
+| `logistic_normal` | as `normal`, of the log ratios to the last share, (d − 1) |
+| `truncated_normal`, `clipped_normal` | `mean` (d,), `scale`; `low`, `high` or none |
+| `dirichlet` | `concentration` (d,) > 0 |
+| `discrete` | `actions` (k, d), `probabilities` (k,) > 0 |
 | `mixture` | `weights` (k,) > 0, `components`: k documents of the kinds above, without version |
+| `product` | `parts`: documents of the kinds above, each for the next weights |
 
 `objectives`, d names, says which weight is which: beside a log, weights are matched by these
 names, with or without the prefix that all of them have. Every other key is the writer's: estimator,
@@ -20,6 +26,7 @@ import functools
 import json
 import math
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, get_args
@@ -32,13 +39,19 @@ from mopl_jax.io import documents
 from mopl_jax.io.documents import ABSENT, Numbers, full, length, positive
 from mopl_jax.io.files import write_json
 from mopl_jax.io.refusals import short, within
+from mopl_jax.policies.bounded import ClippedNormal, TruncatedNormal
 from mopl_jax.policies.deterministic import Deterministic
+from mopl_jax.policies.dirichlet import Dirichlet
+from mopl_jax.policies.discrete import Discrete
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.mixture import Mixture
 from mopl_jax.policies.policy import Policy
+from mopl_jax.policies.product import Product
+from mopl_jax.policies.transformed import EXP, SHARES, Transformed
 from mopl_jax.policies.uniform import Uniform
 
 VERSION = 1
+LARGEST = sys.float_info.max  # a bound as large is none: JSON has no infinity
 
 
 def write_policy(path: Path | str, policy: Policy, **about: Any) -> Path:
@@ -149,7 +162,7 @@ def _without_prefix(names):
 @functools.singledispatch
 def describe(policy: Any) -> dict[str, Any]:
     """The kind of a policy and its keys; ValueError for a policy that has no JSON form."""
-    kinds = "Gaussian, Uniform, Deterministic, Mixture"
+    kinds = ", ".join(sorted(x.__name__ for x in describe.registry if x is not object))
     raise ValueError(f"expected a policy with a JSON form ({kinds}), got {type(policy).__name__}")
 
 
@@ -158,6 +171,39 @@ def _describe_gaussian(policy: Gaussian):
     if policy.scale.ndim == 1:
         return {"kind": "normal", "mean": _list(policy.mean), "scale": _list(policy.scale)}
     return {"kind": "normal", "mean": _list(policy.mean), "covariance": _list(policy.covariance)}
+
+
+@describe.register
+def _describe_transformed(policy: Transformed):
+    kinds = {EXP: "log_normal", SHARES: "logistic_normal"}
+    if policy.map not in kinds or not isinstance(policy.base, Gaussian):
+        raise ValueError("expected a map and a base with a JSON form, got others; nothing written")
+    return describe(policy.base) | {"kind": kinds[policy.map]}
+
+
+@describe.register(TruncatedNormal)
+@describe.register(ClippedNormal)
+def _describe_bounded(policy):
+    kind = "truncated_normal" if isinstance(policy, TruncatedNormal) else "clipped_normal"
+    ends = {"low": policy.low, "high": policy.high}
+    bounds = {name: _list(np.nan_to_num(x)) for name, x in ends.items() if not np.isinf(x).all()}
+    return describe(policy.normal) | {"kind": kind} | bounds
+
+
+@describe.register
+def _describe_dirichlet(policy: Dirichlet):
+    return {"kind": "dirichlet", "concentration": _list(policy.concentration)}
+
+
+@describe.register
+def _describe_discrete(policy: Discrete):
+    shares = _list(jnp.exp(policy.log_probability))
+    return {"kind": "discrete", "actions": _list(policy.actions), "probabilities": shares}
+
+
+@describe.register
+def _describe_product(policy: Product):
+    return {"kind": "product", "parts": list(map(describe, policy.parts))}
 
 
 @describe.register
@@ -234,6 +280,110 @@ class NormalEntry(PolicyEntry, tag="normal"):
         return Gaussian.full(mean, covariance)
 
 
+class LogNormalEntry(NormalEntry, tag="log_normal"):
+    """That of the logarithms."""
+
+    def build(self, d: int) -> Transformed:
+        return Transformed(super().build(d), EXP)
+
+
+class LogisticNormalEntry(NormalEntry, tag="logistic_normal"):
+    """That of the logarithms of the first d − 1 shares over the last."""
+
+    @property
+    def dim(self) -> int:
+        return length(self.mean, "mean") + 1
+
+    def moved(self, order: list[int]) -> Self:
+        return _unmoved(self, order)
+
+    def build(self, d: int) -> Transformed:
+        return Transformed(super().build(d - 1), SHARES)
+
+
+def _unmoved(entry, order):
+    """ValueError where the weights of a log are in another order."""
+    if order != sorted(order):
+        raise ValueError(
+            "key 'objectives': expected the order of the log's weights, which this kind cannot be"
+            " put into; name the action columns in the order of its objectives"
+        )
+    return entry
+
+
+class TruncatedNormalEntry(PolicyEntry, tag="truncated_normal"):
+    """A normal policy and bounds; without one of them there is none."""
+
+    mean: Numbers
+    scale: Numbers
+    low: Numbers = ABSENT
+    high: Numbers = ABSENT
+
+    @property
+    def dim(self) -> int:
+        return length(self.mean, "mean")
+
+    def build(self, d: int) -> Any:
+        """ValueError unless low < high."""
+        return TruncatedNormal(*self._parts(d))
+
+    def _parts(self, d):
+        scale = positive(full(self.scale, (d,), "scale"), "scale")
+        normal = Gaussian(jnp.asarray(self.mean), jnp.asarray(scale))
+        low, high = (
+            np.full(d, end) if given is None else full(given, (d,), key)
+            for given, end, key in ((self.low, -np.inf, "low"), (self.high, np.inf, "high"))
+        )
+        _check_bounds(low, high)
+        return normal, *(_unbounded(x) for x in (low, high))
+
+
+def _unbounded(ends):
+    return jnp.asarray(np.where(abs(ends) < LARGEST, ends, np.copysign(np.inf, ends)))
+
+
+class ClippedNormalEntry(TruncatedNormalEntry, tag="clipped_normal"):
+    """The same, set to the bounds beyond them."""
+
+    def build(self, d: int) -> ClippedNormal:
+        return ClippedNormal(*self._parts(d))
+
+
+class DirichletEntry(PolicyEntry, tag="dirichlet"):
+    """Shares of one."""
+
+    concentration: Numbers
+
+    @property
+    def dim(self) -> int:
+        return length(self.concentration, "concentration")
+
+    def build(self, d: int) -> Dirichlet:
+        return Dirichlet(jnp.asarray(positive(self.concentration, "concentration")))
+
+
+class DiscreteEntry(PolicyEntry, tag="discrete"):
+    """k actions, and k probabilities."""
+
+    actions: Numbers
+    probabilities: Numbers
+
+    @property
+    def dim(self) -> int:
+        if self.actions.ndim != 2 or not self.actions.size:
+            shape = self.actions.shape
+            raise ValueError(f"key 'actions': expected k lists of d numbers, got shape {shape}")
+        return self.actions.shape[1]
+
+    def moved(self, order: list[int]) -> Self:
+        return msgspec.structs.replace(self, actions=self.actions[:, order])
+
+    def build(self, d: int) -> Discrete:
+        """ValueError unless there is a positive probability for each action."""
+        shares = full(self.probabilities, (len(self.actions),), "probabilities")
+        return Discrete.of(self.actions, positive(shares, "probabilities"))
+
+
 def _check_covariance(covariance):
     remedy = "write standard deviations as 'scale' if that is what they are"
     gap = np.abs(covariance - covariance.T).max()
@@ -263,13 +413,16 @@ class UniformEntry(PolicyEntry, tag="uniform"):
     def build(self, d: int) -> Uniform:
         """ValueError unless low < high."""
         low, high = full(self.low, (d,), "low"), full(self.high, (d,), "high")
-        if not (low < high).all():
-            i = int(np.argmin(low < high))
-            raise ValueError(
-                f"expected low < high, got {low[i]} and {high[i]} in entry {i + 1}; swap or widen"
-                " them"
-            )
+        _check_bounds(low, high)
         return Uniform(jnp.asarray(low), jnp.asarray(high))
+
+
+def _check_bounds(low, high):
+    if not (low < high).all():
+        i = int(np.argmin(low < high))
+        raise ValueError(
+            f"expected low < high, got {low[i]} and {high[i]} in entry {i + 1}; swap or widen them"
+        )
 
 
 class DeterministicEntry(PolicyEntry, tag="deterministic"):
@@ -312,18 +465,51 @@ class MixtureEntry(PolicyEntry, tag="mixture"):
         return Mixture.of(positive(weights, "weights"), components_of(self.components, d))
 
 
+class ProductEntry(PolicyEntry, tag="product"):
+    """Independent policies, each for the next of the weights."""
+
+    parts: list["Described"]
+
+    @property
+    def dim(self) -> int:
+        if not self.parts:
+            raise ValueError("key 'parts': expected a list of policies, got []")
+        return sum(part.dim for part in self.parts)
+
+    def moved(self, order: list[int]) -> Self:
+        return _unmoved(self, order)
+
+    def build(self, d: int) -> Product:
+        """ValueError with the part that is wrong."""
+        return Product(tuple(_built(part, i, "part") for i, part in enumerate(self.parts, 1)))
+
+
+def _built(entry, number: int, what: str, d: int | None = None) -> Policy:
+    """A policy that is part of another, and so has a density."""
+    with within(f"{what} {number}"):
+        if isinstance(entry, DeterministicEntry):
+            raise ValueError(
+                "expected a policy with a density, got 'deterministic'; make it normal"
+            )
+        return entry.build(entry.dim if d is None else d)
+
+
 def components_of(entries: list, d: int) -> list[Policy]:
     """The policies of a mixture."""
-    built = []
-    for i, entry in enumerate(entries, 1):
-        with within(f"component {i}"):
-            if isinstance(entry, DeterministicEntry):
-                raise ValueError(
-                    "expected a policy with a density, got 'deterministic'; make it normal"
-                )
-            built.append(entry.build(d))
-    return built
+    return [_built(entry, i, "component", d) for i, entry in enumerate(entries, 1)]
 
 
-Described = NormalEntry | UniformEntry | DeterministicEntry | MixtureEntry
+Described = (
+    NormalEntry
+    | UniformEntry
+    | DeterministicEntry
+    | MixtureEntry
+    | LogNormalEntry
+    | LogisticNormalEntry
+    | TruncatedNormalEntry
+    | ClippedNormalEntry
+    | DirichletEntry
+    | DiscreteEntry
+    | ProductEntry
+)
 _RESERVED = {"mopl_policy", "kind"}.union(*(e.__struct_fields__ for e in get_args(Described)))

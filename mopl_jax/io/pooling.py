@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from mopl_jax.io.column_spec import ColumnSpec, action_columns
-from mopl_jax.io.log_reader import LogReader, Part, log_reader_of, logging_policy
+from mopl_jax.io.log_reader import LogReader, Part, log_reader_of, logging_policy, prepared
 from mopl_jax.io.sources import open_source, pooled
 from mopl_jax.policies.mixture import Mixture
 from mopl_jax.policies.policy import Policy
@@ -31,19 +31,26 @@ def pool(
     Propensity columns do not count where policies differ. One policy for all, or no policy at all
     (then each row's own propensity column serves), changes nothing.
     """
-    parts = [open_source(source) for source in sources]
+    spec = ColumnSpec(**roles)
+    parts = [prepared(open_source(source), spec) for source in sources]
+    if spec.aggregate and len(parts) > 1:
+        raise ValueError("--aggregate: expected one log, got several; add up the users of each")
+    if spec.fit_logging and len(parts) > 1:
+        readers = [log_reader_of(part, spec, x) for part, x in zip(parts, logging, strict=True)]
+        parts, logging = [x.source for x in readers], [x.logging for x in readers]
+        spec = spec.replace(fit_logging=False)
     rows = pooled(parts) if len(parts) > 1 else parts[0]
     if len({str(part) for part in logging}) == 1:
-        reader = log_reader_of(rows, ColumnSpec(**roles), logging[0])
+        reader = log_reader_of(rows, spec, logging[0])
         named = tuple(Part(part.name) for part in parts)
         return reader._replace(parts=named) if len(parts) > 1 else reader
-    names = action_columns(rows, roles.get("action")) or ()
+    names = action_columns(rows, spec.action) or ()
     policies = [policy for x in logging if (policy := logging_policy(x, names)) is not None]
     if len(policies) < len(logging):
         raise ValueError("expected a logging policy for every file, got none for some; add it")
     both = Mixture.of(np.array([part.count() for part in parts], float), policies)
-    columns = ColumnSpec(**roles | {"propensity": None, "log_propensity": None})
-    reader = log_reader_of(rows, columns, both)
+    own_densities = spec.replace(propensity=None, log_propensity=None)
+    reader = log_reader_of(rows, own_densities, both)
     if mixture:
         return reader
     own = [

@@ -25,7 +25,7 @@ def open_log(source: Any, *, logging: Policy | Path | str | None = None, **roles
     of its JSON document (`check_densities` compares the two). `Logs` know their columns, users
     included. ValueError for columns that are not there, or densities from nowhere.
     """
-    given = {role: name for role, name in roles.items() if name is not None}
+    given = {role: name for role, name in roles.items() if name not in (None, False)}
     if isinstance(source, LogReader | Logs) and given:
         raise ValueError(
             f"expected no columns for a log that is open, got {', '.join(given)}; give its path"
@@ -40,7 +40,7 @@ def open_log(source: Any, *, logging: Policy | Path | str | None = None, **roles
     return log_reader_of(open_source(source), ColumnSpec(**given), logging)
 
 
-def table_of(logs: Logs) -> tuple[pa.Table, dict[str, str]]:
+def table_of(logs: Logs) -> tuple[pa.Table, dict[str, Any]]:
     """The columns that logs in memory have as a table, and the names of their roles."""
     names = [name for name in ROLES if hasattr(logs, name)]
     present = {
@@ -70,4 +70,5 @@ def read_logs(source: Any, *, logging: Policy | Path | str | None = None, **role
         )
     rows = whole(reader)
     columns = rows.action, rows.log_propensity, rows.reward, rows.context, rows.cluster, rows.time
-    return Logs(*columns)  # pyright: ignore[reportArgumentType]  (numpy columns)
+    sampling = None if rows.log_sampling is None else np.exp(rows.log_sampling)
+    return Logs(*columns, sampling)  # pyright: ignore[reportArgumentType]  (numpy columns)

@@ -1,26 +1,27 @@
-"""Where rows come from: Parquet, Arrow and CSV files, folders of them, and anything with the
+"""Where rows come from: Parquet, Arrow, CSV and JSON lines, folders of them, and anything with the
 Arrow interface; in batches.
 
 A source may be scanned as often as a formula needs; one scan holds 131,072 rows (Parquet), a
-record batch (Arrow) or 16 MiB (CSV) at a time. Complaints are one-line ValueErrors with the file
+record batch (Arrow) or 16 MiB of text at a time. Complaints are one-line ValueErrors with the file
 and what to do.
 """
 
 import contextlib
-import difflib
 import functools
-import os
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
-from csv import Error as CsvError
-from csv import reader
+import zipfile
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
-import pyarrow.csv as csv
 import pyarrow.parquet as pq
+
+from mopl_jax.io import csv_files, json_lines, packed
+from mopl_jax.io.nested import flat
+from mopl_jax.io.source import Piece, Source
 
 _FORMATS = {
     ".parquet": "parquet",
@@ -28,55 +29,11 @@ _FORMATS = {
     ".arrow": "ipc",
     ".feather": "ipc",
     ".ipc": "ipc",
-    ".csv": "csv",
+    **dict.fromkeys(csv_files.SUFFIXES, "csv"),
+    **dict.fromkeys(json_lines.SUFFIXES, "JSON lines"),
 }
+_TEXT = ("csv", "JSON lines")  # which may be packed
 _BATCH = 2**17  # rows of one batch
-_SERIAL = csv.ReadOptions(
-    use_threads=False, block_size=2**24
-)  # only the serial reader says in which row it failed
-
-
-class Piece(NamedTuple):
-    """Consecutive rows of one file.
-
-    `place`: the file.
-    `first_row`: the number of the first of these rows in the file, counted from zero.
-    `rows`: the columns that were asked for.
-    `part`: which of several pooled sources they are of, from 0.
-    """
-
-    place: str
-    first_row: int
-    rows: pa.RecordBatch
-    part: int = 0
-
-
-class Source(NamedTuple):
-    """Rows that can be scanned as often as needed.
-
-    `name`: the path, or the type of a table in memory.
-    `schema`: names and types of the columns.
-    `scan`: `scan(columns, text)` gives all rows; `text` columns are not parsed as numbers.
-    `count`: `count()` is the number of rows.
-    """
-
-    name: str
-    schema: pa.Schema
-    scan: Callable[[Sequence[str], Collection[str]], Iterator[Piece]]
-    count: Callable[[], int]
-
-    def column(self, name: str) -> str:
-        """`name`, or ValueError unless it is one column, with the nearest that is."""
-        known = self.schema.names
-        if known.count(name) > 1:
-            raise ValueError(
-                f"{self.name}: expected one column {name!r}, got {known.count(name)}; rename them"
-            )
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(f"{self.name}: no column {name!r}; {hint}columns: {', '.join(known)}")
-        return name
 
 
 def open_source(source: Any) -> Source:
@@ -90,12 +47,12 @@ def open_source(source: Any) -> Source:
     if isinstance(source, Source):
         return source
     if not isinstance(source, str | Path):
-        return _from_arrow(source)
+        return flat(_from_arrow(source))
     if source == "":
         raise ValueError("expected the path of a log, got an empty one; name a file or a folder")
     path = Path(source)
     files, kind = _files(path)
-    return _from_files(path, files, kind)
+    return flat(_from_files(path, files, kind))
 
 
 def pooled(sources: Sequence[Source]) -> Source:
@@ -108,37 +65,44 @@ def pooled(sources: Sequence[Source]) -> Source:
             yield from (piece._replace(part=part) for piece in source.scan(names, text))
 
     name = " + ".join(source.name for source in sources)
-    return Source(name, sources[0].schema, scan, lambda: sum(source.count() for source in sources))
+    remarks = tuple(text for source in sources for text in source.remarks)
+    count = lambda: sum(source.count() for source in sources)  # noqa: E731
+    return Source(name, sources[0].schema, scan, count, remarks)
 
 
 def _files(path):
     """The files of a path, and their kind."""
     if path.is_dir():
         return _in_folder(path)
-    if path.suffix.lower() not in _FORMATS:
+    kind = _kind(path)
+    if kind is None:
         raise ValueError(
-            f"{path}: expected a file ending in {', '.join(_FORMATS)}, got {path.suffix!r};"
-            " convert it"
+            f"{path}: expected a file ending in {', '.join(_FORMATS)}, or of text with"
+            f" {', '.join(packed.PACKED)} after that, got {path.suffix!r}; convert it"
         )
     if not path.exists():
         raise ValueError(f"{path}: no such file; check the path")
     if not path.is_file():
         raise ValueError(f"{path}: expected a file, got a pipe or a device; store it as a file")
-    return [path], _FORMATS[path.suffix.lower()]
+    return [path], kind
+
+
+def _kind(path):
+    """What a file is by its name, None where it is nothing that is read."""
+    with _complaints(path, "an archive"):
+        inner = Path(packed.name_of(path))
+    kind = _FORMATS.get(inner.suffix.lower())
+    return kind if kind in _TEXT or inner.name == path.name else None
 
 
 def _in_folder(folder):
     found = [
         file
         for file in sorted(folder.rglob("*"))
-        if file.suffix.lower() in _FORMATS and file.is_file()
-    ]
-    files = [
-        file
-        for file in found
         if not any(part[0] in "._" for part in file.relative_to(folder).parts)
     ]
-    kinds = sorted({_FORMATS[file.suffix.lower()] for file in files})
+    named = {file: kind for file in found if file.is_file() and (kind := _kind(file))}
+    files, kinds = list(named), sorted(set(named.values()))
     if not files:
         raise ValueError(
             f"{folder}: expected files ending in {', '.join(_FORMATS)}, got none in this directory"
@@ -161,7 +125,7 @@ def _complaints(path, kind):
         raise ValueError(
             f"{path}: cannot be read ({_reason(error)}); check the path and its permissions"
         ) from None
-    except (pa.ArrowException, UnicodeDecodeError) as error:
+    except (pa.ArrowException, UnicodeError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise ValueError(
             f"{path}: cannot be read as {kind} ({_reason(error)}); export the file again"
         ) from None
@@ -186,9 +150,9 @@ def _from_files(path, files, kind):
                 raise ValueError(
                     f"{file}: cannot be read as {kind} (the file is empty); export the file again"
                 )
-    batches, number_of_rows, schema_of = _READERS[kind]
+    batches, number_of_rows, schema_of, remarks_of = _READERS[kind]
     with _complaints(files[0], kind):
-        schema = schema_of(files[0])
+        schema, remarks = schema_of(files[0]), remarks_of(files[0])
         _ = schema.names  # damaged names fail when they are decoded
     parts = [(file, _keys(path, file)) for file in files]
     keys = list(dict.fromkeys(name for _, folders in parts for name in folders))
@@ -216,7 +180,7 @@ def _from_files(path, files, kind):
                 total += number_of_rows(file)
         return total
 
-    return Source(str(path), whole, scan, functools.cache(count))
+    return Source(str(path), whole, scan, functools.cache(count), remarks)
 
 
 def _keys(path, file):
@@ -288,82 +252,13 @@ def _ipc_schema(path):
         return file.schema
 
 
-# CSV.
-
-
-def _csv_schema(path):
-    with csv.open_csv(path, read_options=_SERIAL) as file:
-        return file.schema
-
-
-def _csv_batches(path, names, schema, text):
-    """Types are guessed from the first 16 MiB, so whole numbers are read as numbers of any kind."""
-    types = {name: _csv_type(schema.field(name).type) for name in names} | dict.fromkeys(
-        text, pa.string()
-    )
-    yield from _csv(path, names, types)
-
-
-def _csv(path, names, types):
-    """An unquoted NA, null, nan … or nothing is a missing value, also of text; in quotes it is
-    text.
-    """
-    options = csv.ConvertOptions(
-        include_columns=names,
-        column_types=types,
-        strings_can_be_null=True,
-        quoted_strings_can_be_null=False,
-    )
-    rows = 0
-    with csv.open_csv(path, read_options=_SERIAL, convert_options=options) as file:
-        for batch in file:
-            yield batch
-            rows += batch.num_rows
-    _check_quotes(path, rows)
-
-
-def _csv_type(guess):
-    return pa.float64() if pa.types.is_integer(guess) or pa.types.is_null(guess) else guess
-
-
-def _csv_rows(path):
-    """Counted by the first column, as bytes: what nobody asks for is not looked at."""
-    first = _csv_schema(path).names[0]
-    return sum(batch.num_rows for batch in _csv(path, [first], {first: pa.binary()}))
-
-
-def _check_quotes(path, rows):
-    """ValueError where a quote that is not closed has swallowed rows: fewer `rows` than lines, and
-    not by the rules of CSV.
-    """
-    with path.open("rb") as file:
-        ends = sum(block.count(b"\n") for block in iter(lambda: file.read(2**24), b""))
-        file.seek(-1, os.SEEK_END)
-        lines = ends + (file.read(1) != b"\n")
-    if rows + 1 == lines:
-        return
-    with path.open(encoding="utf-8", errors="replace", newline="") as file:
-        records = reader(file, strict=True)
-        begin = count = 0
-        try:
-            for record in records:
-                count, begin = count + bool(record), records.line_num
-        except CsvError as error:
-            raise ValueError(
-                f"{path}: line {begin + 1}: a quote is not closed or not doubled ({error}); repair"
-                " the line"
-            ) from None
-    if count != rows + 1:
-        raise ValueError(
-            f"{path}: expected {count - 1} rows, got {rows}: text with line breaks is not read;"
-            " export it without"
-        )
-
-
 _READERS = {
-    "parquet": (_parquet_batches, _parquet_rows, pq.read_schema),
-    "ipc": (_ipc_batches, _ipc_rows, _ipc_schema),
-    "csv": (_csv_batches, _csv_rows, _csv_schema),
+    "parquet": (_parquet_batches, _parquet_rows, pq.read_schema, lambda path: ()),
+    "ipc": (_ipc_batches, _ipc_rows, _ipc_schema, lambda path: ()),
+    **{
+        kind: (module.batches, module.count, module.schema_of, module.remarks)
+        for kind, module in zip(_TEXT, (csv_files, json_lines), strict=True)
+    },
 }
 
 
@@ -388,8 +283,3 @@ def _from_arrow(source):
             first += rows.num_rows
 
     return Source(name, table.schema, scan, lambda: table.num_rows)
-
-
-def empty(name: object) -> str:
-    """The complaint about a log without rows."""
-    return f"{name}: expected at least one row, got an empty log; check the export that produced it"

@@ -27,7 +27,7 @@ from mopl_jax.estimators.contrast import difference
 from mopl_jax.intervals.ess_corrected import ess_skew
 from mopl_jax.intervals.interval import IntervalFunction, lower
 from mopl_jax.learning.objective import ValueEstimator, estimates
-from mopl_jax.logs import Logs, check, num_units
+from mopl_jax.logs import Logs, check, check_unsampled, num_units
 from mopl_jax.numerics.check import check_alpha
 from mopl_jax.numerics.pytree import entries, pytree_dataclass, stacked
 from mopl_jax.numerics.shapes import Count, Scalar, Truth, Vector
@@ -113,7 +113,7 @@ def certify(
     for a saturating metric at ESS 29, where `ess_exact` covers 0.81).
     """
     if not isinstance(logs.reward, Tracer):
-        _check_density(check(logs))
+        _check_density(check_unsampled(check(logs), "certify"))
     return certified(learnt, logs, baseline, value_estimator, interval, alpha)
 
 

@@ -37,6 +37,16 @@ class Names(NamedTuple):
     share: float
 
 
+class Served(NamedTuple):
+    """What production as it is played has more than played with the learnt policy's scale.
+
+    `added`, `error`: by a quadratic surface of the rewards, and its standard error
+    """
+
+    added: float
+    error: float
+
+
 @dataclasses.dataclass(frozen=True, repr=False)
 class LearntWeights:
     """New weights: a best guess, the policy that can be certified, and what is certain of it.
@@ -50,6 +60,7 @@ class LearntWeights:
     `interrupted`: whether it is only the best policy so far
     `outside`: the share of the policy's draws that constraints forbid, which bind its mean
     `checks`: the `LogReport` of `check_log` on the log
+    `served`: of production, which is compared with the scale of the learnt policy, as it is played
     """
 
     proposal: Proposal
@@ -64,6 +75,7 @@ class LearntWeights:
     interrupted: bool = False
     outside: float = 0.0
     checks: Any = None
+    served: Served | None = None
 
     @property
     def policy(self) -> Gaussian:
@@ -94,6 +106,7 @@ class LearntWeights:
     def verdict(self) -> str:
         """The gravest of what the checks of the log and the weights that certify say."""
         judged = [judge.verdict for judge in (self.checks, self.deciding) if judge is not None]
+        judged += ["caution"] if self._doubt else []
         return max(judged, key=VERDICTS.index, default="trust")
 
     @property
@@ -103,7 +116,22 @@ class LearntWeights:
         said = [(x.level, f"{x.check}: {x.found}") for x in found if x.level != "trust"]
         if self.deciding is not None:
             said += [(self.deciding.verdict, text) for text in self.deciding.reasons]
+        said += [("caution", text) for text in self._doubt]
         return tuple(text for _, text in sorted(said, key=lambda x: -VERDICTS.index(x[0])))
+
+    @property
+    def _doubt(self) -> tuple[str, ...]:
+        """Why a gain that is certain may be none over production as it is played."""
+        made = self.against_production
+        if made is None or self.served is None or not float(made.gain_bound) > 0:
+            return ()
+        added, error = self.served
+        if float(made.gain_bound) - added > 2 * error:
+            return ()
+        return (
+            f"production as it is played is worth about {added:+.3g} ± {error:.1g} more than with"
+            " the scale of the learnt policy, by the surface: over that no gain is certain",
+        )
 
     @property
     def advice(self) -> str:
@@ -119,6 +147,7 @@ class LearntWeights:
         if made is None:
             return "no rows were held out to certify a gain; certify it on other users"
         over = "the logging mean" if self.against_production is None else "production"
+        over += " played with the same scale"
         least, gain = float(made.gain_bound), float(made.gain)
         confidence = f"with confidence {1 - self.plan.alpha:.4g}"
         if not self.keep:
@@ -188,6 +217,8 @@ class LearntWeights:
         if self.production is not None:
             about |= {"production": self.production.tolist()}
         if self.against_production is not None:
+            if self.served is not None:
+                about |= {"served": self.served._asdict()}
             about |= {
                 "gain_over_production": float(self.against_production.gain),
                 "certified_gain_over_production": float(self.against_production.gain_bound),

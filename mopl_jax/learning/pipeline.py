@@ -13,6 +13,7 @@ import numpy as np
 
 from mopl_jax.diagnostics.log_checks import check_rows
 from mopl_jax.estimators.importance import beta_ips, snips
+from mopl_jax.evaluation.smoothing import smoothing_bias
 from mopl_jax.intervals.registry import bind
 from mopl_jax.io import log_reader, read
 from mopl_jax.io.policy_json import read_policy
@@ -25,11 +26,11 @@ from mopl_jax.learning.constraints import (
     share_outside,
     unconstrained,
 )
-from mopl_jax.learning.learnt_weights import LearntWeights, Names
+from mopl_jax.learning.learnt_weights import LearntWeights, Names, Served, spread
 from mopl_jax.learning.objective import doubly_robust, importance_weighted
 from mopl_jax.learning.plan import RADIUS, Plan, check_plan
 from mopl_jax.learning.proposal import propose
-from mopl_jax.logs import Logs, check, folds_of, split
+from mopl_jax.logs import Logs, check, check_unsampled, folds_of, split
 from mopl_jax.numerics.check import check_alpha, choose
 
 SHARE = 0.5  # of the users: as many certify as teach
@@ -123,7 +124,10 @@ def learn(
     if plan.project is not unconstrained:
         outside = share_outside(plan.project, found.policy)
     return dataclasses.replace(
-        found, outside=outside, checks=check_rows(reader, target=found.policy)
+        found,
+        outside=outside,
+        checks=check_rows(reader, target=found.policy),
+        served=_served(production, names, found),
     )
 
 
@@ -136,10 +140,10 @@ def _read(log, roles) -> tuple[log_reader.LogReader, Logs, list[str], str, str]:
         if roles:
             raise ValueError(f"expected a path to go with {sorted(roles)[0]!r}, got Logs in memory")
         names = [f"action[{k}]" for k in range(log.action.shape[1])]
-        rows = check(jax.tree.map(np.asarray, log))
+        rows = check_unsampled(check(jax.tree.map(np.asarray, log)), "learn")
         return read.open_log(rows), rows, names, "reward", "memory"
     reader = read.open_log(log, **roles)
-    logs = read.read_logs(reader)
+    logs = check_unsampled(read.read_logs(reader), "learn")
     log_reader.check_densities(reader, None)
     target = reader.columns.reward or "reward"
     return reader, logs, _objectives(reader, logs), target, reader.source.name
@@ -168,8 +172,7 @@ def _production(given, names):
     """The current weights, (d,), in the order of the `names`."""
     if given is None:
         return None
-    policy = read_policy(given, names)[0] if isinstance(given, str | Path) else given
-    weights = np.asarray(certification.weights_of(policy), float)
+    weights = np.asarray(certification.weights_of(_policy(given, names)), float)
     if weights.shape != (len(names),):
         raise ValueError(
             f"production: expected {len(names)} weights, as many as the log has, got {weights.size}"
@@ -177,6 +180,26 @@ def _production(given, names):
     if not np.isfinite(weights).all():
         raise ValueError(f"production: expected finite numbers, got {weights.tolist()}")
     return weights
+
+
+def _policy(given, names) -> Any:
+    return read_policy(given, names)[0] if isinstance(given, str | Path) else given
+
+
+SURFACED = 2**18  # rows that tell what production has more
+
+
+def _served(given, names, found) -> Served | None:
+    """What production has more as it is played, at one point or with a spread of its own."""
+    if given is None:
+        return None
+    policy, rows = _policy(given, names), found.logs if found.held is None else found.held
+    own = spread(policy) if hasattr(policy, "covariance") else np.zeros(len(names))
+    known = rows.action[:SURFACED], rows.reward[:SURFACED], found.production
+    added = [
+        smoothing_bias(*map(jnp.asarray, (*known, width))) for width in (own, spread(found.policy))
+    ]
+    return Served(float(added[0][0] - added[1][0]), float(added[1][1]))
 
 
 # Logs that cannot teach.

@@ -19,7 +19,7 @@ from jaxtyping import Array, ArrayLike, Float
 from mopl_jax.diagnostics.verdicts import CAUTION_ESS
 from mopl_jax.estimators.divergence import population_max_weight
 from mopl_jax.io.policy_json import finite, read_policy
-from mopl_jax.logs import Logs
+from mopl_jax.logs import Logs, check_unsampled
 from mopl_jax.numerics.check import check_alpha
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.planning import precision
@@ -190,6 +190,8 @@ def plan(
     vectors = {"--current": current, "--scale": scale, "--step": step}
     vectors |= {"--target-scale": target_scale, "--curvature": curvature}
     d = _dimension(vectors, d, covariance, pilot)
+    if pilot is not None:
+        check_unsampled(pilot, "pilot")
     middle, width = _explored(pilot)
     around = _vector(middle if current is None else current, d, "--current")
     spread = _positive_vector(width if scale is None else scale, d, "--scale")

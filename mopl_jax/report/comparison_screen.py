@@ -18,6 +18,12 @@ def show(made: Comparison) -> None:
             f"all {k} differences hold at once with {1 - made.alpha:.6g}: each is at "
             f"1 − {made.alpha_each:.4f} (max-t; Bonferroni would be 1 − {made.alpha / k:.4f})"
         )
+    if made.adjusted_by:
+        saved = [row.difference.saved for row in made.policies if row.difference is not None]
+        out.print(
+            f"adjusted by {', '.join(made.adjusted_by)}: as good as {min(saved):.2f} to"
+            f" {max(saved):.2f} times as many rows or users"
+        )
     for text in _decisions(made):
         out.print(text)
     terminal.warn(out, made.warnings)

@@ -4,7 +4,7 @@ import math
 import textwrap
 from collections.abc import Sequence
 
-from mopl_jax.evaluation.result import Evaluation
+from mopl_jax.evaluation.result import POWER, Evaluation
 from mopl_jax.intervals.interval import NamedInterval
 from mopl_jax.intervals.registry import METHODS
 from mopl_jax.report import terminal
@@ -22,12 +22,30 @@ def show(made: Evaluation) -> None:
     if made.smoothing is not None:
         out.print(_smoothing(made.smoothing) + "\n")
     out.print(interval_table(made.intervals, made.alpha))
+    for text in _answers(made):
+        out.print(text)
     out.print(terminal.verdict_line(made.verdict))
     for text in made.reasons:
         out.print(f"  {text}", highlight=False)
     terminal.warn(out, made.warnings)
     for text in _details(made):
         out.print(text)
+
+
+def _answers(made):
+    """What was asked besides: what an adjustment saved, and what is missing to a goal."""
+    unit = "rows" if made.units == made.n else "users"
+    if made.adjustment is not None:
+        columns = ", ".join(made.adjustment.columns)
+        yield f"adjusted by {columns}: as good as {made.adjustment.saved:.2f} times as many {unit}"
+    if made.goal is None:
+        return
+    if made.more == 0:
+        side = "above" if made.value > made.goal else "below"
+        yield f"the value is {side} {made.goal:g}, with the confidence of the first interval"
+    else:
+        more = "no number of" if math.isinf(made.more) else f"about {made.more:,.0f} more"
+        yield f"not told apart from {made.goal:g}: {more} {unit} would (power {POWER:.0%})"
 
 
 def _target(made):

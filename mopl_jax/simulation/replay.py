@@ -24,7 +24,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from mopl_jax.io.columns import read_columns
+from mopl_jax.io.table import read_columns
 from mopl_jax.numerics import random
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.numerics.shapes import OneKey, Scalar, Vector

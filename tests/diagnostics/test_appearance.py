@@ -6,9 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mopl_jax.diagnostics.appearance import Appearance, findings_of, is_continuous
+from mopl_jax.diagnostics.appearance import Appearance, findings_of
 from mopl_jax.io.precision import decimals_of, precision_of
 from mopl_jax.policies import Gaussian, Mixture, Uniform
+from mopl_jax.policies.support import is_continuous
 
 N = 4000
 RNG = np.random.default_rng(4)

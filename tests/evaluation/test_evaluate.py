@@ -35,7 +35,7 @@ KEYS = [
     "verdict",
     "reasons",
 ]
-KEYS += ["warnings", "smoothing", "parts", "log", "target"]
+KEYS += ["warnings", "smoothing", "parts", "log", "target", "adjustment", "goal", "more"]
 
 
 def columns(n=N):

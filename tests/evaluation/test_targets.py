@@ -275,8 +275,20 @@ def test_differences_are_those_of_the_estimators_and_hold_together():
 
 def test_the_same_policy_twice_claims_nothing():
     """No variation between them: the whole line, not a point at zero."""
-    said = compared("normal", "normal")["policies"][1]["difference"]
+    made = compared("normal", "normal")
+    said = made["policies"][1]["difference"]
     assert (said["value"], said["lower"], said["upper"]) == (0, -np.inf, np.inf)
+    assert any("no range is declared" in text for text in made["warnings"])
+
+
+@pytest.mark.nightly
+def test_a_declared_range_serves_the_values_that_are_compared():
+    """Each value has the interval of `evaluate`, and clicks without a range are not said."""
+    declared = compared("normal", "normal", reward_range=(0, 1))
+    assert not declared["warnings"]
+    own = evaluated("normal", reward_range=(0, 1))["intervals"][1]
+    row = declared["policies"][0]
+    assert (row["lower"], row["upper"]) == pytest.approx((own["lower"], own["upper"]), rel=1e-9)
 
 
 def test_policies_of_one_file_name_are_told_apart(folder):

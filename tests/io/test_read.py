@@ -17,10 +17,10 @@ from command import end, start
 from worlds import standard, write
 from yardsticks import standard_errors
 
-from mopl_jax.io import log_reader, sources
-from mopl_jax.io.columns import read_columns
+from mopl_jax.io import csv_files, log_reader
 from mopl_jax.io.policy_json import write_policy
 from mopl_jax.io.read import open_log, read_logs
+from mopl_jax.io.table import read_columns
 from mopl_jax.logs import log_weights
 from mopl_jax.policies import Gaussian, Mixture, Uniform
 
@@ -392,7 +392,7 @@ def test_csv_numbers_after_the_first_block_may_be_of_another_kind(tmp_path, monk
     """Whole numbers first, fractions and text users later: types are guessed from the first block
     only.
     """
-    monkeypatch.setattr(sources, "_SERIAL", csv.ReadOptions(use_threads=False, block_size=256))
+    monkeypatch.setattr(csv_files, "_SERIAL", csv.ReadOptions(use_threads=False, block_size=256))
     path = tmp_path / "log.csv"
     path.write_text("action,reward,propensity,user\n" + "1,2,1,7\n" * 200 + "1.5,0.5,0.25,abc\n")
     logs = read_logs(path, cluster="user")
@@ -565,7 +565,7 @@ def test_line_breaks_in_quotes_and_empty_lines_are_no_fault(tmp_path):
 
 def test_text_across_blocks_is_read_whole_or_refused(tmp_path, monkeypatch):
     """A block of the file may end within a quoted line break."""
-    monkeypatch.setattr(sources, "_SERIAL", csv.ReadOptions(use_threads=False, block_size=64))
+    monkeypatch.setattr(csv_files, "_SERIAL", csv.ReadOptions(use_threads=False, block_size=64))
     for shift in range(12):
         lines = ["1,1,1,a," + "x" * shift, *['1,1,1,a,"line one\nline two\nline three"'] * 9]
         path = csv_log(tmp_path / "log.csv", *lines)
@@ -594,7 +594,7 @@ def test_columns_that_nobody_asks_for_are_not_parsed(tmp_path, monkeypatch):
     """Ids that change their kind, or bytes that are no text, after the first block; rows are
     counted all the same.
     """
-    monkeypatch.setattr(sources, "_SERIAL", csv.ReadOptions(use_threads=False, block_size=256))
+    monkeypatch.setattr(csv_files, "_SERIAL", csv.ReadOptions(use_threads=False, block_size=256))
     text = b"id,action,reward,propensity\n" + b"1,2,3,1\n" * 200 + b"9f3a\xff,2,3,1\n"
     (tmp_path / "log.csv").write_bytes(text)
     reader = open_log(tmp_path / "log.csv")

@@ -12,7 +12,7 @@ from mopl_jax.diagnostics.weight_diagnostics import diagnose
 from mopl_jax.estimators import snips
 from mopl_jax.evaluation.evaluation import evaluate
 from mopl_jax.io.policy_json import finite, read_policy, write_policy
-from mopl_jax.learning import constraints
+from mopl_jax.learning import constraints, pipeline
 from mopl_jax.learning.certification import Certificate, certify
 from mopl_jax.learning.pipeline import learn
 from mopl_jax.logs import Logs, split
@@ -80,6 +80,26 @@ def test_a_share_is_held_out_by_user_and_certified():
     assert repr(learnt).startswith("LearntWeights(action[0]=")
     assert learnt.advice in repr(learnt)
     assert len(repr(learnt)) < 300
+    _assert_served(learnt)
+
+
+def _assert_served(learnt):
+    """−|a − b|² loses Σs² by a scale s: production at one point has that more, one that is as wide
+    as the policy nothing; a gain that is certain only without it is doubted.
+    """
+    wide = np.sum(np.diagonal(learnt.policy.covariance))
+    added, error = learnt.served
+    assert abs(added - wide) < 4 * error < wide
+    same = Gaussian(np.array([0.5, 0.6]), learnt.policy.scale)
+    assert pipeline._served(same, ["a", "b"], learnt).added == pytest.approx(0, abs=1e-9)
+    half = {"gain_bound": np.asarray(0.5 * added), "keep": np.asarray(False)}
+    bound = dataclasses.replace(learnt.against_production, **half)
+    doubted = dataclasses.replace(learnt, against_production=bound)
+    assert "over that no gain is certain" in " ".join(doubted.reasons)
+    assert doubted.verdict != "trust"
+    sure = dataclasses.replace(bound, gain_bound=np.asarray(2 * added + 4 * error))
+    fine = dataclasses.replace(learnt, against_production=sure)
+    assert not any("over that no gain" in text for text in fine.reasons)
 
 
 def test_advice_follows_the_certificate_that_decides(made):

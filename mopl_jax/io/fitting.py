@@ -1,0 +1,110 @@
+"""A logging policy that is estimated from the actions, where they are draws of one policy."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from scipy.special import fdtrc
+
+from mopl_jax.io.refusals import within
+from mopl_jax.policies.fitted import Fitted, fit_policy, levels_of
+
+DISTANCE = 0.02  # between distributions of a weight, as for `check`
+CRITICAL = 1.95  # of √n times it, at level 1e-3
+LEVEL = 1e-3  # of the tests that actions depend on nothing, all together
+PERIODS = 10
+ORDER = "order of the rows"
+
+
+def fit_logging(rows, place: str) -> Fitted:
+    """The policy of the actions of some rows, one of each user whose actions are one.
+
+    ValueError where actions change with the user, the context, or over time: then no one policy
+    played them, and densities of one would be wrong.
+    """
+    action = np.asarray(rows.action, float)
+    groups = dict(_groups(rows))
+    if rows.cluster is not None:
+        one, same = _one_each(action, rows.cluster)
+        if same:  # weights are drawn once a user
+            action, groups = action[one], {x: y[one] for x, y in groups.items() if x != "user"}
+    tests = {name: _between(action, group) for name, group in groups.items()}
+    if rows.context is not None:
+        context = rows.context if rows.cluster is None or not same else rows.context[one]
+        tests["context"] = _explained(action, np.asarray(context, float))
+    for name, p_value in tests.items():
+        if p_value * len(tests) < LEVEL:
+            remedy = "log the density of each action (--propensity)"
+            if name in ("time", ORDER):
+                remedy = "name the files of each period apart ([[files]])"
+            raise ValueError(
+                f"{place}: --fit-logging: actions depend on the {name} (p = {p_value:.1g}), so no"
+                f" one policy played them; {remedy}"
+            )
+    with within(f"{place}: --fit-logging"):
+        found = fit_policy(action)
+        _check_shape(found, action)
+    return found
+
+
+def _check_shape(found: Fitted, action) -> None:
+    """ValueError where the best family does not look like the actions, weight by weight."""
+    levels, n = levels_of(found.policy, action), len(action)
+    if levels is None:
+        return
+    steps = np.arange(1, n + 1)[:, None] / n
+    distance = float(np.abs(np.sort(levels, axis=0) - steps).max())
+    if distance > max(DISTANCE, CRITICAL / np.sqrt(n)):
+        raise ValueError(
+            f"actions look like no family that is known: the nearest, {found.family}, is"
+            f" {distance:.2g} away (Kolmogorov–Smirnov); log the density of each action"
+        )
+
+
+def _groups(rows) -> Iterator[tuple[str, np.ndarray]]:
+    if rows.cluster is not None:
+        yield "user", np.asarray(rows.cluster)
+    n = len(rows.action)
+    if rows.time is None:
+        yield ORDER, np.arange(n) * PERIODS // n
+    else:
+        yield "time", np.argsort(np.argsort(rows.time, kind="stable")) * PERIODS // n
+
+
+def _one_each(action, cluster):
+    """The first row of each user, and whether all rows of a user have its action."""
+    _, first, user = np.unique(cluster, return_index=True, return_inverse=True)
+    return first, bool((action == action[first][user]).all()) and len(first) < len(user)
+
+
+def _between(action, group) -> float:
+    """p-value of one mean, and of one size of deviations, in all groups, by analysis of variance;
+    the least of all weights, corrected for their number.
+    """
+    away = np.abs(action - np.median(action, axis=0))
+    p_values = [_anova(column, group) for column in (*action.T, *away.T)]
+    return min(1.0, min(p_values) * len(p_values))
+
+
+def _anova(x, group) -> float:
+    _, group = np.unique(group, return_inverse=True)
+    count = np.bincount(group)
+    k, n = len(count), len(x)
+    if k < 2 or n <= k or np.ptp(x) == 0:
+        return 1.0
+    means = np.bincount(group, x) / count
+    between = (count * np.square(means - x.mean())).sum() / (k - 1)
+    within = np.square(x - means[group]).sum() / (n - k)
+    return float(fdtrc(k - 1, n - k, between / within)) if within > 0 else 0.0
+
+
+def _explained(action, context) -> float:
+    """p-value of no regression of any weight on the context, corrected for their number."""
+    n, away = len(action), context - context.mean(axis=0)
+    basis = np.linalg.qr(away[:, away.std(axis=0) > 0])[0]
+    k, centred = basis.shape[1], action - action.mean(axis=0)
+    if not k or n <= k + 1:
+        return 1.0
+    found = np.square(basis.T @ centred).sum(axis=0)
+    left = np.square(centred).sum(axis=0) - found
+    ratio = found / k / np.maximum(left / (n - k - 1), 1e-300)
+    return min(1.0, float(fdtrc(k, n - k - 1, ratio).min()) * action.shape[1])

@@ -1,0 +1,125 @@
+"""Normal weights that stay between bounds: drawn until they do, or set to the bound."""
+
+import jax.numpy as jnp
+from jax.scipy.special import log_ndtr, ndtr, ndtri
+from jax.scipy.stats import norm
+
+from mopl_jax.numerics import random
+from mopl_jax.numerics.pytree import pytree_dataclass
+from mopl_jax.numerics.shapes import Matrix, OneKey, Scalar, Vector
+from mopl_jax.policies.gaussian import Gaussian
+
+
+def _standard(policy):
+    """The bounds in standard deviations."""
+    return tuple(
+        (end - policy.normal.mean) / policy.normal.scale for end in (policy.low, policy.high)
+    )
+
+
+def _log_densities(normal: Gaussian, action: Vector) -> Vector:
+    return norm.logpdf(action, normal.mean, normal.scale)
+
+
+@pytree_dataclass()
+class TruncatedNormal:
+    """Independent normals of which only draws between bounds are played.
+
+    `normal`: before it is cut, with a diagonal scale.
+    `low`, `high`: the bounds (d,), ±inf where there is none.
+    """
+
+    normal: Gaussian
+    low: Vector
+    high: Vector
+
+    @property
+    def dim(self) -> int:
+        """d."""
+        return self.normal.dim
+
+    def _ends(self):
+        """The bounds in standard deviations, on the side where Φ keeps its digits, and that side's
+        sign.
+        """
+        low, high = _standard(self)
+        above = low > 0
+        return jnp.where(above, -high, low), jnp.where(above, -low, high), jnp.where(above, -1, 1)
+
+    def _log_mass(self):
+        low, high, _ = self._ends()
+        return log_ndtr(high) + jnp.log1p(-jnp.exp(log_ndtr(low) - log_ndtr(high)))
+
+    def _slopes(self):
+        """φ at the bounds over the mass between, and the same times the bounds."""
+        for end in self._ends()[:2]:
+            slope = jnp.exp(norm.logpdf(end) - self._log_mass())
+            yield slope, jnp.where(jnp.isfinite(end), end, 0) * slope
+
+    @property
+    def mean(self) -> Vector:
+        """The mean action (d,)."""
+        (below, _), (above, _) = self._slopes()
+        return self.normal.mean + self.normal.scale * self._ends()[2] * (below - above)
+
+    @property
+    def covariance(self) -> Matrix:
+        """The covariance matrix (d, d)."""
+        (below, at_low), (above, at_high) = self._slopes()
+        share = 1 + at_low - at_high - jnp.square(below - above)
+        return jnp.diag(jnp.square(self.normal.scale) * share)
+
+    def sample(self, key: OneKey) -> Vector:
+        """One action (d,), by the inverse distribution function."""
+        low, high, sign = self._ends()
+        u = random.uniform(key, self.dim).astype(low.dtype)
+        z = ndtri(ndtr(low) + u * (ndtr(high) - ndtr(low)))
+        action = self.normal.mean + self.normal.scale * sign * z
+        return jnp.clip(action, self.low, self.high)
+
+    def levels(self, action: Vector) -> Vector:
+        """The distribution function at each weight of an action, (d,)."""
+        low, high, sign = self._ends()
+        z = sign * (action - self.normal.mean) / self.normal.scale
+        level = (ndtr(z) - ndtr(low)) / (ndtr(high) - ndtr(low))
+        return jnp.where(sign > 0, level, 1 - level)
+
+    def log_density(self, action: Vector) -> Scalar:
+        """Log density with respect to Lebesgue measure, −inf outside of the bounds."""
+        inside = jnp.all((action >= self.low) & (action <= self.high))
+        each = _log_densities(self.normal, action) - self._log_mass()
+        return jnp.where(inside, jnp.sum(each), -jnp.inf)
+
+
+@pytree_dataclass()
+class ClippedNormal:
+    """Independent normals of which draws beyond a bound are set to it.
+
+    The bounds have a probability: the density is with respect to Lebesgue measure and a unit mass
+    at each bound, so that it compares with that of a policy with the same bounds.
+
+    `normal`: before it is clipped, with a diagonal scale.
+    `low`, `high`: the bounds (d,), ±inf where there is none.
+    """
+
+    normal: Gaussian
+    low: Vector
+    high: Vector
+
+    @property
+    def dim(self) -> int:
+        """d."""
+        return self.normal.dim
+
+    def sample(self, key: OneKey) -> Vector:
+        """One action (d,)."""
+        return jnp.clip(self.normal.sample(key), self.low, self.high)
+
+    def log_density(self, action: Vector) -> Scalar:
+        """log Φ at a bound, the normal's log density between them, −inf outside."""
+        low, high = _standard(self)
+        between = _log_densities(self.normal, action)
+        each = jnp.where(action <= self.low, log_ndtr(low), between)
+        each = jnp.where(action >= self.high, log_ndtr(-high), each)
+        inside = jnp.all((action >= self.low) & (action <= self.high))
+        return jnp.where(inside, jnp.sum(each), -jnp.inf)

@@ -1,0 +1,321 @@
+"""What platforms really play: log-normal, bounded, on a simplex, arms, products; their densities,
+draws, documents, and their way through the verbs.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pyarrow as pa
+import pytest
+from scipy import stats
+from worlds import sample_rows, write
+from yardsticks import KEY, standard_errors
+
+from mopl_jax.diagnostics.check import check_log
+from mopl_jax.evaluation.comparison import compare
+from mopl_jax.evaluation.evaluation import evaluate
+from mopl_jax.intervals.facts import policy_facts
+from mopl_jax.io.draws import draw
+from mopl_jax.io.policy_json import parse, read_policy, write_policy
+from mopl_jax.policies import (
+    ClippedNormal,
+    Dirichlet,
+    Discrete,
+    Gaussian,
+    Product,
+    TruncatedNormal,
+    log_normal,
+    logistic_normal,
+)
+
+MEAN, SCALE = np.array([0.5, -1.0]), np.array([0.3, 1.0])
+LOW, HIGH = np.array([0.0, 0.5]), np.array([1.0, np.inf])
+NORMAL = Gaussian.diagonal(MEAN, SCALE)
+ARMS = np.array([[0.1, 1.0], [0.2, 1.0], [0.3, 0.5]])
+SHARE = np.array([0.5, 0.3, 0.2])
+POLICIES = {
+    "log_normal": log_normal(MEAN, SCALE),
+    "logistic_normal": logistic_normal(MEAN, SCALE),
+    "truncated": TruncatedNormal(NORMAL, jnp.asarray(LOW), jnp.asarray(HIGH)),
+    "clipped": ClippedNormal(NORMAL, jnp.array([0.3, -1.5]), jnp.array([0.9, 0.0])),
+    "dirichlet": Dirichlet(jnp.array([2.0, 0.7, 3.0])),
+    "arms": Discrete.of(ARMS, SHARE),
+}
+POLICIES["product"] = Product((POLICIES["log_normal"], POLICIES["arms"]))
+every_policy = pytest.mark.parametrize("name", POLICIES)
+
+
+def _truncated(actions):
+    ends = (LOW - MEAN) / SCALE, (HIGH - MEAN) / SCALE
+    return stats.truncnorm.logpdf(actions, *ends, loc=MEAN, scale=SCALE).sum(axis=1)
+
+
+def _clipped(actions):
+    low, high = np.asarray(POLICIES["clipped"].low), np.asarray(POLICIES["clipped"].high)
+    between = stats.norm.logpdf(actions, MEAN, SCALE)
+    at_low, at_high = stats.norm.logcdf(low, MEAN, SCALE), stats.norm.logsf(high, MEAN, SCALE)
+    return np.where(actions <= low, at_low, np.where(actions >= high, at_high, between)).sum(axis=1)
+
+
+def _shares(actions):
+    ratios = np.log(actions[:, :-1] / actions[:, -1:])
+    return stats.norm.logpdf(ratios, MEAN, SCALE).sum(axis=1) - np.log(actions).sum(axis=1)
+
+
+def _arms(actions):
+    return np.log(SHARE)[np.argmin(np.abs(actions[:, :1] - ARMS[:, 0]), axis=1)]
+
+
+DENSITIES = {
+    "log_normal": lambda a: stats.lognorm.logpdf(a, SCALE, scale=np.exp(MEAN)).sum(axis=1),
+    "logistic_normal": _shares,
+    "truncated": _truncated,
+    "clipped": _clipped,
+    "dirichlet": lambda a: np.array([stats.dirichlet.logpdf(x, [2.0, 0.7, 3.0]) for x in a]),
+    "arms": _arms,
+    "product": lambda a: DENSITIES["log_normal"](a[:, :2]) + _arms(a[:, 2:]),
+}
+OUTSIDE = {
+    "log_normal": [-1.0, 1.0],
+    "logistic_normal": [0.3, 0.3, 0.3],
+    "truncated": [1.1, 1.0],
+    "clipped": [0.2, -1.0],
+    "dirichlet": [0.5, 0.6, -0.1],
+    "arms": [0.1, 0.5],
+    "product": [1.0, 1.0, 0.1, 0.5],
+}
+
+
+@functools.cache
+def drawn(name, n=20_000):
+    return np.asarray(sample_rows(KEY, POLICIES[name], n))
+
+
+def densities(name, actions):
+    return np.asarray(jax.vmap(POLICIES[name].log_density)(jnp.asarray(actions)))
+
+
+@every_policy
+def test_densities_are_scipys_and_nothing_outside(name):
+    actions = drawn(name)[:200]
+    assert POLICIES[name].dim == actions.shape[1]
+    np.testing.assert_allclose(densities(name, actions), DENSITIES[name](actions), rtol=1e-9)
+    assert np.isneginf(densities(name, [OUTSIDE[name]])[0])
+    gradient = jax.grad(POLICIES[name].log_density)(jnp.asarray(actions[0]))
+    assert np.isfinite(gradient).all()
+
+
+MOMENTS = {
+    "log_normal": (
+        stats.lognorm.mean(SCALE, scale=np.exp(MEAN)),
+        np.diag(stats.lognorm.var(SCALE, scale=np.exp(MEAN))),
+    ),
+    "truncated": tuple(
+        f(stats.truncnorm((LOW - MEAN) / SCALE, (HIGH - MEAN) / SCALE, MEAN, SCALE))
+        for f in (lambda x: x.mean(), lambda x: np.diag(x.var()))
+    ),
+    "dirichlet": (stats.dirichlet.mean([2, 0.7, 3]), stats.dirichlet([2, 0.7, 3]).cov()),
+    "arms": (SHARE @ ARMS, np.cov(ARMS.T, aweights=SHARE, bias=True)),
+}
+
+
+@pytest.mark.parametrize("name", MOMENTS)
+def test_means_and_covariances_are_scipys_and_the_draws(name):
+    mean, covariance = MOMENTS[name]
+    np.testing.assert_allclose(POLICIES[name].mean, mean, rtol=1e-9)
+    np.testing.assert_allclose(POLICIES[name].covariance, covariance, rtol=1e-8, atol=1e-12)
+    assert standard_errors(drawn(name), mean).max() < 4.5
+
+
+@every_policy
+def test_draws_follow_the_density(name):
+    """E of the weights of another policy of the kind is 1, at 4.5 standard errors; see `OTHERS`."""
+    action = jnp.asarray(drawn(name))
+    weight = np.exp(jax.vmap(OTHERS[name].log_density)(action) - densities(name, action))
+    assert standard_errors(weight[:, None], np.ones(1)).max() < 4.5
+    assert 0.01 < weight.std() < 3
+
+
+NEAR = Gaussian.diagonal(MEAN + 0.1, 0.9 * SCALE)
+OTHERS = {
+    "log_normal": log_normal(MEAN + 0.1, 0.9 * SCALE),
+    "logistic_normal": logistic_normal(MEAN + 0.1, 0.9 * SCALE),
+    "truncated": TruncatedNormal(NEAR, POLICIES["truncated"].low, POLICIES["truncated"].high),
+    "clipped": ClippedNormal(NEAR, POLICIES["clipped"].low, POLICIES["clipped"].high),
+    "dirichlet": Dirichlet(jnp.array([2.2, 0.8, 3.1])),
+    "arms": Discrete.of(ARMS, [0.3, 0.3, 0.4]),
+}
+OTHERS["product"] = Product((OTHERS["log_normal"], OTHERS["arms"]))
+
+
+def test_far_out_a_truncated_normal_keeps_its_digits():
+    """Eight standard deviations above the mean: scipy's density, draws inside."""
+    far = TruncatedNormal(Gaussian.diagonal([0.0], [1.0]), jnp.array([8.0]), jnp.array([9.0]))
+    expected = stats.truncnorm.logpdf(8.1, 8, 9)
+    assert far.log_density(jnp.array([8.1])) == pytest.approx(expected, rel=1e-9)
+    actions = np.asarray(sample_rows(KEY, far, 2000))
+    assert ((actions >= 8) & (actions <= 9)).all()
+    assert standard_errors(actions, stats.truncnorm.mean(8, 9)).max() < 4.5
+
+
+@every_policy
+def test_documents_come_back(tmp_path, name):
+    path = write_policy(tmp_path / "policy.json", POLICIES[name])
+    read, _ = read_policy(path)
+    assert jax.tree.structure(read) == jax.tree.structure(POLICIES[name])
+    for left, right in zip(*map(jax.tree.leaves, (read, POLICIES[name])), strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"kind": "truncated_normal", "mean": [0], "scale": 1, "low": 1, "high": 0}, "low < high"),
+        ({"kind": "dirichlet", "concentration": [1, 0]}, "'concentration': expected numbers > 0"),
+        ({"kind": "discrete", "actions": [1, 2], "probabilities": [1, 1]}, "k lists of d numbers"),
+        ({"kind": "discrete", "actions": [[1], [1]], "probabilities": [1, 1]}, "got one twice"),
+        ({"kind": "discrete", "actions": [[1], [2]], "probabilities": [1]}, "expected 2 numbers"),
+        ({"kind": "product", "parts": []}, "'parts': expected a list of policies"),
+        (
+            {"kind": "product", "parts": [{"kind": "deterministic", "action": [1]}]},
+            "part 1: expected a policy with a density",
+        ),
+    ],
+)
+def test_bad_documents_are_refused(content, message):
+    with pytest.raises(ValueError, match=message):
+        parse({"mopl_policy": 1} | content)
+
+
+def test_objectives_in_another_order():
+    """Arms move with their names; what cannot be moved says so."""
+    arms = {"kind": "discrete", "actions": [[1, 2], [3, 4]], "probabilities": [1, 3]}
+    moved = parse({"mopl_policy": 1, "objectives": ["a", "b"], **arms}, ["w_b", "w_a"])
+    np.testing.assert_array_equal(moved.actions, [[2, 1], [4, 3]])
+    np.testing.assert_allclose(np.exp(moved.log_probability), [0.25, 0.75])
+    shares = {"kind": "logistic_normal", "mean": [0.0], "scale": 1}
+    with pytest.raises(ValueError, match="'objectives': expected the order of the log's weights"):
+        parse({"mopl_policy": 1, "objectives": ["a", "b"], **shares}, ["w_b", "w_a"])
+
+
+# Through the verbs: logs of each kind, whose reward is linear in what is played.
+
+
+def log_of(name, n=4000):
+    action = drawn(name, n)
+    rng = np.random.default_rng(1)
+    reward = action @ np.arange(1, action.shape[1] + 1) + rng.normal(size=n)
+    columns = {f"w_{k}": column for k, column in enumerate(action.T)}
+    return pa.table(columns | {"reward": reward})
+
+
+def true_value(name):
+    """The mean reward of 200,000 draws, and its error."""
+    action = np.asarray(sample_rows(jax.random.key(9), OTHERS[name], 200_000))
+    reward = action @ np.arange(1, action.shape[1] + 1)
+    return reward.mean(), reward.std() / np.sqrt(len(reward))
+
+
+EVALUATED = [x if x == "clipped" else pytest.param(x, marks=pytest.mark.nightly) for x in POLICIES]
+
+
+@pytest.mark.parametrize("name", EVALUATED)
+def test_logs_of_every_kind_are_checked_and_answered(tmp_path, name):
+    table = log_of(name)
+    logging = write_policy(tmp_path / "logging.json", POLICIES[name])
+    report = check_log(table, action="w_", logging=logging)
+    assert report.verdict != "refuse"
+    made = evaluate(table, OTHERS[name], action="w_", logging=logging, interval="ess_exact")
+    assert made.verdict == "trust"
+    value, error = true_value(name)
+    half = 0.5 * (made.interval.upper - made.interval.lower)
+    assert abs(made.value - value) < 2 * half + 4 * error
+
+
+TESTED = ["log_normal", "logistic_normal", "truncated", "arms"]
+
+
+@pytest.mark.parametrize("name", TESTED)
+def test_a_log_of_another_policy_is_refused_by_check(name):
+    logging = OTHERS[name]
+    if name == "arms":
+        logging = Discrete.of(ARMS, [0.4, 0.3, 0.3])
+    report = check_log(log_of(name), action="w_", logging=logging)
+    assert report.verdict == "refuse"
+
+
+SEEN = {
+    "clipped": "kind clipped_normal",
+    "dirichlet": "kind dirichlet or logistic_normal",
+    "arms": "kind discrete",
+}
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_a_log_says_what_it_looks_like(name):
+    """Under a normal policy it is refused, with the kind that declares it."""
+    table, d = log_of(name), POLICIES[name].dim
+    wide = Gaussian.diagonal(np.zeros(d), 5.0)
+    report = check_log(table, action="w_", logging=wide)
+    assert report.verdict == "refuse"
+    assert any(SEEN[name] in finding.found for finding in report.findings)
+
+
+@pytest.mark.nightly
+def test_arms_are_compared(tmp_path):
+    """The difference of two ways to share traffic, in closed form."""
+    paths = [
+        write_policy(tmp_path / f"{x}.json", policy)
+        for x, policy in (("old", POLICIES["arms"]), ("new", OTHERS["arms"]))
+    ]
+    change = compare(log_of("arms"), paths, action="w_", logging=paths[0]).policies[1].difference
+    truth = (np.array([0.3, 0.3, 0.4]) - SHARE) @ (ARMS @ [1, 2])
+    assert change.lower < truth < change.upper
+
+
+def test_through_a_map_the_weights_are_those_behind_it():
+    facts = policy_facts(log_normal(MEAN, SCALE), OTHERS["log_normal"])
+    behind = policy_facts(NORMAL, NEAR)
+    assert (facts.d2, facts.w_max) == (behind.d2, behind.w_max)
+    assert policy_facts(NORMAL, OTHERS["log_normal"]).d2 is None
+
+
+@pytest.mark.parametrize("name", ["arms", "dirichlet", "product"])
+def test_moments_of_weights_are_those_of_the_draws(name):
+    """E w² at 4.5 standard errors of 20,000 draws, no weight above the largest, some near it."""
+    facts = policy_facts(POLICIES[name], OTHERS[name])
+    action = jnp.asarray(drawn(name))
+    weight = np.exp(jax.vmap(OTHERS[name].log_density)(action) - densities(name, action))
+    assert standard_errors(weight[:, None] ** 2, float(facts.d2)).max() < 4.5
+    if np.isfinite(facts.w_max):
+        assert 0.9 * facts.w_max < weight.max() <= facts.w_max * (1 + 1e-9)
+
+
+def test_weights_that_have_no_bound_have_none():
+    """Dirichlet policies that play near an edge more often; arms that were not logged."""
+    near, far = Dirichlet(jnp.array([1.0, 1.0])), Dirichlet(jnp.array([2.0, 0.4]))
+    assert np.isinf(policy_facts(near, far).w_max)
+    assert np.isinf(policy_facts(near, far).d2)
+    other = Discrete.of(ARMS + 1, SHARE)
+    assert np.isinf(policy_facts(POLICIES["arms"], other).d2)
+
+
+@pytest.mark.parametrize("name", ["clipped", "product"])
+def test_draws_are_served_with_their_density(tmp_path, name):
+    path = write_policy(tmp_path / "policy.json", POLICIES[name])
+    made = draw(path, 50, seed=1)
+    action = np.stack([made[f"action_{k + 1}"] for k in range(POLICIES[name].dim)], axis=1)
+    np.testing.assert_allclose(made["log_propensity"], densities(name, action), rtol=1e-12)
+
+
+@pytest.mark.nightly
+def test_arms_of_a_file_with_two_decimals(tmp_path):
+    """Actions as a CSV holds them are the arms that they were."""
+    table = log_of("arms", 500)
+    rounded = {f"w_{k}": np.round(np.asarray(table[f"w_{k}"]), 2) for k in range(2)}
+    path = write(tmp_path / "log.csv", rounded | {"reward": np.asarray(table["reward"])})
+    made = evaluate(path, OTHERS["arms"], action="w_", logging=POLICIES["arms"])
+    assert made.unseen == 0
+    assert made.mean_weight.compatible
