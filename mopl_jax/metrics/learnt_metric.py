@@ -9,17 +9,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
+from jax.scipy.stats import norm
 
 from mopl_jax.io import storage
 from mopl_jax.io.policy_json import finite
-from mopl_jax.metrics import experiments, objectives
+from mopl_jax.metrics import metric_json, objectives, past, scorecards
+from mopl_jax.metrics.objectives import History
 from mopl_jax.metrics.validation import Validation, validate
 from mopl_jax.numerics.check import check_alpha, choose
 from mopl_jax.numerics.progress import Advance, silent
 
 FEW = 3  # known winners a metric: a rule of thumb, no study chose it
-SAID = 3  # experiments that a warning names
 IMPLAUSIBLE = 0.5  # standard deviations of a user between arms: a medium effect (Cohen, 1988)
 
 
@@ -86,7 +88,7 @@ def learn_metric(
     tables: Path | str | Sequence[Path | str],
     north_star: str,
     *,
-    objective: str = "gls",
+    objective: str | None = None,
     compare: bool = False,
     l1: float = 0.0,
     positive: Sequence[str] = (),
@@ -94,18 +96,22 @@ def learn_metric(
     with_north_star: bool = False,
     alpha: float = 0.05,
     advance: Advance = silent,
+    **reading: Any,
 ) -> LearntMetric:
     """Learn a metric from the experiments in `tables`, and validate it leaving each one out.
 
-    `objective` is one of `objectives.NAMED`; `compare` validates the others as well. Metrics
+    `objective` is one of `objectives.NAMED`, `gls` by default, or `proxy` where the table has no
+    labels; `compare` validates the others as well. Metrics
     named `positive` or `negative` may not have weights of the other sign. The North Star does not
     enter the metric unless `with_north_star`. `advance` is told of each
-    validation. ValueError in one line for whatever cannot be learnt from.
+    validation; `reading` are the fields of `scorecards.Reading`. ValueError in one line for
+    whatever cannot be learnt from.
     """
     check_alpha(alpha)
     paths = [Path(x) for x in ([tables] if isinstance(tables, str | Path) else tables)]
-    arms, names = experiments.read_arms(paths, north_star)
-    history = experiments.history(arms, names, north_star)
+    tests = past.past(paths, north_star, scorecards.Reading(**reading))
+    history, labels = labelled(tests, alpha)
+    objective = objective or ("gls" if tests.labelled else "proxy")
     chosen = _objective(objective, history.names, l1, positive, negative)
     _check(history)
     allowed = objectives.signals_only(history) | with_north_star
@@ -128,7 +134,8 @@ def learn_metric(
         proxy_quality=float(np.median(objectives.proxy_quality(weights, history))),
         compared=tuple(judged),
         warnings=(
-            *_mismatched(experiments.mismatches(arms)),
+            *tests.warnings,
+            *labels,
             *_implausible(history),
             *_warnings(judged[0].validation, int(allowed.sum()), alpha),
         ),
@@ -137,11 +144,11 @@ def learn_metric(
 
 
 def write(path: Path, learnt: LearntMetric) -> Path:
-    """Store a metric as `experiments.read_metric` reads it, with what is known of it."""
+    """Store a metric as `metric_json.read_metric` reads it, with what is known of it."""
     document = learnt.to_dict()
     for key in ("metrics", "weights", "compared"):
         del document[key]
-    return experiments.write_metric(path, learnt.metrics, np.array(learnt.weights), document)
+    return metric_json.write_metric(path, learnt.metrics, np.array(learnt.weights), document)
 
 
 def _weights(history, name, objective, allowed):
@@ -154,6 +161,20 @@ def _weights(history, name, objective, allowed):
     return weights
 
 
+def labelled(tests: past.Past, alpha: float) -> tuple[History, list[str]]:
+    """The history; without labels in the table, the winners of the North Star's own test."""
+    history = tests.history
+    if tests.labelled:
+        return history, []
+    north = objectives.z_scores(jnp.eye(len(history.names))[history.north_star], history)
+    sign = jnp.where(jnp.abs(north) > norm.isf(alpha / 2), jnp.sign(north), 0.0)
+    said = (
+        f"the table has no labels: winners and losers are the {int(jnp.sum(sign != 0))} treatments"
+        " with a significant North Star, which flatters the North Star in what follows"
+    )
+    return dataclasses.replace(history, sign=sign), [said]
+
+
 def _check(history):
     """ValueError unless there is something to learn from and something left to check it on."""
     known = np.asarray(history.experiment)[np.asarray(history.sign) != 0]
@@ -161,11 +182,6 @@ def _check(history):
         raise ValueError(
             f"expected a known winner in at least two experiments, got {len(set(known.tolist()))};"
             " label winner or loser where the outcome is known"
-        )
-    if len(history.names) < 2:
-        raise ValueError(
-            f"expected metrics besides the North Star, got only mean_{history.names[0]}; add"
-            " columns mean_NAME"
         )
 
 
@@ -189,16 +205,6 @@ def _objective(name, names, l1, positive, negative):
         return objectives.CLOSED[name]
     signs = tuple((metric in positive) - (metric in negative) for metric in names)
     return objectives.descent(objectives.LOSSES[name], l1=l1, signs=signs)
-
-
-def _mismatched(names):
-    """A sentence on the experiments whose arms are not of one size."""
-    if names:
-        others = f" and {len(names) - SAID} others" if len(names) > SAID else ""
-        yield (
-            f"sample ratio mismatch, unless unequal shares were planned: {', '.join(names[:SAID])}"
-            f"{others}; effects of such experiments are not to be trusted"
-        )
 
 
 def _implausible(history):

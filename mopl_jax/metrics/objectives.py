@@ -57,6 +57,7 @@ class History:
     `user_covariance`: covariance of the metrics over users.
     `names`: names of the metrics.
     `north_star`: index of the North Star in `names`.
+    `halves`: Δ among two sets of users that do not overlap, where it is known; elsewhere NaN.
     """
 
     effect: Float[Array, "e k"]
@@ -68,6 +69,7 @@ class History:
     user_covariance: Square
     names: tuple[str, ...]
     north_star: int
+    halves: Float[Array, "e 2 k"] | None = None
 
 
 Objective = Callable[[History, PerDifference, Allowed], Weights]
