@@ -7,7 +7,6 @@ from pathlib import Path
 from mopl_jax.cli import show
 from mopl_jax.cli.options import (
     DOCUMENT,
-    REQUIRED,
     argument,
     check_output,
     flag,
@@ -16,8 +15,11 @@ from mopl_jax.cli.options import (
     takes,
 )
 
-OBJECTIVE = "One of mean_z, mean_p, log_p, p_log_p, gls (default), proxy (default without labels)."
-L1 = "Penalty on the sum of |weights|; more is sparser. Not for gls, proxy."
+OBJECTIVE = (
+    "One of gls (default), proxy (default without labels), mean_z, mean_p, log_p, p_log_p;"
+    " tested, liml, total_covariance, cross_fold."
+)
+L1 = "Penalty on the sum of |weights|; more is sparser. For mean_z … p_log_p."
 NORTH_STAR = "The metric that the others stand for."
 POSITIVE = "Metric whose weight may not be negative; repeat for several."
 NEGATIVE = "Metric whose weight may not be positive; repeat for several."
@@ -33,7 +35,7 @@ CORRELATION = (
 
 @takes(
     tables=argument(list[Path], "EXPERIMENTS...", TABLES),
-    north_star=option(str, NORTH_STAR, REQUIRED, show_default=False),
+    north_star=option(str, NORTH_STAR, show_default=False),
     objective=option(str, OBJECTIVE, show_default=False),
     compare=flag("Also validate every other objective.", "--compare"),
     l1=option(float, L1, 0.0),
@@ -48,7 +50,10 @@ CORRELATION = (
     keep=flag("Keep experiments whose arms have not the planned shares.", "--keep"),
     leave_out=flag("Leave out arms that cannot be used, and say so.", "--leave-out"),
     standardise=flag("Effects in standard deviations of a user, test by test.", "--standardise"),
+    rule=flag("What launching by the metric, the North Star or both would have earned.", "--rule"),
     alpha=option(float, "Level of the two-sided tests in the validation.", 0.05),
+    apply=option(Path, "A log with the signals of users, to be given the metric as reward."),
+    rewarded=option(Path, "Write that log here, as Parquet, with a column learnt_metric."),
     out=option(Path, "Write the metric here, as JSON."),
     as_json=DOCUMENT,
 )
@@ -61,15 +66,26 @@ def metric(tables, north_star, positive, negative, column, shares, out, as_json,
     (control; winner, loser, aa, unknown), time and share. Rows with
     control_mean, control_users, … hold both arms. The metric has unit
     standard deviation over users and excludes the North Star by default.
+    With --apply, EXPERIMENTS may be a stored metric.
     """
     float64()
-    if out is not None:
-        check_output(out, tables)
-    from mopl_jax.metrics import learnt_metric
+    log, rewarded = settings["apply"], settings["rewarded"]
+    if (log is None) != (rewarded is None):
+        raise ValueError("--apply LOG and --rewarded PATH: expected both or none of them")
+    from mopl_jax.metrics import learnt_metric, learnt_reward, metric_json
     from mopl_jax.metrics.sample_ratio import read_shares
     from mopl_jax.metrics.scorecards import read_columns
     from mopl_jax.report import metric_table
 
+    if log is not None and len(tables) == 1 and metric_json.is_metric(tables[0]):
+        show.answer(
+            learnt_reward.apply_stored(*tables, log, rewarded), as_json, metric_table.reward
+        )
+        return
+    if north_star is None:
+        raise ValueError("Missing option '--north-star': the metric that the others stand for")
+    if out is not None:
+        check_output(out, tables)
     with show.bars(as_json) as advance:
         learnt = learnt_metric.learn_metric(
             tables,

@@ -15,12 +15,22 @@ from jax.scipy.stats import norm
 
 from mopl_jax.io import storage
 from mopl_jax.io.policy_json import finite
-from mopl_jax.metrics import metric_json, objectives, past, scorecards
+from mopl_jax.metrics import (
+    exchange,
+    learnt_reward,
+    metric_json,
+    objectives,
+    past,
+    rules,
+    scorecards,
+)
 from mopl_jax.metrics.objectives import History
 from mopl_jax.metrics.validation import Validation, validate
 from mopl_jax.numerics.check import check_alpha, choose
 from mopl_jax.numerics.progress import Advance, silent
 
+CLOSED = objectives.CLOSED | exchange.NAMED
+NAMED = objectives.NAMED | exchange.NAMED
 FEW = 3  # known winners a metric: a rule of thumb, no study chose it
 IMPLAUSIBLE = 0.5  # standard deviations of a user between arms: a medium effect (Cohen, 1988)
 
@@ -43,6 +53,9 @@ class LearntMetric:
     `objective`, `l1`, `alpha`: what was minimised, its penalty, the level of the tests.
     `north_star_per_unit`: North Star units for one unit of the metric's effect.
     `proxy_quality`: correlation with the North Star's true effects, median over experiments.
+    `direct_effects`: p-value of the test that no test moved the North Star but by the signals.
+    `returns`: what decision rules would have earned, where that was asked for.
+    `reward`: the log that was given the metric as reward, if one was.
     `compared`: the validation of this objective and of those it was compared with.
     `warnings`: reasons to distrust it, a sentence each.
     `provenance`: versions, device and tables that it comes from.
@@ -57,6 +70,9 @@ class LearntMetric:
     alpha: float
     north_star_per_unit: float
     proxy_quality: float
+    direct_effects: float
+    returns: tuple[rules.Return, ...]
+    reward: learnt_reward.Rewarded | None
     compared: tuple[Judged, ...]
     warnings: tuple[str, ...]
     provenance: dict[str, Any]
@@ -74,7 +90,10 @@ class LearntMetric:
     def to_dict(self) -> dict[str, Any]:
         """The document of `mopl metric --json`."""
         judged = {each.objective: dataclasses.asdict(each.validation) for each in self.compared}
-        return finite(vars(self) | {"validation": judged[self.objective], "compared": judged})
+        more = {"validation": judged[self.objective], "compared": judged}
+        more["returns"] = [dataclasses.asdict(each) for each in self.returns]
+        more["reward"] = None if self.reward is None else self.reward.to_dict()
+        return finite(vars(self) | more)
 
     def to_arrow(self) -> Any:
         """A `pyarrow.Table`, one row a metric."""
@@ -94,17 +113,21 @@ def learn_metric(
     positive: Sequence[str] = (),
     negative: Sequence[str] = (),
     with_north_star: bool = False,
+    rule: bool = False,
+    apply: Path | None = None,
+    rewarded: Path | None = None,
     alpha: float = 0.05,
     advance: Advance = silent,
     **reading: Any,
 ) -> LearntMetric:
     """Learn a metric from the experiments in `tables`, and validate it leaving each one out.
 
-    `objective` is one of `objectives.NAMED`, `gls` by default, or `proxy` where the table has no
-    labels; `compare` validates the others as well. Metrics
-    named `positive` or `negative` may not have weights of the other sign. The North Star does not
-    enter the metric unless `with_north_star`. `advance` is told of each
-    validation; `reading` are the fields of `scorecards.Reading`. ValueError in one line for
+    `objective` is one of `NAMED`, `gls` by default, or `proxy` where the table has no labels;
+    `compare` validates the others as well. Metrics named `positive` or `negative` may not have
+    weights of the other sign. The North Star does not enter the metric unless `with_north_star`.
+    `rule`: also what rules that launch by the metric would have earned. With `apply` the log there
+    is written to `rewarded` with the metric as reward (`learnt_reward.apply`). `advance` is told of
+    each validation; `reading` are the fields of `scorecards.Reading`. ValueError in one line for
     whatever cannot be learnt from.
     """
     check_alpha(alpha)
@@ -113,10 +136,13 @@ def learn_metric(
     history, labels = labelled(tests, alpha)
     objective = objective or ("gls" if tests.labelled else "proxy")
     chosen = _objective(objective, history.names, l1, positive, negative)
+    if objective == "cross_fold" and history.halves is None:
+        raise ValueError("cross_fold: expected snapshots of tests (column time), got one look each")
     _check(history)
     allowed = objectives.signals_only(history) | with_north_star
     weights = _weights(history, objective, chosen, allowed)
-    others = objectives.NAMED if compare else {}
+    others = NAMED if compare else {}
+    others = {k: x for k, x in others.items() if k != "cross_fold" or history.halves is not None}
     tried = {objective: chosen} | {name: x for name, x in others.items() if name != objective}
     judged = []
     for name, function in tried.items():
@@ -132,6 +158,9 @@ def learn_metric(
         alpha=alpha,
         north_star_per_unit=float(objectives.exchange_rate(weights, history)),
         proxy_quality=float(np.median(objectives.proxy_quality(weights, history))),
+        direct_effects=exchange.p_value(history, allowed),
+        returns=tuple(_returns(history, chosen, allowed, alpha)) if rule else (),
+        reward=_rewarded(apply, rewarded, history, weights),
         compared=tuple(judged),
         warnings=(
             *tests.warnings,
@@ -149,6 +178,25 @@ def write(path: Path, learnt: LearntMetric) -> Path:
     for key in ("metrics", "weights", "compared"):
         del document[key]
     return metric_json.write_metric(path, learnt.metrics, np.array(learnt.weights), document)
+
+
+def _rewarded(log, out, history, weights):
+    if log is None or out is None:
+        return None
+    north_star = history.names[history.north_star]
+    return learnt_reward.apply(Path(log), Path(out), history.names, np.asarray(weights), north_star)
+
+
+def _returns(history, objective, allowed, alpha):
+    """Of rules that launch by the metric that was learnt without the experiment."""
+    weights = np.asarray(objectives.leave_one_out(history, objective, allowed))
+    north = np.broadcast_to(np.eye(len(history.names))[history.north_star], weights.shape)
+    both = np.stack([weights, north], axis=1)
+    effect = np.einsum("eaj,ej->ea", both, np.asarray(history.effect))
+    noise = np.einsum("eai,eij,ebj->eab", both, np.asarray(history.covariance), both)
+    some = (weights != 0).any(axis=1) & ~np.asarray(history.null)
+    index = np.asarray(history.experiment)[some]
+    return rules.returns(effect[some], noise[some], index, float(norm.isf(alpha / 2)))
 
 
 def _weights(history, name, objective, allowed):
@@ -186,7 +234,7 @@ def _check(history):
 
 
 def _objective(name, names, l1, positive, negative):
-    choose([name], objectives.NAMED, "objective")
+    choose([name], NAMED, "objective")
     positive, negative = (
         choose(some, dict.fromkeys(names), "metric") for some in (positive, negative)
     )
@@ -196,13 +244,13 @@ def _objective(name, names, l1, positive, negative):
         )
     if not (np.isfinite(l1) and l1 >= 0):
         raise ValueError(f"--l1: expected a number ≥ 0, got {l1}")
-    if name in objectives.CLOSED:
+    if name in CLOSED:
         if l1 or positive or negative:
             raise ValueError(
                 f"--l1, --positive, --negative: expected one of {', '.join(objectives.LOSSES)}, got"
                 f" {name}"
             )
-        return objectives.CLOSED[name]
+        return CLOSED[name]
     signs = tuple((metric in positive) - (metric in negative) for metric in names)
     return objectives.descent(objectives.LOSSES[name], l1=l1, signs=signs)
 

@@ -34,6 +34,19 @@ def write_metric(
     return write_json(path, finite(document))
 
 
+def is_metric(path: Path) -> bool:
+    """Whether a JSON file says that it is a learnt metric."""
+    if path.suffix.lower() != ".json":
+        return False
+    document = load(path, json.loads, "not valid JSON ({}); export the file again")
+    return isinstance(document, dict) and "mopl_metric" in document
+
+
+def north_star_of(path: Path) -> str:
+    """The metric that a stored one stands for."""
+    return str(json.loads(path.read_text(encoding="utf-8")).get("north_star"))
+
+
 def read_metric(
     path: Path, names: Sequence[str] | None = None
 ) -> tuple[tuple[str, ...], Float[np.ndarray, " k"]]:
