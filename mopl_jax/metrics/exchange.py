@@ -17,6 +17,7 @@ direct effects, whose statistic is that eigenvalue, chooses.
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax.scipy.stats import chi2
 from jaxtyping import Array, Float
@@ -107,9 +108,10 @@ def direct_effects(history: History, include: PerDifference, allowed: Allowed) -
     return _direct(history, include, found.tests, beta)
 
 
-def p_value(history: History, allowed: Allowed) -> float:
+@jax.jit
+def p_value(history: History, allowed: Allowed) -> Scalar:
     """That of the test of direct effects, of all tests."""
-    return float(direct_effects(history, jnp.ones_like(history.sign), allowed).p_value)
+    return direct_effects(history, jnp.ones_like(history.sign), allowed).p_value
 
 
 def _direct(history, include, tests, beta):

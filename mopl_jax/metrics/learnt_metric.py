@@ -16,6 +16,7 @@ from jax.scipy.stats import norm
 from mopl_jax.io import storage
 from mopl_jax.io.policy_json import finite
 from mopl_jax.metrics import (
+    drift,
     exchange,
     learnt_reward,
     metric_json,
@@ -158,7 +159,7 @@ def learn_metric(
         alpha=alpha,
         north_star_per_unit=float(objectives.exchange_rate(weights, history)),
         proxy_quality=float(np.median(objectives.proxy_quality(weights, history))),
-        direct_effects=exchange.p_value(history, allowed),
+        direct_effects=float(exchange.p_value(history, allowed)),
         returns=tuple(_returns(history, chosen, allowed, alpha)) if rule else (),
         reward=_rewarded(apply, rewarded, history, weights),
         compared=tuple(judged),
@@ -166,6 +167,7 @@ def learn_metric(
             *tests.warnings,
             *labels,
             *_implausible(history),
+            *_drifted(weights, history),
             *_warnings(judged[0].validation, int(allowed.sum()), alpha),
         ),
         provenance=storage.provenance(tables=[path.name for path in paths]),
@@ -267,6 +269,18 @@ def _implausible(history):
         yield (
             f"arms differ by {typical:.2g} standard deviations of a user in the median: is"
             " `covariance` that of the means? it should be that over users, n times as large"
+        )
+
+
+def _drifted(weights, history):
+    """That the North Star followed the metric otherwise in the table's earlier half."""
+    found = drift.drift(np.asarray(weights), history, drift.second_half(history))
+    if found.p_value < drift.LEVEL:
+        north_star = history.names[history.north_star]
+        yield (
+            f"a unit of the metric was {found.before:.3g} of {north_star} in the first half of the"
+            f" experiments and {found.after:.3g} in the second (p = {found.p_value:.1g}): if the"
+            " table is in the order of time, learn from the later ones"
         )
 
 

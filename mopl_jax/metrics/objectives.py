@@ -349,11 +349,12 @@ def _scaled(history):
     by.
     """
     scale = jnp.sqrt(jnp.mean(jnp.diagonal(history.covariance, axis1=1, axis2=2), axis=0))
-    covariance = history.covariance / jnp.outer(scale, scale)[None]
-    return (
-        dataclasses.replace(history, effect=history.effect / scale[None], covariance=covariance),
-        scale,
-    )
+    scaled = {
+        "effect": history.effect / scale[None],
+        "covariance": history.covariance / jnp.outer(scale, scale)[None],
+        "halves": None if history.halves is None else history.halves / scale[None, None],
+    }
+    return dataclasses.replace(history, **scaled), scale
 
 
 def _shrunk(covariance, size):
