@@ -138,7 +138,9 @@ def learn_metric(
     objective = objective or ("gls" if tests.labelled else "proxy")
     chosen = _objective(objective, history.names, l1, positive, negative)
     if objective == "cross_fold" and history.halves is None:
-        raise ValueError("cross_fold: expected snapshots of tests (column time), got one look each")
+        raise ValueError(
+            "cross_fold: expected splits of the users (column fold) or snapshots (time)"
+        )
     _check(history)
     allowed = objectives.signals_only(history) | with_north_star
     weights = _weights(history, objective, chosen, allowed)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mopl_jax.io.refusals import within
-from mopl_jax.metrics import correlation, experiments, sample_ratio, scorecards, snapshots
+from mopl_jax.metrics import correlation, experiments, sample_ratio, scorecards, snapshots, splits
 from mopl_jax.metrics.experiments import Arm
 from mopl_jax.metrics.objectives import History
 from mopl_jax.metrics.scorecards import Reading
@@ -55,6 +55,11 @@ def past(tables: Iterable[Path], north_star: str, reading: Reading) -> Past:
         )
     labelled = any(row.get("label") in ("winner", "loser") for _, row in rows)
     by_experiment = _controlled(rows, reading, complain)
+    split = {}
+    if any(row.get("fold") is not None for _, row in rows):
+        for some in by_experiment:
+            split |= splits.halves(some, names)
+        by_experiment = [splits.whole(some, names) for some in by_experiment]
     looks = tuple(each for some in by_experiment for each in _looks(some, names, complain))
     kept, odd = _by_shares(list(_arms(by_experiment, names, reading, complain)), reading)
     shared = None
@@ -66,7 +71,7 @@ def past(tables: Iterable[Path], north_star: str, reading: Reading) -> Past:
         names,
         north_star,
         correlation=None if shared is None else shared.matrix,
-        halves={(x.experiment, x.arm): snapshots.halves(x) for x in looks} if looks else None,
+        halves=split or {(x.experiment, x.arm): snapshots.halves(x) for x in looks} or None,
         standardise=reading.standardise,
         complain=complain,
     )

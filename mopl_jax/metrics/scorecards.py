@@ -6,9 +6,10 @@
 | long | a metric in an arm | `metric`, `mean`, `variance` or `std_error` |
 | pairs | either, of a treatment | also `control_mean`, `control_variance`, `control_users` |
 
-All have `experiment`, `arm` and `users` (or `n`), and may have `label`, `share` (the planned one)
-and `time` (of a snapshot: users and means so far). Names of your own are mapped: in long tables
-and pairs a column, in wide ones the beginning of its name. A standard error is that of the mean.
+All have `experiment`, `arm` and `users` (or `n`), and may have `label`, `share` (the planned one),
+`time` (of a snapshot: users and means so far) and `fold` (of a split of the users). Names of your
+own are mapped: in long tables and pairs a column, in wide ones the beginning of its name. A
+standard error is that of the mean.
 """
 
 import dataclasses
@@ -26,8 +27,8 @@ from mopl_jax.io.sources import open_source
 from mopl_jax.numerics.check import choose
 
 SIDES = ("n", "mean", "variance", "std_error")  # what a row of pairs says of the control too
-ROLES = ("experiment", "arm", "label", "time", "share", "metric", "covariance", "second_moment")
-KNOWN = (*ROLES, *SIDES, *(f"control_{role}" for role in SIDES))
+ROLES = ("experiment", "arm", "label", "time", "fold", "share", "metric")
+KNOWN = (*ROLES, "covariance", "second_moment", *SIDES, *(f"control_{role}" for role in SIDES))
 NEEDED = ("experiment", "arm", "n")
 ALSO = {"users": "n", "control_users": "control_n"}  # other names of two roles
 PREFIXED = ("mean", "variance", "std_error")
@@ -197,7 +198,8 @@ def _sides(rows, control) -> Iterator[Row]:
         theirs = {key: row[key] for key in row if key.startswith("control_")}
         base = {key.removeprefix("control_"): value for key, value in theirs.items()}
         own = {key: value for key, value in row.items() if key not in theirs}
-        kept = {key: own[key] for key in ("experiment", "time", "metric") if key in own}
+        keys = ("experiment", "time", "fold", "metric")
+        kept = {key: own[key] for key in keys if key in own}
         if own["arm"] == control:
             raise ValueError(
                 f"experiment {str(own['experiment'])!r}: expected treatments in rows that have"
@@ -222,7 +224,7 @@ def _wide(rows) -> list[Row]:
         absent = [key for key in ("experiment", "arm", "metric") if row.get(key) is None]
         if absent:
             raise ValueError(f"row {number}: no {absent[0]}; fill it in or drop the row")
-        key = tuple(str(row.get(name)) for name in ("experiment", "arm", "time"))
+        key = tuple(str(row.get(name)) for name in ("experiment", "arm", "time", "fold"))
         metric = str(row["metric"])
         if metric in cells.setdefault(key, {}):
             raise ValueError(

@@ -22,8 +22,8 @@ WEIGHTS = np.append(0.0, OURS.beta)
 
 
 def test_a_change_is_told_and_no_change_is_not():
-    """300 histories: rejections at 5 % have a binomial tail above 1e-3 in both directions; where the
-    North Star's effects are turned round in the second half, all are told.
+    """300 histories: rejections at 5 % have a binomial tail above 1e-4; where the North Star's
+    effects are turned round in the second half, all are told.
     """
     told, turned = [], []
     for past in histories(300):

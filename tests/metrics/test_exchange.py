@@ -110,14 +110,16 @@ def test_a_metric_that_may_not_enter_does_not(name):
 
 
 def test_the_chosen_estimator_is_liml_or_total_covariance():
-    """Within Fuller's 1/e of each, by what the test says."""
+    """Within Fuller's constant of each, by what the test says."""
     assert float(exchange.direct_effects(PAST, EVERY, SIGNALS).p_value) > 0.05
     got = exchange.tested(PAST, EVERY, SIGNALS)
     np.testing.assert_allclose(got, exchange.liml(PAST, EVERY, SIGNALS), rtol=0.05, atol=0.01)
     direct = history(share=5.0)
     assert float(exchange.direct_effects(direct, EVERY, SIGNALS).p_value) < 1e-3
     np.testing.assert_allclose(
-        exchange.tested(direct, EVERY, SIGNALS), exchange.total_covariance(direct, EVERY, SIGNALS)
+        exchange.tested(direct, EVERY, SIGNALS),
+        exchange.total_covariance(direct, EVERY, SIGNALS),
+        rtol=1e-3,
     )
 
 

@@ -184,6 +184,26 @@ def test_increments_have_the_correlation_of_users_and_the_halves_do_not_overlap(
     np.testing.assert_allclose((early + late) / 2, one.effect[-1], rtol=1e-9)
 
 
+def folds(rows=ROWS, count=4):
+    """The same arms in folds of their users, whose means differ."""
+    for row in rows:
+        for f in range(count):
+            shift = (f - (count - 1) / 2) / 10
+            means = {f"mean_{x}": row[f"mean_{x}"] + shift for x in NAMES}
+            yield row | means | {"users": row["users"] // count, "fold": f}
+
+
+def test_folds_are_one_arm_and_two_halves(tmp_path):
+    """Variance is that within and between; the halves are of every other fold."""
+    found = past.read([stored(tmp_path, folds())], "star", INDEPENDENT)
+    one = past.read([stored(tmp_path, ROWS, "whole.json")], "star", INDEPENDENT)
+    np.testing.assert_allclose(found.effect, one.effect, rtol=1e-9)
+    between = np.var([-0.15, -0.05, 0.05, 0.15])
+    np.testing.assert_allclose(np.diagonal(found.user_covariance), SPREAD**2 + between, rtol=1e-9)
+    np.testing.assert_allclose(found.halves, np.stack([found.effect] * 2, axis=1), atol=1e-12)
+    assert one.halves is None
+
+
 # Correlations.
 
 
@@ -325,6 +345,16 @@ BAD = {
         "'e0', arm 'C': expected the control that its other treatments have",
     ),
     "time": (looks, lambda r: r[5].update(time="soon"), "expected a time, a number or a date"),
+    "fold twice": (
+        folds,
+        lambda r: r.append(r[4]),
+        "experiment 'e0', arm 'B': expected each fold once, got 0, 1, 2, 3, 0",
+    ),
+    "fold without variance": (
+        folds,
+        lambda r: r[4].pop("variance_b"),
+        "arm 'B': fold '0': variance_b: expected a number, got null",
+    ),
     "sum of others": (wide, summed, "'e0', arm 'A': expected a positive definite covariance, got"),
 }
 
