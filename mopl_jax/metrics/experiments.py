@@ -1,13 +1,13 @@
-"""The table of past experiments in, the learnt metric out and in again. `metrics` documents the
-table's columns.
+"""Arms of past experiments, and the history that they become. `objectives` documents the columns of
+a row, `scorecards` the other layouts.
 
 Every complaint is a one-line ValueError: file, experiment and arm, what was expected, the remedy.
 """
 
+import contextlib
 import json
-import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,26 +15,22 @@ import jax.numpy as jnp
 import msgspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from jaxtyping import Float
 from msgspec import Meta
 
-from mopl_jax.io.documents import ABSENT, Number, Numbers, fit, load
-from mopl_jax.io.files import write_atomically, write_json
-from mopl_jax.io.policy_json import finite
+from mopl_jax.io.documents import ABSENT, Number, Numbers, Positive, fit
+from mopl_jax.io.files import write_atomically
 from mopl_jax.io.refusals import within
 from mopl_jax.io.storage import write_table
 from mopl_jax.metrics.objectives import History
-from mopl_jax.numerics.check import choose
 
 SIGNS = {"winner": 1.0, "loser": -1.0, "aa": 0.0, "unknown": 0.0}
-VERSION = 1
 _PREFIX = "mean_"
-MISMATCH = 1e-4  # of a split of one half: the level at which platforms are alarmed is 1e-3
-ABOUT = ("experiment", "arm", "label", "n")
 _ROUNDING = 1e-10  # of the largest eigenvalue of the correlations: less is not positive
+_PART = 0.1  # of a metric in what another metric determines: less is not named
 
 Row = Mapping[str, Any]
+Complain = Callable[[str], None]
 
 
 class Arm(msgspec.Struct):
@@ -46,6 +42,8 @@ class Arm(msgspec.Struct):
     `means`: of the metrics over them.
     `covariance`: of the metrics over them.
     `second_moment`: the mean of x xᵀ, instead of the covariance.
+    `variances`: of the metrics, where their covariances are not known.
+    `share`: its planned share of the users, in any unit.
     """
 
     experiment: Any
@@ -55,6 +53,8 @@ class Arm(msgspec.Struct):
     means: list[Number]
     covariance: Numbers = ABSENT
     second_moment: Numbers = ABSENT
+    variances: list[Number] = ABSENT
+    share: Positive = ABSENT
 
 
 def row(
@@ -86,63 +86,6 @@ def write(path: Path, rows: Sequence[Row]) -> Path:
     return write_table(path, pa.Table.from_pylist(plain))
 
 
-def read(paths: Iterable[Path], north_star: str) -> History:
-    """The history in one or more files with the same metrics; ValueError for what cannot be learnt
-    from.
-    """
-    return history(*read_arms(paths, north_star), north_star)
-
-
-def read_arms(
-    paths: Iterable[Path], north_star: str
-) -> tuple[list[tuple[Path, Arm]], tuple[str, ...]]:
-    """The arms in one or more files, each with its file, and the metrics, which are the same in
-    all; ValueError for rows that are not of such a table.
-    """
-    tables = [(Path(path), _rows(Path(path))) for path in paths]
-    first, rows = tables[0]
-    names = _metrics(rows[0])
-    absent = [column for column in ABOUT if column not in rows[0]]
-    if absent:
-        raise ValueError(
-            f"{first}: no column {', '.join(map(repr, absent))}; columns:"
-            f" {', '.join(map(str, rows[0]))}; a row is one arm of one experiment, with"
-            f" {', '.join(ABOUT)}, mean_NAME of each metric and covariance"
-        )
-    if not names:
-        raise ValueError(
-            f"{first}: expected columns mean_NAME, one for each metric, got"
-            f" {', '.join(map(str, rows[0]))}"
-        )
-    choose([north_star], dict.fromkeys(names), f"North Star in {first}")
-    return [arm for table in tables for arm in _arms(*table, names)], tuple(names)
-
-
-def mismatches(arms: Sequence[tuple[Path, Arm]]) -> list[str]:
-    """Experiments whose arms have nearly, but not by chance, as many users, a phrase each.
-
-    Between half and twice the control's users a split of one half was meant, most likely; then the
-    difference of the two is n^½ Z, and `MISMATCH` its p-value.
-    """
-    controls = {str(arm.experiment): arm for _, arm in arms if arm.label == "control"}
-    found = []
-    for _, arm in arms:
-        control = controls.get(str(arm.experiment))
-        if control is None or arm.label == "control" or not 0.5 < arm.n / control.n < 2:
-            continue
-        p_value = math.erfc(abs(arm.n - control.n) / math.sqrt(2 * (arm.n + control.n)))
-        if p_value < MISMATCH:
-            found.append(f"{arm.experiment} ({control.n:,.0f} and {arm.n:,.0f})")
-    return found
-
-
-def _arms(path, rows, names):
-    for number, row in enumerate(rows, 1):
-        with within(f"{path}: row {number}", "; fill it in or drop the row"):
-            arm = arm_of(row, names)
-        yield path, arm
-
-
 def arm_of(row: Row, names: Sequence[str]) -> Arm:
     """A row of the table with the metrics `names`; ValueError for entries that do not fit."""
     got = _metrics(row)
@@ -156,6 +99,8 @@ def arm_of(row: Row, names: Sequence[str]) -> Arm:
     given = {key: value for key, value in row.items() if value is not None}
     if "covariance" in given:
         given.pop("second_moment", None)
+    if given.keys().isdisjoint(("covariance", "second_moment")):
+        given |= _variances(given, names)
     return fit(given | {"means": [row[_PREFIX + name] for name in names]}, Arm)
 
 
@@ -163,66 +108,149 @@ def _metrics(row):
     return [column.removeprefix(_PREFIX) for column in row if column.startswith(_PREFIX)]
 
 
-def history(arms: Sequence[tuple[Path, Arm]], names: Sequence[str], north_star: str) -> History:
-    """Differences treatment − control of the arms, each with the file it came from."""
+def _variances(given, names):
+    """Those of all metrics, or nothing where the row has none."""
+    if not any(key.startswith(("variance_", "std_error_")) for key in given):
+        return {}
+    found = []
+    for name in names:
+        kind = "standard error" if f"std_error_{name}" in given else "variance"
+        with within(f"metric {name!r}"):
+            key = f"{kind.replace('standard error', 'std_error')}_{name}"
+            if key not in given:
+                raise ValueError("expected a variance or a standard error, got none")
+            found.append(fit(given[key], Number))
+            if found[-1] <= 0:
+                raise ValueError(f"expected a {kind} > 0, got {found[-1]:.4g}")
+    return {"variances": found}
+
+
+def refuse(complaint: str) -> None:
+    """Raise it."""
+    raise ValueError(complaint)
+
+
+@contextlib.contextmanager
+def told(complain: Complain):
+    """Complaints of the block go to `complain`, which may raise them or keep them."""
+    try:
+        yield
+    except ValueError as error:
+        complain(str(error))
+
+
+def grouped(arms: Sequence[tuple[Path, Arm]]) -> dict[str, list[tuple[Path, Arm]]]:
+    """The arms of each experiment."""
     experiments: dict[str, list[tuple[Path, Arm]]] = {}
     for path, arm in arms:
         experiments.setdefault(str(arm.experiment), []).append((path, arm))
+    return experiments
+
+
+def history(
+    arms: Sequence[tuple[Path, Arm]],
+    names: Sequence[str],
+    north_star: str,
+    *,
+    correlation: Float[np.ndarray, "k k"] | None = None,
+    halves: Mapping[tuple[str, str], Float[np.ndarray, "2 k"]] | None = None,
+    standardise: bool = False,
+    complain: Complain = refuse,
+) -> History:
+    """Differences treatment − control of the arms, each with the file it came from.
+
+    `correlation` of the metrics over users, for arms that have variances alone; `halves` as in
+    `History`, by experiment and arm; `standardise`: in standard deviations of a user. `complain` is
+    told of each arm that cannot be used.
+    """
+    experiments = grouped(arms)
     pairs = [
-        (i, *pair)
+        (i, (name, arm), *pair)
         for i, (name, some) in enumerate(experiments.items())
-        for pair in _pairs(name, some, names)
+        for arm, pair in _pairs(name, some, names, correlation, complain)
     ]
-    if len(experiments) < 2:
+    found = len({pair[0] for pair in pairs})
+    if found < 2:
         raise ValueError(
-            f"{arms[0][0]}: expected at least two experiments, got {len(experiments)}; a metric"
-            " learnt from one cannot be checked"
+            f"{arms[0][0] if arms else 'table'}: expected at least two experiments, got {found}; a"
+            " metric learnt from one cannot be checked"
         )
-    columns = [jnp.asarray(np.array(column)) for column in zip(*pairs, strict=True)]
-    index, effect, covariance, size, sign, null, users = columns
-    pooled = jnp.einsum("e,eij->ij", size / size.sum(), users)
+    index, keys, *columns = zip(*pairs, strict=True)
+    effect, covariance, size, sign, null, users = map(np.array, columns)
+    half = None if halves is None else np.array([halves.get(key, _unknown(names)) for key in keys])
+    if standardise:
+        unit = np.sqrt(np.diagonal(users, axis1=1, axis2=2))
+        outer = unit[:, :, None] * unit[:, None, :]
+        effect, covariance, users = effect / unit, covariance / outer, users / outer
+        half = None if half is None else half / unit[:, None]
+    pooled = np.einsum("e,eij->ij", size / size.sum(), users)
+    data = effect, covariance, size, sign, null, np.unique(index, return_inverse=True)[1], pooled
     north = list(names).index(north_star)
-    return History(effect, covariance, size, sign, null, index, pooled, tuple(names), north)
+    return History(
+        *map(jnp.asarray, data), tuple(names), north, None if half is None else jnp.asarray(half)
+    )
+
+
+def _unknown(names):
+    return np.full((2, len(names)), np.nan)
 
 
 # One experiment.
 
 
-def _pairs(name, arms, names):
-    """(Δ, S, size, sign, A/A, covariance over users) of each treated arm against the control."""
+def _pairs(name, arms, names, correlation, complain):
+    """Each treated arm by name, and (Δ, S, size, sign, A/A, covariance over users)."""
     path = arms[0][0]
-    with within(f"{path}: experiment {name!r}"):
-        labels = [str(arm.arm) for _, arm in arms]
-        if len(set(labels)) < len(labels):
-            raise ValueError(f"expected each arm once, got {', '.join(labels)}; merge the rows")
-        controls = [part for part in arms if part[1].label == "control"]
-        treated = [part for part in arms if part[1].label != "control"]
-        if len(controls) != 1 or not treated:
-            raise ValueError(
-                f"expected one control and at least one other arm, got {len(controls)} control and"
-                f" {len(treated)} other; add the missing arm or drop the experiment"
-            )
-    path, arm = controls[0]
-    control = _moments(path, arm, names)
-    for path, arm in treated:
-        with np.errstate(over="ignore", invalid="ignore"):
-            made = _difference(_moments(path, arm, names), control, arm.label)
-        if not all(np.isfinite(part).all() for part in made):
-            raise ValueError(
-                f"{path}: experiment {name!r}: expected numbers whose sums can be computed, got"
-                " some beyond 1e308; use larger units"
-            )
-        yield made
+    with told(complain):
+        with within(f"{path}: experiment {name!r}"):
+            control = _control([arm for _, arm in arms])
+        base = _moments(path, control, names, correlation)
+        for path, arm in (part for part in arms if part[1] is not control):
+            with told(complain):
+                moments = _moments(path, arm, names, correlation)
+                yield str(arm.arm), _difference(moments, base, arm.label, f"{path}: {name!r}")
 
 
-def _difference(treatment, control, label):
+def _control(arms):
+    labels = [str(arm.arm) for arm in arms]
+    if len(set(labels)) < len(labels):
+        raise ValueError(f"expected each arm once, got {', '.join(labels)}; merge the rows")
+    controls = [arm for arm in arms if arm.label == "control"]
+    if len(controls) != 1 or len(arms) == 1:
+        raise ValueError(
+            f"expected one control and at least one other arm, got {len(controls)} control and"
+            f" {len(arms) - len(controls)} other; add the missing arm or drop the experiment"
+        )
+    return controls[0]
+
+
+def _difference(treatment, control, label, where):
     (mean_t, cov_t, n_t), (mean_c, cov_c, n_c) = treatment, control
     size = 1 / (1 / n_t + 1 / n_c)
-    users = (n_t * cov_t + n_c * cov_c) / (n_t + n_c)
-    return mean_t - mean_c, cov_t / n_t + cov_c / n_c, size, SIGNS[label], label == "aa", users
+    with np.errstate(over="ignore", invalid="ignore"):
+        users = (n_t * cov_t + n_c * cov_c) / (n_t + n_c)
+        made = mean_t - mean_c, cov_t / n_t + cov_c / n_c, size
+    if not all(np.isfinite(part).all() for part in (*made, users)):
+        raise ValueError(
+            f"{where}: expected numbers whose sums can be computed, got some beyond 1e308; use"
+            " larger units"
+        )
+    return *made, SIGNS[label], label == "aa", users
 
 
-def _moments(path, arm, names):
+def nulls(arms: Sequence[tuple[Path, Arm]]) -> Float[np.ndarray, "m k"]:
+    """z-scores of A/A differences, metric by metric, of arms that have variances."""
+    found = []
+    for some in grouped(arms).values():
+        controls = [arm for _, arm in some if arm.label == "control" and arm.variances]
+        for _, arm in some:
+            if arm.label == "aa" and arm.variances and len(controls) == 1:
+                sides = [(np.array(x.means), np.array(x.variances) / x.n) for x in (arm, *controls)]
+                found.append((sides[0][0] - sides[1][0]) / np.sqrt(sides[0][1] + sides[1][1]))
+    return np.array(found) if found else np.zeros((0, len(arms[0][1].means)))
+
+
+def _moments(path, arm, names, correlation):
     """Mean (k,), covariance (k, k) over users, n; the covariance must be positive definite."""
     where = f"{path}: experiment {str(arm.experiment)!r}, arm {str(arm.arm)!r}"
     mean = np.array(arm.means)
@@ -233,9 +261,13 @@ def _moments(path, arm, names):
             second = _square(arm.second_moment, len(names), "second_moment")
             with np.errstate(over="ignore", invalid="ignore"):
                 matrix = (second - np.outer(mean, mean)) * arm.n / (arm.n - 1)
+        elif arm.variances is not None and correlation is not None:
+            deviation = np.sqrt(arm.variances)
+            matrix = correlation * np.outer(deviation, deviation)
         else:
             raise ValueError(
-                "expected covariance or second_moment, got neither; export one of them"
+                "expected covariance or second_moment, or a variance or std_error of each metric,"
+                " got none; export one of them"
             )
         return mean, _positive(matrix, names), arm.n
 
@@ -248,6 +280,12 @@ def _square(numbers, k, column):
             f" got {numbers.size}"
         )
     return numbers.reshape(k, k)
+
+
+def _determined(correlation, names):
+    """The metrics that have a part in the direction without variance."""
+    part = np.abs(np.linalg.eigh(correlation)[1][:, 0])
+    return ", ".join(name for name, x in zip(names, part, strict=True) if x > _PART)
 
 
 def _positive(matrix, names):
@@ -267,83 +305,7 @@ def _positive(matrix, names):
     if smallest <= _ROUNDING:
         raise ValueError(
             f"expected a positive definite covariance, got one whose correlations have"
-            f" smallest eigenvalue {smallest:.3g}; drop a metric that the others determine"
+            f" smallest eigenvalue {smallest:.3g}: {_determined(correlation, names)} determine one"
+            " another, as a sum its parts; drop one of them"
         )
     return matrix / 2 + matrix.T / 2
-
-
-# The file.
-
-
-def _rows(path):
-    if path.suffix.lower() == ".json":
-        rows = load(path, json.loads, "not valid JSON ({}); export the file again")
-    elif path.suffix.lower() in (".parquet", ".pq"):
-        rows = _parquet_rows(path)
-    else:
-        raise ValueError(
-            f"{path}: expected a file ending in .parquet or .json, got {path.suffix!r}; convert it"
-        )
-    if not isinstance(rows, list) or not rows or not all(isinstance(r, dict) for r in rows):
-        raise ValueError(
-            f"{path}: expected a list of rows, one for each experiment and arm, got none; see the"
-            " columns"
-        )
-    return rows
-
-
-def _parquet_rows(path):
-    try:
-        return pq.read_table(path).to_pylist()
-    except (OSError, pa.ArrowException) as error:
-        words = str(getattr(error, "strerror", None) or error).splitlines()[0][:160]
-        raise ValueError(
-            f"{path}: cannot be read ({words}); check the path and the format"
-        ) from None
-
-
-# The learnt metric.
-
-
-class Metric(msgspec.Struct):
-    """What is read back of a stored metric: names, and a weight for each."""
-
-    metrics: list[str]
-    weights: list[Number]
-
-
-def write_metric(
-    path: Path, names: Sequence[str], weights: Float[np.ndarray, " k"], about: Mapping[str, Any]
-) -> Path:
-    """A JSON document: metric names, weights, and whatever `about` says (objective, validation,
-    provenance).
-    """
-    document = {"mopl_metric": VERSION, "metrics": list(names), "weights": weights, **about}
-    return write_json(path, finite(document))
-
-
-def read_metric(
-    path: Path, names: Sequence[str] | None = None
-) -> tuple[tuple[str, ...], Float[np.ndarray, " k"]]:
-    """Metric names and weights of a stored metric, in the order of `names` where given; ValueError
-    if they differ.
-    """
-    refusal = "cannot be read as JSON ({}); learn it again with mopl metric"
-    document = load(path, json.loads, refusal)
-    if not isinstance(document, dict) or document.get("mopl_metric") != VERSION:
-        raise ValueError(
-            f"{path}: expected a learnt metric of format {VERSION}, got another document; see mopl"
-            " metric"
-        )
-    with within(str(path), "; learn it again"):
-        metric = fit(document, Metric)
-        if not 0 < len(metric.metrics) == len(metric.weights):
-            raise ValueError("expected as many finite weights as metrics, at least one")
-    wanted = tuple(metric.metrics if names is None else names)
-    if set(wanted) != set(metric.metrics):
-        odd = sorted(set(wanted) ^ set(metric.metrics))
-        raise ValueError(
-            f"{path}: metrics differ from the signals: only one of the two has {', '.join(odd)}"
-        )
-    by_name = dict(zip(metric.metrics, metric.weights, strict=True))
-    return wanted, np.array([by_name[name] for name in wanted], float)

@@ -9,17 +9,30 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
+from jax.scipy.stats import norm
 
 from mopl_jax.io import storage
 from mopl_jax.io.policy_json import finite
-from mopl_jax.metrics import experiments, objectives
+from mopl_jax.metrics import (
+    drift,
+    exchange,
+    learnt_reward,
+    metric_json,
+    objectives,
+    past,
+    rules,
+    scorecards,
+)
+from mopl_jax.metrics.objectives import History
 from mopl_jax.metrics.validation import Validation, validate
 from mopl_jax.numerics.check import check_alpha, choose
 from mopl_jax.numerics.progress import Advance, silent
 
+CLOSED = objectives.CLOSED | exchange.NAMED
+NAMED = objectives.NAMED | exchange.NAMED
 FEW = 3  # known winners a metric: a rule of thumb, no study chose it
-SAID = 3  # experiments that a warning names
 IMPLAUSIBLE = 0.5  # standard deviations of a user between arms: a medium effect (Cohen, 1988)
 
 
@@ -41,6 +54,9 @@ class LearntMetric:
     `objective`, `l1`, `alpha`: what was minimised, its penalty, the level of the tests.
     `north_star_per_unit`: North Star units for one unit of the metric's effect.
     `proxy_quality`: correlation with the North Star's true effects, median over experiments.
+    `direct_effects`: p-value of the test that no test moved the North Star but by the signals.
+    `returns`: what decision rules would have earned, where that was asked for.
+    `reward`: the log that was given the metric as reward, if one was.
     `compared`: the validation of this objective and of those it was compared with.
     `warnings`: reasons to distrust it, a sentence each.
     `provenance`: versions, device and tables that it comes from.
@@ -55,6 +71,9 @@ class LearntMetric:
     alpha: float
     north_star_per_unit: float
     proxy_quality: float
+    direct_effects: float
+    returns: tuple[rules.Return, ...]
+    reward: learnt_reward.Rewarded | None
     compared: tuple[Judged, ...]
     warnings: tuple[str, ...]
     provenance: dict[str, Any]
@@ -72,7 +91,10 @@ class LearntMetric:
     def to_dict(self) -> dict[str, Any]:
         """The document of `mopl metric --json`."""
         judged = {each.objective: dataclasses.asdict(each.validation) for each in self.compared}
-        return finite(vars(self) | {"validation": judged[self.objective], "compared": judged})
+        more = {"validation": judged[self.objective], "compared": judged}
+        more["returns"] = [dataclasses.asdict(each) for each in self.returns]
+        more["reward"] = None if self.reward is None else self.reward.to_dict()
+        return finite(vars(self) | more)
 
     def to_arrow(self) -> Any:
         """A `pyarrow.Table`, one row a metric."""
@@ -86,31 +108,44 @@ def learn_metric(
     tables: Path | str | Sequence[Path | str],
     north_star: str,
     *,
-    objective: str = "gls",
+    objective: str | None = None,
     compare: bool = False,
     l1: float = 0.0,
     positive: Sequence[str] = (),
     negative: Sequence[str] = (),
     with_north_star: bool = False,
+    rule: bool = False,
+    apply: Path | None = None,
+    rewarded: Path | None = None,
     alpha: float = 0.05,
     advance: Advance = silent,
+    **reading: Any,
 ) -> LearntMetric:
     """Learn a metric from the experiments in `tables`, and validate it leaving each one out.
 
-    `objective` is one of `objectives.NAMED`; `compare` validates the others as well. Metrics
-    named `positive` or `negative` may not have weights of the other sign. The North Star does not
-    enter the metric unless `with_north_star`. `advance` is told of each
-    validation. ValueError in one line for whatever cannot be learnt from.
+    `objective` is one of `NAMED`, `gls` by default, or `proxy` where the table has no labels;
+    `compare` validates the others as well. Metrics named `positive` or `negative` may not have
+    weights of the other sign. The North Star does not enter the metric unless `with_north_star`.
+    `rule`: also what rules that launch by the metric would have earned. With `apply` the log there
+    is written to `rewarded` with the metric as reward (`learnt_reward.apply`). `advance` is told of
+    each validation; `reading` are the fields of `scorecards.Reading`. ValueError in one line for
+    whatever cannot be learnt from.
     """
     check_alpha(alpha)
     paths = [Path(x) for x in ([tables] if isinstance(tables, str | Path) else tables)]
-    arms, names = experiments.read_arms(paths, north_star)
-    history = experiments.history(arms, names, north_star)
+    tests = past.past(paths, north_star, scorecards.Reading(**reading))
+    history, labels = labelled(tests, alpha)
+    objective = objective or ("gls" if tests.labelled else "proxy")
     chosen = _objective(objective, history.names, l1, positive, negative)
+    if objective == "cross_fold" and history.halves is None:
+        raise ValueError(
+            "cross_fold: expected splits of the users (column fold) or snapshots (time)"
+        )
     _check(history)
     allowed = objectives.signals_only(history) | with_north_star
     weights = _weights(history, objective, chosen, allowed)
-    others = objectives.NAMED if compare else {}
+    others = NAMED if compare else {}
+    others = {k: x for k, x in others.items() if k != "cross_fold" or history.halves is not None}
     tried = {objective: chosen} | {name: x for name, x in others.items() if name != objective}
     judged = []
     for name, function in tried.items():
@@ -126,10 +161,15 @@ def learn_metric(
         alpha=alpha,
         north_star_per_unit=float(objectives.exchange_rate(weights, history)),
         proxy_quality=float(np.median(objectives.proxy_quality(weights, history))),
+        direct_effects=float(exchange.p_value(history, allowed)),
+        returns=tuple(_returns(history, chosen, allowed, alpha)) if rule else (),
+        reward=_rewarded(apply, rewarded, history, weights),
         compared=tuple(judged),
         warnings=(
-            *_mismatched(experiments.mismatches(arms)),
+            *tests.warnings,
+            *labels,
             *_implausible(history),
+            *_drifted(weights, history),
             *_warnings(judged[0].validation, int(allowed.sum()), alpha),
         ),
         provenance=storage.provenance(tables=[path.name for path in paths]),
@@ -137,11 +177,30 @@ def learn_metric(
 
 
 def write(path: Path, learnt: LearntMetric) -> Path:
-    """Store a metric as `experiments.read_metric` reads it, with what is known of it."""
+    """Store a metric as `metric_json.read_metric` reads it, with what is known of it."""
     document = learnt.to_dict()
     for key in ("metrics", "weights", "compared"):
         del document[key]
-    return experiments.write_metric(path, learnt.metrics, np.array(learnt.weights), document)
+    return metric_json.write_metric(path, learnt.metrics, np.array(learnt.weights), document)
+
+
+def _rewarded(log, out, history, weights):
+    if log is None or out is None:
+        return None
+    north_star = history.names[history.north_star]
+    return learnt_reward.apply(Path(log), Path(out), history.names, np.asarray(weights), north_star)
+
+
+def _returns(history, objective, allowed, alpha):
+    """Of rules that launch by the metric that was learnt without the experiment."""
+    weights = np.asarray(objectives.leave_one_out(history, objective, allowed))
+    north = np.broadcast_to(np.eye(len(history.names))[history.north_star], weights.shape)
+    both = np.stack([weights, north], axis=1)
+    effect = np.einsum("eaj,ej->ea", both, np.asarray(history.effect))
+    noise = np.einsum("eai,eij,ebj->eab", both, np.asarray(history.covariance), both)
+    some = (weights != 0).any(axis=1) & ~np.asarray(history.null)
+    index = np.asarray(history.experiment)[some]
+    return rules.returns(effect[some], noise[some], index, float(norm.isf(alpha / 2)))
 
 
 def _weights(history, name, objective, allowed):
@@ -154,6 +213,20 @@ def _weights(history, name, objective, allowed):
     return weights
 
 
+def labelled(tests: past.Past, alpha: float) -> tuple[History, list[str]]:
+    """The history; without labels in the table, the winners of the North Star's own test."""
+    history = tests.history
+    if tests.labelled:
+        return history, []
+    north = objectives.z_scores(jnp.eye(len(history.names))[history.north_star], history)
+    sign = jnp.where(jnp.abs(north) > norm.isf(alpha / 2), jnp.sign(north), 0.0)
+    said = (
+        f"the table has no labels: winners and losers are the {int(jnp.sum(sign != 0))} treatments"
+        " with a significant North Star, which flatters the North Star in what follows"
+    )
+    return dataclasses.replace(history, sign=sign), [said]
+
+
 def _check(history):
     """ValueError unless there is something to learn from and something left to check it on."""
     known = np.asarray(history.experiment)[np.asarray(history.sign) != 0]
@@ -162,15 +235,10 @@ def _check(history):
             f"expected a known winner in at least two experiments, got {len(set(known.tolist()))};"
             " label winner or loser where the outcome is known"
         )
-    if len(history.names) < 2:
-        raise ValueError(
-            f"expected metrics besides the North Star, got only mean_{history.names[0]}; add"
-            " columns mean_NAME"
-        )
 
 
 def _objective(name, names, l1, positive, negative):
-    choose([name], objectives.NAMED, "objective")
+    choose([name], NAMED, "objective")
     positive, negative = (
         choose(some, dict.fromkeys(names), "metric") for some in (positive, negative)
     )
@@ -180,25 +248,15 @@ def _objective(name, names, l1, positive, negative):
         )
     if not (np.isfinite(l1) and l1 >= 0):
         raise ValueError(f"--l1: expected a number ≥ 0, got {l1}")
-    if name in objectives.CLOSED:
+    if name in CLOSED:
         if l1 or positive or negative:
             raise ValueError(
                 f"--l1, --positive, --negative: expected one of {', '.join(objectives.LOSSES)}, got"
                 f" {name}"
             )
-        return objectives.CLOSED[name]
+        return CLOSED[name]
     signs = tuple((metric in positive) - (metric in negative) for metric in names)
     return objectives.descent(objectives.LOSSES[name], l1=l1, signs=signs)
-
-
-def _mismatched(names):
-    """A sentence on the experiments whose arms are not of one size."""
-    if names:
-        others = f" and {len(names) - SAID} others" if len(names) > SAID else ""
-        yield (
-            f"sample ratio mismatch, unless unequal shares were planned: {', '.join(names[:SAID])}"
-            f"{others}; effects of such experiments are not to be trusted"
-        )
 
 
 def _implausible(history):
@@ -213,6 +271,18 @@ def _implausible(history):
         yield (
             f"arms differ by {typical:.2g} standard deviations of a user in the median: is"
             " `covariance` that of the means? it should be that over users, n times as large"
+        )
+
+
+def _drifted(weights, history):
+    """That the North Star followed the metric otherwise in the table's earlier half."""
+    found = drift.drift(np.asarray(weights), history, drift.second_half(history))
+    if found.p_value < drift.LEVEL:
+        north_star = history.names[history.north_star]
+        yield (
+            f"a unit of the metric was {found.before:.3g} of {north_star} in the first half of the"
+            f" experiments and {found.after:.3g} in the second (p = {found.p_value:.1g}): if the"
+            " table is in the order of time, learn from the later ones"
         )
 
 

@@ -57,6 +57,7 @@ class History:
     `user_covariance`: covariance of the metrics over users.
     `names`: names of the metrics.
     `north_star`: index of the North Star in `names`.
+    `halves`: Δ among two sets of users that do not overlap, where it is known; elsewhere NaN.
     """
 
     effect: Float[Array, "e k"]
@@ -68,6 +69,7 @@ class History:
     user_covariance: Square
     names: tuple[str, ...]
     north_star: int
+    halves: Float[Array, "e 2 k"] | None = None
 
 
 Objective = Callable[[History, PerDifference, Allowed], Weights]
@@ -347,11 +349,12 @@ def _scaled(history):
     by.
     """
     scale = jnp.sqrt(jnp.mean(jnp.diagonal(history.covariance, axis1=1, axis2=2), axis=0))
-    covariance = history.covariance / jnp.outer(scale, scale)[None]
-    return (
-        dataclasses.replace(history, effect=history.effect / scale[None], covariance=covariance),
-        scale,
-    )
+    scaled = {
+        "effect": history.effect / scale[None],
+        "covariance": history.covariance / jnp.outer(scale, scale)[None],
+        "halves": None if history.halves is None else history.halves / scale[None, None],
+    }
+    return dataclasses.replace(history, **scaled), scale
 
 
 def _shrunk(covariance, size):

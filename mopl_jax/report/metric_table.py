@@ -1,6 +1,8 @@
 """A learnt metric as it is printed: what it saves first, then its weights and its errors."""
 
+from mopl_jax.metrics.exchange import SIGNIFICANT
 from mopl_jax.metrics.learnt_metric import LearntMetric
+from mopl_jax.metrics.learnt_reward import Rewarded
 from mopl_jax.report import terminal
 from mopl_jax.report.terminal import number, share
 
@@ -8,6 +10,11 @@ LEGEND = (
     "held out: each experiment is judged by a metric learnt without it. agreement: sign right ·"
     " power, type II: significant with the right sign, or not at all · type III: significant with"
     " the wrong sign · p: median one-sided p-value"
+)
+RULES = (
+    "return: the sum over treatments shipped of their effects, judged by users who had no say"
+    " (cross-validated in ten folds) · naive: by those who chose · each treatment by itself, with a"
+    " metric learnt without its experiment"
 )
 ERRORS = ("agreement", "power", "type II", "type III", "p")
 
@@ -23,6 +30,7 @@ def show(learnt: LearntMetric) -> None:
         f" (proxy quality, median); one unit of effect is {number(learnt.north_star_per_unit)}"
         f" of {learnt.north_star}"
     )
+    out.print(_carried(learnt))
     if found.nulls:
         out.print(
             f"{found.nulls} A/A differences: {found.false_positives:.1%} significant, 95 % interval"
@@ -31,7 +39,28 @@ def show(learnt: LearntMetric) -> None:
     out.print(_held_out(learnt))
     if len(learnt.compared) > 1:
         out.print(_comparison(learnt.compared))
+    if learnt.returns:
+        out.print(_returns(learnt))
+        out.print(RULES, style="dim")
+    if learnt.reward is not None:
+        reward(learnt.reward)
     out.print(LEGEND, style="dim")
+
+
+def reward(made: Rewarded) -> None:
+    """Where the log with the learnt reward is, and how a policy learnt from it is guarded."""
+    out = terminal.console()
+    out.print(f"{made.log}: {made.rows:,} rows with {made.column} = {made.formula}")
+    if not made.guarded:
+        text = f"the log has no column {made.north_star}: nothing guards what is learnt from it"
+        terminal.warn(out, [text])
+        return
+    out.print(
+        f"mean {number(made.mean)}, standard deviation {number(made.deviation)}, correlation"
+        f" {number(made.correlation, '{:.2f}')} with {made.north_star}; learn by --reward"
+        f" {made.column}, then guard: mopl compare {made.log} logging NEW.json --reward"
+        f" {made.north_star} must not say worse"
+    )
 
 
 def _saved(found):
@@ -49,6 +78,30 @@ def _saved(found):
             " tell: the errors are larger than the factors"
         )
     return f"for the same mean z the North Star needs the metric's users {', '.join(known)}"
+
+
+def _carried(learnt):
+    said = "have" if learnt.direct_effects < SIGNIFICANT else "need not have"
+    return (
+        f"the tests {said} effects on {learnt.north_star} beside those on the signals (test of"
+        f" direct effects: p = {number(learnt.direct_effects, '{:.2g}')})"
+    )
+
+
+def _returns(learnt):
+    head = (
+        f"launch if (returns in {learnt.north_star})",
+        "shipped",
+        "return ± SE",
+        "naive",
+        "naive / return",
+    )
+    table = terminal.table(*head)
+    for each in learnt.returns:
+        value = f"{number(each.cross_validated)} ± {number(each.standard_error, '{:.2g}')}"
+        ratio = number(each.flattery, "{:.2f} ×")
+        table.add_row(each.rule, f"{each.shipped:,}", value, number(each.naive), ratio)
+    return table
 
 
 def _weights(learnt):

@@ -11,6 +11,7 @@ with N(production, s²), s > h, one draw for each user.
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from statistics import NormalDist
 from typing import NamedTuple
 
 import jax
@@ -26,7 +27,7 @@ from mopl_jax.intervals.interval import Interval
 from mopl_jax.learning import certification, constraints, objective, optimise
 from mopl_jax.learning.response_surface import fit_surface
 from mopl_jax.logs import Logs
-from mopl_jax.metrics import experiments, objectives
+from mopl_jax.metrics import experiments, objectives, rules
 from mopl_jax.numerics import quadratic
 from mopl_jax.numerics.shapes import OneKey
 from mopl_jax.policies.gaussian import Gaussian
@@ -177,8 +178,8 @@ def _tested(platform, found, scale, key, plan, metric, mesh):
     test = online.ab_test(platform, treatment, control, key, plan.test, mesh)
     north = np.eye(test.difference.size)[-1]
     reward = north if metric is None else metric
-    better = test.z(reward) > 0 and test.p(reward) < plan.alpha
-    adopted = better and not (test.z(north) < 0 and test.p(north) < plan.alpha)
+    critical = NormalDist().inv_cdf(1 - plan.alpha / 2)
+    adopted = bool(rules.guarded(test.z(reward), test.z(north), critical))
     return found._replace(
         users=found.users + 2 * plan.test,
         adopted=adopted,

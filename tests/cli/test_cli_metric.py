@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from command import assert_refused, document, mopl
 
-from mopl_jax.metrics import experiments, objectives
+from mopl_jax.metrics import experiments, metric_json, objectives, past
 
 NAMES = ("likes", "shares", "retention")
 COVARIANCE = np.array([[1.0, 0.2, 0.1], [0.2, 2.0, 0.1], [0.1, 0.1, 4.0]])
@@ -49,7 +49,7 @@ def test_table_becomes_differences(tmp_path, suffix):
     either file format.
     """
     rows = table()
-    history = experiments.read([experiments.write(tmp_path / f"past{suffix}", rows)], "retention")
+    history = past.read([experiments.write(tmp_path / f"past{suffix}", rows)], "retention")
     assert history.names == NAMES
     assert history.north_star == 2
     assert history.experiment.tolist() == [0, 0, *range(1, 12)]
@@ -72,7 +72,7 @@ def test_second_moments_are_covariances_in_another_form(tmp_path):
         r["second_moment"] = (
             (np.array(r.pop("covariance")) * (n - 1) / n + np.outer(mean, mean)).ravel().tolist()
         )
-    history = experiments.read([experiments.write(tmp_path / "past.parquet", rows)], "retention")
+    history = past.read([experiments.write(tmp_path / "past.parquet", rows)], "retention")
     np.testing.assert_allclose(history.covariance[0], COVARIANCE / 5000, rtol=1e-9)
 
 
@@ -83,9 +83,9 @@ def test_files_are_pooled(tmp_path):
         experiments.write(tmp_path / f"{i}.json", rows[a:b])
         for i, (a, b) in enumerate([(0, 9), (9, None)])
     ]
-    whole = experiments.read([experiments.write(tmp_path / "all.json", rows)], "retention")
+    whole = past.read([experiments.write(tmp_path / "all.json", rows)], "retention")
     for a, b in zip(
-        jax.tree.leaves(whole), jax.tree.leaves(experiments.read(parts, "retention")), strict=True
+        jax.tree.leaves(whole), jax.tree.leaves(past.read(parts, "retention")), strict=True
     ):
         np.testing.assert_array_equal(a, b)
 
@@ -95,15 +95,15 @@ def test_files_are_pooled(tmp_path):
 
 def test_json_is_what_the_library_says(path, tmp_path):
     said = document("metric", path, "--north-star", "retention", "--out", tmp_path / "m.json")
-    history = experiments.read([path], "retention")
+    history = past.read([path], "retention")
     assert said["weights"] == pytest.approx(
         np.asarray(objectives.learn(history, objectives.gls)).tolist(), rel=1e-9
     )
     assert said["validation"]["known"] == 10
     assert said["validation"]["nulls"] == 2
-    names, weights = experiments.read_metric(tmp_path / "m.json")
+    names, weights = metric_json.read_metric(tmp_path / "m.json")
     assert (names, weights.tolist()) == (NAMES, said["weights"])
-    swapped = experiments.read_metric(tmp_path / "m.json", NAMES[::-1])
+    swapped = metric_json.read_metric(tmp_path / "m.json", NAMES[::-1])
     signals = jnp.asarray(np.random.default_rng(0).normal(size=(5, 3)))
     rewards = [
         objectives.metric_reward(jnp.asarray(w), s)
@@ -195,7 +195,7 @@ WRONG = {
     ),
     "one experiment": (lambda rows: rows[:3], "expected at least two experiments, got 1"),
     "other names": (_other_names, "only one of the two has clicks, likes"),
-    "no winner": (_no_winner, "expected a known winner in at least two experiments, got 0"),
+    "no winner": (_no_winner, "expected a known winner in at least two experiments, got 1"),
     "label": (lambda rows: rows[4].update(label="winer"), "did you mean 'winner'?"),
     "missing mean": (_missing_mean, "row 5: mean_likes: expected a number, got null"),
     "one user": (
@@ -243,7 +243,7 @@ def test_bad_options_are_one_line_and_exit_code_2(path, options, expected):
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        ("past.csv", "a,b", "expected a file ending in .parquet or .json"),
+        ("past.txt", "a,b", "expected a file ending in .parquet"),
         ("past.json", "{", "not valid JSON"),
         ("past.parquet", "no", "cannot be read"),
         (
@@ -259,15 +259,15 @@ def test_bad_files_are_one_line(tmp_path, name, content, expected):
 
 
 def test_a_stored_metric_is_checked_when_read(tmp_path):
-    path = experiments.write_metric(
+    path = metric_json.write_metric(
         tmp_path / "m.json", NAMES, np.array([1.0, 2.0, 0.0]), {"objective": "gls"}
     )
     with pytest.raises(ValueError, match="only one of the two has clicks, likes"):
-        experiments.read_metric(path, ("clicks", "shares", "retention"))
+        metric_json.read_metric(path, ("clicks", "shares", "retention"))
     for text, expected in (
         ("[]", "format 1"),
         ('{"mopl_metric": 1, "metrics": ["a"], "weights": []}', "as many finite weights"),
     ):
         path.write_text(text)
         with pytest.raises(ValueError, match=expected):
-            experiments.read_metric(path)
+            metric_json.read_metric(path)

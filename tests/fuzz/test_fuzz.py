@@ -22,7 +22,7 @@ from mopl_jax.coverage import study
 from mopl_jax.io.policy_json import read_policy
 from mopl_jax.io.read import read_logs
 from mopl_jax.io.refusals import one_line
-from mopl_jax.metrics import experiments
+from mopl_jax.metrics import metric_json, past
 from mopl_jax.simulation import replay
 
 TRIES = 200
@@ -96,8 +96,8 @@ METRIC = {"mopl_metric": 1, "metrics": ["x", "y"], "weights": [1.0, 2.0]}
 STUDY = tomllib.loads(study.DEFAULT.read_text())
 READERS = {
     "policy": (POLICY, read_policy),
-    "experiments": (EXPERIMENTS, lambda path: experiments.read([path], "x")),
-    "metric": (METRIC, experiments.read_metric),
+    "experiments": (EXPERIMENTS, lambda path: past.read([path], "x")),
+    "metric": (METRIC, metric_json.read_metric),
 }
 
 

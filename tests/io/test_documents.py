@@ -12,7 +12,7 @@ from mopl_jax.coverage import study
 from mopl_jax.io.documents import fit
 from mopl_jax.io.policy_json import VERSION, read_policy
 from mopl_jax.io.read import open_log
-from mopl_jax.metrics import experiments
+from mopl_jax.metrics import metric_json, past
 
 
 def nested(depth):
@@ -132,8 +132,8 @@ READERS = {
     "policy": (POLICY, lambda folder, x: read_policy(stored(folder / "p.json", x))),
     "study": (STUDY, lambda folder, x: study.build(x)),
     "log": (LOG, read_described_log),
-    "experiments": (TABLE, lambda folder, x: experiments.read([stored(folder / "e.json", x)], "a")),
-    "metric": (METRIC, lambda folder, x: experiments.read_metric(stored(folder / "m.json", x))),
+    "experiments": (TABLE, lambda folder, x: past.read([stored(folder / "e.json", x)], "a")),
+    "metric": (METRIC, lambda folder, x: metric_json.read_metric(stored(folder / "m.json", x))),
 }
 
 

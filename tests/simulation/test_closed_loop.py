@@ -143,7 +143,7 @@ def test_past_tests_are_an_experiments_table(tmp_path):
     assert [row["label"] for row in rows[6:8]] == ["aa", "control"]
     path = experiments.write(tmp_path / "experiments.parquet", rows)
     stored, direct = (
-        experiments.read([path], platform.signals[-1]),
+        past.read([path], platform.signals[-1]),
         closed_loop.history(platform, START, KEY, 8, 512, PLAN),
     )
     for name in ("effect", "covariance", "size", "sign", "null", "user_covariance"):

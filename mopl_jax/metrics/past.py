@@ -1,0 +1,205 @@
+"""Past tests: tables in any layout in, the history and what must be said of it out."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mopl_jax.io.refusals import within
+from mopl_jax.metrics import correlation, experiments, sample_ratio, scorecards, snapshots, splits
+from mopl_jax.metrics.experiments import Arm
+from mopl_jax.metrics.objectives import History
+from mopl_jax.metrics.scorecards import Reading
+from mopl_jax.metrics.snapshots import Looks
+from mopl_jax.numerics.check import choose
+
+SAID = 3  # experiments that a warning names
+
+Rows = list[tuple[Path, dict[str, Any]]]
+
+
+class Past(NamedTuple):
+    """What the tables say.
+
+    `history`: the differences.
+    `looks`: the snapshots of each treatment that has several.
+    `labelled`: whether the table says of any treatment that it won or lost.
+    `warnings`: what was left out or assumed, a sentence each.
+    """
+
+    history: History
+    looks: tuple[Looks, ...]
+    labelled: bool
+    warnings: tuple[str, ...]
+
+
+def read(tables: Iterable[Path], north_star: str, reading: Reading | None = None) -> History:
+    """The history in one or more tables with the same metrics; ValueError in one line for what
+    cannot be learnt from.
+    """
+    return past(tables, north_star, reading or Reading()).history
+
+
+def past(tables: Iterable[Path], north_star: str, reading: Reading) -> Past:
+    """The same, with what must be said."""
+    left: list[str] = []
+    complain = left.append if reading.leave_out else experiments.refuse
+    rows, reading = _rows(tables, reading)
+    names = scorecards.metrics(rows[0][1])
+    choose([north_star], dict.fromkeys(names), f"North Star in {rows[0][0]}")
+    if len(names) < 2:
+        raise ValueError(
+            f"{rows[0][0]}: expected metrics besides the North Star, got only mean_{names[0]}; add"
+            " columns mean_NAME"
+        )
+    labelled = any(row.get("label") in ("winner", "loser") for _, row in rows)
+    by_experiment = _controlled(rows, reading, complain)
+    split = {}
+    if any(row.get("fold") is not None for _, row in rows):
+        for some in by_experiment:
+            split |= splits.halves(some, names)
+        by_experiment = [splits.whole(some, names) for some in by_experiment]
+    looks = tuple(each for some in by_experiment for each in _looks(some, names, complain))
+    kept, odd = _by_shares(list(_arms(by_experiment, names, reading, complain)), reading)
+    shared = None
+    if any(arm.variances for _, arm in kept):
+        nulls = experiments.nulls(kept)
+        shared = correlation.shared(reading.correlation, names, nulls, looks)
+    history = experiments.history(
+        kept,
+        names,
+        north_star,
+        correlation=None if shared is None else shared.matrix,
+        halves=split or {(x.experiment, x.arm): snapshots.halves(x) for x in looks} or None,
+        standardise=reading.standardise,
+        complain=complain,
+    )
+    said = [*_left(left), *odd, *_known(shared, kept, history)]
+    return Past(history, looks, labelled, tuple(said))
+
+
+def _rows(tables, reading) -> tuple[Rows, Reading]:
+    found: Rows = []
+    for table in tables:
+        path, reading = scorecards.described(Path(table), reading)
+        found += [(path, row) for row in scorecards.rows(path, reading)]
+    return found, reading
+
+
+def _controlled(rows, reading, complain) -> list[Rows]:
+    """The rows of each experiment, with labels."""
+    experiments_: dict[str, Rows] = {}
+    for path, row in rows:
+        experiments_.setdefault(str(row.get("experiment")), []).append((path, row))
+    found = []
+    for name, some in experiments_.items():
+        with experiments.told(complain), within(f"{some[0][0]}: experiment {name!r}"):
+            found.append(_labelled(some, reading.control))
+    return found
+
+
+def _labelled(rows, control) -> Rows:
+    """Rows with a label each: the control is the one that is named, or labelled, or the first."""
+    names = [str(row.get("arm")) for _, row in rows]
+    if control is None and any(row.get("label") is not None for _, row in rows):
+        return rows
+    first = names[0] if control is None else control
+    if first not in names:
+        raise ValueError(
+            f"expected an arm named {first!r} (--control), got {', '.join(dict.fromkeys(names))}"
+        )
+    labels = ("control" if name == first else "unknown" for name in names)
+    return [
+        (path, row | {"label": "control" if label == "control" else row.get("label") or label})
+        for label, (path, row) in zip(labels, rows, strict=True)
+    ]
+
+
+def _looks(rows, names, complain) -> list[Looks]:
+    found: list[Looks] = []
+    with experiments.told(complain), within(_here(rows)):
+        found += snapshots.looks([row for _, row in rows], names)
+    return found
+
+
+def _here(rows):
+    path, row = rows[0]
+    return f"{path}: experiment {str(row.get('experiment'))!r}"
+
+
+def _arms(by_experiment, names, reading, complain) -> Iterator[tuple[Path, Arm]]:
+    """The arms at the time that is asked for."""
+    when = None if reading.at is None else snapshots.moment(reading.at)
+    for some in by_experiment:
+        path = some[0][0]
+        for row in snapshots.at([row for _, row in some], when, complain, _here(some)):
+            with experiments.told(complain), within(_where(path, row), _REMEDY):
+                yield path, experiments.arm_of(row, names)
+
+
+_REMEDY = "; fill it in or drop the row"
+
+
+def _where(path, row):
+    return f"{path}: row {row['row']}" if "row" in row else f"{path}: {scorecards.place(row)}"
+
+
+# What is left out, and what is said.
+
+
+def _by_shares(arms, reading) -> tuple[list[tuple[Path, Arm]], list[str]]:
+    """The arms of experiments that have the planned shares, or all to `keep`; a warning."""
+    odd, kept = [], []
+    for name, some in experiments.grouped(arms).items():
+        each = [arm for _, arm in some]
+        shares = sample_ratio.planned(
+            name, [str(arm.arm) for arm in each], [arm.share for arm in each], reading.shares
+        )
+        if sample_ratio.p_value([arm.n for arm in each], shares) < sample_ratio.MISMATCH:
+            odd.append(f"{name} ({' and '.join(f'{arm.n:,.0f}' for arm in each)})")
+            if not reading.keep:
+                continue
+        kept += some
+    if not odd:
+        return kept, []
+    planned = "the planned shares" if reading.shares else "equal shares (say others by --shares)"
+    done = "kept, but not to be trusted" if reading.keep else "left out; --keep keeps them"
+    return kept, [
+        f"sample ratio mismatch, users who are not in {planned}, p < {sample_ratio.MISMATCH:g}:"
+        f" {_some(odd)}: {done}"
+    ]
+
+
+def _some(names, separator=", ") -> str:
+    more = f" and {len(names) - SAID} others" if len(names) > SAID else ""
+    return separator.join(names[:SAID]) + more
+
+
+def _left(left) -> Iterator[str]:
+    if left:
+        yield f"left out, because they cannot be used: {_some(left, ' · ')}"
+
+
+def _known(shared, arms, history) -> Iterator[str]:
+    """Where the covariance between metrics comes from; that it is no covariance where all are 0."""
+    off = ~np.eye(len(history.names), dtype=bool)
+    if shared is not None:
+        yield shared.source + (_moving(history) if shared.guess else "")
+    elif off.any() and not np.asarray(history.covariance)[:, off].any():
+        yield (
+            "every covariance between metrics is exactly 0, as exports fill in what they do not"
+            f" know; {correlation.INDEPENDENT}{_moving(history)}"
+        )
+
+
+def _moving(history) -> str:
+    """How strongly the two metrics that move together most do so."""
+    z = np.asarray(history.effect) / np.sqrt(np.diagonal(history.covariance, axis1=1, axis2=2))
+    moments = z.T @ z
+    found = moments / np.sqrt(np.outer(np.diagonal(moments), np.diagonal(moments)))
+    i, j = np.unravel_index(np.argmax(np.abs(np.triu(found, 1))), found.shape)
+    return (
+        f" (differences of {history.names[i]} and {history.names[j]} correlate"
+        f" {found[i, j]:.2f} over these tests)"
+    )

@@ -1,0 +1,155 @@
+"""Snapshots: several looks at one test, each with the users and means so far."""
+
+import contextlib
+import datetime
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from mopl_jax.io.refusals import short, within
+from mopl_jax.metrics.experiments import Complain, refuse, told
+
+LEAST = 1.0 + 1e-9  # growth of a test between two looks that says anything
+
+
+class Looks(NamedTuple):
+    """Looks at one treatment against its control, s of them, in the order of time.
+
+    `experiment`, `arm`: whose.
+    `time`: when.
+    `size`: users so far, 1/(1/n_t + 1/n_c).
+    `effect`: the difference so far, of k metrics.
+    `variance`: of that difference.
+    """
+
+    experiment: str
+    arm: str
+    time: Float[np.ndarray, " s"]
+    size: Float[np.ndarray, " s"]
+    effect: Float[np.ndarray, "s k"]
+    variance: Float[np.ndarray, "s k"]
+
+
+def moment(time: Any) -> float:
+    """A time as a number: numbers as they are, dates and times of ISO 8601 in seconds."""
+    if isinstance(time, int | float):
+        return float(time)
+    text = str(time)
+    for read in (float, _seconds):
+        with contextlib.suppress(ValueError):
+            return read(text)
+    raise ValueError(f"expected a time, a number or a date as 2026-01-31, got {short(time)}")
+
+
+def _seconds(text):
+    return datetime.datetime.fromisoformat(text).timestamp()
+
+
+def at(
+    rows: Sequence[dict[str, Any]],
+    when: float | None,
+    complain: Complain = refuse,
+    where: str = "",
+) -> list[dict[str, Any]]:
+    """The rows of one experiment at the last time, not after `when`, at which all arms have one.
+
+    Empty where there is none. `complain` is told of an arm with two rows at one time, and of one
+    whose users become fewer, with `where` before it; both are left out.
+    """
+    arms: dict[str, list[dict]] = {}
+    for row in rows:
+        arms.setdefault(str(row.get("arm")), []).append(row)
+    good = {}
+    for name, some in arms.items():
+        with told(complain), within(where):
+            good[name] = _in_time(name, some)
+    common = set.intersection(*map(set, good.values())) if good else set()
+    fit = [time for time in common if when is None or time <= when]
+    return [looks[max(fit)] for looks in good.values()] if fit else []
+
+
+def _in_time(name, rows):
+    """The rows of one arm by time; ValueError for two at one time, or users who become fewer."""
+    timed = [(moment(row["time"]) if row.get("time") is not None else 0.0, row) for row in rows]
+    looks = dict(timed)
+    if len(looks) < len(timed):
+        raise ValueError(
+            f"expected each arm once, got {name!r} twice; merge the rows, or name the time of"
+            " snapshots by --column time=COLUMN"
+        )
+    for before, after in itertools.pairwise(sorted(looks)):
+        old, new = looks[before].get("n"), looks[after].get("n")
+        if isinstance(old, int | float) and isinstance(new, int | float) and new < old:
+            raise ValueError(
+                f"arm {name!r}: expected users that grow from snapshot to snapshot, got {old:,.0f}"
+                f" and then {new:,.0f} at {looks[after]['time']}; drop the snapshot"
+            )
+    return looks
+
+
+def looks(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> Iterator[Looks]:
+    """The looks at each treatment of one experiment that can be used: all variances, more users."""
+    arms: dict[str, dict[float, dict]] = {}
+    for row in rows:
+        if row.get("time") is not None and _usable(row, names):
+            arms.setdefault(str(row["arm"]), {})[moment(row["time"])] = row
+    control = [name for name, some in arms.items() if _label(some) == "control"]
+    for name, some in arms.items():
+        if len(control) == 1 and name != control[0]:
+            times = sorted(set(some) & set(arms[control[0]]))
+            if len(times) > 1:
+                pairs = [(some[time], arms[control[0]][time]) for time in times]
+                yield _growing(str(some[times[0]]["experiment"]), name, times, pairs, names)
+
+
+def _label(some):
+    return next(iter(some.values())).get("label")
+
+
+def _usable(row, names):
+    columns = ["n", *(f"{kind}_{name}" for kind in ("mean", "variance") for name in names)]
+    values = [row.get(column) for column in columns]
+    numbers = all(isinstance(x, int | float) and np.isfinite(x) for x in values)
+    return numbers and row["n"] >= 2 and all(row[f"variance_{name}"] > 0 for name in names)
+
+
+def _growing(experiment, arm, times, pairs, names):
+    treated, control = (
+        {
+            key: np.array([[row[f"{key}_{name}"] for name in names] for row in side], float)
+            for key in ("mean", "variance")
+        }
+        | {"n": np.array([row["n"] for row in side], float)[:, None]}
+        for side in zip(*pairs, strict=True)
+    )
+    size = (1 / (1 / treated["n"] + 1 / control["n"]))[:, 0]
+    keep = np.concatenate([[True], size[1:] > LEAST * np.maximum.accumulate(size)[:-1]])
+    effect = treated["mean"] - control["mean"]
+    variance = treated["variance"] / treated["n"] + control["variance"] / control["n"]
+    found = np.array(times), size, effect, variance
+    return Looks(experiment, arm, *(part[keep] for part in found))
+
+
+def increments(looks: Looks) -> tuple[Float[np.ndarray, "m k"], Float[np.ndarray, " m"]]:
+    """What came between two looks, about the effect at the last one, in its own standard errors.
+
+    z = (N₂Δ₂ − N₁Δ₁ − (N₂−N₁) Δ) / √(N₂²v₂ − N₁²v₁): standard normal with the correlation of the
+    metrics if users came one after the other and effects do not change; and the users, N₂ − N₁.
+    """
+    n = looks.size[:, None]
+    total, spread = n * looks.effect, np.square(n) * looks.variance
+    grown, variance = np.diff(n, axis=0), np.diff(spread, axis=0)
+    good = (variance > 0).all(axis=1)
+    shift = np.diff(total, axis=0) - grown * looks.effect[-1]
+    return shift[good] / np.sqrt(variance[good]), grown[good, 0]
+
+
+def halves(looks: Looks) -> Float[np.ndarray, "2 k"]:
+    """The effect among the first half of the users, and among those who came later."""
+    n = looks.size
+    i = min(max(int(np.searchsorted(n, n[-1] / 2)), 0), len(n) - 2)
+    late = (n[-1] * looks.effect[-1] - n[i] * looks.effect[i]) / (n[-1] - n[i])
+    return np.stack([looks.effect[i], late])

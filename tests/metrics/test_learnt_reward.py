@@ -1,0 +1,88 @@
+"""The learnt metric as a reward: a column of the log, its formula with it, and what is refused."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from command import assert_refused, document, mopl
+
+from mopl_jax.metrics import experiments, learnt_reward, metric_json
+
+NAMES = ("likes", "shares", "days")
+WEIGHTS = np.array([0.5, -0.25, 0.0])
+
+
+def log(folder, n=500, name="log.parquet", **changes):
+    rng = np.random.default_rng(0)
+    columns = {each: rng.normal(size=n) for each in NAMES} | {"user": np.arange(n)} | changes
+    pq.write_table(pa.table(columns), folder / name)
+    return folder / name
+
+
+@pytest.fixture
+def stored(tmp_path):
+    about = {"north_star": "days"}
+    return metric_json.write_metric(tmp_path / "metric.json", NAMES, WEIGHTS, about)
+
+
+def test_a_log_gets_the_metric_of_each_row(tmp_path, stored):
+    """Σ weight · signal; all other columns as they were; its moments are said."""
+    path, out = log(tmp_path), tmp_path / "out" / "rewarded.parquet"
+    said = document("metric", stored, "--apply", path, "--rewarded", out)
+    before, after = pq.read_table(path), pq.read_table(out)
+    assert after.drop_columns("learnt_metric").equals(before)
+    reward = after["learnt_metric"].to_numpy()
+    signals = np.stack([before[name].to_numpy() for name in NAMES], axis=1)
+    np.testing.assert_allclose(reward, signals @ WEIGHTS, rtol=1e-12)
+    assert said["mean"] == pytest.approx(reward.mean())
+    assert said["deviation"] == pytest.approx(reward.std())
+    assert said["correlation"] == pytest.approx(np.corrcoef(reward, signals[:, 2])[0, 1])
+    about = json.loads(after.schema.metadata[learnt_reward.KEY])
+    assert about == {
+        "column": "learnt_metric",
+        "formula": "0.5 likes -0.25 shares",
+        "north_star": "days",
+    }
+
+
+def test_learning_and_applying_in_one_command(tmp_path):
+    rows = []
+    for i in range(10):
+        label, lift = (("winner", 0.03), ("loser", -0.02))[i % 2]
+        for arm, tag, mean in (("A", "control", 0.0), ("B", label, lift * (1 + i / 20))):
+            means = dict(zip(NAMES, (mean, mean * mean, mean / 2), strict=True))
+            rows.append(experiments.row(f"e{i}", arm, tag, 10_000, means, np.eye(3)))
+    table = experiments.write(tmp_path / "past.parquet", rows)
+    out, metric = tmp_path / "rewarded.parquet", tmp_path / "metric.json"
+    options = "--north-star", "days", "--rule", "--apply", log(tmp_path), "--rewarded", out
+    code, text, err = mopl("metric", table, *options, "--out", metric)
+    assert (code, err) == (0, "")
+    assert "must not say worse" in text
+    assert "metric significant, North Star not worse" in text
+    artifact = json.loads(metric.read_text())
+    weights = dict(zip(*metric_json.read_metric(metric), strict=True))
+    assert artifact["reward"]["formula"] == learnt_reward.formula(weights, weights.values())
+    assert len(artifact["returns"]) == 6
+
+
+def test_what_cannot_be_applied_is_one_line(tmp_path, stored):
+    missing = log(tmp_path, name="missing.parquet", likes=pa.array([1.0, None] * 250))
+    twice = log(tmp_path, name="twice.parquet", learnt_metric=np.zeros(500))
+    pq.write_table(pa.table({"likes": [1.0]}), tmp_path / "few.parquet")
+    out = tmp_path / "out.parquet"
+    for path, expected in (
+        (missing, "row 2, column 'likes': expected a number"),
+        (twice, "expected no column 'learnt_metric', got one"),
+        (tmp_path / "few.parquet", "no column 'shares'"),
+    ):
+        assert_refused(mopl("metric", stored, "--apply", path, "--rewarded", out), expected)
+        assert not out.exists()
+    plain = log(tmp_path)
+    assert_refused(mopl("metric", stored, "--apply", plain), "expected both or none")
+    assert_refused(mopl("metric", stored, "--apply", plain, "--rewarded", plain), "--rewarded")
+    del_north = pq.read_table(plain).drop_columns("days")
+    pq.write_table(del_north, tmp_path / "unguarded.parquet")
+    run = mopl("metric", stored, "--apply", tmp_path / "unguarded.parquet", "--rewarded", out)
+    assert "nothing guards what is learnt" in run.out.replace("\n", " ")
