@@ -3,13 +3,14 @@ them, and the reference has every name of the package's door.
 """
 
 import re
-import sys
 from pathlib import Path
 
 from mkdocs.structure.files import File
 
+from mopl_jax import DOORS
+from mopl_jax.doors import is_module
+
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
 PAGES = {"README.md": "index.md"}  # by another name; all others by their own
 OUTSIDE = (
     "README.md",
@@ -34,13 +35,10 @@ def on_files(files, config):
 def on_page_markdown(markdown, page, config, files):
     """Links as seen from docs/, where every file now lies below; the names in the reference."""
     if "/" not in page.file.src_uri:
-        markdown = LINK.sub(r"\1\2", markdown)
+        markdown = LINK.sub(r"\1\2", markdown).replace("](README.md", "](index.md")
     return markdown.replace("<!-- every name -->", "\n\n".join(_names()))
 
 
 def _names():
-    from mopl_jax import DOORS  # imports no JAX
-
     for name, module in DOORS.items():
-        own = module.rpartition(".")[2] == name
-        yield f"::: {module}" if own else f"::: {module}.{name}"
+        yield f"::: {module}" if is_module(name, module) else f"::: {module}.{name}"

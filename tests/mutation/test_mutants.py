@@ -1,5 +1,5 @@
-"""Tests that notice: every mutant of `mutants.toml`, a wrong sign, factor, level or cap in the core,
-makes one of its tests fail.
+"""Tests that notice: every mutant of `mutants.toml`, a wrong sign, factor, level or cap in the
+core, makes one of its tests fail.
 
 A mutant is put into a copy of the tree, where its tests run until the first that fails; one at
 a time, `pytest tests/mutation --nightly -k 'name'`. All that lasts hours of one core.
