@@ -90,7 +90,6 @@ def _run(tree, config, tests):
     """The exit code of some files of tests; compiled functions are kept between runs."""
     options = ["-x", "-q", "-p", "no:xdist", "-o", f"cache_dir={config.cache.mkdir('mutants')}"]
     program = [sys.executable, "-m", "pytest", *options, *(f"tests/{name}" for name in tests)]
-    done = subprocess.run(
-        program, cwd=tree, env=os.environ | {"PYTHONPATH": str(tree)}, timeout=1200
-    )
+    path = os.pathsep.join([str(tree), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(program, cwd=tree, env=os.environ | {"PYTHONPATH": path}, timeout=1200)
     return done.returncode
