@@ -3,19 +3,23 @@ with their exit code, what they print and the JSON they print.
 """
 
 import contextlib
+import functools
 import io
 import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
 
 import jax
+import jsonschema
 import pytest
 
 from mopl_jax.cli import main
 
+SCHEMAS = Path(__file__).parents[1] / "docs" / "schemas"
 MAIN = "from mopl_jax.cli import main; main()"
 
 
@@ -47,10 +51,19 @@ def mopl(*arguments):
 
 
 def document(*arguments):
-    """The document of a command that succeeds and has nothing to complain about."""
+    """The document of a command that succeeds and has nothing to complain about; it is as the
+    schema of the command says.
+    """
     ended = mopl(*arguments, "--json")
     assert (ended.code, ended.err) == (0, "")
+    jsonschema.validate(ended.json, schema(arguments[0]))
     return ended.json
+
+
+@functools.cache
+def schema(name):
+    """The JSON schema of a command's document, or of a policy."""
+    return json.loads((SCHEMAS / f"{name}.json").read_text())
 
 
 def assert_refused(ended, *texts):

@@ -46,21 +46,6 @@ def test_its_target_is_worth_what_the_closed_form_says(folder):
     assert said["target"].endswith("target.json")
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "compare {}/log.toml logging {}/target.json",
-        "plan --pilot {}/log.toml --step 0.1",
-        "metric {}/past.parquet --north-star days",
-        "draw {}/target.json --n 3",
-    ],
-)
-def test_what_it_says_to_try_runs(folder, command):
-    said = document(*command.format(folder, folder).split())
-    assert said["mopl_json"] == 1
-    assert said["mopl_version"] in mopl("--version").out
-
-
 def test_the_same_seed_writes_the_same_log(folder, tmp_path):
     mopl("example", "--out", tmp_path)
     a, b = (open_log(path / "log.toml") for path in (folder, tmp_path))

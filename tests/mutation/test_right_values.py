@@ -1,0 +1,228 @@
+"""Right values where a mutant of the core once went unnoticed: definitions written out, and what
+follows from them.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from worlds import rows, standard
+from yardsticks import KEY
+
+from mopl_jax import intervals
+from mopl_jax.estimators import beta_ips, calibration, difference, ess, log_smoothed, snips
+from mopl_jax.estimators.divergence import product
+from mopl_jax.estimators.estimator import Columns
+from mopl_jax.estimators.reward_model import doubly_robust
+from mopl_jax.estimators.weight_totals import merge, totals_of
+from mopl_jax.intervals import concentration
+from mopl_jax.intervals.formulas import Pivot
+from mopl_jax.intervals.moments import Moments, moments_of
+from mopl_jax.numerics.reduce import whole_block
+from mopl_jax.numerics.student import student_quantile
+from mopl_jax.policies import Gaussian
+
+
+def stack(*parts):
+    """Records of one shape as one, along a first axis."""
+    return jax.tree.map(lambda *x: jnp.stack(x), *parts)
+
+
+# Estimators.
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-3])
+def test_where_weights_hardly_vary_the_baseline_of_beta_ips_is_the_weighted_mean(spread):
+    """β* itself is 0/0 there: with w = 1 ± spread and r = 5 ± 1 it is 5 + 1/spread."""
+    x = np.tile([1.0, -1.0], 50)
+    w, reward = 1 + spread * x, 5 + x
+    made = beta_ips(jnp.log(w), jnp.asarray(reward))
+    expected = w.mean() * (reward - np.average(reward, weights=w))
+    np.testing.assert_allclose(made.residual, expected, atol=1e-10)
+
+
+def test_one_row_is_a_share_that_float32_cannot_tell_from_all():
+    """1 − S₂ is about twice the share of the second row; 64 steps of float32 are 7.6e-6."""
+    assert not ess.spread_out(jnp.log(jnp.array([1.0, 3.5e-6])))
+    assert ess.spread_out(jnp.log(jnp.array([1.0, 4.2e-6])))
+
+
+def test_totals_of_blocks_have_the_offsets_of_all_rows():
+    """Blocks of different sizes, whose first offsets differ."""
+    log_weight, reward = rows(0, 7)
+    offset = jnp.arange(7.0) ** 2
+
+    def of(part):
+        x = log_weight[part]
+        return totals_of(whole_block(x), x, reward[part], offset[part])
+
+    both = merge(stack(of(slice(0, 5)), of(slice(5, 7))))
+    assert both.mean_offset == pytest.approx(float(offset.mean()), rel=1e-12)
+    assert both.mean_weight == pytest.approx(float(jnp.exp(log_weight).mean()), rel=1e-12)
+    p = jax.nn.softmax(log_weight)
+    assert both.one_minus_max_p == pytest.approx(float(1 - p.max()), rel=1e-12)
+
+
+def test_residuals_of_a_difference_are_those_of_its_influence():
+    """n |p − q| e = ψ where both values are the same, 0 here by symmetry."""
+    half_w, half_r = rows(1, 20)
+    other = rows(2, 20)[0]
+    reward = jnp.concatenate([half_r, -half_r])
+    a, b = (snips(jnp.tile(x, 2), reward) for x in (half_w, other))
+    made = difference(a, b)
+    size = jnp.abs(ess.normalise(jnp.tile(half_w, 2)) - ess.normalise(jnp.tile(other, 2)))
+    np.testing.assert_allclose(jnp.exp(made.log_weight), size, rtol=1e-9)
+    np.testing.assert_allclose(40 * ess.normalise(made.log_weight) * made.residual, made.influence)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_difference_to_a_value_of_one_row_says_nothing(order):
+    log_weight, reward = rows(3, 30)
+    both = snips(log_weight, reward), snips(log_weight.at[4].set(60.0), reward)
+    made = difference(*(both[k] for k in order))
+    assert not jnp.isfinite(intervals.ess_exact(made, 0.05).width)
+
+
+def test_policies_that_differ_by_rounding_are_equal():
+    log_weight, reward = rows(4, 200)
+    rounded = log_weight * (1 + 4e-16) + 2e-14
+    made = difference(snips(log_weight, reward), snips(rounded, reward))
+    assert made.value == 0
+    assert not jnp.isfinite(made.log_weight).any()
+
+
+def test_a_quadratic_reward_leaves_doubly_robust_next_to_nothing():
+    """What is left of a reward without noise is the ridge's share, a thousandth."""
+    action = jax.random.normal(KEY, (400, 2))
+    reward = 1 + action @ jnp.array([1.0, -0.5]) + action[:, 0] * action[:, 1]
+    target = Gaussian.diagonal(np.array([0.3, -0.2]), 0.7)
+    log_weight = jax.vmap(lambda a: target.log_density(a) - standard(2).log_density(a))(action)
+    made = doubly_robust(log_weight, reward, action=action, target=target)
+    assert jnp.std(made.influence) < 0.01 * jnp.std(snips(log_weight, reward).influence)
+
+
+@pytest.mark.parametrize(("explained", "share"), [(1.0, 0), (2.0, 0), (4.0, 0.5), (8.0, 0.75)])
+def test_calibration_believes_what_is_more_than_twice_what_noise_explains(explained, share):
+    """Noise of variance 10, a tenth of which the weights of the part let it explain: 1."""
+    found = calibration._believed(*map(jnp.asarray, (explained, 0.1, 9.0, 0.9)))
+    assert found == pytest.approx(share, abs=1e-12)
+
+
+def test_products_of_blocks_are_those_of_all_rows():
+    """Each block has its own heaviest row, and its own centre of rewards."""
+    log_weight, reward = rows(5, 9)
+    x = jnp.stack(rows(6, 9), axis=1)
+
+    def of(part):
+        block = whole_block(Columns(reward[part]))
+        return calibration._summarise(lambda _: x[part], block, log_weight[part])
+
+    parts = calibration._merge(stack(of(slice(0, 3)), of(slice(3, 6)), of(slice(6, 9))))
+    whole = of(slice(0, 9))
+    for one, other in zip(parts, whole, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
+
+
+def test_rows_without_reward_keep_their_weight():
+    """log(1 + x)/x is 1 at 0."""
+    log_weight = jnp.log(jnp.array([0.5, 2.0, 3.0]))
+    made = jnp.exp(log_smoothed(log_weight, jnp.array([0.0, 0.0, 4.0]), 0.1))
+    np.testing.assert_allclose(made, [0.5, 2.0, np.log(2.2) / 0.4], rtol=1e-12)
+
+
+def test_a_product_of_policies_apart_is_one_whatever_the_form_of_their_covariance():
+    """Independent entries, written as scales and as matrices."""
+    numbers = ((0.0, 0.1), (1.0, 1.2)), ((0.4, -0.3), (0.6, 0.8)), ((-0.2, 0.5), (0.7, 0.5))
+    plain = [Gaussian.diagonal(np.array(mean), np.array(scale)) for mean, scale in numbers]
+    dense = [Gaussian.full(np.array(mean), np.diag(np.square(scale))) for mean, scale in numbers]
+    for one, other in zip(
+        jax.tree.leaves(product(*plain)), jax.tree.leaves(product(*dense)), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)
+
+
+# Intervals.
+
+
+def test_too_few_degrees_of_freedom_are_the_whole_line_with_gradients():
+    """t would be of order (2/α)^(1/df) = 1e170, whose square is not finite."""
+    df = jnp.asarray(0.9 * 2 * np.log(40) / np.log(np.finfo(float).max))
+
+    def lower(variance):
+        one = jnp.ones(())
+        return Pivot(one, variance, df, -0.5 * one).interval(0.05).lower
+
+    value, slope = jax.value_and_grad(lower)(jnp.ones(()))
+    assert value == -jnp.inf
+    assert slope == 0
+
+
+def with_ess(size, **sums):
+    """Moments of `size` effective rows of 10,000, the rest as given."""
+    names = {field.name: jnp.zeros(()) for field in dataclasses.fields(Moments)}
+    known = {"n": 1e4, "sum_p2": 1 / size, "one_minus_sum_p2": 1 - 1 / size, "df": size - 1}
+    return Moments(**names | {k: jnp.asarray(float(v)) for k, v in (known | sums).items()})
+
+
+@pytest.mark.parametrize(
+    ("size", "share"), [(2, 1), (8, 1), (16, 1), (32, 1), (64, 0.5), (3200, 0.01)]
+)
+def test_the_cautious_variance_of_ess_skew_fades_beyond_32_effective_rows(size, share):
+    """From the larger of those of `ess_safe` and `ess_exact` to that of the latter."""
+    sums = with_ess(size, exact=1.0, residual=3.0 * (size - 1))
+    variance, _, _ = intervals.ess_skew.formula(sums)
+    assert variance == pytest.approx(1 + share * 2, rel=1e-12)
+    smaller = with_ess(size, exact=1.0, residual=0.5 * (size - 1))
+    assert intervals.ess_skew.formula(smaller)[0] == 1
+
+
+def test_heavy_tails_cost_ess_skew_degrees_of_freedom():
+    """2/ν is the relative variance of the variance: what kurtosis adds to it is added."""
+    sums = with_ess(101, exact=1.0, kurtosis=0.1, quartic=0.02)
+    assert intervals.ess_skew.formula(sums)[1] == pytest.approx(2 / (2 / 100 + 0.04), rel=1e-12)
+    light = with_ess(101, exact=1.0, kurtosis=0.05, quartic=0.02)
+    assert intervals.ess_skew.formula(light)[1] == pytest.approx(100, rel=1e-12)
+
+
+def test_the_skewness_of_a_share_is_at_most_its_standard_deviation():
+    """A heavy row would move the share beyond what equal weights can: κ is capped at sd."""
+    log_weight = jnp.log(jnp.array([30.0] + [1.0] * 60))
+    reward = jnp.zeros(61).at[5].set(1.0)
+    sums = moments_of(snips(log_weight, reward))
+    v, sd = float(sums.value), float(jnp.sqrt(sums.value * (1 - sums.value) * sums.sum_p2))
+    assert (1 - 2 * v) * float(sums.cubic) > sd
+    t = float(student_quantile(0.025, sums.df))
+    square, moved = t**2 * float(sums.sum_p2), max(v - (t**2 - 1) / 6 * sd, 0)
+    half = (square * moved * (1 - moved) + square**2 / 4) ** 0.5
+    expected = (moved + square / 2 + half) / (1 + square)
+    made = intervals.ess_wilson_skew.at(sums, 0.05)
+    assert made.upper == pytest.approx(expected, rel=1e-10)
+
+
+def test_efron_stein_written_out():
+    """V and U by their definition, a sum over rows of an expectation over simulated logs."""
+    draws, w = np.random.default_rng(0).normal(0, 0.2, (4, 60)), np.full(60, 1.0)
+    reward, alpha = np.tile([1.0, 0.0, 1.0], 20), 0.2
+    fresh = np.exp(draws)
+
+    def spread(seen):
+        found = []
+        for path, other in zip(fresh, np.roll(fresh, -1, axis=0), strict=True):
+            for k in range(60):
+                total = seen[: k + 1].sum() + path[k + 1 :].sum()
+                swapped = total - seen[k] + other[k]
+                found.append(max(seen[k] / total, other[k] / swapped) ** 2)
+        return sum(found) / len(fresh)
+
+    v, u = spread(w), np.mean([spread(path) for path in fresh])
+    error = np.sqrt(2 * (v + u) * (np.log(2 / alpha) + 0.5 * np.log(1 + v / u)))
+    left_out = np.mean([1 / (path.sum() - path[k]) for path in fresh for k in range(60)])
+    kept = min(1, 1 / (60 * left_out))
+    made = concentration.efron_stein(
+        snips(jnp.log(w), jnp.asarray(reward)), alpha, draws=jnp.asarray(draws)
+    )
+    assert made.lower == pytest.approx(max(kept * (2 / 3 - error), 0), rel=1e-9)
+    assert made.upper == pytest.approx(min(1 - kept * (1 / 3 - error), 1), rel=1e-9)
+    assert 0 < made.lower < 2 / 3
