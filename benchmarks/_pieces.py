@@ -20,13 +20,18 @@ def more(
 
     A log is known by its values of all `keys` but the last.
     """
-    began, path = time.monotonic(), options.out / f"{name}.parquet"
-    stored = pq.read_table(path).to_pylist() if path.exists() else []
-    yield from stored
+    began, there = time.monotonic(), stored(options, name)
+    yield from there
     width = len(keys) - 1
-    done = {tuple(row[key] for key in keys[:width]) for row in stored}
+    done = {tuple(row[key] for key in keys[:width]) for row in there}
     for log in logs:
         if time.monotonic() - began > options.seconds:
             return
         if log not in done:
             yield from rows_of(*log)
+
+
+def stored(options, name: str) -> list[dict]:
+    """The rows that are stored as `name` in the folder `options.out`, if any."""
+    path = options.out / f"{name}.parquet"
+    return pq.read_table(path).to_pylist() if path.exists() else []

@@ -67,19 +67,31 @@ def rows_of(world: str, noise: str, n: int, seed: int) -> Iterator[dict]:
 def one(seed: int, world: str, noise: str, n: int) -> Iterator[tuple[str, dict[str, Any]]]:
     """What each rule certifies of one log, and what is true of it."""
     logs = jax.tree.map(jnp.asarray, _learning_worlds.draw(seed, world, noise, D, n))
-    unit = np.arange(n) if logs.cluster is None else np.asarray(logs.cluster)
-    part = np.random.default_rng(seed).permutation(num_units(logs))[unit] * PARTS // num_units(logs)
-    top, nothing = _learning_worlds.best(world, D)
-    scale = top - nothing if top - nothing > 1e-6 else 1.0
+    part, (unit, _) = parts_of(logs, seed), unit_of(world, D)
     for rule, steps in RULES.items():
-        gain, bound, verdict = _certified(logs, part, steps, world)
-        yield rule, {"gain": gain / scale, "bound": bound / scale, "verdict": verdict}
+        gain, bound, verdict = certified(logs, part, steps, world)
+        yield rule, {"gain": gain / unit, "bound": bound / unit, "verdict": verdict}
 
 
-def _certified(logs, part, steps, world):
+def parts_of(logs, seed: int) -> np.ndarray:
+    """The quarter of each row, by user."""
+    units = num_units(logs)
+    unit = np.arange(units) if logs.cluster is None else np.asarray(logs.cluster)
+    return np.random.default_rng(seed).permutation(units)[unit] * PARTS // units
+
+
+def unit_of(world: str, d: int) -> tuple[float, float]:
+    """The regret of doing nothing, or one where that is none, and the best mean reward."""
+    top, nothing = _learning_worlds.best(world, d)
+    return top - nothing if top - nothing > 1e-6 else 1.0, top
+
+
+def certified(logs, part, steps, world: str) -> tuple[float, float, int]:
     """True gain, certified gain and verdict of a rule."""
     rows = float(sum(np.isin(part, held).sum() for _, held in steps))
-    made = [_taught(logs, jnp.asarray(np.isin(part, taught), float), rows) for taught, _ in steps]
+    made = [
+        taught(logs, jnp.asarray(np.isin(part, taught_by), float), rows) for taught_by, _ in steps
+    ]
     policies, surfaces = (
         stacked([getattr(each, name) for each in made]) for name in ("certified", "surfaces")
     )
@@ -87,19 +99,19 @@ def _certified(logs, part, steps, world):
     for k, (_, held) in enumerate(steps):
         fold[np.isin(part, held)] = k
     held = _rows(logs, fold >= 0)
-    certificate = jax.device_get(_judged(policies, held, surfaces, jnp.asarray(fold[fold >= 0])))
+    found = jax.device_get(_judged(policies, held, surfaces, jnp.asarray(fold[fold >= 0])))
     gains = [
         _learning_worlds.smoothed_gain(world, each.certified.mean, each.certified.scale)
         for each in made
     ]
     share = np.bincount(fold[fold >= 0]) / np.sum(fold >= 0)
-    verdict = int(certificate.diagnosis.verdict[0])
-    return float(share @ gains), float(certificate.gain_bound[0]), verdict
+    return float(share @ gains), float(found.gain_bound[0]), int(found.diagnosis.verdict[0])
 
 
 @jax.jit
-def _taught(logs, kept, rows):
-    return propose(logs, rows, jnp.zeros(D), radius=RADIUS, kept=kept)
+def taught(logs, kept, rows):
+    """What is proposed for so many rows that certify, taught by those that are kept."""
+    return propose(logs, rows, jnp.zeros_like(logs.action[0]), radius=RADIUS, kept=kept)
 
 
 @jax.jit
@@ -107,7 +119,7 @@ def _judged(policies, held, surfaces, fold):
     return certify_compiled(
         policies,
         held,
-        jnp.zeros(D),
+        jnp.zeros_like(held.action[0]),
         jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), surfaces),
         doubly_robust,
         ess_skew,

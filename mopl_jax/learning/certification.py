@@ -209,7 +209,7 @@ def _certificate(
     contrast = dataclasses.replace(gain, value=gain.value + spare, influence=gain.influence + moved)
     judged = jax.tree.map(lambda *x: jnp.stack(x), made, contrast)
     bounds = lax.map(lambda estimate: bound(estimate, alpha).lower, judged)
-    gain_bound = jnp.where(jnp.all(policy.mean == baseline), 0, bounds[1] - spare)
+    gain_bound = jnp.where(jnp.all(means[0] == means[1]), 0, bounds[1] - spare)
     diagnosis = diagnose(made)
     return Certificate(
         bound=bounds[0],
