@@ -159,13 +159,15 @@ def log_weights(policy: Policy, logs: Logs) -> PerRow:
     return jax.vmap(policy.log_density)(jnp.asarray(logs.action)) - logs.log_propensity
 
 
-def folds_of(logs: Logs, folds: int, seed: int = 0) -> list[tuple[Logs, Logs]]:
-    """`folds` pairs (learning rows, certification rows); each user's rows are in one fold.
+def folds_of(logs: Logs, folds: int, seed: int = 0) -> Int[np.ndarray, " n"]:
+    """The fold of each row, 0 … folds − 1; each user's rows are in one.
 
     ValueError if a fold would be empty.
     """
-    fold = _fold(logs, folds, seed)
-    return [(rows(logs, fold != k), rows(logs, fold == k)) for k in range(folds)]
+    unit, count = _units(logs)
+    if not 2 <= folds <= count:
+        raise ValueError(f"expected 2 to {count} folds, one user at least in each, got {folds}")
+    return np.random.default_rng(seed).permutation(count)[unit] % folds
 
 
 def split(logs: Logs, share: float = 0.5, seed: int = 0) -> tuple[Logs, Logs]:
@@ -208,10 +210,3 @@ def _units(logs):
             " not at all"
         )
     return unit, count
-
-
-def _fold(logs, folds, seed):
-    unit, count = _units(logs)
-    if not 2 <= folds <= count:
-        raise ValueError(f"expected 2 to {count} folds, one user at least in each, got {folds}")
-    return np.random.default_rng(seed).permutation(count)[unit] % folds

@@ -9,15 +9,16 @@ A certificate is for the Gaussian policy, and compares it with a *smoothed* base
 mean or production weights, played with the same scale, so that the difference is that of the means.
 """
 
+import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.core import Tracer
-from jaxtyping import ArrayLike
+from jaxtyping import Array, ArrayLike, Int
 
 from mopl_jax.diagnostics.appearance import Appearance, findings_of
 from mopl_jax.diagnostics.verdicts import REFUSE, VERDICTS, reasons
@@ -26,10 +27,12 @@ from mopl_jax.estimators import ess
 from mopl_jax.estimators.contrast import difference
 from mopl_jax.intervals.ess_corrected import ess_skew
 from mopl_jax.intervals.interval import IntervalFunction, lower
-from mopl_jax.learning.objective import ValueEstimator, estimates
+from mopl_jax.learning.guardrails import Guarded, room
+from mopl_jax.learning.objective import ValueEstimator, cross_fitted, estimates
+from mopl_jax.learning.response_surface import Surface
 from mopl_jax.logs import Logs, check, check_unsampled, num_units
 from mopl_jax.numerics.check import check_alpha
-from mopl_jax.numerics.pytree import entries, pytree_dataclass, stacked
+from mopl_jax.numerics.pytree import entries, pytree_dataclass
 from mopl_jax.numerics.shapes import Count, Scalar, Truth, Vector
 from mopl_jax.policies.gaussian import Gaussian
 
@@ -45,6 +48,7 @@ class Certificate:
     `keep`: whether that is not positive, or the log is refused: keep the current weights
     `diagnosis`: of the policy's importance weights on these rows, as `evaluate` judges them
     `units`: rows, or users
+    `room`: what the outcome of a guardrail may lose; 0 of the reward
     """
 
     bound: Scalar
@@ -55,6 +59,7 @@ class Certificate:
     keep: Truth
     diagnosis: Diagnosis
     units: Count
+    room: ArrayLike = 0.0
 
     @property
     def verdict(self) -> str:
@@ -137,6 +142,11 @@ def certified(
     if alpha is not None:
         check_alpha(alpha)
     policy = learnt if isinstance(learnt, Gaussian) else learnt.policy
+    if not isinstance(policy, Gaussian):
+        raise ValueError(
+            "expected a normal policy, got a mixture, which its own folds have certified; evaluate"
+            " it on other rows"
+        )
     if policy.dim != logs.action.shape[1]:
         raise ValueError(
             f"expected a policy of {logs.action.shape[1]} weights, as many as the log has, got"
@@ -160,7 +170,8 @@ def certified(
     options = interval or plan.certificate, plan.alpha if alpha is None else alpha
     if value_estimator is not None:
         return _certificate(policy, logs, mean, value_estimator, *options)
-    return certify_compiled(policy, logs, mean, learnt.surface, plan.value_estimator, *options)
+    own = entries(learnt.proposal.surfaces, slice(1))
+    return entries(certify_compiled(policy, logs, mean, own, plan.value_estimator, *options), 0)
 
 
 def weights_of(given: Any) -> ArrayLike:
@@ -181,55 +192,66 @@ def _weights(baseline: Any, policy: Gaussian) -> Vector:
     return mean
 
 
-def _certificate(policy, logs, baseline, value_estimator, interval, alpha) -> Certificate:
-    """Policy and baseline are estimated, and both bounds found, by code that is compiled once."""
+def _certificate(
+    policy, logs, baseline, value_estimator, interval, alpha, allowed=0.0, relative=0.0
+) -> Certificate:
+    """Policy and baseline are estimated, and both bounds found, by code that is compiled once.
+
+    The bound is of what is gained beside what may be lost, whose error counts where it is a share
+    of what the baseline earns.
+    """
     value, bound = estimates(logs, value_estimator), lower(interval)
-    both = lax.map(
-        lambda mean: value(Gaussian(mean, policy.scale)), jnp.stack([policy.mean, baseline])
-    )
+    means = jnp.stack([policy.mean, jnp.broadcast_to(baseline, policy.mean.shape)])
+    both = lax.map(lambda mean: value(Gaussian(mean, policy.scale)), means)
     made, reference = (jax.tree.map(lambda x, i=i: x[i], both) for i in (0, 1))
-    contrast = difference(made, reference)
+    gain, spare = difference(made, reference), room(allowed, relative, reference.value)
+    moved = allowed * relative * jnp.sign(reference.value) * reference.influence
+    contrast = dataclasses.replace(gain, value=gain.value + spare, influence=gain.influence + moved)
     judged = jax.tree.map(lambda *x: jnp.stack(x), made, contrast)
     bounds = lax.map(lambda estimate: bound(estimate, alpha).lower, judged)
-    gain_bound = jnp.where(jnp.all(policy.mean == baseline), 0, bounds[1])
+    gain_bound = jnp.where(jnp.all(means[0] == means[1]), 0, bounds[1] - spare)
     diagnosis = diagnose(made)
     return Certificate(
         bound=bounds[0],
         value=made.value,
         ess=ess.kish(made.log_weight),
-        gain=contrast.value,
+        gain=gain.value,
         gain_bound=gain_bound,
         keep=~(gain_bound > 0) | (diagnosis.verdict == REFUSE),
         diagnosis=diagnosis,
         units=jnp.asarray(num_units(logs)),
+        room=spare,
     )
 
 
 @functools.partial(jax.jit, static_argnames=("value_estimator", "interval", "alpha"))
-def certify_compiled(policy, logs, baseline, surface, value_estimator, interval, alpha):
-    """`certify` with a `value_estimator` that is made of a surface: compiled once a shape."""
-    return _certificate(policy, logs, baseline, value_estimator(surface), interval, alpha)
+def certify_compiled(
+    policy: Gaussian,
+    logs: Logs,
+    baseline: Vector,
+    surfaces: Surface,
+    value_estimator: Callable[[Surface], ValueEstimator],
+    interval: IntervalFunction,
+    alpha: float,
+    guarded: Guarded | None = None,
+    fold: Int[Array, " n"] | None = None,
+) -> Certificate:
+    """Certificates of the reward and of each guarded outcome, (1 + g,), which hold at once; each
+    with its own of the `surfaces` (1 + g,). Compiled once a shape.
 
-
-def combine(certificates: Sequence[Certificate]) -> Certificate:
-    """The certificate of the policy that plays πₖ with probability 1/K, from K certificates each
-    at level alpha/K.
-
-    Fold k's bound Lₖ ≤ V(πₖ) fails with probability at most α/K given the rows that πₖ was
-    learnt from; all K hold with probability ≥ 1−α, however they depend on each other, and then
-    mean Lₖ ≤ mean V(πₖ), the mixture's value. Each Lₖ is as well a valid bound at level α for
-    its own πₖ, the best one included. The diagnosis is the gravest of the K.
+    With `fold` the policy is the mixture of K, stacked, each on its own fold; surfaces (1 + g, K).
     """
-    each = stacked(certificates)
-    gravest = jnp.argmax(each.diagnosis.verdict)
-    gain_bound = jnp.mean(each.gain_bound)
-    return Certificate(
-        bound=jnp.mean(each.bound),
-        value=jnp.mean(each.value),
-        ess=jnp.sum(each.ess),
-        gain=jnp.mean(each.gain),
-        gain_bound=gain_bound,
-        keep=~(gain_bound > 0) | (jnp.max(each.diagnosis.verdict) == REFUSE),
-        diagnosis=entries(each.diagnosis, gravest),
-        units=each.units[gravest],
-    )
+    outcomes, of = logs.reward[None], jnp.zeros((2, 1), logs.reward.dtype)
+    if guarded is not None:
+        outcomes = jnp.concatenate([outcomes, guarded.outcome])
+        limits = jnp.stack([guarded.allowed, guarded.relative]).astype(of.dtype)
+        of = jnp.concatenate([of, limits], axis=1)
+
+    def certificate(each):
+        reward, surface, *limit = each
+        one = value_estimator(surface) if fold is None else None
+        make = one or cross_fitted(value_estimator, surface, fold)
+        rows = dataclasses.replace(logs, reward=reward)
+        return _certificate(policy, rows, baseline, make, interval, alpha / len(outcomes), *limit)
+
+    return lax.map(certificate, (outcomes, surfaces, *of))

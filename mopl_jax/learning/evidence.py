@@ -38,7 +38,7 @@ class Posterior(NamedTuple):
 def most_evident(
     products: Float[Array, "f f+1"],
     square: Scalar,
-    n: int,
+    n: ArrayLike,
     group: Int[np.ndarray, " f"],
     inflation: ArrayLike = 1.0,
     steps: int = 20,
@@ -70,7 +70,7 @@ def most_evident(
         return prior, posterior, posterior @ (posterior.T @ moment) / noise
 
     def step(_, now):
-        variances, noise = now
+        variances, noise, _ = now
         prior, root, mean = solve(variances, noise)
         known = of_group.T @ (1 - jnp.sum(jnp.square(root), axis=1) / prior)
         size = of_group.T @ (jnp.square(mean) / unit)
@@ -79,9 +79,9 @@ def most_evident(
         moved = jnp.clip(moved, RANGE[0] * level, RANGE[1] * level).at[0].set(variances[0])
         left = square - 2 * (mean @ moment) + mean @ gram @ mean
         freedom = jnp.maximum(n - jnp.sum(known), 1)
-        return moved, jnp.maximum(left / freedom, 1e-9 * level) * inflation
+        larger = jnp.maximum(left / freedom, 1e-9 * level) * inflation
+        return moved, larger, Posterior(mean, root, noise, variances)
 
     begun = jnp.full(members.shape[1], 0.1, gram.dtype).at[0].set(FLAT) * level
-    variances, noise = lax.fori_loop(0, steps, step, (begun, level * inflation))
-    _, root, mean = solve(variances, noise)
-    return Posterior(mean, root, noise, variances)
+    none = Posterior(jnp.zeros_like(moment), jnp.zeros_like(gram), level * inflation, begun)
+    return lax.fori_loop(0, steps, step, (begun, none.noise, none))[-1]

@@ -11,11 +11,14 @@ from jaxtyping import Float
 from mopl_jax.diagnostics.verdicts import VERDICTS
 from mopl_jax.io import storage
 from mopl_jax.learning.certification import Certificate
+from mopl_jax.learning.guardrails import Guardrail
 from mopl_jax.learning.plan import Plan
 from mopl_jax.learning.proposal import Proposal
 from mopl_jax.learning.response_surface import Surface
 from mopl_jax.logs import Logs, num_units
+from mopl_jax.numerics.pytree import entries
 from mopl_jax.policies.gaussian import Gaussian
+from mopl_jax.policies.mixture import Mixture
 
 
 class Names(NamedTuple):
@@ -53,10 +56,14 @@ class LearntWeights:
 
     `proposal`: both policies, what is predicted of them, and the reward model of the learning rows
     `plan`, `names`: how it was made
+    `policy`: what is certified: normal, or the mixture of what folds taught
     `logs`, `held`: the rows that were learnt from, and those that certify; None if there are none
     `certificate`: against the logging mean; None without rows that certify
     `production` (d,), `against_production`: the current weights, and the certificate against them
-    `mixture`: the certificate of the policy that plays the folds' policies in turn
+    `guardrails`, `guards`: what other outcomes may lose, and their certificates, over production
+        where that is known; all bounds hold at once
+    `front`: policies that trade the first guardrail's outcome for the reward, each with its
+        certificates (1 + g,), which all hold at once
     `interrupted`: whether it is only the best policy so far
     `outside`: the share of the policy's draws that constraints forbid, which bind its mean
     `checks`: the `LogReport` of `check_log` on the log
@@ -67,20 +74,25 @@ class LearntWeights:
     plan: Plan
     names: Names
     logs: Logs
+    policy: Gaussian | Mixture
     held: Logs | None = None
     certificate: Certificate | None = None
     production: Float[np.ndarray, " d"] | None = None
     against_production: Certificate | None = None
-    mixture: Certificate | None = None
+    guardrails: tuple[Guardrail, ...] = ()
+    guards: tuple[Certificate, ...] = ()
+    front: tuple[tuple[Gaussian | Mixture, Certificate], ...] = ()
     interrupted: bool = False
     outside: float = 0.0
     checks: Any = None
     served: Served | None = None
 
     @property
-    def policy(self) -> Gaussian:
-        """The policy that is certified."""
-        return self.proposal.certified
+    def middle(self) -> Gaussian:
+        """The normal policy with mean and covariance of the one that is certified."""
+        if isinstance(self.policy, Gaussian):
+            return self.policy
+        return Gaussian.full(self.policy.mean, self.policy.covariance)
 
     @property
     def surface(self) -> Surface:
@@ -100,7 +112,21 @@ class LearntWeights:
     @property
     def keep(self) -> bool:
         """Whether the current weights are to be kept: where no gain is certain."""
-        return self.deciding is None or bool(self.deciding.keep) or self.verdict == "refuse"
+        unsure = self.deciding is None or bool(self.deciding.keep) or bool(self.broken)
+        return unsure or self.verdict == "refuse"
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """The guardrails that are not certain to hold."""
+        pairs = zip(self.guardrails, self.guards, strict=bool(self.guards))
+        return tuple(str(each) for each, made in pairs if not holds(made))
+
+    @property
+    def binding(self) -> tuple[str, ...]:
+        """The guardrails without which more could be promised, by `BINDS` of it."""
+        promised, *others = np.asarray(self.proposal.without).tolist()
+        more = [other > promised + BINDS * abs(other) for other in others]
+        return tuple(str(each) for each, yes in zip(self.guardrails, more, strict=True) if yes)
 
     @property
     def verdict(self) -> str:
@@ -152,6 +178,8 @@ class LearntWeights:
         confidence = f"with confidence {1 - self.plan.alpha:.4g}"
         if not self.keep:
             return f"they gain at least {least:.4g} over {over}, {confidence} (estimate {gain:.4g})"
+        if self.broken and least > 0:
+            return f"guardrail {self.broken[0]} is not certain to hold; {self._more(gain)}"
         certain = f"at least {least:.4g} {confidence}" if np.isfinite(least) else "no bound"
         return (
             f"no gain over {over} is certain ({certain}, estimate {gain:.4g}); {self._more(gain)}"
@@ -171,7 +199,7 @@ class LearntWeights:
         if not (gain > 0 and math.isfinite(short)):
             gain = float(guessed.gain - guessed.error)
             short = -NormalDist().inv_cdf(self.plan.alpha) * float(guessed.noise)
-        units = num_units(self.logs) + int(made.units)
+        units = num_units(self.logs) + (0 if self.names.folds else int(made.units))
         return units * (short / gain) ** 2 if gain > 0 else math.inf
 
     def _more(self, gain: float) -> str:
@@ -223,12 +251,15 @@ class LearntWeights:
                 "gain_over_production": float(self.against_production.gain),
                 "certified_gain_over_production": float(self.against_production.gain_bound),
             }
-        if self.mixture is not None:
-            about |= {"mixture": _without(self.mixture.to_dict(), *JUDGED, "ess", "gain")}
+        if self.guardrails:
+            about |= {"guardrails": guarded(self)}
+        if self.front:
+            about |= {"front": [_traded(self, *each) for each in self.front]}
         made = {name: getattr(names, name) for name in ("log", "certificate", "seed", "folds")}
         return about | {"provenance": storage.provenance(**made, share=names.share)}
 
 
+BINDS = 0.02
 JUDGED = ("keep", "verdict", "reasons")  # of a certificate; said once, of the whole
 
 
@@ -243,6 +274,46 @@ def _without(document, *keys):
     return {key: value for key, value in document.items() if key not in keys}
 
 
-def spread(policy: Gaussian) -> Float[np.ndarray, " d"]:
+def spread(policy: Gaussian | Mixture) -> Float[np.ndarray, " d"]:
     """The scale of each weight, (d,)."""
     return np.sqrt(np.diagonal(np.asarray(policy.covariance)))
+
+
+def holds(guard: Certificate) -> bool:
+    """Whether a guardrail's outcome certainly loses no more than it may."""
+    return bool(guard.gain_bound + guard.room >= 0)
+
+
+def change(limit: Guardrail, guard: Certificate) -> dict[str, float]:
+    """What is estimated and what is certain of an outcome's change, in its own sign: at least, or
+    at most where it may rise.
+    """
+    gain, bound, allowed = (
+        limit.sign * float(x) for x in (guard.gain, guard.gain_bound, -guard.room)
+    )
+    level = limit.sign * float(guard.value - guard.gain)
+    return {"production": level, "change": gain, "certain": bound, "allowed": allowed}
+
+
+def guarded(learnt: LearntWeights) -> list[dict[str, Any]]:
+    """The guardrails of what was learnt as plain numbers."""
+    promised, *without = np.asarray(learnt.proposal.without).tolist()
+    found = [
+        {"guardrail": str(limit), "binds": str(limit) in learnt.binding, "promised_without": other}
+        for limit, other in zip(learnt.guardrails, without, strict=True)
+    ]
+    if not learnt.guards:
+        return found
+    return [
+        each | {"holds": holds(made)} | change(limit, made)
+        for each, limit, made in zip(found, learnt.guardrails, learnt.guards, strict=True)
+    ]
+
+
+def _traded(learnt, policy, certificates):
+    """A policy of the front as plain numbers."""
+    first, *others = (entries(certificates, k) for k in range(1 + len(learnt.guardrails)))
+    about = {"mean": np.asarray(policy.mean).tolist(), "scale": spread(policy).tolist()}
+    about |= {"gain": float(first.gain), "certified_gain": float(first.gain_bound)}
+    pairs = zip(learnt.guardrails, others, strict=True)
+    return about | {"outcomes": {each.name: change(each, made) for each, made in pairs}}

@@ -8,6 +8,10 @@ the log has users: everything in `learning` that judges a policy asks there.
 import dataclasses
 from collections.abc import Callable
 
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Int
+
 from mopl_jax.estimators.cluster import clustered
 from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.estimators.importance import snips
@@ -56,6 +60,36 @@ def doubly_robust(surface: Surface, estimator: Callable[..., Estimate] = snips) 
             return dataclasses.replace(
                 made, value=made.value + surface.expectation(policy), reward=logs.reward
             )
+
+        return value
+
+    return of
+
+
+def cross_fitted(
+    make: Callable[[Surface], ValueEstimator], surfaces: Surface, fold: Int[Array, " n"]
+) -> ValueEstimator:
+    """The mixture of K policies, stacked, each weighed on the rows of its own `fold`, which it and
+    its surface, one of the K `surfaces`, were not fitted on: SNIPS of all rows at once.
+
+    Row i of fold k has the weight πₖ/π₀ and the reward r − qₖ + E qₖ, so that Σ p (r − qₖ + E qₖ)
+    estimates Σ (nₖ/n) V(πₖ). Rows of other folds enter nowhere; given what taught it each fold's
+    term is that of a fixed policy, and all share one normaliser and one bound (cross-fitting:
+    Schick 1986; Chernozhukov et al., Econometrics Journal 2018).
+    """
+
+    def of(logs):
+        mine = fold, jnp.arange(len(fold))
+
+        def value(policies):
+            def on_all(pair):
+                policy, surface = pair
+                made = make(surface)(logs)(policy)
+                return made.log_weight, made.residual + made.value
+
+            log_weight, reward = lax.map(on_all, (policies, surfaces))
+            made = snips(log_weight[mine], reward[mine])
+            return dataclasses.replace(made, reward=logs.reward)
 
         return value
 

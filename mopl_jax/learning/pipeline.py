@@ -3,13 +3,14 @@ finds the best policy so far.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import ArrayLike
 
 from mopl_jax.diagnostics.log_checks import check_rows
 from mopl_jax.estimators.importance import beta_ips, snips
@@ -18,7 +19,7 @@ from mopl_jax.intervals.registry import bind
 from mopl_jax.io import log_reader, read
 from mopl_jax.io.policy_json import read_policy
 from mopl_jax.learning import certification
-from mopl_jax.learning.certification import Certificate
+from mopl_jax.learning.certification import Certificate, certify_compiled
 from mopl_jax.learning.constraints import (
     Bounds,
     Projection,
@@ -26,14 +27,22 @@ from mopl_jax.learning.constraints import (
     share_outside,
     unconstrained,
 )
+from mopl_jax.learning.guardrails import Guarded, Guardrail, guardrail
 from mopl_jax.learning.learnt_weights import LearntWeights, Names, Served, spread
 from mopl_jax.learning.objective import doubly_robust, importance_weighted
 from mopl_jax.learning.plan import RADIUS, Plan, check_plan
-from mopl_jax.learning.proposal import propose
-from mopl_jax.logs import Logs, check, check_unsampled, folds_of, split
+from mopl_jax.learning.proposal import Proposal, propose
+from mopl_jax.logs import Logs, check, check_unsampled, folds_of, rows, split
 from mopl_jax.numerics.check import check_alpha, choose
+from mopl_jax.numerics.pytree import entries, stacked
+from mopl_jax.policies.gaussian import Gaussian
+from mopl_jax.policies.mixture import Mixture
 
+Guardrails = Sequence[str] | Mapping[str, ArrayLike]
 SHARE = 0.5  # of the users: as many certify as teach
+# What promises most of the rules of `benchmarks/certificates.py`. It takes five fits, and what it
+# gains shrinks with the noise: beyond so many rows a half certifies nearly as much in less time.
+FOLDS, FEW = 4, 20_000
 
 
 def snips_of(surface):
@@ -63,7 +72,9 @@ def learn(
     alpha: float = 0.05,
     radius: float = RADIUS,
     share: float | None = None,
-    folds: int = 0,
+    folds: int | None = None,
+    guardrails: Guardrails = (),
+    trades: int = 0,
     seed: int = 0,
     watch: Callable[[int, int], None] = lambda done, stages: None,
     stop: Callable[[], bool] = lambda: False,
@@ -73,11 +84,20 @@ def learn(
     the surface, and the policy with the largest gain that can be certified.
 
     `log` is `Logs`, or whatever `read_logs` takes, with its roles by keyword (`action`, `reward`,
-    `logging`, `cluster`, …). `share` of the users (rows, without users) are held out to certify
-    what the others teach: a half by default where the log is read, and none of `Logs` in memory,
-    which you have split already (`logs.split`); `certification.certify` then has the certificate on
-    the other part. `folds` ≥ 2 cross-fits instead: every fold certifies what the others teach, at
-    alpha over the number of folds, so that all certificates hold at once; the best is returned.
+    `logging`, `cluster`, …). With `folds` ≥ 2 each fold, of users (of rows, without users),
+    certifies the policy that the others teach, all in one estimate with one bound, for the mixture
+    of these policies. With `share`, or 0 folds, that share of the users certifies what the others
+    teach, a half unless given. Where neither is given, a log that is read is cross-fitted in
+    `FOLDS`, and one of more than `FEW` rows halved; of `Logs` in memory, which you have split
+    already (`logs.split`), nothing is held out: `certification.certify` then has the certificate on
+    the other part.
+
+    `guardrails` are texts as "revenue:-0.5%" (may fall by at most) or "reports:+0.01" (may rise by
+    at most), against production, or the logging mean where that is not given: of outcomes, by the
+    names of their columns; of `Logs` in memory, a dict of such texts with the outcomes (n,). The
+    largest certified gain is then sought where every outcome is predicted to be confirmed, and all
+    bounds hold at once. `trades` ≥ 2 also gives so many policies that trade the outcome of the
+    first guardrail for the reward, all certified at once (`front`).
 
     `constraints` is a projection of `learning.constraints`, or `Bounds`. `production` are the
     current weights: numbers (d,), a policy, or the path of its JSON. `radius` bounds the means, in
@@ -89,8 +109,10 @@ def learn(
     that leave nothing to search. What `check_log` finds and the weights that certify are the
     verdict.
     """
-    reader, logs, names, target, place = _read(log, roles)
+    limits = [guardrail(text) for text in guardrails]
+    reader, logs, names, target, place = _read(log, roles, guardrails, limits)
     check_log(logs, names=names, reward=target, place=place)
+    _check_outcomes(logs, limits, trades, place)
     check_alpha(alpha)
     choose([estimator], VALUE_ESTIMATORS, "estimator")
     current = _production(production, names)
@@ -106,8 +128,7 @@ def learn(
     if seed < 0:
         raise ValueError(f"seed: expected 0 or more, got {seed}; 0 is the default")
     check_projection(plan.project, logs.action.shape[1])
-    if share is None and not isinstance(log, Logs):
-        share = SHARE
+    share, folds = _design(log, logs, share, folds)
     called = Names(
         place if isinstance(log, Logs) else _path(log),
         tuple(names),
@@ -118,8 +139,11 @@ def learn(
         folds,
         share or 0.0,
     )
-    parts = _parts(logs, share, folds, seed)
-    found = _run(parts, plan, current, called, watch, stop)
+    given = _Given(plan, current, called, tuple(limits), trades, current is not None)
+    if folds:
+        found = _cross_fitted(logs, given, watch, stop)
+    else:
+        found = _split(*_parts(logs, share, seed), given, watch, stop)
     outside = 0.0
     if plan.project is not unconstrained:
         outside = share_outside(plan.project, found.policy)
@@ -134,19 +158,53 @@ def learn(
 # Options.
 
 
-def _read(log, roles) -> tuple[log_reader.LogReader, Logs, list[str], str, str]:
-    """The log, its rows, the names of weights and reward, and the place for complaints."""
+class _Given(NamedTuple):
+    """What is asked for."""
+
+    plan: Plan
+    current: Any
+    names: Names
+    guardrails: tuple[Guardrail, ...]
+    trades: int
+    known: bool  # whether `current` is what production plays, or the logging mean
+
+
+def _read(log, roles, given, guardrails) -> tuple[log_reader.LogReader, Logs, list[str], str, str]:
+    """The log, its rows, the names of weights and reward, and the place for complaints.
+
+    The outcomes of guardrails are the context of the rows, whatever else was known of them.
+    """
     if isinstance(log, Logs):
         if roles:
             raise ValueError(f"expected a path to go with {sorted(roles)[0]!r}, got Logs in memory")
         names = [f"action[{k}]" for k in range(log.action.shape[1])]
-        rows = check_unsampled(check(jax.tree.map(np.asarray, log)), "learn")
-        return read.open_log(rows), rows, names, "reward", "memory"
+        if guardrails and not isinstance(given, Mapping):
+            raise ValueError("guardrails: expected a dict with the outcomes of Logs in memory")
+        outcomes = [np.asarray(given[text], float) for text in given] if guardrails else None
+        context = None if outcomes is None else np.stack(outcomes, axis=1)
+        held = dataclasses.replace(jax.tree.map(np.asarray, log), context=context)
+        held = check_unsampled(check(held), "learn")
+        return read.open_log(held), held, names, "reward", "memory"
     reader = read.open_log(log, **roles)
+    for each in guardrails:
+        reader.source.column(each.name)
+    outcomes = tuple(each.name for each in guardrails) or None
+    reader = reader._replace(columns=reader.columns.replace(context=outcomes))
     logs = check_unsampled(read.read_logs(reader), "learn")
     log_reader.check_densities(reader, None)
     target = reader.columns.reward or "reward"
     return reader, logs, _objectives(reader, logs), target, reader.source.name
+
+
+def _design(log, logs, share, folds) -> tuple[float | None, int]:
+    """The share of the users that certify, and how many folds do instead."""
+    if share is not None and folds:
+        raise ValueError("folds: expected folds or a share of the users, got both")
+    asked = share is not None or folds is not None or isinstance(log, Logs)
+    if not asked and len(logs.reward) <= FEW:
+        return None, FOLDS
+    halved = share is None and not folds and not (folds is None and isinstance(log, Logs))
+    return SHARE if halved else share, folds or 0
 
 
 def _path(log):
@@ -161,11 +219,9 @@ def _objectives(reader, logs) -> list[str]:
     return [f"{names}[{k}]" for k in range(d)]
 
 
-def _parts(logs, share, folds, seed) -> list[tuple[Logs, Logs | None]]:
-    """Pairs of rows that teach and rows that certify."""
-    if folds:
-        return list(folds_of(logs, folds, seed))
-    return [(logs, None)] if share is None else [split(logs, share, seed)]
+def _parts(logs, share, seed) -> tuple[Logs, Logs | None]:
+    """Rows that teach and rows that certify."""
+    return (logs, None) if share is None else split(logs, share, seed)
 
 
 def _production(given, names):
@@ -243,35 +299,81 @@ def check_log(
         )
 
 
+def _check_outcomes(logs, guardrails, trades, place):
+    """ValueError for an outcome that does not vary, and for a front without a second outcome."""
+    if trades and not (trades >= 2 and guardrails):
+        raise ValueError(
+            f"trades: expected 2 policies or more and a guardrail whose outcome they trade, got"
+            f" {trades} and {len(guardrails)} guardrails"
+        )
+    for k, each in enumerate(guardrails):
+        outcome = np.asarray(logs.context)[:, k]
+        if not np.isfinite(outcome).all():
+            row = int(np.argmin(np.isfinite(outcome)))
+            raise ValueError(f"{place}: guardrail {each.name!r}: not a finite number in row {row}")
+        if np.ptp(outcome) == 0:
+            raise ValueError(
+                f"{place}: guardrail {each.name!r}: all {len(outcome)} rows are {outcome[0]:g}:"
+                " nothing can break it; leave it out"
+            )
+
+
 # Running, stage by stage.
 
 
-def _run(parts, plan, current, names, watch, stop) -> LearntWeights:
-    """Learn and certify each part; the best certified gain wins.
+def _split(learning, held, given, watch, stop) -> LearntWeights:
+    """Learn from some rows, certify on others."""
+    watch(0, 2)
+    made = _proposed(learning, len(learning.reward) if held is None else len(held.reward), given)
+    watch(1, 2)
+    found = _found(made, learning, given, interrupted=stop())
+    if held is not None:
+        found = _certified(found, [made], _floats(held), None, given)
+    watch(2, 2)
+    return found
 
-    With several parts each certificate is at alpha over their number, so that all hold at once,
-    that of the best included.
+
+def _cross_fitted(logs, given, watch, stop) -> LearntWeights:
+    """Each fold certifies what the others teach; all rows teach the best guess.
+
+    After an interrupt the folds that have been certified are those whose policies are there.
     """
-    interrupted, done, stages = False, [], 2 * len(parts)
+    names, fold = given.names, folds_of(logs, given.names.folds, given.names.seed)
+    made, stages = [], names.folds + 2
+    if given.current is None:  # one baseline for all folds
+        given = given._replace(current=np.mean(np.asarray(logs.action), axis=0))
     watch(0, stages)
-    for number, (learning, held) in enumerate(parts):
-        try:
-            found = _proposed(_floats(learning), held, plan, current, names)
-        except KeyboardInterrupt:
-            if not done:
-                raise
-            interrupted = True
-            break
-        watch(2 * number + 1, stages)
-        interrupted = stop()
-        done.append(_certified(found, held, plan.alpha / len(parts), current))
-        watch(2 * number + 2, stages)
-        if interrupted:
-            break
-    made = [found.certificate for found in done]
-    best = done[0] if len(done) == 1 else max(done, key=lambda x: float(x.certificate.gain_bound))
-    mixture = certification.combine(made) if len(made) > 1 else None
-    return dataclasses.replace(best, mixture=mixture, interrupted=interrupted)
+    try:
+        for k in range(names.folds):
+            made.append(_proposed(logs, len(fold), given, fold != k))
+            watch(k + 1, stages)
+            if stop():
+                break
+    except KeyboardInterrupt:
+        if not made:
+            raise
+    interrupted = len(made) < names.folds
+    whole = made[0] if interrupted else _proposed(logs, len(fold), given, fold >= 0)
+    watch(stages - 1, stages)
+    found = _found(whole, logs, given, interrupted=interrupted)
+    kept = fold < len(made)
+    held = _floats(rows(logs, kept) if interrupted else logs)
+    found = _certified(found, made, held, jnp.asarray(fold[kept]), given)
+    watch(stages, stages)
+    return found
+
+
+def _found(made, logs, given, interrupted) -> LearntWeights:
+    return LearntWeights(
+        made,
+        given.plan,
+        given.names,
+        logs,
+        policy=made.certified,
+        guardrails=given.guardrails,
+        production=given.current if given.known else None,
+        interrupted=interrupted,
+    )
 
 
 def _floats(logs):
@@ -279,28 +381,70 @@ def _floats(logs):
     return jax.tree.map(jnp.asarray, logs)
 
 
-def _proposed(logs, held, plan, current, names) -> LearntWeights:
-    """What to certify on the rows held out, or on as many as taught, and what to believe in."""
-    rows = len(logs.reward if held is None else held.reward)
-    settings = {"project": plan.project, "radius": plan.radius, "alpha": plan.alpha}
-    baseline = None if current is None else jnp.asarray(current, logs.action.dtype)
-    proposal = jax.block_until_ready(propose(logs, float(rows), baseline, **settings))
-    return LearntWeights(proposal, plan, names, logs)
+def _guarded(logs, given) -> Guarded | None:
+    """The outcomes of the guardrails on these rows."""
+    return Guarded.of(given.guardrails, np.asarray(logs.context).T) if given.guardrails else None
 
 
-def _certified(found: LearntWeights, held, level, current) -> LearntWeights:
-    """With its certificates against the logging mean and against production."""
-    if held is None:
-        return dataclasses.replace(found, production=current)
-    held = _floats(held)
+def _proposed(logs, size, given, kept=None) -> Proposal:
+    """What to certify on `size` rows, and what to believe in, taught by those `kept`."""
+    plan, logs = given.plan, _floats(logs)
+    current = given.current
+    made = propose(
+        logs,
+        float(size),
+        None if current is None else jnp.asarray(current, logs.action.dtype),
+        project=plan.project,
+        radius=plan.radius,
+        alpha=plan.alpha,
+        kept=None if kept is None else jnp.asarray(kept, logs.action.dtype),
+        guarded=_guarded(logs, given),
+        trades=given.trades,
+    )
+    return jax.block_until_ready(made)
 
-    def against(baseline) -> Certificate:
-        return certification.certified(found, held, baseline, alpha=level)
 
+def _certified(found: LearntWeights, made, held, fold, given) -> LearntWeights:
+    """With its certificates against the logging mean and against production, where guardrails
+    bind, and those of the front.
+    """
+    plan, guarded = given.plan, _guarded(held, given)
+    surfaces = made[0].surfaces
+    if fold is not None:
+        stack = stacked([each.surfaces for each in made])
+        surfaces = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), stack)
+
+    def against(baseline, policies, alpha) -> Certificate:
+        each = certify_compiled(
+            policies[0] if fold is None else stacked(policies),
+            held,
+            jnp.asarray(baseline, held.action.dtype),
+            surfaces,
+            plan.value_estimator,
+            plan.certificate,
+            alpha,
+            guarded,
+            fold,
+        )
+        return jax.device_get(each)
+
+    def played(policies) -> Gaussian | Mixture:
+        return policies[0] if fold is None else Mixture.of(np.bincount(fold), policies)
+
+    policies = [proposal.certified for proposal in made]
+    start = given.current if given.current is not None else found.whitening.mean
+    mean = found.whitening.mean if given.known else start
+    deciding = first = against(mean, policies, plan.alpha)
+    if given.known:
+        deciding = against(start, policies, plan.alpha)
+    trades = [[entries(each.front, t) for each in made] for t in range(given.trades)]
+    front = [(played(each), against(start, each, plan.alpha / given.trades)) for each in trades]
     return dataclasses.replace(
         found,
         held=held,
-        certificate=against(found.whitening.mean),
-        production=current,
-        against_production=None if current is None else against(current),
+        policy=played(policies),
+        certificate=entries(first, 0),
+        against_production=entries(deciding, 0) if given.known else None,
+        guards=tuple(entries(deciding, k) for k in range(1, 1 + len(given.guardrails))),
+        front=tuple(front),
     )

@@ -22,13 +22,14 @@ from jaxtyping import Array, ArrayLike, Float
 
 from mopl_jax.estimators.divergence import product
 from mopl_jax.learning.constraints import Projection, ball, intersection, unconstrained
+from mopl_jax.learning.guardrails import Guarded, room
 from mopl_jax.learning.response_surface import Surface, moments_of
 from mopl_jax.learning.waves import Fitted, fit_waves
-from mopl_jax.learning.whitening import standard, unwhiten, unwhiten_policy, whiten
+from mopl_jax.learning.whitening import normals, standard, unwhiten, unwhiten_policy, whiten
 from mopl_jax.logs import Logs
 from mopl_jax.numerics import linalg, safe
-from mopl_jax.numerics.pytree import entries, pytree_dataclass
-from mopl_jax.numerics.shapes import Scalar, Vector
+from mopl_jax.numerics.pytree import entries, pytree_dataclass, stacked
+from mopl_jax.numerics.shapes import PerRow, Scalar, Vector
 from mopl_jax.policies.gaussian import Gaussian
 
 # Standard errors that a best guess gives away, as a certificate gives 1.64: of 0.2, 0.4, 0.8 and
@@ -40,6 +41,7 @@ SCALES = 0.35, 0.5, 0.7, 0.85  # of the logging scale, where searches start
 # verdict on fewer than 100 is caution, and on many policies of 30 refuse.
 ENOUGH, FEW = 100.0, 4.0
 LIMITS = 0.2, 1.0  # of the scale: below, no log certifies; above, nothing is gained
+PENALTY = 10.0  # beyond any price that a guardrail had in the tests
 PLACES, BEST, STEPS = 256, 6, 60  # looked at first for each scale; climbed from; steps of a climb
 
 
@@ -50,16 +52,34 @@ class Promise(NamedTuple):
     `error`: its posterior standard deviation
     `noise`: the standard error of the doubly robust difference on the rows that certify
     `ess`: the effective rows (users) that certify
+    `room`: what may be lost of an outcome that has a guardrail; 0 of the North Star
     """
 
     gain: Scalar
     error: Scalar
     noise: Scalar
     ess: Scalar
+    room: Scalar
 
     def less(self, z: ArrayLike) -> Scalar:
-        """The gain less one error and z times the noise: the bound to expect for z = 1.64."""
-        return self.gain - self.error - z * self.noise
+        """The gain less one error and z times the noise, beside the room: the bound to expect for
+        z = 1.64.
+        """
+        return self.gain - self.error - z * self.noise + self.room
+
+
+class Ask(NamedTuple):
+    """What is searched for: the policy of the largest weighted promise at `z`.
+
+    `least`: the effective rows that it must have at least
+    `weight` (1 + g,): of the North Star and of each guardrail's outcome, in units of a row's noise
+    `heeded` (g,): 1 where a guardrail is heeded
+    """
+
+    z: Scalar
+    least: Scalar
+    weight: Float[Array, " 1+g"]
+    heeded: Float[Array, " g"]
 
 
 @pytree_dataclass()
@@ -71,6 +91,10 @@ class Proposal:
     `promised`, `guessed`: what the surface predicts of each
     `surface`: the reward model
     `whitening`: mean and covariance of the logged actions
+    `surfaces` (1 + g,): the reward model, and those of the guardrails' outcomes
+    `guarded`: what is predicted of the guardrails' outcomes (g,) under the certified policy
+    `without` (1 + g,): the gain that is predicted to be certified, and that without each guardrail
+    `front`: the policies (t,) of all trade-offs; None unless they were asked for
     """
 
     certified: Gaussian
@@ -79,9 +103,13 @@ class Proposal:
     guessed: Promise
     surface: Surface
     whitening: Gaussian
+    surfaces: Surface
+    guarded: Promise
+    without: Float[Array, " 1+g"]
+    front: Gaussian | None = None
 
 
-@functools.partial(jax.jit, static_argnames=("project", "alpha"))
+@functools.partial(jax.jit, static_argnames=("project", "alpha", "trades"))
 def propose(
     logs: Logs,
     rows: ArrayLike,
@@ -90,38 +118,71 @@ def propose(
     project: Projection = unconstrained,
     radius: float = 2.0,
     alpha: float = 0.05,
+    kept: PerRow | None = None,
+    guarded: Guarded | None = None,
+    trades: int = 0,
 ) -> Proposal:
     """What to certify on `rows` more rows, and what to believe in, against the `baseline` (d,),
     the logging mean unless given.
 
     Means are feasible for `project` and within `radius` of the logging mean, in standard
-    deviations of the logged actions. Traced by `jit` and `vmap`; users must be counted.
+    deviations of the logged actions. Taught by the rows where `kept` is 1 and not 0, all unless
+    given. Bounds hold at once at `alpha`: that of the gain, and that of what each of the `guarded`
+    outcomes loses, which is not more than allowed wherever that is predicted to be confirmed.
+    `trades` policies trade the first of them for the gain. Traced by `jit` and `vmap`; users must
+    be counted.
     """
-    whitening = moments_of(jnp.asarray(logs.action))
-    fitted = fit_waves(whiten(logs, whitening))
+    whitening = moments_of(jnp.asarray(logs.action), kept)
     if baseline is None:
         baseline = whitening.mean
     origin = linalg.scale_solve(whitening.scale, baseline - whitening.mean)
-    promise = functools.partial(_promise, fitted, rows, origin)
-    feasible = _feasible(project, whitening, radius)
-    zs = jnp.stack([jnp.asarray(-NormalDist().inv_cdf(alpha)), jnp.asarray(GUESS)])
-    unit = safe.positive(jnp.sqrt(fitted.noise))
-    few = jnp.minimum(ENOUGH, rows / (FEW * fitted.inflation))
-    least = jnp.stack([few, jnp.zeros_like(few)])  # a guess needs no rows to confirm it
-    found = lax.map(
-        lambda ask: _search(promise, unit, feasible, origin, radius, *ask),
-        (zs.astype(origin.dtype), least.astype(origin.dtype)),
-    )
+    fitted = _fits(whiten(logs, whitening), kept, guarded)
+    promise = functools.partial(_promises, fitted, guarded, rows, origin)
+    asks = _asks(fitted, rows, alpha, trades)
+    unit, feasible = safe.positive(jnp.sqrt(fitted.noise)), _feasible(project, whitening, radius)
+    found = lax.map(functools.partial(_search, promise, unit, feasible, origin, radius), asks)
     promised = lax.map(promise, found)
-    certified, guess = (_unwhitened(entries(found, k), whitening, origin, baseline) for k in (0, 1))
+    less = jax.vmap(lambda made, z: entries(made, 0).less(z))(promised, asks.z)
+    made = jax.vmap(lambda policy: _unwhitened(policy, whitening, origin, baseline))(found)
+    several = lambda x: jnp.broadcast_to(x, fitted.noise.shape + x.shape)  # noqa: E731
+    surfaces = dataclasses.replace(fitted.surface, reference=jax.tree.map(several, whitening))
+    first, g = entries(promised, 0), len(fitted.noise) - 1
     return Proposal(
-        certified,
-        guess,
-        entries(promised, 0),
-        entries(promised, 1),
-        dataclasses.replace(fitted.surface, reference=whitening),
-        whitening,
+        certified=entries(made, 0),
+        guess=entries(made, 1),
+        promised=entries(first, 0),
+        guessed=entries(entries(promised, 1), 0),
+        surface=entries(surfaces, 0),
+        whitening=whitening,
+        surfaces=surfaces,
+        guarded=entries(first, slice(1, None)),
+        without=jnp.concatenate([less[:1], less[2 : 2 + g]]),
+        front=entries(made, slice(2 + g, None)) if trades else None,
     )
+
+
+def _fits(logs, kept, guarded) -> Fitted:
+    """What whitened rows say of the reward and of each guarded outcome, (1 + g,)."""
+    outcomes = logs.reward[None]
+    if guarded is not None:
+        outcomes = jnp.concatenate([outcomes, guarded.outcome.astype(outcomes.dtype)])
+    return lax.map(lambda x: fit_waves(dataclasses.replace(logs, reward=x), kept), outcomes)
+
+
+def _asks(fitted, rows, alpha, trades) -> Ask:
+    """What is searched for: the certified policy, the guess, the certified one without each
+    guardrail, and the front.
+    """
+    size, dtype = len(fitted.noise), fitted.noise.dtype
+    few = jnp.minimum(ENOUGH, rows / (FEW * fitted.inflation[0]))
+    weight, heeded = np.eye(size)[0], np.ones(size - 1)
+    z, of_front = (-NormalDist().inv_cdf(alpha / size / k) for k in (1, max(trades, 1)))
+    asks = [Ask(z, few, weight, heeded), Ask(GUESS, 0.0, weight, heeded)]
+    asks += [Ask(z, few, weight, heeded - each) for each in np.eye(size - 1)]
+    for share in np.linspace(0, 1, trades):
+        trade = (1 - share) * weight + share * np.eye(size)[1]
+        asks += [Ask(of_front, few, trade, heeded - np.eye(size - 1)[0])]
+    return jax.tree.map(lambda *x: jnp.stack([jnp.asarray(y, dtype) for y in x]), *asks)
 
 
 def _unwhitened(policy, whitening, origin, baseline) -> Gaussian:
@@ -131,17 +192,29 @@ def _unwhitened(policy, whitening, origin, baseline) -> Gaussian:
     return dataclasses.replace(made, mean=jnp.where(same, baseline, made.mean))
 
 
+def _promises(fitted: Fitted, guarded: Guarded | None, rows, origin, policy: Gaussian) -> Promise:
+    """Of a whitened policy, for the reward and each guarded outcome, (1 + g,)."""
+    made = jax.vmap(lambda each: _promise(each, rows, origin, policy))(fitted)
+    if guarded is None:
+        return made._replace(room=jnp.zeros_like(made.gain))
+    allowed = room(guarded.allowed, guarded.relative, made.room[1:])
+    return made._replace(room=jnp.concatenate([jnp.zeros_like(allowed[:1]), allowed]))
+
+
 def _promise(fitted: Fitted, rows, origin, policy: Gaussian) -> Promise:
-    """Of a whitened policy."""
+    """Of a whitened policy; in place of the room, what the baseline earns."""
     surface, base = fitted.surface, Gaussian(origin, policy.scale)
-    change = surface.expected_features(policy) - surface.expected_features(base)
+    at_base = surface.expected_features(base)
+    change = surface.expected_features(policy) - at_base
     logging, tiny = standard(origin), jnp.finfo(origin.dtype).tiny
-    pairs = (policy, policy), (base, base), (policy, base)
-    own, of_base, both = (product(logging, a, b).size for a, b in pairs)
+    pairs = entries(stacked([policy, base]), np.array([[0, 1, 0], [0, 1, 1]]))
+    sizes = jax.vmap(functools.partial(product, logging))(*(entries(pairs, k) for k in (0, 1)))
+    own, of_base, both = sizes.size
     spread = jnp.maximum(own + of_base - 2 * both, tiny)
     error = jnp.sqrt(jnp.maximum(change @ surface.covariance @ change, tiny))
     noise = jnp.sqrt(fitted.noise * spread / rows)
-    return Promise(change @ surface.coefficients, error, noise, rows / (own * fitted.inflation))
+    size, level = rows / (own * fitted.inflation), at_base @ surface.coefficients
+    return Promise(change @ surface.coefficients, error, noise, size, level)
 
 
 def _feasible(project, whitening, radius) -> Projection:
@@ -155,10 +228,10 @@ def _feasible(project, whitening, radius) -> Projection:
     return intersection(region, inner)
 
 
-def _search(promise, unit, feasible, origin, radius, z, least) -> Gaussian:
-    """The whitened policy of the largest promise at z with an effective size of at `least` so
-    many, by projected ascent from the best places; the baseline where nothing is promised.
-    Heights are in units of a row's noise.
+def _search(promise, unit, feasible, origin, radius, ask: Ask) -> Gaussian:
+    """The whitened policy of the largest promise that is asked for, by projected ascent from the
+    best places; the baseline where nothing is promised. Heights are in units of a row's noise; what
+    a guardrail is short of counts `PENALTY` times.
     """
 
     def policy(at):
@@ -167,8 +240,10 @@ def _search(promise, unit, feasible, origin, radius, z, least) -> Gaussian:
 
     def height(at):
         made = promise(policy(at))
-        high = made.less(z) / unit
-        return jnp.where(jnp.isfinite(high) & (made.ess >= least), high, -jnp.inf)
+        less = made.less(ask.z) / unit
+        short = ask.heeded @ jnp.maximum(-less[1:], 0)
+        high = ask.weight @ (less - made.room / unit) - PENALTY * short
+        return jnp.where(jnp.isfinite(high) & (made.ess[0] >= ask.least), high, -jnp.inf)
 
     places = _places(origin, radius)
     heights = lax.map(height, places, batch_size=PLACES)
@@ -179,8 +254,7 @@ def _search(promise, unit, feasible, origin, radius, z, least) -> Gaussian:
 
 def _places(origin, radius) -> Float[Array, "s d+1"]:
     """Means of all lengths in all directions, the baseline first, each with every log scale."""
-    key = jax.random.key(0)
-    way = jax.random.normal(key, (PLACES, origin.shape[0]), origin.dtype)
+    way = jnp.asarray(normals(PLACES, origin.shape[0]), origin.dtype)
     length = radius * jnp.linspace(0, 1, PLACES, dtype=origin.dtype)
     means = way * (length / jnp.linalg.norm(way, axis=1))[:, None]
     means = means.at[0].set(origin)

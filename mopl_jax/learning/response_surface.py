@@ -13,7 +13,7 @@ import math
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from mopl_jax.numerics import linalg, quadratic
 from mopl_jax.numerics.pytree import pytree_dataclass
@@ -79,58 +79,71 @@ class Surface:
         return lax.map(self, action, batch_size=BLOCK)
 
 
-def moments_of(action: Float[Array, "n d"]) -> Gaussian:
-    """The Gaussian with the mean and covariance of the logged actions (n, d), n > d: the logging
-    policy as it was played.
+def moments_of(action: Float[Array, "n d"], kept: PerRow | None = None) -> Gaussian:
+    """The Gaussian with the mean and covariance of the logged actions (n, d), n > d, where `kept`
+    is 1 and not 0: the logging policy as it was played.
     """
-    mean = jnp.mean(action, axis=0)
-    centred = action - mean[None, :]
-    covariance = jnp.matmul(centred.T, centred, precision="highest") / action.shape[0]
+    kept = jnp.ones_like(action[:, 0]) if kept is None else kept
+    size = jnp.sum(kept)
+    mean = jnp.sum(action * kept[:, None], axis=0) / size
+    centred = (action - mean[None, :]) * kept[:, None]
+    covariance = jnp.matmul(centred.T, centred, precision="highest") / size
     return Gaussian(mean, linalg.cholesky(covariance))
 
 
 def fit_surface(
-    action: Float[Array, "n d"], reward: PerRow, reference: Gaussian, ridge: float = 1e-3
+    action: Float[Array, "n d"],
+    reward: PerRow,
+    reference: Gaussian,
+    ridge: float = 1e-3,
+    kept: PerRow | None = None,
 ) -> Surface:
-    """The quadratic surface: ridge least squares of reward (n,) on 1, z and zzᵀ; `ridge` is
-    relative to a feature's unit of mean square.
+    """The quadratic surface: ridge least squares of reward (n,) on 1, z and zzᵀ, over the rows
+    where `kept` is 1 and not 0; `ridge` is relative to a feature's unit of mean square.
 
     Normal equations summed over blocks of rows: memory does not grow with n. The covariance is
     that of noise with one variance.
     """
-    d, centre = action.shape[1], jnp.mean(reward)
+    kept = jnp.ones_like(reward) if kept is None else kept
+    n, d = jnp.sum(kept), action.shape[1]
+    centre = jnp.sum(kept * reward) / n
     size = quadratic.size(d)
     empty = jnp.zeros((size, size), action.dtype)
     surface = Surface(reference, empty[0], empty, jnp.zeros((0, d), action.dtype))
-    sums = products(surface, action, reward - centre)
+    sums = products(surface, action, reward - centre, kept)
     gram, moment = sums[:, :-1], sums[:, -1]
     each = jnp.concatenate([moment[:, None], jnp.eye(size, dtype=gram.dtype)], axis=1)
     solved = quadratic.ridge_solve(gram, each, ridge)
     found, inverse = solved[:, 0], solved[:, 1:]
-    left = jnp.sum(jnp.square(reward - centre)) - 2 * (moment @ found) + found @ gram @ found
-    covariance = jnp.maximum(left, 0) / max(len(action) - size, 1) * inverse
+    square = jnp.sum(kept * jnp.square(reward - centre))
+    left = square - 2 * (moment @ found) + found @ gram @ found
+    covariance = jnp.maximum(left, 0) / jnp.maximum(n - size, 1) * inverse
     return dataclasses.replace(surface, coefficients=found.at[0].add(centre), covariance=covariance)
 
 
 def products(
-    surface: Surface, action: Float[Array, "n d"], reward: PerRow
+    surface: Surface,
+    action: Float[Array, "n d"],
+    reward: PerRow,
+    kept: PerRow,
+    first: ArrayLike | None = None,
 ) -> Float[Array, "f f+1"]:
-    """`quadratic.products` of the surface's features at all rows, by blocks; rows that fill up the
-    last block do not count.
+    """`quadratic.products` of the surface's features at the `kept` ones of the `first` rows (of all
+    of them, unless given), by blocks.
     """
     n = len(action)
-    blocks = math.ceil(n / BLOCK)
-    size = math.ceil(n / blocks)
+    size = math.ceil(n / math.ceil(n / BLOCK))
+    end = n if first is None else first
 
     def block(i):
         index = i * size + jnp.arange(size)
-        row = jnp.minimum(index, n - 1)
+        row = jnp.minimum(index, n - 1)  # the last block is filled up with rows that do not count
         features = jax.vmap(surface.features)(action[row])
-        return quadratic.products(features, reward[row], (index < n).astype(action.dtype))
+        return quadratic.products(features, reward[row], jnp.where(index < end, kept[row], 0))
 
     width = surface.coefficients.shape[0]
     start = jnp.zeros((width, width + 1), action.dtype)
-    return lax.fori_loop(0, blocks, lambda i, total: total + block(i), start)
+    return lax.fori_loop(0, -(-end // size), lambda i, total: total + block(i), start)
 
 
 def highest(surface: Surface, radius: float) -> Vector:

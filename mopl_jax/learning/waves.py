@@ -14,14 +14,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
 
 from mopl_jax.learning.evidence import Posterior, most_evident
 from mopl_jax.learning.response_surface import BLOCK, Surface, fit_surface, products
-from mopl_jax.learning.whitening import standard
+from mopl_jax.learning.whitening import normals, standard
 from mopl_jax.logs import Logs
 from mopl_jax.numerics import linalg, quadratic, safe
-from mopl_jax.numerics.shapes import Matrix, Scalar
+from mopl_jax.numerics.shapes import Matrix, PerRow, Scalar
 
 # Frequencies by group, of logged standard deviations: a bump of 0.3 deviations has 3 to 4.
 ALONG_AXES = (0.6, 1.2), (1.8, 2.4, 3.0)
@@ -46,30 +46,47 @@ class Fitted(NamedTuple):
     inflation: Scalar
 
 
-def fit_waves(logs: Logs) -> Fitted:
-    """The surface of whitened rows, whose users are counted."""
-    level = jnp.mean(logs.reward)
-    unit = safe.positive(jnp.max(jnp.abs(logs.reward - level)))
+def fit_waves(logs: Logs, kept: PerRow | None = None) -> Fitted:
+    """The surface of whitened rows, whose users are counted; of those where `kept` is 1 and not 0
+    (all of them, unless given).
+    """
+    kept = jnp.ones_like(logs.reward) if kept is None else kept
+    level = jnp.sum(kept * logs.reward) / jnp.sum(kept)
+    unit = safe.positive(jnp.max(kept * jnp.abs(logs.reward - level)))
     # in units of the largest reward: squares of 1e30 and of 1e-30 are numbers
-    rows = dataclasses.replace(logs, reward=(logs.reward - level) / unit)
-    first = jax.tree.map(lambda x: x[:FIRST], rows)
-    guess, posterior = _fit(first, _bends(first), 1.0, steps=12)
-    inflation = _inflation(guess, posterior, rows)
-    surface, posterior = _fit(rows, _leading(guess, rows), inflation, steps=20)
+    rows = dataclasses.replace(logs, reward=kept * (logs.reward - level) / unit)
+    few = jax.tree.map(lambda x: x[:FIRST], (rows, kept))
+    bends, n, one = _bends(*few), len(kept), jnp.ones_like(level)
+
+    def again(found):
+        surface, posterior, _ = found
+        return _leading(surface, rows, kept), _inflation(surface, posterior, rows, kept)
+
+    def fit(i, found):  # both rounds in one loop, which is compiled once
+        directions, inflation = lax.cond(i > 0, again, lambda _: (bends, one), found)
+        first = jnp.where(i > 0, n, min(n, FIRST))
+        return *_fit(rows, kept, first, directions, inflation), inflation
+
+    shapes = *jax.eval_shape(_fit, rows, kept, n, bends, one), one
+    none = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    surface, posterior, inflation = lax.fori_loop(0, 2, fit, none)
     scaled = (surface.coefficients * unit).at[0].add(level)
     covariance = surface.covariance * jnp.square(unit)
     surface = dataclasses.replace(surface, coefficients=scaled, covariance=covariance)
     return Fitted(surface, posterior.noise * jnp.square(unit), inflation)
 
 
-def _fit(logs, directions, inflation: ArrayLike, steps) -> tuple[Surface, Posterior]:
-    """The surface with waves along these directions (k, d)."""
+def _fit(logs, kept, first, directions, inflation) -> tuple[Surface, Posterior]:
+    """The surface of the `kept` ones of the `first` rows, with waves along the `directions`
+    (k, d).
+    """
     waves, group = _waves(directions)
     empty = jnp.zeros((len(group), len(group)), waves.dtype)
     surface = Surface(standard(waves[0]), empty[0], empty, waves)
-    sums = products(surface, logs.action, logs.reward)
-    square = jnp.sum(jnp.square(logs.reward))
-    found = most_evident(sums, square, len(logs.reward), group, inflation, steps)
+    sums = products(surface, logs.action, logs.reward, kept, first)
+    counted = jnp.where(jnp.arange(len(kept)) < first, kept, 0)
+    square, n = jnp.sum(counted * jnp.square(logs.reward)), jnp.sum(counted)
+    found = most_evident(sums, square, n, group, inflation)
     covariance = jnp.matmul(found.root, found.root.T, precision="highest")
     return dataclasses.replace(surface, coefficients=found.mean, covariance=covariance), found
 
@@ -80,7 +97,7 @@ def _waves(directions: Float[Array, "k d"]) -> tuple[Float[Array, "p d"], np.nda
     axes = jnp.eye(d, dtype=directions.dtype)
     parts = [jnp.kron(jnp.asarray(band)[:, None], directions) for band in ALONG_DIRECTIONS]
     parts += [jnp.kron(jnp.asarray(band)[:, None], axes) for band in ALONG_AXES]
-    drawn = jax.random.normal(jax.random.key(0), (ANYWHERE, d), directions.dtype)
+    drawn = jnp.asarray(normals(ANYWHERE, d), directions.dtype)
     parts += [drawn / length for length in LENGTHS]
     of_waves = np.repeat(np.arange(3, 3 + len(parts)), [len(part) for part in parts])
     plain = [0] + [1] * d + [2] * (quadratic.size(d) - 1 - d)
@@ -88,17 +105,17 @@ def _waves(directions: Float[Array, "k d"]) -> tuple[Float[Array, "p d"], np.nda
     return jnp.concatenate([part.astype(directions.dtype) for part in parts]), group
 
 
-def _bends(logs) -> Float[Array, "k d"]:
+def _bends(logs, kept) -> Float[Array, "k d"]:
     """The slope's direction and the leading curvatures of the quadratic surface."""
-    surface = fit_surface(logs.action, logs.reward, standard(logs.action[0]))
+    surface = fit_surface(logs.action, logs.reward, standard(logs.action[0]), kept=kept)
     _, slope, curvature = surface.quadratic
     straight = slope / safe.positive(jnp.linalg.norm(slope))
     return jnp.concatenate([straight[None], _eigenvectors(curvature, DIRECTIONS - 1)])[:DIRECTIONS]
 
 
-def _leading(surface, logs) -> Float[Array, "k d"]:
+def _leading(surface, logs, kept) -> Float[Array, "k d"]:
     """Where the surface's gradients point: the leading eigenvectors of their mean square."""
-    slopes = jax.vmap(jax.grad(surface))(logs.action[:GRADIENTS])
+    slopes = jax.vmap(jax.grad(surface))(logs.action[:GRADIENTS]) * kept[:GRADIENTS, None]
     return _eigenvectors(jnp.matmul(slopes.T, slopes, precision="highest"), DIRECTIONS)
 
 
@@ -111,22 +128,22 @@ def _eigenvectors(matrix: Matrix, count: int) -> Float[Array, "k d"]:
     return vectors[:, order[np.arange(count) % len(matrix)]].T
 
 
-def _inflation(surface, posterior, logs) -> Scalar:
+def _inflation(surface, posterior, logs, kept) -> Scalar:
     """By how much the noise of what is known exceeds that of independent rows with one variance,
     at least 1: Liang & Zeger's (1986) covariance over the plain one, in `PROBES` random
     directions of the posterior.
     """
-    size = posterior.root.shape[1], PROBES
-    probes = posterior.root @ jax.random.normal(jax.random.key(0), size, posterior.root.dtype)
+    root = posterior.root
+    probes = root @ jnp.asarray(normals(root.shape[1], PROBES), root.dtype)
 
     def row(action):
         features = surface.features(action)
         return features @ probes, features @ surface.coefficients
 
     slopes, fitted = lax.map(row, logs.action, batch_size=BLOCK)
-    left = logs.reward - fitted
+    left, slopes = kept * (logs.reward - fitted), kept[:, None] * slopes
     scores = slopes * left[:, None]
     if logs.cluster is not None:
         scores = jax.ops.segment_sum(scores, logs.cluster, logs.num_clusters)
-    plain = jnp.sum(jnp.square(slopes)) * jnp.mean(jnp.square(left))
+    plain = jnp.sum(jnp.square(slopes)) * (jnp.sum(jnp.square(left)) / jnp.sum(kept))
     return jnp.maximum(safe.divide(jnp.sum(jnp.square(scores)), plain), 1)

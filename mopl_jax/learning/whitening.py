@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mopl_jax.logs import Logs
 from mopl_jax.numerics import linalg
@@ -14,6 +15,13 @@ from mopl_jax.policies.gaussian import Gaussian
 def standard(like: Vector) -> Gaussian:
     """The distribution of whitened actions, N(0, I), with the shape of `like` (d,)."""
     return Gaussian(jnp.zeros_like(like), jnp.ones_like(like))
+
+
+def normals(*shape: int) -> np.ndarray:
+    """Standard normal draws, always the same: constants of a program, which then has no generator
+    to compile.
+    """
+    return np.random.default_rng(0).standard_normal(shape)
 
 
 def whiten(logs: Logs, whitening: Gaussian) -> Logs:

@@ -1,6 +1,6 @@
 """The figures of a report, each `draw(learnt)` -> figure and caption.
 
-Values are doubly robust on the certification rows, with the learning rows' surface.
+Values are doubly robust on the rows that certify, with the learning rows' surface.
 """
 
 import math
@@ -33,6 +33,13 @@ DRAWN = 1e-6  # of the largest: smaller importance weights are counted, not draw
 def _judging(learnt):
     """The rows that judge: those that certify, or all where none were held out."""
     return learnt.logs if learnt.held is None else learnt.held
+
+
+def _on(learnt):
+    """Which rows those are, for captions."""
+    if learnt.names.folds or learnt.held is None:
+        return "on all rows, which taught the surface too: bands are a little too narrow"
+    return "on rows that were not learnt from"
 
 
 def _weights(learnt):
@@ -81,7 +88,7 @@ def _along(logs, surface, means, scale):
 def _profiles(learnt):
     """Value along each weight through the learnt mean."""
     whitening, current, names = learnt.whitening, learnt.production, learnt.names.objectives
-    policy, rows_judged = learnt.policy, _judging(learnt)
+    policy, rows_judged = learnt.middle, _judging(learnt)
     d, columns = len(names), min(len(names), 4)
     rows = math.ceil(d / columns)
     size = (2.6 * columns + 0.6, 2.3 * rows + 0.3)
@@ -112,8 +119,8 @@ def _profiles(learnt):
     caption = (
         "Each curve moves one weight and keeps the others at the learnt mean, so all pass the"
         " learnt policy's value at the solid line, and at the other lines only one weight is"
-        " the logged (or production) one. Played with the learnt scale, on rows that were not"
-        f" learnt from, doubly robust. Curves end where fewer than {REFUSE_ESS:g} effective"
+        f" the logged (or production) one. Played with the learnt scale, {_on(learnt)},"
+        f" doubly robust. Curves end where fewer than {REFUSE_ESS:g} effective"
         " rows are left."
     )
     return figure, caption
@@ -175,7 +182,7 @@ def _kernels(logs: Logs, mean, factor, bandwidths) -> tuple[Any, Interval, Any, 
 
 def _bandwidth(learnt):
     """The learnt mean, played more and more exactly: less smoothing bias, fewer effective rows."""
-    policy, whitening = learnt.policy, learnt.whitening
+    policy, whitening = learnt.middle, learnt.whitening
     bandwidths = jnp.asarray(BANDWIDTHS, policy.mean.dtype)
     found = jax.device_get(_kernels(_judging(learnt), policy.mean, whitening.scale, bandwidths))
     value, band, error, size = found
@@ -232,3 +239,31 @@ FIGURES: tuple[tuple[str, str, Any], ...] = (
     ("overlap", "Importance weights", _overlap),
     ("bandwidth", "Bias and variance over bandwidth", _bandwidth),
 )
+
+
+def _front(learnt):
+    """Gains of the reward over the change of the first guardrail's outcome: estimates, and corners
+    that hold at once.
+    """
+    made, limit = learnt.to_dict()["front"], learnt.guardrails[0]
+    change = [each["outcomes"][limit.name] for each in made]
+    figure, ax = plt.subplots(figsize=(6, 3.6))
+    x, y = [each["change"] for each in change], [each["gain"] for each in made]
+    low, high = [each["certain"] for each in change], [each["certified_gain"] for each in made]
+    ax.plot(x, y, "o-", color=BLUE, markersize=4, label="estimated")
+    ax.plot(low, high, "s--", color=RED, markersize=4, label="certain, all at once")
+    ax.axvline(change[0]["allowed"], color="black", linewidth=0.8, linestyle=":", label="allowed")
+    ax.set_xlabel(f"change of {literal(limit.name)}")
+    ax.set_ylabel(f"gain of {literal(learnt.names.reward)}")
+    ax.legend(fontsize=8)
+    caption = (
+        "Each point is a policy, over production with the same scale. The red points are ends of"
+        " one-sided bounds that hold for all policies and outcomes at once."
+    )
+    return figure, caption
+
+
+def figures_of(learnt) -> tuple[tuple[str, str, Any], ...]:
+    """Those that there is something to draw of."""
+    more = ("front", "Trading one outcome for the other", _front)
+    return (*FIGURES, more) if learnt.front else FIGURES

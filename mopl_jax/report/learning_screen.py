@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mopl_jax.learning.learnt_weights import LearntWeights
 from mopl_jax.report import terminal
-from mopl_jax.report.words import numbers, remarks, weights_table
+from mopl_jax.report.words import front_table, guardrails_table, numbers, remarks, weights_table
 
 ASKED = (
     "interrupt: ends after this stage, with the best policy so far (compiling may take a minute); "
@@ -63,6 +63,8 @@ def show(learnt: LearntWeights, out: Path) -> None:
     for row in rows:
         table.add_row(*row)
     console.print(table)
+    for made in (guardrails_table, front_table):
+        _print_table(console, *made(learnt))
     for text in remarks(learnt):
         console.print(text, soft_wrap=True)
     for label, text in numbers(learnt):
@@ -76,6 +78,15 @@ def show(learnt: LearntWeights, out: Path) -> None:
     kept = ", which is not to be played" if learnt.keep else ""
     written = f"Written: {out}{kept}; its value on any log: mopl evaluate LOG --target {out}"
     console.print(written, soft_wrap=True)
+
+
+def _print_table(console, header, rows):
+    """A table, where it has rows."""
+    made = terminal.table(*header)
+    for row in rows:
+        made.add_row(*row)
+    if rows:
+        console.print(made)
 
 
 def _warnings(learnt):

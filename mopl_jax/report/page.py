@@ -11,14 +11,20 @@ import matplotlib.pyplot as plt
 from mopl_jax.io.files import write_atomically
 from mopl_jax.learning.learnt_weights import LearntWeights
 from mopl_jax.report import style
-from mopl_jax.report.figures import FIGURES
-from mopl_jax.report.words import numbers, remarks, weights_table
+from mopl_jax.report.figures import figures_of
+from mopl_jax.report.words import (
+    front_table,
+    guardrails_table,
+    numbers,
+    remarks,
+    weights_table,
+)
 
 
 def write(folder: Path, learnt: LearntWeights) -> Path:
     """Write `index.html` (images inside) and one PNG a figure into `folder`."""
     images = []
-    for name, title, draw in FIGURES:
+    for name, title, draw in figures_of(learnt):
         with plt.rc_context(style.STYLE):
             figure, caption = draw(learnt)
         path = write_atomically(
@@ -35,6 +41,8 @@ def write(folder: Path, learnt: LearntWeights) -> Path:
         weights=_table(*weights_table(learnt)),
         numbers=_table(("", "in " + learnt.names.reward + ", or as said"), numbers(learnt)),
         remarks="".join(f"<li>{html.escape(text)}</li>" for text in remarks(learnt)),
+        guardrails=_section("What the guardrails allow", *guardrails_table(learnt))
+        + _section("Trading one outcome for the other", *front_table(learnt)),
         settings=_table(("how it was made", ""), _settings(learnt)),
         images="\n".join(images),
     )
@@ -59,6 +67,11 @@ def _settings(learnt):
     ]
 
 
+def _section(title, header, rows):
+    """A heading and its table, where that has rows."""
+    return f"<h2>{title}</h2>{_table(header, rows)}" if rows else ""
+
+
 def _table(header, rows):
     def line(cells, tag):
         return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
@@ -74,9 +87,11 @@ td,th{{padding:.1rem 1.2rem .1rem 0;border-bottom:1px solid #ddd;text-align:left
 p{{color:#444}}</style>
 <h1>{advice}</h1><p><b>{reason}</b></p>
 {weights}
+{guardrails}
 <h2>What it is worth</h2>{numbers}
-<p>Bounds are for the normal policy with the certified mean and scale, on rows that were not learnt
-from, one-sided. Gains compare means played with one scale. The best guess has no bound.</p>
+<p>Bounds are for the policy with the certified mean and scale, on rows that did not teach it,
+one-sided; with guardrails all hold at once. Gains compare means played with one scale. The best
+guess has no bound.</p>
 <h2>Two answers</h2><ul>{remarks}</ul>{settings}
 {images}</html>
 """

@@ -5,17 +5,17 @@ from typing import Any
 
 import numpy as np
 
-from mopl_jax.learning.learnt_weights import LearntWeights, spread
+from mopl_jax.learning.learnt_weights import LearntWeights, guarded, spread
 
 
 def numbers(learnt: LearntWeights) -> list[tuple[str, str]]:
     """What was found, each number with its name."""
-    made, other, mixed = learnt.certificate, learnt.against_production, learnt.mixture
+    made, other = learnt.certificate, learnt.against_production
     found: list[tuple[str, Any]] = []
     if made is not None:
         certified = f"certified: at least, with confidence {1 - learnt.plan.alpha:.4g}"
         found = [
-            ("value of the certified policy (held-out rows)", made.value),
+            (f"value of the certified policy ({_which(learnt)})", made.value),
             (certified, made.bound),
             ("gain over the logging mean, played with the same scale", made.gain),
             ("certified gain: at least", made.gain_bound),
@@ -25,11 +25,6 @@ def numbers(learnt: LearntWeights) -> list[tuple[str, str]]:
             ("gain over production, played with the same scale", other.gain),
             ("certified gain over production: at least", other.gain_bound),
         ]
-    if mixed is not None:
-        found += [
-            ("mixture of the folds' policies: certified", mixed.bound),
-            ("mixture of the folds' policies: certified gain", mixed.gain_bound),
-        ]
     return [(label, _number(float(value))) for label, value in found] + _size(learnt)
 
 
@@ -37,13 +32,19 @@ def _size(learnt):
     if learnt.held is None:
         return []
     size = f"{float(learnt.certificate.ess):,.0f} of {len(learnt.held.reward):,}"
-    return [("effective sample size on the held-out rows", size)]
+    return [(f"effective sample size ({_which(learnt)})", size)]
+
+
+def _which(learnt):
+    """The rows that certify, in words."""
+    folds = learnt.names.folds
+    return f"{folds} folds, each by what the others teach" if folds else "held-out rows"
 
 
 def remarks(learnt: LearntWeights) -> list[str]:
     """What is predicted of both answers and how they differ, one line each."""
     made = learnt.proposal
-    scale, apart = (float(np.mean(x)) for x in _whitened(made))
+    scale, apart = (float(np.mean(x)) for x in _whitened(learnt))
     lines = [
         f"best guess: the surface expects a gain of {_plus(made.guessed)} at its mean; no rows"
         " confirm it",
@@ -54,6 +55,9 @@ def remarks(learnt: LearntWeights) -> list[str]:
         f"certified policy: the surface expects {_plus(made.promised)}, and the rows that certify"
         f" leave about ± {float(made.promised.noise):.3g}"
     )
+    lines += [
+        f"the guardrail {each} binds: without it more could be promised" for each in learnt.binding
+    ]
     if apart < 0.1:
         return [*lines, "both means are nearly the same"]
     return [
@@ -68,11 +72,54 @@ def _plus(promise):
     return f"{float(promise.gain):.3g} ± {float(promise.error):.3g}"
 
 
-def _whitened(made):
+def _whitened(learnt):
     """The certified scale over the logged one, and the distance of both means in logged units."""
+    made, policy = learnt.proposal, learnt.policy
     factor = np.asarray(made.whitening.scale)
-    gap = np.linalg.solve(factor, np.asarray(made.guess.mean - made.certified.mean))
-    return spread(made.certified) / spread(made.whitening), np.linalg.norm(gap)
+    gap = np.linalg.solve(factor, np.asarray(made.guess.mean) - np.asarray(policy.mean))
+    return spread(policy) / spread(made.whitening), np.linalg.norm(gap)
+
+
+def guardrails_table(learnt: LearntWeights) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of what other outcomes may lose, what they certainly do, and which of them
+    costs gain.
+    """
+    header = ["guardrail", "now", "change", "certain", "allowed", "holds", "gain without it"]
+    return header, [_guardrail(each) for each in guarded(learnt)]
+
+
+def _guardrail(each):
+    without = f"{each['promised_without']:.4g}" if each["binds"] else "no more"
+    if "holds" not in each:
+        return [each["guardrail"], *["unknown"] * 5, without]
+    word = "at least" if each["guardrail"].rpartition(":")[2].startswith("-") else "at most"
+    numbers = [f"{each[name]:.4g}" for name in ("production", "change")]
+    certain, allowed = (f"{word} {each[name]:.4g}" for name in ("certain", "allowed"))
+    return [
+        each["guardrail"],
+        *numbers,
+        certain,
+        allowed,
+        "yes" if each["holds"] else "no",
+        without,
+    ]
+
+
+def front_table(learnt: LearntWeights) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the policies that trade one outcome for the reward."""
+    names = [f"{learnt.names.reward}: gain", "certain"]
+    names += [
+        f"{each.name}: {what}" for each in learnt.guardrails for what in ("change", "certain")
+    ]
+    rows = [
+        [each["gain"], each["certified_gain"], *_outcomes(each)]
+        for each in learnt.to_dict().get("front", [])
+    ]
+    return ["policy", *names], [[str(k + 1), *map(_number, row)] for k, row in enumerate(rows)]
+
+
+def _outcomes(each):
+    return [made[name] for made in each["outcomes"].values() for name in ("change", "certain")]
 
 
 def _number(value):

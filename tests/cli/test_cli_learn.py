@@ -19,7 +19,7 @@ from mopl_jax.cli import app
 from mopl_jax.cli.learn import learn
 from mopl_jax.io.policy_json import read_policy, write_policy
 from mopl_jax.learning import pipeline
-from mopl_jax.policies import Gaussian
+from mopl_jax.policies import Gaussian, Mixture
 from mopl_jax.report import figures
 
 MEAN, SCALE = np.array([0.2, 0.5]), np.array([0.1, 0.2])
@@ -71,6 +71,16 @@ def run(path, **options):
         ({}, {"estimator": "dr"}, "unknown estimator"),
         ({}, {"alpha": 1.5}, "alpha"),
         ({}, {"seed": -1}, "--seed: expected 0 or more, got -1"),
+        ({}, {"guardrails": ["click:-1%"]}, "log.parquet: no column 'click'"),
+        ({}, {"guardrails": ["user:1%"]}, "--guardrail: expected NAME:-0.5%"),
+        (
+            {"spend": np.full(600, 2.0)},
+            {"guardrails": ["spend:-1%"]},
+            "log.parquet: guardrail 'spend': all 600 rows are 2",
+        ),
+        ({}, {"pareto": 3}, "--pareto: expected 2 policies or more"),
+        ({}, {"pareto": 1, "guardrails": ["user:-1%"]}, "--pareto: expected 2 policies or more"),
+        ({}, {"folds": 2, "share": 0.5}, "--folds: expected folds or a share"),
         ({}, {"radius": -1.0}, "--radius: expected a finite number > 0, got -1"),
         ({}, {"radius": np.nan}, "--radius: expected a finite number > 0, got nan"),
     ],
@@ -92,7 +102,7 @@ def test_the_seed_is_that_of_the_split(tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline, "propose", stop)
     for seed in (0, 0, 7):
         with pytest.raises(KeyboardInterrupt):
-            run(write_log(tmp_path), seed=seed)
+            run(write_log(tmp_path), seed=seed, share=0.5)
     np.testing.assert_array_equal(seen[0], seen[1])
     assert (seen[0] != seen[2]).any()
 
@@ -167,11 +177,11 @@ def test_a_stale_production_artifact_is_refused(tmp_path):
 def test_production_is_matched_by_name(tmp_path, monkeypatch):
     seen = []
 
-    def stop(parts, plan, now, *_):
-        seen.append(now)
+    def stop(logs, given, *_):
+        seen.append(given.current)
         raise InterruptedError
 
-    monkeypatch.setattr(pipeline, "_run", stop)
+    monkeypatch.setattr(pipeline, "_cross_fitted", stop)
     for mean, objectives in ((MEAN, ["w_click", "w_like"]), (MEAN[::-1], ["like", "click"])):
         policy = Gaussian.diagonal(mean, 1.0)
         path = write_policy(tmp_path / "now.json", policy, objectives=objectives)
@@ -196,7 +206,7 @@ def made(tmp_path_factory):
 def test_the_artifact_reads_back_and_says_what_to_do(made):
     """What a pipeline reads: the policy, the advice, bounds that are in order."""
     policy, document = read_policy(made[0] / "learnt.json")
-    assert isinstance(policy, Gaussian)
+    assert isinstance(policy, Mixture)
     assert policy.mean.shape == (2,)
     keep = document["certified_gain_over_production"] <= 0
     assert document["advice"] == (
@@ -255,12 +265,12 @@ def test_from_log_to_artifact_and_report(tmp_path):
         report_folder=tmp_path / "out",
     )
     policy, document = read_policy(tmp_path / "learnt.json")
-    assert isinstance(policy, Gaussian)
+    assert isinstance(policy, Mixture)
     assert policy.mean[0] <= 0.25 + 1e-6
     assert document["objectives"] == ["w_click", "w_like"]
     assert document["certified_lower_bound"] < document["value"]
     assert document["certified_gain_over_production"] < document["gain_over_production"]
-    assert document["rows"] == {"learning": 300, "certification": 300}
+    assert document["rows"] == {"learning": 600, "certification": 600}
     page = (tmp_path / "out" / "index.html").read_text()
     assert page.count("data:image/png;base64,") == 4
     assert "http" not in page
@@ -268,16 +278,36 @@ def test_from_log_to_artifact_and_report(tmp_path):
 
 
 @pytest.mark.nightly
-def test_folds_certify_the_best_and_the_mixture(tmp_path, capsys):
-    run(write_log(tmp_path), folds=2, as_json=True)
+def test_folds_are_certified_as_a_mixture(tmp_path, capsys):
+    """With a guardrail, a front, and a page that shows both."""
+    rng = np.random.default_rng(1)
+    path = write_log(tmp_path, spend=3 + rng.normal(size=600))
+    table = pq.read_table(path)
+    spend = table["spend"].to_numpy() - 10 * (table["w_click"].to_numpy() - MEAN[0])
+    path = write_log(tmp_path, spend=spend)
+    options = {"guardrails": ["spend:-20%"], "pareto": 3, "report_folder": tmp_path / "out"}
+    run(path, folds=2, as_json=True, **options)
     document = json.loads(capsys.readouterr().out)
-    assert document["mixture"]["certified_lower_bound"] < document["value"]
+    assert document["kind"] == "mixture"
+    assert document["certified_lower_bound"] < document["value"]
+    assert document["guardrails"][0]["allowed"] == pytest.approx(-0.6, rel=0.2)
     assert document["advice"] in ("keep the current weights", "change to the learnt weights")
+    assert len(document["front"]) == 3
+    first, *_, last = document["front"]
+    assert first["gain"] > last["gain"]
+    assert first["outcomes"]["spend"]["change"] < last["outcomes"]["spend"]["change"]
+    policy = read_policy(tmp_path / "learnt.json")[0]
+    assert isinstance(policy, Mixture)
+    assert policy.mean.shape == (2,)
+    assert (tmp_path / "out" / "front.png").exists()
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "What the guardrails allow" in page
+    assert "spend:-20%" in page
 
 
 @pytest.mark.nightly
 def test_an_interrupt_leaves_the_best_policy_so_far(tmp_path, monkeypatch):
-    """It asks to stop after the stage."""
+    """It asks to stop after the first fold."""
     propose = pipeline.propose
 
     def asked(*given, **named):

@@ -324,10 +324,9 @@ def test_users_are_on_one_side():
     assert not set(np.asarray(left.time)) & set(np.asarray(right.time))
     assert len(left.reward) + len(right.reward) == 300
     assert len(set(np.asarray(right.cluster))) == right.cluster.max() + 1 == 40
-    parts = folds_of(logs, 5)
-    assert sorted(np.concatenate([np.asarray(held.reward) for _, held in parts])) == sorted(
-        np.asarray(logs.reward)
-    )
+    fold = folds_of(logs, 5)
+    of_users = [set(np.asarray(logs.time)[fold == k]) for k in range(5)]
+    assert sum(map(len, of_users)) == len(set.union(*of_users)) == 100
 
 
 def test_one_user_cannot_be_split():
@@ -353,11 +352,6 @@ def test_certificate_is_evaluation_on_the_held_out_rows():
     same = certification.certify(START, LOGS, START.mean)
     assert same.keep
     assert same.gain == 0
-    mixed = certification.combine(
-        [made, dataclasses.replace(made, gain_bound=made.gain_bound - 10)]
-    )
-    assert mixed.keep
-    np.testing.assert_allclose(mixed.bound, made.bound)
 
 
 def test_the_winners_curse_is_in_the_maximised_bound_and_not_in_the_certificate():

@@ -1,0 +1,79 @@
+"""Guardrails: outcomes beside the North Star that may not get worse by more than is allowed."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
+
+from mopl_jax.numerics.pytree import pytree_dataclass
+from mopl_jax.numerics.shapes import Scalar
+
+FORM = "expected NAME:-0.5% (may fall by at most) or NAME:+1% (may rise by at most)"
+
+
+class Guardrail(NamedTuple):
+    """What an outcome may lose against production.
+
+    `name`: of its column
+    `sign`: 1 where it may fall, −1 where it may rise by at most
+    `allowed`: by how much, ≥ 0: a share of production's value if `relative`, or in its own unit
+    """
+
+    name: str
+    sign: int
+    allowed: float
+    relative: bool
+
+    def __str__(self):
+        size = f"{100 * self.allowed:g}%" if self.relative else f"{self.allowed:g}"
+        return f"{self.name}:{'-' if self.sign > 0 else '+'}{size}"
+
+
+def guardrail(text: str) -> Guardrail:
+    """The guardrail of a text as revenue:-0.5%; ValueError in one line for another form."""
+    name, colon, limit = text.rpartition(":")
+    size = limit[1:].removesuffix("%")
+    try:
+        allowed = float(size)
+    except ValueError:
+        allowed = np.nan
+    if not (colon and name and limit[:1] in ("-", "+") and 0 <= allowed < np.inf):
+        raise ValueError(f"guardrail: {FORM}, got {text!r}")
+    relative = limit.endswith("%")
+    return Guardrail(
+        name, 1 if limit[0] == "-" else -1, allowed / 100 if relative else allowed, relative
+    )
+
+
+@pytree_dataclass()
+class Guarded:
+    """The outcomes of g guardrails on the rows of a log, signed so that more is better.
+
+    `outcome` (g, n)
+    `allowed` (g,), `relative` (g,): what each may lose, a share of production's value where 1
+    """
+
+    outcome: Float[Array, "g n"]
+    allowed: Float[Array, " g"]
+    relative: Float[Array, " g"]
+
+    @classmethod
+    def of(cls, guardrails: Sequence[Guardrail], outcomes: Sequence[ArrayLike]) -> "Guarded":
+        """Of as many `outcomes` (n,) as there are guardrails."""
+        signs = np.array([each.sign for each in guardrails], float)
+        return cls(
+            jnp.asarray(signs[:, None] * np.asarray(outcomes, float)),
+            jnp.asarray([each.allowed for each in guardrails], float),
+            jnp.asarray([each.relative for each in guardrails], float),
+        )
+
+    def rows(self, index) -> "Guarded":
+        """Those at `index`."""
+        return Guarded(self.outcome[:, index], self.allowed, self.relative)
+
+
+def room(allowed: ArrayLike, relative: ArrayLike, level: ArrayLike) -> Scalar:
+    """What an outcome may lose, in its own unit, where production earns `level`."""
+    return allowed * jnp.where(relative > 0, jnp.abs(level), 1)
