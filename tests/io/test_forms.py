@@ -81,7 +81,7 @@ def test_what_was_found_out_is_said(tmp_path, name, said):
     [
         (gzip.compress(TEXT.encode())[:40], "torn.csv.gz", "cannot be read"),
         (b"no archive", "bad.zip", "cannot be read as an archive"),
-        (gzip.compress(b""), "nothing.csv.gz", "cannot be read as csv"),
+        (gzip.compress(b"", mtime=0), "nothing.csv.gz", "cannot be read as csv"),
         (b"PAR1", "log.parquet.gz", "expected a file ending in"),
         (TEXT.replace("a\n", '"a\n', 1).encode(), "open.csv", "a quote is not closed"),
     ],
