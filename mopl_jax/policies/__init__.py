@@ -6,10 +6,11 @@ from mopl_jax.policies.dirichlet import Dirichlet
 from mopl_jax.policies.discrete import Discrete
 from mopl_jax.policies.distribution import Distribution
 from mopl_jax.policies.gaussian import Gaussian
+from mopl_jax.policies.mapped_normal import log_normal, logistic_normal
 from mopl_jax.policies.mixture import Mixture
 from mopl_jax.policies.policy import Policy
 from mopl_jax.policies.product import Product
-from mopl_jax.policies.transformed import Transformed, log_normal, logistic_normal
+from mopl_jax.policies.transformed import Transformed
 from mopl_jax.policies.uniform import Uniform
 
 __all__ = [

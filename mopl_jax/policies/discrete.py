@@ -29,10 +29,10 @@ class Discrete:
 
         ValueError for two actions that are the same.
         """
-        actions, share = jnp.asarray(actions) * 1.0, jnp.asarray(probability) * 1.0
-        if len(np.unique(np.asarray(actions), axis=0)) < len(actions):
+        rows, share = np.asarray(actions, float), np.asarray(probability, float)
+        if len(np.unique(rows, axis=0)) < len(rows):
             raise ValueError("expected different actions, got one twice; add its probabilities")
-        return cls(actions, jnp.log(share) - jnp.log(jnp.sum(share)))
+        return cls(jnp.asarray(rows), jnp.asarray(np.log(share / share.sum())))
 
     @property
     def dim(self) -> int:

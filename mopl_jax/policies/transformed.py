@@ -7,11 +7,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import ArrayLike
 
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.numerics.shapes import Matrix, OneKey, Scalar, Vector
-from mopl_jax.policies.gaussian import Gaussian
 
 ON_SIMPLEX = 1e-6  # by how much shares may fail to add up to one
 
@@ -104,16 +102,3 @@ class Transformed:
         jacobian = self.map.log_jacobian(action)
         inner = self.base.log_density(self.map.backward(action))
         return jnp.where(jacobian > -jnp.inf, inner + jacobian, -jnp.inf)
-
-
-def log_normal(mean: ArrayLike, scale: ArrayLike) -> Transformed:
-    """Weights whose logarithms are independent normals of `mean` (d,) and `scale`, one or (d,)."""
-    return Transformed(Gaussian.diagonal(mean, scale), EXP)
-
-
-def logistic_normal(mean: ArrayLike, scale: ArrayLike) -> Transformed:
-    """Shares of one whose log ratios to the last are independent normals, (d − 1,) each.
-
-    Aitchison & Shen, Biometrika 1980.
-    """
-    return Transformed(Gaussian.diagonal(mean, scale), SHARES)

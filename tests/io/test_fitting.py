@@ -65,7 +65,7 @@ REFUSED = {
     "context": (table_of(TARGETED, c=CONTEXT), {"context": "c"}, "depend on the context"),
     "user": (table_of(OF_USERS, user=np.arange(3000) // 10), {"cluster": "user"}, "on the user"),
     "shape": (table_of(TWO), {}, "look like no family that is known"),
-    "few": (table_of(FREE[:20]), {}, "expected 40 rows or more"),
+    "few": (table_of(FREE[:20]), {}, "rows or more to estimate the"),
     "constant": (table_of(FREE * [1, 0]), {}, "expected weights that vary"),
     "densities": (table_of(FREE), {"propensity": "reward"}, "expected a log without densities"),
 }
