@@ -50,8 +50,8 @@ def past(tables: Iterable[Path], north_star: str, reading: Reading) -> Past:
     choose([north_star], dict.fromkeys(names), f"North Star in {rows[0][0]}")
     if len(names) < 2:
         raise ValueError(
-            f"{rows[0][0]}: expected metrics besides the North Star, got only mean_{north_star}; add"
-            " columns mean_NAME"
+            f"{rows[0][0]}: expected metrics besides the North Star, got only mean_{north_star};"
+            " add columns mean_NAME"
         )
     labelled = any(row.get("label") in ("winner", "loser") for _, row in rows)
     by_experiment = _controlled(rows, reading, complain)
