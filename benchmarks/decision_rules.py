@@ -7,6 +7,7 @@ effects correlate 0.8 with the reward's; published 3.685e-3 naive, 1.843e-3 true
 folds for "ship if the proxy is up". Cross-validation here draws no folds: `mopl_jax.metrics.rules`.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ def run(options) -> list[dict]:
     ]
 
 
-def _rows(correlation, folds, options) -> list[dict[str, Any]]:
+def _rows(correlation, folds, options) -> Iterator[dict[str, Any]]:
     rng = np.random.default_rng(folds)
     true = _covariance(PROXY[0], REWARD[0], correlation)
     noise = 2 / ARM * _covariance(PROXY[1], REWARD[1], NOISE)

@@ -78,9 +78,8 @@ def metric(tables, north_star, positive, negative, column, shares, out, as_json,
     from mopl_jax.report import metric_table
 
     if log is not None and len(tables) == 1 and metric_json.is_metric(tables[0]):
-        show.answer(
-            learnt_reward.apply_stored(*tables, log, rewarded), as_json, metric_table.reward
-        )
+        made = learnt_reward.apply_stored(tables[0], log, rewarded)
+        show.answer(made, as_json, metric_table.reward)
         return
     if north_star is None:
         raise ValueError("Missing option '--north-star': the metric that the others stand for")

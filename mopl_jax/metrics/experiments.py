@@ -184,10 +184,17 @@ def history(
         effect, covariance, users = effect / unit, covariance / outer, users / outer
         half = None if half is None else half / unit[:, None]
     pooled = np.einsum("e,eij->ij", size / size.sum(), users)
-    data = effect, covariance, size, sign, null, np.unique(index, return_inverse=True)[1], pooled
-    north = list(names).index(north_star)
     return History(
-        *map(jnp.asarray, data), tuple(names), north, None if half is None else jnp.asarray(half)
+        effect=jnp.asarray(effect),
+        covariance=jnp.asarray(covariance),
+        size=jnp.asarray(size),
+        sign=jnp.asarray(sign),
+        null=jnp.asarray(null),
+        experiment=jnp.asarray(np.unique(index, return_inverse=True)[1]),
+        user_covariance=jnp.asarray(pooled),
+        names=tuple(names),
+        north_star=list(names).index(north_star),
+        halves=None if half is None else jnp.asarray(half),
     )
 
 

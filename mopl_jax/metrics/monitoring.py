@@ -53,7 +53,7 @@ def largest_quantile(alpha: float) -> float:
         inside = 4 / math.pi * np.sum(sign / odd * np.exp(-((math.pi * odd) ** 2) / (8 * c * c)))
         return 1 - inside - alpha
 
-    return float(optimize.brentq(excess, 0.3, 10))
+    return optimize.brentq(excess, 0.3, 10)  # pyright: ignore[reportReturnType]
 
 
 BOUNDS = {"fixed": fixed, "mixture": mixture, "obrien_fleming": obrien_fleming}

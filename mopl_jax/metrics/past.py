@@ -50,8 +50,8 @@ def past(tables: Iterable[Path], north_star: str, reading: Reading) -> Past:
     choose([north_star], dict.fromkeys(names), f"North Star in {rows[0][0]}")
     if len(names) < 2:
         raise ValueError(
-            f"{rows[0][0]}: expected metrics besides the North Star, got only mean_{names[0]}; add"
-            " columns mean_NAME"
+            f"{rows[0][0]}: expected metrics besides the North Star, got only mean_{north_star};"
+            " add columns mean_NAME"
         )
     labelled = any(row.get("label") in ("winner", "loser") for _, row in rows)
     by_experiment = _controlled(rows, reading, complain)
@@ -62,21 +62,29 @@ def past(tables: Iterable[Path], north_star: str, reading: Reading) -> Past:
         by_experiment = [splits.whole(some, names) for some in by_experiment]
     looks = tuple(each for some in by_experiment for each in _looks(some, names, complain))
     kept, odd = _by_shares(list(_arms(by_experiment, names, reading, complain)), reading)
-    shared = None
-    if any(arm.variances for _, arm in kept):
-        nulls = experiments.nulls(kept)
-        shared = correlation.shared(reading.correlation, names, nulls, looks)
-    history = experiments.history(
-        kept,
-        names,
-        north_star,
-        correlation=None if shared is None else shared.matrix,
-        halves=split or {(x.experiment, x.arm): snapshots.halves(x) for x in looks} or None,
-        standardise=reading.standardise,
-        complain=complain,
-    )
+    shared = _correlation(kept, names, reading, looks)
+    with experiments.told(lambda text: experiments.refuse("; ".join([text, *odd, *_left(left)]))):
+        history = experiments.history(
+            kept,
+            names,
+            north_star,
+            correlation=None if shared is None else shared.matrix,
+            halves=split or {(x.experiment, x.arm): snapshots.halves(x) for x in looks} or None,
+            standardise=reading.standardise,
+            complain=complain,
+        )
     said = [*_left(left), *odd, *_known(shared, kept, history)]
     return Past(history, looks, labelled, tuple(said))
+
+
+def _correlation(arms, names, reading, looks):
+    """One for all arms, where any has variances alone."""
+    if any(arm.variances for _, arm in arms):
+        nulls = experiments.nulls(arms)
+        return correlation.shared(reading.correlation, names, nulls, looks)
+    if arms and reading.correlation is not None:
+        raise ValueError("--correlation: expected a table without covariances, got one; drop it")
+    return None
 
 
 def _rows(tables, reading) -> tuple[Rows, Reading]:
@@ -197,7 +205,8 @@ def _moving(history) -> str:
     """How strongly the two metrics that move together most do so."""
     z = np.asarray(history.effect) / np.sqrt(np.diagonal(history.covariance, axis1=1, axis2=2))
     moments = z.T @ z
-    found = moments / np.sqrt(np.outer(np.diagonal(moments), np.diagonal(moments)))
+    scale = np.sqrt(np.outer(np.diagonal(moments), np.diagonal(moments)))
+    found = np.divide(moments, scale, out=np.zeros_like(moments), where=scale > 0)
     i, j = np.unravel_index(np.argmax(np.abs(np.triu(found, 1))), found.shape)
     return (
         f" (differences of {history.names[i]} and {history.names[j]} correlate"

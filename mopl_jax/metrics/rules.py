@@ -14,42 +14,43 @@ of the others. The mean over draws of ε is what the mean over all splits of the
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 FOLDS = 10
 DRAWS = 400  # of ε for each treatment: its error is far below that of the sum over treatments
-Z = Float[np.ndarray, "..."]
-Rule = Callable[[Z, Z, float], Bool[np.ndarray, "..."]]
+Z = Any  # z-scores: a float or an array of any shape
+Rule = Callable[[Z, Z, float], Any]  # of the metric and the North Star; what is shipped
 
 
-def metric_up(metric: Z, north: Z, critical: float) -> Bool[np.ndarray, "..."]:
+def metric_up(metric: Z, north: Z, critical: float) -> Any:
     """Ship what the learnt metric takes for better."""
     return metric > 0
 
 
-def north_star_up(metric: Z, north: Z, critical: float) -> Bool[np.ndarray, "..."]:
+def north_star_up(metric: Z, north: Z, critical: float) -> Any:
     """Ship what the North Star takes for better."""
     return north > 0
 
 
-def both_up(metric: Z, north: Z, critical: float) -> Bool[np.ndarray, "..."]:
+def both_up(metric: Z, north: Z, critical: float) -> Any:
     """Ship what both take for better."""
     return (metric > 0) & (north > 0)
 
 
-def metric_significant(metric: Z, north: Z, critical: float) -> Bool[np.ndarray, "..."]:
+def metric_significant(metric: Z, north: Z, critical: float) -> Any:
     """Ship what the learnt metric shows to be better."""
     return metric > critical
 
 
-def north_star_significant(metric: Z, north: Z, critical: float) -> Bool[np.ndarray, "..."]:
+def north_star_significant(metric: Z, north: Z, critical: float) -> Any:
     """Ship what the North Star shows to be better."""
     return north > critical
 
 
-def guarded(metric: Z, north: Z, critical: float) -> Bool[np.ndarray, "..."]:
+def guarded(metric: Z, north: Z, critical: float) -> Any:
     """Ship what the learnt metric shows to be better and the North Star not to be worse."""
     return (metric > critical) & (north > -critical)
 

@@ -23,8 +23,8 @@ def p_value(users: Sequence[float], shares: Sequence[float] | None) -> float:
     if shares is None:
         if not ((n > n[0] / 2) & (n < 2 * n[0])).all():
             return math.nan
-        shares = np.ones(n.size)
-    expected = n.sum() * np.asarray(shares, float) / np.sum(shares)
+    share = np.ones(n.size) if shares is None else np.asarray(shares, float)
+    expected = n.sum() * share / share.sum()
     return float(stats.chi2.sf(np.sum(np.square(n - expected) / expected), n.size - 1))
 
 

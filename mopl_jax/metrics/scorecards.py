@@ -30,7 +30,7 @@ SIDES = ("n", "mean", "variance", "std_error")  # what a row of pairs says of th
 ROLES = ("experiment", "arm", "label", "time", "fold", "share", "metric")
 KNOWN = (*ROLES, "covariance", "second_moment", *SIDES, *(f"control_{role}" for role in SIDES))
 NEEDED = ("experiment", "arm", "n")
-ALSO = {"users": "n", "control_users": "control_n"}  # other names of two roles
+ALSO: dict[str, str] = {"users": "n", "control_users": "control_n"}  # other names of two roles
 PREFIXED = ("mean", "variance", "std_error")
 FORMATS = (".parquet", ".pq", ".arrow", ".feather", ".ipc", ".csv")
 ERRORS = ("variance", "std_error")
@@ -145,7 +145,7 @@ def _raw(path):
 
 def _mapping(path, names, columns):
     """The role of each column that has one under another name, of prefixes too."""
-    given = {ALSO.get(role, role): name for role, name in columns.items()}
+    given = {ALSO.get(str(role), str(role)): str(name) for role, name in columns.items()}
     with within(str(path)):
         choose(list(given), dict.fromkeys((*KNOWN, *ALSO)), "role of --column")
     long = "metric" in names or "metric" in given

@@ -348,7 +348,7 @@ BAD = {
     "fold twice": (
         folds,
         lambda r: r.append(r[4]),
-        "experiment 'e0', arm 'B': expected each fold once, got 0, 1, 2, 3, 0",
+        "experiment 'e0', arm 'B': expected each fold once, got 0, 2, 0",
     ),
     "fold without variance": (
         folds,
@@ -387,6 +387,16 @@ def test_a_sum_names_its_parts(tmp_path):
 def test_options_that_do_not_fit_are_one_line(tmp_path, options, expected):
     path = stored(tmp_path, wide())
     assert_refused(mopl("metric", path, "--north-star", "star", *options), expected)
+
+
+def test_what_was_left_out_is_said_where_nothing_is_left(tmp_path):
+    rows = [row | ({"users": 8_000} if row["arm"] != "A" else {}) for row in wide()]
+    with pytest.raises(
+        ValueError, match="at least two experiments, got 0.*; sample ratio mismatch"
+    ):
+        past.read([stored(tmp_path, rows)], "star", INDEPENDENT)
+    with pytest.raises(ValueError, match="expected a table without covariances"):
+        past.read([stored(tmp_path, changed(wide, summed))], "star", INDEPENDENT)
 
 
 def test_arms_that_cannot_be_used_are_left_out_where_asked(tmp_path):

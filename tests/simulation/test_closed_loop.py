@@ -10,7 +10,7 @@ from scipy import stats
 from worlds import bowl, kuairand, write
 from yardsticks import KEY, eps
 
-from mopl_jax.metrics import experiments, objectives
+from mopl_jax.metrics import experiments, objectives, past
 from mopl_jax.simulation import closed_loop, online
 
 PLAN = closed_loop.Plan(explore=8_192, test=4_096)
