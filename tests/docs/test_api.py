@@ -1,4 +1,4 @@
-"""The public names and their parameters, as listed in `api.txt`: what changes there is seen by users.
+"""The public names and their parameters, as listed in `api.txt`: users see what changes there.
 
 After a change that is meant: `PYTHONPATH=. python tests/docs/test_api.py > tests/docs/api.txt`.
 """
