@@ -18,6 +18,7 @@ OUTSIDE = (
     "SECURITY.md",
     "benchmarks/*.md",
     "benchmarks/results/*.md",
+    "examples/*.py",
     "figures/*.png",
     "mopl_jax/coverage/studies/default.toml",
 )
@@ -36,6 +37,7 @@ def on_page_markdown(markdown, page, config, files):
     """Links as seen from docs/, where every file now lies below; the names in the reference."""
     if "/" not in page.file.src_uri:
         markdown = LINK.sub(r"\1\2", markdown).replace("](README.md", "](index.md")
+        markdown = markdown.replace("](examples)", "](examples/log_to_weights.py)")
     return markdown.replace("<!-- every name -->", "\n\n".join(_names()))
 
 

@@ -3,9 +3,12 @@
 import runpy
 from pathlib import Path
 
+import pytest
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
+@pytest.mark.nightly
 def test_from_a_log_to_weights(tmp_path, capsys):
     runpy.run_path(str(EXAMPLES / "log_to_weights.py"))["main"](tmp_path)
     said = capsys.readouterr().out

@@ -8,21 +8,42 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import special, stats
 from worlds import rows, standard
 from yardsticks import KEY
 
-from mopl_jax import intervals
-from mopl_jax.estimators import beta_ips, calibration, difference, ess, log_smoothed, snips
-from mopl_jax.estimators.divergence import product
+from mopl_jax import estimators, intervals
+from mopl_jax.coverage.overlap import overlapping
+from mopl_jax.diagnostics import weight_diagnostics
+from mopl_jax.diagnostics.verdicts import VERDICTS, reasons, verdict_of
+from mopl_jax.diagnostics.weight_diagnostics import (
+    generalised_pareto_shape,
+    mean_weight_p_value,
+    signed_bets,
+    tail_size,
+)
+from mopl_jax.estimators import calibration, ess, log_smoothed
+from mopl_jax.estimators.divergence import population_d2, product
 from mopl_jax.estimators.estimator import Columns
 from mopl_jax.estimators.reward_model import doubly_robust
-from mopl_jax.estimators.weight_totals import merge, totals_of
-from mopl_jax.intervals import concentration
+from mopl_jax.estimators.weight_totals import merge, totals_of, totals_of_weights
+from mopl_jax.intervals import bootstrap, concentration
 from mopl_jax.intervals.formulas import Pivot
 from mopl_jax.intervals.moments import Moments, moments_of
 from mopl_jax.numerics.reduce import whole_block
 from mopl_jax.numerics.student import student_quantile
 from mopl_jax.policies import Gaussian
+
+# Compiled whole: step by step each of their many small steps would be.
+snips, beta_ips, difference, diagnose = map(
+    jax.jit,
+    (
+        estimators.snips,
+        estimators.beta_ips,
+        estimators.difference,
+        weight_diagnostics.diagnose,
+    ),
+)
 
 
 def stack(*parts):
@@ -99,7 +120,7 @@ def test_a_quadratic_reward_leaves_doubly_robust_next_to_nothing():
     reward = 1 + action @ jnp.array([1.0, -0.5]) + action[:, 0] * action[:, 1]
     target = Gaussian.diagonal(np.array([0.3, -0.2]), 0.7)
     log_weight = jax.vmap(lambda a: target.log_density(a) - standard(2).log_density(a))(action)
-    made = doubly_robust(log_weight, reward, action=action, target=target)
+    made = jax.jit(doubly_robust)(log_weight, reward, action=action, target=target)
     assert jnp.std(made.influence) < 0.01 * jnp.std(snips(log_weight, reward).influence)
 
 
@@ -226,3 +247,125 @@ def test_efron_stein_written_out():
     assert made.lower == pytest.approx(max(kept * (2 / 3 - error), 0), rel=1e-9)
     assert made.upper == pytest.approx(min(1 - kept * (1 / 3 - error), 1), rel=1e-9)
     assert 0 < made.lower < 2 / 3
+
+
+def test_resamples_without_a_value_are_on_the_cautious_side():
+    """They may be anything: −∞ for the lower quantile, ∞ for the upper one."""
+    values, tails = jnp.arange(10.0), jnp.array([0.05, 0.95])
+    known = values < 8
+    assert bootstrap._cautious_quantiles(values, known, tails) == (-np.inf, np.inf)
+    everything = jnp.ones_like(known)
+    found = bootstrap._cautious_quantiles(values, everything, tails)
+    np.testing.assert_allclose(found, [0.45, 8.55])
+
+
+def test_bounds_of_bounded_terms_written_out():
+    """On the logger with weights up to 2 and rewards 0 or 1, terms ½ + w (r − ½) span two."""
+    reward = jnp.tile(jnp.array([1.0, 0.0, 1.0, 1.0]), 100)
+    made = snips(jnp.zeros(400), reward)
+    hoeffding = intervals.hoeffding(made, 0.05, w_max=2.0)
+    assert hoeffding.lower == pytest.approx(0.75 - 2 * np.sqrt(np.log(40) / 800), rel=1e-12)
+    assert hoeffding.upper == pytest.approx(0.75 + 2 * np.sqrt(np.log(40) / 800), rel=1e-12)
+    variance, log = 0.75 * 0.25 * 400 / 399, np.log(80)
+    half = np.sqrt(2 * variance * log / 400) + 7 * 2 * log / (3 * 399)
+    bernstein = intervals.empirical_bernstein(made, 0.05, w_max=2.0)
+    assert bernstein.lower == pytest.approx(0.75 - half, rel=1e-12)
+
+
+# Diagnoses.
+
+DIAGNOSIS = diagnose(snips(*rows(7, 1000, spread=0.1)))
+
+
+def levels(**changed):
+    """The verdict of a good log of 1,000 rows that differs in something, and its reasons."""
+    found = dataclasses.replace(DIAGNOSIS, **{k: jnp.asarray(v) for k, v in changed.items()})
+    return VERDICTS[int(verdict_of(found, 1000))], reasons(found, 1000)
+
+
+@pytest.mark.parametrize(
+    ("changed", "level", "reason"),
+    [
+        ({}, "trust", ""),
+        ({"largest_share": 0.09}, "trust", ""),
+        ({"largest_share": 0.2}, "caution", "one row has 20% of the weight"),
+        ({"pareto_k": 0.65}, "trust", ""),
+        ({"pareto_k": 0.9}, "caution", "k = 0.90 ≥ 0.67"),
+        ({"pareto_k": 1.1}, "refuse", "the mean of such weights is infinite"),
+        ({"kish": 101.0}, "trust", ""),
+        ({"kish": 99.0}, "caution", "ESS 99.0 < 100"),
+        ({"kish": 9.0}, "refuse", "ESS 9.0 < 10"),
+        ({"unseen": 0.06}, "caution", "6% of the target's actions"),
+        ({"unseen": 0.21}, "refuse", "its value is a guess"),
+        ({"mean_weight_p_value": 0.02}, "trust", ""),
+        ({"mean_weight_p_value": 0.005}, "caution", "is doubtful"),
+        ({"mean_weight_p_value": 5e-5}, "refuse", "wrong densities"),
+    ],
+)
+def test_every_threshold_of_the_verdict(changed, level, reason):
+    """As the documents state them."""
+    found, why = levels(**changed)
+    assert found == level
+    assert reason in " ".join(why)
+    assert len(why) == (level != "trust")
+
+
+def test_the_tail_of_weights_is_a_fifth_or_three_roots():
+    assert [tail_size(n) for n in (10, 100, 225, 400, 10_000)] == [2, 20, 45, 60, 300]
+
+
+def test_the_tail_index_is_that_of_zhang_and_stephens_shrunk_by_ten_rows():
+    """Their estimate, written out as in PSIS, of few rows."""
+    x = np.sort(stats.genpareto(0.3).rvs(20, random_state=5))
+    points = 30 + int(np.sqrt(20))
+    theta = 1 / x[-1] + (1 - np.sqrt(points / (np.arange(points) + 0.5))) / (3 * x[4])
+    k = np.log1p(-theta[:, None] * x).mean(axis=1)
+    height = 20 * (np.log(-theta / k) - k - 1)
+    mean = np.average(theta, weights=np.exp(height - height.max()))
+    expected = (20 * np.log1p(-mean * x).mean() + 5) / 30
+    assert generalised_pareto_shape(jnp.asarray(x)) == pytest.approx(expected, rel=1e-10)
+
+
+def p_value(log_weight, rounding=0.0):
+    """Of E w = 1, from all rows."""
+    totals = totals_of_weights(log_weight)
+    bets = signed_bets(totals, (1.0, 1.0))
+    betting = jnp.sum(jnp.log1p(bets[:, None] * (jnp.exp(log_weight) - 1)[None, :]), axis=1)
+    return float(mean_weight_p_value(totals, betting, jnp.asarray(rounding), (1.0, 1.0)))
+
+
+@pytest.mark.parametrize("hits", [2, 5])
+def test_too_few_heavy_rows_are_judged_with_one_more(hits):
+    """An arm of 1 % in 1,000 rows: n KL of the binomial with one hit added."""
+    weight = jnp.zeros(1000).at[:hits].set(100.0)
+    share = (hits + 1) / 1001
+    divergence = share * np.log(share / 0.01) + (1 - share) * np.log((1 - share) / 0.99)
+    expected = special.erfc(np.sqrt(1001 * divergence))
+    assert p_value(jnp.log(weight)) == pytest.approx(expected, rel=0.02)
+
+
+def test_what_rounding_explains_is_no_evidence():
+    """Weights of 1.01: n (log(1 + λ/100) − λ rounding) is largest at λ = 1."""
+    log_weight = jnp.log(jnp.full(10_000, 1.01))
+    expected = special.erfc(np.sqrt(10_000 * (np.log(1.01) - 0.0099)))
+    assert p_value(log_weight, 0.0099) == pytest.approx(expected, rel=0.02)
+    assert p_value(log_weight) < 1e-30
+
+
+def test_the_error_of_the_mean_weight_is_that_of_a_sample():
+    found = diagnose(snips(jnp.log(jnp.array([0.5, 1.5])), jnp.array([0.0, 1.0])))
+    assert found.mean_weight_error == pytest.approx(0.5, rel=1e-12)
+
+
+# Targets of a study.
+
+
+@pytest.mark.parametrize("width", ["narrow", "same", "wide"])
+@pytest.mark.parametrize("d", [1, 4])
+def test_a_target_by_overlap_has_it(width, d):
+    """1/d₂ is what was asked for; none is wider than 1.2 of the logging variance."""
+    target = overlapping(standard(d, 2.0), 0.4, width)
+    assert population_d2(standard(d, 2.0), target) == pytest.approx(1 / 0.4, rel=1e-6)
+    share = float(jnp.square(target.scale[0] / 2))
+    assert share == pytest.approx(1.0 if width == "same" else min(share, 1.2), rel=1e-6)
+    assert (share > 1) == (width == "wide")
