@@ -20,7 +20,7 @@ from mopl_jax.learning import pipeline
 from mopl_jax.learning.certification import certify, certify_compiled
 from mopl_jax.learning.guardrails import Guarded, guardrail
 from mopl_jax.learning.learnt_weights import change, guarded, holds
-from mopl_jax.learning.objective import cross_fitted
+from mopl_jax.learning.objective import cross_fitted, snips_of
 from mopl_jax.learning.response_surface import fit_surface
 from mopl_jax.logs import Logs, log_weights
 from mopl_jax.numerics.pytree import stacked
@@ -187,10 +187,14 @@ def test_folds_of_one_policy_are_one_estimate():
     """One policy in every fold: SNIPS of all rows, whatever the folds."""
     logs, _ = outcomes(500)
     policy, fold = Gaussian.diagonal([0.3, -0.2], 0.8), jnp.arange(500) % 3
-    surface = fit_surface(logs.action, logs.reward, policy)
-    same = stacked([policy] * 3), stacked([surface] * 3)
-    values = cross_fitted(pipeline.snips_of, same[1], fold)(logs)(same[0])
-    plain = snips(log_weights(policy, logs), logs.reward)
+    none, same = jnp.zeros(3), stacked([policy] * 3)  # SNIPS has no use for a surface
+
+    @jax.jit
+    def both(logs):
+        pooled = cross_fitted(snips_of, none, fold)(logs)(same)
+        return pooled, snips(log_weights(policy, logs), logs.reward)
+
+    values, plain = both(logs)
     for name in ("value", "influence", "log_weight", "residual"):
         np.testing.assert_allclose(getattr(values, name), getattr(plain, name), rtol=1e-9)
 
@@ -229,15 +233,14 @@ def test_bounds_of_three_outcomes_hold_at_once(reports):
         guards = Guarded(signed, jnp.array([0.005, 0.01]), jnp.ones(2))
         surface = fit_surface(logs.action, logs.reward, policy)
         surfaces = stacked([surface] * 3)
-        found = certify_compiled(
-            policy, logs, PRODUCTION, surfaces, pipeline.snips_of, normal, 0.05, guards
-        )
+        found = certify_compiled(policy, logs, PRODUCTION, surfaces, snips_of, normal, 0.05, guards)
         return jnp.all(found.gain_bound + found.room <= truth)
 
     held = jax.jit(lambda keys: jax.lax.map(one, keys, batch_size=50))(jax.random.split(KEY, 1000))
     assert binomial_tail(1000 - int(held.sum()), 1000, 0.05) > 1e-3
 
 
+@pytest.mark.nightly
 def test_rows_that_are_not_kept_teach_nothing():
     """As if they were not there: the proposals of a log and of that log with others."""
     logs, _ = outcomes(600)
