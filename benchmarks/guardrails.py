@@ -7,7 +7,7 @@ customer who was sent that (Hillstrom 2008): visits, with guardrails on conversi
 log is learnt from by `mopl learn` with its guardrails and without; truth is exact to 2¹⁴ draws.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,8 +30,8 @@ DRAWS = np.random.default_rng(1).normal(size=(2**14, 2))
 class World(NamedTuple):
     """Outcomes (n, 3) of actions (n, 2), their means (n, 3), and the guardrails of the last two."""
 
-    draw: object
-    mean: object
+    draw: Callable
+    mean: Callable
     limits: tuple[str, str]
 
 

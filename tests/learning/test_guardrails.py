@@ -83,6 +83,7 @@ def made():
     )
 
 
+@pytest.mark.nightly
 def test_what_is_proposed_is_predicted_to_hold(made):
     promise = made.proposal.guarded
     z = 2.128  # one-sided, 0.05 over three bounds
@@ -93,6 +94,7 @@ def test_what_is_proposed_is_predicted_to_hold(made):
     assert other == pytest.approx(promised, rel=0.05)
 
 
+@pytest.mark.nightly
 def test_bounds_are_those_of_one_contrast_over_all_rows(made):
     """Each row weighed by the policy that its fold did not teach; alpha over three; the share of
     production's revenue estimated too.
@@ -127,6 +129,7 @@ def test_bounds_are_those_of_one_contrast_over_all_rows(made):
     assert made.against_production.units == N
 
 
+@pytest.mark.nightly
 def test_a_guardrail_that_is_not_certain_keeps(made):
     assert not made.broken
     first = made.guards[0]
@@ -139,6 +142,7 @@ def test_a_guardrail_that_is_not_certain_keeps(made):
         assert "guardrail revenue:-0.5% is not certain to hold" in broken.reason
 
 
+@pytest.mark.nightly
 def test_numbers_have_the_sign_of_the_outcome(made):
     """Reports may rise: what is certain is at most."""
     reports = change(made.guardrails[1], made.guards[1])
@@ -150,6 +154,7 @@ def test_numbers_have_the_sign_of_the_outcome(made):
     assert revenue["certain"] < revenue["change"]
 
 
+@pytest.mark.nightly
 def test_all_is_in_the_document_and_in_words(made):
     document = json.loads(json.dumps(made.to_dict()))
     assert [each["guardrail"] for each in document["guardrails"]] == list(LIMITS)
@@ -158,6 +163,7 @@ def test_all_is_in_the_document_and_in_words(made):
     assert "the guardrail revenue:-0.5% binds" in "\n".join(remarks(made))
 
 
+@pytest.mark.nightly
 def test_a_mixture_is_not_certified_anew(made):
     with pytest.raises(ValueError, match="its own folds have certified"):
         certify(made, outcomes(N)[0], PRODUCTION)
