@@ -41,7 +41,7 @@ def most_evident(
     n: ArrayLike,
     group: Int[np.ndarray, " f"],
     inflation: ArrayLike = 1.0,
-    steps: int = 20,
+    steps: ArrayLike = 20,
 ) -> Posterior:
     """The posterior for the prior variances of largest evidence.
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, Int
 
 from mopl_jax.estimators.cluster import clustered
 from mopl_jax.estimators.estimate import Estimate
-from mopl_jax.estimators.importance import snips
+from mopl_jax.estimators.importance import beta_ips, snips
 from mopl_jax.learning.response_surface import Surface
 from mopl_jax.logs import Logs, log_weights, num_units
 from mopl_jax.policies.gaussian import Gaussian
@@ -66,17 +66,35 @@ def doubly_robust(surface: Surface, estimator: Callable[..., Estimate] = snips) 
     return of
 
 
+def snips_of(surface: Surface) -> ValueEstimator:
+    """SNIPS, which has no use for a surface."""
+    return importance_weighted(snips)
+
+
+def beta_ips_of(surface: Surface) -> ValueEstimator:
+    """β-IPS, which has no use for a surface."""
+    return importance_weighted(beta_ips)
+
+
+VALUE_ESTIMATORS: dict[str, Callable[[Surface], ValueEstimator]] = {
+    "doubly_robust": doubly_robust,
+    "snips": snips_of,
+    "beta_ips": beta_ips_of,
+}
+
+
 def cross_fitted(
     make: Callable[[Surface], ValueEstimator], surfaces: Surface, fold: Int[Array, " n"]
 ) -> ValueEstimator:
-    """The mixture of K policies, stacked, each weighed on the rows of its own `fold`, which it and
-    its surface, one of the K `surfaces`, were not fitted on: SNIPS of all rows at once.
+    """One of `VALUE_ESTIMATORS` for the mixture of K policies, stacked, each weighed on the rows of
+    its own `fold`, which it and its surface, one of the K `surfaces`, were not fitted on.
 
     Row i of fold k has the weight πₖ/π₀ and the reward r − qₖ + E qₖ, so that Σ p (r − qₖ + E qₖ)
     estimates Σ (nₖ/n) V(πₖ). Rows of other folds enter nowhere; given what taught it each fold's
     term is that of a fixed policy, and all share one normaliser and one bound (cross-fitting:
     Schick 1986; Chernozhukov et al., Econometrics Journal 2018).
     """
+    estimator = beta_ips if make is beta_ips_of else snips
 
     def of(logs):
         mine = fold, jnp.arange(len(fold))
@@ -84,11 +102,13 @@ def cross_fitted(
         def value(policies):
             def on_all(pair):
                 policy, surface = pair
-                made = make(surface)(logs)(policy)
-                return made.log_weight, made.residual + made.value
+                log_weight = log_weights(policy, logs)
+                if make is not doubly_robust:
+                    return log_weight, jnp.zeros_like(log_weight)
+                return log_weight, surface.of_rows(logs.action) - surface.expectation(policy)
 
-            log_weight, reward = lax.map(on_all, (policies, surfaces))
-            made = snips(log_weight[mine], reward[mine])
+            log_weight, model = lax.map(on_all, (policies, surfaces))
+            made = estimator(log_weight[mine], logs.reward - model[mine])
             return dataclasses.replace(made, reward=logs.reward)
 
         return value

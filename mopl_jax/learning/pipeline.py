@@ -13,7 +13,6 @@ import numpy as np
 from jaxtyping import ArrayLike
 
 from mopl_jax.diagnostics.log_checks import check_rows
-from mopl_jax.estimators.importance import beta_ips, snips
 from mopl_jax.evaluation.smoothing import smoothing_bias
 from mopl_jax.intervals.registry import bind
 from mopl_jax.io import log_reader, read
@@ -29,7 +28,7 @@ from mopl_jax.learning.constraints import (
 )
 from mopl_jax.learning.guardrails import Guarded, Guardrail, guardrail
 from mopl_jax.learning.learnt_weights import LearntWeights, Names, Served, spread
-from mopl_jax.learning.objective import doubly_robust, importance_weighted
+from mopl_jax.learning.objective import VALUE_ESTIMATORS
 from mopl_jax.learning.plan import RADIUS, Plan, check_plan
 from mopl_jax.learning.proposal import Proposal, propose
 from mopl_jax.logs import Logs, check, check_unsampled, folds_of, rows, split
@@ -43,23 +42,6 @@ SHARE = 0.5  # of the users: as many certify as teach
 # What promises most of the rules of `benchmarks/certificates.py`. It takes five fits, and what it
 # gains shrinks with the noise: beyond so many rows a half certifies nearly as much in less time.
 FOLDS, FEW = 4, 20_000
-
-
-def snips_of(surface):
-    """SNIPS, which has no use for a surface."""
-    return importance_weighted(snips)
-
-
-def beta_ips_of(surface):
-    """β-IPS, which has no use for a surface."""
-    return importance_weighted(beta_ips)
-
-
-VALUE_ESTIMATORS: dict[str, Any] = {
-    "doubly_robust": doubly_robust,
-    "snips": snips_of,
-    "beta_ips": beta_ips_of,
-}
 
 
 def learn(
@@ -429,7 +411,7 @@ def _certified(found: LearntWeights, made, held, fold, given) -> LearntWeights:
         return jax.device_get(each)
 
     def played(policies) -> Gaussian | Mixture:
-        return policies[0] if fold is None else Mixture.of(np.bincount(fold), policies)
+        return policies[0] if fold is None else Mixture.of(np.bincount(fold) / len(fold), policies)
 
     policies = [proposal.certified for proposal in made]
     start = given.current if given.current is not None else found.whitening.mean

@@ -64,10 +64,10 @@ def fit_waves(logs: Logs, kept: PerRow | None = None) -> Fitted:
 
     def fit(i, found):  # both rounds in one loop, which is compiled once
         directions, inflation = lax.cond(i > 0, again, lambda _: (bends, one), found)
-        first = jnp.where(i > 0, n, min(n, FIRST))
-        return *_fit(rows, kept, first, directions, inflation), inflation
+        first, steps = jnp.where(i > 0, n, min(n, FIRST)), jnp.where(i > 0, 20, 12)
+        return *_fit(rows, kept, first, directions, inflation, steps), inflation
 
-    shapes = *jax.eval_shape(_fit, rows, kept, n, bends, one), one
+    shapes = *jax.eval_shape(_fit, rows, kept, n, bends, one, 1), one
     none = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     surface, posterior, inflation = lax.fori_loop(0, 2, fit, none)
     scaled = (surface.coefficients * unit).at[0].add(level)
@@ -76,7 +76,7 @@ def fit_waves(logs: Logs, kept: PerRow | None = None) -> Fitted:
     return Fitted(surface, posterior.noise * jnp.square(unit), inflation)
 
 
-def _fit(logs, kept, first, directions, inflation) -> tuple[Surface, Posterior]:
+def _fit(logs, kept, first, directions, inflation, steps) -> tuple[Surface, Posterior]:
     """The surface of the `kept` ones of the `first` rows, with waves along the `directions`
     (k, d).
     """
@@ -86,7 +86,7 @@ def _fit(logs, kept, first, directions, inflation) -> tuple[Surface, Posterior]:
     sums = products(surface, logs.action, logs.reward, kept, first)
     counted = jnp.where(jnp.arange(len(kept)) < first, kept, 0)
     square, n = jnp.sum(counted * jnp.square(logs.reward)), jnp.sum(counted)
-    found = most_evident(sums, square, n, group, inflation)
+    found = most_evident(sums, square, n, group, inflation, steps)
     covariance = jnp.matmul(found.root, found.root.T, precision="highest")
     return dataclasses.replace(surface, coefficients=found.mean, covariance=covariance), found
 

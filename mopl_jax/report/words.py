@@ -37,8 +37,7 @@ def _size(learnt):
 
 def _which(learnt):
     """The rows that certify, in words."""
-    folds = learnt.names.folds
-    return f"{folds} folds, each by what the others teach" if folds else "held-out rows"
+    return f"{learnt.names.folds} folds" if learnt.names.folds else "held-out rows"
 
 
 def remarks(learnt: LearntWeights) -> list[str]:
@@ -84,17 +83,17 @@ def guardrails_table(learnt: LearntWeights) -> tuple[list[str], list[list[str]]]
     """Header and rows of what other outcomes may lose, what they certainly do, and which of them
     costs gain.
     """
-    header = ["guardrail", "now", "change", "certain", "allowed", "holds", "gain without it"]
+    header = ["guardrail", "now", "change", "certain", "allowed", "holds", "gain without"]
     return header, [_guardrail(each) for each in guarded(learnt)]
 
 
 def _guardrail(each):
-    without = f"{each['promised_without']:.4g}" if each["binds"] else "no more"
+    without = f"{each['promised_without']:.3g}" if each["binds"] else "no more"
     if "holds" not in each:
         return [each["guardrail"], *["unknown"] * 5, without]
-    word = "at least" if each["guardrail"].rpartition(":")[2].startswith("-") else "at most"
-    numbers = [f"{each[name]:.4g}" for name in ("production", "change")]
-    certain, allowed = (f"{word} {each[name]:.4g}" for name in ("certain", "allowed"))
+    least = "≥" if each["guardrail"].rpartition(":")[2].startswith("-") else "≤"
+    numbers = [f"{each[name]:.3g}" for name in ("production", "change")]
+    certain, allowed = (f"{least} {each[name]:.3g}" for name in ("certain", "allowed"))
     return [
         each["guardrail"],
         *numbers,
@@ -106,16 +105,14 @@ def _guardrail(each):
 
 
 def front_table(learnt: LearntWeights) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the policies that trade one outcome for the reward."""
-    names = [f"{learnt.names.reward}: gain", "certain"]
-    names += [
-        f"{each.name}: {what}" for each in learnt.guardrails for what in ("change", "certain")
-    ]
-    rows = [
-        [each["gain"], each["certified_gain"], *_outcomes(each)]
-        for each in learnt.to_dict().get("front", [])
-    ]
-    return ["policy", *names], [[str(k + 1), *map(_number, row)] for k, row in enumerate(rows)]
+    """Header and rows of the policies that trade one outcome for the reward: what each gains, and
+    what is certain of it.
+    """
+    names = [learnt.names.reward, *(each.name for each in learnt.guardrails)]
+    header = ["policy", *(text for name in names for text in (name, "certain"))]
+    made = learnt.to_dict().get("front", [])
+    rows = [[each["gain"], each["certified_gain"], *_outcomes(each)] for each in made]
+    return header, [[str(k + 1), *(f"{x:.3g}" for x in row)] for k, row in enumerate(rows)]
 
 
 def _outcomes(each):

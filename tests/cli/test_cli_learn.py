@@ -199,7 +199,9 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("learnt")
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        run(write_log(folder), production="0.2,0.5", report_folder=folder / "out", **CHEAP)
+        path = write_log(folder, spend=3 + np.random.default_rng(1).normal(size=600))
+        options = {"guardrails": ["spend:-10%"], "report_folder": folder / "out"}
+        run(path, production="0.2,0.5", **options, **CHEAP)
     return folder, printed.getvalue()
 
 
@@ -209,10 +211,16 @@ def test_the_artifact_reads_back_and_says_what_to_do(made):
     assert isinstance(policy, Mixture)
     assert policy.mean.shape == (2,)
     keep = document["certified_gain_over_production"] <= 0
+    assert document["certified_lower_bound"] < document["value"]
+    (limit,) = document["guardrails"]
+    assert limit["guardrail"] == "spend:-10%"
+    assert limit["allowed"] == pytest.approx(-0.1 * limit["production"], rel=1e-6)
+    assert limit["certain"] < limit["change"]
+    assert limit["holds"] == (limit["certain"] >= limit["allowed"])
+    keep = keep or not limit["holds"]
     assert document["advice"] == (
         "keep the current weights" if keep else "change to the learnt weights"
     )
-    assert document["certified_lower_bound"] < document["value"]
     assert document["production"] == [0.2, 0.5]
     assert document["objectives"] == ["w_click", "w_like"]
 
@@ -246,6 +254,8 @@ def test_the_report_has_its_figures_and_speaks_in_words(made):
         "best guess",
         "rows that certify",
         "the learnt mean",
+        "What the guardrails allow",
+        "spend:-10%",
     ):
         assert words in text
     assert not re.search("surface_p|certified_gain|lower_bound", text)

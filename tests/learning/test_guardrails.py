@@ -20,7 +20,7 @@ from mopl_jax.learning import pipeline
 from mopl_jax.learning.certification import certify, certify_compiled
 from mopl_jax.learning.guardrails import Guarded, guardrail
 from mopl_jax.learning.learnt_weights import change, guarded, holds
-from mopl_jax.learning.objective import cross_fitted
+from mopl_jax.learning.objective import cross_fitted, snips_of
 from mopl_jax.learning.response_surface import fit_surface
 from mopl_jax.logs import Logs, log_weights
 from mopl_jax.numerics.pytree import stacked
@@ -83,6 +83,7 @@ def made():
     )
 
 
+@pytest.mark.nightly
 def test_what_is_proposed_is_predicted_to_hold(made):
     promise = made.proposal.guarded
     z = 2.128  # one-sided, 0.05 over three bounds
@@ -93,6 +94,7 @@ def test_what_is_proposed_is_predicted_to_hold(made):
     assert other == pytest.approx(promised, rel=0.05)
 
 
+@pytest.mark.nightly
 def test_bounds_are_those_of_one_contrast_over_all_rows(made):
     """Each row weighed by the policy that its fold did not teach; alpha over three; the share of
     production's revenue estimated too.
@@ -127,6 +129,7 @@ def test_bounds_are_those_of_one_contrast_over_all_rows(made):
     assert made.against_production.units == N
 
 
+@pytest.mark.nightly
 def test_a_guardrail_that_is_not_certain_keeps(made):
     assert not made.broken
     first = made.guards[0]
@@ -139,6 +142,7 @@ def test_a_guardrail_that_is_not_certain_keeps(made):
         assert "guardrail revenue:-0.5% is not certain to hold" in broken.reason
 
 
+@pytest.mark.nightly
 def test_numbers_have_the_sign_of_the_outcome(made):
     """Reports may rise: what is certain is at most."""
     reports = change(made.guardrails[1], made.guards[1])
@@ -150,6 +154,7 @@ def test_numbers_have_the_sign_of_the_outcome(made):
     assert revenue["certain"] < revenue["change"]
 
 
+@pytest.mark.nightly
 def test_all_is_in_the_document_and_in_words(made):
     document = json.loads(json.dumps(made.to_dict()))
     assert [each["guardrail"] for each in document["guardrails"]] == list(LIMITS)
@@ -158,6 +163,7 @@ def test_all_is_in_the_document_and_in_words(made):
     assert "the guardrail revenue:-0.5% binds" in "\n".join(remarks(made))
 
 
+@pytest.mark.nightly
 def test_a_mixture_is_not_certified_anew(made):
     with pytest.raises(ValueError, match="its own folds have certified"):
         certify(made, outcomes(N)[0], PRODUCTION)
@@ -187,10 +193,14 @@ def test_folds_of_one_policy_are_one_estimate():
     """One policy in every fold: SNIPS of all rows, whatever the folds."""
     logs, _ = outcomes(500)
     policy, fold = Gaussian.diagonal([0.3, -0.2], 0.8), jnp.arange(500) % 3
-    surface = fit_surface(logs.action, logs.reward, policy)
-    same = stacked([policy] * 3), stacked([surface] * 3)
-    values = cross_fitted(pipeline.snips_of, same[1], fold)(logs)(same[0])
-    plain = snips(log_weights(policy, logs), logs.reward)
+    none, same = jnp.zeros(3), stacked([policy] * 3)  # SNIPS has no use for a surface
+
+    @jax.jit
+    def both(logs):
+        pooled = cross_fitted(snips_of, none, fold)(logs)(same)
+        return pooled, snips(log_weights(policy, logs), logs.reward)
+
+    values, plain = both(logs)
     for name in ("value", "influence", "log_weight", "residual"):
         np.testing.assert_allclose(getattr(values, name), getattr(plain, name), rtol=1e-9)
 
@@ -229,15 +239,14 @@ def test_bounds_of_three_outcomes_hold_at_once(reports):
         guards = Guarded(signed, jnp.array([0.005, 0.01]), jnp.ones(2))
         surface = fit_surface(logs.action, logs.reward, policy)
         surfaces = stacked([surface] * 3)
-        found = certify_compiled(
-            policy, logs, PRODUCTION, surfaces, pipeline.snips_of, normal, 0.05, guards
-        )
+        found = certify_compiled(policy, logs, PRODUCTION, surfaces, snips_of, normal, 0.05, guards)
         return jnp.all(found.gain_bound + found.room <= truth)
 
     held = jax.jit(lambda keys: jax.lax.map(one, keys, batch_size=50))(jax.random.split(KEY, 1000))
     assert binomial_tail(1000 - int(held.sum()), 1000, 0.05) > 1e-3
 
 
+@pytest.mark.nightly
 def test_rows_that_are_not_kept_teach_nothing():
     """As if they were not there: the proposals of a log and of that log with others."""
     logs, _ = outcomes(600)
