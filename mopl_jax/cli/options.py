@@ -98,7 +98,7 @@ ROLES = {
 }
 PER = option(str, "Column the reward is counted by, as views: the value is then a ratio.")
 COVARIATE = option(
-    str, "Columns known before the action, as a,b: what they explain widens no interval."
+    str, "Columns known before the action, as a,b: what they explain is taken out."
 )
 ESTIMATOR = option(str, "snips, calibrated, ips, beta_ips, doubly_robust.", "snips")
 ALPHA = option(float, "One minus the nominal coverage.", 0.05)
