@@ -97,9 +97,7 @@ ROLES = {
     "fit_logging": flag("Estimate the logging policy from the actions.", "--fit-logging"),
 }
 PER = option(str, "Column the reward is counted by, as views: the value is then a ratio.")
-COVARIATE = option(
-    str, "Columns known before the action, as a,b: what they explain widens no interval."
-)
+COVARIATE = option(str, "Columns known before the action, as a,b: what they explain is taken out.")
 ESTIMATOR = option(str, "snips, calibrated, ips, beta_ips, doubly_robust.", "snips")
 ALPHA = option(float, "One minus the nominal coverage.", 0.05)
 IN_MEMORY = option(
