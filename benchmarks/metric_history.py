@@ -7,6 +7,7 @@ one. A metric beats the North Star where its mean z on them is larger. After a c
 follows the drivers in another way: the second and third for the first.
 """
 
+import dataclasses
 import functools
 from collections.abc import Iterator
 from typing import Any
@@ -35,34 +36,47 @@ def run(options) -> list[dict]:
 
 
 def _rows(kind, wrong, changes, options) -> Iterator[dict[str, Any]]:
+    with _responding(changes):
+        fresh = _history.draw(np.random.default_rng(7), options.fresh)
     for size in options.experiments:
-        pasts = [_past(i, size, wrong, changes) for i in range(options.histories)]
-        with _responding(changes):
-            fresh = _history.draw(np.random.default_rng(7), options.fresh)
+        longest = options.experiments[-1]
+        pasts = [_past(i, size, longest, wrong, changes) for i in range(options.histories)]
         batch = jax.tree.map(lambda *x: jnp.stack(x), *pasts)
+        include = (jnp.arange(longest) < size).astype(float)
+        shorter = [_first(past, size) for past in pasts]
         for way in WAYS:
-            weights = np.asarray(_learn(batch, way))
-            yield {"history": kind, "experiments": size, "metric": way} | _summary(
-                weights, pasts, fresh
-            )
+            weights = np.asarray(_learn(batch, include, way))
+            about = {"history": kind, "experiments": size, "metric": way}
+            yield about | _summary(weights, shorter, fresh)
 
 
 @functools.partial(jax.jit, static_argnames="way")
-def _learn(batch, way):
-    learn = functools.partial(objectives.learn, objective=learnt_metric.NAMED[way])
-    return jax.lax.map(learn, batch)
+def _learn(batch, include, way):
+    objective = learnt_metric.NAMED[way]
+    return jax.lax.map(lambda past: objectives.learn(past, objective, include), batch)
 
 
-def _past(number, size, wrong, changes):
-    """A history whose later half is of the changed platform."""
+def _past(number, size, longest, wrong, changes):
+    """A history of the longest, of which the first `size` are looked at: their later half is of the
+    changed platform.
+    """
     rng = np.random.default_rng(10_000 + number)
-    if not changes:
-        return _history.history(_history.draw(rng, size, wrong))
-    first = _history.draw(rng, size - size // 2, wrong)
-    with _responding(True):
-        second = _history.draw(rng, size // 2, wrong)
-    both = {key: np.concatenate([first[key], second[key]]) for key in first}
-    return _history.history(both)
+    drawn = _history.draw(rng, longest, wrong)
+    if changes:
+        with _responding(True):
+            other = _history.draw(rng, longest, wrong)
+        place = (np.arange(longest) >= size - size // 2) & (np.arange(longest) < size)
+        drawn = {
+            key: np.where(place.reshape(-1, *[1] * (x.ndim - 1)), other[key], x)
+            for key, x in drawn.items()
+        }
+    return _history.history(drawn)
+
+
+def _first(past, size):
+    """The first `size` tests of a history."""
+    names = ("effect", "covariance", "size", "sign", "null", "experiment")
+    return dataclasses.replace(past, **{name: getattr(past, name)[:size] for name in names})
 
 
 class _responding:

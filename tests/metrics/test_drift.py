@@ -22,18 +22,18 @@ WEIGHTS = np.append(0.0, OURS.beta)
 
 
 def test_a_change_is_told_and_no_change_is_not():
-    """300 histories: rejections at 5 % have a binomial tail above 1e-4; where the North Star's
+    """150 histories: rejections at 5 % have a binomial tail above 1e-4; where the North Star's
     effects are turned round in the second half, all are told.
     """
     told, turned = [], []
-    for past in histories(300):
+    for past in histories(150):
         later = drift.second_half(past)
         told.append(drift.drift(WEIGHTS, past, later).p_value < 0.05)
         if len(turned) < 20:
             sign = jnp.where(jnp.asarray(later), -1.0, 1.0)
             other = dataclasses.replace(past, effect=past.effect.at[:, 0].multiply(sign))
             turned.append(drift.drift(WEIGHTS, other, later))
-    assert binomial_tail(sum(told), 300, 0.05) > 1e-4
+    assert binomial_tail(sum(told), 150, 0.05) > 1e-4
     assert all(each.p_value < drift.LEVEL for each in turned)
     assert np.mean([each.before for each in turned]) > 0.5
     assert np.mean([each.after for each in turned]) < -0.5

@@ -12,8 +12,10 @@ from benchmarks._weak_tests import OURS, THEIRS, draws
 from mopl_jax.metrics import exchange, objectives
 
 TESTS, ARM = 200, 20_000
-NAMES = tuple(exchange.NAMED)
-every = pytest.mark.parametrize("name", NAMES)
+LONGER = {name: pytest.mark.nightly for name in ("liml", "total_covariance")}  # each compiles
+every = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=LONGER.get(name, ())) for name in exchange.NAMED]
+)
 
 
 def history(share=0.0, world=OURS, seed=0, arm=ARM):
