@@ -1,8 +1,8 @@
 """Rows of users added up: one outcome a user, where a user's action is one."""
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from mopl_jax.io.arrow import kernels as pc
 from mopl_jax.io.column_spec import ColumnSpec
 from mopl_jax.io.columns import Place, numbers
 from mopl_jax.io.kinds import alike, is_number
@@ -69,13 +69,13 @@ def _table(source, columns):
         table = table.sort_by(columns.time)
     reward = table[columns.reward].cast(pa.float64())
     if columns.aggregate == "any":
-        reward = pc.not_equal(reward, 0).cast(pa.float64())  # pyright: ignore[reportAttributeAccessIssue]
+        reward = pc.not_equal(reward, 0).cast(pa.float64())
     return table.set_column(table.schema.get_field_index(columns.reward), columns.reward, reward)
 
 
 def _check_constant(groups, name, cluster, place):
     low, high = groups[f"{name}_min"], groups[f"{name}_max"]
-    differ = pc.fill_null(pc.not_equal(low, high), True).to_pylist()  # pyright: ignore[reportAttributeAccessIssue]
+    differ = pc.fill_null(pc.not_equal(low, high), True).to_pylist()
     if any(differ):
         row = differ.index(True)
         raise ValueError(

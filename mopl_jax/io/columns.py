@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from jaxtyping import Bool, Float, Int
 
+from mopl_jax.io.arrow import kernels as pc
 from mopl_jax.io.kinds import is_number, is_text, is_time
 
 Column = Float[np.ndarray, " n"]
@@ -70,7 +70,7 @@ def _numpy(column: pa.Array) -> np.ndarray:
 def present(column: pa.Array, place: Place, expected: str) -> None:
     """ValueError where an entry is missing."""
     if column.null_count:
-        there = _numpy(pc.is_valid(column).cast(pa.uint8())) == 1  # pyright: ignore[reportAttributeAccessIssue]
+        there = _numpy(pc.is_valid(column).cast(pa.uint8())) == 1
         place.require(
             there, np.full(there.shape, "a missing value"), expected, "fill in or drop the row"
         )
@@ -119,7 +119,7 @@ def log_density(column: pa.Array, place: Place, *, log: bool, zero: bool) -> Col
 def vectors(column: pa.Array, place: Place, d: int | None) -> Float[np.ndarray, "n d"]:
     """A column of lists of `d` numbers each; of as many as the first has, if None."""
     present(column, place, "a list of numbers")
-    lengths = _numpy(pc.list_value_length(column))  # pyright: ignore[reportAttributeAccessIssue]
+    lengths = _numpy(pc.list_value_length(column))
     d = max(int(lengths[0]), 1) if d is None else d
     place.require(
         lengths == d,
@@ -157,7 +157,7 @@ def _times(column):
         return column
     text = column.cast(pa.string())
     for words, standard in _ZONES:
-        text = pc.replace_substring_regex(text, words, standard)  # pyright: ignore[reportAttributeAccessIssue]
+        text = pc.replace_substring_regex(text, words, standard)
     for zone in (None, "UTC"):
         with contextlib.suppress(pa.ArrowInvalid):
             return text.cast(pa.timestamp("us", zone))

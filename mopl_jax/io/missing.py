@@ -4,8 +4,8 @@ import functools
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from mopl_jax.io.arrow import kernels as pc
 from mopl_jax.io.columns import Place
 from mopl_jax.io.kinds import is_text
 from mopl_jax.io.source import Piece, Source
@@ -57,7 +57,7 @@ def refuse_missing(source: Source, column: pa.Array, place: Place) -> None:
 def _is_missing(column) -> np.ndarray:
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    empty = pc.is_null(column, nan_is_null=not is_text(column.type))  # pyright: ignore[reportAttributeAccessIssue]
+    empty = pc.is_null(column, nan_is_null=not is_text(column.type))
     return np.from_dlpack(empty.cast(pa.uint8())) == 1
 
 
@@ -69,7 +69,7 @@ def _present(piece: Piece, name: str, remedy: str) -> Piece:
     if remedy == "drop":
         return piece._replace(rows=piece.rows.filter(pa.array(~missing)))
     index = piece.rows.schema.get_field_index(name)
-    kept = pc.if_else(pa.array(missing), pa.scalar(0, column.type), column)  # pyright: ignore[reportAttributeAccessIssue]
+    kept = pc.if_else(pa.array(missing), pa.scalar(0, column.type), column)
     return piece._replace(rows=piece.rows.set_column(index, name, kept))
 
 

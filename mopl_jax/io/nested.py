@@ -8,8 +8,8 @@ and `_label_ca.cost` with its negative `_label_ca.reward`.
 from typing import NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from mopl_jax.io.arrow import kernels as pc
 from mopl_jax.io.kinds import is_nested
 from mopl_jax.io.source import Piece, Source
 
@@ -83,20 +83,20 @@ def _column(piece: Piece, name, columns, maps):
     if columns[name].key:
         return _entry(piece, outer, root, rest[0], len(maps[root]))
     if columns[name].minus:
-        cost = pc.struct_field(outer, [*rest[:-1], "cost"])  # pyright: ignore[reportAttributeAccessIssue]
-        return pc.negate(cost.cast(pa.float64()))  # pyright: ignore[reportAttributeAccessIssue]
-    return pc.struct_field(outer, rest)  # pyright: ignore[reportAttributeAccessIssue]
+        cost = pc.struct_field(outer, [*rest[:-1], "cost"])
+        return pc.negate(cost.cast(pa.float64()))
+    return pc.struct_field(outer, rest)
 
 
 def _entry(piece, outer, root, key, entries):
     """What a map has at a key; ValueError where a row has more entries than the first."""
-    most = pc.max(pc.list_value_length(outer.cast(_as_list(outer.type)))).as_py()  # pyright: ignore[reportAttributeAccessIssue]
+    most = pc.max(pc.list_value_length(outer.cast(_as_list(outer.type)))).as_py()
     if most is not None and most > entries:
         raise ValueError(
             f"{piece.place}: column {root!r}: expected {entries} entries in each row, as in the"
             f" first, got {most}; all actions have the same weights"
         )
-    return pc.map_lookup(outer, pa.scalar(key, outer.type.key_type), "first")  # pyright: ignore[reportAttributeAccessIssue]
+    return pc.map_lookup(outer, pa.scalar(key, outer.type.key_type), "first")
 
 
 def _as_list(kind):
