@@ -7,11 +7,12 @@ has a part of its users, for the sign that the test's own North Star has at its 
 significant. The North Star has an advantage: its own end decides, and its early users are a part of
 those.
 
-Rules, before looking: treatments without all variances, and those whose users become fewer between
-snapshots, are left out, and tests whose split is not equal by the sample-ratio test; effects are in
-standard deviations of a user; one correlation of the metrics for all tests, from the increments
-between snapshots. There is no A/A test: for one, the difference between the effects among earlier
-and among later users stands, which is zero where an effect does not change.
+Rules, those of `mopl metric --leave-out --standardise`: treatments without all variances, and those
+whose users become fewer between snapshots, are left out, and tests whose split is not equal by the
+sample-ratio test; effects are in standard deviations of a user; one correlation of the metrics for
+all tests, from the increments between snapshots. There is no A/A test: for one, the difference
+between the effects among earlier and among later users stands, which is zero where an effect does
+not change.
 
     python -m benchmarks asos --path PATH
 
