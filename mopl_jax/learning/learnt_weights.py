@@ -234,7 +234,8 @@ JUDGED = ("keep", "verdict", "reasons")  # of a certificate; said once, of the w
 
 def _predicted(policy, promise):
     """A policy as plain numbers, with what the surface predicts of it."""
-    predicted = {f"predicted_{name}": float(x) for name, x in promise._asdict().items()}
+    named = {name: float(x) for name, x in promise._asdict().items() if name != "room"}
+    predicted = {f"predicted_{name}": x for name, x in named.items()}
     scale = {"mean": np.asarray(policy.mean).tolist(), "scale": spread(policy).tolist()}
     return scale | {"covariance": np.asarray(policy.covariance).tolist()} | predicted
 
