@@ -190,7 +190,7 @@ class LearntWeights:
         """How many units, users or rows, would make a gain as large as estimated just certain, in
         all: the bound's distance from the estimate shrinks with their root. Where the rows that
         certify estimate no gain, as large as the surface expects of the best guess less its error;
-        infinite where that is none either.
+        infinite where that is none either. Guardrails that are not certain to hold count alike.
         """
         made, guessed = self.deciding, self.proposal.guessed
         if made is None:
@@ -200,12 +200,16 @@ class LearntWeights:
             gain = float(guessed.gain - guessed.error)
             short = -NormalDist().inv_cdf(self.plan.alpha) * float(guessed.noise)
         units = num_units(self.logs) + (0 if self.names.folds else int(made.units))
-        return units * (short / gain) ** 2 if gain > 0 else math.inf
+        unsure = [guard for guard in self.guards if not holds(guard)]
+        pairs = [(gain, short)]
+        pairs += [(float(x.gain + x.room), float(x.gain - x.gain_bound)) for x in unsure]
+        return units * max((lack / size) ** 2 if size > 0 else math.inf for size, lack in pairs)
 
     def _more(self, gain: float) -> str:
         units = "rows" if self.logs.cluster is None else "users"
         if not math.isfinite(self.needed):
-            return f"how many more {units} would do is not known, because no gain is estimated"
+            what = "it is estimated to be broken" if self.broken else "no gain is estimated"
+            return f"how many more {units} would do is not known, because {what}"
         how = "as estimated" if gain > 0 else "what the surface expects of the best guess"
         return f"if it is {how}, about {self.needed:,.0f} {units} in all bring the bound to zero"
 
@@ -265,7 +269,8 @@ JUDGED = ("keep", "verdict", "reasons")  # of a certificate; said once, of the w
 
 def _predicted(policy, promise):
     """A policy as plain numbers, with what the surface predicts of it."""
-    predicted = {f"predicted_{name}": float(x) for name, x in promise._asdict().items()}
+    named = {name: float(x) for name, x in promise._asdict().items() if name != "room"}
+    predicted = {f"predicted_{name}": x for name, x in named.items()}
     scale = {"mean": np.asarray(policy.mean).tolist(), "scale": spread(policy).tolist()}
     return scale | {"covariance": np.asarray(policy.covariance).tolist()} | predicted
 

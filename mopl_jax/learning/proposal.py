@@ -59,7 +59,7 @@ class Promise(NamedTuple):
     error: Scalar
     noise: Scalar
     ess: Scalar
-    room: Scalar
+    room: ArrayLike = 0.0
 
     def less(self, z: ArrayLike) -> Scalar:
         """The gain less one error and z times the noise, beside the room: the bound to expect for
@@ -194,15 +194,15 @@ def _unwhitened(policy, whitening, origin, baseline) -> Gaussian:
 
 def _promises(fitted: Fitted, guarded: Guarded | None, rows, origin, policy: Gaussian) -> Promise:
     """Of a whitened policy, for the reward and each guarded outcome, (1 + g,)."""
-    made = jax.vmap(lambda each: _promise(each, rows, origin, policy))(fitted)
+    made, level = jax.vmap(lambda each: _promise(each, rows, origin, policy))(fitted)
     if guarded is None:
-        return made._replace(room=jnp.zeros_like(made.gain))
-    allowed = room(guarded.allowed, guarded.relative, made.room[1:])
+        return made
+    allowed = room(guarded.allowed, guarded.relative, level[1:])
     return made._replace(room=jnp.concatenate([jnp.zeros_like(allowed[:1]), allowed]))
 
 
-def _promise(fitted: Fitted, rows, origin, policy: Gaussian) -> Promise:
-    """Of a whitened policy; in place of the room, what the baseline earns."""
+def _promise(fitted: Fitted, rows, origin, policy: Gaussian) -> tuple[Promise, Scalar]:
+    """Of a whitened policy, and what the baseline earns."""
     surface, base = fitted.surface, Gaussian(origin, policy.scale)
     at_base = surface.expected_features(base)
     change = surface.expected_features(policy) - at_base
@@ -213,8 +213,9 @@ def _promise(fitted: Fitted, rows, origin, policy: Gaussian) -> Promise:
     spread = jnp.maximum(own + of_base - 2 * both, tiny)
     error = jnp.sqrt(jnp.maximum(change @ surface.covariance @ change, tiny))
     noise = jnp.sqrt(fitted.noise * spread / rows)
-    size, level = rows / (own * fitted.inflation), at_base @ surface.coefficients
-    return Promise(change @ surface.coefficients, error, noise, size, level)
+    size, gain = rows / (own * fitted.inflation), change @ surface.coefficients
+    made = Promise(gain, error, noise, size, jnp.zeros_like(gain))
+    return made, at_base @ surface.coefficients
 
 
 def _feasible(project, whitening, radius) -> Projection:

@@ -138,8 +138,10 @@ def test_a_guardrail_that_is_not_certain_keeps(made):
     broken = dataclasses.replace(made, guards=(short, made.guards[1]))
     assert broken.broken == ("revenue:-0.5%",)
     assert broken.advice == "keep the current weights"
-    if made.against_production.gain_bound > 0:
-        assert "guardrail revenue:-0.5% is not certain to hold" in broken.reason
+    assert made.against_production.gain_bound > 0
+    assert "guardrail revenue:-0.5% is not certain to hold" in broken.reason
+    size, lack = first.gain + first.room, first.gain + 2 * first.room
+    assert broken.needed == pytest.approx(float(N * (lack / size) ** 2))
 
 
 @pytest.mark.nightly

@@ -149,7 +149,7 @@ def test_the_promise_is_the_largest():
     @jax.vmap
     def promise(at):
         policy = Gaussian(at[:2], jnp.full(2, at[2]))
-        return proposal._promise(fitted, 2000.0, jnp.zeros(2), policy)
+        return proposal._promise(fitted, 2000.0, jnp.zeros(2), policy)[0]
 
     places = jax.random.uniform(KEY, (4000, 3), minval=jnp.array([-1.4, -1.4, 0.2]), maxval=1.4)
     grid = promise(places.at[:, 2].set(jnp.minimum(places[:, 2], 1.0)))
