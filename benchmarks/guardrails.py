@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pyarrow.parquet as pq
 
@@ -88,7 +89,7 @@ def rows_of(world: World, name: str, n: int, seed: int) -> Iterator[dict]:
     action = rng.normal(size=(n, 2))
     outcome = world.draw(rng, action)
     density = -0.5 * np.sum(action**2, axis=1) - np.log(2 * np.pi)
-    logs = Logs(action, density, outcome[:, 0])
+    logs = Logs(*map(jnp.asarray, (action, density, outcome[:, 0])))
     for used in (True, False):
         limits = dict(zip(world.limits, outcome.T[1:], strict=True)) if used else {}
         made = learn(logs, folds=4, guardrails=limits, production=np.zeros(2))

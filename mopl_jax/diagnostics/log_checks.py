@@ -21,6 +21,7 @@ from mopl_jax.diagnostics.finding import Finding
 from mopl_jax.diagnostics.log_report import LogReport
 from mopl_jax.diagnostics.log_statistics import CELLS, NOTHING, PERIODS, LogStatistics, widen
 from mopl_jax.io.log_reader import LogReader, chunks
+from mopl_jax.numerics import chi_square
 from mopl_jax.policies.support import is_continuous, on_simplex
 
 CHUNK = 2**17
@@ -168,7 +169,7 @@ def _arms(policy, facts):
     """Pearson's χ² of how often each arm was played."""
     expected = np.exp(np.asarray(policy.log_probability)) * facts.arms.sum()
     statistic = (np.square(facts.arms - expected) / expected).sum()
-    p_value = float(gammaincc(0.5 * (len(expected) - 1), 0.5 * statistic))
+    p_value = chi_square.tail(statistic, len(expected) - 1)
     gap = np.abs(facts.arms - expected).max() / facts.arms.sum()
     return _tested("action shares", f"off by {gap:.3g} at most", p_value, gap, MATERIAL_DISTANCE)
 
@@ -323,9 +324,5 @@ def _variance_between(periods: Float[np.ndarray, "3 periods"]) -> tuple[float, f
     within = (square - count * means**2).sum() / max(n - len(count), 1)
     if len(count) < 2 or not within > 1e-12 * square.sum() / n:
         return 1.0, 0.0
-    from scipy.special import gammaincc  # on demand: its import takes a third of jax's
-
     statistic = (count * np.square(means - total.sum() / n)).sum() / within
-    return float(gammaincc(0.5 * (len(count) - 1), 0.5 * statistic)), float(
-        np.ptp(means) / math.sqrt(within)
-    )
+    return chi_square.tail(statistic, len(count) - 1), float(np.ptp(means) / math.sqrt(within))

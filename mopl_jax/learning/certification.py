@@ -59,7 +59,7 @@ class Certificate:
     keep: Truth
     diagnosis: Diagnosis
     units: Count
-    room: ArrayLike = 0.0
+    room: Scalar | float = 0.0
 
     @property
     def verdict(self) -> str:
@@ -249,8 +249,9 @@ def certify_compiled(
 
     def certificate(each):
         reward, surface, *limit = each
-        one = value_estimator(surface) if fold is None else None
-        make = one or cross_fitted(value_estimator, surface, fold)
+        make = value_estimator(surface)
+        if fold is not None:
+            make = cross_fitted(value_estimator, surface, fold)
         rows = dataclasses.replace(logs, reward=reward)
         return _certificate(policy, rows, baseline, make, interval, alpha / len(outcomes), *limit)
 

@@ -15,6 +15,7 @@ from mopl_jax.numerics import linalg
 from mopl_jax.numerics.roots import crossing, implicit
 from mopl_jax.numerics.shapes import Vector
 from mopl_jax.policies.gaussian import Gaussian
+from mopl_jax.policies.mixture import Mixture
 
 Projection = Callable[[Vector], Vector]
 # Of alternating between two sets: the error shrinks by a constant factor a round where they cross.
@@ -192,7 +193,7 @@ def intersection(first: Projection, second: Projection) -> Projection:
     return lambda a: lax.fori_loop(0, ROUNDS, lambda _, x: second(first(x)), a)
 
 
-def share_outside(project: Projection, policy: Gaussian) -> float:
+def share_outside(project: Projection, policy: Gaussian | Mixture) -> float:
     """The share of a policy's draws that `project` moves by more than rounding.
 
     Constraints bind the mean of a policy, and a normal policy plays around it: of `DRAWS` draws.

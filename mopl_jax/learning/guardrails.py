@@ -74,6 +74,6 @@ class Guarded:
         return Guarded(self.outcome[:, index], self.allowed, self.relative)
 
 
-def room(allowed: ArrayLike, relative: ArrayLike, level: ArrayLike) -> Scalar:
+def room(allowed: Scalar | float, relative: Scalar | float, level: Scalar) -> Scalar:
     """What an outcome may lose, in its own unit, where production earns `level`."""
     return allowed * jnp.where(relative > 0, jnp.abs(level), 1)

@@ -365,7 +365,7 @@ def _floats(logs):
 
 def _guarded(logs, given) -> Guarded | None:
     """The outcomes of the guardrails on these rows."""
-    return Guarded.of(given.guardrails, np.asarray(logs.context).T) if given.guardrails else None
+    return Guarded.of(given.guardrails, [*np.asarray(logs.context).T]) if given.guardrails else None
 
 
 def _proposed(logs, size, given, kept=None) -> Proposal:

@@ -177,12 +177,16 @@ def _asks(fitted, rows, alpha, trades) -> Ask:
     few = jnp.minimum(ENOUGH, rows / (FEW * fitted.inflation[0]))
     weight, heeded = np.eye(size)[0], np.ones(size - 1)
     z, of_front = (-NormalDist().inv_cdf(alpha / size / k) for k in (1, max(trades, 1)))
-    asks = [Ask(z, few, weight, heeded), Ask(GUESS, 0.0, weight, heeded)]
-    asks += [Ask(z, few, weight, heeded - each) for each in np.eye(size - 1)]
+
+    def ask(*fields):
+        return Ask(*(jnp.asarray(field, dtype) for field in fields))
+
+    asks = [ask(z, few, weight, heeded), ask(GUESS, 0.0, weight, heeded)]
+    asks += [ask(z, few, weight, heeded - each) for each in np.eye(size - 1)]
     for share in np.linspace(0, 1, trades):
         trade = (1 - share) * weight + share * np.eye(size)[1]
-        asks += [Ask(of_front, few, trade, heeded - np.eye(size - 1)[0])]
-    return jax.tree.map(lambda *x: jnp.stack([jnp.asarray(y, dtype) for y in x]), *asks)
+        asks += [ask(of_front, few, trade, heeded - np.eye(size - 1)[0])]
+    return stacked(asks)
 
 
 def _unwhitened(policy, whitening, origin, baseline) -> Gaussian:

@@ -13,12 +13,12 @@ import math
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
 
 from mopl_jax.numerics import linalg, quadratic
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.numerics.roots import crossing
-from mopl_jax.numerics.shapes import Matrix, PerRow, Scalar, Vector
+from mopl_jax.numerics.shapes import Count, Matrix, PerRow, Scalar, Vector
 from mopl_jax.policies.gaussian import Gaussian
 
 # Rows whose features exist at once: 2 MiB of 250 in float64, which a cache holds.
@@ -126,7 +126,7 @@ def products(
     action: Float[Array, "n d"],
     reward: PerRow,
     kept: PerRow,
-    first: ArrayLike | None = None,
+    first: Count | int | None = None,
 ) -> Float[Array, "f f+1"]:
     """`quadratic.products` of the surface's features at the `kept` ones of the `first` rows (of all
     of them, unless given), by blocks.

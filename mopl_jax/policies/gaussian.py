@@ -4,6 +4,7 @@ The contract is in `policy`; here is the logging policy that most platforms play
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -31,7 +32,7 @@ class Gaussian:
     scale: Float[Array, "d *d"]
 
     @classmethod
-    def diagonal(cls, mean: ArrayLike, scale: ArrayLike) -> "Gaussian":
+    def diagonal(cls, mean: ArrayLike | Sequence[float], scale: ArrayLike) -> "Gaussian":
         """Independent entries: `mean` (d,), `scale` standard deviations (d,) or one for all.
 
         ValueError unless scales are > 0, where they are known: not inside `jit`.
