@@ -3,7 +3,6 @@ follows from them.
 """
 
 import dataclasses
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -31,9 +30,6 @@ from mopl_jax.estimators.weight_totals import merge, totals_of, totals_of_weight
 from mopl_jax.intervals import bootstrap, concentration, moments
 from mopl_jax.intervals.formulas import Pivot
 from mopl_jax.intervals.moments import Moments
-from mopl_jax.learning import proposal
-from mopl_jax.learning.certification import Certificate, combine
-from mopl_jax.learning.response_surface import Surface
 from mopl_jax.numerics.reduce import whole_block
 from mopl_jax.policies import Gaussian
 
@@ -210,16 +206,15 @@ def test_heavy_tails_cost_ess_skew_degrees_of_freedom():
 def test_the_skewness_of_a_share_is_at_most_its_standard_deviation():
     """A heavy row would move the share beyond what equal weights can: κ is capped at sd."""
     log_weight = jnp.log(jnp.array([30.0] + [1.0] * 60))
-    reward = jnp.zeros(61).at[5:14].set(1.0)
+    reward = jnp.zeros(61).at[5].set(1.0)
     sums = moments_of(snips(log_weight, reward))
     v, sd = float(sums.value), float(jnp.sqrt(sums.value * (1 - sums.value) * sums.sum_p2))
     assert (1 - 2 * v) * float(sums.cubic) > sd
-    t = stats.t.isf(0.1, float(sums.df))
-    square, moved = t**2 * float(sums.sum_p2), v - (t**2 - 1) / 6 * sd
-    assert moved > 0
+    t = stats.t.isf(0.025, float(sums.df))
+    square, moved = t**2 * float(sums.sum_p2), max(v - (t**2 - 1) / 6 * sd, 0)
     half = (square * moved * (1 - moved) + square**2 / 4) ** 0.5
     expected = (moved + square / 2 + half) / (1 + square)
-    made = jax.jit(intervals.ess_wilson_skew.at)(sums, 0.2)
+    made = jax.jit(intervals.ess_wilson_skew.at)(sums, 0.05)
     assert made.upper == pytest.approx(expected, rel=1e-10)
 
 
@@ -370,43 +365,3 @@ def test_a_target_by_overlap_has_it(width, d):
     share = float(jnp.square(target.scale[0] / 2))
     assert share == pytest.approx(1.0 if width == "same" else min(share, 1.2), rel=1e-6)
     assert (share > 1) == (width == "wide")
-
-
-# Learning.
-
-
-def test_what_a_policy_promises_on_rows_that_certify():
-    """q = z₁: a step promises its length; noise is of the weights' difference, of users' rows."""
-    zero = jnp.zeros(2)
-    surface = Surface(standard(2), jnp.eye(6)[1], 1e-4 * jnp.eye(6), jnp.zeros((0, 2)))
-    fitted = SimpleNamespace(surface=surface, noise=jnp.asarray(4.0), inflation=jnp.asarray(3.0))
-    same, step = (Gaussian(jnp.array([x, 0.0]), jnp.full(2, 0.8)) for x in (0.0, 0.5))
-
-    @jax.jit
-    def promises():
-        return [proposal._promise(fitted, 900.0, zero, policy) for policy in (same, step)]
-
-    nothing, made = promises()
-    d2 = float(population_d2(standard(2), step))
-    assert nothing.noise < 1e-8
-    assert made.gain == pytest.approx(0.5, rel=1e-12)
-    assert made.error == pytest.approx(0.01 * np.sqrt(0.25 + 0.25**2), rel=1e-10)
-    assert made.ess == pytest.approx(900 / (3 * d2), rel=1e-10)
-    assert made.less(1.64) == pytest.approx(0.5 - made.error - 1.64 * made.noise, rel=1e-12)
-
-
-@pytest.mark.parametrize("order", [(0, 2), (2, 0)])
-def test_certificates_of_folds_have_the_gravest_verdict(order):
-    """Whichever fold it is of: the policies are kept."""
-    one, gains = jnp.ones(()), (0.3, 0.1)
-    folds = [
-        Certificate(
-            *(one, one, one, one, jnp.asarray(gain), jnp.asarray(False)),
-            diagnosis=dataclasses.replace(DIAGNOSIS, verdict=jnp.asarray(level)),
-            units=jnp.asarray(1000),
-        )
-        for level, gain in zip(order, gains, strict=True)
-    ]
-    both = combine(folds)
-    assert (both.verdict, bool(both.keep)) == ("refuse", True)
-    assert both.gain_bound == pytest.approx(0.2, rel=1e-12)
