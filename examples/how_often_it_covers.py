@@ -8,6 +8,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mopl_jax import estimators, intervals
 from mopl_jax.coverage.engine import replicate
@@ -17,7 +18,7 @@ from mopl_jax.simulation.environments import Environment, Exponential, ZeroInfla
 
 SPENDING = Exponential(jnp.array([0.3, -0.2, 0.1]), jnp.array(0.5), jnp.array(0.0))
 WORLD = Environment(SPENDING, ZeroInflated(jnp.array(0.03), jnp.array(0.7)))
-LOGGING, TARGET = Gaussian.diagonal([0.0] * 3, 1.0), Gaussian.diagonal([0.3] * 3, 0.7)
+LOGGING, TARGET = Gaussian.diagonal(np.zeros(3), 1.0), Gaussian.diagonal(np.full(3, 0.3), 0.7)
 TRUTH = SPENDING.expectation(TARGET)
 
 

@@ -27,23 +27,17 @@ from mopl_jax.estimators.divergence import population_d2, product
 from mopl_jax.estimators.estimator import Columns
 from mopl_jax.estimators.reward_model import doubly_robust
 from mopl_jax.estimators.weight_totals import merge, totals_of, totals_of_weights
-from mopl_jax.intervals import bootstrap, concentration
+from mopl_jax.intervals import bootstrap, concentration, moments
 from mopl_jax.intervals.formulas import Pivot
-from mopl_jax.intervals.moments import Moments, moments_of
+from mopl_jax.intervals.moments import Moments
 from mopl_jax.numerics.reduce import whole_block
-from mopl_jax.numerics.student import student_quantile
 from mopl_jax.policies import Gaussian
 
 # Compiled whole: step by step each of their many small steps would be.
-snips, beta_ips, difference, diagnose = map(
-    jax.jit,
-    (
-        estimators.snips,
-        estimators.beta_ips,
-        estimators.difference,
-        weight_diagnostics.diagnose,
-    ),
+snips, beta_ips, difference = map(
+    jax.jit, (estimators.snips, estimators.beta_ips, estimators.difference)
 )
+diagnose, moments_of = map(jax.jit, (weight_diagnostics.diagnose, moments.moments_of))
 
 
 def stack(*parts):
@@ -79,7 +73,7 @@ def test_totals_of_blocks_have_the_offsets_of_all_rows():
         x = log_weight[part]
         return totals_of(whole_block(x), x, reward[part], offset[part])
 
-    both = merge(stack(of(slice(0, 5)), of(slice(5, 7))))
+    both = jax.jit(lambda: merge(stack(of(slice(0, 5)), of(slice(5, 7)))))()
     assert both.mean_offset == pytest.approx(float(offset.mean()), rel=1e-12)
     assert both.mean_weight == pytest.approx(float(jnp.exp(log_weight).mean()), rel=1e-12)
     p = jax.nn.softmax(log_weight)
@@ -103,7 +97,7 @@ def test_a_difference_to_a_value_of_one_row_says_nothing(order):
     log_weight, reward = rows(3, 30)
     both = snips(log_weight, reward), snips(log_weight.at[4].set(60.0), reward)
     made = difference(*(both[k] for k in order))
-    assert not jnp.isfinite(intervals.ess_exact(made, 0.05).width)
+    assert not jnp.isfinite(made.log_weight).any()
 
 
 def test_policies_that_differ_by_rounding_are_equal():
@@ -140,8 +134,11 @@ def test_products_of_blocks_are_those_of_all_rows():
         block = whole_block(Columns(reward[part]))
         return calibration._summarise(lambda _: x[part], block, log_weight[part])
 
-    parts = calibration._merge(stack(of(slice(0, 3)), of(slice(3, 6)), of(slice(6, 9))))
-    whole = of(slice(0, 9))
+    def both():
+        blocks = of(slice(0, 3)), of(slice(3, 6)), of(slice(6, 9))
+        return calibration._merge(stack(*blocks)), of(slice(0, 9))
+
+    parts, whole = jax.jit(both)()
     for one, other in zip(parts, whole, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
 
@@ -149,7 +146,7 @@ def test_products_of_blocks_are_those_of_all_rows():
 def test_rows_without_reward_keep_their_weight():
     """log(1 + x)/x is 1 at 0."""
     log_weight = jnp.log(jnp.array([0.5, 2.0, 3.0]))
-    made = jnp.exp(log_smoothed(log_weight, jnp.array([0.0, 0.0, 4.0]), 0.1))
+    made = jnp.exp(jax.jit(log_smoothed)(log_weight, jnp.array([0.0, 0.0, 4.0]), 0.1))
     np.testing.assert_allclose(made, [0.5, 2.0, np.log(2.2) / 0.4], rtol=1e-12)
 
 
@@ -158,9 +155,8 @@ def test_a_product_of_policies_apart_is_one_whatever_the_form_of_their_covarianc
     numbers = ((0.0, 0.1), (1.0, 1.2)), ((0.4, -0.3), (0.6, 0.8)), ((-0.2, 0.5), (0.7, 0.5))
     plain = [Gaussian.diagonal(np.array(mean), np.array(scale)) for mean, scale in numbers]
     dense = [Gaussian.full(np.array(mean), np.diag(np.square(scale))) for mean, scale in numbers]
-    for one, other in zip(
-        jax.tree.leaves(product(*plain)), jax.tree.leaves(product(*dense)), strict=True
-    ):
+    found = (jax.tree.leaves(product(*policies)) for policies in (plain, dense))
+    for one, other in zip(*found, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)
 
 
@@ -214,11 +210,11 @@ def test_the_skewness_of_a_share_is_at_most_its_standard_deviation():
     sums = moments_of(snips(log_weight, reward))
     v, sd = float(sums.value), float(jnp.sqrt(sums.value * (1 - sums.value) * sums.sum_p2))
     assert (1 - 2 * v) * float(sums.cubic) > sd
-    t = float(student_quantile(0.025, sums.df))
+    t = stats.t.isf(0.025, float(sums.df))
     square, moved = t**2 * float(sums.sum_p2), max(v - (t**2 - 1) / 6 * sd, 0)
     half = (square * moved * (1 - moved) + square**2 / 4) ** 0.5
     expected = (moved + square / 2 + half) / (1 + square)
-    made = intervals.ess_wilson_skew.at(sums, 0.05)
+    made = jax.jit(intervals.ess_wilson_skew.at)(sums, 0.05)
     assert made.upper == pytest.approx(expected, rel=1e-10)
 
 
@@ -241,9 +237,8 @@ def test_efron_stein_written_out():
     error = np.sqrt(2 * (v + u) * (np.log(2 / alpha) + 0.5 * np.log(1 + v / u)))
     left_out = np.mean([1 / (path.sum() - path[k]) for path in fresh for k in range(60)])
     kept = min(1, 1 / (60 * left_out))
-    made = concentration.efron_stein(
-        snips(jnp.log(w), jnp.asarray(reward)), alpha, draws=jnp.asarray(draws)
-    )
+    estimate = snips(jnp.log(w), jnp.asarray(reward))
+    made = jax.jit(concentration.efron_stein)(estimate, alpha, draws=jnp.asarray(draws))
     assert made.lower == pytest.approx(max(kept * (2 / 3 - error), 0), rel=1e-9)
     assert made.upper == pytest.approx(min(1 - kept * (1 / 3 - error), 1), rel=1e-9)
     assert 0 < made.lower < 2 / 3
@@ -326,12 +321,13 @@ def test_the_tail_index_is_that_of_zhang_and_stephens_shrunk_by_ten_rows():
     assert generalised_pareto_shape(jnp.asarray(x)) == pytest.approx(expected, rel=1e-10)
 
 
+@jax.jit
 def p_value(log_weight, rounding=0.0):
     """Of E w = 1, from all rows."""
     totals = totals_of_weights(log_weight)
     bets = signed_bets(totals, (1.0, 1.0))
     betting = jnp.sum(jnp.log1p(bets[:, None] * (jnp.exp(log_weight) - 1)[None, :]), axis=1)
-    return float(mean_weight_p_value(totals, betting, jnp.asarray(rounding), (1.0, 1.0)))
+    return mean_weight_p_value(totals, betting, jnp.asarray(rounding), (1.0, 1.0))
 
 
 @pytest.mark.parametrize("hits", [2, 5])
