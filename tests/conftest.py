@@ -2,12 +2,28 @@
 promotion.
 """
 
+import gc
+from pathlib import Path
+
 import jax
 import pytest
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+MAPS = Path("/proc/self/maps")
+MOST_MAPS = 30_000  # of the 65,530 that Linux allows a process; beyond them a compilation crashes
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled_functions_are_let_go():
+    """Every compiled function maps memory; a process that has many of them forgets them."""
+    yield
+    if MAPS.exists() and MAPS.read_text().count("\n") > MOST_MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 def pytest_addoption(parser):
