@@ -23,8 +23,9 @@ CAUTION_ESS = 100.0
 CAUTION_LARGEST = 0.1  # one row with a tenth of the weight
 REFUSE_PARETO_K = 1.0  # the mean weight of such a tail is infinite
 CAUTION_PARETO_K = 0.7  # or 1 − 1/log₁₀ n if less (Vehtari et al., JMLR 2024)
-CAUTION_INFLUENCE_K = 0.5  # the variance of such contributions is infinite
 CAUTION_TERMS = 10.0  # a hundred effective rows of which ten make the variance
+CAUTION_INFLUENCE_K = 0.5  # the variance of such contributions is infinite
+FEW_TERMS = 50.0  # with more a tail index says little: of products of counts and weights it errs
 REFUSE_P_VALUE = 1e-4  # the mean weight is not one: wrong propensities, or a tail not yet seen
 CAUTION_P_VALUE = 0.01
 REFUSE_UNSEEN = 0.2  # of the target's probability: as much of its value is a guess
@@ -135,7 +136,11 @@ RULES = (
     Rule(
         "rewards",
         CAUTION,
-        lambda d, n: (d.influence_k >= CAUTION_INFLUENCE_K) & (d.influence_k < math.inf),
+        lambda d, n: (
+            (d.influence_k >= CAUTION_INFLUENCE_K)
+            & (d.influence_k < math.inf)
+            & (d.effective_terms < FEW_TERMS)
+        ),
         lambda d, n: (
             f"contributions of rows have tail index k = {float(d.influence_k):.2f} ≥ "
             f"{CAUTION_INFLUENCE_K:g}: rewards that no log has shown may decide"

@@ -328,25 +328,26 @@ def generalised_pareto_shape(exceedances: PerBlockRow) -> Scalar:
     ten rows as in PSIS.
 
     θ averages a grid with weights proportional to the profile likelihood; k = mean log(1 − θx).
+    Exceedances of 0, ties with the row below the tail, are not counted: values on a lattice would
+    have the mass at 0 of a heavy tail.
     """
-    x, m = exceedances, exceedances.shape[0]
-    points = 30 + math.isqrt(m)
-    top = jnp.where(x[-1] > 0, x[-1], 1)
-    quartile = x[max(math.floor(m / 4 + 0.5) - 1, 0)]
-    quartile = jnp.where(
-        quartile > 0, quartile, jnp.min(jnp.where(x > 0, x, top))
-    )  # ties with the row below the tail
+    x, counted = exceedances, exceedances > 0
+    m = jnp.maximum(jnp.sum(counted), 1)
+    points = 30 + math.isqrt(x.shape[0])
+    quartile = x[x.shape[0] - m + jnp.maximum((m + 2) // 4 - 1, 0)]
+    top, quartile = (jnp.where(end > 0, end, 1) for end in (x[-1], quartile))
     grid = 1 - jnp.sqrt(points / (jnp.arange(1, points + 1, dtype=x.dtype) - 0.5))
     theta = 1 / top + grid / (3 * quartile)
-    shape = _profile_shape(theta[:, None], x[None, :])
-    log_likelihood = m * (jnp.log(-theta / shape) - shape - 1)
+    size = m.astype(x.dtype)
+
+    def profile(theta):
+        return jnp.sum(jnp.where(counted, jnp.log1p(-theta * x), 0)) / size
+
+    shape = jax.vmap(profile)(theta)
+    log_likelihood = size * (jnp.log(-theta / shape) - shape - 1)
     likelihood = jnp.exp(log_likelihood - jnp.max(log_likelihood))
     mean_theta = jnp.sum(theta * likelihood) / jnp.sum(likelihood)
-    return (_profile_shape(mean_theta, x) * m + 5) / (m + 10)
-
-
-def _profile_shape(theta, x):
-    return jnp.mean(jnp.log1p(-theta * x), axis=-1)
+    return (profile(mean_theta) * size + 5) / (size + 10)
 
 
 def _finite_max(x):

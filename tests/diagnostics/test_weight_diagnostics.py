@@ -182,6 +182,13 @@ def test_rewards_that_no_log_has_shown(reward, why):
         assert run(made, reward_range=(-10.0, 10.0)).verdict == 0
 
 
+@pytest.mark.parametrize("step", [0.25, 1.0])
+def test_values_on_a_lattice_have_no_heavy_tail(step):
+    """Ties with the row below the tail are no exceedances: half-normal values, rounded."""
+    x = np.sort(np.round(stats.halfnorm.ppf((np.arange(300) + 0.5) / 300) / step) * step)
+    assert float(generalised_pareto_shape(jnp.asarray(x[-52:] - x[-53]))) < 0.1
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_dtype_and_no_nan(dtype):
     for log_weight, reward in (

@@ -184,14 +184,18 @@ def with_ess(size, **sums):
 
 
 @pytest.mark.parametrize(
-    ("size", "share"), [(2, 1), (8, 1), (16, 1), (32, 1), (64, 0.5), (3200, 0.01)]
+    ("size", "terms", "share"),
+    [(2, 2, 1), (8, 64, 1), (64, 8, 1), (16, 64, 0.5), (64, 16, 0.5), (3200, 800, 0.01)],
 )
-def test_the_cautious_variance_of_ess_skew_fades_beyond_32_effective_rows(size, share):
-    """From the larger of those of `ess_safe` and `ess_exact` to that of the latter."""
-    sums = with_ess(size, exact=1.0, residual=3.0 * (size - 1))
-    variance, _, _ = intervals.ess_skew.formula(sums)
+def test_ess_skew_is_cautious_until_eight_effective_terms(size, terms, share):
+    """The fewer of ESS and 1/Σx⁴: from the larger of the variances of `ess_safe` and `ess_exact` to
+    that of the latter, from twice the skewness to once.
+    """
+    sums = with_ess(size, exact=1.0, residual=3.0 * (size - 1), kurtosis=1 / terms, skewness=0.3)
+    variance, _, skew = intervals.ess_skew.formula(sums)
     assert variance == pytest.approx(1 + share * 2, rel=1e-12)
-    smaller = with_ess(size, exact=1.0, residual=0.5 * (size - 1))
+    assert skew == pytest.approx((1 + share) * 0.1, rel=1e-12)
+    smaller = with_ess(size, exact=1.0, residual=0.5 * (size - 1), kurtosis=1 / terms)
     assert intervals.ess_skew.formula(smaller)[0] == 1
 
 
