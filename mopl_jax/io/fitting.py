@@ -10,7 +10,7 @@ from mopl_jax.policies.fitted import Fitted, fit_policy, levels_of
 
 DISTANCE = 0.02  # between distributions of a weight, as for `check`
 CRITICAL = 1.95  # of √n times it, at level 1e-3
-LEVEL = 1e-3  # of the tests that actions depend on nothing, all together
+LEVEL = 1e-4  # of the tests that actions depend on nothing, all together: what is refused stops
 PERIODS = 10
 ORDER = "order of the rows"
 
