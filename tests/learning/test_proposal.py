@@ -71,6 +71,7 @@ def test_the_posterior_is_that_of_ridge_regression():
     np.testing.assert_allclose(found.mean, expected, rtol=1e-8)
 
 
+@pytest.mark.nightly
 def test_the_evidence_is_at_its_maximum():
     """The slope of the dense marginal likelihood in every log variance, the noise's too."""
     features, reward, products = sums()
@@ -123,6 +124,7 @@ def test_noise_is_that_of_the_rewards():
 # Promises and proposals.
 
 
+@pytest.mark.nightly
 def test_the_promised_noise_is_that_of_certificates():
     """The spread of the estimated gain over logs that had no say in the proposal."""
     made = propose_for(LOGS)

@@ -28,6 +28,7 @@ def _loose(monkeypatch):
         yield
 
 
+@pytest.mark.nightly
 def test_loop_climbs_to_the_optimum():
     """After four rounds the weights are near the best ones as long; what is certified is tested,
     and nothing else is.
