@@ -3,10 +3,20 @@ promotion.
 """
 
 import gc
+import os
+import sys
 from pathlib import Path
 
-import jax
-import pytest
+# Most of the time of these tests is the compiler's, which optimises in the nightly form alone.
+LITTLE = (
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    " --xla_cpu_parallel_codegen_split_count=1"
+)
+if "--nightly" not in sys.argv and "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ.setdefault("XLA_FLAGS", LITTLE)
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")

@@ -21,6 +21,7 @@ from mopl_jax.coverage.study import Study
 from mopl_jax.coverage.world import Grid, World
 from mopl_jax.io import files, storage
 from mopl_jax.numerics import devices
+from mopl_jax.numerics.program import program
 from mopl_jax.numerics.progress import Advance, silent
 from mopl_jax.numerics.pytree import entries
 from mopl_jax.numerics.shapes import OneKey
@@ -185,7 +186,7 @@ def _parts(plan, world, folder):
     (folder / "parts").mkdir(exist_ok=True)
     about = {"format": 3, "entry": _entry(plan, world), "grid": plan.grid, "seed": plan.seed}
     about["dtype"] = str(jnp.zeros(()).dtype)
-    return Parts(folder / "parts", f"{world.name}-d{world.d}", about, storage.program())
+    return Parts(folder / "parts", f"{world.name}-d{world.d}", about, program())
 
 
 def _batches(run, world, span):

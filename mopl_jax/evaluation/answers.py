@@ -19,7 +19,6 @@ from mopl_jax.diagnostics.appearance import Appearance
 from mopl_jax.diagnostics.weight_diagnostics import (
     UNBOUNDED,
     Asked,
-    Diagnosis,
     diagnosis_stage,
     unseen,
 )
@@ -36,6 +35,7 @@ from mopl_jax.intervals.moments import Moments, moments_stage
 from mopl_jax.io import log_reader
 from mopl_jax.io.log_reader import LogReader, Rows
 from mopl_jax.io.precision import Precision
+from mopl_jax.numerics.quick_jit import quick_jit
 from mopl_jax.numerics.reduce import (
     ADD,
     Block,
@@ -64,7 +64,7 @@ class Answer(NamedTuple):
     `value`: the estimate
     `n`: rows
     `units`: independent ones, rows or users
-    `moments`, `diagnosis`: over the units
+    `moments`, `diagnosis`: over the units; of a difference the diagnosis is None
     `estimate`: the terms of the units, where they fit in memory; else None
     `parts`: sums over the rows of each of the logs that are pooled; else None
     """
@@ -73,7 +73,7 @@ class Answer(NamedTuple):
     n: int
     units: int
     moments: Moments
-    diagnosis: Diagnosis
+    diagnosis: Any
     estimate: Estimate | None = None
     parts: PartSums | None = None
 
@@ -274,20 +274,18 @@ def _facts(question, *facts) -> _Known:
 
 
 def _sum(place, members: Sequence[Member], states: tuple, n: int, reward_range, known: _Known):
-    """Moments and diagnosis of each, of the differences to the first, and their products."""
+    """Moments and diagnosis of each, moments of the differences to the first, their products."""
     contrasts = [contrast(each, members[0]) for each in members[1:]]
     begun = tuple(Contrast(state, states[0]) for state in states[1:])
     changed = begun and run_passes(place, beside(*[each.stages[-1:] for each in contrasts]), begun)
-    every = [*members, *contrasts]
+    every, of_every = [*members, *contrasts], (*states, *changed)
+    sums = [(moments_stage(x),) for x in every]
     settings = [known.asked(k, reward_range) for k in range(len(members))]
-    settings += [Asked()] * len(contrasts)
-    stages = [
-        beside((moments_stage(x),), (diagnosis_stage(x, n, setting),))
-        for x, setting in zip(every, settings, strict=True)
-    ]
-    pairs = tuple((state, state) for state in (*states, *changed))
-    found = run_passes(place, beside(*stages, (_products(contrasts),)), (*pairs, changed))
-    return found[:-1], found[-1], every, (*states, *changed)
+    looks = [(diagnosis_stage(x, n, asked),) for x, asked in zip(members, settings, strict=True)]
+    stages = beside(*sums, *looks, (_products(contrasts),))
+    *found, products = run_passes(place, stages, (*of_every, *states, changed))
+    moments, diagnoses = found[: len(every)], [*found[len(every) :], *[None] * len(contrasts)]
+    return list(zip(moments, diagnoses, strict=True)), products, every, of_every
 
 
 def _parts(place, members: Sequence[Member], states: tuple, parts: int) -> tuple:
@@ -402,7 +400,7 @@ def _from_memory(reader, policies, question, seen) -> Answers:
     return _answers(question, seen, found, products, users or question.n, parts, estimates)
 
 
-@functools.partial(jax.jit, static_argnames=("question", "users"))
+@quick_jit("question", "users")
 def _in_memory(rows, policies, logging, modal, question, users):
     place, members = Whole(whole_block(rows)), _members(question, policies)
     states, roundings = _fit(place, members), _roundings(question, policies)

@@ -126,12 +126,13 @@ def _target(reader, policy, bandwidth):
 
 def _difference(answer: Answer, interval, alpha, level) -> Difference:
     alone, together = (limits(answer, [interval], a, Facts())[0] for a in (alpha, level))
+    share = float(answer.moments.sum_p2)
     return Difference(
         float(answer.value),
         together.lower,
         together.upper,
         Ends(alone.lower, alone.upper),
-        float(answer.diagnosis.kish),
+        1 / share if share > 0 else 0.0,
         more_units(answer, together, level),
     )
 

@@ -1,6 +1,5 @@
 """The ends of intervals by name, from an answer: of sums where they do, of rows otherwise."""
 
-import functools
 from collections.abc import Sequence
 
 import jax
@@ -13,6 +12,7 @@ from mopl_jax.intervals.interval import NamedInterval
 from mopl_jax.intervals.registry import METHODS, WALD, bind, bind_sums
 from mopl_jax.io.log_reader import LogReader
 from mopl_jax.numerics.check import choose
+from mopl_jax.numerics.quick_jit import quick_jit
 
 
 def check_intervals(
@@ -75,7 +75,7 @@ def limits(
     )
 
 
-@functools.partial(jax.jit, static_argnames="names")
+@quick_jit("names")
 def _wald(moments, alpha, names):
     """All of them with one Student quantile, which is most of the compile time."""
     formulas = [WALD["ess_skew" if name == "recommended" else name] for name in names]

@@ -56,7 +56,9 @@ def numbers(column: pa.Array, place: Place, minus_infinity: bool = False) -> Col
             " numeric column"
         )
     present(column, place, "a number")
-    values = _numpy(column.cast(pa.float64(), safe=False))
+    if kind != pa.float64():
+        column = column.cast(pa.float64(), safe=False)
+    values = _numpy(column)
     finite = np.isfinite(values) | (np.isneginf(values) if minus_infinity else False)
     place.require(finite, values, "a finite number", "repair or drop the row")
     return values

@@ -26,7 +26,6 @@ from mopl_jax.io.columns import (
     seconds,
     vectors,
 )
-from mopl_jax.io.fitting import fit_logging
 from mopl_jax.io.kinds import alike, is_list
 from mopl_jax.io.missing import refuse_missing, with_rewards
 from mopl_jax.io.policy_json import read_policy
@@ -142,6 +141,8 @@ FITTED = 2**20  # rows from which a logging policy is estimated
 
 def _fitted(reader: LogReader) -> tuple[Source, Policy]:
     """The source, which says so, and the logging policy that its actions look drawn from."""
+    from mopl_jax.io.fitting import fit_logging  # on demand: scipy takes a third of jax's import
+
     name = reader.source.name
     if reader.logging is not None or reader.columns.density:
         raise ValueError(f"{name}: --fit-logging: expected a log without densities; drop one")

@@ -55,6 +55,9 @@ def refuse_missing(source: Source, column: pa.Array, place: Place) -> None:
 
 
 def _is_missing(column) -> np.ndarray:
+    is_number = pa.types.is_floating(column.type) or pa.types.is_integer(column.type)
+    if is_number and column.null_count == 0:
+        return np.isnan(np.from_dlpack(column))
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     empty = pc.is_null(column, nan_is_null=not is_text(column.type))

@@ -2,7 +2,6 @@
 atomic.
 """
 
-import functools
 import hashlib
 import json
 import os
@@ -18,7 +17,6 @@ import pyarrow.parquet as pq
 from mopl_jax.io.files import write_atomically
 
 _KEY = b"mopl_jax"
-_PACKAGE = Path(__file__).parents[1]
 
 
 def fingerprint(description: Any) -> str:
@@ -26,16 +24,6 @@ def fingerprint(description: Any) -> str:
     return hashlib.sha256(
         json.dumps(description, sort_keys=True, default=str).encode()
     ).hexdigest()[:12]
-
-
-@functools.cache
-def program() -> str:
-    """This version of the program, to the last character of its source, and JAX's."""
-    source = hashlib.sha256()
-    for path in sorted(_PACKAGE.rglob("*.py")):
-        source.update(path.read_bytes())
-    versions = (f"{name} {metadata.version(name)}" for name in ("mopl_jax", "jax", "jaxlib"))
-    return f"{', '.join(versions)}, source {source.hexdigest()[:12]}"
 
 
 def provenance(**more: Any) -> dict[str, Any]:

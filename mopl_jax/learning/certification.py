@@ -10,7 +10,6 @@ mean or production weights, played with the same scale, so that the difference i
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +32,7 @@ from mopl_jax.learning.response_surface import Surface
 from mopl_jax.logs import Logs, check, check_unsampled, num_units
 from mopl_jax.numerics.check import check_alpha
 from mopl_jax.numerics.pytree import entries, pytree_dataclass
+from mopl_jax.numerics.quick_jit import quick_jit
 from mopl_jax.numerics.shapes import Count, Scalar, Truth, Vector
 from mopl_jax.policies.gaussian import Gaussian
 
@@ -224,7 +224,7 @@ def _certificate(
     )
 
 
-@functools.partial(jax.jit, static_argnames=("value_estimator", "interval", "alpha"))
+@quick_jit("value_estimator", "interval", "alpha")
 def certify_compiled(
     policy: Gaussian,
     logs: Logs,

@@ -29,6 +29,7 @@ from mopl_jax.learning.whitening import normals, standard, unwhiten, unwhiten_po
 from mopl_jax.logs import Logs
 from mopl_jax.numerics import linalg, safe
 from mopl_jax.numerics.pytree import entries, pytree_dataclass, stacked
+from mopl_jax.numerics.quick_jit import quick_jit
 from mopl_jax.numerics.shapes import PerRow, Scalar, Vector
 from mopl_jax.policies.gaussian import Gaussian
 
@@ -109,7 +110,7 @@ class Proposal:
     front: Gaussian | None = None
 
 
-@functools.partial(jax.jit, static_argnames=("project", "alpha", "trades"))
+@quick_jit("project", "alpha", "trades")
 def propose(
     logs: Logs,
     rows: ArrayLike,

@@ -11,6 +11,8 @@ from pathlib import Path
 SECONDS = 0.0  # every function: writing costs nothing that can be measured, reading half of `plan`
 LARGEST = 2**29  # bytes of the folder; beyond, the oldest functions are forgotten
 
+kept: Path | None = None  # the folder that `keep` has found, for what JAX does not keep itself
+
 
 def keep(wanted: bool) -> None:
     """Keep compiled functions if `wanted`; no trouble with the folder is worth a word.
@@ -18,12 +20,13 @@ def keep(wanted: bool) -> None:
     A folder that JAX_COMPILATION_CACHE_DIR names is the user's own affair, and so is a JAX that
     has been imported already.
     """
+    global kept
     if "jax" in sys.modules:
         return
     if not wanted:
         os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
-    elif "JAX_COMPILATION_CACHE_DIR" not in os.environ and (path := prepared()):
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(path)
+    elif "JAX_COMPILATION_CACHE_DIR" not in os.environ and (kept := prepared()):
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(kept)
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", str(SECONDS))
         warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
 
