@@ -45,8 +45,8 @@ def measure(checkout: Path) -> dict:
     paths = sorted((checkout / PACKAGE).rglob("*.py"))
     if not paths:
         raise ValueError(f"{checkout}: expected a checkout that holds {PACKAGE}/, found none")
-    sources = {_module(path, checkout): path.read_text() for path in paths}
-    arrows = {name: _imports(name, text, sources) for name, text in sources.items()}
+    sources = {module(path, checkout): path.read_text() for path in paths}
+    arrows = {name: imports(name, text, sources) for name, text in sources.items()}
     tokens = sum(1 for text in sources.values() for _ in code_tokens(text))
     lines = [line for text in sources.values() for line in text.splitlines() if line.strip()]
     return {
@@ -83,12 +83,13 @@ def _room(name):
     return ".".join(name.split(".")[:2])
 
 
-def _module(path, checkout):
+def module(path: Path, checkout: Path) -> str:
+    """The name of the module that a file is."""
     parts = path.relative_to(checkout).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def _imports(name, text, known) -> set[str]:
+def imports(name: str, text: str, known: dict[str, str]) -> set[str]:
     """The package's own modules that a module imports; a package's name counts where a name is
     taken from its `__init__`.
     """
@@ -114,14 +115,18 @@ def _absolute(name, node, known):
 def longest(arrows: dict[str, set[str]]) -> tuple[list[str], bool]:
     """The longest chain of imports, from the top floor down; or a circle, and that it is one."""
     try:
-        order = list(graphlib.TopologicalSorter(arrows).static_order())
+        return max(chains(arrows).values(), key=len), False
     except graphlib.CycleError as error:
         return error.args[1][::-1], True
-    chains: dict[str, list[str]] = {}
-    for name in order:
-        below = max((chains[x] for x in sorted(arrows[name])), key=len, default=[])
-        chains[name] = [name, *below]
-    return max(chains.values(), key=len), False
+
+
+def chains(arrows: dict[str, set[str]]) -> dict[str, list[str]]:
+    """Of each module the longest chain of imports down from it."""
+    found: dict[str, list[str]] = {}
+    for name in graphlib.TopologicalSorter(arrows).static_order():
+        below = max((found[x] for x in sorted(arrows[name])), key=len, default=[])
+        found[name] = [name, *below]
+    return found
 
 
 def code_tokens(text: str) -> Iterator[tuple[int, str]]:

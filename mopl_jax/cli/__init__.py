@@ -5,10 +5,15 @@ expected and the remedy · 3 the verdict on a log is refuse: what is printed sho
 4 another process of the run was lost · 130 interrupted · 143 terminated.
 """
 
+import gc
 import os
 import sys
 
 from mopl_jax.cli import interrupt, plain
+
+# Objects between looks for garbage. Imports and tracing make many that stay, and a look at them all
+# every 700, which is usual, takes a twentieth of a command on a small log.
+OBJECTS = 100_000
 
 
 def main() -> None:
@@ -17,6 +22,7 @@ def main() -> None:
     A console that lacks a character gets another. Figures are files: the backend of a notebook,
     whose environment this process may have inherited, is not asked for.
     """
+    gc.set_threshold(OBJECTS)
     os.environ["MPLBACKEND"] = "agg"
     plain.install(sys.stdout, sys.stderr)
     interrupt.heed("interrupted before it started")
