@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mopl_jax.io.policy_json import read_policy, write_policy
     from mopl_jax.io.read import read_logs
     from mopl_jax.learning import constraints
+    from mopl_jax.learning.arms import choose_arm
     from mopl_jax.learning.certification import certify
     from mopl_jax.learning.pipeline import learn
     from mopl_jax.logs import Logs, split
@@ -37,6 +38,7 @@ DOORS = {
     "Uniform": "mopl_jax.policies.uniform",
     "certify": "mopl_jax.learning.certification",
     "check_log": "mopl_jax.diagnostics.check",
+    "choose_arm": "mopl_jax.learning.arms",
     "compare": "mopl_jax.evaluation.comparison",
     "constraints": "mopl_jax.learning.constraints",
     "coverage": "mopl_jax.coverage",
@@ -69,6 +71,7 @@ __all__ = [
     "Uniform",
     "certify",
     "check_log",
+    "choose_arm",
     "compare",
     "constraints",
     "coverage",

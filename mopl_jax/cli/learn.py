@@ -10,7 +10,8 @@ import typer
 from mopl_jax.cli import options, show
 from mopl_jax.cli.options import option
 
-NAMED = "seed radius production low high max_change guardrail folds trades".split()
+NAMED = "seed radius production low high max_change guardrails share folds trades".split()
+OPTIONS = {"trades": "pareto", "guardrails": "guardrail"}  # where they have other names
 ONE_EACH = "One number for each weight, or one for all, as 0,0.5,1."
 BOUND = option(str, ONE_EACH, metavar="A,B,…")
 MAX_CHANGE = "Largest change of each weight from production."
@@ -62,6 +63,10 @@ def learn(
     more than 0.01. All bounds hold at once; where a guardrail is not certain to
     hold, the advice is to keep.
 
+    A log of arms, as of an A/B/n test, has no surface: each arm is compared
+    with production, or with what was played, on all rows, and all bounds hold
+    at once.
+
     Exit code 0: done, also where no gain is certain. A pipeline reads the key
     "advice" of the artifact (or of --json): "change to the learnt weights", or
     "keep the current weights", and then the policy in the artifact is not to be
@@ -72,6 +77,8 @@ def learn(
     from mopl_jax.io import files
     from mopl_jax.io.policy_json import document, write_policy
     from mopl_jax.learning import constraints, pipeline
+    from mopl_jax.learning.arms import arms_of, choose_arm
+    from mopl_jax.learning.chosen_arm import ChosenArm
     from mopl_jax.report import learning_screen
 
     options.float64()
@@ -91,24 +98,62 @@ def learn(
     with learning_screen.progress(as_json) as (watch, stop):
         try:
             reader = options.opened(settings)
-            learnt = pipeline.learn(reader, watch=watch, stop=stop, **settings)
+            if arms_of(reader) is not None:
+                learnt = choose_arm(reader, **_of_arms(settings))
+            else:
+                learnt = pipeline.learn(reader, watch=watch, stop=stop, **settings)
         except ValueError as error:
             raise _by_option(error) from None
     about = learnt.to_dict()
     write_policy(out, learnt.policy, **about)
+    if as_json:
+        show.print_json(document(learnt.policy, **about))
+    if isinstance(learnt, ChosenArm):
+        _finish_arms(learnt, out, report_folder, as_json)
+    else:
+        _finish(learnt, out, report_folder, as_json)
+    if learnt.verdict == "refuse":
+        raise typer.Exit(options.REFUSED)
+
+
+def _of_arms(settings):
+    """The settings of `choose_arm`; a surface says nothing of arms that their own rows do not."""
+    for name in ("share", "folds", "guardrails", "trades"):
+        if settings[name]:
+            raise ValueError(
+                f"{name}: expected a log of weights that vary, got one of arms, which are compared"
+                " on all rows: drop it"
+            )
+    kept = {name: settings[name] for name in ("constraints", "production", "alpha", "estimator")}
+    if kept["estimator"] == "doubly_robust":
+        kept["estimator"] = "snips"
+    return kept
+
+
+def _finish(learnt, out, report_folder, as_json):
+    """The page and the screen."""
+    from mopl_jax.io import files
+    from mopl_jax.report import learning_screen
+
     if report_folder is not None and not learnt.interrupted:
         from mopl_jax.report import page
 
         with files.claimed(report_folder, option="--report"):
             page.write(report_folder, learnt)
-    if as_json:
-        show.print_json(document(learnt.policy, **about))
-    else:
+    if not as_json:
         learning_screen.show(learnt, out)
     if learnt.interrupted:
         raise typer.Exit(130)
-    if learnt.verdict == "refuse":
-        raise typer.Exit(options.REFUSED)
+
+
+def _finish_arms(chosen, out, report_folder, as_json):
+    """The screen; there is no page."""
+    from mopl_jax.report import arms_screen
+
+    if not as_json:
+        arms_screen.show(chosen, out)
+    if report_folder is not None:
+        raise ValueError(f"--report: a log of arms has no page; {out} and the screen say it all")
 
 
 def _numbers(option: str, text: str | None) -> Any:
@@ -124,5 +169,9 @@ def _numbers(option: str, text: str | None) -> Any:
 def _by_option(error):
     """A complaint about an argument of `pipeline.learn`, by the name of its option."""
     name, colon, rest = str(error).partition(":")
-    name = {"trades": "pareto"}.get(name, name) if colon and name in NAMED else ""
+    name = (
+        {"trades": "pareto", "guardrails": "guardrail"}.get(name, name)
+        if colon and name in NAMED
+        else ""
+    )
     return ValueError(f"--{name.replace('_', '-')}:{rest}") if name else error

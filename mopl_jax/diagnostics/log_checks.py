@@ -254,8 +254,9 @@ def _kolmogorov(x):
 
 
 def _repeats(reader, facts):
-    share = facts.rows.repeated
-    many = share > 0.001 and reader.columns.count is None
+    share, seen = facts.rows.repeated, facts.appearance
+    by_nature = bool(seen.action) and all(seen.few) and not seen.reward.many
+    many = share > 0.001 and reader.columns.count is None and not by_nature
     level = "caution" if many else "trust"
     hint = "; was the log exported twice?" if many else ""
     yield Finding("repeated rows", level, f"{share:.2%}{hint}")

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.estimators.estimator import Columns, Estimator, Model, in_memory
 from mopl_jax.estimators.importance import snips
-from mopl_jax.estimators.reward_model import expected_features, quadratic_features
+from mopl_jax.estimators.target_features import expected_features, quadratic_features
 from mopl_jax.estimators.weight_totals import WeightTotals
 from mopl_jax.numerics import linalg, safe
 from mopl_jax.numerics.reduce import Block, Monoid

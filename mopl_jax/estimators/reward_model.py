@@ -17,9 +17,10 @@ from jaxtyping import Array, Float, Int
 from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.estimators.estimator import Columns, Estimator, Model, fold_of, in_memory
 from mopl_jax.estimators.importance import ips
-from mopl_jax.numerics import linalg, quadratic, safe
+from mopl_jax.estimators.target_features import expected_features, quadratic_features
+from mopl_jax.numerics import quadratic, safe
 from mopl_jax.numerics.reduce import Monoid
-from mopl_jax.numerics.shapes import PerRow, Scalar, Vector
+from mopl_jax.numerics.shapes import PerRow, Scalar
 from mopl_jax.policies.gaussian import Gaussian
 
 FOLDS, RIDGE = 5, 1e-3  # the ridge is relative to each feature's mean square
@@ -102,17 +103,6 @@ def _fit(normal: Normal, ridge: float) -> Float[Array, "folds f"]:
     mean = total[-1] / total[0]
     centred = normal.products.at[..., -1].add(-mean * normal.products[..., 0])
     return fit_without_each_fold(centred, ridge).at[:, 0].add(normal.centre + mean)
-
-
-def quadratic_features(policy: Gaussian, action: Vector) -> Float[Array, " f"]:
-    """The features 1, z, zᵢzⱼ (i ≤ j) of one action in the units of the `policy`."""
-    return quadratic.features(linalg.scale_solve(policy.scale, action - policy.mean))
-
-
-def expected_features(target: Gaussian, dtype) -> Float[Array, " f"]:
-    """Their expectation under the target: 1, 0, and 1 for squares, 0 for cross products."""
-    d = target.mean.shape[0]
-    return quadratic.expected_features(jnp.zeros(d, dtype), jnp.eye(d, dtype=dtype))
 
 
 def products(

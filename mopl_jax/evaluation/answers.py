@@ -25,13 +25,13 @@ from mopl_jax.diagnostics.weight_diagnostics import (
 from mopl_jax.estimators.cluster import cluster_stage
 from mopl_jax.estimators.contrast import Contrast, contrast
 from mopl_jax.estimators.control import controlled
-from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.estimators.estimator import Member, given, member
 from mopl_jax.estimators.ratio import of_outcome, ratio
 from mopl_jax.estimators.registry import Choice, bind_estimator, is_of_target
 from mopl_jax.evaluation import row_blocks
-from mopl_jax.evaluation.parts import PartSums, part_stage
-from mopl_jax.intervals.moments import Moments, moments_stage
+from mopl_jax.evaluation.answer import IN_MEMORY, LOGGING, Answer, Answers
+from mopl_jax.evaluation.parts import part_stage
+from mopl_jax.intervals.moments import moments_stage
 from mopl_jax.io import log_reader
 from mopl_jax.io.log_reader import LogReader, Rows
 from mopl_jax.io.precision import Precision
@@ -50,47 +50,10 @@ from mopl_jax.numerics.reduce import (
 from mopl_jax.policies.mixture import Mixture
 from mopl_jax.policies.policy import Policy
 
-IN_MEMORY = 1_000_000
-LOGGING = "logging"  # the target that is the logging policy itself
 MODAL = 2**15  # first rows of a log, whose median reward is what all rewards are compared to
 LOOKED_AT = 2**20  # first rows of a log, whose appearance is that of the log
 
 Target = Policy | str | None  # None: the target column of the log; LOGGING
-
-
-class Answer(NamedTuple):
-    """What a log says of a policy, or of a difference of two.
-
-    `value`: the estimate
-    `n`: rows
-    `units`: independent ones, rows or users
-    `moments`, `diagnosis`: over the units; of a difference the diagnosis is None
-    `estimate`: the terms of the units, where they fit in memory; else None
-    `parts`: sums over the rows of each of the logs that are pooled; else None
-    """
-
-    value: Array
-    n: int
-    units: int
-    moments: Moments
-    diagnosis: Any
-    estimate: Estimate | None = None
-    parts: PartSums | None = None
-
-
-class Answers(NamedTuple):
-    """What a log says of several policies.
-
-    `policies`: of each
-    `contrasts`: of each but the first, its difference to the first
-    `correlation` (k, k): of the contrasts' estimates
-    `appearance`: what the rewards and actions of the log look like
-    """
-
-    policies: list[Answer]
-    contrasts: list[Answer]
-    correlation: Float[np.ndarray, "k k"]
-    appearance: Appearance
 
 
 def gather(

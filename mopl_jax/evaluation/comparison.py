@@ -6,7 +6,8 @@ from typing import Any
 
 from mopl_jax.diagnostics.weight_diagnostics import UNBOUNDED
 from mopl_jax.estimators.registry import Choice
-from mopl_jax.evaluation.answers import IN_MEMORY, LOGGING, Answer, gather
+from mopl_jax.evaluation.answer import IN_MEMORY, LOGGING, Answer
+from mopl_jax.evaluation.answers import gather
 from mopl_jax.evaluation.judgement import by_log, judge, log_name
 from mopl_jax.evaluation.limits import limits
 from mopl_jax.evaluation.precision import check_known, more_units, saving

@@ -12,7 +12,8 @@ from mopl_jax.diagnostics.mean_weight import mean_weight_of
 from mopl_jax.diagnostics.verdicts import VERDICTS
 from mopl_jax.diagnostics.weight_diagnostics import UNBOUNDED
 from mopl_jax.estimators.registry import Choice, bind_estimator
-from mopl_jax.evaluation.answers import IN_MEMORY, Answer, gather
+from mopl_jax.evaluation.answer import IN_MEMORY, Answer
+from mopl_jax.evaluation.answers import gather
 from mopl_jax.evaluation.judgement import by_log, judge, log_name
 from mopl_jax.evaluation.limits import check_facts, check_intervals, limits
 from mopl_jax.evaluation.precision import check_known, more_units, saving

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from mopl_jax.diagnostics.appearance import Appearance, findings_of
 from mopl_jax.diagnostics.verdicts import VERDICTS, reasons
-from mopl_jax.evaluation.answers import Answer
+from mopl_jax.evaluation.answer import Answer
 from mopl_jax.evaluation.parts import Part, p_value_of_one_value, parts_of, remark_on
 from mopl_jax.io.log_reader import LogReader
 from mopl_jax.logs import Logs

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from mopl_jax.evaluation.answers import IN_MEMORY, Answer
+from mopl_jax.evaluation.answer import IN_MEMORY, Answer
 from mopl_jax.intervals.facts import Facts
 from mopl_jax.intervals.formulas import Wald, batched_intervals
 from mopl_jax.intervals.interval import NamedInterval

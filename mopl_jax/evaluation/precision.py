@@ -4,7 +4,7 @@ import math
 from statistics import NormalDist
 from typing import Any
 
-from mopl_jax.evaluation.answers import Answer
+from mopl_jax.evaluation.answer import Answer
 from mopl_jax.evaluation.result import POWER
 from mopl_jax.io.log_reader import LogReader
 

@@ -12,7 +12,7 @@ import numpy as np
 from mopl_jax.estimators.cluster import clustered
 from mopl_jax.estimators.importance import snips
 from mopl_jax.estimators.registry import Choice, bind_estimator, is_of_target
-from mopl_jax.evaluation.answers import IN_MEMORY
+from mopl_jax.evaluation.answer import IN_MEMORY
 from mopl_jax.evaluation.smoothing import Smoothing, slope, smoothing_bias
 from mopl_jax.intervals.ess_corrected import ess_exact
 from mopl_jax.io.log_reader import LogReader, check_weights, chunks

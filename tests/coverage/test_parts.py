@@ -10,10 +10,11 @@ import pytest
 from command import MAIN, assert_refused, end, mopl, start
 
 import mopl_jax as mopl_verbs
+from mopl_jax.coverage import run
 from mopl_jax.coverage.parts import Parts
 from mopl_jax.coverage.replicates import Replicates
 from mopl_jax.coverage.run import custom_world
-from mopl_jax.io import files, storage
+from mopl_jax.io import files
 
 SMALL = {"n": [8, 64], "intervals": ["normal", "ess_exact"], "world": custom_world(d=[2])}
 CELL = ("target", "snips")
@@ -134,7 +135,7 @@ def test_overlapping_parts_are_refused(made, tmp_path):
 
 
 def test_parts_of_another_version_of_the_program_are_refused(folder, monkeypatch):
-    monkeypatch.setattr(storage, "program", lambda: "mopl_jax 9.9")
+    monkeypatch.setattr(run, "program", lambda: "mopl_jax 9.9")
     with pytest.raises(ValueError, match=r"of program mopl_jax 0.*, not of mopl_jax 9.9; delete"):
         study(folder)
 

@@ -12,7 +12,8 @@ from worlds import MEAN_REWARDS, log_of
 from yardsticks import DTYPES, KEY, cast, standard_errors
 
 from mopl_jax.estimators import clipped, harmonic, ips, snips
-from mopl_jax.estimators.reward_model import doubly_robust, expected_features, quadratic_features
+from mopl_jax.estimators.reward_model import doubly_robust
+from mopl_jax.estimators.target_features import expected_features, quadratic_features
 from mopl_jax.evaluation.smoothing import lepski, slope
 from mopl_jax.intervals import Interval, ess_exact
 from mopl_jax.logs import log_weights

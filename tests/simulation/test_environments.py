@@ -155,8 +155,8 @@ def test_heteroscedastic_noise(actions):
 
 
 def test_common_random_numbers(actions):
-    """One key gives the same shock in every world: rewards minus means agree across mean rewards,
-    scales are exact.
+    """One key gives the same shock in every world, to the rounding of its float32 normals, whose
+    code the compiler may arrange otherwise in another world; scales are exact.
     """
     shocks = {}
     for name, mean_reward in MEAN_REWARDS.items():
@@ -166,10 +166,10 @@ def test_common_random_numbers(actions):
         )
     for name in MEAN_REWARDS:
         np.testing.assert_allclose(
-            shocks[name], shocks["linear"], rtol=0, atol=1e3 * eps(np.float64)
+            shocks[name], shocks["linear"], rtol=0, atol=16 * eps(np.float32)
         )
     doubled = noise_rows(KEY, Normal(jnp.array(1.0)), N)
-    np.testing.assert_allclose(doubled, 2 * shocks["linear"], rtol=0, atol=1e3 * eps(np.float64))
+    np.testing.assert_allclose(doubled, 2 * shocks["linear"], rtol=0, atol=16 * eps(np.float32))
 
 
 def test_noises_share_their_source():

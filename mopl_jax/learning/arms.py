@@ -1,0 +1,207 @@
+"""Choosing among arms: from the log of an A/B/n test, whose actions are a few.
+
+No surface is needed and no rows are held out: every arm is valued on the rows that played it, the
+bounds of all gains hold at once, and so the arm with the largest may be chosen by them.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from mopl_jax.diagnostics.log_checks import check_rows
+from mopl_jax.diagnostics.verdicts import VERDICTS
+from mopl_jax.estimators.registry import Choice
+from mopl_jax.evaluation.answer import LOGGING, Answer, Answers
+from mopl_jax.evaluation.answers import gather
+from mopl_jax.evaluation.judgement import by_log, judge, log_name
+from mopl_jax.evaluation.precision import more_units
+from mopl_jax.intervals.ess_corrected import ess_skew
+from mopl_jax.intervals.interval import Interval
+from mopl_jax.intervals.simultaneous import simultaneous_alpha
+from mopl_jax.io.log_reader import LogReader, Rows, chunks
+from mopl_jax.io.policy_json import read_policy
+from mopl_jax.io.read import open_log
+from mopl_jax.learning.chosen_arm import Arm, ChosenArm
+from mopl_jax.learning.constraints import Bounds, Projection, unconstrained
+from mopl_jax.numerics.check import check_alpha
+from mopl_jax.numerics.pytree import entries, stacked
+from mopl_jax.policies.discrete import SAME, Discrete
+from mopl_jax.policies.mixture import Mixture
+
+MOST = 32  # arms: each is valued by code of its own
+ROWS = 10  # of each arm on average: fewer are no arms
+CHUNK = 2**18  # rows looked at together
+
+Arms = Float[np.ndarray, "k d"]
+
+
+def choose_arm(
+    log: Any,
+    *,
+    production: Any = None,
+    constraints: Projection | Bounds = unconstrained,
+    estimator: Choice = "snips",
+    alpha: float = 0.05,
+    watch: Callable[[Iterator[Rows]], Iterable[Rows]] = iter,
+    **roles: Any,
+) -> ChosenArm:
+    """The arm with the largest certain gain over `production`: weights (d,) that are an arm, a
+    `Discrete` policy or the path of one; over what was played, where it is None.
+
+    `log` and its `roles` as for `evaluate`: the logging policy is `Discrete`, or the log has the
+    probabilities of what was played. Every arm's value is that of the rows that played it, users
+    are the units where the log knows them, and the bounds of all gains hold at once (max-t), so
+    that the choice costs nothing more. Arms that `constraints` forbid are left out.
+
+    ValueError for a log that is not of arms, a production that is none, and for none to change to.
+    """
+    reader = open_log(log, **roles)
+    arms = arms_of(reader)
+    if arms is None:
+        raise ValueError(
+            f"{reader.source.name}: expected a log of at most {MOST} arms, {ROWS} rows each, got"
+            " weights that vary; learn from it"
+        )
+    check_alpha(alpha)
+    current = _current(production, reader)
+    now, tried = _tried(arms, current, constraints)
+    first = current if isinstance(current, Discrete) else LOGGING
+    if now is not None:
+        first = Discrete.of(arms[[now]], np.ones(1))
+    targets = [first, *(Discrete.of(arms[[k]], np.ones(1)) for k in tried)]
+    found = gather(reader, targets, estimator, watch=watch)
+    whole, names = found.policies[0], reader.columns.action
+    called = "what was played" if current is None else "production"
+    return ChosenArm(
+        log=log_name(reader, log),
+        objectives=tuple(names or (f"action[{k}]" for k in range(arms.shape[1]))),
+        reward=reader.columns.reward or "reward",
+        estimator=estimator if isinstance(estimator, str) else "own",
+        alpha=alpha,
+        n=whole.n,
+        units=whole.units,
+        now=called if now is None else f"arm {now + 1}",
+        value_now=float(whole.value),
+        arms=tuple(_compared(reader, targets, found, arms, tried, alpha)),
+        doubts=tuple(_doubts(reader, targets, found, watch)),
+    )
+
+
+def _compared(reader, targets, found: Answers, arms, tried, alpha) -> Iterator[Arm]:
+    """Each arm against what is played now."""
+    level = simultaneous_alpha(found.correlation, 2 * alpha)  # of two ends; one is promised
+    ends = _ends(found.contrasts, level)
+    for k, target, answer, change, end in zip(
+        tried, targets[1:], found.policies[1:], found.contrasts, ends, strict=True
+    ):
+        verdict = judge(reader, target, answer, found.appearance)
+        yield Arm(
+            number=k + 1,
+            action=tuple(arms[k].tolist()),
+            value=float(answer.value),
+            ess=float(answer.diagnosis.kish),
+            gain=float(change.value),
+            certified_gain=float(end.lower),
+            more=more_units(change, end, level),
+            verdict=verdict.level,
+            reasons=verdict.reasons,
+        )
+
+
+def _doubts(reader, targets, found: Answers, watch) -> Iterator[tuple[str, str]]:
+    """On the log, on what is played now, and on logs that are pooled."""
+    for finding in check_rows(reader, watch, target=targets[1]).findings:
+        if finding.level != VERDICTS[0]:
+            yield finding.level, f"{finding.check}: {finding.found}"
+    now = judge(reader, targets[0], found.policies[0], found.appearance)
+    yield from ((now.level, text) for text in now.reasons)
+    yield from (("caution", text) for text in by_log(reader, *found.policies)[1])
+
+
+def arms_of(reader: LogReader) -> Arms | None:
+    """The actions (k, d) of a log of arms, as the policies that declare them have them, or sorted;
+    None for any other log.
+    """
+    declared = reader.logging
+    policies = declared.components if isinstance(declared, Mixture) else (declared,)
+    every = [np.asarray(each.actions) for each in policies if isinstance(each, Discrete)]
+    if len(every) == len(policies):
+        return every[0] if len(every) == 1 else np.unique(np.concatenate(every), axis=0)
+    if declared is not None or reader.columns.action is None:
+        return None
+    found, n = np.zeros((0, 0)), 0
+    for rows in chunks(reader, CHUNK):
+        action = np.asarray(rows.action)
+        if len(np.unique(action[:, 0])) > MOST:
+            return None
+        seen = np.unique(action, axis=0)
+        found = np.unique(np.concatenate([found, seen]), axis=0) if n else seen
+        n += len(action)
+        if len(found) > MOST:
+            return None
+    return found if 1 < len(found) <= n / ROWS else None
+
+
+def _current(production, reader) -> Any:
+    """What is played now: weights (d,), or a policy on arms."""
+    if isinstance(production, str) or hasattr(production, "__fspath__"):
+        production = read_policy(production, reader.columns.action or ())[0]
+    if production is None or isinstance(production, Discrete):
+        return production
+    if hasattr(production, "log_density"):
+        production = getattr(production, "action", None)
+        if production is None:
+            raise ValueError("production: expected weights, or a policy of kind discrete")
+    return np.asarray(production, float)
+
+
+def _tried(arms: Arms, current: Any, constraints: Any) -> tuple[int | None, list[int]]:
+    """The number of the arm that is played now, and those that it may be changed to."""
+    if len(arms) > MOST:
+        raise ValueError(
+            f"expected at most {MOST} arms, got {len(arms)}; compare those that matter"
+        )
+    weights: Any = None if isinstance(current, Discrete) else current
+    now = None if weights is None else _number(arms, weights)
+    project = constraints
+    if isinstance(constraints, Bounds):
+        project = constraints.projection(arms.shape[1], weights)
+    left = np.stack([np.asarray(project(jnp.asarray(arm))) for arm in arms])
+    tried = [k for k in np.flatnonzero(_same(arms, left)).tolist() if k != now]
+    if not tried:
+        raise ValueError("constraints: expected an arm to change to, got none that is feasible")
+    return now, tried
+
+
+def _number(arms: Arms, weights: Any) -> int:
+    fits = weights.shape == arms.shape[1:]
+    near = _same(arms, weights) if fits else np.zeros(len(arms), bool)
+    if not near.any():
+        raise ValueError(
+            f"production: expected one of the {len(arms)} arms of the log, got {_listed(weights)};"
+            f" they are {'; '.join(map(_listed, arms))}"
+        )
+    return int(np.argmax(near))
+
+
+def _same(arms, weights):
+    return (np.abs(arms - weights) <= SAME * np.maximum(np.abs(arms), 1)).all(axis=1)
+
+
+def _listed(weights: Float[np.ndarray, " d"]) -> str:
+    return ",".join(f"{x:g}" for x in weights.reshape(-1))
+
+
+def _ends(contrasts: list[Answer], level: float) -> list[Interval]:
+    """The interval of each gain."""
+    found = jax.device_get(_skewed(stacked([change.moments for change in contrasts]), level))
+    return [entries(found, k) for k in range(len(contrasts))]
+
+
+@jax.jit
+def _skewed(moments, level):
+    return ess_skew.at(moments).interval(level)

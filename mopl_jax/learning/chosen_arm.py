@@ -1,0 +1,145 @@
+"""`ChosenArm`: what `arms.choose_arm` found, from the arms to the advice on them."""
+
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mopl_jax.diagnostics.verdicts import VERDICTS
+from mopl_jax.io import storage
+from mopl_jax.policies.discrete import Discrete
+
+
+class Arm(NamedTuple):
+    """One arm against what is played now.
+
+    `number`: its place among the arms, from 1
+    `action`: its weights
+    `value`, `ess`: its value, and the effective sample size of that
+    `gain`, `certified_gain`: over what is played now, and the lower bound, which holds for all arms
+        at once
+    `more`: rows or users more until a gain as estimated would be seen; inf where that is not known
+    `verdict`: trust, caution or refuse, for `reasons`
+    """
+
+    number: int
+    action: tuple[float, ...]
+    value: float
+    ess: float
+    gain: float
+    certified_gain: float
+    more: float
+    verdict: str
+    reasons: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class ChosenArm:
+    """The arms of a log, each against what is played now, and the one that may be promised.
+
+    `log`, `objectives`, `reward`: what things are called
+    `estimator`: of the values
+    `alpha`: one minus the confidence that all bounds hold
+    `n`, `units`: rows, and independent ones
+    `now`, `value_now`: what is played now, and its value
+    `arms`: those that it may be changed to
+    `doubts`: verdicts, each with its text, on the log and on what is played now
+    """
+
+    log: str
+    objectives: tuple[str, ...]
+    reward: str
+    estimator: str
+    alpha: float
+    n: int
+    units: int
+    now: str
+    value_now: float
+    arms: tuple[Arm, ...]
+    doubts: tuple[tuple[str, str], ...]
+
+    @property
+    def guess(self) -> Arm:
+        """The arm of the largest value."""
+        return max(self.arms, key=lambda arm: arm.value)
+
+    @property
+    def chosen(self) -> Arm:
+        """The arm with the largest gain that is certain."""
+        return max(self.arms, key=lambda arm: (arm.certified_gain, arm.gain))
+
+    @property
+    def policy(self) -> Discrete:
+        """That arm, always."""
+        return Discrete.of(np.asarray([self.chosen.action]), np.ones(1))
+
+    @property
+    def keep(self) -> bool:
+        """Whether what is played now is to be kept: where no gain is certain."""
+        return not self.chosen.certified_gain > 0 or self.verdict == "refuse"
+
+    @property
+    def verdict(self) -> str:
+        """The gravest on the log, on what is played now and on the chosen arm."""
+        return max((self.chosen.verdict, *(x for x, _ in self.doubts)), key=VERDICTS.index)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why it is not trust, the grave ones first."""
+        own = [(self.chosen.verdict, text) for text in self.chosen.reasons]
+        said = sorted([*self.doubts, *own], key=lambda x: -VERDICTS.index(x[0]))
+        return tuple(dict.fromkeys(text for _, text in said))
+
+    @property
+    def advice(self) -> str:
+        """Whether to change anything."""
+        return "keep what is played now" if self.keep else f"change to arm {self.chosen.number}"
+
+    @property
+    def reason(self) -> str:
+        """Why: what is certain of the gain."""
+        if self.verdict == "refuse":
+            return f"the log is refused: {self.reasons[0]}"
+        made, confidence = self.chosen, f"with confidence {1 - self.alpha:.4g}"
+        if not self.keep:
+            return (
+                f"it gains at least {made.certified_gain:.4g} over {self.now}, {confidence} for all"
+                f" arms at once (estimate {made.gain:.4g})"
+            )
+        least = f"at least {made.certified_gain:.4g} {confidence}"
+        bound = least if math.isfinite(made.certified_gain) else "no bound"
+        text = f"no arm is certain to gain over {self.now} (arm {made.number}: {bound})"
+        if not (self.guess.gain > 0 and math.isfinite(self.guess.more)):
+            return text
+        units = "rows" if self.units == self.n else "users"
+        return (
+            f"{text}; if arm {self.guess.number} gains {self.guess.gain:.4g} as estimated, about"
+            f" {self.guess.more:,.0f} more {units} would show it"
+        )
+
+    def __repr__(self):
+        return f"ChosenArm({self.advice}: {self.reason})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document of `mopl learn --json` for arms, also what its artifact says."""
+        arms = [arm._asdict() | {"reasons": list(arm.reasons)} for arm in self.arms]
+        return {
+            "advice": self.advice,
+            "reason": self.reason,
+            "objectives": list(self.objectives),
+            "reward": self.reward,
+            "estimator": self.estimator,
+            "alpha": self.alpha,
+            "baseline": {"policy": self.now, "value": self.value_now},
+            "best_guess": self.guess.number,
+            "certified": self.chosen.number,
+            "gain": self.chosen.gain,
+            "certified_gain": self.chosen.certified_gain,
+            "arms": [arm | {"action": list(arm["action"])} for arm in arms],
+            "rows": self.n,
+            "units": self.units,
+            "verdict": self.verdict,
+            "reasons": list(self.reasons),
+            "provenance": storage.provenance(log=self.log),
+        }

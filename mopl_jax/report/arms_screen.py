@@ -1,0 +1,36 @@
+"""What `mopl learn` shows of a log of arms: the advice, then each arm beside what is played now."""
+
+from pathlib import Path
+
+from mopl_jax.learning.chosen_arm import ChosenArm
+from mopl_jax.report import terminal
+
+
+def show(made: ChosenArm, out: Path) -> None:
+    """Advice, arms, what the bounds mean, why it is not trust."""
+    console = terminal.console()
+    console.print()
+    console.print(terminal.headed(made.advice, f": {made.reason}"), soft_wrap=True)
+    console.print(_table(made))
+    console.print(
+        f"{terminal.units(made.n, made.units)}, values by {made.estimator}; all gains are at least"
+        f" so much with confidence {1 - made.alpha:.6g}"
+    )
+    console.print(terminal.verdict_line(made.verdict))
+    for text in made.reasons:
+        console.print(f"  {text}", highlight=False, markup=False)
+    kept = ", which is not to be played" if made.keep else ""
+    console.print(f"Written: {out}: arm {made.chosen.number}{kept}", soft_wrap=True)
+
+
+def _table(made):
+    """What is played now, then the arms from the one with the largest certain gain down."""
+    table = terminal.table("arm", *made.objectives, "value", "gain", "at least", "ESS")
+    value = terminal.number(made.value_now, "{:.5g}", "undefined")
+    table.add_row(made.now, *[""] * len(made.objectives), value, "", "", "")
+    for arm in sorted(made.arms, key=lambda arm: -arm.certified_gain):
+        ends = (terminal.number(x) for x in (arm.gain, arm.certified_gain))
+        value = terminal.number(arm.value, "{:.5g}", "undefined")
+        weights = (f"{x:.4g}" for x in arm.action)
+        table.add_row(str(arm.number), *weights, value, *ends, terminal.count(arm.ess))
+    return table
