@@ -105,9 +105,9 @@ def learn(
         except ValueError as error:
             raise _by_option(error) from None
     about = learnt.to_dict()
-    write_policy(out, learnt.policy, **about)
+    write_policy(out, learnt.played, **about)
     if as_json:
-        show.print_json(document(learnt.policy, **about))
+        show.print_json(document(learnt.played, **about))
     if isinstance(learnt, ChosenArm):
         _finish_arms(learnt, out, report_folder, as_json)
     else:

@@ -27,6 +27,7 @@ from mopl_jax.estimators.contrast import difference
 from mopl_jax.intervals.ess_corrected import ess_skew
 from mopl_jax.intervals.interval import IntervalFunction, lower
 from mopl_jax.learning.guardrails import Guarded, room
+from mopl_jax.learning.log_space import in_logs, weights_in_logs
 from mopl_jax.learning.objective import ValueEstimator, cross_fitted, estimates
 from mopl_jax.learning.response_surface import Surface
 from mopl_jax.logs import Logs, check, check_unsampled, num_units
@@ -119,6 +120,9 @@ def certify(
     """
     if not isinstance(logs.reward, Tracer):
         _check_density(check_unsampled(check(logs), "certify"))
+    if not isinstance(learnt, Gaussian) and learnt.names.logarithms:
+        logs = in_logs(logs)
+        baseline = None if baseline is None else weights_in_logs(baseline)
     return certified(learnt, logs, baseline, value_estimator, interval, alpha)
 
 

@@ -75,6 +75,11 @@ class ChosenArm:
         return Discrete.of(np.asarray([self.chosen.action]), np.ones(1))
 
     @property
+    def played(self) -> Discrete:
+        """What to serve: the same."""
+        return self.policy
+
+    @property
     def keep(self) -> bool:
         """Whether what is played now is to be kept: where no gain is certain."""
         return not self.chosen.certified_gain > 0 or self.verdict == "refuse"

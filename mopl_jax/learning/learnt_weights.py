@@ -12,6 +12,7 @@ from mopl_jax.diagnostics.verdicts import VERDICTS
 from mopl_jax.io import storage
 from mopl_jax.learning.certification import Certificate
 from mopl_jax.learning.guardrails import Guardrail
+from mopl_jax.learning.log_space import served
 from mopl_jax.learning.plan import Plan
 from mopl_jax.learning.proposal import Proposal
 from mopl_jax.learning.response_surface import Surface
@@ -19,6 +20,7 @@ from mopl_jax.logs import Logs, num_units
 from mopl_jax.numerics.pytree import entries
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.mixture import Mixture
+from mopl_jax.policies.policy import Policy
 
 
 class Names(NamedTuple):
@@ -28,6 +30,7 @@ class Names(NamedTuple):
     `objectives`, `reward`: the weights and the reward
     `estimator`, `certificate`: the method that estimates, and the interval that is certified
     `seed`, `folds`, `share`: of the split
+    `logarithms`: whether the weights are exponentials of what was learnt, see `log_space`
     """
 
     log: str
@@ -38,6 +41,14 @@ class Names(NamedTuple):
     seed: int
     folds: int
     share: float
+    logarithms: bool = False
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The coordinates that were learnt."""
+        return (
+            tuple(f"log {name}" for name in self.objectives) if self.logarithms else self.objectives
+        )
 
 
 class Served(NamedTuple):
@@ -86,6 +97,11 @@ class LearntWeights:
     outside: float = 0.0
     checks: Any = None
     served: Served | None = None
+
+    @property
+    def played(self) -> Policy:
+        """The policy of the weights: that of a log-normal log plays exponentials."""
+        return served(self.policy) if self.names.logarithms else self.policy
 
     @property
     def middle(self) -> Gaussian:
@@ -216,7 +232,7 @@ class LearntWeights:
     def __repr__(self):
         weights = ", ".join(
             f"{name}={mean:.4g}"
-            for name, mean in zip(self.names.objectives, self.policy.mean.tolist(), strict=True)
+            for name, mean in zip(self.names.labels, self.policy.mean.tolist(), strict=True)
         )
         return f"LearntWeights({weights}; {self.advice}: {self.reason})"
 
@@ -229,6 +245,7 @@ class LearntWeights:
             "advice": self.advice,
             "reason": self.reason,
             "objectives": list(names.objectives),
+            "space": "logarithms" if names.logarithms else "weights",
             "reward": names.reward,
             "estimator": names.estimator,
             "alpha": self.plan.alpha,
@@ -247,7 +264,8 @@ class LearntWeights:
             "outside_constraints": self.outside,
         }
         if self.production is not None:
-            about |= {"production": self.production.tolist()}
+            now = np.exp(self.production) if names.logarithms else self.production
+            about |= {"production": now.tolist()}
         if self.against_production is not None:
             if self.served is not None:
                 about |= {"served": self.served._asdict()}

@@ -28,6 +28,7 @@ from mopl_jax.learning.constraints import (
 )
 from mopl_jax.learning.guardrails import Guarded, Guardrail, guardrail
 from mopl_jax.learning.learnt_weights import LearntWeights, Names, Served, spread
+from mopl_jax.learning.log_space import in_logs, is_log_normal, weights_in_logs
 from mopl_jax.learning.objective import VALUE_ESTIMATORS
 from mopl_jax.learning.plan import RADIUS, Plan, check_plan
 from mopl_jax.learning.proposal import Proposal, propose
@@ -81,6 +82,9 @@ def learn(
     bounds hold at once. `trades` ≥ 2 also gives so many policies that trade the outcome of the
     first guardrail for the reward, all certified at once (`front`).
 
+    From a log of log-normal weights a normal policy of their logarithms is learnt, and `played` is
+    what to serve.
+
     `constraints` is a projection of `learning.constraints`, or `Bounds`. `production` are the
     current weights: numbers (d,), a policy, or the path of its JSON. `radius` bounds the means, in
     logged standard deviations from the logging mean. `watch(done, stages)` hears of progress; where
@@ -97,13 +101,18 @@ def learn(
     _check_outcomes(logs, limits, trades, place)
     check_alpha(alpha)
     choose([estimator], VALUE_ESTIMATORS, "estimator")
-    current = _production(production, names)
+    logarithms = is_log_normal(reader.logging)
+    if logarithms:
+        logs = in_logs(logs)
+    current = _production(production, names, logarithms)
     bounded = isinstance(constraints, Bounds)
     plan = Plan(
         certificate=bind(certificate),
         alpha=alpha,
         value_estimator=VALUE_ESTIMATORS[estimator],
-        project=constraints.projection(logs.action.shape[1], current) if bounded else constraints,
+        project=constraints.projection(logs.action.shape[1], current, logarithms)
+        if bounded
+        else constraints,
         radius=radius,
     )
     check_plan(plan)
@@ -120,6 +129,7 @@ def learn(
         seed,
         folds,
         share or 0.0,
+        logarithms,
     )
     given = _Given(plan, current, called, tuple(limits), trades, current is not None)
     if folds:
@@ -132,7 +142,7 @@ def learn(
     return dataclasses.replace(
         found,
         outside=outside,
-        checks=check_rows(reader, target=found.policy),
+        checks=check_rows(reader, target=found.played),
         served=_served(production, names, found),
     )
 
@@ -206,11 +216,12 @@ def _parts(logs, share, seed) -> tuple[Logs, Logs | None]:
     return (logs, None) if share is None else split(logs, share, seed)
 
 
-def _production(given, names):
-    """The current weights, (d,), in the order of the `names`."""
+def _production(given, names, logarithms):
+    """The current weights, (d,), in the order of the `names`, or their logarithms."""
     if given is None:
         return None
-    weights = np.asarray(certification.weights_of(_policy(given, names)), float)
+    policy = _policy(given, names, logarithms)
+    weights = np.asarray(certification.weights_of(policy), float)
     if weights.shape != (len(names),):
         raise ValueError(
             f"production: expected {len(names)} weights, as many as the log has, got {weights.size}"
@@ -220,8 +231,9 @@ def _production(given, names):
     return weights
 
 
-def _policy(given, names) -> Any:
-    return read_policy(given, names)[0] if isinstance(given, str | Path) else given
+def _policy(given, names, logarithms) -> Any:
+    policy = read_policy(given, names)[0] if isinstance(given, str | Path) else given
+    return weights_in_logs(policy) if logarithms else policy
 
 
 SURFACED = 2**18  # rows that tell what production has more
@@ -231,7 +243,8 @@ def _served(given, names, found) -> Served | None:
     """What production has more as it is played, at one point or with a spread of its own."""
     if given is None:
         return None
-    policy, rows = _policy(given, names), found.logs if found.held is None else found.held
+    policy = _policy(given, names, found.names.logarithms)
+    rows = found.logs if found.held is None else found.held
     own = spread(policy) if hasattr(policy, "covariance") else np.zeros(len(names))
     known = rows.action[:SURFACED], rows.reward[:SURFACED], found.production
     added = [

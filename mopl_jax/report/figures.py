@@ -44,7 +44,7 @@ def _on(learnt):
 
 def _weights(learnt):
     """Weights before and after, with the scales that are played, and the best guess."""
-    whitening, current, names = learnt.whitening, learnt.production, learnt.names.objectives
+    whitening, current, names = learnt.whitening, learnt.production, learnt.names.labels
     figure, ax = plt.subplots(figsize=(6.4, 0.5 * len(names) + 1.3))
     y = np.arange(len(names))
     for policy, colour, label, shift in (
@@ -87,7 +87,7 @@ def _along(logs, surface, means, scale):
 
 def _profiles(learnt):
     """Value along each weight through the learnt mean."""
-    whitening, current, names = learnt.whitening, learnt.production, learnt.names.objectives
+    whitening, current, names = learnt.whitening, learnt.production, learnt.names.labels
     policy, rows_judged = learnt.middle, _judging(learnt)
     d, columns = len(names), min(len(names), 4)
     rows = math.ceil(d / columns)

@@ -131,6 +131,6 @@ def weights_table(learnt: LearntWeights) -> tuple[list[str], list[list[str]]]:
         columns |= {"production": now}
     header = ["weight", *columns, "best guess", "certified mean", "± scale"]
     columns = [*columns.values(), learnt.proposal.guess.mean, after.mean, spread(after)]
-    names = learnt.names.objectives
+    names = learnt.names.labels
     rows = [[name, *(f"{float(x[k]):.4g}" for x in columns)] for k, name in enumerate(names)]
     return header, rows
