@@ -92,10 +92,12 @@ FINE = 0.05  # of the standard error of a mean: that moves an interval by 1 % of
 def check_precision(reward: Any, place: str = "log") -> None:
     """ValueError where rewards (n,) differ by so little, for their size, that an interval in JAX's
     default precision would be that of rounding errors: at 3·10⁷ float32 knows even numbers only.
+    Where it cannot hold their fourth powers, too.
     """
     rewards, kind = np.asarray(reward, float), jnp.result_type(float)
     largest = np.float64(np.abs(rewards).max() or 1.0)
-    spread = float(np.std(rewards / largest))
+    share = rewards / largest
+    spread, reach = float(np.std(share)), float(np.abs(share - np.mean(share)).max() * largest)
     with np.errstate(over="ignore", invalid="ignore"):
         step = float(np.spacing(largest.astype(kind))) / largest  # NaN beyond what it holds
     if spread > 0 and not step <= FINE * spread / np.sqrt(len(rewards)):
@@ -103,6 +105,13 @@ def check_precision(reward: Any, place: str = "log") -> None:
             f"{place}: expected rewards that {kind.name} can tell apart, got a standard deviation"
             f" of {spread * largest:.3g} and rewards to {largest:.6g}; subtract a constant from all"
             " of them, or compute in float64 (JAX_ENABLE_X64=1)"
+        )
+    held = (float(jnp.finfo(kind).max) / len(rewards)) ** 0.25
+    if spread > 0 and not 1 / held <= reach <= held:  # sums of fourth powers
+        raise ValueError(
+            f"{place}: expected rewards whose distance from their mean goes to between"
+            f" {1 / held:.1g} and {held:.1g}, fourth powers that {kind.name} holds, got"
+            f" {reach:.4g}; give them in another unit, or compute in float64 (JAX_ENABLE_X64=1)"
         )
 
 
