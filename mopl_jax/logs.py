@@ -9,6 +9,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
+from mopl_jax.numerics.check import check_seed
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.numerics.shapes import PerRow
 from mopl_jax.policies.policy import Policy
@@ -176,7 +177,7 @@ def folds_of(logs: Logs, folds: int, seed: int = 0) -> Int[np.ndarray, " n"]:
     unit, count = _units(logs)
     if not 2 <= folds <= count:
         raise ValueError(f"expected 2 to {count} folds, one user at least in each, got {folds}")
-    return np.random.default_rng(seed).permutation(count)[unit] % folds
+    return _shuffled(count, seed)[unit] % folds
 
 
 def split(logs: Logs, share: float = 0.5, seed: int = 0) -> tuple[Logs, Logs]:
@@ -187,7 +188,7 @@ def split(logs: Logs, share: float = 0.5, seed: int = 0) -> tuple[Logs, Logs]:
     if not 0 < share < 1:
         raise ValueError(f"expected a certification share strictly between 0 and 1, got {share}")
     unit, count = _units(logs)
-    held = np.random.default_rng(seed).permutation(count)[: max(1, round(share * count))]
+    held = _shuffled(count, seed)[: max(1, round(share * count))]
     certify_rows = np.isin(unit, held)
     if certify_rows.all() or not certify_rows.any():
         raise ValueError(
@@ -203,6 +204,10 @@ def rows(logs: Logs, kept) -> Logs:
         return part
     again = dataclasses.replace(part, num_clusters=None)
     return dataclasses.replace(again, cluster=jnp.asarray(again.cluster))
+
+
+def _shuffled(count, seed):
+    return np.random.default_rng(check_seed(seed, "seed")).permutation(count)
 
 
 def _units(logs):
