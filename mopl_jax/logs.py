@@ -9,6 +9,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
+from mopl_jax.numerics.check import check_seed
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.numerics.shapes import PerRow
 from mopl_jax.policies.policy import Policy
@@ -92,10 +93,12 @@ FINE = 0.05  # of the standard error of a mean: that moves an interval by 1 % of
 def check_precision(reward: Any, place: str = "log") -> None:
     """ValueError where rewards (n,) differ by so little, for their size, that an interval in JAX's
     default precision would be that of rounding errors: at 3·10⁷ float32 knows even numbers only.
+    Where it cannot hold their fourth powers, too.
     """
     rewards, kind = np.asarray(reward, float), jnp.result_type(float)
     largest = np.float64(np.abs(rewards).max() or 1.0)
-    spread = float(np.std(rewards / largest))
+    share = rewards / largest
+    spread, reach = float(np.std(share)), float(np.abs(share - np.mean(share)).max() * largest)
     with np.errstate(over="ignore", invalid="ignore"):
         step = float(np.spacing(largest.astype(kind))) / largest  # NaN beyond what it holds
     if spread > 0 and not step <= FINE * spread / np.sqrt(len(rewards)):
@@ -103,6 +106,13 @@ def check_precision(reward: Any, place: str = "log") -> None:
             f"{place}: expected rewards that {kind.name} can tell apart, got a standard deviation"
             f" of {spread * largest:.3g} and rewards to {largest:.6g}; subtract a constant from all"
             " of them, or compute in float64 (JAX_ENABLE_X64=1)"
+        )
+    held = (float(jnp.finfo(kind).max) / len(rewards)) ** 0.25
+    if spread > 0 and not 1 / held <= reach <= held:  # sums of fourth powers
+        raise ValueError(
+            f"{place}: expected rewards whose distance from their mean goes to between"
+            f" {1 / held:.1g} and {held:.1g}, fourth powers that {kind.name} holds, got"
+            f" {reach:.4g}; give them in another unit, or compute in float64 (JAX_ENABLE_X64=1)"
         )
 
 
@@ -167,7 +177,7 @@ def folds_of(logs: Logs, folds: int, seed: int = 0) -> Int[np.ndarray, " n"]:
     unit, count = _units(logs)
     if not 2 <= folds <= count:
         raise ValueError(f"expected 2 to {count} folds, one user at least in each, got {folds}")
-    return np.random.default_rng(seed).permutation(count)[unit] % folds
+    return _shuffled(count, seed)[unit] % folds
 
 
 def split(logs: Logs, share: float = 0.5, seed: int = 0) -> tuple[Logs, Logs]:
@@ -178,7 +188,7 @@ def split(logs: Logs, share: float = 0.5, seed: int = 0) -> tuple[Logs, Logs]:
     if not 0 < share < 1:
         raise ValueError(f"expected a certification share strictly between 0 and 1, got {share}")
     unit, count = _units(logs)
-    held = np.random.default_rng(seed).permutation(count)[: max(1, round(share * count))]
+    held = _shuffled(count, seed)[: max(1, round(share * count))]
     certify_rows = np.isin(unit, held)
     if certify_rows.all() or not certify_rows.any():
         raise ValueError(
@@ -194,6 +204,10 @@ def rows(logs: Logs, kept) -> Logs:
         return part
     again = dataclasses.replace(part, num_clusters=None)
     return dataclasses.replace(again, cluster=jnp.asarray(again.cluster))
+
+
+def _shuffled(count, seed):
+    return np.random.default_rng(check_seed(seed, "seed")).permutation(count)
 
 
 def _units(logs):

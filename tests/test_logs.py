@@ -125,8 +125,11 @@ def test_rewards_that_float32_cannot_tell_apart_are_refused_in_float32():
         with pytest.raises(ValueError, match="float32 can tell apart.*subtract a constant"):
             check(logs)
         check(dataclasses.replace(logs, reward=reward - OFFSET))
-        for fine in (np.full(2000, OFFSET), 1e6 * reward.round(-3), 1e-30 * (reward - OFFSET)):
+        for fine in (np.full(2000, OFFSET), 1e6 * reward.round(-3), 1e-8 * (reward - OFFSET)):
             check(dataclasses.replace(logs, reward=fine))
+        for size in (1e-30, 1e30):  # squares that are 0 or infinite would be the whole line
+            with pytest.raises(ValueError, match="fourth powers that float32 holds.*another unit"):
+                check(dataclasses.replace(logs, reward=size * (reward - OFFSET)))
 
 
 @pytest.mark.parametrize("offset", [0.0, 10.0, 1e3, 1e4])

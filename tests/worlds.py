@@ -118,6 +118,47 @@ def rows(seed, n, dtype=np.float64, spread=1.0):
     return jnp.asarray(log_weight, dtype), jnp.asarray(reward, dtype)
 
 
+# Logs under stress: every kind of log weights with every kind of rewards, of n rows by a generator.
+WEIGHTS = {
+    "moderate": lambda rng, n: rng.normal(size=n),
+    "wide": lambda rng, n: 30 * rng.normal(size=n),
+    "from e^-1e4 to e^1e4": lambda rng, n: 1e4 * rng.uniform(-1, 1, size=n),
+    "near e^1e4": lambda rng, n: 1e4 + rng.normal(size=n),
+    "near e^-1e4": lambda rng, n: -1e4 + rng.normal(size=n),
+    "subnormal": lambda rng, n: -740 + 3 * rng.normal(size=n),
+    "subnormal in float32": lambda rng, n: -100 + 3 * rng.normal(size=n),
+    "equal": lambda rng, n: np.full(n, rng.choice([0.0, -700.0, 700.0])),
+    "one row above all": lambda rng, n: _above(1, rng, n) + rng.normal(size=n),
+    "two rows above all": lambda rng, n: _above(2, rng, n),
+    "half of them none": lambda rng, n: np.where(rng.random(n) < 0.5, -np.inf, rng.normal(size=n)),
+    "none": lambda rng, n: np.full(n, -np.inf),
+}
+REWARDS = {
+    "normal": lambda rng, n: rng.normal(size=n),
+    "clicks": lambda rng, n: np.where(rng.random(n) < 0.3, 1.0, 0.0),
+    "rare clicks": lambda rng, n: np.where(rng.random(n) < 2 / n, 1.0, 0.0),
+    "equal": lambda rng, n: np.full(n, rng.choice([0.0, 1.0, 0.1, -3.3e7])),
+    "one rounding of float32 apart": lambda rng, n: 1 + 2.0**-23 * rng.integers(2, size=n),
+    "one rounding apart": lambda rng, n: 1 + 2.0**-52 * rng.integers(2, size=n),
+    "far from zero": lambda rng, n: 1e9 + rng.normal(size=n),
+    "heavy": lambda rng, n: np.exp(4 * rng.normal(size=n)),
+    "first two equal": lambda rng, n: np.where(np.arange(n) < 2, 1.0, rng.normal(size=n)),
+}
+SIZES = {np.float32: (1e-8, 1e8), np.float64: (1e-30, 1e30)}  # of rewards whose fourth powers hold
+
+
+def _above(count, rng, n):
+    """The log weights of some rows, the others' 0."""
+    return np.where(np.arange(n) < count, rng.choice([5.0, 10.0, 16.0, 40.0, 80.0, 700.0]), 0.0)
+
+
+def under_stress(weights, rewards, seed, n, dtype=np.float64, size=1.0):
+    """Log weights and rewards of n rows, of kinds of `WEIGHTS` and `REWARDS`."""
+    rng = np.random.default_rng(seed)
+    log_weight, reward = WEIGHTS[weights](rng, n), size * REWARDS[rewards](rng, n)
+    return jnp.asarray(log_weight, dtype), jnp.asarray(reward, dtype)
+
+
 @functools.partial(jax.jit, static_argnames="n")
 def log_of(key, n=2000, noise=0.3, mean=MEAN_REWARDS["quadratic"]):
     """n rows in three weights played by N(0, I): rewards of a mean with normal noise."""

@@ -23,12 +23,12 @@ from mopl_jax.intervals import registry as intervals
 from mopl_jax.intervals.facts import Facts
 from mopl_jax.io.documents import ABSENT, Entry, Numbers, fit, full, load
 from mopl_jax.io.refusals import within
-from mopl_jax.numerics.check import check_alpha, choose
+from mopl_jax.numerics.check import MOST_WEIGHTS, check_alpha, choose
 from mopl_jax.simulation.environments import Environment
 
 DEFAULT = Path(__file__).parent / "studies" / "default.toml"
-_MOST = 2**31 - 1  # rows or dimensions of an array
-Dimension = Annotated[int, Meta(ge=1, le=_MOST)]
+_MOST = 2**31 - 1  # rows of an array
+Dimension = Annotated[int, Meta(ge=1, le=MOST_WEIGHTS)]
 Size = Annotated[int, Meta(ge=2, le=_MOST)]
 
 

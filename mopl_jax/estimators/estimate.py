@@ -1,9 +1,10 @@
 """`Estimate`: a value and what its intervals need."""
 
 import jax.numpy as jnp
+from jaxtyping import Array, Bool
 
 from mopl_jax.numerics.pytree import pytree_dataclass
-from mopl_jax.numerics.shapes import PerRow, Scalar
+from mopl_jax.numerics.shapes import Batch, PerRow, Scalar
 
 
 @pytree_dataclass()
@@ -26,3 +27,16 @@ class Estimate:
 def influence_variance(estimate: Estimate):
     """Σψ²/n², which is Σp²e² for SNIPS."""
     return jnp.sum(jnp.square(estimate.influence / estimate.influence.shape[0]))
+
+
+_STEPS = 16  # rewards one rounding apart give an error of at most half of one, and t is not far
+
+
+def varies(variance: Batch, value: Batch) -> Bool[Array, "*batch"]:
+    """Whether a variance of a value is more than rounding makes of equal rewards.
+
+    Its root must exceed 16 roundings of the value; where rewards differ by less, an interval would
+    be that of their last digits, next to nothing wide.
+    """
+    rounding = _STEPS * jnp.finfo(value.dtype).eps * jnp.abs(value)
+    return (variance > 0) & (jnp.sqrt(jnp.maximum(variance, 0)) > rounding)

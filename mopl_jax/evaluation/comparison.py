@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from mopl_jax.diagnostics.mean_weight import mean_weight_of
 from mopl_jax.diagnostics.weight_diagnostics import UNBOUNDED
 from mopl_jax.estimators.registry import Choice
 from mopl_jax.evaluation.answer import IN_MEMORY, LOGGING, Answer
@@ -147,7 +148,7 @@ def _candidate(reader, name, target, answer: Answer, seen, interval, alpha) -> C
         ends.lower,
         ends.upper,
         float(d.kish),
-        float(d.mean_weight),
+        mean_weight_of(d, answer.units),
         verdict.level,
         verdict.reasons,
         parts=by_log(reader, answer)[0],

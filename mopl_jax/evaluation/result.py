@@ -145,7 +145,7 @@ class Candidate(NamedTuple):
     lower: float
     upper: float
     ess: float
-    mean_weight: float
+    mean_weight: MeanWeight
     verdict: str
     reasons: tuple[str, ...]
     difference: Difference | None = None
@@ -223,6 +223,7 @@ class Comparison:
 def _plain(candidate):
     parts = [part._asdict() for part in candidate.parts]
     plain = candidate._asdict() | {"reasons": list(candidate.reasons), "parts": parts}
+    plain |= {"mean_weight": candidate.mean_weight._asdict()}
     change = plain.pop("difference")
     if change is None:
         return plain

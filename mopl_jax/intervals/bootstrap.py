@@ -27,7 +27,7 @@ from jax.scipy.special import ndtr, ndtri
 from jaxtyping import Array, Float, Key, UInt32
 
 from mopl_jax.estimators.ess import supported
-from mopl_jax.estimators.estimate import Estimate, influence_variance
+from mopl_jax.estimators.estimate import Estimate, influence_variance, varies
 from mopl_jax.estimators.importance import snips
 from mopl_jax.intervals.interval import Interval
 from mopl_jax.numerics import safe
@@ -207,5 +207,6 @@ def _quantile(values, tail):
 
 def _interval(estimate, low, high):
     """[low, high]; the whole line where the rows give no support or the resamples did not vary."""
-    known = supported(estimate) & (influence_variance(estimate) > 0) & (high > low)
+    some = varies(influence_variance(estimate), estimate.value)
+    known = supported(estimate) & some & (high > low)
     return Interval(jnp.where(known, low, -jnp.inf), jnp.where(known, high, jnp.inf))

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
 
 from mopl_jax.estimators.ess import supported
-from mopl_jax.estimators.estimate import Estimate, influence_variance
+from mopl_jax.estimators.estimate import Estimate, influence_variance, varies
 from mopl_jax.intervals.interval import Interval
 from mopl_jax.intervals.reward_range import Range, weighted_terms, within
 from mopl_jax.numerics.roots import crossing
@@ -35,7 +35,7 @@ def asymptotic_cs(estimate: Estimate, alpha: float, *, tuned_at: int = 1000) -> 
     spread = influence_variance(estimate) * n * n / max(n - 1, 1)
     grown = n * rho2 + 1
     half = jnp.sqrt(spread * 2 * grown / (n * n * rho2) * jnp.log(jnp.sqrt(grown) / alpha))
-    known = supported(estimate) & (spread > 0) & jnp.isfinite(half)
+    known = supported(estimate) & varies(spread / n, estimate.value) & jnp.isfinite(half)
     lower = jnp.where(known, estimate.value - half, -jnp.inf)
     return Interval(lower, jnp.where(known, estimate.value + half, jnp.inf))
 

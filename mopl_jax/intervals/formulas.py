@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from mopl_jax.estimators.ess import enough
-from mopl_jax.estimators.estimate import Estimate
+from mopl_jax.estimators.estimate import Estimate, varies
 from mopl_jax.intervals.interval import Interval
 from mopl_jax.intervals.moments import Moments, moments_of
 from mopl_jax.numerics.pytree import pytree_dataclass
@@ -34,15 +35,15 @@ class Pivot:
     skew: Batch
 
     def interval(self, alpha: float) -> Interval:
-        """value ± t √variance, stretched by `skew`; the whole line where the variance is 0 or
-        anything is not finite.
+        """value ± t √variance, stretched by `skew`; the whole line where the variance is 0, or
+        what rounding makes of it, or anything is not finite.
 
         Also where df are so few that t, of order (2/alpha)^(1/df), is near overflow: its
         gradient would be NaN.
         """
         fewest = 2 * jnp.log(2 / alpha) / jnp.log(jnp.finfo(self.df.dtype).max)
         known = (
-            (self.variance > 0)
+            varies(lax.stop_gradient(self.variance), lax.stop_gradient(self.value))
             & (self.df > fewest.astype(self.df.dtype))
             & jnp.isfinite(self.value)
         )

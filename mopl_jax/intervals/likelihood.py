@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import ArrayLike
 
 from mopl_jax.estimators.ess import normalise
-from mopl_jax.estimators.estimate import Estimate, influence_variance
+from mopl_jax.estimators.estimate import Estimate, influence_variance, varies
 from mopl_jax.estimators.importance import snips
 from mopl_jax.intervals.interval import Interval
 from mopl_jax.intervals.reward_range import Range, range_ends, within
@@ -123,7 +123,7 @@ def empirical_likelihood(
     budget = jnp.square(student_quantile(alpha / 2, jnp.asarray(df, w.dtype)))
     centre = snips(estimate.log_weight, estimate.reward)
     lower, upper = (sign * _farthest_value(w, sign * centre.influence, budget) for sign in (-1, 1))
-    known = influence_variance(centre) > 0
+    known = varies(influence_variance(centre), centre.value)
     low, high = (jnp.where(known, centre.value + end, jnp.nan) for end in (lower, upper))
     return within(estimate, low, high, reward_range)
 
@@ -143,7 +143,7 @@ def _farthest_value(w, residual, budget):
         root = jnp.sqrt(statistic)
         return jnp.sqrt(budget) - root, -slope / safe.positive(2 * root)
 
-    return newton_in_bracket(room, start, jnp.zeros_like(reach), reach, steps=20)
+    return newton_in_bracket(room, start, jnp.zeros_like(reach), reach, steps=40)
 
 
 def _statistic(w, g):
@@ -159,7 +159,7 @@ def _statistic(w, g):
         slack * safe.reciprocal(jnp.where(inside, -least, 1)),
     )
     multiplier = newton_in_bracket(
-        lambda x: _dual_slope(g, x), jnp.zeros_like(low), low, high, steps=24
+        lambda x: _dual_slope(g, x), jnp.zeros_like(low), low, high, steps=40
     )
     stretched = jnp.where(inside, multiplier * g, 0)
     slope = -2 * multiplier * jnp.sum(w / (1 + stretched))

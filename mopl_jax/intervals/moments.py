@@ -3,10 +3,11 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Bool
 
 from mopl_jax.estimators.ess import enough
-from mopl_jax.estimators.estimate import Estimate
+from mopl_jax.estimators.estimate import Estimate, varies
 from mopl_jax.estimators.estimator import Member, given
 from mopl_jax.estimators.weight_totals import WeightTotals
 from mopl_jax.numerics import safe
@@ -33,7 +34,8 @@ class Moments:
     `hc2`, `hc3`: Σψ²/n² over 1−p and over (1−p)²
     `exact`: Σψ²/n² over 1−2p+S₂
     `df`: the Satterthwaite degrees of freedom of `exact`
-    `skewness`, `kurtosis`: Σx³ and Σx⁴ of the terms x whose squares `exact` adds, with Σx² = 1
+    `skewness`, `kurtosis`: Σx³ and Σx⁴ of the terms x whose squares `exact` adds, with Σx² = 1; 0
+        where the value does not vary
     `cubic`: Σp³/S₂
     `quartic`: Σp⁴/S₂²
     """
@@ -145,7 +147,8 @@ def sums_of(
 def joined(totals: WeightTotals, sums: Sums, value: Scalar) -> Moments:
     """The moments from the totals and the sums over all rows."""
     max_p, s2 = totals.max_p, totals.sum_p2
-    scale = safe.reciprocal(sums.exact) * jnp.square(max_p)
+    some = lax.stop_gradient(varies(sums.exact, value))
+    unit = max_p * safe.reciprocal(safe.sqrt(jnp.where(some, sums.exact, 0)))
     heaviest = jnp.square(max_p) * safe.reciprocal(s2)
     return Moments(
         n=totals.num_rows,
@@ -160,8 +163,8 @@ def joined(totals: WeightTotals, sums: Sums, value: Scalar) -> Moments:
         hc3=sums.hc3,
         exact=sums.exact,
         df=_satterthwaite(totals, sums),
-        skewness=sums.third * scale * jnp.sqrt(safe.positive(scale)),
-        kurtosis=sums.fourth * scale * scale,
+        skewness=sums.third * unit**3,
+        kurtosis=sums.fourth * unit**4,
         cubic=sums.cubic * max_p * heaviest,
         quartic=sums.quartic * jnp.square(heaviest),
     )

@@ -13,6 +13,7 @@ from jax.scipy.special import betainc
 from jaxtyping import Array, ArrayLike
 
 from mopl_jax.estimators.ess import enough
+from mopl_jax.estimators.estimate import varies
 from mopl_jax.intervals.formulas import FromSums
 from mopl_jax.intervals.interval import Interval
 from mopl_jax.intervals.moments import Moments
@@ -146,7 +147,7 @@ def variance_ratio(sums: Moments, reward_range: Range) -> Batch:
     doubt = jnp.clip(BELIEVED * jnp.maximum(shown, unrelated), 0, 1)
     ratio = measured + doubt * jnp.maximum(spread - measured, 0)
     few = jnp.clip(FEW_TERMS * (sums.kurtosis - 3 * q), 0, 1) ** 3
-    few = jnp.where(measured > 0, few, 1)
+    few = jnp.where(varies(sums.exact, sums.value), few, 1)
     return ratio + few * jnp.maximum(1 - ratio, 0)
 
 
@@ -190,8 +191,8 @@ def _skewed(v, m, cubic, df, alpha):
 
 
 def _binomial_lower(v, m, tail):
-    """The tail quantile of Beta(mv, m−mv+1); 0 where v = 0."""
+    """The tail quantile of Beta(mv, m−mv+1), at most v to the last bit; 0 where v = 0."""
     some = v > 0
     a, b = m * jnp.where(some, v, 0.5), m * (1 - v) + 1
     below = crossing(lambda x: betainc(a, b, x) - tail, jnp.zeros_like(v), jnp.ones_like(v))
-    return jnp.where(some, below, 0)
+    return jnp.where(some, jnp.minimum(below, v), 0)

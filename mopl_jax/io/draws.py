@@ -14,7 +14,10 @@ from mopl_jax.io.files import write_atomically
 from mopl_jax.io.policy_json import read_policy
 from mopl_jax.io.storage import write_table
 from mopl_jax.numerics import random
+from mopl_jax.numerics.check import check_count, check_seed
 from mopl_jax.policies.policy import check_policy, sample_with_density
+
+MOST = 10**7  # draws that one table holds
 
 
 def draw(policy: Any, n: int = 1, seed: int | None = None) -> pa.Table:
@@ -22,14 +25,15 @@ def draw(policy: Any, n: int = 1, seed: int | None = None) -> pa.Table:
     the file has `objectives`, else `action_1`, …; and `log_propensity`.
 
     The same seed gives the same draws; without one they are new each time, as a server needs them.
-    ValueError for n < 1, and for a policy without a density, which cannot be logged.
+    ValueError for n < 1 or more than a table holds, and for a policy without a density, which
+    cannot be logged.
     """
-    if n < 1:
-        raise ValueError(f"--n: expected at least one draw, got {n}")
+    check_count(n, MOST, "--n", "draw in parts, each by its own seed")
     path = isinstance(policy, str | Path)
     made, document = read_policy(policy) if path else (check_policy(policy, "policy"), {})
     names = document.get("objectives") or [f"action_{k + 1}" for k in range(made.dim)]
-    keys = random.row_keys(jax.random.key(secrets.randbits(32) if seed is None else seed), n)
+    number = secrets.randbits(32) if seed is None else check_seed(seed)
+    keys = random.row_keys(jax.random.key(number), n)
     action, log_density = jax.jit(jax.vmap(lambda key: sample_with_density(made, key)))(keys)
     columns = dict(zip(names, np.asarray(action).T, strict=True))
     return pa.table(columns | {"log_propensity": np.asarray(log_density)})

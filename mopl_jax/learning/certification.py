@@ -193,6 +193,8 @@ def _weights(baseline: Any, policy: Gaussian) -> Vector:
             f"expected a baseline of {policy.mean.shape[0]} weights, as many as the policy has, got"
             f" shape {mean.shape}"
         )
+    if not isinstance(mean, Tracer) and not bool(jnp.all(jnp.isfinite(mean))):
+        raise ValueError(f"expected a baseline of finite weights, got {mean.tolist()}")
     return mean
 
 

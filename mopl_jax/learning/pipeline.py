@@ -33,7 +33,7 @@ from mopl_jax.learning.objective import VALUE_ESTIMATORS
 from mopl_jax.learning.plan import RADIUS, Plan, check_plan
 from mopl_jax.learning.proposal import Proposal, propose
 from mopl_jax.logs import Logs, check, check_unsampled, folds_of, rows, split
-from mopl_jax.numerics.check import check_alpha, choose
+from mopl_jax.numerics.check import check_alpha, check_seed, choose
 from mopl_jax.numerics.pytree import entries, stacked
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.mixture import Mixture
@@ -116,8 +116,7 @@ def learn(
         radius=radius,
     )
     check_plan(plan)
-    if seed < 0:
-        raise ValueError(f"seed: expected 0 or more, got {seed}; 0 is the default")
+    check_seed(seed, "seed")
     check_projection(plan.project, logs.action.shape[1])
     share, folds = _design(log, logs, share, folds)
     called = Names(

@@ -1,4 +1,4 @@
-"""Checks of what users pass in, names and levels, with complaints of one line."""
+"""Checks of what users pass in, names, levels, seeds and sizes, with complaints of one line."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -23,3 +23,23 @@ def check_alpha(alpha: float) -> float:
             f"expected alpha strictly between 0 and 1, got {alpha}; 0.05 gives 95 % intervals"
         )
     return float(alpha)
+
+
+def check_seed(seed: int, name: str = "--seed", least: int = 0) -> int:
+    """`seed`, or ValueError unless it is at least `least` and has 64 bits at most."""
+    if not least <= seed < 2**63:
+        raise ValueError(f"{name}: expected a whole number from {least} to 2⁶³ − 1, got {seed}")
+    return seed
+
+
+MOST_WEIGHTS = 1000  # d: matrices of d² numbers, and d³ steps, still take seconds
+MOST_PARTS = 200  # of a mixture: each is compiled
+
+
+def check_count(count: int, most: int, what: str, remedy: str) -> int:
+    """`count`, or ValueError unless it is from 1 to `most`: what costs too much is refused before
+    it begins.
+    """
+    if not 1 <= count <= most:
+        raise ValueError(f"{what}: expected 1 to {most:,}, got {count:,}; {remedy}")
+    return count

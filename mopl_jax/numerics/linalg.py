@@ -3,7 +3,8 @@
 Logged actions have few entries (d, the objectives) and many rows. A reduction over a short axis
 under `vmap` becomes a strided loop; written out, it becomes one fused elementwise loop over the
 rows (measured: 2–4 times faster on CPU). Gradients of what is written out would scatter every
-term into a vector of its own, d times the work: they are sums.
+term into a vector of its own, d times the work: they are sums. Vectors of more than `SHORT` entries
+are left to the compiler, which would take minutes over what is written out of them.
 
 Factorisations run one after the other under `vmap` (`sequential_vmap`): jaxlib's batched LAPACK
 on CPU spreads a batch over the thread pool that waits for it, and from d = 10 on stops for ever.
@@ -20,10 +21,14 @@ from jaxtyping import Array, Float
 
 from mopl_jax.numerics.shapes import Matrix, Scalar, Vector
 
+SHORT = 32  # entries; a covariance of 50 weights took 19 s to compile, written out
+
 
 @jax.custom_jvp
 def dot(a: Vector, b: Vector) -> Scalar:
     """aᵀb."""
+    if a.shape[0] > SHORT:
+        return jnp.sum(a * b)
     return sum((a[i] * b[i] for i in range(1, a.shape[0])), start=a[0] * b[0])
 
 
@@ -40,11 +45,11 @@ def square(a: Vector) -> Scalar:
 
 def scale_times(scale: Float[Array, "d *d"], z: Vector) -> Vector:
     """scale · z, for standard deviations (d,) or a lower Cholesky factor (d, d)."""
-    return (
-        scale * z
-        if scale.ndim == 1
-        else jnp.stack([dot(row[: i + 1], z[: i + 1]) for i, row in enumerate(scale)])
-    )
+    if scale.ndim == 1:
+        return scale * z
+    if z.shape[0] > SHORT:
+        return jnp.sum(jnp.tril(scale) * z[None, :], axis=1)
+    return jnp.stack([dot(row[: i + 1], z[: i + 1]) for i, row in enumerate(scale)])
 
 
 def scale_solve(scale: Float[Array, "d *d"], x: Vector) -> Vector:

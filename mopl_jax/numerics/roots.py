@@ -39,19 +39,25 @@ def newton_in_bracket(
 ) -> Scalar:
     """The root on [low, high] of a decreasing `function`, which gives (value, slope).
 
-    Newton's steps while they stay inside the bracket, which every value narrows; its middle
-    where they do not.
+    Newton's steps while they stay inside the bracket, which every value narrows, and at least halve
+    from one to the next; the bracket's middle where they do not. Of all points tried, the one whose
+    value is nearest to zero.
     """
 
     def step(_, state):
-        x, low, high = state
+        x, low, high, last, best, least = state
         value, slope = lax.stop_gradient(function(x))
+        better = jnp.abs(value) < least
+        best, least = jnp.where(better, x, best), jnp.where(better, jnp.abs(value), least)
         low, high = jnp.where(value > 0, x, low), jnp.where(value > 0, high, x)
         newton = x + value / safe.positive(-slope)
-        inside = (newton >= low) & (newton <= high)
-        return jnp.where(inside, newton, 0.5 * (low + high)), low, high
+        inside = (newton >= low) & (newton <= high) & (jnp.abs(newton - x) <= 0.5 * last)
+        move = jnp.where(inside, newton, 0.5 * (low + high)) - x
+        return x + move, low, high, jnp.abs(move), best, least
 
-    return lax.fori_loop(0, steps, step, lax.stop_gradient((start, low, high)))[0]
+    far = jnp.full_like(start, jnp.inf)
+    state = lax.stop_gradient((start, low, high, far, start, far))
+    return lax.fori_loop(0, steps, step, state)[4]
 
 
 def newton(function: Callable[[Array], tuple[Array, Array]], start: Floats, steps: int) -> Floats:

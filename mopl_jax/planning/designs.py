@@ -20,7 +20,7 @@ from mopl_jax.diagnostics.verdicts import CAUTION_ESS
 from mopl_jax.estimators.divergence import population_max_weight
 from mopl_jax.io.policy_json import finite, read_policy
 from mopl_jax.logs import Logs, check_unsampled
-from mopl_jax.numerics.check import check_alpha
+from mopl_jax.numerics.check import MOST_WEIGHTS, check_alpha, check_count
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.planning import precision
 from mopl_jax.planning.precision import Surface
@@ -461,7 +461,7 @@ def _dimension(vectors: Mapping[str, ArrayLike | None], d, covariance, pilot) ->
             "expected the number of weights, got none; give --d, a vector of weights or a --pilot"
         )
     name, size = next(iter(sizes.items()))
-    return _check_positive(size, name)
+    return check_count(_check_positive(size, name), MOST_WEIGHTS, name, "explore fewer weights")
 
 
 def _vector(values, d, option):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from mopl_jax.numerics import random
+from mopl_jax.numerics.check import MOST_PARTS, check_count
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.numerics.shapes import Matrix, OneKey, Scalar, Vector
 from mopl_jax.policies.policy import Policy
@@ -27,7 +28,13 @@ class Mixture:
 
     @classmethod
     def of(cls, weight: ArrayLike, components: Sequence[Policy]) -> "Mixture":
-        """`weight` (k,) positive, in any unit: rows, traffic or probability."""
+        """`weight` (k,) positive, in any unit: rows, traffic or probability.
+
+        ValueError for more components than can be compiled.
+        """
+        check_count(
+            len(components), MOST_PARTS, "components of a mixture", "join those nearly alike"
+        )
         weight = jnp.asarray(weight) * 1.0
         return cls(jnp.log(weight) - jnp.log(jnp.sum(weight)), tuple(components))
 

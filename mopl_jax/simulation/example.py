@@ -16,6 +16,7 @@ from mopl_jax.io.files import prepare, write_atomically
 from mopl_jax.io.policy_json import write_policy
 from mopl_jax.io.storage import write_table
 from mopl_jax.metrics import experiments
+from mopl_jax.numerics.check import check_seed
 from mopl_jax.policies.deterministic import Deterministic
 from mopl_jax.policies.gaussian import Gaussian
 
@@ -45,7 +46,7 @@ def write_example(folder: Path, seed: int = 0) -> list[Path]:
 
     ValueError if the folder cannot be written.
     """
-    rng, folder = np.random.default_rng(seed), prepare(folder)
+    rng, folder = np.random.default_rng(check_seed(seed)), prepare(folder)
     logging = Gaussian.diagonal(MEAN, SCALE)
     target = Gaussian.diagonal(MEAN + SCALE * np.array([0.5, 0.0, 0.7, 0.0]), 0.7 * SCALE)
     production = Deterministic(jnp.asarray(MEAN))

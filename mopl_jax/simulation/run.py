@@ -18,7 +18,7 @@ from jaxtyping import Float
 from mopl_jax.io import files, storage
 from mopl_jax.io.policy_json import finite
 from mopl_jax.metrics import experiments, objectives
-from mopl_jax.numerics.check import check_alpha
+from mopl_jax.numerics.check import check_alpha, check_seed
 from mopl_jax.numerics.progress import Advance, silent
 from mopl_jax.simulation import closed_loop, online, recommender
 from mopl_jax.simulation.replay import KUAIRAND
@@ -163,8 +163,7 @@ def _check(numbers, scale, slate, seed):
         )
     if not 0 < scale < float("inf"):
         raise ValueError(f"--scale: expected a positive standard deviation, got {scale:g}")
-    if not -(2**63) <= seed < 2**63:
-        raise ValueError(f"--seed: expected a number of 64 bits, got {seed}")
+    check_seed(seed, least=-(2**63))
     if slate < 1:
         raise ValueError(f"--slate: expected at least 1 item, got {slate}")
 

@@ -70,7 +70,7 @@ def run(path, **options):
         ({}, {"total": np.nan}, "infeasible constraints: the sum must be finite, got nan"),
         ({}, {"estimator": "dr"}, "unknown estimator"),
         ({}, {"alpha": 1.5}, "alpha"),
-        ({}, {"seed": -1}, "--seed: expected 0 or more, got -1"),
+        ({}, {"seed": 2**64}, "--seed: expected a whole number from 0 to 2⁶³"),
         ({}, {"guardrails": ["click:-1%"]}, "log.parquet: no column 'click'"),
         ({}, {"guardrails": ["user:1%"]}, "--guardrail: expected NAME:-0.5%"),
         (

@@ -140,6 +140,8 @@ def test_slope_smooths_more_where_the_reward_is_flat():
     chosen = choose(sharp), choose(flat)
     assert chosen[0].bandwidth < chosen[1].bandwidth == 0.8
     assert chosen[1].interval.width < chosen[1].intervals.width[0]
+    alone = ess_exact(chosen[1].estimate, 0.05 / 4)  # four at once
+    assert chosen[1].interval.width == pytest.approx(alone.width)
     assert snips(chosen[1].estimate.log_weight, flat.reward).value == pytest.approx(
         chosen[1].values[-1]
     )

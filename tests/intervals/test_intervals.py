@@ -2,6 +2,8 @@
 and no false certainty.
 """
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from worlds import ESTIMATORS, INTERVALS, WALD, rows
+from worlds import ESTIMATORS, INTERVALS, REWARDS, SIZES, WALD, WEIGHTS, rows, under_stress
 from yardsticks import DTYPES, eps, estimate, every_interval, every_pivot, intervals_of
 
 from mopl_jax import estimators, intervals
@@ -398,12 +400,14 @@ def test_one_row_claims_nothing(estimator, dtype):
         assert (float(both.lower), float(both.upper)) == (-np.inf, np.inf)
 
 
-def test_gradients_of_the_whole_line_are_finite():
-    """Where nothing is claimed the gradient of the bound is finite: pessimistic learning cannot be
-    poisoned by NaN.
+def test_gradients_are_finite():
+    """Where nothing is claimed the gradient of the bound is finite, and where weights and rewards
+    are extreme: pessimistic learning cannot be poisoned by NaN.
     """
     slope = jax.jit(jax.jacrev(lower_ends_of_log))
-    for case, log in degenerate(np.float64).items():
+    cases = itertools.product(WEIGHTS, REWARDS, (1.0, *SIZES[np.float64]))
+    stressed = {case: under_stress(*case[:2], 0, N, size=case[2]) for case in cases}
+    for case, log in (degenerate(np.float64) | stressed).items():
         assert np.isfinite(slope(*log)).all(), case
 
 

@@ -220,6 +220,13 @@ def test_certify_refuses_what_would_be_a_wrong_bound(made, spoil, alpha, message
         certify(learnt, spoil(test), baseline=[0.5, 0.5], alpha=alpha)
 
 
+def test_certify_refuses_a_baseline_that_is_no_point(made):
+    """A gain over NaN would be one over nothing."""
+    _, test, learnt = made
+    with pytest.raises(ValueError, match="a baseline of finite weights, got .0.5, nan"):
+        certify(learnt, test, baseline=[0.5, np.nan])
+
+
 def test_a_certificate_prints_what_can_be_read_of_it(made):
     """Its repr has the names of its fields."""
     _, test, learnt = made

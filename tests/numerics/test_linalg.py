@@ -33,6 +33,17 @@ def test_values_and_batches():
     np.testing.assert_allclose(jax.vmap(linalg.cholesky)(matrices), np.linalg.cholesky(matrices))
 
 
+@pytest.mark.parametrize("d", [3, linalg.SHORT + 1])
+def test_products_of_short_and_of_long_vectors(d):
+    """aᵀb and L z by numpy, what is above the diagonal of L left out; gradients are linear."""
+    rng = np.random.default_rng(d)
+    a, b, square = rng.normal(size=d), rng.normal(size=d), rng.normal(size=(d, d))
+    np.testing.assert_allclose(jax.jit(linalg.dot)(a, b), a @ b, rtol=1e-12)
+    np.testing.assert_allclose(jax.jit(jax.grad(linalg.dot))(a, b), b)
+    found = jax.jit(linalg.scale_times)(square, b)
+    np.testing.assert_allclose(found, np.tril(square) @ b, rtol=1e-12, atol=1e-12)
+
+
 def test_derivatives_of_the_inverse():
     factors, direction = (
         np.linalg.cholesky(positive(2, 4)),
