@@ -33,12 +33,34 @@ THEIRS = World(
     (1 - 0.4**2 - 0.04**2) / 1000,
     _users([0.01, 10, 25], [[1, 0.8, 0], [0.8, 1, -0.1], [0, -0.1, 1]]),
 )
-OURS = World(  # to choose on: three signals, a North Star that is noisy
+OURS = World(  # three signals, a North Star that is noisy
     np.array([0.5, -0.2, 0.1]),
     np.array([[1.0, 0.3, 0.0], [0.3, 0.5, 0.1], [0.0, 0.1, 0.8]]) / 1000,
     0.3 / 1000,
     _users([4, 5, 8, 10], np.full((4, 4), 0.4) + 0.6 * np.eye(4)),
 )
+
+
+def random_world(number: int) -> World:
+    """One to three signals of random size, correlation and noise, of about the strength of theirs
+    at 10,000 users an arm; to choose on.
+    """
+    rng = np.random.default_rng([5, number])
+    k = int(rng.integers(1, 4))
+    scale = np.exp(rng.normal(0, 0.4, k))
+    signals = _correlation(rng, k) * np.outer(scale, scale) / 1000
+    beta = rng.normal(0, 1, k)
+    strength = float(beta @ signals @ beta)
+    noise = np.append(np.exp(rng.normal(0.3, 1.2)), np.exp(rng.normal(0.7, 0.6, k)))
+    spread = noise * np.append(strength, np.diagonal(signals)) * 10_000 / 2
+    return World(beta, signals, strength, _users(spread, _correlation(rng, k + 1)))
+
+
+def _correlation(rng, k):
+    factor = rng.standard_normal((k, k + 2))
+    moments = factor @ factor.T
+    spread = np.sqrt(np.diagonal(moments))
+    return moments / np.outer(spread, spread)
 
 
 def draws(world: World, key, count: int, tests: int, arm: int, share: float) -> History:

@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks import _study
 from benchmarks.asos import CRITICAL, METRICS, aligned, read
-from mopl_jax.metrics import monitoring, objectives
+from mopl_jax.metrics import objectives, sequential
 
 SIZES = {"path": Path("asos.parquet"), "paths": 20_000, "looks": 60}
 QUICK = {"paths": 200}
@@ -46,7 +46,7 @@ def _sizes(options):
     steps = rng.standard_normal((options.paths, options.looks))
     n = np.arange(1, options.looks + 1)
     z = np.cumsum(steps, axis=1) / np.sqrt(n)
-    bounds = monitoring.BOUNDS.items()
+    bounds = sequential.BOUNDS.items()
     return {
         name: float(np.mean((np.abs(z) > f(n, n[-1], ALPHA)).any(axis=1))) for name, f in bounds
     }
@@ -61,9 +61,9 @@ def _rows(history, looks) -> Iterator[dict[str, Any]]:
     for name, weights in (("north star", np.tile(north, (len(looks), 1))), ("proxy", proxy)):
         paths = [_path(x, w, correlation) for x, w in zip(looks, weights, strict=True)]
         ends = [_path(x, north, correlation)[-1] for x in looks]
-        for bound, function in monitoring.BOUNDS.items():
+        for bound, function in sequential.BOUNDS.items():
             stops = [
-                monitoring.first(z, function(x.size, x.size[-1], ALPHA))
+                sequential.first(z, function(x.size, x.size[-1], ALPHA))
                 for z, x in zip(paths, looks, strict=True)
             ]
             about = {"north_star": history.names[history.north_star], "metric": name}

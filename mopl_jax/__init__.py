@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mopl_jax.learning.pipeline import learn
     from mopl_jax.logs import Logs, split
     from mopl_jax.metrics.learnt_metric import learn_metric
+    from mopl_jax.metrics.monitoring import monitor
     from mopl_jax.planning.designs import plan
     from mopl_jax.policies.deterministic import Deterministic, smooth
     from mopl_jax.policies.gaussian import Gaussian
@@ -51,6 +52,7 @@ DOORS = {
     "learn_metric": "mopl_jax.metrics.learnt_metric",
     "logs": "mopl_jax.logs",
     "metrics": "mopl_jax.metrics",
+    "monitor": "mopl_jax.metrics.monitoring",
     "plan": "mopl_jax.planning.designs",
     "planning": "mopl_jax.planning",
     "policies": "mopl_jax.policies",
@@ -84,6 +86,7 @@ __all__ = [
     "learn_metric",
     "logs",
     "metrics",
+    "monitor",
     "plan",
     "planning",
     "policies",

@@ -26,6 +26,8 @@ COMMANDS = {  # each with the first line of its help
     " simultaneous intervals.",
     "learn": "New weights from a log, and what they certainly gain.",
     "metric": "Learn a sensitive metric from past A/B tests, and check it on experiments held out.",
+    "monitor": "Watch a running A/B test: intervals that hold at all looks, so that one may stop at"
+    " any.",
     "draw": "Draw weights from a policy, with the log densities that a server must log.",
     "plan": "How many decisions must be explored, how widely, and at what cost?",
     "simulate": "The whole loop, simulated: randomise, log, learn, certify, test online.",

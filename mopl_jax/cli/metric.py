@@ -7,6 +7,7 @@ from pathlib import Path
 from mopl_jax.cli import show
 from mopl_jax.cli.options import (
     DOCUMENT,
+    SCORECARDS,
     argument,
     check_output,
     flag,
@@ -24,13 +25,6 @@ NORTH_STAR = "The metric that the others stand for."
 POSITIVE = "Metric whose weight may not be negative; repeat for several."
 NEGATIVE = "Metric whose weight may not be positive; repeat for several."
 TABLES = "Scorecards: .parquet, .csv, .json, or a .toml that describes one."
-COLUMN = "ROLE=NAME: a column of another name (see mopl metric's page); repeat for several."
-CONTROL = "Name of the control arms (default: by label, or the first arm of each experiment)."
-SHARES = "Planned shares of users, NAME=SHARE,… (default: equal, or a column share)."
-CORRELATION = (
-    "Of the metrics over users, where only variances are known: nulls, increments, independent, or"
-    " a file (users, or JSON)."
-)
 
 
 @takes(
@@ -42,13 +36,9 @@ CORRELATION = (
     positive=option(list[str], POSITIVE),
     negative=option(list[str], NEGATIVE),
     with_north_star=flag("Let the North Star itself enter the metric.", "--with-north-star"),
-    column=option(list[str], COLUMN),
-    control=option(str, CONTROL),
+    **SCORECARDS,
     at=option(str, "Snapshots at this time or the last before it (default: the last)."),
-    shares=option(str, SHARES),
-    correlation=option(str, CORRELATION),
     keep=flag("Keep experiments whose arms have not the planned shares.", "--keep"),
-    leave_out=flag("Leave out arms that cannot be used, and say so.", "--leave-out"),
     standardise=flag("Effects in standard deviations of a user, test by test.", "--standardise"),
     rule=flag("What launching by the metric, the North Star or both would have earned.", "--rule"),
     alpha=option(float, "Level of the two-sided tests in the validation.", 0.05),

@@ -96,6 +96,20 @@ ROLES = {
     "missing_reward": option(str, "What rows without a reward are: drop or zero."),
     "fit_logging": flag("Estimate the logging policy from the actions.", "--fit-logging"),
 }
+COLUMN = "ROLE=NAME: a column of another name (see mopl metric's page); repeat for several."
+CONTROL = "Name of the control arms (default: by label, or the first arm of each experiment)."
+SHARES = "Planned shares of users, NAME=SHARE,… (default: equal, or a column share)."
+CORRELATION = (
+    "Of the metrics over users, where only variances are known: nulls, increments, independent, or"
+    " a file (users, or JSON)."
+)
+SCORECARDS = {  # how tables of tests are read
+    "column": option(list[str], COLUMN),
+    "control": option(str, CONTROL),
+    "shares": option(str, SHARES),
+    "correlation": option(str, CORRELATION),
+    "leave_out": flag("Leave out arms that cannot be used, and say so.", "--leave-out"),
+}
 PER = option(str, "Column the reward is counted by, as views: the value is then a ratio.")
 COVARIATE = option(str, "Columns known before the action, as a,b: what they explain is taken out.")
 ESTIMATOR = option(str, "snips, calibrated, ips, beta_ips, doubly_robust.", "snips")

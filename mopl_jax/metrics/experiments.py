@@ -7,9 +7,9 @@ Every complaint is a one-line ValueError: file, experiment and arm, what was exp
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 import msgspec
@@ -31,6 +31,17 @@ _PART = 0.1  # of a metric in what another metric determines: less is not named
 
 Row = Mapping[str, Any]
 Complain = Callable[[str], None]
+
+
+class Difference(NamedTuple):
+    """Of a treatment to its control; fields as in `History`."""
+
+    effect: Float[np.ndarray, " k"]
+    covariance: Float[np.ndarray, "k k"]
+    size: float
+    sign: float
+    null: bool
+    user_covariance: Float[np.ndarray, "k k"]
 
 
 class Arm(msgspec.Struct):
@@ -167,7 +178,7 @@ def history(
     pairs = [
         (i, (name, arm), *pair)
         for i, (name, some) in enumerate(experiments.items())
-        for arm, pair in _pairs(name, some, names, correlation, complain)
+        for arm, pair in differences(name, some, names, correlation, complain)
     ]
     found = len({pair[0] for pair in pairs})
     if found < 2:
@@ -205,8 +216,14 @@ def _unknown(names):
 # One experiment.
 
 
-def _pairs(name, arms, names, correlation, complain):
-    """Each treated arm by name, and (Δ, S, size, sign, A/A, covariance over users)."""
+def differences(
+    name: str,
+    arms: Sequence[tuple[Path, Arm]],
+    names: Sequence[str],
+    correlation: Float[np.ndarray, "k k"] | None = None,
+    complain: Complain = refuse,
+) -> Iterator[tuple[str, Difference]]:
+    """Each treated arm of the experiment `name`, and its difference to the control."""
     path = arms[0][0]
     with told(complain):
         with within(f"{path}: experiment {name!r}"):
@@ -242,7 +259,7 @@ def _difference(treatment, control, label, where):
             f"{where}: expected numbers whose sums can be computed, got some beyond 1e308; use"
             " larger units"
         )
-    return *made, SIGNS[label], label == "aa", users
+    return Difference(*made, SIGNS[label], label == "aa", users)
 
 
 def nulls(arms: Sequence[tuple[Path, Arm]]) -> Float[np.ndarray, "m k"]:

@@ -50,6 +50,7 @@ class LearntMetric:
 
     `metrics`, `weights`: names of the metrics, and their weights.
     `standard_weights`: weights times the metrics' standard deviations over users.
+    `user_correlation`: of the metrics over users, k rows.
     `north_star`: the metric that it stands for.
     `objective`, `l1`, `alpha`: what was minimised, its penalty, the level of the tests.
     `north_star_per_unit`: North Star units for one unit of the metric's effect.
@@ -65,6 +66,7 @@ class LearntMetric:
     metrics: tuple[str, ...]
     weights: tuple[float, ...]
     standard_weights: tuple[float, ...]
+    user_correlation: tuple[tuple[float, ...], ...]
     north_star: str
     objective: str
     l1: float
@@ -144,6 +146,8 @@ def learn_metric(
     _check(history)
     allowed = objectives.signals_only(history) | with_north_star
     weights = _weights(history, objective, chosen, allowed)
+    users = np.asarray(history.user_covariance)
+    spread = np.sqrt(np.diagonal(users))
     others = NAMED if compare else {}
     others = {k: x for k, x in others.items() if k != "cross_fold" or history.halves is not None}
     tried = {objective: chosen} | {name: x for name, x in others.items() if name != objective}
@@ -154,7 +158,8 @@ def learn_metric(
     return LearntMetric(
         metrics=history.names,
         weights=tuple(map(float, weights)),
-        standard_weights=tuple(map(float, weights * np.sqrt(np.diagonal(history.user_covariance)))),
+        standard_weights=tuple(map(float, weights * spread)),
+        user_correlation=tuple(map(tuple, (users / np.outer(spread, spread)).tolist())),
         north_star=north_star,
         objective=objective,
         l1=l1,

@@ -47,6 +47,11 @@ def north_star_of(path: Path) -> str:
     return str(json.loads(path.read_text(encoding="utf-8")).get("north_star"))
 
 
+def has_correlation(path: Path) -> bool:
+    """Whether a stored metric says how its metrics correlate over users."""
+    return json.loads(path.read_text(encoding="utf-8")).get("user_correlation") is not None
+
+
 def read_metric(
     path: Path, names: Sequence[str] | None = None
 ) -> tuple[tuple[str, ...], Float[np.ndarray, " k"]]:

@@ -1,6 +1,6 @@
 """Past tests: tables in any layout in, the history and what must be said of it out."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from mopl_jax.io.refusals import within
 from mopl_jax.metrics import correlation, experiments, sample_ratio, scorecards, snapshots, splits
-from mopl_jax.metrics.experiments import Arm
+from mopl_jax.metrics.experiments import Arm, Complain
 from mopl_jax.metrics.objectives import History
 from mopl_jax.metrics.scorecards import Reading
 from mopl_jax.metrics.snapshots import Looks
@@ -45,7 +45,7 @@ def past(tables: Iterable[Path], north_star: str, reading: Reading) -> Past:
     """The same, with what must be said."""
     left: list[str] = []
     complain = left.append if reading.leave_out else experiments.refuse
-    rows, reading = _rows(tables, reading)
+    rows, reading = table_rows(tables, reading)
     names = scorecards.metrics(rows[0][1])
     choose([north_star], dict.fromkeys(names), f"North Star in {rows[0][0]}")
     if len(names) < 2:
@@ -54,16 +54,18 @@ def past(tables: Iterable[Path], north_star: str, reading: Reading) -> Past:
             " add columns mean_NAME"
         )
     labelled = any(row.get("label") in ("winner", "loser") for _, row in rows)
-    by_experiment = _controlled(rows, reading, complain)
+    by_experiment = controlled(rows, reading, complain)
     split = {}
     if any(row.get("fold") is not None for _, row in rows):
         for some in by_experiment:
             split |= splits.halves(some, names)
         by_experiment = [splits.whole(some, names) for some in by_experiment]
-    looks = tuple(each for some in by_experiment for each in _looks(some, names, complain))
-    kept, odd = _by_shares(list(_arms(by_experiment, names, reading, complain)), reading)
-    shared = _correlation(kept, names, reading, looks)
-    with experiments.told(lambda text: experiments.refuse("; ".join([text, *odd, *_left(left)]))):
+    looks = tuple(each for some in by_experiment for each in looks_of(some, names, complain))
+    kept, odd = by_shares(list(_arms(by_experiment, names, reading, complain)), reading)
+    shared = shared_correlation(kept, names, reading, looks)
+    with experiments.told(
+        lambda text: experiments.refuse("; ".join([text, *odd, *left_out(left)]))
+    ):
         history = experiments.history(
             kept,
             names,
@@ -73,11 +75,13 @@ def past(tables: Iterable[Path], north_star: str, reading: Reading) -> Past:
             standardise=reading.standardise,
             complain=complain,
         )
-    said = [*_left(left), *odd, *_known(shared, kept, history)]
+    said = [*left_out(left), *odd, *_known(shared, kept, history)]
     return Past(history, looks, labelled, tuple(said))
 
 
-def _correlation(arms, names, reading, looks):
+def shared_correlation(
+    arms: Sequence[tuple[Path, Arm]], names: Sequence[str], reading: Reading, looks: Sequence[Looks]
+) -> correlation.Shared | None:
     """One for all arms, where any has variances alone."""
     if any(arm.variances for _, arm in arms):
         nulls = experiments.nulls(arms)
@@ -87,7 +91,8 @@ def _correlation(arms, names, reading, looks):
     return None
 
 
-def _rows(tables, reading) -> tuple[Rows, Reading]:
+def table_rows(tables: Iterable[Path], reading: Reading) -> tuple[Rows, Reading]:
+    """The rows of all tables as wide ones, and how they were read."""
     found: Rows = []
     for table in tables:
         path, reading = scorecards.described(Path(table), reading)
@@ -95,7 +100,7 @@ def _rows(tables, reading) -> tuple[Rows, Reading]:
     return found, reading
 
 
-def _controlled(rows, reading, complain) -> list[Rows]:
+def controlled(rows: Rows, reading: Reading, complain: Complain) -> list[Rows]:
     """The rows of each experiment, with labels."""
     experiments_: dict[str, Rows] = {}
     for path, row in rows:
@@ -124,26 +129,39 @@ def _labelled(rows, control) -> Rows:
     ]
 
 
-def _looks(rows, names, complain) -> list[Looks]:
+def looks_of(rows: Rows, names: Sequence[str], complain: Complain) -> list[Looks]:
+    """The snapshots of each treatment of one experiment that can be used."""
     found: list[Looks] = []
-    with experiments.told(complain), within(_here(rows)):
+    with experiments.told(complain), within(place_of(rows)):
         found += snapshots.looks([row for _, row in rows], names)
     return found
 
 
-def _here(rows):
-    path, row = rows[0]
-    return f"{path}: experiment {str(row.get('experiment'))!r}"
+def name_of(rows: Rows) -> str:
+    """The name of the experiment of some rows."""
+    return str(rows[0][1].get("experiment"))
+
+
+def place_of(rows: Rows) -> str:
+    """The file and the experiment of some rows, for a complaint."""
+    return f"{rows[0][0]}: experiment {name_of(rows)!r}"
 
 
 def _arms(by_experiment, names, reading, complain) -> Iterator[tuple[Path, Arm]]:
     """The arms at the time that is asked for."""
     when = None if reading.at is None else snapshots.moment(reading.at)
     for some in by_experiment:
-        path = some[0][0]
-        for row in snapshots.at([row for _, row in some], when, complain, _here(some)):
-            with experiments.told(complain), within(_where(path, row), _REMEDY):
-                yield path, experiments.arm_of(row, names)
+        rows = snapshots.at([row for _, row in some], when, complain, place_of(some))
+        yield from arms_of(some[0][0], rows, names, complain)
+
+
+def arms_of(
+    path: Path, rows: Iterable[dict[str, Any]], names: Sequence[str], complain: Complain
+) -> Iterator[tuple[Path, Arm]]:
+    """The arms of rows of one time; `complain` is told of those that cannot be used."""
+    for row in rows:
+        with experiments.told(complain), within(_where(path, row), _REMEDY):
+            yield path, experiments.arm_of(row, names)
 
 
 _REMEDY = "; fill it in or drop the row"
@@ -156,7 +174,9 @@ def _where(path, row):
 # What is left out, and what is said.
 
 
-def _by_shares(arms, reading) -> tuple[list[tuple[Path, Arm]], list[str]]:
+def by_shares(
+    arms: Sequence[tuple[Path, Arm]], reading: Reading
+) -> tuple[list[tuple[Path, Arm]], list[str]]:
     """The arms of experiments that have the planned shares, or all to `keep`; a warning."""
     odd, kept = [], []
     for name, some in experiments.grouped(arms).items():
@@ -184,9 +204,10 @@ def _some(names, separator=", ") -> str:
     return separator.join(names[:SAID]) + more
 
 
-def _left(left) -> Iterator[str]:
+def left_out(left: Sequence[str]) -> Iterator[str]:
+    """What was left out, in one sentence, or nothing."""
     if left:
-        yield f"left out, because they cannot be used: {_some(left, ' · ')}"
+        yield f"left out, because they cannot be used: {_some(list(dict.fromkeys(left)), ' · ')}"
 
 
 def _known(shared, arms, history) -> Iterator[str]:

@@ -48,16 +48,13 @@ def _seconds(text):
     return datetime.datetime.fromisoformat(text).timestamp()
 
 
-def at(
-    rows: Sequence[dict[str, Any]],
-    when: float | None,
-    complain: Complain = refuse,
-    where: str = "",
-) -> list[dict[str, Any]]:
-    """The rows of one experiment at the last time, not after `when`, at which all arms have one.
+def common(
+    rows: Sequence[dict[str, Any]], complain: Complain = refuse, where: str = ""
+) -> dict[float, list[dict[str, Any]]]:
+    """The rows of one experiment at each time at which all arms have one, from the first.
 
-    Empty where there is none. `complain` is told of an arm with two rows at one time, and of one
-    whose users become fewer, with `where` before it; both are left out.
+    `complain` is told of an arm with two rows at one time, and of one whose users become fewer,
+    with `where` before it; both are left out.
     """
     arms: dict[str, list[dict]] = {}
     for row in rows:
@@ -66,9 +63,20 @@ def at(
     for name, some in arms.items():
         with told(complain), within(where):
             good[name] = _in_time(name, some)
-    common = set.intersection(*map(set, good.values())) if good else set()
-    fit = [time for time in common if when is None or time <= when]
-    return [looks[max(fit)] for looks in good.values()] if fit else []
+    times = sorted(set.intersection(*map(set, good.values()))) if good else []
+    return {time: [looks[time] for looks in good.values()] for time in times}
+
+
+def at(
+    rows: Sequence[dict[str, Any]],
+    when: float | None,
+    complain: Complain = refuse,
+    where: str = "",
+) -> list[dict[str, Any]]:
+    """The rows of `common` at its last time, not after `when`; empty where there is none."""
+    looks = common(rows, complain, where)
+    fit = [time for time in looks if when is None or time <= when]
+    return looks[fit[-1]] if fit else []
 
 
 def _in_time(name, rows):
@@ -133,16 +141,32 @@ def _growing(experiment, arm, times, pairs, names):
     return Looks(experiment, arm, *(part[keep] for part in found))
 
 
+def thinned(looks: Looks, parts: int | None) -> Looks:
+    """The looks nearest to each of so many equal parts of the users; all of them without `parts`.
+
+    What snapshots have of noise that the next ones take back counts less, the further apart they
+    are.
+    """
+    if parts is None:
+        return looks
+    wanted = looks.size[-1] * np.arange(1, parts + 1) / parts
+    kept = np.unique(np.abs(looks.size[:, None] - wanted).argmin(axis=0))
+    return looks._replace(**{name: getattr(looks, name)[kept] for name in Looks._fields[2:]})
+
+
 def increments(looks: Looks) -> tuple[Float[np.ndarray, "m k"], Float[np.ndarray, " m"]]:
     """What came between two looks, about the effect at the last one, in its own standard errors.
 
-    z = (N₂Δ₂ − N₁Δ₁ − (N₂−N₁) Δ) / √(N₂²v₂ − N₁²v₁): standard normal with the correlation of the
-    metrics if users came one after the other and effects do not change; and the users, N₂ − N₁.
+    z = (N₂Δ₂ − N₁Δ₁ − (N₂−N₁) Δ) / √(v (1 − 2w) + w²N²V), v = N₂²V₂ − N₁²V₁, w = (N₂−N₁)/N, V the
+    variance of Δ: standard normal with the correlation of the metrics if users came one after the
+    other and effects do not change; and the users, N₂ − N₁.
     """
     n = looks.size[:, None]
     total, spread = n * looks.effect, np.square(n) * looks.variance
-    grown, variance = np.diff(n, axis=0), np.diff(spread, axis=0)
-    good = (variance > 0).all(axis=1)
+    grown, own = np.diff(n, axis=0), np.diff(spread, axis=0)
+    part = grown / n[-1]
+    variance = own * (1 - 2 * part) + np.square(part) * spread[-1]
+    good = ((own > 0) & (variance > 0)).all(axis=1)
     shift = np.diff(total, axis=0) - grown * looks.effect[-1]
     return shift[good] / np.sqrt(variance[good]), grown[good, 0]
 

@@ -78,6 +78,7 @@ EMPTY = {
     "--report": ("learn", "log.parquet", "--report", ""),
     "--out": ("coverage", "--out", ""),
     "EXPERIMENTS...": ("metric", "", "--north-star", "x"),
+    "SNAPSHOTS...": ("monitor", "", "--planned", "1"),
     "--pilot": ("plan", "--pilot", ""),
     "--replay": ("simulate", "--replay", ""),
 }

@@ -17,6 +17,7 @@ EXAMPLES = {
     "plan": "plan --pilot ex/log.toml --step 0.1",
     "plan of a guess": "plan --d 3 --gain 0.05 --noise 0.5 --curvature 0.01 --horizon 1e7",
     "metric": "metric ex/past.parquet --north-star days",
+    "monitor": "monitor ex/past.parquet --north-star days --planned 1e5",
     "draw": "draw ex/target.json --n 2",
 }
 

@@ -1,57 +1,155 @@
-"""Bounds for daily looks: their size on Brownian motion, and their closed forms."""
+"""A running test, watched: intervals by hand, the level of all looks together, and one line for
+what cannot be used.
+"""
 
-import math
+import json
 
 import numpy as np
 import pytest
-from scipy import stats
+from command import assert_refused, document, mopl
 
-from mopl_jax.metrics import monitoring
+import mopl_jax as library
+from mopl_jax.metrics import metric_json, sequential
 
-LOOKS = np.arange(1.0, 61.0)
+NAMES = ("likes", "shares", "days")
+USERS = np.array([[1.0, 0.6, 0.4], [0.6, 1.0, 0.3], [0.4, 0.3, 1.0]])
+WEIGHTS = np.array([0.5, -0.2, 0.0])
+DAYS, DAILY = 20, 1000
+
+
+def snapshots(seed, arms=("A", "B"), effect=(0.0, 0.0, 0.0)):
+    """Rows a day and arm, of users who come once; the last arm has the effect."""
+    rng, sums = np.random.default_rng(seed), {arm: np.zeros(3) for arm in arms}
+    for day in range(1, DAYS + 1):
+        for arm in arms:
+            shift = np.asarray(effect) if arm == arms[-1] else np.zeros(3)
+            sums[arm] += rng.multivariate_normal(DAILY * (1 + shift), DAILY * USERS)
+            n = day * DAILY
+            means = {f"mean_{x}": m / n for x, m in zip(NAMES, sums[arm], strict=True)}
+            variances = {f"variance_{x}": 1.0 for x in NAMES}
+            about = {"experiment": "e", "arm": arm, "time": f"2026-03-{day:02d}", "users": n}
+            yield about | means | variances
 
 
 @pytest.fixture(scope="module")
-def z():
-    """z-scores at sixty looks of 4,000 tests without effect."""
-    steps = np.random.default_rng(0).standard_normal((4000, 60))
-    return np.cumsum(steps, axis=1) / np.sqrt(LOOKS)
+def files(tmp_path_factory):
+    """A test whose signals move, and a metric of them that knows their correlation."""
+    folder = tmp_path_factory.mktemp("running")
+    rows = list(snapshots(0, effect=(0.05, 0.0, 0.0)))
+    (folder / "test.json").write_text(json.dumps(rows))
+    about = {"north_star": "days", "user_correlation": USERS.tolist()}
+    metric_json.write_metric(folder / "metric.json", NAMES, WEIGHTS, about)
+    return folder, rows
 
 
-@pytest.mark.parametrize("name", ["mixture", "obrien_fleming"])
-def test_bounds_hold_at_all_looks_together(z, name):
-    """Crossed in 5 % at most (and not never), where 1.96 at every look is crossed in a third."""
-    crossed = (np.abs(z) > monitoring.BOUNDS[name](LOOKS, 60.0, 0.05)).any(axis=1)
-    assert 0.01 < crossed.mean() < 0.05
-    peeking = (np.abs(z) > monitoring.fixed(LOOKS, 60.0, 0.05)).any(axis=1)
-    assert peeking.mean() > 0.3
+def watched(files, *options, planned=2 * DAYS * DAILY):
+    folder, _ = files
+    return document("monitor", folder / "test.json", "--planned", planned, *options)
 
 
-def test_quantile_of_the_largest_is_the_reflection_principle():
-    """P(max |B| > c) = 4 Σ (−1)^k Φ(−(2k+1) c), the other form of the series; 2.2414 at 5 %."""
-    for alpha in (0.01, 0.05, 0.2):
-        c = monitoring.largest_quantile(alpha)
-        k = np.arange(20)
-        other = 4 * np.sum((-1.0) ** k * stats.norm.sf((2 * k + 1) * c))
-        assert other == pytest.approx(alpha, rel=1e-9)
-    assert monitoring.largest_quantile(0.05) == pytest.approx(2.2414, abs=1e-4)
+def test_intervals_are_effect_and_critical_value_times_error(files):
+    """ωᵀΔ ± c √(ωᵀSω) with the correlation that the stored metric brings, each at α/2."""
+    folder, rows = files
+    said = watched(files, "--metric", folder / "metric.json")
+    (north, learnt) = said["tests"]
+    assert [north["outcome"], learnt["outcome"]] == ["days", "learnt_metric"]
+    assert north["alpha"] == learnt["alpha"] == 0.025
+    assert f"from {folder / 'metric.json'}" in said["warnings"][0]
+    n = 2 * DAILY * np.arange(1.0, DAYS + 1)
+    critical = sequential.mixture(n, n[-1], 0.025)
+    delta = [
+        [row[f"mean_{x}"] - rows[2 * i][f"mean_{x}"] for x in NAMES]
+        for i, row in enumerate(rows[1::2])
+    ]
+    error = np.sqrt(WEIGHTS @ USERS @ WEIGHTS * 4 / n)
+    looks = learnt["looks"]
+    assert [look["users"] for look in looks] == n.tolist()
+    np.testing.assert_allclose([look["standard_error"] for look in looks], error, rtol=1e-9)
+    expected = delta @ WEIGHTS - critical * error
+    np.testing.assert_allclose([look["lower"] for look in looks], expected, rtol=1e-9, atol=1e-12)
+    first = int(np.argmax(expected > 0))
+    assert (learnt["decision"], learnt["since"]) == ("better", rows[2 * first]["time"])
+    assert (north["decision"], north["since"]) == ("open", None)
 
 
-def test_mixture_is_that_of_the_interval():
-    """`intervals.asymptotic_cs` of n rows is mean ± critical value × standard error."""
-    import jax.numpy as jnp
+def test_all_looks_hold_together_and_share_their_level():
+    """400 A/A tests of two treatments: decided in 5 % at most, where 1.96 decides in a third."""
+    users = 3 * DAILY * np.arange(1.0, DAYS + 1)
+    rng, crossed = np.random.default_rng(1), {name: 0 for name in sequential.BOUNDS}
+    for _ in range(400):
+        sums = np.cumsum(rng.standard_normal((3, DAYS)), axis=1)
+        z = (sums[1:] - sums[0]) / np.sqrt(2 * np.arange(1, DAYS + 1))
+        for name, bound in sequential.BOUNDS.items():
+            level = 0.05 if name == "fixed" else 0.025
+            crossed[name] += bool((np.abs(z) > bound(users, users[-1], level)).any())
+    assert crossed["fixed"] > 130
+    assert max(crossed["mixture"], crossed["obrien_fleming"]) <= 26
 
-    from mopl_jax.estimators import ips
-    from mopl_jax.intervals.confidence_sequences import asymptotic_cs
 
-    reward = jnp.asarray(np.random.default_rng(1).normal(size=400))
-    found = asymptotic_cs(ips(jnp.zeros(400), reward), 0.05, tuned_at=300)
-    critical = monitoring.mixture(np.array([400.0]), 600.0, 0.05)[0]
-    error = float(reward.std(ddof=1)) / math.sqrt(400)
-    assert float(found.upper - found.lower) / 2 == pytest.approx(critical * error, rel=1e-9)
+def test_several_treatments_share_the_level(tmp_path):
+    path = tmp_path / "test.json"
+    path.write_text(json.dumps(list(snapshots(2, ("A", "B", "C")))))
+    found = library.monitor(path, "days", planned=60_000, bound="obrien_fleming")
+    assert [(x.arm, x.alpha) for x in found.tests] == [("B", 0.025), ("C", 0.025)]
+    assert found.to_arrow().num_rows == 2 * DAYS
+    beyond = library.monitor(path, "days", planned=30_000, bound="obrien_fleming")
+    assert np.isinf(beyond.tests[0].looks[-1].upper)
+    assert "more than the 30,000" in beyond.warnings[-1]
 
 
-def test_the_first_crossing_is_found():
-    z = np.array([0.0, 2.5, -3.0])
-    assert monitoring.first(z, np.full(3, 2.0)) == 1
-    assert monitoring.first(z, np.full(3, 4.0)) is None
+def test_a_table_without_the_north_star_is_said(files, tmp_path):
+    folder, rows = files
+    kept = [{k: v for k, v in row.items() if not k.endswith("days")} for row in rows]
+    (tmp_path / "signals.json").write_text(json.dumps(kept))
+    found = library.monitor(tmp_path / "signals.json", metric=folder / "metric.json", planned=1e5)
+    assert [each.outcome for each in found.tests] == ["learnt_metric"]
+    assert "no metric 'days': the North Star is not watched" in " ".join(found.warnings)
+
+
+def without(rows, key):
+    return [{k: v for k, v in row.items() if k != key} for row in rows]
+
+
+BROKEN = {
+    "users shrink": (lambda rows: [*rows[:-1], rows[-1] | {"users": 5}], "'B': expected users"),
+    "one arm": (lambda rows: rows[::2], "experiment 'e': expected one control and at least one"),
+    "a look twice": (lambda rows: [*rows, rows[-1]], "expected each arm once, got 'B' twice"),
+    "no signal": (lambda rows: without(rows, "mean_likes"), "got no 'likes'"),
+    "no time": (lambda rows: without(rows, "time"), "expected each arm once, got 'A' twice"),
+    "a negative variance": (
+        lambda rows: [*rows[:-1], rows[-1] | {"variance_likes": -1.0}],
+        "row 40: metric 'likes': expected a variance > 0",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_cannot_be_used_is_one_line(files, tmp_path, name):
+    folder, rows = files
+    broken, expected = BROKEN[name]
+    path = tmp_path / "test.json"
+    path.write_text(json.dumps(broken(rows)))
+    run = mopl("monitor", path, "--planned", 1e5, "--metric", folder / "metric.json")
+    assert_refused(run, "test.json", expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--north-star", "days", "--planned", "0"), "planned: expected users > 0"),
+        (("--planned", "1e5"), "expected a North Star (--north-star), a learnt metric"),
+        (("--planned", "1e5", "--north-star", "day"), "did you mean 'days'?"),
+        (("--planned", "1e5", "--north-star", "days", "--bound", "fixed"), "unknown bound"),
+        (("--planned", "1e5", "--north-star", "days", "--alpha", "1"), "alpha"),
+    ],
+)
+def test_options_that_do_not_fit_are_one_line(files, options, expected):
+    assert_refused(mopl("monitor", files[0] / "test.json", *options), expected)
+
+
+def test_the_screen_says_what_is_decided_first(files):
+    folder, _ = files
+    run = mopl("monitor", folder / "test.json", "--planned", 1e5, "--north-star", "likes")
+    assert run.code == 0
+    assert "e, B, likes: better since 2026-03-" in run.out
+    assert "at all looks together" in run.out
