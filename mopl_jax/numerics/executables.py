@@ -53,13 +53,22 @@ def _key(name, traced, fixed) -> str | None:
     leaves, tree = jax.tree.flatten(traced)
     types = [str(jax.typeof(x)) for x in leaves]
     settings = sorted((name, str(value)) for name, value in jax.config.values.items())
-    machine = platform.node(), os.environ.get("XLA_FLAGS"), settings
+    machine = _processor(), os.environ.get("XLA_FLAGS"), settings
     written = io.BytesIO()
     try:
         _Named(written).dump((program(), machine, name, types, tree, fixed))
     except (pickle.PicklingError, AttributeError, TypeError):
         return None
     return hashlib.sha256(written.getvalue()).hexdigest()
+
+
+def _processor() -> tuple[str, ...]:
+    """What code is made for: several machines may share the folder."""
+    flags = ""
+    with suppress(OSError), open("/proc/cpuinfo") as file:
+        lines = file.read(8192).splitlines()
+        flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return platform.node(), platform.machine(), flags
 
 
 class _Named(pickle.Pickler):
