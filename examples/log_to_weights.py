@@ -35,12 +35,12 @@ def main(folder: Path) -> None:
     print(certificate)
 
     # the same rows answer for any other policy that was not chosen on them
-    print(mopl.evaluate(held, learnt.policy, reward_range=(0, 1)))
+    print(mopl.evaluate(held, learnt.played, reward_range=(0, 1)))
 
     if certificate.keep:
         print("keep the current weights")
     else:
-        path = mopl.write_policy(folder / "new.json", learnt.policy, certificate=certificate)
+        path = mopl.write_policy(folder / "new.json", learnt.played, certificate=certificate)
         print("serve", path)
 
 
