@@ -3,6 +3,7 @@ follows from them.
 """
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +31,7 @@ from mopl_jax.estimators.weight_totals import merge, totals_of, totals_of_weight
 from mopl_jax.intervals import bootstrap, concentration, moments
 from mopl_jax.intervals.formulas import Pivot
 from mopl_jax.intervals.moments import Moments
+from mopl_jax.learning import proposal
 from mopl_jax.metrics import objectives
 from mopl_jax.numerics.reduce import whole_block
 from mopl_jax.policies import Gaussian
@@ -357,6 +359,27 @@ def test_what_rounding_explains_is_no_evidence():
 def test_the_error_of_the_mean_weight_is_that_of_a_sample():
     found = diagnose(snips(jnp.log(jnp.array([0.5, 1.5])), jnp.array([0.0, 1.0])))
     assert found.mean_weight_error == pytest.approx(0.5, rel=1e-12)
+
+
+# Proposals.
+
+
+def test_what_is_promised_of_a_policy_by_quadrature():
+    """On 1,000 rows of users that count 3: noise v E(w − w₀)² and 1/E w² effective rows."""
+    policy, origin = Gaussian.diagonal(np.array([1.0]), 0.5), jnp.zeros(1)
+    surface = SimpleNamespace(
+        expected_features=lambda played: played.mean,
+        covariance=jnp.eye(1),
+        coefficients=jnp.ones(1),
+    )
+    fitted = SimpleNamespace(surface=surface, noise=2.0, inflation=3.0)
+    made, _ = jax.jit(lambda: proposal._promise(fitted, 1000, origin, policy))()
+    x = np.linspace(-12, 12, 20_001)
+    played, base, logging = (stats.norm.pdf(x, *at) for at in ((1, 0.5), (0, 0.5), (0, 1)))
+    spread, own = (np.trapezoid(y**2 / logging, x) for y in (played - base, played))
+    assert made.noise == pytest.approx(np.sqrt(2 * spread / 1000), rel=1e-9)
+    assert made.ess == pytest.approx(1000 / (own * 3), rel=1e-9)
+    assert (made.gain, made.error) == (1, 1)
 
 
 # Learnt metrics.
