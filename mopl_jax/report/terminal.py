@@ -13,7 +13,20 @@ STYLES = {"trust": "green", "caution": "yellow", "refuse": "red"}
 
 def console() -> Console:
     """Standard output, 100 columns. Names are text: no brackets or colons in them are markup."""
-    return Console(width=100, highlight=False, markup=False, emoji=False)
+    return _Screen(width=100, highlight=False, markup=False, emoji=False)
+
+
+class _Screen(Console):
+    """A console that obeys no escape sequences in names of files and columns."""
+
+    def render(self, renderable, options=None):
+        """Its segments, without letters that have no shape, and no width."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=_shown(segment.text))
+
+
+def _shown(text):
+    return "".join(x for x in text if x.isprintable() or x == "\n")
 
 
 def table(*headers: str, title: str | None = None) -> Table:

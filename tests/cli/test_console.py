@@ -96,3 +96,15 @@ def test_names_are_text_in_figures_and_tables(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "[/red]" in out
     assert "[bold]:smile:" in out
+
+
+def test_names_give_the_terminal_no_orders(capsys):
+    """Escape sequences in names of files and columns are text, wherever they stand."""
+    made = terminal.table("name", title="\x1b[31mtitle")
+    made.add_row("w_\x1b[31m\x07 and more")
+    out = terminal.console()
+    out.print(made, terminal.headed("\x1b]0;x", "rest\x9b"), "line\x1b[2J", sep="\n")
+    text = capsys.readouterr().out
+    for shown in ("w_[31m", "[31mtitle", "]0;xrest", "line[2J"):
+        assert shown in text
+    assert all(x.isprintable() or x == "\n" for x in text)

@@ -3,6 +3,7 @@ follows from them.
 """
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +31,8 @@ from mopl_jax.estimators.weight_totals import merge, totals_of, totals_of_weight
 from mopl_jax.intervals import bootstrap, concentration, moments
 from mopl_jax.intervals.formulas import Pivot
 from mopl_jax.intervals.moments import Moments
+from mopl_jax.learning import proposal
+from mopl_jax.metrics import objectives
 from mopl_jax.numerics.reduce import whole_block
 from mopl_jax.policies import Gaussian
 
@@ -209,13 +212,14 @@ def test_heavy_tails_cost_ess_skew_degrees_of_freedom():
 
 def test_the_skewness_of_a_share_is_at_most_its_standard_deviation():
     """A heavy row would move the share beyond what equal weights can: κ is capped at sd."""
-    log_weight = jnp.log(jnp.array([30.0] + [1.0] * 60))
-    reward = jnp.zeros(61).at[5].set(1.0)
+    log_weight = jnp.log(jnp.array([20.0] + [1.0] * 200))
+    reward = jnp.zeros(201).at[5:27].set(1.0)
     sums = moments_of(snips(log_weight, reward))
     v, sd = float(sums.value), float(jnp.sqrt(sums.value * (1 - sums.value) * sums.sum_p2))
     assert (1 - 2 * v) * float(sums.cubic) > sd
     t = stats.t.isf(0.025, float(sums.df))
-    square, moved = t**2 * float(sums.sum_p2), max(v - (t**2 - 1) / 6 * sd, 0)
+    square, moved = t**2 * float(sums.sum_p2), v - (t**2 - 1) / 6 * sd
+    assert moved > 0
     half = (square * moved * (1 - moved) + square**2 / 4) ** 0.5
     expected = (moved + square / 2 + half) / (1 + square)
     made = jax.jit(intervals.ess_wilson_skew.at)(sums, 0.05)
@@ -355,6 +359,37 @@ def test_what_rounding_explains_is_no_evidence():
 def test_the_error_of_the_mean_weight_is_that_of_a_sample():
     found = diagnose(snips(jnp.log(jnp.array([0.5, 1.5])), jnp.array([0.0, 1.0])))
     assert found.mean_weight_error == pytest.approx(0.5, rel=1e-12)
+
+
+# Proposals.
+
+
+def test_what_is_promised_of_a_policy_by_quadrature():
+    """On 1,000 rows of users that count 3: noise v E(w − w₀)² and 1/E w² effective rows."""
+    policy, origin = Gaussian.diagonal(np.array([1.0]), 0.5), jnp.zeros(1)
+    surface = SimpleNamespace(
+        expected_features=lambda played: played.mean,
+        covariance=jnp.eye(1),
+        coefficients=jnp.ones(1),
+    )
+    fitted = SimpleNamespace(surface=surface, noise=2.0, inflation=3.0)
+    made, _ = jax.jit(lambda: proposal._promise(fitted, 1000, origin, policy))()
+    x = np.linspace(-12, 12, 20_001)
+    played, base, logging = (stats.norm.pdf(x, *at) for at in ((1, 0.5), (0, 0.5), (0, 1)))
+    spread, own = (np.trapezoid(y**2 / logging, x) for y in (played - base, played))
+    assert made.noise == pytest.approx(np.sqrt(2 * spread / 1000), rel=1e-9)
+    assert made.ess == pytest.approx(1000 / (own * 3), rel=1e-9)
+    assert (made.gain, made.error) == (1, 1)
+
+
+# Learnt metrics.
+
+
+@pytest.mark.parametrize(("size", "left"), [(18, 0.25), (9, 0.0), (3, 0.0)])
+def test_a_covariance_is_shrunk_by_the_sampling_variance_of_its_entries(size, left):
+    """ρ = (S₁₁ S₂₂ + S₁₂²) / (n S₁₂²), 9/n here and at most 1."""
+    found = objectives._shrunk(jnp.array([[2.0, 0.5], [0.5, 1.0]]), size)
+    np.testing.assert_allclose(found, [[2.0, left], [left, 1.0]], atol=1e-12)
 
 
 # Targets of a study.
