@@ -7,6 +7,8 @@ half, as if by a longer test: labels do not look at the measured difference. A s
 wrong. Elsewhere the label is unknown.
 """
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 from scipy import stats
@@ -33,6 +35,8 @@ RESPONSE = np.array(
         [0.45, 0.0, 0.1, -0.2],
     ]
 )
+# The North Star of later: it follows what is social, and what loads less.
+LATER = np.array([0.1, 0.05, 0.45, 0.1])
 # One factor of activity correlates all metrics over users.
 USER_LOAD = np.array([0.5, 0.4, 0.3, 0.6, 0.7, 0.3, -0.2, 0.4])
 
@@ -42,12 +46,18 @@ def covariance() -> np.ndarray:
     return np.outer(USER_LOAD, USER_LOAD) + np.diag(1 - USER_LOAD**2)
 
 
-def draw(rng: np.random.Generator, count: int, wrong: float = 0.0) -> dict[str, np.ndarray]:
-    """True and estimated effects of `count` experiments, users, labels."""
+def draw(
+    rng: np.random.Generator, count: int, wrong: float = 0.0, later: bool | np.ndarray = False
+) -> dict[str, np.ndarray]:
+    """True and estimated effects of `count` experiments, users, labels; those that are `later` have
+    the North Star of later.
+    """
     users = np.exp(rng.uniform(np.log(20_000), np.log(400_000), count)).astype(int)
     null = rng.random(count) < NULLS
     drivers = stats.t(5).rvs((count, 4), random_state=rng) * 0.6
-    effect = np.where(null[:, None], 0, 1e-2 * drivers @ RESPONSE.T)
+    drivers = np.where(null[:, None], 0, 1e-2 * drivers)
+    effect = drivers @ RESPONSE.T
+    effect[:, -1] = np.where(later, drivers @ LATER, effect[:, -1])
     noise = rng.normal(size=(count, len(NAMES))) @ np.linalg.cholesky(covariance()).T
     large = np.abs(effect[:, -1]) > np.quantile(np.abs(effect[~null, -1]), 1 - KNOWN)
     flip = np.where(rng.random(count) < wrong, -1, 1)
@@ -61,9 +71,17 @@ def draw(rng: np.random.Generator, count: int, wrong: float = 0.0) -> dict[str, 
     }
 
 
-def past(number: int, size: int, wrong: float) -> objectives.History:
-    """The history of that number: `size` experiments."""
-    return history(draw(np.random.default_rng(100 + number), size, wrong))
+def past(number: int, size: int, wrong: float, changing: bool = False) -> objectives.History:
+    """The history of that number: `size` experiments; the later half with the other North Star if
+    it is `changing`; with the effects among two halves of the users.
+    """
+    rng = np.random.default_rng(100 + number)
+    later = changing & (np.arange(size) >= size // 2)
+    drawn = draw(rng, size, wrong, later)
+    root = np.linalg.cholesky(covariance())
+    apart = rng.normal(size=drawn["estimate"].shape) @ root.T * np.sqrt(2 / drawn["users"])[:, None]
+    halves = np.stack([drawn["estimate"] + apart, drawn["estimate"] - apart], axis=1)
+    return dataclasses.replace(history(drawn), halves=jnp.asarray(halves))
 
 
 def history(drawn: dict[str, np.ndarray]) -> objectives.History:

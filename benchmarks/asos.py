@@ -14,6 +14,11 @@ all tests, from the increments between snapshots. There is no A/A test: for one,
 between the effects among earlier and among later users stands, which is zero where an effect does
 not change.
 
+The second table asks why that is significant more often than in 5 % of treatments: whether the
+variances are too small (then increments between snapshots would spread further than they say at
+every distance), whether snapshots have noise that the next ones take back (then only those of
+neighbours do), or whether effects change (then long tests are those that differ).
+
     python -m benchmarks asos --path PATH
 
 PATH is asos.parquet.
@@ -29,16 +34,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import _study
-from mopl_jax.metrics import learnt_metric, objectives, past, validation
+from mopl_jax.metrics import learnt_metric, objectives, past, snapshots, validation
 from mopl_jax.metrics.scorecards import Reading
 from mopl_jax.metrics.snapshots import Looks
 
+RESULTS = ("asos", "asos_changes")
 SIZES = {"path": Path("asos.parquet"), "parts": (0.1, 0.5, 1.0)}
 QUICK = {"parts": (0.5,)}
 ON_DEMAND = True  # needs a path to data: left out of `all`
 CRITICAL = 1.959964
 METRICS = ("1", "2", "3", "4")
 LEARNT = ("proxy", "tested")
+PARTS = (4, 16, None)  # of a test, between whose ends increments lie; None: between all snapshots
+LONG = 60  # snapshots
 COLUMNS = {
     "experiment": "experiment_id",
     "arm": "variant_id",
@@ -53,9 +61,9 @@ COLUMNS = {
 }
 
 
-def run(options) -> list[dict]:
+def run(options):
     """A row for each correlation, North Star, way to learn and part of the users; what was left
-    out and assumed is said with them.
+    out and assumed is said with them. Then one for each metric.
     """
     jax.config.update("jax_enable_x64", True)
     if not options.path.is_file():
@@ -68,7 +76,8 @@ def run(options) -> list[dict]:
         for row in _rows(past_tests, source, options.parts)
     ]
     said = [text.replace(str(options.path), options.path.name) for text in tests[0].warnings]
-    return _study.Rows(rows, said=said)
+    yield _study.Rows(rows, said=said)
+    yield _changes(*aligned(tests[0]))
 
 
 def read(path: Path, north: str, source: str = "increments") -> past.Past:
@@ -162,6 +171,45 @@ def _rows(tests, source, parts) -> list[dict[str, Any]]:
     return found
 
 
+def _changes(history, looks) -> list[dict[str, Any]]:
+    """Of each metric: how often earlier and later users differ, and how increments spread."""
+    later = contrast(history, looks)
+    long = np.array([len(x.size) >= LONG for x in looks])
+    steps = [np.concatenate([_steps(x, parts) for x in looks]) for parts in PARTS]
+    found = []
+    for i, name in enumerate(history.names):
+        hit = np.abs(_z(np.tile(np.eye(len(METRICS))[i], (len(looks), 1)), later)) > CRITICAL
+        row = {"metric": name, "treatments": len(hit), "long": int(long.sum())}
+        row |= {"short_differ": int(hit[~long].sum()), "long_differ": int(hit[long].sum())}
+        row |= {"returns": _return(looks, i)}
+        for parts, step in zip(PARTS, steps, strict=True):
+            row[f"spread_{parts}"] = float(np.median(np.abs(step[:, i])) / QUARTILE)
+            row[f"correlation_{parts}"] = _mean_correlation(step, i)
+        found.append(row)
+    return found
+
+
+QUARTILE = 0.6744898  # of a standard normal
+
+
+def _steps(looks, parts):
+    return snapshots.increments(snapshots.thinned(looks, parts))[0]
+
+
+def _return(looks, i):
+    """Median over treatments of the correlation of one increment with the next."""
+    each = [_steps(x, None)[:, i] for x in looks]
+    return float(np.median([np.corrcoef(z[1:], z[:-1])[0, 1] for z in each if len(z) >= 20]))
+
+
+def _mean_correlation(steps, i):
+    """Of metric i with the others, spikes counting little."""
+    calm = steps / np.sqrt(1 + np.mean(np.square(steps), axis=1, keepdims=True))
+    moments = calm.T @ calm
+    found = moments[i] / np.sqrt(moments[i, i] * np.diagonal(moments))
+    return float(np.mean(np.delete(found, i)))
+
+
 def _z(weights, history):
     variance = np.einsum("ei,eij,ej->e", weights, np.asarray(history.covariance), weights)
     return np.einsum("ei,ei->e", weights, np.asarray(history.effect)) / np.sqrt(variance)
@@ -183,7 +231,7 @@ def _judged(z, theirs, sign, history):
     }
 
 
-def table(rows: list[dict]) -> str:
+def table(rows: list[dict], changes: list[dict]) -> str:
     """What each metric calls at a part of the users, of the signs known at the end."""
     head = (
         *("correlation", "North Star", "metric", "part of the users", "known", "right", "wrong"),
@@ -201,8 +249,29 @@ def table(rows: list[dict]) -> str:
     first = rows[0]
     return (
         f"{first['experiments']} of 78 tests, {first['treatments']} of 99 treatments.\n\n"
-        f"{_study.markdown(head, lines, 'lllr')}"
+        f"{_study.markdown(head, lines, 'lllr')}\n\n{_table_of_changes(changes)}"
     )
+
+
+def _table_of_changes(changes):
+    head = (
+        *("metric", f"later users differ, under {LONG} snapshots", "… in longer tests"),
+        "increments: correlation with the next",
+        *(f"{kind}, {_between(x)}" for kind in ("spread", "correlation") for x in PARTS),
+    )
+    lines = [
+        (
+            *(row["metric"], f"{row['short_differ']} of {row['treatments'] - row['long']}"),
+            *(f"{row['long_differ']} of {row['long']}", f"{row['returns']:.2f}"),
+            *(f"{row[f'{kind}_{x}']:.2f}" for kind in ("spread", "correlation") for x in PARTS),
+        )
+        for row in changes
+    ]
+    return _study.markdown(head, lines, "lr")
+
+
+def _between(parts):
+    return "all snapshots" if parts is None else f"{parts} parts"
 
 
 def _factor(row):

@@ -25,8 +25,8 @@ SIZES = {
     "tests": 1000,
     "users": (5000, 10_000, 20_000, 100_000),
     "worlds": 40,
-    "choice_draws": 200,
-    "choice_users": (10_000, 30_000),
+    "choice_draws": 500,
+    "choice_users": (5000, 10_000, 30_000),
 }
 QUICK = {
     "draws": 4,
@@ -37,7 +37,7 @@ QUICK = {
     "choice_users": (10_000,),
 }
 SHARES = (0.0, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 1.0)  # of the direct effects of the paper
-LEVELS, FULLERS = (0.15, 0.2, 0.25, 0.5), (4.0, 6.0, 8.0)
+LEVELS, FULLERS = (0.1, 0.15, 0.2, 0.5), (4.0, 6.0, 8.0)
 WORLDS = {"theirs": THEIRS, "ours": OURS}
 WAYS = {
     "naive": exchange.naive,

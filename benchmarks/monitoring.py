@@ -3,7 +3,9 @@ often against their own end?
 
 Snapshots of the ASOS tests, by the rules of `python -m benchmarks asos`; planned users are those at
 the end. A test stops on its North Star, or on a `proxy` learnt from the other metrics on all other
-tests. Beside it what each bound does on Brownian motion without drift: its size.
+tests. Then what each bound does without effect: on Brownian motion, and on A/A tests of users who
+come back, whose increments depend on one another (a conversion comes once, heavy users come often);
+with them how often later users differ from earlier ones, the `asos` study's stand-in for A/A tests.
 
     python -m benchmarks monitoring --path PATH
 
@@ -21,35 +23,76 @@ from benchmarks import _study
 from benchmarks.asos import CRITICAL, METRICS, aligned, read
 from mopl_jax.metrics import objectives, sequential
 
-SIZES = {"path": Path("asos.parquet"), "paths": 20_000, "looks": 60}
-QUICK = {"paths": 200}
+RESULTS = ("monitoring", "monitoring_nulls")
+SIZES = {"path": Path("asos.parquet"), "paths": 20_000, "looks": 60, "nulls": 2000, "users": 100}
+QUICK = {"paths": 200, "nulls": 20}
 ON_DEMAND = True  # needs a path to data: left out of `all`
 ALPHA = 0.05
 
 
-def run(options) -> list[dict]:
-    """A row for each North Star, metric and bound; `size` is that on Brownian motion."""
+def run(options):
+    """A row for each North Star, metric and bound; then one for each kind of null test."""
     jax.config.update("jax_enable_x64", True)
     if not options.path.is_file():
         raise ValueError(f"{options.path}: expected the ASOS table, asos.parquet, found none")
-    size = _sizes(options)
-    return [
-        row | {"size": size[row["bound"]]}
-        for north in METRICS
-        for row in _rows(*aligned(read(options.path, north)))
-    ]
+    yield [row for north in METRICS for row in _rows(*aligned(read(options.path, north)))]
+    yield list(_nulls(options))
 
 
-def _sizes(options):
-    """The share of paths without drift on which each bound is crossed."""
+def _nulls(options):
+    """The share of tests without effect on which each bound is crossed."""
     rng = np.random.default_rng(0)
+    n = np.arange(1.0, options.looks + 1)
     steps = rng.standard_normal((options.paths, options.looks))
-    n = np.arange(1, options.looks + 1)
-    z = np.cumsum(steps, axis=1) / np.sqrt(n)
+    brownian = np.cumsum(steps, axis=1) / np.sqrt(n)
+    yield {"null": "Brownian motion"} | _crossed(brownian, n) | {"changed": None}
+    found: dict[str, list] = {"conversions": [], "visits": [], "spend": []}
+    for _ in range(options.nulls):
+        for name, looks in _users_who_return(rng, options.looks, options.users).items():
+            found[name].append(looks)
+    for name, tests in found.items():
+        effect, variance = np.array(tests).transpose(1, 0, 2)
+        yield {"null": name} | _crossed(effect / np.sqrt(variance), n) | _changed(effect, variance)
+
+
+def _crossed(z, users):
     bounds = sequential.BOUNDS.items()
-    return {
-        name: float(np.mean((np.abs(z) > f(n, n[-1], ALPHA)).any(axis=1))) for name, f in bounds
-    }
+    crossed = {name: np.abs(z) > f(users, users[-1], ALPHA) for name, f in bounds}
+    shares = {name: float(np.mean(hits.any(axis=1))) for name, hits in crossed.items()}
+    return {"tests": len(z)} | shares
+
+
+def _users_who_return(rng, looks, users):
+    """Difference and its variance at each look of an A/A test, of outcomes so far.
+
+    `users` come newly to each arm at each look, and again at random, some much more often.
+    """
+    shape = (2, looks * users)
+    rate = rng.gamma(0.5, 0.2, shape)
+    since = np.repeat(np.arange(looks), users)
+    visits = np.cumsum(
+        [rng.poisson(np.where(since <= look, rate, 0)) for look in range(looks)], axis=0
+    )
+    worth = np.exp(rng.standard_normal(shape))  # of a user's visits
+    outcomes = {"conversions": visits > 0, "visits": visits, "spend": worth * visits}
+    return {name: _looks(np.asarray(x, float), users) for name, x in outcomes.items()}
+
+
+def _looks(so_far, users):
+    """(2, looks): difference of the means of those who came, and its variance."""
+    n = users * np.arange(1, len(so_far) + 1)[:, None]
+    mean, square = so_far.sum(axis=2) / n, np.square(so_far).sum(axis=2) / n
+    return np.stack([mean[:, 1] - mean[:, 0], ((square - mean**2) / n).sum(axis=1)])
+
+
+def _changed(effect, variance):
+    """How often the effect among later users differs from that among earlier ones, as said."""
+    half = effect.shape[1] // 2
+    n, m = 2.0 * half, float(half)
+    late = (n * effect[:, -1] - m * effect[:, half - 1]) / (n - m)
+    spread = (n**2 * variance[:, -1] - m**2 * variance[:, half - 1]) / (n - m) ** 2
+    z = (late - effect[:, half - 1]) / np.sqrt(spread + variance[:, half - 1])
+    return {"changed": float(np.mean(np.abs(z) > CRITICAL))}
 
 
 def _rows(history, looks) -> Iterator[dict[str, Any]]:
@@ -93,18 +136,30 @@ def _judged(stops, paths, ends, looks):
     }
 
 
-def table(rows: list[dict]) -> str:
-    """What stopping at the first crossing would have meant."""
+def table(rows: list[dict], nulls: list[dict]) -> str:
+    """What stopping at the first crossing would have meant; what the bounds do without effect."""
     head = (
-        *("North Star", "looked at", "bound", "size", "stopped", "then significant at the end"),
+        *("North Star", "looked at", "bound", "stopped", "then significant at the end"),
         *("not significant at the end", "contradicted", "median part of the users at the stop"),
     )
     lines = [
         (
-            *(row["north_star"], row["metric"], row["bound"], f"{row['size']:.1%}"),
-            *(row["stopped"], row["confirmed"], row["unconfirmed"], row["contradicted"]),
+            *(row["north_star"], row["metric"], row["bound"], row["stopped"]),
+            *(row["confirmed"], row["unconfirmed"], row["contradicted"]),
             "" if row["median_part"] is None else f"{row['median_part']:.0%}",
         )
         for row in rows
     ]
-    return f"{rows[0]['treatments']} treatments.\n\n{_study.markdown(head, lines, 'lllr')}"
+    none = ("without effect", "tests", *sequential.BOUNDS, "later users differ from earlier ones")
+    shares = [
+        (row["null"], row["tests"], *(_share(row[key]) for key in (*sequential.BOUNDS, "changed")))
+        for row in nulls
+    ]
+    return (
+        f"{rows[0]['treatments']} treatments.\n\n{_study.markdown(head, lines, 'lllr')}\n\n"
+        f"Crossed at some look:\n\n{_study.markdown(none, shares, 'lr')}"
+    )
+
+
+def _share(x):
+    return "" if x is None else f"{x:.1%}"

@@ -30,12 +30,16 @@ def drift(
 ) -> Drift:
     """The rates Σ n (ωᵀΔ Δ_N − ωᵀSe_N) / Σ n ((ωᵀΔ)² − ωᵀSω) of both parts, apart.
 
-    Their standard errors are those of ratios of sums over experiments. A/A tests say nothing.
+    Their standard errors are those of ratios of sums over experiments, whose influences ψ differ
+    widely: Student's t with Satterthwaite's degrees of freedom, those of a part (Σψ²)²/Σψ⁴. A/A
+    tests say nothing.
     """
     parts = [_rate(weights, history, some) for some in (~later, later)]
-    (before, error), (after, other) = parts
-    z = (after - before) / np.hypot(error, other)
-    return Drift(before, after, float(2 * stats.norm.sf(abs(z))))
+    (before, variance, df), (after, other, more) = parts
+    total = variance + other
+    freedom = total**2 / (variance**2 / df + other**2 / more)
+    p_value = 2 * stats.t.sf(abs(after - before) / np.sqrt(total), freedom)
+    return Drift(before, after, float(p_value))
 
 
 def second_half(history: History) -> Bool[np.ndarray, " e"]:
@@ -45,6 +49,7 @@ def second_half(history: History) -> Bool[np.ndarray, " e"]:
 
 
 def _rate(weights, history, some):
+    """The rate of some differences, its variance and the degrees of freedom of that."""
     some = some & ~np.asarray(history.null)
     effect, noise = np.asarray(history.effect)[some], np.asarray(history.covariance)[some]
     size, index = np.asarray(history.size)[some], np.asarray(history.experiment)[some]
@@ -54,10 +59,11 @@ def _rate(weights, history, some):
     below = size * (np.square(ours) - shared @ weights)
     total = below.sum()
     if not total > 0 or len(size) < 2:
-        return np.nan, np.nan
+        return np.nan, np.nan, np.nan
     rate = above.sum() / total
     influence = np.bincount(
         np.unique(index, return_inverse=True)[1], (above - rate * below) / total
     )
-    count = influence.size
-    return float(rate), float(np.sqrt(np.sum(np.square(influence)) * count / max(count - 1, 1)))
+    square, count = np.square(influence), influence.size
+    variance = square.sum() * count / max(count - 1, 1)
+    return float(rate), float(variance), float(square.sum() ** 2 / np.square(square).sum())

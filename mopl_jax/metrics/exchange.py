@@ -27,9 +27,9 @@ from mopl_jax.numerics import safe
 from mopl_jax.numerics.shapes import Scalar
 
 # Of the test that chooses, and Fuller's constant, by which estimates have moments however weak the
-# tests: of 0.15, 0.2, 0.25 and 4, 6, 8 the pair with the smallest worst ratio to the better of LIML
-# and total covariance on random worlds (`python -m benchmarks exchange_rate`). A wrong choice of
-# LIML costs without bound, one of total covariance little.
+# tests: of 0.1, 0.15, 0.2, 0.5 and 4, 6, 8 the pair with the smallest worst ratio to the better of
+# LIML and total covariance on random worlds (`python -m benchmarks exchange_rate`). A wrong choice
+# of LIML costs without bound, one of total covariance little.
 LEVEL, FULLER = 0.15, 6.0
 SIGNIFICANT = 0.05  # of the test where it is told
 

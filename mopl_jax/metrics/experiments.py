@@ -27,8 +27,10 @@ from mopl_jax.metrics.objectives import History
 SIGNS = {"winner": 1.0, "loser": -1.0, "aa": 0.0, "unknown": 0.0}
 _PREFIX = "mean_"
 _ROUNDING = 1e-10  # of the largest eigenvalue of the correlations: less is not positive
+UNIT = 1e4  # times as large standard deviations: no two kinds of users differ by that
 _PART = 0.1  # of a metric in what another metric determines: less is not named
 
+Users = Annotated[float, Meta(ge=2, le=sys.float_info.max)]
 Row = Mapping[str, Any]
 Complain = Callable[[str], None]
 
@@ -60,7 +62,7 @@ class Arm(msgspec.Struct):
     experiment: Any
     arm: Any
     label: Literal["control", "winner", "loser", "aa", "unknown"]
-    n: Annotated[float, Meta(ge=2, le=sys.float_info.max)]
+    n: Users
     means: list[Number]
     covariance: Numbers = ABSENT
     second_moment: Numbers = ABSENT
@@ -108,6 +110,8 @@ def arm_of(row: Row, names: Sequence[str]) -> Arm:
         with within(_PREFIX + name):
             fit(row[_PREFIX + name], Number)
     given = {key: value for key, value in row.items() if value is not None}
+    with within("users"):
+        fit(row.get("n"), Users)
     if "covariance" in given:
         given.pop("second_moment", None)
     if given.keys().isdisjoint(("covariance", "second_moment")):
@@ -186,6 +190,8 @@ def history(
             f"{arms[0][0] if arms else 'table'}: expected at least two experiments, got {found}; a"
             " metric learnt from one cannot be checked"
         )
+    if not standardise:
+        _check_units(arms[0][0], pairs, names)
     index, keys, *columns = zip(*pairs, strict=True)
     effect, covariance, size, sign, null, users = map(np.array, columns)
     half = None if halves is None else np.array([halves.get(key, _unknown(names)) for key in keys])
@@ -207,6 +213,15 @@ def history(
         north_star=list(names).index(north_star),
         halves=None if half is None else jnp.asarray(half),
     )
+
+
+def _check_units(path, pairs, names):
+    """ValueError for an experiment whose metric is in other units than in most."""
+    each = np.array([np.diagonal(pair[-1]) for pair in pairs])
+    usual = np.median(each, axis=0)
+    for variance, (_, (name, arm), *_) in zip(each, pairs, strict=True):
+        with within(f"{path}: experiment {name!r}, arm {arm!r}", ", or --standardise"):
+            _one_unit(variance, usual, names, "most experiments")
 
 
 def _unknown(names):
@@ -232,7 +247,8 @@ def differences(
         for path, arm in (part for part in arms if part[1] is not control):
             with told(complain):
                 moments = _moments(path, arm, names, correlation)
-                yield str(arm.arm), _difference(moments, base, arm.label, f"{path}: {name!r}")
+                where = f"{path}: experiment {name!r}, arm {str(arm.arm)!r}"
+                yield str(arm.arm), _difference(moments, base, arm.label, where, names)
 
 
 def _control(arms):
@@ -248,18 +264,34 @@ def _control(arms):
     return controls[0]
 
 
-def _difference(treatment, control, label, where):
+def _difference(treatment, control, label, where, names):
     (mean_t, cov_t, n_t), (mean_c, cov_c, n_c) = treatment, control
     size = 1 / (1 / n_t + 1 / n_c)
     with np.errstate(over="ignore", invalid="ignore"):
         users = (n_t * cov_t + n_c * cov_c) / (n_t + n_c)
         made = mean_t - mean_c, cov_t / n_t + cov_c / n_c, size
-    if not all(np.isfinite(part).all() for part in (*made, users)):
+        fits = (*made, users, np.square(made[0]) / np.diagonal(made[1]))
+    if not all(np.isfinite(part).all() for part in fits):
         raise ValueError(
             f"{where}: expected numbers whose sums can be computed, got some beyond 1e308; use"
             " larger units"
         )
+    with within(where):
+        _one_unit(np.diagonal(cov_t), np.diagonal(cov_c), names, "the control")
     return Difference(*made, SIGNS[label], label == "aa", users)
+
+
+def _one_unit(variance, other, names, whose):
+    """ValueError for the metric whose standard deviations are in other units, as cents and euros
+    times a million.
+    """
+    ratio = np.sqrt(variance / other)
+    i = int(np.argmax(np.abs(np.log(ratio))))
+    if not 1 / UNIT < ratio[i] < UNIT:
+        raise ValueError(
+            f"metric {names[i]!r}: expected the unit of {whose}, got a standard deviation"
+            f" {ratio[i]:.2g} times as large; bring all to one unit"
+        )
 
 
 def nulls(arms: Sequence[tuple[Path, Arm]]) -> Float[np.ndarray, "m k"]:
@@ -306,7 +338,7 @@ def _square(numbers, k, column):
     return numbers.reshape(k, k)
 
 
-def _determined(correlation, names):
+def determined(correlation: Float[np.ndarray, "k k"], names: Sequence[str]) -> str:
     """The metrics that have a part in the direction without variance."""
     part = np.abs(np.linalg.eigh(correlation)[1][:, 0])
     return ", ".join(name for name, x in zip(names, part, strict=True) if x > _PART)
@@ -329,7 +361,7 @@ def _positive(matrix, names):
     if smallest <= _ROUNDING:
         raise ValueError(
             f"expected a positive definite covariance, got one whose correlations have"
-            f" smallest eigenvalue {smallest:.3g}: {_determined(correlation, names)} determine one"
+            f" smallest eigenvalue {smallest:.3g}: {determined(correlation, names)} determine one"
             " another, as a sum its parts; drop one of them"
         )
     return matrix / 2 + matrix.T / 2

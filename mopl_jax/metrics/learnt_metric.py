@@ -167,7 +167,7 @@ def learn_metric(
         north_star_per_unit=float(objectives.exchange_rate(weights, history)),
         proxy_quality=float(np.median(objectives.proxy_quality(weights, history))),
         direct_effects=float(exchange.p_value(history, allowed)),
-        returns=tuple(_returns(history, chosen, allowed, alpha)) if rule else (),
+        returns=tuple(rules.of_history(history, chosen, allowed, alpha)) if rule else (),
         reward=_rewarded(apply, rewarded, history, weights),
         compared=tuple(judged),
         warnings=(
@@ -194,18 +194,6 @@ def _rewarded(log, out, history, weights):
         return None
     north_star = history.names[history.north_star]
     return learnt_reward.apply(Path(log), Path(out), history.names, np.asarray(weights), north_star)
-
-
-def _returns(history, objective, allowed, alpha):
-    """Of rules that launch by the metric that was learnt without the experiment."""
-    weights = np.asarray(objectives.leave_one_out(history, objective, allowed))
-    north = np.broadcast_to(np.eye(len(history.names))[history.north_star], weights.shape)
-    both = np.stack([weights, north], axis=1)
-    effect = np.einsum("eaj,ej->ea", both, np.asarray(history.effect))
-    noise = np.einsum("eai,eij,ebj->eab", both, np.asarray(history.covariance), both)
-    some = (weights != 0).any(axis=1) & ~np.asarray(history.null)
-    index = np.asarray(history.experiment)[some]
-    return rules.returns(effect[some], noise[some], index, float(norm.isf(alpha / 2)))
 
 
 def _weights(history, name, objective, allowed):

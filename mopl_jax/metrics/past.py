@@ -15,6 +15,9 @@ from mopl_jax.metrics.snapshots import Looks
 from mopl_jax.numerics.check import choose
 
 SAID = 3  # experiments that a warning names
+# Smallest eigenvalue of the correlation of effects, below which a metric is a combination of
+# others: two of correlation 1 − 1e-8 over users have as much.
+NO_NOISE = 1e-8
 
 Rows = list[tuple[Path, dict[str, Any]]]
 
@@ -62,6 +65,11 @@ def past(tables: Iterable[Path], north_star: str, reading: Reading) -> Past:
         by_experiment = [splits.whole(some, names) for some in by_experiment]
     looks = tuple(each for some in by_experiment for each in looks_of(some, names, complain))
     kept, odd = by_shares(list(_arms(by_experiment, names, reading, complain)), reading)
+    if not kept and not odd and not left:
+        raise ValueError(
+            f"{rows[0][0]}: --at: expected a time not before the first snapshots, got {reading.at};"
+            " name a later one"
+        )
     shared = shared_correlation(kept, names, reading, looks)
     with experiments.told(
         lambda text: experiments.refuse("; ".join([text, *odd, *left_out(left)]))
@@ -75,6 +83,8 @@ def past(tables: Iterable[Path], north_star: str, reading: Reading) -> Past:
             standardise=reading.standardise,
             complain=complain,
         )
+    if shared is not None:
+        _check_sums(rows[0][0], history)
     said = [*left_out(left), *odd, *_known(shared, kept, history)]
     return Past(history, looks, labelled, tuple(said))
 
@@ -168,7 +178,8 @@ _REMEDY = "; fill it in or drop the row"
 
 
 def _where(path, row):
-    return f"{path}: row {row['row']}" if "row" in row else f"{path}: {scorecards.place(row)}"
+    number = f"row {row['row']}, " if "row" in row else ""
+    return f"{path}: {number}{scorecards.place(row)}"
 
 
 # What is left out, and what is said.
@@ -222,12 +233,28 @@ def _known(shared, arms, history) -> Iterator[str]:
         )
 
 
-def _moving(history) -> str:
-    """How strongly the two metrics that move together most do so."""
+def _moments(history):
+    """Of z-scores about 0, a correlation of the metrics over tests; 0 where one never moves."""
     z = np.asarray(history.effect) / np.sqrt(np.diagonal(history.covariance, axis1=1, axis2=2))
     moments = z.T @ z
     scale = np.sqrt(np.outer(np.diagonal(moments), np.diagonal(moments)))
-    found = np.divide(moments, scale, out=np.zeros_like(moments), where=scale > 0)
+    return np.divide(moments, scale, out=np.zeros_like(moments), where=scale > 0)
+
+
+def _check_sums(path, history):
+    """ValueError where a combination of metrics never moves, not even by noise: one is a sum."""
+    found = _moments(history) * (1 - np.eye(len(history.names))) + np.eye(len(history.names))
+    if len(history.effect) > 2 * len(found) and np.linalg.eigvalsh(found)[0] < NO_NOISE:
+        raise ValueError(
+            f"{path}: expected metrics that can move by themselves, got"
+            f" {experiments.determined(found, history.names)}, which determine one another in every"
+            " test, as a sum its parts; drop one of them"
+        )
+
+
+def _moving(history) -> str:
+    """How strongly the two metrics that move together most do so."""
+    found = _moments(history)
     i, j = np.unravel_index(np.argmax(np.abs(np.triu(found, 1))), found.shape)
     return (
         f" (differences of {history.names[i]} and {history.names[j]} correlate"

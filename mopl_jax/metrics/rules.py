@@ -13,11 +13,14 @@ of the others. The mean over draws of ε is what the mean over all splits of the
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+
+from mopl_jax.metrics.objectives import Allowed, History, Objective, leave_one_out
 
 FOLDS = 10
 DRAWS = 400  # of ε for each treatment: its error is far below that of the sum over treatments
@@ -55,14 +58,17 @@ def guarded(metric: Z, north: Z, critical: float) -> Any:
     return (metric > critical) & (north > -critical)
 
 
+GUARDED = "metric significant, North Star not worse"
 RULES: dict[str, Rule] = {
     "North Star up": north_star_up,
     "metric up": metric_up,
     "both up": both_up,
     "North Star significant": north_star_significant,
     "metric significant": metric_significant,
-    "metric significant, North Star not worse": guarded,
+    GUARDED: guarded,
 }
+# Those that launch a change without effect in α of tests at most, not in every other one.
+SIGNIFICANT = ("North Star significant", "metric significant", GUARDED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +115,26 @@ def returns(
         ratio = naive / value if value > error else float("nan")
         found.append(Return(name, int(ships.sum()), value, error, naive, ratio))
     return found
+
+
+def of_history(
+    history: History, objective: Objective, allowed: Allowed | None = None, alpha: float = 0.05
+) -> list[Return]:
+    """The same of past tests, by the metric that was learnt without each one's experiment."""
+    weights = np.asarray(leave_one_out(history, objective, allowed))
+    north = np.broadcast_to(np.eye(len(history.names))[history.north_star], weights.shape)
+    both = np.stack([weights, north], axis=1)
+    effect = np.einsum("eaj,ej->ea", both, np.asarray(history.effect))
+    noise = np.einsum("eai,eij,ebj->eab", both, np.asarray(history.covariance), both)
+    some = (weights != 0).any(axis=1) & ~np.asarray(history.null)
+    index = np.asarray(history.experiment)[some]
+    return returns(effect[some], noise[some], index, NormalDist().inv_cdf(1 - alpha / 2))
+
+
+def best(found: Sequence[Return]) -> str:
+    """The rule of `SIGNIFICANT` with the largest cross-validated return; ties keep to `GUARDED`."""
+    values = {each.rule: each.cross_validated for each in found if each.rule in SIGNIFICANT}
+    return max(values, key=lambda rule: (values[rule], rule == GUARDED))
 
 
 def _thinned(effect, covariance, folds):

@@ -34,9 +34,13 @@ def show(found: Simulation, folder: Path) -> None:
 def _metric_line(found):
     pairs = sorted(zip(found.metric, found.signals, strict=True), key=lambda pair: -abs(pair[0]))
     told = ", ".join(f"{weight:+.2f} {name}" for weight, name in pairs if abs(weight) > 0.005)
-    past = found.provenance["study"]["experiments"]
+    study = found.provenance["study"]
+    past = study["experiments"]
     few = "; so few may mislead" if past < FEW else ""
-    return terminal.headed("learnt metric", f" (proxy, from {past} past tests{few}): {told}\n")
+    rule = f"adopted by the rule that would have earned most on them: {study['rule']}"
+    return terminal.headed(
+        "learnt metric", f" (proxy, from {past} past tests{few}): {told}; {rule}\n"
+    )
 
 
 def _cells(played):

@@ -45,6 +45,7 @@ class Plan(NamedTuple):
     `radius`: how far a proposal may go from the production weights, in s.
     `recall`: how many earlier explorations are learnt from as well, never certified on.
     `alpha`: level of the certificate (one-sided) and of the test (two-sided).
+    `rule`: by which the test decides, of `metrics.rules.RULES`.
     `pessimistic`: False maximises the plain estimate and tests whatever comes out.
     """
 
@@ -56,6 +57,7 @@ class Plan(NamedTuple):
     recall: int = 2
     alpha: float = 0.05
     pessimistic: bool = True
+    rule: str = rules.GUARDED
 
 
 DEFAULT = Plan()
@@ -169,9 +171,7 @@ def _density(policy, action):
 
 
 def _tested(platform, found, scale, key, plan, metric, mesh):
-    """The round after its online test: adopted if the metric is significantly better and the North
-    Star not worse.
-    """
+    """The round after its online test: adopted by the rule of the plan."""
     treatment, control = (
         Gaussian(jnp.asarray(mean), scale) for mean in (found.proposal, found.production)
     )
@@ -179,7 +179,7 @@ def _tested(platform, found, scale, key, plan, metric, mesh):
     north = np.eye(test.difference.size)[-1]
     reward = north if metric is None else metric
     critical = NormalDist().inv_cdf(1 - plan.alpha / 2)
-    adopted = bool(rules.guarded(test.z(reward), test.z(north), critical))
+    adopted = bool(rules.RULES[plan.rule](test.z(reward), test.z(north), critical))
     return found._replace(
         users=found.users + 2 * plan.test,
         adopted=adopted,

@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from mopl_jax.io import files, storage
 from mopl_jax.io.policy_json import finite
-from mopl_jax.metrics import experiments, objectives
+from mopl_jax.metrics import experiments, objectives, rules
 from mopl_jax.numerics.check import check_alpha, check_seed
 from mopl_jax.numerics.progress import Advance, silent
 from mopl_jax.simulation import closed_loop, online, recommender
@@ -122,9 +122,12 @@ def simulate(
     past = experiments if replay is None else 0
     inputs = () if replay is None else (Path(replay),)
     with files.claimed(out, WRITTEN, inputs) as folder:
-        metric = _metric(loop, fold_in(key, 0), past, folder) if past else None
+        metric = None
+        if past:
+            metric, rule = _metric(loop, fold_in(key, 0), past, folder)
+            loop = dataclasses.replace(loop, plan=plan._replace(rule=rule))
         played = tuple(_rounds(loop, fold_in(key, 1), rounds, metric))
-        settings = plan._asdict() | asked
+        settings = loop.plan._asdict() | asked
         settings |= {"seed": seed, "replay": None if replay is None else str(replay)}
         about = storage.provenance(
             study=settings,
@@ -177,7 +180,9 @@ def _platform(table, slate):
 
 
 def _metric(loop, key, past, folder):
-    """The metric of so many past tests, which are stored in the `folder`."""
+    """The metric of so many past tests, which are stored in the `folder`, and the rule that would
+    have earned most on them, cross-validated.
+    """
     signals = loop.platform.signals
     rows = closed_loop.past_tests(
         loop.platform,
@@ -192,7 +197,8 @@ def _metric(loop, key, past, folder):
     if folder is not None:
         experiments.write(folder / "experiments.parquet", rows)
     history = closed_loop.history_of(rows, signals)
-    return np.asarray(objectives.learn(history, objectives.proxy), float)
+    weights = np.asarray(objectives.learn(history, objectives.proxy), float)
+    return weights, rules.best(rules.of_history(history, objectives.proxy, alpha=loop.plan.alpha))
 
 
 def _rounds(loop, key, count, metric):

@@ -118,7 +118,7 @@ BROKEN = {
     "no time": (lambda rows: without(rows, "time"), "expected each arm once, got 'A' twice"),
     "a negative variance": (
         lambda rows: [*rows[:-1], rows[-1] | {"variance_likes": -1.0}],
-        "row 40: metric 'likes': expected a variance > 0",
+        "arm 'B' at 2026-03-20: metric 'likes': expected a variance > 0",
     ),
 }
 

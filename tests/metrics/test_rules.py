@@ -75,3 +75,12 @@ def test_one_fold_is_refused_and_experiments_are_what_is_independent():
     (alone,) = returns(measured)
     (said,) = rules.returns(twice, spread, np.repeat(np.arange(50), 2), 1.96, 10, UP)
     assert said.standard_error == pytest.approx(2 * alone.standard_error, rel=0.2)
+
+
+def test_the_best_rule_has_the_largest_return_and_a_level():
+    """Rules that ship half of what has no effect are not chosen, however much they earn."""
+    values = {"metric up": 9.0, "metric significant": 3.0, "North Star significant": 1.0}
+    found = [rules.Return(name, 1, x, 0.1, x, 1.0) for name, x in values.items()]
+    assert rules.best(found) == "metric significant"
+    tie = rules.Return(rules.GUARDED, 1, 3.0, 0.1, 3.0, 1.0)
+    assert rules.best([*found, tie]) == rules.GUARDED

@@ -305,7 +305,7 @@ BAD = {
     "negative": (
         wide,
         lambda r: r[4].update(variance_b=-1.0),
-        "row 5: metric 'b': expected a variance > 0, got -1",
+        "row 5, experiment 'e1', arm 'B': metric 'b': expected a variance > 0, got -1",
     ),
     "zero": (
         long,
@@ -325,9 +325,21 @@ BAD = {
         "experiment 'e0', arm 'B', metric 'b': expected one row, got two",
     ),
     "arm twice": (wide, lambda r: r.append(r[4]), "'e1': expected each arm once, got 'B' twice"),
+    "unit of an arm": (
+        wide,
+        lambda r: r[4].update(mean_b=1e12, variance_b=9e24),
+        "experiment 'e1', arm 'B': metric 'b': expected the unit of the control, got a standard"
+        " deviation 1e+12 times as large",
+    ),
+    "unit of an experiment": (
+        wide,
+        lambda r: [x.update(mean_b=1e12, variance_b=9e24) for x in r[3:6]] and None,
+        "'e1', arm 'B': metric 'b': expected the unit of most experiments",
+    ),
+    "beyond": (wide, lambda r: r[4].update(mean_b=1e200), "arm 'B': expected numbers whose sums"),
     "no metric": (long, lambda r: r[4].update(metric=None), "row 5: no metric"),
     "absent metric": (long, lambda r: r.pop(4), "arm 'B': expected the metrics a, b, star, got a"),
-    "few users": (wide, lambda r: r[4].update(users=1), "row 5: key 'n': expected a number of at"),
+    "few users": (wide, lambda r: r[4].update(users=1), "arm 'B': users: expected a number of at"),
     "one metric": (
         lambda: [r | {"metric": "star"} for r in long() if r["metric"] == "star"],
         lambda r: None,
@@ -367,9 +379,17 @@ def test_what_cannot_be_used_is_one_line(tmp_path, name):
 
 
 def test_a_sum_names_its_parts(tmp_path):
+    """By its covariance, and where there is none, because it never moves by itself."""
     path = stored(tmp_path, changed(wide, summed))
     with pytest.raises(ValueError, match="a, b, star determine one another"):
         past.read([path], "star")
+    total = [
+        row | {"mean_sum": row["mean_a"] + row["mean_b"], "variance_sum": 15.0} for row in ROWS
+    ]
+    with pytest.raises(
+        ValueError, match="got a, b, sum, which determine one another in every test"
+    ):
+        past.read([stored(tmp_path, total)], "star", INDEPENDENT)
 
 
 @pytest.mark.parametrize(
