@@ -1,0 +1,278 @@
+"""Questions about cells as queries of ibis: layers of columns, then sums over all rows or groups.
+
+A cell that several others are made of becomes a column of its own in a layer of its own, a query
+in the next one's FROM; all others are written where they stand.
+"""
+
+import contextlib
+import operator
+import uuid
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mopl_jax.warehouse.cells import Cell, Relation
+from mopl_jax.warehouse.primitives import Asked
+
+_KEPT = {  # how an engine makes and drops a table that is seen by this session alone
+    "": ("CREATE TEMPORARY TABLE {} AS {}", "DROP TABLE {}"),
+    "pyspark": ("CACHE TABLE {} AS {}", "UNCACHE TABLE {}"),
+}
+IEEE = ("duckdb",)  # engines that divide by zero, and take logarithms of it, as IEEE 754 says
+
+
+class Queries:
+    """A base table in an engine, and what has been asked of it.
+
+    `table`: of ibis; `name`: what complaints call it
+    `asked`: the text of every query, in order
+    """
+
+    def __init__(self, table: Any, name: str):
+        self.table, self.name = table, name
+        self.engine = table.get_backend()
+        self.asked: list[str] = []
+        self._groups: dict[Relation, tuple[Any, dict[Cell, str]]] = {}
+        self._made: list[str] = []
+
+    # Questions.
+
+    def rows(self, expression: Any) -> list[dict]:
+        """The rows of a small table; ValueError where the engine fails."""
+        with self.complaints():
+            self.asked.append(self.engine.compile(expression))
+            return self.engine.to_pyarrow(expression).to_pylist()
+
+    def answer(self, asked: Sequence[Asked]) -> list[Any]:
+        """What is asked for: everything over all rows in one query, each `top` in one."""
+        found: dict[Asked, Any] = {}
+        totals = [each for each in asked if each.kind != "top"]
+        for relation in dict.fromkeys(each.relation for each in totals):
+            here = [each for each in totals if each.relation is relation]
+            found |= dict(zip(here, self._totals(relation, here), strict=True))
+        for each in asked:
+            if each.kind == "top":
+                found[each] = self._largest(each)
+        return [found[each] for each in asked]
+
+    def _totals(self, relation, asked):
+        table, written = self._layers(relation, [each.cell for each in asked])
+        totals = {
+            f"x{k}": _over_rows(each.kind, written(each.cell), table)
+            for k, each in enumerate(asked)
+        }
+        (row,) = self.rows(table.aggregate(**totals))
+        return list(row.values())
+
+    def _largest(self, asked):
+        table, written = self._layers(asked.relation, [asked.cell])
+        column = table.select(x=written(asked.cell))
+        falling = column.order_by(column.x.desc()).limit(asked.k)
+        return [row["x"] for row in self.rows(falling)]
+
+    def complaints(self):
+        """What the engine says, as one line with the name of the table."""
+        return _Complaints(self.name)
+
+    # Layers.
+
+    def _base(self, relation, roots):
+        """The table of a relation, and the names of the columns that cells are."""
+        if relation.key is None:
+            return self.table, {}
+        wanted = [cell for cell in _reachable(roots) if cell.op == "of_group"]
+        known = self._groups.get(relation)
+        if known is None or not {*wanted} <= {*known[1]}:
+            self._groups[relation] = known = self._make_groups(relation, wanted)
+        return known
+
+    def _make_groups(self, relation, wanted):
+        cells = list(dict.fromkeys([*relation.sums, *wanted]))
+        totals = [cell.args[0] for cell in cells]
+        inner = relation.key.relation
+        table, written = self._layers(inner, [relation.key, *totals])
+        names = {cell: f"g{k}" for k, cell in enumerate(cells)}
+        sums = {names[cell]: written(cell.args[0]).sum() for cell in cells}
+        grouped = table.group_by(key=written(relation.key)).aggregate(**sums)
+        return self._kept(grouped), names
+
+    def _kept(self, table):
+        """A table that the engine keeps until `close`."""
+        name = f"mopl_{uuid.uuid4().hex[:12]}"
+        make, _ = _KEPT.get(self.engine.name, _KEPT[""])
+        with self.complaints():
+            self._run(make.format(name, self.engine.compile(table)))
+        self._made.append(name)
+        columns = ", ".join(table.columns)
+        return self.engine.sql(f"SELECT {columns} FROM {name}", schema=table.schema())
+
+    def _run(self, text):
+        self.asked.append(text)
+        self.engine.raw_sql(text)
+
+    def close(self) -> None:
+        """Drop what the engine has kept."""
+        _, drop = _KEPT.get(self.engine.name, _KEPT[""])
+        while self._made:
+            with contextlib.suppress(Exception):  # an engine that is gone has dropped it
+                self._run(drop.format(self._made.pop()))
+
+    def _layers(self, relation, roots):
+        """A table with a column for what several cells are made of, and a function that writes
+        cells in it.
+        """
+        table, names = self._base(relation, roots)
+        levels = _levels(roots, names)
+        names, memo = dict(names), {}
+        for level in range(max(levels.values(), default=-1) + 1):
+            own = [cell for cell, at in levels.items() if at == level]
+            made = {f"v{len(names) + k}": self._write(cell, table, names, {}) for k, cell in enumerate(own)}
+            names |= dict(zip(own, made, strict=True))
+            table = self._barrier(table.mutate(**made))
+        return table, lambda cell: self._write(cell, table, names, memo)
+
+    def _barrier(self, table):
+        """The same table, of which ibis does not write columns out again where they are used."""
+        return self.engine.sql(self.engine.compile(table), schema=table.schema())
+
+    def _write(self, cell, table, names, memo):
+        if cell not in memo:
+            memo[cell] = self._written(cell, table, names, memo)
+        return memo[cell]
+
+    def _written(self, cell, table, names, memo):
+        import ibis
+
+        if cell in names:
+            return table[names[cell]]
+        if cell.op == "literal":
+            return _literal(ibis, cell.value)
+        if cell.op == "column":
+            return table[cell.args[0]]
+        arguments = [self._write(each, table, names, memo) for each in cell.args]
+        if self.engine.name not in IEEE and cell.op in _GUARDED:
+            return _GUARDED[cell.op](ibis, *arguments)
+        return _WRITTEN[cell.op](ibis, *arguments)
+
+
+class _Complaints:
+    """A context in which what an engine raises becomes one line."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if isinstance(error, Exception) and not isinstance(error, ValueError):
+            said = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+            raise ValueError(
+                f"{self.name}: the query failed ({said}); is the engine still there, and may it"
+                " read this table?"
+            ) from None
+        return False
+
+
+def _reachable(roots):
+    """All cells that some cells are made of, after those that they are made of."""
+    found: dict[Cell, None] = {}
+
+    def visit(cell):
+        if cell not in found:
+            for each in cell.args if cell.op not in _LEAVES else ():
+                visit(each)
+            found[cell] = None
+
+    for root in roots:
+        visit(root)
+    return list(found)
+
+
+_LEAVES = ("literal", "column", "of_group")
+
+
+def _levels(roots, known) -> dict[Cell, int]:
+    """The layer of each cell that becomes a column: after those of the cells it is made of."""
+    cells = _reachable(roots)
+    uses = Counter(each for cell in cells if cell.op not in _LEAVES for each in cell.args)
+    uses.update(roots)
+    levels: dict[Cell, int] = {}
+    first: dict[Cell, int] = {}
+    for cell in cells:
+        if cell in known or cell.op in _LEAVES:
+            first[cell] = 0
+            continue
+        first[cell] = max(levels[x] + 1 if x in levels else first[x] for x in cell.args)
+        if uses[cell] > 1:
+            levels[cell] = first[cell]
+    return levels
+
+
+def _over_rows(kind, x, table):
+    if x.op().shape.is_columnar():
+        return getattr(x.cast("float64"), kind)()
+    return x * table.count().cast("float64") if kind == "sum" else x
+
+
+def _literal(ibis, value):
+    """A number as text that is read back exactly: 0.1 may be a decimal to an engine."""
+    if isinstance(value, float) and value - value == 0:
+        return ibis.literal(repr(value)).cast("float64")
+    return ibis.literal(value, "float64") if isinstance(value, float) else ibis.literal(value)
+
+
+def _binary(operation):
+    return lambda ibis, a, b: operation(a, b)
+
+
+_WRITTEN: dict[str, Callable] = {
+    **{
+        name: _binary(getattr(operator, word))
+        for name, word in {
+            "add": "add",
+            "sub": "sub",
+            "mul": "mul",
+            "div": "truediv",
+            "power": "pow",
+            "eq": "eq",
+            "ne": "ne",
+            "lt": "lt",
+            "le": "le",
+            "gt": "gt",
+            "ge": "ge",
+            "and": "and_",
+            "or": "or_",
+        }.items()
+    },
+    "not": lambda ibis, x: ~x,
+    "neg": lambda ibis, x: -x,
+    "abs": lambda ibis, x: x.abs(),
+    "sign": lambda ibis, x: x.sign().cast("float64"),
+    "exp": lambda ibis, x: x.exp(),
+    "expm1": lambda ibis, x: x.exp() - 1,
+    "log": lambda ibis, x: x.ln(),
+    "sqrt": lambda ibis, x: x.sqrt(),
+    "floor": lambda ibis, x: x.floor().cast("float64"),
+    "max": lambda ibis, a, b: ibis.greatest(a, b),
+    "min": lambda ibis, a, b: ibis.least(a, b),
+    "is_nan": lambda ibis, x: x.isnan(),
+    "is_finite": lambda ibis, x: ~(x.isnan() | x.isinf()),
+    "select": lambda ibis, condition, no, yes: condition.ifelse(yes, no),
+    "float": lambda ibis, x: x.cast("float64"),
+    "int": lambda ibis, x: x.cast("int64"),
+}
+
+
+def _guarded_log(ibis, x):
+    end = (x == 0).ifelse(_literal(ibis, -float("inf")), _literal(ibis, float("nan")))
+    return (x > 0).ifelse(x.ln(), end)
+
+
+def _guarded_division(ibis, a, b):
+    none, infinite = _literal(ibis, float("nan")), _literal(ibis, float("inf"))
+    end = (a > 0).ifelse(infinite, (a < 0).ifelse(-infinite, none))
+    return (b == 0).ifelse(end, a / b.nullif(_literal(ibis, 0.0)))
+
+
+_GUARDED = {"log": _guarded_log, "div": _guarded_division}
