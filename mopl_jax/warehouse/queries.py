@@ -8,16 +8,17 @@ import contextlib
 import operator
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from mopl_jax.warehouse.cells import Cell, Relation
-from mopl_jax.warehouse.primitives import Asked
+from mopl_jax.warehouse.primitives import Asked, unsupported
 
 _KEPT = {  # how an engine makes and drops a table that is seen by this session alone
     "": ("CREATE TEMPORARY TABLE {} AS {}", "DROP TABLE {}"),
     "pyspark": ("CACHE TABLE {} AS {}", "UNCACHE TABLE {}"),
 }
+_INLINE = {"duckdb": "NOT MATERIALIZED "}  # a layer is a view, not a table
 IEEE = ("duckdb",)  # engines that divide by zero, and take logarithms of it, as IEEE 754 says
 
 
@@ -37,11 +38,13 @@ class Queries:
 
     # Questions.
 
-    def rows(self, expression: Any) -> list[dict]:
+    def rows(self, expression: Any, layers: Sequence[str] = ()) -> list[dict]:
         """The rows of a small table; ValueError where the engine fails."""
-        with self.complaints():
-            self.asked.append(self.engine.compile(expression))
-            return self.engine.to_pyarrow(expression).to_pylist()
+        text = self._text(expression, layers)
+        self.asked.append(text)
+        with complaints(self.name):
+            found = self.engine.sql(text, schema=expression.schema())
+            return self.engine.to_pyarrow(found).to_pylist()
 
     def answer(self, asked: Sequence[Asked]) -> list[Any]:
         """What is asked for: everything over all rows in one query, each `top` in one."""
@@ -56,55 +59,54 @@ class Queries:
         return [found[each] for each in asked]
 
     def _totals(self, relation, asked):
-        table, written = self._layers(relation, [each.cell for each in asked])
+        table, layers, write = self._layers(relation, [each.cell for each in asked])
         totals = {
-            f"x{k}": _over_rows(each.kind, written(each.cell), table)
-            for k, each in enumerate(asked)
+            f"x{k}": _over_rows(each.kind, write(each.cell), table) for k, each in enumerate(asked)
         }
-        (row,) = self.rows(table.aggregate(**totals))
+        (row,) = self.rows(table.aggregate(**totals), layers)
         return list(row.values())
 
     def _largest(self, asked):
-        table, written = self._layers(asked.relation, [asked.cell])
-        column = table.select(x=written(asked.cell))
+        table, layers, write = self._layers(asked.relation, [asked.cell])
+        column = table.select(x=write(asked.cell))
         falling = column.order_by(column.x.desc()).limit(asked.k)
-        return [row["x"] for row in self.rows(falling)]
+        return [row["x"] for row in self.rows(falling, layers)]
 
-    def complaints(self):
-        """What the engine says, as one line with the name of the table."""
-        return _Complaints(self.name)
+    def _text(self, expression, layers):
+        text = self.engine.compile(expression)
+        return f"WITH {', '.join(layers)} {text}" if layers else text
 
-    # Layers.
+    # Groups.
 
     def _base(self, relation, roots):
         """The table of a relation, and the names of the columns that cells are."""
         if relation.key is None:
             return self.table, {}
-        wanted = [cell for cell in _reachable(roots) if cell.op == "of_group"]
-        known = self._groups.get(relation)
-        if known is None or not {*wanted} <= {*known[1]}:
-            self._groups[relation] = known = self._make_groups(relation, wanted)
-        return known
+        if relation not in self._groups:
+            self._groups[relation] = self._make_groups(relation)
+        if not {cell for cell in _reachable(roots) if cell.op == "of_group"} <= {
+            *self._groups[relation][1]
+        }:
+            raise unsupported("sums over users that depend on other such sums")
+        return self._groups[relation]
 
-    def _make_groups(self, relation, wanted):
-        cells = list(dict.fromkeys([*relation.sums, *wanted]))
+    def _make_groups(self, relation):
+        cells = list(relation.sums)
         totals = [cell.args[0] for cell in cells]
-        inner = relation.key.relation
-        table, written = self._layers(inner, [relation.key, *totals])
+        table, layers, write = self._layers(relation.key.relation, [relation.key, *totals])
         names = {cell: f"g{k}" for k, cell in enumerate(cells)}
-        sums = {names[cell]: written(cell.args[0]).sum() for cell in cells}
-        grouped = table.group_by(key=written(relation.key)).aggregate(**sums)
-        return self._kept(grouped), names
+        sums = {name: _over_rows("sum", write(cell.args[0]), table) for cell, name in names.items()}
+        grouped = table.group_by(key=write(relation.key)).aggregate(**sums)
+        return self._kept(grouped, layers), names
 
-    def _kept(self, table):
+    def _kept(self, expression, layers):
         """A table that the engine keeps until `close`."""
         name = f"mopl_{uuid.uuid4().hex[:12]}"
         make, _ = _KEPT.get(self.engine.name, _KEPT[""])
-        with self.complaints():
-            self._run(make.format(name, self.engine.compile(table)))
-        self._made.append(name)
-        columns = ", ".join(table.columns)
-        return self.engine.sql(f"SELECT {columns} FROM {name}", schema=table.schema())
+        with complaints(self.name):
+            self._run(make.format(name, self._text(expression, layers)))
+            self._made.append(name)
+            return self.engine.sql(f"SELECT * FROM {name}", schema=expression.schema())
 
     def _run(self, text):
         self.asked.append(text)
@@ -117,34 +119,45 @@ class Queries:
             with contextlib.suppress(Exception):  # an engine that is gone has dropped it
                 self._run(drop.format(self._made.pop()))
 
+    # Layers.
+
     def _layers(self, relation, roots):
-        """A table with a column for what several cells are made of, and a function that writes
-        cells in it.
+        """A table with a column for each cell that several are made of, the queries that its name
+        stands for, and a function that writes cells in it.
         """
+        import ibis
+
         table, names = self._base(relation, roots)
-        levels = _levels(roots, names)
-        names, memo = dict(names), {}
+        levels, names, layers, memo = _levels(roots, names), dict(names), [], {}
+        cells = [cell for cell in names if cell not in levels]
         for level in range(max(levels.values(), default=-1) + 1):
             own = [cell for cell, at in levels.items() if at == level]
-            made = {f"v{len(names) + k}": self._write(cell, table, names, {}) for k, cell in enumerate(own)}
-            names |= dict(zip(own, made, strict=True))
-            table = self._barrier(table.mutate(**made))
-        return table, lambda cell: self._write(cell, table, names, memo)
+            made = {f"v{k}": cell for k, cell in enumerate(levels) if levels[cell] == level}
+            later = [cell for cell, at in levels.items() if at > level]
+            read = _read([*later, *roots], levels) - {*own, *later}
+            kept = {self._name(cell, names): self._write(cell, table, names, {}) for cell in read}
+            new = {name: self._written(cell, table, names, {}) for name, cell in made.items()}
+            chosen = table.select(**kept, **new)
+            name = f"mopl_layer_{level + 1}"
+            hint = _INLINE.get(self.engine.name, "")
+            layers.append(f"{name} AS {hint}({self.engine.compile(chosen)})")
+            table, names = ibis.table(chosen.schema(), name=name), names | {
+                cell: name for name, cell in made.items()
+            }
+        return table, layers, lambda cell: self._write(cell, table, names, memo)
 
-    def _barrier(self, table):
-        """The same table, of which ibis does not write columns out again where they are used."""
-        return self.engine.sql(self.engine.compile(table), schema=table.schema())
+    def _name(self, cell, names):
+        return names[cell] if cell in names else cell.args[0]
 
     def _write(self, cell, table, names, memo):
         if cell not in memo:
-            memo[cell] = self._written(cell, table, names, memo)
+            known = cell in names
+            memo[cell] = table[names[cell]] if known else self._written(cell, table, names, memo)
         return memo[cell]
 
     def _written(self, cell, table, names, memo):
         import ibis
 
-        if cell in names:
-            return table[names[cell]]
         if cell.op == "literal":
             return _literal(ibis, cell.value)
         if cell.op == "column":
@@ -155,23 +168,35 @@ class Queries:
         return _WRITTEN[cell.op](ibis, *arguments)
 
 
-class _Complaints:
-    """A context in which what an engine raises becomes one line."""
+def _read(cells, levels) -> set[Cell]:
+    """The columns that some cells are written with."""
+    found: set[Cell] = set()
+    seen: set[Cell] = set()
 
-    def __init__(self, name):
-        self.name = name
+    def visit(cell, own):
+        if not own and (cell in levels or cell.op in ("column", "of_group")):
+            found.add(cell)
+        elif cell.op not in _LEAVES and cell not in seen:
+            seen.add(cell)
+            for each in cell.args:
+                visit(each, own=False)
 
-    def __enter__(self):
-        return self
+    for cell in cells:
+        visit(cell, cell in levels)
+    return found
 
-    def __exit__(self, kind, error, trace):
-        if isinstance(error, Exception) and not isinstance(error, ValueError):
-            said = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
-            raise ValueError(
-                f"{self.name}: the query failed ({said}); is the engine still there, and may it"
-                " read this table?"
-            ) from None
-        return False
+
+@contextlib.contextmanager
+def complaints(name: str) -> Iterator[None]:
+    """What an engine raises, as one line with the name of the table."""
+    try:
+        yield
+    except Exception as error:
+        said = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+        raise ValueError(
+            f"{name}: the query failed ({said}); is the engine still there, and may it read this"
+            " table?"
+        ) from None
 
 
 def _reachable(roots):
