@@ -170,7 +170,7 @@ def _sizes(diagnosis, units) -> EffectiveSizes:
 
 def _no_logs(reader: LogReader) -> tuple[str, ...]:
     """A warning where what is called log densities looks like densities, in the first rows."""
-    if reader.columns.log_target_propensity is None:
+    if reader.columns.log_target_propensity is None or reader.source.table is not None:
         return ()
     rows = next(log_reader.chunks(reader, 10_000))
     columns = [x for x in (rows.log_propensity, rows.log_target) if x is not None]

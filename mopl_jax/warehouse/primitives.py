@@ -47,6 +47,11 @@ class Later(NamedTuple):
 
     asked: np.ndarray
 
+    @property
+    def relation(self) -> Relation:
+        """Over whose rows."""
+        return self.asked.flat[0].relation
+
 
 class Context(NamedTuple):
     """What rules know.

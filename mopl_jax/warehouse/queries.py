@@ -5,6 +5,7 @@ in the next one's FROM; all others are written where they stand.
 """
 
 import contextlib
+import logging
 import operator
 import uuid
 from collections import Counter
@@ -14,6 +15,7 @@ from typing import Any
 from mopl_jax.warehouse.cells import Cell, Relation
 from mopl_jax.warehouse.primitives import Asked, unsupported
 
+LOG = logging.getLogger(__name__)
 _KEPT = {  # how an engine makes and drops a table that is seen by this session alone
     "": ("CREATE TEMPORARY TABLE {} AS {}", "DROP TABLE {}"),
     "pyspark": ("CACHE TABLE {} AS {}", "UNCACHE TABLE {}"),
@@ -25,23 +27,28 @@ IEEE = ("duckdb",)  # engines that divide by zero, and take logarithms of it, as
 class Queries:
     """A base table in an engine, and what has been asked of it.
 
-    `table`: of ibis; `name`: what complaints call it
-    `asked`: the text of every query, in order
+    `table`: of ibis
+    `name`: what complaints call it
+
+    Every query is logged before it runs, to `LOG` at level INFO.
     """
 
     def __init__(self, table: Any, name: str):
         self.table, self.name = table, name
         self.engine = table.get_backend()
-        self.asked: list[str] = []
         self._groups: dict[Relation, tuple[Any, dict[Cell, str]]] = {}
         self._made: list[str] = []
+
+    def of(self, table: Any) -> "Queries":
+        """The same engine, for another table."""
+        return Queries(table, self.name)
 
     # Questions.
 
     def rows(self, expression: Any, layers: Sequence[str] = ()) -> list[dict]:
         """The rows of a small table; ValueError where the engine fails."""
         text = self._text(expression, layers)
-        self.asked.append(text)
+        LOG.info("%s;", text)
         with complaints(self.name):
             found = self.engine.sql(text, schema=expression.schema())
             return self.engine.to_pyarrow(found).to_pylist()
@@ -109,7 +116,7 @@ class Queries:
             return self.engine.sql(f"SELECT * FROM {name}", schema=expression.schema())
 
     def _run(self, text):
-        self.asked.append(text)
+        LOG.info("%s;", text)
         self.engine.raw_sql(text)
 
     def close(self) -> None:
@@ -129,21 +136,21 @@ class Queries:
 
         table, names = self._base(relation, roots)
         levels, names, layers, memo = _levels(roots, names), dict(names), [], {}
-        cells = [cell for cell in names if cell not in levels]
         for level in range(max(levels.values(), default=-1) + 1):
             own = [cell for cell, at in levels.items() if at == level]
             made = {f"v{k}": cell for k, cell in enumerate(levels) if levels[cell] == level}
             later = [cell for cell, at in levels.items() if at > level]
-            read = _read([*later, *roots], levels) - {*own, *later}
+            read = _read(later, roots, levels) - {*own, *later}
             kept = {self._name(cell, names): self._write(cell, table, names, {}) for cell in read}
             new = {name: self._written(cell, table, names, {}) for name, cell in made.items()}
             chosen = table.select(**kept, **new)
             name = f"mopl_layer_{level + 1}"
             hint = _INLINE.get(self.engine.name, "")
             layers.append(f"{name} AS {hint}({self.engine.compile(chosen)})")
-            table, names = ibis.table(chosen.schema(), name=name), names | {
-                cell: name for name, cell in made.items()
-            }
+            table, names = (
+                ibis.table(chosen.schema(), name=name),
+                names | {cell: name for name, cell in made.items()},
+            )
         return table, layers, lambda cell: self._write(cell, table, names, memo)
 
     def _name(self, cell, names):
@@ -168,21 +175,26 @@ class Queries:
         return _WRITTEN[cell.op](ibis, *arguments)
 
 
-def _read(cells, levels) -> set[Cell]:
-    """The columns that some cells are written with."""
+def _read(made, written, levels) -> set[Cell]:
+    """The columns that cells are read from which are yet to be `made` columns, or `written`."""
     found: set[Cell] = set()
     seen: set[Cell] = set()
 
-    def visit(cell, own):
-        if not own and (cell in levels or cell.op in ("column", "of_group")):
+    def visit(cell):
+        if cell in levels or cell.op in ("column", "of_group"):
             found.add(cell)
-        elif cell.op not in _LEAVES and cell not in seen:
+        elif cell not in seen:
             seen.add(cell)
-            for each in cell.args:
-                visit(each, own=False)
+            inside(cell)
 
-    for cell in cells:
-        visit(cell, cell in levels)
+    def inside(cell):
+        for each in cell.args if cell.op not in _LEAVES else ():
+            visit(each)
+
+    for cell in made:
+        inside(cell)
+    for cell in written:
+        visit(cell)
     return found
 
 

@@ -149,16 +149,22 @@ def _needed(steps, outputs) -> list[Step]:
 
 
 def _rounds(steps, outputs, values, context, engine):
-    """All steps, as far in each round as numbers and expressions go, then a query."""
-    while steps:
+    """All steps, as far in each round as numbers and expressions go, then a query.
+
+    Groups are asked last, when all sums over their rows are known that will be.
+    """
+    later: dict[int, tuple[Later, Any]] = {}
+    while steps or later:
         steps = _compute(steps, outputs, values, context)
-        left, later = _express(steps, values, context)
-        if len(left) == len(steps) and steps:
+        steps, more = _express(steps, values, context)
+        later |= more
+        if steps and not later:
             raise unsupported(f"the step {steps[0].equation.primitive.name}")
-        steps = left
-        unique = list(dict.fromkeys(x for value, _ in later.values() for x in value.asked.flat))
+        now = {n: x for n, x in later.items() if x[0].relation.key is None} or later
+        later = {n: x for n, x in later.items() if n not in now}
+        unique = list(dict.fromkeys(x for value, _ in now.values() for x in value.asked.flat))
         found = dict(zip(unique, engine.answer(unique) if unique else (), strict=True))
-        for number, (value, aval) in later.items():
+        for number, (value, aval) in now.items():
             values[number] = _filled(value, aval, found)
 
 
@@ -211,9 +217,7 @@ def _express(steps, values, context):
             raise unsupported(name)
         arguments = [values[n] if isinstance(n, int) else n for n in step.inputs]
         found = RULES[name](context, step.equation, *arguments)
-        for number, value, variable in zip(
-            step.outputs, found, step.equation.outvars, strict=True
-        ):
+        for number, value, variable in zip(step.outputs, found, step.equation.outvars, strict=True):
             if isinstance(value, Later):
                 later[number] = value, variable.aval
             elif value is not None:

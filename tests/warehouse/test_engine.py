@@ -1,0 +1,143 @@
+"""A log in a query engine gives the numbers that it gives in memory: the same estimators, moments,
+diagnoses, intervals and checks, computed by DuckDB.
+"""
+
+import functools
+
+import ibis
+import jax
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import mopl_jax as mopl
+from mopl_jax.policies import Gaussian, Mixture, Uniform, log_normal
+
+D = 3
+LOGGING = Gaussian.diagonal(np.zeros(D), 1.0)
+TARGET = Gaussian.full(np.full(D, 0.2), 0.4 * np.eye(D) + 0.1)
+NEAR = Gaussian.diagonal(np.full(D, 0.1), 0.9)
+
+
+def densities(policy, action):
+    return np.asarray(jax.vmap(policy.log_density)(action))
+
+
+@functools.cache
+def columns(n=500, users=60):
+    """A log that `LOGGING` played, as columns; users are text."""
+    rng = np.random.default_rng(3)
+    action = rng.normal(size=(n, D))
+    reward = action @ np.array([1.0, -0.5, 0.2]) + rng.normal(size=n)
+    user = [f"user {k}" for k in rng.integers(0, users, n)]
+    named = {f"action_{k}": action[:, k] for k in range(D)}
+    return named | {"reward": reward, "log_propensity": densities(LOGGING, action), "user": user}
+
+
+def engine(table):
+    """The rows as a table of DuckDB."""
+    connection = ibis.duckdb.connect()
+    connection.con.register("rows", pa.table(table))
+    connection.con.execute("CREATE TABLE log AS SELECT * FROM rows")
+    return connection.table("log")
+
+
+def entries(value, path=""):
+    """The numbers and texts of a document by their paths."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from entries(inner, f"{path}.{key}")
+    elif isinstance(value, list | tuple):
+        for k, inner in enumerate(value):
+            yield from entries(inner, f"{path}.{k}")
+    else:
+        yield path, value
+
+
+def assert_same(found, expected, besides=(".log",)):
+    """Documents that agree: numbers to 1e-9 of their size."""
+    found, expected = dict(entries(found)), dict(entries(expected))
+    assert found.keys() == expected.keys()
+    for path, value in expected.items():
+        if path in besides:
+            continue
+        if isinstance(value, float):
+            tiny = 1e-300 if value else 1e-12
+            assert found[path] == pytest.approx(value, rel=1e-9, abs=tiny, nan_ok=True), path
+        else:
+            assert found[path] == value, path
+
+
+EVERY = ["recommended", *mopl.intervals.WALD]
+
+
+def evaluated(table, target=TARGET, **options):
+    return mopl.evaluate(table, target, interval=EVERY, **options).to_dict()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"cluster": "user"},
+        {"estimator": "beta_ips", "reward_range": (-20.0, 20.0), "cluster": "user"},
+        {"estimator": "ips"},
+    ],
+    ids=str,
+)
+def test_numbers_are_those_in_memory(options):
+    table = columns()
+    assert_same(evaluated(engine(table), **options), evaluated(pa.table(table), **options))
+
+
+def test_differences_are_those_in_memory():
+    table, policies = columns(), [LOGGING, TARGET, NEAR]
+    for options in ({}, {"cluster": "user"}):
+        found = mopl.compare(engine(table), policies, **options).to_dict()
+        assert_same(found, mopl.compare(pa.table(table), policies, **options).to_dict())
+
+
+def degenerate():
+    """Logs on which sums are easily wrong."""
+    table, n = columns(), 500
+    weights = np.zeros(n)
+    yield "equal weights", {"reward": table["reward"], "p": weights, "t": weights}
+    one = np.where(np.arange(n) == 7, 0.0, -40.0)
+    yield "one row has all", {"reward": table["reward"], "p": weights, "t": one}
+    two = np.where(np.arange(n) % 250 == 7, 0.0, -40.0)
+    yield "two rows share all", {"reward": table["reward"], "p": weights, "t": two}
+    yield "no weight", {"reward": table["reward"], "p": weights, "t": np.full(n, -np.inf)}
+    yield "one row", {"reward": [1.0], "p": [-1.0], "t": [-1.5]}
+    yield "equal rewards", {"reward": np.ones(n), "p": weights, "t": np.sin(np.arange(n))}
+    clicks = (np.arange(n) % 9 == 0) * 1.0
+    yield "clicks", {"reward": clicks, "p": weights, "t": 0.1 * np.sin(np.arange(n))}
+
+
+@pytest.mark.parametrize("name", dict(degenerate()))
+def test_degenerate_logs_give_the_numbers_in_memory(name):
+    table = dict(degenerate())[name]
+    named = {"log_propensity": "p", "log_target_propensity": "t"}
+    found, expected = (
+        mopl.evaluate(x, interval=EVERY, **named).to_dict()
+        for x in (engine(table), pa.table(table))
+    )
+    assert_same(found, expected)
+
+
+POLICIES = {
+    "uniform": Uniform(np.full(D, -1.0), np.full(D, 1.0)),
+    "mixture": Mixture.of(np.array([1.0, 3.0]), [TARGET, NEAR]),
+    "log_normal": log_normal(np.zeros(D), 0.5),
+}
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", POLICIES)
+def test_policies_are_expressions(name):
+    table = dict(columns())
+    if name == "log_normal":
+        action = np.exp(np.stack([table[f"action_{k}"] for k in range(D)], 1))
+        table |= {f"action_{k}": action[:, k] for k in range(D)}
+        table["log_propensity"] = densities(log_normal(np.zeros(D), 1.0), action)
+    target = POLICIES[name]
+    assert_same(evaluated(engine(table), target), evaluated(pa.table(table), target))
