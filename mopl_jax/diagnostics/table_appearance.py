@@ -1,13 +1,13 @@
 """What the rewards and actions of a log in a query engine look like, in its first rows."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mopl_jax.diagnostics.appearance import KEPT, Appearance
 from mopl_jax.io.precision import DECIMALS
-from mopl_jax.io.table_log import TableLog, rounded
+from mopl_jax.warehouse.queries import rounded
 
 LOOKED_AT = 2**20  # first rows of a log, whose appearance is that of the log
 MODAL = 2**15  # first rows of a log, whose median reward is what all rewards are compared to
@@ -23,14 +23,14 @@ class Repeats(NamedTuple):
     distinct: float
 
 
-def modal_reward(log: TableLog) -> float:
+def modal_reward(log: Any) -> float:
     """The median reward of the first rows."""
     first = log.queries.table.limit(MODAL)
     (found,) = log.queries.rows(first.aggregate(x=first.reward.median()))
     return float(found["x"])
 
 
-def appearance_of(log: TableLog) -> Appearance:
+def appearance_of(log: Any) -> Appearance:
     """That of the first rows, counted in the engine."""
     first, seen = log.queries.table.limit(LOOKED_AT), Appearance()
     seen.n = min(log.n, LOOKED_AT)
@@ -49,7 +49,8 @@ def appearance_of(log: TableLog) -> Appearance:
     (found,) = log.queries.rows(first.aggregate(**asked))
     seen.sums = found["low"], found["high"]
     seen.decimals = [
-        next((k for k in range(DECIMALS + 1) if found[f"{name}_{k}"]), math.inf) for name in names
+        next((k for k in range(DECIMALS + 1) if found[f"{name}_{k}"] is not False), math.inf)
+        for name in names
     ]
     return seen
 
@@ -70,7 +71,7 @@ def _count(log, table, name, values):
     values.many = bool(found[0]["different"] > 2 * KEPT)
 
 
-def repeats(log: TableLog, table, names) -> Repeats:
+def repeats(log: Any, table, names) -> Repeats:
     """How often the rows of a table have the same in all columns `names`."""
     counts = table.group_by(list(names)).aggregate(n=table.count())
     pairs = (counts.n.cast("float64") * (counts.n - 1) / 2).sum()

@@ -1,5 +1,6 @@
 """What the checks of a log count, counted by the query engine that its rows lie in."""
 
+import functools
 import math
 from typing import Any
 
@@ -146,7 +147,8 @@ def _declared(reader, log, tested, found):
     mapped = isinstance(policy, Transformed) and policy.map == EXP
     normal = policy.base if mapped else policy
     if isinstance(normal, Gaussian):
-        found.whitened = tested.sums(_second_moments, normal, mapped)
+        moments = functools.partial(_second_moments, mapped)
+        found.whitened = tested.sums(moments, normal)
         found.cells = _cells(tested, _normal_levels(_whitened(tested, normal, mapped)))
     elif isinstance(policy, Uniform):
         ends = np.asarray(policy.low), np.asarray(policy.high)
@@ -173,7 +175,7 @@ def _ratios(log, policy, written: Precision) -> Ratios:
     return Ratios(*log.sums(sums, policy))
 
 
-def _second_moments(rows, normal, mapped):
+def _second_moments(mapped, rows, normal):
     action = jnp.log(rows.action) if mapped else rows.action
     z = jax.vmap(lambda a: linalg.scale_solve(normal.scale, a - normal.mean))(action)
     ones = jnp.concatenate([jnp.ones_like(z[:, :1]), z], axis=1)

@@ -15,7 +15,7 @@ from mopl_jax.io.kinds import is_number, is_time
 from mopl_jax.io.log_reader import AGREE, DENSITIES, LOOKED_AT, LogReader, Rows
 from mopl_jax.io.precision import DECIMALS, DIGITS, Precision, precision_by
 from mopl_jax.io.source import empty
-from mopl_jax.warehouse.queries import Queries
+from mopl_jax.warehouse.queries import Queries, nearest, rounded
 from mopl_jax.warehouse.traced import GROUPS, ROWS, Column, run
 
 
@@ -221,24 +221,10 @@ def _precision(log, own, single, is_log):
         asked[f"s{k}"] = ((scaled - nearest(scaled)).abs() <= 1e-5 * (k == DIGITS) + 1e-7).all()
     asked |= {"n": values.count(), "inverse": (1 / values.x).mean()}
     (found,) = log.queries.rows(values.aggregate(**asked))
-    decimals = next((k for k in range(DECIMALS + 1) if found[f"d{k}"]), math.inf)
-    digits = next((k for k in range(4, DIGITS + 1) if found[f"s{k}"]), np.inf)
+    decimals = next((k for k in range(DECIMALS + 1) if found[f"d{k}"] is not False), math.inf)
+    digits = next((k for k in range(4, DIGITS + 1) if found[f"s{k}"] is not False), np.inf)
     facts = found["n"], decimals, digits, found["inverse"] or 0.0
     return precision_by(*facts, single=single, log=is_log)
-
-
-def rounded(column: Any, decimals: int) -> Any:
-    """Whether entries are rounded to so many decimals, as `precision.decimals_of` sees it."""
-    import ibis
-
-    scaled = column * 10.0**decimals
-    slack = ibis.least(1e-9 + 2.0**-24 * scaled.abs(), 0.1)
-    return (scaled - nearest(scaled)).abs() <= slack
-
-
-def nearest(x: Any) -> Any:
-    """The whole number nearest to each entry."""
-    return (x + 0.5).floor()
 
 
 def check_table_densities(

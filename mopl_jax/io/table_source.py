@@ -4,10 +4,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from mopl_jax.io.column_spec import ColumnSpec
 from mopl_jax.io.source import Piece, Source, empty
-from mopl_jax.warehouse.connection import open_table, said
-from mopl_jax.warehouse.queries import complaints
+from mopl_jax.warehouse.connection import complaints, open_table, said
 
 REFUSED = ("count", "sum_of_squares", "aggregate", "fit_logging")
 
@@ -54,7 +52,7 @@ def _in_an_engine(table):
     return table
 
 
-def check_roles(source: Source, columns: ColumnSpec) -> None:
+def check_roles(source: Source, columns: Any) -> None:
     """ValueError for a role that only rows in memory can play."""
     given = [role for role in REFUSED if getattr(columns, role)]
     if source.table is not None and given:

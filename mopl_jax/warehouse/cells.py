@@ -4,6 +4,7 @@ A `Cell` is a literal, a column of a relation, or an operation on cells. Equal c
 object, so that what two formulas share is computed once; literals are folded as they arise.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -36,6 +37,29 @@ class Cell:
     def value(self) -> Any:
         """Of a literal."""
         return self.args[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """A number that the engine is asked for.
+
+    `kind`: sum, max, min, or top: the `k` largest
+    `cell`: of which
+    `relation`: over whose rows, which a literal does not know
+    """
+
+    kind: str
+    cell: Cell
+    relation: Relation
+    k: int = 0
+
+
+def unsupported(what: str) -> ValueError:
+    """The complaint about a computation that no query does."""
+    return ValueError(
+        f"a query engine does not compute {what}, which this estimator or option needs; choose"
+        " snips, ips or beta_ips, or read the rows into memory (export them to Parquet)"
+    )
 
 
 class Cells:

@@ -37,7 +37,7 @@ def open_table(address: str) -> Any:
     with said(address):
         connection = _connect(engine)
     reader = FILES.get(Path(name).suffix.lower())
-    if reader is not None and name not in _tables(connection):
+    if reader is not None:
         with said(address):
             return getattr(connection, reader)(name)
     return _table(connection, name, address)
@@ -76,25 +76,46 @@ def said(address: str) -> Iterator[None]:
         ) from None
 
 
+@contextlib.contextmanager
+def complaints(name: str) -> Iterator[None]:
+    """What an engine raises, as one line with the name of the table."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(
+            f"{name}: the query failed ({_first_line(error)}); is the engine still there, and may"
+            " it read this table?"
+        ) from None
+
+
 def _first_line(error):
     return next(iter(str(error).strip().splitlines()), type(error).__name__)[:160]
 
 
-def _tables(connection):
-    with contextlib.suppress(Exception):
-        return connection.list_tables()
-    return []
-
-
 def _table(connection, name, address):
-    known = _tables(connection)
     database, _, inner = name.rpartition(".")
-    with contextlib.suppress(Exception):
-        if name in known or not database:
-            return connection.table(name)
-        return connection.table(inner, database=tuple(database.split(".")))
+    reason = ""
+    for call in ((name, None), (inner, tuple(database.split(".")))):
+        try:
+            return connection.table(call[0], database=call[1])
+        except Exception as error:
+            reason = reason or _first_line(error)
+    known = _tables(connection)
+    if name in known:
+        raise ValueError(f"{address}: cannot be opened ({reason}); may this table be read?")
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise ValueError(
-        f"{address}: no table {name!r}; {hint}tables: {', '.join(sorted(known)[:20]) or 'none'}"
+        f"{address}: no table {name!r}; {hint}tables: {', '.join(known[:20]) or 'none'}"
     )
+
+
+def _tables(connection) -> list[str]:
+    """The names of all tables, where the engine has the standard's view of them."""
+    query = "SELECT table_name FROM information_schema.tables"
+    with contextlib.suppress(Exception):
+        found = connection.sql(query, schema={"table_name": "string"}).to_pyarrow()
+        return sorted(found["table_name"].to_pylist())
+    with contextlib.suppress(Exception):
+        return sorted(connection.list_tables())
+    return []

@@ -5,7 +5,6 @@ function has one axis over rows, whose cells are of length one. `RULES` has a fu
 primitive: (context, equation, arguments) -> the results; an argument is an `OfRows` or an array.
 """
 
-import dataclasses
 import functools
 import string
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mopl_jax.warehouse.cells import Cell, Cells, Relation
+from mopl_jax.warehouse.cells import Asked, Cells, Relation, unsupported
 
 
 class OfRows(NamedTuple):
@@ -25,21 +24,6 @@ class OfRows(NamedTuple):
 
     cells: np.ndarray
     axis: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Asked:
-    """A number that the engine is asked for.
-
-    `kind`: sum, max, min, or top: the `k` largest
-    `cell`: of which
-    `relation`: over whose rows, which a literal does not know
-    """
-
-    kind: str
-    cell: Cell
-    relation: Relation
-    k: int = 0
 
 
 class Later(NamedTuple):
@@ -75,14 +59,6 @@ class Context(NamedTuple):
         cells = np.empty(array.shape, object)
         cells[...] = np.vectorize(self.cells.literal, otypes=[object])(array)
         return cells.reshape([1] * (rank - array.ndim) + [*array.shape])
-
-
-def unsupported(what: str) -> ValueError:
-    """The complaint about a computation that no query does."""
-    return ValueError(
-        f"a query engine does not compute {what}, which this estimator or option needs; choose"
-        " snips, ips or beta_ips, or read the rows into memory (export them to Parquet)"
-    )
 
 
 def of_rows(context, cells, shape) -> OfRows:

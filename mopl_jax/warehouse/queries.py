@@ -9,11 +9,11 @@ import logging
 import operator
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from mopl_jax.warehouse.cells import Cell, Relation
-from mopl_jax.warehouse.primitives import Asked, unsupported
+from mopl_jax.warehouse.cells import Asked, Cell, Relation, unsupported
+from mopl_jax.warehouse.connection import complaints
 
 LOG = logging.getLogger(__name__)
 _KEPT = {  # how an engine makes and drops a table that is seen by this session alone
@@ -198,19 +198,6 @@ def _read(made, written, levels) -> set[Cell]:
     return found
 
 
-@contextlib.contextmanager
-def complaints(name: str) -> Iterator[None]:
-    """What an engine raises, as one line with the name of the table."""
-    try:
-        yield
-    except Exception as error:
-        said = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
-        raise ValueError(
-            f"{name}: the query failed ({said}); is the engine still there, and may it read this"
-            " table?"
-        ) from None
-
-
 def _reachable(roots):
     """All cells that some cells are made of, after those that they are made of."""
     found: dict[Cell, None] = {}
@@ -299,6 +286,20 @@ _WRITTEN: dict[str, Callable] = {
     "float": lambda ibis, x: x.cast("float64"),
     "int": lambda ibis, x: x.cast("int64"),
 }
+
+
+def rounded(column: Any, decimals: int) -> Any:
+    """Whether entries are rounded to so many decimals, as `io.precision.decimals_of` sees it."""
+    import ibis
+
+    scaled = column * 10.0**decimals
+    slack = ibis.least(1e-9 + 2.0**-24 * scaled.abs(), 0.1)
+    return (scaled - nearest(scaled)).abs() <= slack
+
+
+def nearest(x: Any) -> Any:
+    """The whole number nearest to each entry."""
+    return (x + 0.5).floor()
 
 
 def _guarded_log(ibis, x):

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mopl_jax.warehouse.cells import Cells, Relation
-from mopl_jax.warehouse.primitives import RULES, Asked, Context, Later, OfRows, unsupported
+from mopl_jax.warehouse.cells import Asked, Cells, Relation, unsupported
+from mopl_jax.warehouse.primitives import RULES, Context, Later, OfRows
 
 # Lengths that stand for the number of rows and of groups while a function is traced: primes that
 # are no other length. Where such a number is data, as in a mean, it is replaced by the true one.

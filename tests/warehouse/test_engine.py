@@ -78,10 +78,10 @@ def evaluated(table, target=TARGET, **options):
 @pytest.mark.parametrize(
     "options",
     [
-        {},
-        {"cluster": "user"},
         {"estimator": "beta_ips", "reward_range": (-20.0, 20.0), "cluster": "user"},
-        {"estimator": "ips"},
+        pytest.param({}, marks=pytest.mark.nightly),
+        pytest.param({"cluster": "user"}, marks=pytest.mark.nightly),
+        pytest.param({"estimator": "ips"}, marks=pytest.mark.nightly),
     ],
     ids=str,
 )
@@ -90,6 +90,7 @@ def test_numbers_are_those_in_memory(options):
     assert_same(evaluated(engine(table), **options), evaluated(pa.table(table), **options))
 
 
+@pytest.mark.nightly
 def test_differences_are_those_in_memory():
     table, policies = columns(), [LOGGING, TARGET, NEAR]
     for options in ({}, {"cluster": "user"}):
@@ -113,7 +114,13 @@ def degenerate():
     yield "clicks", {"reward": clicks, "p": weights, "t": 0.1 * np.sin(np.arange(n))}
 
 
-@pytest.mark.parametrize("name", dict(degenerate()))
+LONG = ("one row", "equal rewards", "clicks", "no weight")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(x, marks=pytest.mark.nightly) if x in LONG else x for x in dict(degenerate())],
+)
 def test_degenerate_logs_give_the_numbers_in_memory(name):
     table = dict(degenerate())[name]
     named = {"log_propensity": "p", "log_target_propensity": "t"}
