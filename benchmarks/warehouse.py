@@ -6,6 +6,7 @@ process of its own, `mopl evaluate` with a target policy; ours and DuckDB's take
 in one machine, as two worker processes of one core each.
 """
 
+import importlib.util
 import json
 import os
 import sys
@@ -75,7 +76,7 @@ def _of_log(folder, n, options) -> Iterator[dict]:
         for engine, address in (("ours", log.name), ("duckdb", f"duckdb://#{log.name}")):
             program = [*MOPL, "evaluate", address, *arguments]
             yield _row(engine, n, repeat, log, measured(program, folder))
-    if n in options.spark:
+    if n in options.spark and importlib.util.find_spec("pyspark"):
         program = [sys.executable, "-c", SPARK, log.name, "target.json", "logging.json"]
         yield _row("spark", n, 0, log, measured(program, folder))
     log.unlink()

@@ -25,7 +25,6 @@ from mopl_jax.io.log_reader import LogReader
 from mopl_jax.io.precision import Precision
 from mopl_jax.io.table_log import TableLog, precisions, table_log
 from mopl_jax.numerics import linalg
-from mopl_jax.policies.bounded import TruncatedNormal
 from mopl_jax.policies.discrete import Discrete
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.transformed import EXP, Transformed
@@ -149,14 +148,15 @@ def _declared(reader, log, tested, found):
     if isinstance(normal, Gaussian):
         moments = functools.partial(_second_moments, mapped)
         found.whitened = tested.sums(moments, normal)
-        found.cells = _cells(tested, _normal_levels(_whitened(tested, normal, mapped)))
+        z = _whitened(tested, normal, mapped)
+        steps = [_tails, *[functools.partial(_square, x) for x in POWERS[:-1]], _normal_levels]
+        makers = [functools.partial(step, len(z)) for step in steps]
+        found.cells = _cells(tested, [*z, 0.5 * sum(x * x for x in z)], *makers)
     elif isinstance(policy, Uniform):
         ends = np.asarray(policy.low), np.asarray(policy.high)
         columns = [tested.queries.table[name] for name in tested.rows.action.names]
         levels = [(x - float(a)) / float(b - a) for x, a, b in zip(columns, *ends, strict=True)]
         found.cells = _cells(tested, levels)
-    elif isinstance(policy, TruncatedNormal):
-        return
 
 
 def _arms(rows, policy):
@@ -194,38 +194,58 @@ def _whitened(log, normal, mapped) -> list[Any]:
     return [sum(float(row[j]) * centred[j] for j in range(i + 1)) for i, row in enumerate(inverse)]
 
 
-def _cells(log, levels) -> np.ndarray:
-    """How often each level fell into each of the cells."""
-    counts = np.zeros((len(levels), CELLS))
-    table = log.queries.table
-    for k, level in enumerate(levels):
-        cell = (level * float(CELLS)).floor().cast("int64").clip(0, CELLS - 1)
-        for row in log.queries.rows(table.group_by(cell=cell).aggregate(n=table.count())):
-            counts[k, row["cell"]] = row["n"]
+def _cells(log, columns, *makers) -> np.ndarray:
+    """How often each level fell into each of the cells; `makers` make levels of the columns, each
+    a layer of the query.
+    """
+    counts = np.zeros((len(columns), CELLS))
+    table = log.queries.table.select(**{f"x{k}": x for k, x in enumerate(columns)})
+    table, layers = log.queries.layer(table)
+    for make in makers:
+        table, layers = log.queries.layer(make(table), layers)
+    for k in range(len(columns)):
+        cell = (table[f"x{k}"] * float(CELLS)).floor().cast("int64")
+        counted = table.group_by(cell=cell).aggregate(n=table.count())
+        for row in log.queries.rows(counted, layers):
+            counts[k, min(max(row["cell"], 0), CELLS - 1)] += row["n"]
     return counts
 
 
-def _normal_levels(z) -> list[Any]:
-    """Φ of each column, and the distribution function of |z|², as `log_statistics` has them."""
-    radius = 0.5 * sum(x * x for x in z)
-    return [*map(_phi, z), 1 - _upper_gamma(len(z), radius)]
+# Φ, and the distribution function of |z|², in SQL: erfc x = t exp(q(t) − x²) for x ≥ 0, with
+# t = 2/(2 + x) and q a polynomial in u = 2t − 1, to 1e-14 (the form of Press et al., Numerical
+# Recipes, 3rd ed., 6.2). Powers of u are columns, as an engine's text may not nest too deep.
 
 
-def _phi(z):
-    tail = 0.5 * _erfc(z.abs() / math.sqrt(2))
-    return (z > 0).ifelse(1 - tail, tail)
+def _tails(d, table) -> Any:
+    """The columns with u for the arguments of erfc: |z|/√2 of each, and √(½|z|²) of the last."""
+    arguments = [table[f"x{k}"].abs() / math.sqrt(2) for k in range(d)] + [table[f"x{d}"].sqrt()]
+    return table.mutate(**{f"u{k}_1": 4 / (2 + x) - 1 for k, x in enumerate(arguments)})
 
 
-def _erfc(x):
-    """erfc x = t exp(q(t) − x²), t = 2/(2 + x), for x ≥ 0: q a polynomial, to 1e-14.
+def _square(power, d, table) -> Any:
+    """The columns with u to twice the `power`."""
+    names = [f"u{k}_{power}" for k in range(d + 1)]
+    return table.mutate(**{f"u{k}_{2 * power}": table[x] * table[x] for k, x in enumerate(names)})
 
-    The form of Press et al., Numerical Recipes, 3rd ed., 6.2.
+
+def _normal_levels(d, table) -> Any:
+    """Φ of d columns, and the distribution function of |z|² of the last, ½|z|², as
+    `log_statistics` has them.
     """
-    t = 2 / (2 + x)
-    total = float(_COEFFICIENTS[-1])
-    for coefficient in _COEFFICIENTS[-2::-1]:
-        total = total * (2 * t - 1) + float(coefficient)
-    return t * (total - x * x).exp()
+    levels = {}
+    for k in range(d):
+        z, tail = table[f"x{k}"], 0.5 * _erfc(table, k, 0.5 * table[f"x{k}"] * table[f"x{k}"])
+        levels[f"x{k}"] = (z > 0).ifelse(1 - tail, tail)
+    return table.select(**levels, **{f"x{d}": 1 - _upper_gamma(d, table)})
+
+
+def _erfc(table, k, square):
+    parts = [float(x) for x in _COEFFICIENTS]
+    for power in POWERS:
+        u = table[f"u{k}_{power}"]
+        pairs = [parts[i : i + 2] for i in range(0, len(parts), 2)]
+        parts = [pair[0] + pair[1] * u if len(pair) == 2 else pair[0] for pair in pairs]
+    return (table[f"u{k}_1"] + 1) / 2 * (parts[0] - square).exp()
 
 
 def _q(u):
@@ -235,11 +255,13 @@ def _q(u):
 
 
 _COEFFICIENTS = chebyshev.cheb2poly(chebyshev.chebinterpolate(_q, 28))
+POWERS = (1, 2, 4, 8, 16)  # of u
 
 
-def _upper_gamma(d, x):
-    """Γ(d/2, x) / Γ(d/2), a finite sum where d is whole."""
-    odd = d % 2
+def _upper_gamma(d, table):
+    """Γ(d/2, x) / Γ(d/2) of the column x, a finite sum where d is whole."""
+    x, odd = table[f"x{d}"], d % 2
     powers = [0.5 + k for k in range(d // 2)] if odd else [float(k) for k in range(d // 2)]
-    total = (-x).exp() * sum(x.pow(p) / float(gamma(p + 1)) for p in powers) if powers else 0.0
-    return total + _erfc(x.sqrt()) if odd else total
+    terms = [x.pow(power) / float(gamma(power + 1)) for power in powers]
+    total = (-x).exp() * sum(terms[1:], start=terms[0]) if terms else 0.0
+    return total + _erfc(table, d, x) if odd else total

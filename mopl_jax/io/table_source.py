@@ -1,7 +1,7 @@
 """A table of a query engine as a source: scanned only by what holds rows in memory."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mopl_jax.io.source import Piece, Source, empty
@@ -75,6 +75,18 @@ def with_rewards(source: Source, name: str, remedy: str, said: Callable) -> Sour
     else:
         table = source.table.mutate(**{name: missing.ifelse(0, column)})
     return table_source(table)._replace(name=source.name, remarks=said(source, count, remedy))
+
+
+def extent(source: Source, names: Sequence[str]) -> tuple[float, float]:
+    """The smallest and the largest entry of some columns."""
+    ends = {
+        f"{end}{k}": getattr(source.table[x].cast("float64"), end)()
+        for k, x in enumerate(names)
+        for end in ("min", "max")
+    }
+    with complaints(source.name):
+        (found,) = source.table.aggregate(**ends).to_pyarrow().to_pylist()
+    return min(found.values()), max(found.values())
 
 
 def sampling(source: Source, weight: str | None, probability: str | None) -> tuple:

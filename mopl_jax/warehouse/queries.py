@@ -53,6 +53,16 @@ class Queries:
             found = self.engine.sql(text, schema=expression.schema())
             return self.engine.to_pyarrow(found).to_pylist()
 
+    def layer(self, expression: Any, before: Sequence[str] = ()) -> tuple[Any, list[str]]:
+        """A table whose columns are not written out again where they are used, and the queries
+        that its name stands for.
+        """
+        import ibis
+
+        name, hint = f"mopl_layer_{len(before) + 1}", _INLINE.get(self.engine.name, "")
+        text = f"{name} AS {hint}({self.engine.compile(expression)})"
+        return ibis.table(expression.schema(), name=name), [*before, text]
+
     def answer(self, asked: Sequence[Asked]) -> list[Any]:
         """What is asked for: everything over all rows in one query, each `top` in one."""
         found: dict[Asked, Any] = {}
@@ -132,8 +142,6 @@ class Queries:
         """A table with a column for each cell that several are made of, the queries that its name
         stands for, and a function that writes cells in it.
         """
-        import ibis
-
         table, names = self._base(relation, roots)
         levels, names, layers, memo = _levels(roots, names), dict(names), [], {}
         for level in range(max(levels.values(), default=-1) + 1):
@@ -144,13 +152,8 @@ class Queries:
             kept = {self._name(cell, names): self._write(cell, table, names, {}) for cell in read}
             new = {name: self._written(cell, table, names, {}) for name, cell in made.items()}
             chosen = table.select(**kept, **new)
-            name = f"mopl_layer_{level + 1}"
-            hint = _INLINE.get(self.engine.name, "")
-            layers.append(f"{name} AS {hint}({self.engine.compile(chosen)})")
-            table, names = (
-                ibis.table(chosen.schema(), name=name),
-                names | {cell: name for name, cell in made.items()},
-            )
+            table, layers = self.layer(chosen, layers)
+            names = names | {cell: name for name, cell in made.items()}
         return table, layers, lambda cell: self._write(cell, table, names, memo)
 
     def _name(self, cell, names):

@@ -85,7 +85,7 @@ def test_bad_input_is_one_line(place):
         (table(place, "holes"), target, ("column 'reward'", "--missing-reward")),
         (table(place, "none"), target, ("at least one row",)),
         (table(place, "odd"), (*target, "--reward", "word"), ("'word'", "expected numbers")),
-        (table(place), (*target, "--interval", "bootstrap"), ("needs all rows in memory",)),
+        (table(place), (*target, "--interval", "percentile"), ("needs all rows in memory",)),
         (table(place), (*target, "--aggregate", "sum", "--cluster", "user"), ("--aggregate",)),
         (
             table(place),

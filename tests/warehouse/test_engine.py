@@ -31,7 +31,9 @@ def columns(n=500, users=60):
     reward = action @ np.array([1.0, -0.5, 0.2]) + rng.normal(size=n)
     user = [f"user {k}" for k in rng.integers(0, users, n)]
     named = {f"action_{k}": action[:, k] for k in range(D)}
-    return named | {"reward": reward, "log_propensity": densities(LOGGING, action), "user": user}
+    more = {"before": reward + rng.normal(size=n), "views": 1.0 + np.arange(n) % 3}
+    more |= {"kept": np.where(reward > 0, 1.0, 0.25), "user": user}
+    return named | more | {"reward": reward, "log_propensity": densities(LOGGING, action)}
 
 
 def engine(table):
@@ -72,7 +74,8 @@ EVERY = ["recommended", *mopl.intervals.WALD]
 
 
 def evaluated(table, target=TARGET, **options):
-    return mopl.evaluate(table, target, interval=EVERY, **options).to_dict()
+    names = None if "adjust" in options or "per" in options else EVERY
+    return mopl.evaluate(table, target, interval=names, **options).to_dict()
 
 
 @pytest.mark.parametrize(
@@ -82,6 +85,9 @@ def evaluated(table, target=TARGET, **options):
         pytest.param({}, marks=pytest.mark.nightly),
         pytest.param({"cluster": "user"}, marks=pytest.mark.nightly),
         pytest.param({"estimator": "ips"}, marks=pytest.mark.nightly),
+        pytest.param({"context": ["before"], "adjust": True}, marks=pytest.mark.nightly),
+        pytest.param({"per": "views", "cluster": "user"}, marks=pytest.mark.nightly),
+        pytest.param({"keep_probability": "kept"}, marks=pytest.mark.nightly),
     ],
     ids=str,
 )
