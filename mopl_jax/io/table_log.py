@@ -213,11 +213,7 @@ def _precision(log, own, single, is_log):
     shift = values.x.log10().floor()
     asked = {f"d{k}": rounded(values.x, k).all() for k in range(DECIMALS + 1)}
     for k in range(4, DIGITS + 1):
-        scaled = (
-            values.x * (k - 1 - shift).exp10()
-            if hasattr(shift, "exp10")
-            else (values.x * 10.0 ** (k - 1 - shift))
-        )
+        scaled = values.x * 10.0 ** (k - 1 - shift)
         asked[f"s{k}"] = ((scaled - nearest(scaled)).abs() <= 1e-5 * (k == DIGITS) + 1e-7).all()
     asked |= {"n": values.count(), "inverse": (1 / values.x).mean()}
     (found,) = log.queries.rows(values.aggregate(**asked))

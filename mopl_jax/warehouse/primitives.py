@@ -130,38 +130,37 @@ def _structural(move: Callable) -> Callable:
     def rule(context, equation, *arguments):
         shape = equation.outvars[0].aval.shape
         one = [1 if size in context.relations else size for size in shape]
-        first = equation.invars[0].aval.shape
         cells = [context.lift(each, np.ndim(getattr(each, "cells", each))) for each in arguments]
-        return (of_rows(context, move(equation.params, one, first, *cells), shape),)
+        return (of_rows(context, move(equation.params, one, *cells), shape),)
 
     return rule
 
 
-def _broadcast(params, shape, first, cells):
+def _broadcast(params, shape, cells):
     spread = [1] * len(shape)
     for size, axis in zip(cells.shape, params["broadcast_dimensions"], strict=True):
         spread[axis] = size
     return cells.reshape(spread)
 
 
-def _slice(params, shape, first, cells):
+def _slice(params, shape, cells):
     strides = params["strides"] or [1] * cells.ndim
     ends = zip(params["start_indices"], params["limit_indices"], strides, strict=True)
     return cells[tuple(slice(*end) for end in ends)]
 
 
-def _pad(params, shape, first, cells, value):
+def _pad(params, shape, cells, value):
     if any(x < 0 for lo_hi in params["padding_config"] for x in lo_hi):
         raise unsupported("a negative padding")
     widths = [(low, high) for low, high, _ in params["padding_config"]]
     return np.pad(cells, widths, constant_values=value.ravel()[0])
 
 
-def _join(params, shape, first, *cells):
+def _join(params, shape, *cells):
     return np.concatenate(cells, axis=params["dimension"])
 
 
-def _stack(params, shape, first, *cells):
+def _stack(params, shape, *cells):
     return np.stack(cells, axis=params["axis"])
 
 
@@ -302,10 +301,10 @@ RULES: dict[str, Callable] = {
     "stop_gradient": _elementwise(_same),
     "copy": _elementwise(_same),
     "broadcast_in_dim": _structural(_broadcast),
-    "reshape": _structural(lambda params, shape, first, cells: cells.reshape(shape)),
-    "squeeze": _structural(lambda params, shape, first, cells: cells.reshape(shape)),
-    "expand_dims": _structural(lambda params, shape, first, cells: cells.reshape(shape)),
-    "transpose": _structural(lambda params, shape, first, x: x.transpose(params["permutation"])),
+    "reshape": _structural(lambda params, shape, cells: cells.reshape(shape)),
+    "squeeze": _structural(lambda params, shape, cells: cells.reshape(shape)),
+    "expand_dims": _structural(lambda params, shape, cells: cells.reshape(shape)),
+    "transpose": _structural(lambda params, shape, x: x.transpose(params["permutation"])),
     "slice": _structural(_slice),
     "pad": _structural(_pad),
     "concatenate": _structural(_join),

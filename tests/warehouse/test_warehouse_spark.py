@@ -6,9 +6,9 @@ import ibis
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from engines import LOGGING, TARGET, assert_same, columns
 
 import mopl_jax as mopl
-from tests.warehouse.test_engine import LOGGING, TARGET, assert_same, columns
 
 pytestmark = [
     pytest.mark.nightly,

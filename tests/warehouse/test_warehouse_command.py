@@ -9,12 +9,12 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from command import assert_refused, document
+from command import mopl as command
+from engines import LOGGING, TARGET, assert_same, columns
 
 import mopl_jax as mopl
 from mopl_jax.io.policy_json import write_policy
-from tests.command import assert_refused, document
-from tests.command import mopl as command
-from tests.warehouse.test_engine import LOGGING, TARGET, assert_same, columns
 
 EVIL = 'x"; DROP TABLE events; --'
 
