@@ -111,7 +111,7 @@ class LogStatistics:
         )
         self.series = len(self.origin)
         self.tested = 0
-        self.periods: np.ndarray | None = np.zeros((3, PERIODS, self.series))
+        self.periods: Any = np.zeros((3, PERIODS, self.series))
         self.sizes = np.zeros(0, np.int64)
         self.users_there: UserSizes | None = None
         self.rows: Any = Sketch()

@@ -1,6 +1,8 @@
 """What the rewards and actions of a log in a query engine look like, in its first rows."""
 
+import functools
 import math
+import operator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,7 +44,7 @@ def appearance_of(log: Any) -> Appearance:
     for name, values in zip(names, seen.action, strict=True):
         _count(log, first, name, values)
     seen.actions = repeats(log, first, names)
-    total = sum(first[name] for name in names)
+    total = functools.reduce(operator.add, [first[name] for name in names])
     asked = {"low": total.min(), "high": total.max()}
     for name in names:
         asked |= {f"{name}_{k}": rounded(first[name], k).all() for k in range(DECIMALS + 1)}

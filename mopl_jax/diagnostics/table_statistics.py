@@ -135,7 +135,7 @@ def _periods(log, spans, origin) -> np.ndarray:
 
 
 def _declared(reader, log, tested, found):
-    policy = reader.logging
+    policy: Any = reader.logging
     if reader.columns.density:
         written = dict(precisions(reader, log)).get("log_propensity", Precision())
         found.log_ratio = _ratios(log, policy, written)
@@ -248,7 +248,7 @@ def _erfc(table, k, square):
     return (table[f"u{k}_1"] + 1) / 2 * (parts[0] - square).exp()
 
 
-def _q(u):
+def _q(u: Any) -> Any:
     """q at t = (u + 1)/2."""
     t = np.maximum((u + 1) / 2, 1e-300)
     return np.where(t < 1e-8, math.log(1 / (2 * math.sqrt(math.pi))), np.log(erfcx(2 / t - 2) / t))

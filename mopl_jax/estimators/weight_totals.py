@@ -148,7 +148,7 @@ def merge(parts: WeightTotals) -> WeightTotals:
 def empty(part: WeightTotals) -> WeightTotals:
     """The totals of no rows."""
     zero = jnp.zeros_like(part.rest)
-    none = jnp.full_like(part.heaviest, _NO_ROW)
+    none = None if part.heaviest is None else jnp.full_like(part.heaviest, _NO_ROW)
     return WeightTotals(zero, zero - jnp.inf, none, *[zero] * 7)
 
 

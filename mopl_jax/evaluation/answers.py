@@ -9,6 +9,7 @@ and the intervals that are formulas in sums apply. Sums of millions of rows need
 
 import contextlib
 import functools
+import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -478,7 +479,7 @@ def _from_engine(reader, policies, question) -> Answers:
         if rows.log_propensity is None:
             rows = rows._replace(log_propensity=_log_density(logging, rows.action))
         asked = rows, policies, logging, modal, question, users
-        return _in_memory.__wrapped__(*asked)[:2]
+        return inspect.unwrap(_in_memory)(*asked)[:2]
 
     with contextlib.closing(log.queries):
         arguments = policies, reader.logging, modal_reward(log)

@@ -57,19 +57,19 @@ def table_log(reader: LogReader) -> TableLog:
     queries = queries.of(table)
     actions = tuple(f"action_{k}" for k in range(len(columns.action or ())))
     context = tuple(f"context_{k}" for k in range(len(columns.context or ())))
-    rows = Rows(  # pyright: ignore[reportArgumentType]  (columns of an engine, arrays when traced)
-        reward=Column("reward"),
-        action=Column(actions) if actions else None,
-        log_propensity=Column("log_propensity") if columns.density else None,
-        log_target=Column("log_target") if "log_target" in names else None,
-        cluster=Column("cluster", whole=True) if columns.cluster else None,
-        time=Column("time") if columns.time else None,
-        context=Column(context) if context else None,
-        log_sampling=Column("log_sampling") if reader.sampling else None,
-        per=Column("per") if columns.per else None,
-    )
+    present: dict[str, Any] = {  # columns of the engine, which are arrays where they are traced
+        "reward": Column("reward"),
+        "action": Column(actions) if actions else None,
+        "log_propensity": Column("log_propensity") if columns.density else None,
+        "log_target": Column("log_target") if "log_target" in names else None,
+        "cluster": Column("cluster", whole=True) if columns.cluster else None,
+        "time": Column("time") if columns.time else None,
+        "context": Column(context) if context else None,
+        "log_sampling": Column("log_sampling") if reader.sampling else None,
+        "per": Column("per") if columns.per else None,
+    }
     ranges = {own: (facts[f"{own}_low"], facts[f"{own}_high"]) for own in names if own != "cluster"}
-    return TableLog(rows, queries, facts["n"], facts.get("cluster_different"), ranges)
+    return TableLog(Rows(**present), queries, facts["n"], facts.get("cluster_different"), ranges)
 
 
 # Columns.
@@ -174,7 +174,8 @@ def _check(reader, own, name, facts):
         odd -= facts[f"{own}_below"]
     if odd:
         refuse("finite numbers", f"others in {odd:,} of {n:,} rows", "repair or drop these rows")
-    low, high = facts.get(f"{own}_low"), facts.get(f"{own}_high")
+    low: Any = facts.get(f"{own}_low")
+    high: Any = facts.get(f"{own}_high")
     logs = {"log_propensity": columns.log_propensity, "log_target": columns.log_target_propensity}
     if own in logs and not logs[own] and low is not None:
         if low < 0:
