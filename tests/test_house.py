@@ -20,6 +20,7 @@ ROOT = Path(mopl_jax.__file__).parent
 ORDER = (
     "doors",
     "numerics",
+    "warehouse",
     "policies",
     "logs",
     "io",

@@ -7,7 +7,13 @@ from mopl_jax.cli import options, show
 TIME = options.option(str, "Column of the time: numbers, dates or timestamps.")
 
 
-@options.takes(log=options.LOG, **options.ROLES, time=TIME, as_json=options.JSON)
+@options.takes(
+    log=options.LOG,
+    **options.ROLES,
+    time=TIME,
+    show_sql=options.SQL,
+    as_json=options.JSON,
+)
 def check(as_json, **log):
     """Is this log what it is said to be? Ranges, densities against the declared policy, repeats,
     users, drift.

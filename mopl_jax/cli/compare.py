@@ -22,6 +22,7 @@ OTHERS = "Policies (JSON); the first is what the others are compared to."
     reward_range=options.RANGE,
     minimise=options.flag("The reward is a cost: less is better.", "--minimise"),
     in_memory=options.IN_MEMORY,
+    show_sql=options.SQL,
     as_json=options.JSON,
 )
 def compare(policies, reward_range, as_json, **settings):

@@ -32,6 +32,7 @@ LARGEST = "Largest importance weight; known for two normal policies."
     d2=options.option(float, "Its second moment; known for two normal policies."),
     goal=options.option(float, GOAL),
     in_memory=options.IN_MEMORY,
+    show_sql=options.SQL,
     as_json=options.JSON,
 )
 def evaluate(target, log_densities, interval, every, reward_range, as_json, **settings):

@@ -49,6 +49,11 @@ def _path(text):
     return Path(text)
 
 
+def _log(text):
+    """A path, or the address of a table, which a path would not keep."""
+    return str(text) if "://" in str(text) else _path(text)
+
+
 def takes(**options: Option) -> Callable:
     """A decorator to a command, which is called with all `options` by name, given or not."""
     order = Parameter.POSITIONAL_OR_KEYWORD
@@ -72,9 +77,12 @@ def takes(**options: Option) -> Callable:
     return decorate
 
 
-ROWS = "Rows: a Parquet, Arrow, CSV or JSON lines file, a folder, or a TOML that names them."
+ROWS = (
+    "Rows: a Parquet, Arrow, CSV or JSON lines file, a folder, a TOML that names them, or a table"
+    " of a query engine, as duckdb://week.db#events."
+)
 ACTIONS = "Columns of the weights played: a,b,c, a prefix, a pattern or one column of all of them."
-LOG = argument(Path, "LOG", ROWS)
+LOG = Annotated[Any, typer.Argument(help=ROWS, parser=_log, metavar="LOG")], REQUIRED
 ROLES = {
     "reward": option(str, "Column of the reward (default: reward).", show_default=False),
     "action": option(str, ACTIONS),
@@ -118,6 +126,7 @@ IN_MEMORY = option(
     int, "Rows up to which the log is held in memory; a longer one is read in passes.", 1_000_000
 )
 RANGE = option(str, "Least and largest reward that can occur, as 0,1.", metavar="LOW,HIGH")
+SQL = flag("Print the queries of a table on standard error.", "--show-sql")
 JSON = flag("Print one JSON document, nothing else; infinite ends are null.", "--json")
 DOCUMENT = flag("Print one JSON document, nothing else.", "--json")
 DEVICES = option(str, "all, or how many; on CPU one for each core.", None, "--devices")
@@ -128,9 +137,24 @@ def opened(given: dict[str, Any]) -> Any:
     from mopl_jax.io.column_spec import ROLES
     from mopl_jax.io.read import open_log
 
+    if given.pop("show_sql", False):
+        _show_queries(given["log"])
     given["context"] = given.pop("covariate", None)
     roles = {name: given.pop(name) for name in (*ROLES, "logging") if name in given}
     return open_log(given.pop("log"), **roles)
+
+
+def _show_queries(log):
+    """Print each query before it runs; ValueError for a log that is not in an engine."""
+    import logging
+
+    if not isinstance(log, str):
+        raise ValueError(f"{log}: --show-sql: expected a table of a query engine, got a file")
+    shown = logging.StreamHandler()
+    shown.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("mopl_jax.warehouse")
+    logger.handlers, logger.propagate = [shown], False
+    logger.setLevel(logging.INFO)
 
 
 def check_output(out: Path, read: Sequence[Path | str | None]) -> None:

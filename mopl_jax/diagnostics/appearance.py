@@ -66,7 +66,8 @@ class Appearance:
     """
 
     def __init__(self):
-        self.n, self.reward, self.actions = 0, Values(), Sketch()
+        self.n, self.reward = 0, Values()
+        self.actions: Any = Sketch()
         self.action: list[Values] = []
         self.decimals: list[float] = []
         self.sums = math.inf, -math.inf

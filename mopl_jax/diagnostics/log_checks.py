@@ -37,10 +37,7 @@ def check_rows(reader: LogReader, watch: Callable = iter, target: Any = None) ->
     `target`: the policy that the log is asked about, where it is: one with a density is not
     answered for by arms, or by weights on a bound.
     """
-    spans = functools.reduce(widen, watch(chunks(reader, CHUNK)), NOTHING)
-    statistics = LogStatistics(reader, spans)
-    for rows in watch(chunks(reader, CHUNK)):
-        statistics.add(rows)
+    spans, statistics = _counted(reader, watch)
     checks = (
         _rows,
         _rewards,
@@ -59,8 +56,20 @@ def check_rows(reader: LogReader, watch: Callable = iter, target: Any = None) ->
         ranges=spans.ranges,
         repeated_rows=statistics.rows.repeated,
         tested_rows=statistics.tested,
-        clusters=len(statistics.sizes) or None,
+        clusters=None if statistics.users is None else statistics.users.number,
     )
+
+
+def _counted(reader, watch):
+    if reader.source.table is not None:
+        from mopl_jax.diagnostics.table_statistics import table_statistics  # and scipy
+
+        return table_statistics(reader)
+    spans = functools.reduce(widen, watch(chunks(reader, CHUNK)), NOTHING)
+    statistics = LogStatistics(reader, spans)
+    for rows in watch(chunks(reader, CHUNK)):
+        statistics.add(rows)
+    return spans, statistics
 
 
 # The checks.
@@ -278,14 +287,10 @@ def _appearance(target, reader, facts):
 def _users(reader, facts):
     if reader.columns.cluster is None:
         return
-    sizes = facts.sizes
-    share = sizes.max() / sizes.sum()
-    level = (
-        "refuse" if len(sizes) < 2 else "caution" if len(sizes) < 50 or share > 0.05 else "trust"
-    )
-    found = (
-        f"{len(sizes):,}, of {sizes.min():,} to {sizes.max():,} rows (median {np.median(sizes):g})"
-    )
+    number, rows, low, high, median = facts.users
+    share = high / rows
+    level = "refuse" if number < 2 else "caution" if number < 50 or share > 0.05 else "trust"
+    found = f"{number:,}, of {low:,} to {high:,} rows (median {median:g})"
     yield Finding(
         "users",
         level,
@@ -295,6 +300,9 @@ def _users(reader, facts):
 
 def _drift(reader, facts):
     """One-way analysis of variance over the periods, for the reward and for each weight."""
+    if facts.periods is None:
+        yield Finding("drift", "trust", "not tested: a table has no order; name the time (--time)")
+        return
     if facts.tested < 100:
         return
     names = ["reward", *["action"] * (facts.series - 1)]

@@ -73,14 +73,24 @@ class Ratios(NamedTuple):
     beyond: float
 
 
+class UserSizes(NamedTuple):
+    """How many users there are, the rows of all, and the fewest, most and median rows of one."""
+
+    number: int
+    rows: int
+    low: int
+    high: int
+    median: float
+
+
 class LogStatistics:
     """What the second pass counts.
 
     `tested`: rows that the tests see, the first of each user; of a log whose rows speak for more or
         fewer rows, a sample of them in that proportion.
-    `periods`: rows, sums and sums of squares of reward and actions, by period.
+    `periods`: rows, sums and sums of squares of reward and actions, by period; None without order.
     `reward`: sum and sum of squares, from the smallest reward on.
-    `sizes`: rows of each user.
+    `sizes`: rows of each user; `users_there`: what they are like, where an engine counted them.
     `rows`: how often they repeat.
     `appearance`: what rewards and actions look like.
     `whitened`: second moments of (1, whitened action).
@@ -101,9 +111,11 @@ class LogStatistics:
         )
         self.series = len(self.origin)
         self.tested = 0
-        self.periods = np.zeros((3, PERIODS, self.series))
+        self.periods: Any = np.zeros((3, PERIODS, self.series))
         self.sizes = np.zeros(0, np.int64)
-        self.rows, self.appearance = Sketch(), Appearance()
+        self.users_there: UserSizes | None = None
+        self.rows: Any = Sketch()
+        self.appearance = Appearance()
         self.whitened: np.ndarray | None = None
         self.cells: np.ndarray | None = None
         self.arms: np.ndarray | None = None
@@ -112,6 +124,15 @@ class LogStatistics:
         self.seen = 0
         self.random = np.random.default_rng(0)
         self.reward = np.zeros(2)
+
+    @property
+    def users(self) -> UserSizes | None:
+        """What the users' numbers of rows are like; None without users."""
+        here = self.sizes
+        if self.users_there is not None or not len(here):
+            return self.users_there
+        median = float(np.median(here))
+        return UserSizes(len(here), int(here.sum()), int(here.min()), int(here.max()), median)
 
     def add(self, rows: Rows) -> None:
         """Count a chunk."""

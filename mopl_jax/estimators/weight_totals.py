@@ -3,7 +3,8 @@
 Totals of two sets of rows merge into the totals of both, in any order and for any number of sets;
 the totals of a set of rows are those of its single rows, merged. The heaviest row stands apart, so
 that complements to one are sums over the other rows, which float32 holds however near one row is to
-all; rewards are centred at that row's, so that equal rewards leave exactly nothing.
+all; rewards are centred at that row's, so that equal rewards leave exactly nothing. Of rows without
+an order all that are the heaviest lead: one of them stands apart, whichever.
 """
 
 from typing import NamedTuple
@@ -22,10 +23,10 @@ class WeightTotals(NamedTuple):
 
     `num_rows`: n
     `log_max`: log max w, −inf where no row has weight
-    `heaviest`: the number of row h
+    `heaviest`: the number of row h; None where rows have no order
     `rest`: Σ u
     `rest2`: Σ u²
-    `centre`: c, the reward of row h
+    `centre`: c, the reward of row h; the mean of all that lead
     `weighted`: Σ u (r − c)
     `weighted2`: Σ u² (r − c)
     `offset_centre`: the term of row h that an estimator adds to w r
@@ -34,7 +35,7 @@ class WeightTotals(NamedTuple):
 
     num_rows: Batch
     log_max: Batch
-    heaviest: Int[Array, "*batch"]
+    heaviest: Int[Array, "*batch"] | None
     rest: Batch
     rest2: Batch
     centre: Batch
@@ -92,6 +93,15 @@ class WeightTotals(NamedTuple):
         """Normalised weights p = w / Σ w of some rows; 0 where no row has weight."""
         return jnp.where(self.some, jnp.exp(log_weight - self.shift) * self.max_p, 0)
 
+    def is_heaviest(self, block: Block, log_weight: PerBlockRow) -> Bool[Array, " m"]:
+        """Which rows of a block are row h, or lead with it.
+
+        A query engine computes the same log weight every time; compiled functions may not.
+        """
+        if self.heaviest is None:
+            return log_weight == self.log_max
+        return block.number(log_weight.shape[0]) == self.heaviest
+
 
 _NO_ROW = np.iinfo(np.int32).max  # above the number of any row of a log that is indexed by int32
 
@@ -100,18 +110,24 @@ def merge(parts: WeightTotals) -> WeightTotals:
     """The totals of all parts, stacked along a first axis: the part of the largest weight leads.
 
     With s = exp(log max − largest log max) and δ = c − c of the leading part, the others add
-    s (1 + Σu), s² (1 + Σu²), s (Σu(r−c) + δ (1 + Σu)) and s² (Σu²(r−c) + δ (1 + Σu²)).
+    s (1 + Σu), s² (1 + Σu²), s (Σu(r−c) + δ (1 + Σu)) and s² (Σu²(r−c) + δ (1 + Σu²)). Without an
+    order several lead, and all but one of them add the same, with s = 1.
     """
-    leads = parts.log_max == jnp.max(lax.stop_gradient(parts.log_max), axis=0)
-    heaviest = jnp.min(jnp.where(leads, parts.heaviest, np.iinfo(parts.heaviest.dtype).max), axis=0)
-    lead = leads & (parts.heaviest == heaviest)
+    largest, heaviest = jnp.max(lax.stop_gradient(parts.log_max), axis=0), None
+    lead = parts.log_max == largest
+    if parts.heaviest is not None:
+        none = np.iinfo(parts.heaviest.dtype).max
+        heaviest = jnp.min(jnp.where(lead, parts.heaviest, none), axis=0)
+        lead = lead & (parts.heaviest == heaviest)
+    together = jnp.sum(jnp.where(lead, jnp.ones_like(parts.rest), 0), axis=0)
 
     def of_lead(x):
-        return jnp.sum(jnp.where(lead, x, 0), axis=0)
+        return jnp.sum(jnp.where(lead, x, 0), axis=0) / together
 
-    log_max, centre = of_lead(parts.log_max), of_lead(parts.centre)
+    log_max = largest if heaviest is None else of_lead(parts.log_max)
+    centre = of_lead(parts.centre)
     log_scale = parts.log_max - jnp.where(jnp.isfinite(log_max), log_max, 0)
-    s = jnp.where(lead, 0, jnp.exp(log_scale))
+    s = jnp.where(lead, 1, jnp.exp(log_scale))
     offset_centre = of_lead(parts.offset_centre)
     offset_gap = parts.offset_centre - offset_centre
     gap, whole, whole2 = parts.centre - centre, 1 + parts.rest, 1 + parts.rest2
@@ -119,12 +135,11 @@ def merge(parts: WeightTotals) -> WeightTotals:
         num_rows=jnp.sum(parts.num_rows, axis=0),
         log_max=log_max,
         heaviest=heaviest,
-        rest=of_lead(parts.rest) + jnp.sum(s * whole, axis=0),
-        rest2=of_lead(parts.rest2) + jnp.sum(s * s * whole2, axis=0),
+        rest=jnp.sum(jnp.where(lead, parts.rest, s * whole), axis=0) + (together - 1),
+        rest2=jnp.sum(jnp.where(lead, parts.rest2, s * s * whole2), axis=0) + (together - 1),
         centre=centre,
-        weighted=of_lead(parts.weighted) + jnp.sum(s * (parts.weighted + gap * whole), axis=0),
-        weighted2=of_lead(parts.weighted2)
-        + jnp.sum(s * s * (parts.weighted2 + gap * whole2), axis=0),
+        weighted=jnp.sum(s * (parts.weighted + gap * whole), axis=0),
+        weighted2=jnp.sum(s * s * (parts.weighted2 + gap * whole2), axis=0),
         offset_centre=offset_centre,
         offset=jnp.sum(parts.offset + parts.num_rows * offset_gap, axis=0),
     )
@@ -133,7 +148,7 @@ def merge(parts: WeightTotals) -> WeightTotals:
 def empty(part: WeightTotals) -> WeightTotals:
     """The totals of no rows."""
     zero = jnp.zeros_like(part.rest)
-    none = jnp.full_like(part.heaviest, _NO_ROW)
+    none = None if part.heaviest is None else jnp.full_like(part.heaviest, _NO_ROW)
     return WeightTotals(zero, zero - jnp.inf, none, *[zero] * 7)
 
 
@@ -155,7 +170,7 @@ def totals_of(
     each = WeightTotals(
         num_rows=block.mask(zero + rows),
         log_max=block.mask(log_weight, -jnp.inf),
-        heaviest=block.number(log_weight.shape[0]),
+        heaviest=None if block.start is None else block.number(log_weight.shape[0]),
         rest=zero,
         rest2=zero,
         centre=block.mask(reward),

@@ -2,10 +2,14 @@
 
 Up to `IN_MEMORY` rows are held at once, and every interval of the package applies; a longer log is
 read in blocks, and the intervals that are formulas in sums apply, or all of them where users
-repeat (one row a user). Sums of millions of rows need float64 (`jax_enable_x64`).
+repeat (one row a user). Of a table in a query engine the same function is computed by the engine,
+and the intervals that are formulas in sums apply. Sums of millions of rows need float64
+(`jax_enable_x64`).
 """
 
+import contextlib
 import functools
+import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -16,6 +20,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mopl_jax.diagnostics.appearance import Appearance
+from mopl_jax.diagnostics.table_appearance import appearance_of, modal_reward
 from mopl_jax.diagnostics.weight_diagnostics import (
     UNBOUNDED,
     Asked,
@@ -35,6 +40,7 @@ from mopl_jax.intervals.moments import moments_stage
 from mopl_jax.io import log_reader
 from mopl_jax.io.log_reader import LogReader, Rows
 from mopl_jax.io.precision import Precision
+from mopl_jax.io.table_log import check_table_densities, precisions, table_log
 from mopl_jax.numerics.quick_jit import quick_jit
 from mopl_jax.numerics.reduce import (
     ADD,
@@ -49,6 +55,7 @@ from mopl_jax.numerics.reduce import (
 )
 from mopl_jax.policies.mixture import Mixture
 from mopl_jax.policies.policy import Policy
+from mopl_jax.warehouse.traced import GROUPS
 
 MODAL = 2**15  # first rows of a log, whose median reward is what all rewards are compared to
 LOOKED_AT = 2**20  # first rows of a log, whose appearance is that of the log
@@ -73,9 +80,11 @@ def gather(
     """
     for target in targets:
         _check(reader, target, estimator)
+    in_engine = reader.source.table is not None
     if adjust and reader.columns.context is None:
         raise ValueError("adjust: by what? name columns known before the action (context)")
-    log_reader.check_densities(reader)
+    if not in_engine:
+        log_reader.check_densities(reader)
     n = reader.source.count()
     kinds, parts = tuple(map(_kind, targets)), len(reader.parts or ())
     sampling = None if reader.sampling is None else reader.sampling[1:]
@@ -83,6 +92,8 @@ def gather(
     question = question._replace(ratio=reader.columns.per is not None, adjust=adjust)
     policies = tuple(_played(reader, target) for target in targets)
     seen = Appearance()
+    if in_engine:
+        return _from_engine(reader, policies, question)
     if n <= in_memory:
         return _from_memory(reader, policies, question, seen)
     return _from_blocks(reader, policies, question, seen, watch)
@@ -122,6 +133,8 @@ class _Question(NamedTuple):
     sampling: tuple[float, float] | None = None  # the smallest and the largest sampling weight
     ratio: bool = False  # whether rewards are counted by another column
     adjust: bool = False  # whether by what was known before the action
+    units: int = 0  # rows, or users
+    ordered: bool = True  # whether rows have an order
 
 
 def _members(question, policies) -> list[Member]:
@@ -215,6 +228,7 @@ class _Known(NamedTuple):
     rounding: Sequence[Callable]
     size: Callable = Asked().size
     sizes: Any = (1.0, 1.0)
+    ordered: bool = True
 
     def asked(self, k: int, reward_range) -> Asked:
         """Of the target k."""
@@ -231,9 +245,10 @@ class _Known(NamedTuple):
 
 def _facts(question, *facts) -> _Known:
     """Rows that speak for more or fewer rows have sizes, as users have."""
+    known = _Known(*facts, ordered=question.ordered)
     if question.sampling is None:
-        return _Known(*facts)
-    return _Known(*facts, size=_rows_of, sizes=question.sampling)
+        return known
+    return known._replace(size=_rows_of, sizes=question.sampling)
 
 
 def _sum(place, members: Sequence[Member], states: tuple, n: int, reward_range, known: _Known):
@@ -356,7 +371,7 @@ def _from_memory(reader, policies, question, seen) -> Answers:
     seen.add(rows.reward, rows.action)
     users = None if rows.cluster is None else int(rows.cluster.max()) + 1
     modal = float(np.median(rows.reward[:MODAL]))
-    question = question._replace(precisions=_precisions(reader, rows))
+    question = question._replace(precisions=_precisions(reader, rows), units=users or question.n)
     found, products, parts, estimates = _in_memory(
         jax.tree.map(jnp.asarray, rows), policies, reader.logging, modal, question, users
     )
@@ -365,7 +380,7 @@ def _from_memory(reader, policies, question, seen) -> Answers:
 
 @quick_jit("question", "users")
 def _in_memory(rows, policies, logging, modal, question, users):
-    place, members = Whole(whole_block(rows)), _members(question, policies)
+    place, members = Whole(whole_block(rows, question.ordered)), _members(question, policies)
     states, roundings = _fit(place, members), _roundings(question, policies)
     known = _facts(question, _shares(question, policies, logging, states), modal, roundings)
     parts = _parts(place, members, states, question.parts)
@@ -373,7 +388,7 @@ def _in_memory(rows, policies, logging, modal, question, users):
         estimates = run_passes(place, *_by_user(members, roundings, states, users))
         place, members, states, known = _given(estimates, known)
     found, products, every, states = _sum(
-        place, members, states, users or question.n, question.reward_range, known
+        place, members, states, question.units, question.reward_range, known
     )
     estimates = [x.rows(state, place.block) for x, state in zip(every, states, strict=True)]
     return found, products, parts, estimates
@@ -399,7 +414,7 @@ def _given(found: Sequence, known: _Known):
     k = len(both) // 2
     estimates, means = both[:k], both[k:]
     size = rows / jnp.mean(rows)
-    place = Whole(whole_block((*estimates, size)))
+    place = Whole(whole_block((*estimates, size), known.ordered))
     members = [given(lambda columns, k=k: columns[k]) for k in range(k)]
     roundings = [lambda block, mean=mean: mean for mean in means]
     known = known._replace(
@@ -408,6 +423,31 @@ def _given(found: Sequence, known: _Known):
         sizes=(jnp.min(size), jnp.max(size)),
     )
     return place, members, _fit(place, members), known
+
+
+# Rows in a query engine.
+
+
+def _from_engine(reader, policies, question) -> Answers:
+    log = table_log(reader)
+    written = precisions(reader, log)
+    check_table_densities(reader, log, written)
+    users = None if log.users is None else GROUPS
+    question = question._replace(precisions=written, units=log.users or log.n, ordered=False)
+    rows = log.rows._replace(time=None, context=log.rows.context if question.adjust else None)
+
+    def summed(rows, policies, logging, modal):
+        if rows.log_propensity is None:
+            rows = rows._replace(log_propensity=_log_density(logging, rows.action))
+        asked = rows, policies, logging, modal, question, users
+        return inspect.unwrap(_in_memory)(*asked)[:2]
+
+    with contextlib.closing(log.queries):
+        arguments = policies, reader.logging, modal_reward(log)
+        found, products = log._replace(rows=rows).sums(summed, *arguments)
+        seen = appearance_of(log)
+    parts = tuple(None for _ in policies)
+    return _answers(question, seen, found, products, question.units, parts)
 
 
 # Rows in blocks.

@@ -26,6 +26,7 @@ from mopl_jax.intervals.registry import METHODS
 from mopl_jax.io import log_reader
 from mopl_jax.io.log_reader import LogReader, Rows
 from mopl_jax.io.read import open_log
+from mopl_jax.io.table_source import extent
 from mopl_jax.numerics.check import check_alpha, choose
 
 FIRST = ("recommended", "normal")  # the intervals that are printed unless others are asked for
@@ -173,8 +174,13 @@ def _no_logs(reader: LogReader) -> tuple[str, ...]:
     """A warning where what is called log densities looks like densities, in the first rows."""
     if reader.columns.log_target_propensity is None:
         return ()
-    rows = next(log_reader.chunks(reader, 10_000))
-    columns = [x for x in (rows.log_propensity, rows.log_target) if x is not None]
-    if not all(np.all((column >= 0) & (column <= 1)) for column in columns):
+    if reader.source.table is None:
+        rows = next(log_reader.chunks(reader, 10_000))
+        columns = [x for x in (rows.log_propensity, rows.log_target) if x is not None]
+        low, high = min(map(np.min, columns)), max(map(np.max, columns))
+    else:
+        names = reader.columns.log_propensity, reader.columns.log_target_propensity
+        low, high = extent(reader.source, [name for name in names if name is not None])
+    if low < 0 or high > 1:
         return ()
     return ("all log densities are between 0 and 1: if they are densities, drop --log-densities",)

@@ -27,7 +27,8 @@ def check_intervals(
     Before the log is read. Of a ratio or an adjusted value, no mean of rewards, variances apply.
     """
     choose(names, METHODS, "interval")
-    large = reader.source.count() > in_memory and reader.columns.cluster is None
+    in_engine = reader.source.table is not None
+    large = in_engine or (reader.source.count() > in_memory and reader.columns.cluster is None)
     for name in names:
         bind(name, facts)
         if not of_mean and name not in (*WALD, "recommended"):
@@ -36,9 +37,10 @@ def check_intervals(
                 f" choose one made of a variance: {', '.join(WALD)}"
             )
         if large and not METHODS[name].from_sums:
+            remedy = "export them to Parquet" if in_engine else "raise --in-memory"
             raise ValueError(
                 f"interval {name!r} needs all rows in memory, and the log has "
-                f"{reader.source.count():,}: raise --in-memory, or choose one made of sums: "
+                f"{reader.source.count():,}: {remedy}, or choose one made of sums: "
                 f"{', '.join(name for name, method in METHODS.items() if method.from_sums)}"
             )
 

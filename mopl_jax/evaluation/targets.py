@@ -37,6 +37,11 @@ def read_target(
     if isinstance(target, str | Path):
         policy, _ = read_policy(target, reader.columns.action or ())
     check_policy(policy, "target")
+    if isinstance(policy, Deterministic) and reader.source.table is not None:
+        raise ValueError(
+            f"{reader.source.name}: a deterministic target is smoothed by rows in memory, and these"
+            " stay in their engine: give a normal policy with this mean and a scale, or export them"
+        )
     if not isinstance(policy, Deterministic):
         if bandwidth is not None and only_deterministic:
             raise ValueError(

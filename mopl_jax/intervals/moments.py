@@ -74,7 +74,7 @@ def moments_stage(member: Member) -> Stage:
 
     def summarise(state, block):
         rows = member.rows(state, block)
-        heavy = block.number(rows.reward.shape[0]) == state.totals.heaviest
+        heavy = state.totals.is_heaviest(block, rows.log_weight)
         p, influence = state.totals.share(rows.log_weight), rows.influence / state.totals.num_rows
         return sums_of(state.totals, p, heavy, influence, rows.residual)
 
@@ -87,8 +87,10 @@ class Sums(NamedTuple):
     `third`, `fourth` are powers of terms over max p, and `cubic`, `quartic` of p over max p: the
     powers of 1/n would vanish in float32. With g = p²/(1−2p+S₂), the heaviest row left out: `g0`,
     `g1`, `g2` are Σg, Σgp, Σgp²; `own` and `across` what Satterthwaite's formula needs besides.
+    `lead` counts the rows that are left out.
     """
 
+    lead: Scalar
     influence: Scalar
     residual: Scalar
     hc2: Scalar
@@ -114,7 +116,7 @@ def sums_of(
 ) -> Sums:
     """The sums over some rows of normalised weight `p`, influence over n `influence`, `residual`.
 
-    `heavy` marks the one heaviest of all rows. A row of p = ψ = 0 adds nothing.
+    `heavy` marks the one heaviest of all rows, or all that lead. A row of p = ψ = 0 adds nothing.
     """
     s2, max_p = totals.sum_p2, totals.max_p
     known = enough(s2)  # elsewhere the sums mean nothing; they must only have finite gradients
@@ -123,20 +125,16 @@ def sums_of(
     others = jnp.where(heavy, totals.rest_p2, s2 - p * p)
     expected = jnp.where(known, jnp.square(one_minus_p) + others, 1)
     term, inverse = jnp.square(influence), safe.reciprocal(expected)
-    g = rest * rest * inverse
     unit = safe.reciprocal(max_p)
     x, u = influence * jnp.sqrt(inverse) * unit, p * unit
     return Sums(
+        lead=jnp.sum(jnp.where(heavy, jnp.ones_like(p), 0)),
         influence=jnp.sum(term),
         residual=jnp.sum(p * jnp.square(residual)),
         hc2=jnp.sum(term * safe.reciprocal(one_minus_p)),
         hc3=jnp.sum(term * jnp.square(safe.reciprocal(one_minus_p))),
         exact=jnp.sum(term * inverse),
-        g0=jnp.sum(g),
-        g1=jnp.sum(g * rest),
-        g2=jnp.sum(g * rest * rest),
-        own=jnp.sum(g * g * (1 - 4 * rest + 2 * s2)),
-        across=jnp.sum(g * jnp.square(totals.rest_p2 - max_p * totals.one_minus_max_p - rest)),
+        **{name: jnp.sum(each) for name, each in _of_others(totals, rest, inverse).items()},
         third=jnp.sum(x**3),
         fourth=jnp.sum(x**4),
         cubic=jnp.sum(u**3),
@@ -144,8 +142,26 @@ def sums_of(
     )
 
 
+def _of_others(totals, p, inverse) -> dict:
+    """The terms of rows that do not stand apart; `inverse` is 1/(1−2p+S₂)."""
+    g, s2 = p * p * inverse, totals.sum_p2
+    away = totals.rest_p2 - totals.max_p * totals.one_minus_max_p - p
+    own = g * g * (1 - 4 * p + 2 * s2)
+    return {"g0": g, "g1": g * p, "g2": g * p * p, "own": own, "across": g * jnp.square(away)}
+
+
+def _but_one(totals, sums: Sums) -> Sums:
+    """The sums with the terms of all rows that lead but one, where several do."""
+    max_p, more = totals.max_p, jnp.where(sums.lead > 0, sums.lead - 1, jnp.nan)
+    expected = jnp.square(totals.one_minus_max_p) + totals.rest_p2
+    terms = _of_others(totals, max_p, safe.reciprocal(expected))
+    return sums._replace(**{name: getattr(sums, name) + more * x for name, x in terms.items()})
+
+
 def joined(totals: WeightTotals, sums: Sums, value: Scalar) -> Moments:
     """The moments from the totals and the sums over all rows."""
+    if totals.heaviest is None:
+        sums = _but_one(totals, sums)
     max_p, s2 = totals.max_p, totals.sum_p2
     some = lax.stop_gradient(varies(sums.exact, value))
     unit = max_p * safe.reciprocal(safe.sqrt(jnp.where(some, sums.exact, 0)))

@@ -40,6 +40,7 @@ from mopl_jax.io.sampling import (
     weights,
 )
 from mopl_jax.io.source import Source, empty
+from mopl_jax.io.table_source import check_roles
 from mopl_jax.logs import check_precision
 from mopl_jax.numerics.pytree import entries
 from mopl_jax.policies.policy import Policy, check_policy
@@ -120,6 +121,7 @@ def log_reader_of(
     columns = columns.replace(action=names)
     logging = logging_policy(logging, names or ())
     columns = resolve(source, columns, logging)
+    check_roles(source, columns)
     source, columns = aggregated(prepared(source, columns), columns)
     sampling = sampling_of(source, columns)
     if columns.fit_logging:

@@ -9,6 +9,7 @@ from mopl_jax.io.arrow import kernels as pc
 from mopl_jax.io.columns import Place
 from mopl_jax.io.kinds import is_text
 from mopl_jax.io.source import Piece, Source
+from mopl_jax.io.table_source import with_rewards as in_table
 from mopl_jax.numerics.check import choose
 
 REMEDIES = {"drop": "were dropped", "zero": "count as 0"}
@@ -19,6 +20,8 @@ def with_rewards(source: Source, name: str | None, remedy: str | None) -> Source
     if remedy is None or name is None:
         return source
     choose([remedy], REMEDIES, "--missing-reward")
+    if source.table is not None:
+        return in_table(source, name, remedy, _said)
 
     def scan(names, text):
         wanted = list(dict.fromkeys([*names, name]))
@@ -28,10 +31,13 @@ def with_rewards(source: Source, name: str | None, remedy: str | None) -> Source
     def count():
         return source.count() - (missing_rewards(source, name) if remedy == "drop" else 0)
 
-    missing, rows = missing_rewards(source, name), source.count()
-    said = f"{missing:,} of {rows:,} rows have no reward and {REMEDIES[remedy]}"
-    remarks = (*source.remarks, said) if missing else source.remarks
+    remarks = _said(source, missing_rewards(source, name), remedy)
     return source._replace(scan=scan, count=functools.cache(count), remarks=remarks)
+
+
+def _said(source, missing, remedy) -> tuple[str, ...]:
+    said = f"{missing:,} of {source.count():,} rows have no reward and {REMEDIES[remedy]}"
+    return (*source.remarks, said) if missing else source.remarks
 
 
 def missing_rewards(source: Source, name: str) -> int:

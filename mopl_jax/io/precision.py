@@ -45,13 +45,23 @@ def precision_of(values: Float[np.ndarray, " n"], single: bool, log: bool) -> Pr
     number of decimals and one of digits that both fit, the coarser counts.
     """
     values = np.unique(np.abs(values[np.isfinite(values) & (values != 0)]))
-    decimals = decimals_of(values)
-    if len(values) < FEW and not log:
+    inverse = float(np.mean(1 / values)) if len(values) else 0.0
+    facts = len(values), decimals_of(values), _digits(values), inverse
+    return precision_by(*facts, single=single, log=log)
+
+
+def precision_by(
+    different: int, decimals: float, digits: float, inverse: float, *, single: bool, log: bool
+) -> Precision:
+    """The same, by how many `different` entries there are, the decimals and digits that all of
+    them have, and the mean of the inverse of their sizes.
+    """
+    if different < FEW and not log:
         decimals = max(decimals, EXACT_DECIMALS + 1)
-    absolute, relative = 0.5 * 10.0**-decimals, 0.5 * 10.0 ** (1 - _digits(values))
+    absolute, relative = 0.5 * 10.0**-decimals, 0.5 * 10.0 ** (1 - digits)
     if relative <= SINGLE:  # printed as short as single precision allows, which rounds once more
         relative = SINGLE * (1.0 if single else 2.0) * (single or relative > 0)
-    coarser = not len(values) or absolute * np.mean(1 / values) >= relative
+    coarser = not different or absolute * inverse >= relative
     return Precision(absolute, SINGLE * single, log) if coarser else Precision(0.0, relative, log)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from mopl_jax.io.column_spec import ColumnSpec
 from mopl_jax.io.columns import Column, Place, numbers
 from mopl_jax.io.source import Piece, Source, empty
+from mopl_jax.io.table_source import sampling as in_table
 from mopl_jax.numerics.pytree import entries
 
 AT_ONCE = 2**17  # rows that are repeated at a time
@@ -65,6 +66,8 @@ def sampling_of(source: Source, columns: ColumnSpec) -> Sampling | None:
     names = (columns.sampling_weight or columns.keep_probability, columns.count)
     if names[0] is None:
         return None
+    if source.table is not None:
+        return Sampling(*in_table(source, columns.sampling_weight, columns.keep_probability))
     rows, total, low, high = 0, 0.0, np.inf, 0.0
     for piece in source.scan([name for name in names if name], ()):
         if piece.rows.num_rows:

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -30,6 +30,7 @@ class Source(NamedTuple):
     `scan`: `scan(columns, text)` gives all rows; `text` columns are not parsed as numbers.
     `count`: `count()` is the number of rows.
     `remarks`: what was done to read it that the user may not expect.
+    `table`: of a query engine, where the rows lie in one; `scan` would take them out of it.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Source(NamedTuple):
     scan: Callable[[Sequence[str], Collection[str]], Iterator[Piece]]
     count: Callable[[], int]
     remarks: tuple[str, ...] = ()
+    table: Any = None
 
     def column(self, name: str) -> str:
         """`name`, or ValueError unless it is one column, with the nearest that is."""

@@ -22,6 +22,8 @@ import pyarrow.parquet as pq
 from mopl_jax.io import csv_files, json_lines, packed
 from mopl_jax.io.nested import flat
 from mopl_jax.io.source import Piece, Source
+from mopl_jax.io.table_source import table_source
+from mopl_jax.warehouse.connection import is_address, is_table
 
 _FORMATS = {
     ".parquet": "parquet",
@@ -37,8 +39,8 @@ _BATCH = 2**17  # rows of one batch
 
 
 def open_source(source: Any) -> Source:
-    """A source from the path of a file or folder, or from what pyarrow makes a table of (pandas,
-    polars, DuckDB, a dict).
+    """A source from the path of a file or folder, from a table of a query engine or its connection
+    string, or from what pyarrow makes a table of (pandas, polars, DuckDB, a dict).
 
     A folder holds files of one kind, in any depth; folders named `key=value` give columns (hive
     partitions); names that start with `.` or `_` are passed over. ValueError for what is absent,
@@ -46,6 +48,8 @@ def open_source(source: Any) -> Source:
     """
     if isinstance(source, Source):
         return source
+    if is_address(source) or is_table(source):
+        return table_source(source)
     if not isinstance(source, str | Path):
         return flat(_from_arrow(source))
     if source == "":

@@ -29,18 +29,24 @@ class Block(NamedTuple):
     """Consecutive rows of a log.
 
     `columns`: a record of arrays (m, …)
-    `start` (): the number of the first row in the log
+    `start` (): the number of the first row in the log; None where rows have no order, in a query
+    engine
     `num_rows` (): how many rows the log has
     `num_valid` (): how many of the m are rows of the log; those after them only fill up. None: all
     """
 
     columns: Any
-    start: Int[Array, ""] | np.int32
+    start: Int[Array, ""] | np.int32 | None
     num_rows: Int[Array, ""] | int
     num_valid: Int[Array, ""] | None = None
 
     def number(self, size: int) -> Int[Array, " m"]:
-        """The number of each of the `size` = m rows in the log."""
+        """The number of each of the `size` = m rows in the log; ValueError without an order."""
+        if self.start is None:
+            raise ValueError(
+                "a query engine has rows in no order, which this estimator needs for its folds;"
+                " choose snips, ips or beta_ips"
+            )
         return self.start + jnp.arange(size, dtype=jnp.asarray(self.start).dtype)
 
     def mask(self, x: Float[Array, " m"], otherwise: float = 0.0) -> Float[Array, " m"]:
@@ -51,10 +57,10 @@ class Block(NamedTuple):
         return jnp.where(valid, x, otherwise)
 
 
-def whole_block(columns: Any) -> Block:
+def whole_block(columns: Any, ordered: bool = True) -> Block:
     """All rows of a log as one block; `columns` is a record of arrays (n, …) and of scalars."""
     num_rows = next(x.shape[0] for x in jax.tree.leaves(columns) if x.ndim)
-    return Block(columns, np.int32(0), num_rows)
+    return Block(columns, np.int32(0) if ordered else None, num_rows)
 
 
 def shard_block(columns: Any, num_valid: Int[Array, ""], axis: str) -> Block:

@@ -1,0 +1,121 @@
+"""Tables of query engines: from a connection string, or an expression of ibis.
+
+`duckdb://week.db#events` is the table `events` of a DuckDB file, `duckdb://#logs/*.parquet` Parquet
+files read by DuckDB; before the `#` stands what `ibis.connect` takes, of any of its back ends.
+Nothing imports ibis before a table is opened.
+"""
+
+import contextlib
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+EXTRA = "pip install 'mopl_jax[warehouse]'"
+FILES = {".parquet": "read_parquet", ".csv": "read_csv", ".json": "read_json"}
+FILES |= {".jsonl": "read_json", ".ndjson": "read_json", ".gz": "read_csv"}
+
+
+def is_address(source: Any) -> bool:
+    """Whether a text is a connection string."""
+    return isinstance(source, str) and "://" in source
+
+
+def is_table(source: Any) -> bool:
+    """Whether something is a table of ibis, which it is only where ibis was imported."""
+    return type(source).__module__.startswith("ibis.") and hasattr(source, "schema")
+
+
+def open_table(address: str) -> Any:
+    """The table of a connection string; ValueError, in one line, where there is none."""
+    engine, _, name = address.partition("#")
+    if not name:
+        raise ValueError(
+            f"{address}: which table? name it after a '#', as duckdb://week.db#events, or files, as"
+            " duckdb://#logs/*.parquet"
+        )
+    with said(address):
+        connection = _connect(engine)
+    reader = FILES.get(Path(name).suffix.lower())
+    if reader is not None:
+        with said(address):
+            return getattr(connection, reader)(name)
+    return _table(connection, name, address)
+
+
+def _connect(engine: str) -> Any:
+    import ibis
+
+    scheme, _, path = engine.partition("://")
+    if scheme != "duckdb" or "?" in path:
+        return ibis.connect(engine)
+    if not path:
+        return ibis.duckdb.connect()
+    if path.startswith("md:"):
+        return ibis.duckdb.connect(path)
+    file = next((x for x in (Path(path), Path(path.lstrip("/"))) if x.is_file()), None)
+    if file is None:
+        raise ValueError("no such file")
+    return ibis.duckdb.connect(file, read_only=True)
+
+
+@contextlib.contextmanager
+def said(address: str) -> Iterator[None]:
+    """What an engine or its import says, as one line; a missing one names what to install."""
+    try:
+        yield
+    except ImportError as error:
+        scheme = address.partition("://")[0]
+        raise ValueError(
+            f"{address}: the engine is not installed ({_first_line(error)}): {EXTRA}, and for"
+            f" {scheme}: pip install 'ibis-framework[{scheme}]'"
+        ) from None
+    except Exception as error:
+        raise ValueError(
+            f"{address}: cannot be opened ({_first_line(error)}); expected ENGINE://PLACE#TABLE"
+        ) from None
+
+
+@contextlib.contextmanager
+def complaints(name: str) -> Iterator[None]:
+    """What an engine raises, as one line with the name of the table."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(
+            f"{name}: the query failed ({_first_line(error)}); is the engine still there, and may"
+            " it read this table?"
+        ) from None
+
+
+def _first_line(error):
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:160]
+
+
+def _table(connection, name, address):
+    database, _, inner = name.rpartition(".")
+    reason = ""
+    for call in ((name, None), (inner, tuple(database.split(".")))):
+        try:
+            return connection.table(call[0], database=call[1])
+        except Exception as error:
+            reason = reason or _first_line(error)
+    known = _tables(connection)
+    if name in known:
+        raise ValueError(f"{address}: cannot be opened ({reason}); may this table be read?")
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise ValueError(
+        f"{address}: no table {name!r}; {hint}tables: {', '.join(known[:20]) or 'none'}"
+    )
+
+
+def _tables(connection) -> list[str]:
+    """The names of all tables, where the engine has the standard's view of them."""
+    query = "SELECT table_name FROM information_schema.tables"
+    with contextlib.suppress(Exception):
+        found = connection.sql(query, schema={"table_name": "string"}).to_pyarrow()
+        return sorted(found["table_name"].to_pylist())
+    with contextlib.suppress(Exception):
+        return sorted(connection.list_tables())
+    return []

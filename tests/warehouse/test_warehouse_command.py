@@ -1,0 +1,127 @@
+"""The command on tables: connection strings, files read by DuckDB, queries that are shown, and one
+line for whatever is wrong.
+"""
+
+import subprocess
+import sys
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from command import assert_refused, document
+from command import mopl as command
+from engines import LOGGING, TARGET, assert_same, columns
+
+import mopl_jax as mopl
+from mopl_jax.io.policy_json import write_policy
+
+EVIL = 'x"; DROP TABLE events; --'
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A DuckDB file, the same rows as Parquet, and policies."""
+    folder = tmp_path_factory.mktemp("warehouse")
+    table = pa.table(columns())
+    pq.write_table(table.slice(0, 300), folder / "a.parquet")
+    pq.write_table(table.slice(300), folder / "b.parquet")
+    with duckdb.connect(folder / "week.db") as connection:
+        connection.register("rows", table)
+        connection.execute("CREATE TABLE events AS SELECT * FROM rows")
+        connection.execute("CREATE TABLE holes AS SELECT * FROM rows")
+        connection.execute("UPDATE holes SET reward = NULL WHERE action_0 > 1")
+        connection.execute("UPDATE holes SET action_1 = NULL WHERE action_0 > 2")
+        connection.execute(f"""CREATE TABLE odd AS SELECT *, reward AS "{EVIL.replace('"', '""')}",
+            'text' AS word FROM rows""")
+        connection.execute("CREATE TABLE none AS SELECT * FROM rows LIMIT 0")
+    write_policy(folder / "logging.json", LOGGING)
+    write_policy(folder / "target.json", TARGET)
+    return folder
+
+
+def table(place, name="events"):
+    return f"duckdb://{place}/week.db#{name}"
+
+
+def test_the_command_evaluates_a_table_and_files(place):
+    target = ("--target", place / "target.json")
+    expected = document("evaluate", place / "a.parquet", *target)
+    found = document("evaluate", f"duckdb://#{place}/a.parquet", *target)
+    assert_same(found, expected)
+    both = document("evaluate", f"duckdb://#{place}/*.parquet", *target)
+    assert both["n"] == 500
+    assert_same(document("evaluate", table(place), *target), both)
+
+
+def test_queries_are_shown_and_name_the_columns_in_quotes(place):
+    target = ("--target", place / "target.json", "--reward", EVIL, "--show-sql")
+    ended = command("evaluate", table(place, "odd"), *target, "--json")
+    assert ended.code == 0
+    assert '"x""; DROP TABLE events; --"' in ended.err
+    assert ended.err.count("SELECT") > 5
+    assert ended.json["n"] == 500
+    with duckdb.connect(place / "week.db", read_only=True) as connection:
+        assert connection.execute("SELECT count(*) FROM events").fetchone() == (500,)
+    refused = command("check", place / "a.parquet", "--show-sql")
+    assert_refused(refused, "--show-sql", "got a file")
+
+
+def test_check_says_what_it_says_in_memory(place):
+    options = ("--logging", place / "logging.json", "--time", "reward", "--json")
+    expected = command("check", place / "a.parquet", *options).json
+    found = command("check", f"duckdb://#{place}/a.parquet", *options).json
+    assert_same(found, expected, besides=(".log", ".findings.0.found"))
+
+
+def test_bad_input_is_one_line(place):
+    target = ("--target", place / "target.json")
+    for log, options, texts in (
+        (table(place, "event"), target, ("no table 'event'", "did you mean 'events'?")),
+        (f"duckdb://{place}/week.db", target, ("which table?",)),
+        (f"duckdb://{place}/no.db#events", target, ("no such file",)),
+        (f"duckdb://#{place}/no*.parquet", target, ("cannot be opened",)),
+        ("sqlserver://x#y", target, ("cannot be opened",)),
+        (table(place, "holes"), target, ("column 'reward'", "--missing-reward")),
+        (table(place, "none"), target, ("at least one row",)),
+        (table(place, "odd"), (*target, "--reward", "word"), ("'word'", "expected numbers")),
+        (table(place), (*target, "--interval", "percentile"), ("needs all rows in memory",)),
+        (table(place), (*target, "--aggregate", "sum", "--cluster", "user"), ("--aggregate",)),
+        (
+            table(place),
+            (*target, "--estimator", "doubly_robust"),
+            ("rows in no order", "choose snips"),
+        ),
+    ):
+        assert_refused(command("evaluate", log, *target[2:], *options), *texts)
+    dropped = ("--missing-reward", "drop")
+    assert_refused(command("evaluate", table(place, "holes"), *target), "missing value")
+    ended = command("evaluate", table(place, "holes"), *target, *dropped)
+    assert ended.code == 0 or "action_1" in ended.err
+
+
+def test_an_engine_that_is_not_there_names_the_extra(place, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ibis", None)
+    ended = command("evaluate", table(place), "--target", place / "target.json")
+    assert_refused(ended, "not installed", "mopl_jax[warehouse]")
+
+
+def test_a_lost_connection_is_one_line(place):
+    import ibis
+
+    connection = ibis.duckdb.connect(place / "week.db", read_only=True)
+    lost = connection.table("events")
+    connection.con.close()
+    with pytest.raises(ValueError, match="the query failed") as error:
+        mopl.evaluate(lost, TARGET)
+    assert "\n" not in str(error.value)
+
+
+def test_other_verbs_import_no_engine():
+    script = """
+import sys
+import mopl_jax as mopl
+mopl.evaluate, mopl.compare, mopl.check_log, mopl.learn
+assert "ibis" not in sys.modules and "duckdb" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
