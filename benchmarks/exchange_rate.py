@@ -66,8 +66,10 @@ def run(options):
     each pair of constants, on random worlds.
     """
     jax.config.update("jax_enable_x64", True)
-    cells = itertools.product(WORLDS, options.users, SHARES)
-    yield [row for i, cell in enumerate(cells) for row in _cell(i, *cell, options)]
+    cells = enumerate(itertools.product(WORLDS, options.users, SHARES))
+    yield [
+        row for i, (name, users, share) in cells for row in _cell(i, name, users, share, options)
+    ]
     yield list(_choice(options))
 
 
@@ -92,7 +94,7 @@ def _choice(options):
     ways, ratios = tuple(CHOICES.values()), []
     cells = itertools.product(range(options.worlds), options.choice_users, SHARES)
     for i, (number, users, share) in enumerate(cells):
-        world, key = random_world(number), jax.random.key(10_000 + i)
+        world, key = random_world(int(number)), jax.random.key(10_000 + i)
         sizes = options.choice_draws, options.tests
         rates, _ = _estimates(ways, world, key, *sizes, float(users), share)
         root = np.sqrt(np.mean(np.square(np.asarray(rates) - world.beta), axis=0))

@@ -110,7 +110,7 @@ def table(rows: list[dict]) -> str:
         ("Warned of, where it changed:", head, _lines(changed, "told")),
         ("Warned of, where it did not:", head, _lines(steady, "told")),
     ]
-    return "\n\n".join(f"{text}\n\n{_study.markdown(*some)}" for text, *some in blocks)
+    return "\n\n".join(f"{text}\n\n{_study.markdown(top, some)}" for text, top, some in blocks)
 
 
 def _alone(rows):

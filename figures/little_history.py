@@ -41,7 +41,7 @@ def draw() -> Figure:
         ticks = sorted({row["experiments"] for row in rows})
         ax.set_xticks(ticks, [str(tick) for tick in ticks], fontsize=7)
         ax.set_xlabel("past tests, a third of them A/A; ± 1.96 SE")
-    axes[0].legend(fontsize=6.2, loc="lower center", ncols=3)
+    axes[0].legend(fontsize=6.2, loc="lower center", ncols=2)
     axes[1].legend(fontsize=6.5, loc="upper left")
     return figure
 
