@@ -135,7 +135,7 @@ def _periods(log, spans, origin) -> np.ndarray:
 
 
 def _declared(reader, log, tested, found):
-    policy: Any = reader.logging
+    policy = reader.logging
     if reader.columns.density:
         written = dict(precisions(reader, log)).get("log_propensity", Precision())
         found.log_ratio = _ratios(log, policy, written)
@@ -144,7 +144,7 @@ def _declared(reader, log, tested, found):
     if isinstance(policy, Discrete):
         found.arms = tested.sums(_arms, policy)
     mapped = isinstance(policy, Transformed) and policy.map == EXP
-    normal = policy.base if mapped else policy
+    normal = getattr(policy, "base", None) if mapped else policy
     if isinstance(normal, Gaussian):
         moments = functools.partial(_second_moments, mapped)
         found.whitened = tested.sums(moments, normal)

@@ -174,10 +174,11 @@ def _check(reader, own, name, facts):
         odd -= facts[f"{own}_below"]
     if odd:
         refuse("finite numbers", f"others in {odd:,} of {n:,} rows", "repair or drop these rows")
-    low: Any = facts.get(f"{own}_low")
-    high: Any = facts.get(f"{own}_high")
+    low, high = facts.get(f"{own}_low"), facts.get(f"{own}_high")
     logs = {"log_propensity": columns.log_propensity, "log_target": columns.log_target_propensity}
-    if own in logs and not logs[own] and low is not None:
+    if low is None or high is None:
+        return
+    if own in logs and not logs[own]:
         if low < 0:
             refuse("densities ≥ 0", f"{low:g}", "these look like log densities: name them so")
         if low == 0 and own == "log_propensity":
