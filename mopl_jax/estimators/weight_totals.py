@@ -113,21 +113,28 @@ def merge(parts: WeightTotals) -> WeightTotals:
     s (1 + Σu), s² (1 + Σu²), s (Σu(r−c) + δ (1 + Σu)) and s² (Σu²(r−c) + δ (1 + Σu²)). Without an
     order several lead, and all but one of them add the same, with s = 1.
     """
-    largest, heaviest = jnp.max(lax.stop_gradient(parts.log_max), axis=0), None
-    lead = parts.log_max == largest
+    largest = jnp.max(lax.stop_gradient(parts.log_max), axis=0)
+    heaviest, lead, more = None, parts.log_max == largest, 0
     if parts.heaviest is not None:
         none = np.iinfo(parts.heaviest.dtype).max
         heaviest = jnp.min(jnp.where(lead, parts.heaviest, none), axis=0)
         lead = lead & (parts.heaviest == heaviest)
-    together = jnp.sum(jnp.where(lead, jnp.ones_like(parts.rest), 0), axis=0)
+
+    def own(x):
+        return jnp.sum(jnp.where(lead, x, 0), axis=0)
 
     def of_lead(x):
-        return jnp.sum(jnp.where(lead, x, 0), axis=0) / together
+        return own(x) if heaviest is not None else own(x) / (more + 1)
 
-    log_max = largest if heaviest is None else of_lead(parts.log_max)
+    def of_others(x):  # that lead as well
+        return own(x) if heaviest is None else 0
+
+    if heaviest is None:
+        more = own(jnp.ones_like(parts.rest)) - 1
+    log_max = largest if heaviest is None else own(parts.log_max)
     centre = of_lead(parts.centre)
     log_scale = parts.log_max - jnp.where(jnp.isfinite(log_max), log_max, 0)
-    s = jnp.where(lead, 1, jnp.exp(log_scale))
+    s = jnp.where(lead, 0, jnp.exp(log_scale))
     offset_centre = of_lead(parts.offset_centre)
     offset_gap = parts.offset_centre - offset_centre
     gap, whole, whole2 = parts.centre - centre, 1 + parts.rest, 1 + parts.rest2
@@ -135,11 +142,15 @@ def merge(parts: WeightTotals) -> WeightTotals:
         num_rows=jnp.sum(parts.num_rows, axis=0),
         log_max=log_max,
         heaviest=heaviest,
-        rest=jnp.sum(jnp.where(lead, parts.rest, s * whole), axis=0) + (together - 1),
-        rest2=jnp.sum(jnp.where(lead, parts.rest2, s * s * whole2), axis=0) + (together - 1),
+        rest=own(parts.rest) + jnp.sum(s * whole, axis=0) + more,
+        rest2=own(parts.rest2) + jnp.sum(s * s * whole2, axis=0) + more,
         centre=centre,
-        weighted=jnp.sum(s * (parts.weighted + gap * whole), axis=0),
-        weighted2=jnp.sum(s * s * (parts.weighted2 + gap * whole2), axis=0),
+        weighted=own(parts.weighted)
+        + jnp.sum(s * (parts.weighted + gap * whole), axis=0)
+        + of_others(gap * whole),
+        weighted2=own(parts.weighted2)
+        + jnp.sum(s * s * (parts.weighted2 + gap * whole2), axis=0)
+        + of_others(gap * whole2),
         offset_centre=offset_centre,
         offset=jnp.sum(parts.offset + parts.num_rows * offset_gap, axis=0),
     )
