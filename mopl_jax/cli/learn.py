@@ -10,7 +10,7 @@ import typer
 from mopl_jax.cli import options, show
 from mopl_jax.cli.options import option
 
-NAMED = "seed radius production low high max_change guardrails share folds trades".split()
+NAMED = "seed radius production low high max_change guardrail guardrails share folds trades".split()
 OPTIONS = {"trades": "pareto", "guardrails": "guardrail"}  # where they have other names
 ONE_EACH = "One number for each weight, or one for all, as 0,0.5,1."
 BOUND = option(str, ONE_EACH, metavar="A,B,…")

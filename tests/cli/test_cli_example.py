@@ -96,7 +96,7 @@ def test_drawn_weights_with_rewards_are_a_log(folder, tmp_path, suffix):
 def test_what_cannot_be_logged_is_refused(folder, tmp_path):
     write_policy(tmp_path / "point.json", Deterministic(jnp.zeros(2)))
     assert_refused(mopl("draw", tmp_path / "point.json"), "has no density")
-    assert_refused(mopl("draw", folder / "target.json", "--n", 0), "--n: expected at least one")
+    assert_refused(mopl("draw", folder / "target.json", "--n", 0), "--n: expected 1 to 10,000,000")
 
 
 def test_one_draw_with_its_density():
