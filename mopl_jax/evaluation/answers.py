@@ -20,7 +20,6 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mopl_jax.diagnostics.appearance import Appearance
-from mopl_jax.diagnostics.table_appearance import appearance_of, modal_reward
 from mopl_jax.diagnostics.weight_diagnostics import (
     UNBOUNDED,
     Asked,
@@ -40,7 +39,6 @@ from mopl_jax.intervals.moments import moments_stage
 from mopl_jax.io import log_reader
 from mopl_jax.io.log_reader import LogReader, Rows
 from mopl_jax.io.precision import Precision
-from mopl_jax.io.table_log import check_table_densities, precisions, table_log
 from mopl_jax.numerics.quick_jit import quick_jit
 from mopl_jax.numerics.reduce import (
     ADD,
@@ -55,7 +53,6 @@ from mopl_jax.numerics.reduce import (
 )
 from mopl_jax.policies.mixture import Mixture
 from mopl_jax.policies.policy import Policy
-from mopl_jax.warehouse.traced import GROUPS
 
 MODAL = 2**15  # first rows of a log, whose median reward is what all rewards are compared to
 LOOKED_AT = 2**20  # first rows of a log, whose appearance is that of the log
@@ -429,6 +426,11 @@ def _given(found: Sequence, known: _Known):
 
 
 def _from_engine(reader, policies, question) -> Answers:
+    # on demand: few logs lie in an engine
+    from mopl_jax.diagnostics.table_appearance import appearance_of, modal_reward
+    from mopl_jax.io.table_log import check_table_densities, precisions, table_log
+    from mopl_jax.warehouse.traced import GROUPS
+
     log = table_log(reader)
     written = precisions(reader, log)
     check_table_densities(reader, log, written)
