@@ -32,6 +32,7 @@ from mopl_jax.estimators.control import controlled
 from mopl_jax.estimators.estimator import Member, given, member
 from mopl_jax.estimators.ratio import of_outcome, ratio
 from mopl_jax.estimators.registry import Choice, bind_estimator, is_of_target
+from mopl_jax.estimators.weight_totals import WeightTotals
 from mopl_jax.evaluation import row_blocks
 from mopl_jax.evaluation.answer import IN_MEMORY, LOGGING, Answer, Answers
 from mopl_jax.evaluation.parts import part_stage
@@ -39,6 +40,7 @@ from mopl_jax.intervals.moments import moments_stage
 from mopl_jax.io import log_reader
 from mopl_jax.io.log_reader import LogReader, Rows
 from mopl_jax.io.precision import Precision
+from mopl_jax.numerics.pytree import entries, stacked
 from mopl_jax.numerics.quick_jit import quick_jit
 from mopl_jax.numerics.reduce import (
     ADD,
@@ -263,6 +265,55 @@ def _sum(place, members: Sequence[Member], states: tuple, n: int, reward_range, 
     return list(zip(moments, diagnoses, strict=True)), products, every, of_every
 
 
+class _State(NamedTuple):
+    """The state of rows that are there: their totals and value."""
+
+    totals: WeightTotals
+    value: Array
+
+
+def _sum_at_once(place: Whole, members, states: tuple, n: int, reward_range, known: _Known):
+    """`_sum` of rows in memory, and the rows: what becomes of several policies is compiled once."""
+    block, k = place.block, len(members)
+    rows = stacked([x.rows(state, block) for x, state in zip(members, states, strict=True)])
+    totals, size = stacked([state.totals for state in states]), known.size(block)
+    one, pair = given(lambda columns: columns), contrast(given(_first), given(_second))
+
+    def difference(rows, totals):
+        own, (base, of_base) = _State(totals, rows.value), entries(every, 0)
+        here = Whole(whole_block((rows, base)))
+        state = here.apply(pair.stages[-1], Contrast(own, _State(of_base, base.value)))
+        return pair.rows(state, here.block), state.totals
+
+    def moments(rows, totals):
+        return Whole(whole_block(rows)).apply(moments_stage(one), _State(totals, rows.value))
+
+    def diagnosis(rows, totals, share, error):
+        asked = Asked(reward_range, lambda totals: share, known.modal, lambda block: size)
+        asked = asked._replace(sizes=known.sizes, rounding=lambda block: error)
+        stage = diagnosis_stage(one, n, asked)
+        return Whole(whole_block(rows)).apply(stage, _State(totals, rows.value))
+
+    every = rows, totals
+    changed = jax.vmap(difference)(*entries(every, slice(1, None)))
+    shares = jnp.stack([jnp.asarray(share, rows.reward.dtype) for share in known.shares])
+    errors = [jnp.broadcast_to(each(block), rows.reward[0].shape) for each in known.rounding]
+    looks = jax.vmap(diagnosis)(*every, shares, jnp.stack(errors))
+    both = jax.tree.map(lambda *x: jnp.concatenate(x), every, changed)
+    sums, influence = jax.vmap(moments)(*both), changed[0].influence
+    diagnoses = [entries(looks, i) for i in range(k)] + [None] * (k - 1)
+    found = [(entries(sums, i), look) for i, look in enumerate(diagnoses)]
+    return found, influence @ influence.T, [entries(both[0], i) for i in range(2 * k - 1)]
+
+
+def _first(columns):
+    return columns[0]
+
+
+def _second(columns):
+    return columns[1]
+
+
 def _parts(place, members: Sequence[Member], states: tuple, parts: int) -> tuple:
     """Sums over the rows of each of the pooled logs, of each member."""
     if not parts:
@@ -384,9 +435,11 @@ def _in_memory(rows, policies, logging, modal, question, users):
     if users is not None:
         estimates = run_passes(place, *_by_user(members, roundings, states, users))
         place, members, states, known = _given(estimates, known)
-    found, products, every, states = _sum(
-        place, members, states, question.units, question.reward_range, known
-    )
+    asked = place, members, states, question.units, question.reward_range, known
+    if question.ordered and len(members) > 1:
+        found, products, estimates = _sum_at_once(*asked)
+        return found, products, parts, estimates
+    found, products, every, states = _sum(*asked)
     estimates = [x.rows(state, place.block) for x, state in zip(every, states, strict=True)]
     return found, products, parts, estimates
 
