@@ -10,7 +10,8 @@ import typer
 from mopl_jax.cli import options, show
 from mopl_jax.cli.options import option
 
-NAMED = "seed radius production low high max_change guardrail guardrails share folds trades".split()
+NAMED = "seed radius production low high max_change share folds trades certificate report".split()
+NAMED += ["guardrail", "guardrails"]
 OPTIONS = {"trades": "pareto", "guardrails": "guardrail"}  # where they have other names
 ONE_EACH = "One number for each weight, or one for all, as 0,0.5,1."
 BOUND = option(str, ONE_EACH, metavar="A,B,…")
@@ -68,18 +69,19 @@ def learn(
     at once.
 
     Exit code 0: done, also where no gain is certain. A pipeline reads the key
-    "advice" of the artifact (or of --json): "change to the learnt weights", or
-    "keep the current weights", and then the policy in the artifact is not to be
-    played. 3: the verdict is refuse, as check or evaluate would say of this log
-    and policy. 130: interrupted; the artifact is the best policy so far, and
-    there is no report.
+    "advice" of the artifact (or of --json): "change to the learnt weights" (of
+    arms "change to arm 3"), or "keep the current weights" ("keep what is played
+    now"), and then the policy in the artifact is not to be played. 3: the
+    verdict is refuse, as check or evaluate would say of this log and policy.
+    130: interrupted; the artifact is the best policy so far, and there is no
+    report.
     """
     from mopl_jax.io import files
     from mopl_jax.io.policy_json import document, write_policy
     from mopl_jax.learning import constraints, pipeline
     from mopl_jax.learning.arms import arms_of, choose_arm
     from mopl_jax.learning.chosen_arm import ChosenArm
-    from mopl_jax.report import learning_screen
+    from mopl_jax.report import arms_screen, learning_screen
 
     options.float64()
     if max_change is not None and production is None:
@@ -99,7 +101,7 @@ def learn(
         try:
             reader = options.opened(settings)
             if arms_of(reader) is not None:
-                learnt = choose_arm(reader, **_of_arms(settings))
+                learnt = choose_arm(reader, **_of_arms(settings, report_folder))
             else:
                 learnt = pipeline.learn(reader, watch=watch, stop=stop, **settings)
         except ValueError as error:
@@ -108,18 +110,21 @@ def learn(
     write_policy(out, learnt.played, **about)
     if as_json:
         show.print_json(document(learnt.played, **about))
-    if isinstance(learnt, ChosenArm):
-        _finish_arms(learnt, out, report_folder, as_json)
-    else:
+    if not isinstance(learnt, ChosenArm):
         _finish(learnt, out, report_folder, as_json)
+    elif not as_json:
+        arms_screen.show(learnt, out)
     if learnt.verdict == "refuse":
         raise typer.Exit(options.REFUSED)
 
 
-def _of_arms(settings):
+def _of_arms(settings, report_folder):
     """The settings of `choose_arm`; a surface says nothing of arms that their own rows do not."""
-    for name in ("share", "folds", "guardrails", "trades"):
-        if settings[name]:
+    usual = {"certificate": "ess_skew", "radius": 2.0}
+    given = {name: settings[name] for name in ("share", "folds", "guardrails", "trades")}
+    given |= {name: settings[name] != x for name, x in usual.items()} | {"report": report_folder}
+    for name, value in given.items():
+        if value:
             raise ValueError(
                 f"{name}: expected a log of weights that vary, got one of arms, which are compared"
                 " on all rows: drop it"
@@ -144,16 +149,6 @@ def _finish(learnt, out, report_folder, as_json):
         learning_screen.show(learnt, out)
     if learnt.interrupted:
         raise typer.Exit(130)
-
-
-def _finish_arms(chosen, out, report_folder, as_json):
-    """The screen; there is no page."""
-    from mopl_jax.report import arms_screen
-
-    if not as_json:
-        arms_screen.show(chosen, out)
-    if report_folder is not None:
-        raise ValueError(f"--report: a log of arms has no page; {out} and the screen say it all")
 
 
 def _numbers(option: str, text: str | None) -> Any:

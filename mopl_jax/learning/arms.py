@@ -4,6 +4,7 @@ No surface is needed and no rows are held out: every arm is valued on the rows t
 bounds of all gains hold at once, and so the arm with the largest may be chosen by them.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -35,6 +36,7 @@ from mopl_jax.policies.mixture import Mixture
 MOST = 32  # arms: each is valued by code of its own
 ROWS = 10  # of each arm on average: fewer are no arms
 CHUNK = 2**18  # rows looked at together
+REFUSE = VERDICTS[-1]
 
 Arms = Float[np.ndarray, "k d"]
 
@@ -55,7 +57,9 @@ def choose_arm(
     `log` and its `roles` as for `evaluate`: the logging policy is `Discrete`, or the log has the
     probabilities of what was played. Every arm's value is that of the rows that played it, users
     are the units where the log knows them, and the bounds of all gains hold at once (max-t), so
-    that the choice costs nothing more. Arms that `constraints` forbid are left out.
+    that the choice costs nothing more. An arm of too few rows, which is refused by itself, is
+    promised nothing and does not keep the others from being chosen. Arms that `constraints` forbid
+    are left out.
 
     ValueError for a log that is not of arms, a production that is none, and for none to change to.
     """
@@ -67,6 +71,8 @@ def choose_arm(
             " weights that vary; learn from it"
         )
     check_alpha(alpha)
+    if alpha >= 0.5:
+        raise ValueError(f"alpha: expected a bound on one side below 0.5, got {alpha:g}")
     current = _current(production, reader)
     now, tried = _tried(arms, current, constraints)
     first = current if isinstance(current, Discrete) else LOGGING
@@ -74,11 +80,11 @@ def choose_arm(
         first = Discrete.of(arms[[now]], np.ones(1))
     targets = [first, *(Discrete.of(arms[[k]], np.ones(1)) for k in tried)]
     found = gather(reader, targets, estimator, watch=watch)
-    whole, names = found.policies[0], reader.columns.action
+    whole = found.policies[0]
     called = "what was played" if current is None else "production"
     return ChosenArm(
         log=log_name(reader, log),
-        objectives=tuple(names or (f"action[{k}]" for k in range(arms.shape[1]))),
+        objectives=_objectives(reader.columns.action, arms.shape[1]),
         reward=reader.columns.reward or "reward",
         estimator=estimator if isinstance(estimator, str) else "own",
         alpha=alpha,
@@ -93,20 +99,21 @@ def choose_arm(
 
 def _compared(reader, targets, found: Answers, arms, tried, alpha) -> Iterator[Arm]:
     """Each arm against what is played now."""
-    level = simultaneous_alpha(found.correlation, 2 * alpha)  # of two ends; one is promised
+    level = simultaneous_alpha(found.correlation, alpha, one_sided=True)
     ends = _ends(found.contrasts, level)
     for k, target, answer, change, end in zip(
         tried, targets[1:], found.policies[1:], found.contrasts, ends, strict=True
     ):
-        verdict = judge(reader, target, answer, found.appearance)
+        verdict, value = judge(reader, target, answer, found.appearance), float(answer.value)
+        refused = verdict.level == REFUSE
         yield Arm(
             number=k + 1,
             action=tuple(arms[k].tolist()),
-            value=float(answer.value),
+            value=value,
             ess=float(answer.diagnosis.kish),
-            gain=float(change.value),
-            certified_gain=float(end.lower),
-            more=more_units(change, end, level),
+            gain=float(change.value) if math.isfinite(value) else math.nan,
+            certified_gain=-math.inf if refused else float(end.lower),
+            more=math.inf if refused else more_units(change, end, level),
             verdict=verdict.level,
             reasons=verdict.reasons,
         )
@@ -146,6 +153,13 @@ def arms_of(reader: LogReader) -> Arms | None:
     return found if 1 < len(found) <= n / ROWS else None
 
 
+def _objectives(names, d) -> tuple[str, ...]:
+    """The names of the weights; one column may hold them all, and `Logs` in memory have none."""
+    if not isinstance(names, str) and len(names or ()) == d:
+        return tuple(names)
+    return tuple(f"action[{k}]" for k in range(d))
+
+
 def _current(production, reader) -> Any:
     """What is played now: weights (d,), or a policy on arms."""
     if isinstance(production, str) or hasattr(production, "__fspath__"):
@@ -173,7 +187,9 @@ def _tried(arms: Arms, current: Any, constraints: Any) -> tuple[int | None, list
     left = np.stack([np.asarray(project(jnp.asarray(arm))) for arm in arms])
     tried = [k for k in np.flatnonzero(_same(arms, left)).tolist() if k != now]
     if not tried:
-        raise ValueError("constraints: expected an arm to change to, got none that is feasible")
+        raise ValueError(
+            "constraints: expected an arm to change to, got none that bounds of the weights leave"
+        )
     return now, tried
 
 

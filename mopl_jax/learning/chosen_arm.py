@@ -61,13 +61,22 @@ class ChosenArm:
 
     @property
     def guess(self) -> Arm:
-        """The arm of the largest value."""
-        return max(self.arms, key=lambda arm: arm.value)
+        """The arm of the largest value, of those that are not refused if there are any."""
+        return max(
+            self.arms, key=lambda arm: (_answered(arm), np.nan_to_num(arm.value, nan=-np.inf))
+        )
 
     @property
     def chosen(self) -> Arm:
         """The arm with the largest gain that is certain."""
-        return max(self.arms, key=lambda arm: (arm.certified_gain, arm.gain))
+        return max(
+            self.arms,
+            key=lambda arm: (
+                _answered(arm),
+                arm.certified_gain,
+                np.nan_to_num(arm.gain, nan=-np.inf),
+            ),
+        )
 
     @property
     def policy(self) -> Discrete:
@@ -105,12 +114,12 @@ class ChosenArm:
     def reason(self) -> str:
         """Why: what is certain of the gain."""
         if self.verdict == "refuse":
-            return f"the log is refused: {self.reasons[0]}"
+            return f"refused: {self.reasons[0]}"
         made, confidence = self.chosen, f"with confidence {1 - self.alpha:.4g}"
         if not self.keep:
             return (
-                f"it gains at least {made.certified_gain:.4g} over {self.now}, {confidence} for all"
-                f" arms at once (estimate {made.gain:.4g})"
+                f"it ({self._weights(made)}) gains at least {made.certified_gain:.4g} over"
+                f" {self.now}, {confidence} for all arms at once (estimate {made.gain:.4g})"
             )
         least = f"at least {made.certified_gain:.4g} {confidence}"
         bound = least if math.isfinite(made.certified_gain) else "no bound"
@@ -122,6 +131,10 @@ class ChosenArm:
             f"{text}; if arm {self.guess.number} gains {self.guess.gain:.4g} as estimated, about"
             f" {self.guess.more:,.0f} more {units} would show it"
         )
+
+    def _weights(self, arm: Arm) -> str:
+        pairs = zip(self.objectives, arm.action, strict=True)
+        return ", ".join(f"{name} {x:.4g}" for name, x in pairs)
 
     def __repr__(self):
         return f"ChosenArm({self.advice}: {self.reason})"
@@ -148,3 +161,12 @@ class ChosenArm:
             "reasons": list(self.reasons),
             "provenance": storage.provenance(log=self.log),
         }
+
+
+def _answered(arm: Arm) -> bool:
+    """Whether the log can answer for an arm."""
+    return arm.verdict != VERDICTS[-1]
+
+
+def _known(value: float) -> float:
+    return -math.inf if math.isnan(value) else value

@@ -3,11 +3,13 @@
 import json
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from command import document, mopl
 from scipy import stats
 
 import mopl_jax
+from mopl_jax.intervals.simultaneous import simultaneous_alpha
 from mopl_jax.io.read import open_log
 from mopl_jax.learning.arms import arms_of
 from mopl_jax.logs import Logs
@@ -57,6 +59,7 @@ def test_the_largest_certain_gain_is_chosen(chosen):
     assert 0.1 < chosen.chosen.certified_gain < 0.15
     assert chosen.advice == "change to arm 3"
     assert f"at least {chosen.chosen.certified_gain:.4g} over arm 1" in chosen.reason
+    assert "action[0] 1, action[1] 0.2" in chosen.reason  # Logs in memory have no names
 
 
 def test_production_that_is_best_is_kept(logged):
@@ -92,12 +95,52 @@ def test_arms_that_constraints_forbid_are_left_out(logged):
     assert [arm.number for arm in made.arms] == [2]
 
 
+@pytest.mark.parametrize(("arms", "correlation"), [(2, -1.0), (3, -0.5), (3, 0.5), (6, 0.5)])
+def test_lower_ends_hold_at_once_on_one_side(arms, correlation):
+    """The largest of k normals, not of their absolute values: gains over a mix are of opposite
+    signs. Of two with correlation −1, Bonferroni is exact.
+    """
+    matrix = np.full((arms, arms), correlation) + (1 - correlation) * np.eye(arms)
+    level = simultaneous_alpha(matrix, 0.05, one_sided=True)
+    critical = stats.norm.isf(level / 2)
+    law = stats.multivariate_normal(cov=matrix, allow_singular=True)
+    missed = np.mean(law.rvs(400_000, random_state=1).max(axis=1) > critical)
+    assert missed == pytest.approx(0.05, abs=4 * np.sqrt(0.05 * 0.95 / 100_000))
+
+
+def test_an_arm_of_few_rows_is_promised_nothing_and_vetoes_nothing(logged):
+    """Three clicks of three are no reason to keep, nor to change to it; nor is an arm that nobody
+    was shown.
+    """
+    logs = logged[0]
+    arms = np.concatenate([ARMS, [[2.0, 2.0], [3.0, 3.0]]])
+    share = np.append(SHARE * 0.998, [0.001, 0.001])
+    action = np.concatenate([logs.action, np.full((3, 2), 2.0)])
+    arm = np.argmin(np.abs(action[:, None] - arms[None]).sum(axis=2), axis=1)
+    reward = np.concatenate([logs.reward, np.ones(3)])
+    table = mopl_jax.read_logs(
+        pa.table({"w_a": action[:, 0], "w_b": action[:, 1], "click": reward, "p": share[arm]}),
+        action="w_",
+        reward="click",
+        propensity="p",
+    )
+    made = mopl_jax.choose_arm(table, production=ARMS[0])
+    few = next(x for x in made.arms if x.action == (2.0, 2.0))
+    assert (few.verdict, few.certified_gain) == ("refuse", -np.inf)
+    assert made.chosen.action == (1.0, 0.2)
+    assert not made.keep
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
         ({"production": [0.3, 0.3]}, "production: expected one of the 4 arms of the log, got 0.3"),
-        ({"constraints": mopl_jax.constraints.Bounds(high=0.1)}, "got none that is feasible"),
+        (
+            {"constraints": mopl_jax.constraints.Bounds(high=0.1)},
+            "got none that bounds of the weights leave",
+        ),
         ({"alpha": 0.0}, "alpha"),
+        ({"alpha": 0.6}, "alpha: expected a bound on one side below 0.5"),
         ({"estimator": "best"}, "estimator"),
     ],
 )
@@ -137,7 +180,7 @@ def test_the_command_chooses_and_its_artifact_is_a_policy(tmp_path, monkeypatch,
     assert found["value"] == pytest.approx(said["arms"][1]["value"], rel=1e-6)
     shown = mopl("learn", "log.csv", *roles, "--production", "0.2,1", "--out", "other.json")
     assert shown.code == 0
-    assert "change to arm 3: it gains at least" in " ".join(shown.out.split())
+    assert "change to arm 3: it (a_x 1, a_y 0.2) gains at least" in " ".join(shown.out.split())
     refused = mopl("learn", "log.csv", *roles, "--folds", "4", "--out", "no.json")
     assert (refused.code, refused.err.count("\n")) == (2, 1)
     assert "--folds: expected a log of weights that vary, got one of arms" in refused.err
@@ -145,10 +188,11 @@ def test_the_command_chooses_and_its_artifact_is_a_policy(tmp_path, monkeypatch,
 
 
 @pytest.mark.nightly
-def test_equal_arms_are_seldom_changed_to():
-    """In 5 % of logs at most, whichever of three looks best, with 400 rows in each."""
+@pytest.mark.parametrize("production", [None, ARMS[0]], ids=["what was played", "an arm"])
+def test_equal_arms_are_seldom_changed_to(production):
+    """In 5 % of logs at most, whichever of the arms looks best, with 400 rows in all."""
     rng, logs, changed = np.random.default_rng(2), 400, 0
     for _ in range(logs):
-        made = mopl_jax.choose_arm(log(rng, 400, np.full(4, 0.3))[0], production=ARMS[0])
+        made = mopl_jax.choose_arm(log(rng, 400, np.full(4, 0.3))[0], production=production)
         changed += not made.keep
     assert stats.binom.sf(changed - 1, logs, 0.05) > 1e-3
