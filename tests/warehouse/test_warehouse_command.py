@@ -54,6 +54,15 @@ def test_the_command_evaluates_a_table_and_files(place):
     assert_same(document("evaluate", table(place), *target), both)
 
 
+def test_rows_of_a_table_are_read_where_a_verb_needs_them(place):
+    """As `learn` reads them: the same rows as those of the file, in the order of the engine."""
+    roles = {"action": "action_", "reward": "reward", "logging": place / "logging.json"}
+    rows = mopl.read_logs(table(place), **roles)
+    same = mopl.read_logs(pa.table(columns()), **roles)
+    for name in ("action", "reward", "log_propensity"):
+        assert getattr(rows, name).tolist() == getattr(same, name).tolist()
+
+
 def test_queries_are_shown_and_name_the_columns_in_quotes(place):
     target = ("--target", place / "target.json", "--reward", EVIL, "--show-sql")
     ended = command("evaluate", table(place, "odd"), *target, "--json")
