@@ -169,6 +169,21 @@ def _times(column):
 _ZONES = ((r"\s*(UTC|GMT)$", "Z"), (r"\s+([+-]\d\d:?\d\d)$", r"\1"))  # as ISO 8601 has them
 
 
+def _coded(column: pa.Array) -> tuple[list, Int[np.ndarray, " n"]]:
+    """The values in the order in which they first occur, and of each entry which it is.
+
+    Integers by NumPy: pyarrow's own would import its kernels, for as long as a small log takes.
+    """
+    if not pa.types.is_integer(column.type):
+        coded = column.dictionary_encode()
+        return coded.dictionary.to_pylist(), _numpy(coded.indices)
+    values, first, index = np.unique(_numpy(column), return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    return values[order].tolist(), place[index]
+
+
 def codes(column: pa.Array, place: Place, known: dict[Hashable, int]) -> Int[np.ndarray, " n"]:
     """0, 1, 2 … in the order in which values of any type first occur; `known` holds them, and
     grows. An empty text is a missing value.
@@ -185,10 +200,8 @@ def codes(column: pa.Array, place: Place, known: dict[Hashable, int]) -> Int[np.
             f"{place.path}: column {place.name!r}: expected numbers or text, got {column.type};"
             " name another"
         )
-    coded = column.dictionary_encode()
-    words = coded.dictionary.to_pylist()
+    words, index = _coded(column)
     number = np.array([known.setdefault(value, len(known)) for value in words], np.int64)
-    index = _numpy(coded.indices)
     if "" in words:
         named = index != words.index("")
         place.require(named, np.full(len(named), "an empty text"), "a cluster", "name or drop it")
