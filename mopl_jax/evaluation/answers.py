@@ -10,9 +10,10 @@ and the intervals that are formulas in sums apply. Sums of millions of rows need
 import contextlib
 import functools
 import inspect
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,25 +23,20 @@ from jaxtyping import Array, Float
 from mopl_jax.diagnostics.appearance import Appearance
 from mopl_jax.diagnostics.weight_diagnostics import (
     UNBOUNDED,
-    Asked,
-    diagnosis_stage,
     unseen,
 )
 from mopl_jax.estimators.cluster import cluster_stage
-from mopl_jax.estimators.contrast import Contrast, contrast
 from mopl_jax.estimators.control import controlled
 from mopl_jax.estimators.estimator import Member, given, member
 from mopl_jax.estimators.ratio import of_outcome, ratio
 from mopl_jax.estimators.registry import Choice, bind_estimator, is_of_target
-from mopl_jax.estimators.weight_totals import WeightTotals
 from mopl_jax.evaluation import row_blocks
 from mopl_jax.evaluation.answer import IN_MEMORY, LOGGING, Answer, Answers
 from mopl_jax.evaluation.parts import part_stage
-from mopl_jax.intervals.moments import moments_stage
+from mopl_jax.evaluation.target_sums import Known, sum_targets
 from mopl_jax.io import log_reader
 from mopl_jax.io.log_reader import LogReader, Rows
 from mopl_jax.io.precision import Precision
-from mopl_jax.numerics.pytree import entries, stacked
 from mopl_jax.numerics.quick_jit import quick_jit
 from mopl_jax.numerics.reduce import (
     ADD,
@@ -213,135 +209,30 @@ def _fit(place, members: Sequence[Member]) -> tuple:
     return run_passes(place, beside(*[each.stages for each in members]))
 
 
-class _Known(NamedTuple):
-    """What is known of the log when its weights are summed.
-
-    `shares`: what is unseen of each target
-    `modal`: what rewards are compared to
-    `rounding`: of each target, the errors of a block's log weights
-    `size`, `sizes`: of the units, see `Asked`
-    """
-
-    shares: Sequence
-    modal: float
-    rounding: Sequence[Callable]
-    size: Callable = Asked().size
-    sizes: Any = (1.0, 1.0)
-    ordered: bool = True
-
-    def asked(self, k: int, reward_range) -> Asked:
-        """Of the target k."""
-        share = self.shares[k]
-        return Asked(
-            reward_range,
-            lambda totals: share,
-            self.modal,
-            self.size,
-            self.sizes,
-            self.rounding[k],
-        )
-
-
-def _facts(question, *facts) -> _Known:
+def _known(question, *facts) -> Known:
     """Rows that speak for more or fewer rows have sizes, as users have."""
-    known = _Known(*facts, ordered=question.ordered)
+    known = Known(question.units, question.reward_range, *facts, ordered=question.ordered)
     if question.sampling is None:
         return known
     return known._replace(size=_rows_of, sizes=question.sampling)
 
 
-def _sum(place, members: Sequence[Member], states: tuple, n: int, reward_range, known: _Known):
-    """Moments and diagnosis of each, moments of the differences to the first, their products."""
-    contrasts = [contrast(each, members[0]) for each in members[1:]]
-    begun = tuple(Contrast(state, states[0]) for state in states[1:])
-    changed = begun and run_passes(place, beside(*[each.stages[-1:] for each in contrasts]), begun)
-    every, of_every = [*members, *contrasts], (*states, *changed)
-    sums = [(moments_stage(x),) for x in every]
-    settings = [known.asked(k, reward_range) for k in range(len(members))]
-    looks = [(diagnosis_stage(x, n, asked),) for x, asked in zip(members, settings, strict=True)]
-    stages = beside(*sums, *looks, (_products(contrasts),))
-    *found, products = run_passes(place, stages, (*of_every, *states, changed))
-    moments, diagnoses = found[: len(every)], [*found[len(every) :], *[None] * len(contrasts)]
-    return list(zip(moments, diagnoses, strict=True)), products, every, of_every
-
-
-class _State(NamedTuple):
-    """The state of rows that are there: their totals and value."""
-
-    totals: WeightTotals
-    value: Array
-
-
-def _sum_at_once(place: Whole, members, states: tuple, n: int, reward_range, known: _Known):
-    """`_sum` of rows in memory, and the rows: what becomes of several policies is compiled once."""
-    block, k = place.block, len(members)
-    rows = stacked([x.rows(state, block) for x, state in zip(members, states, strict=True)])
-    totals, size = stacked([state.totals for state in states]), known.size(block)
-    one, pair = given(lambda columns: columns), contrast(given(_first), given(_second))
-
-    def difference(rows, totals):
-        own, (base, of_base) = _State(totals, rows.value), entries(every, 0)
-        here = Whole(whole_block((rows, base)))
-        state = here.apply(pair.stages[-1], Contrast(own, _State(of_base, base.value)))
-        return pair.rows(state, here.block), state.totals
-
-    def moments(rows, totals):
-        return Whole(whole_block(rows)).apply(moments_stage(one), _State(totals, rows.value))
-
-    def diagnosis(rows, totals, share, error):
-        asked = Asked(reward_range, lambda totals: share, known.modal, lambda block: size)
-        asked = asked._replace(sizes=known.sizes, rounding=lambda block: error)
-        stage = diagnosis_stage(one, n, asked)
-        return Whole(whole_block(rows)).apply(stage, _State(totals, rows.value))
-
-    every = rows, totals
-    changed = jax.vmap(difference)(*entries(every, slice(1, None)))
-    shares = jnp.stack([jnp.asarray(share, rows.reward.dtype) for share in known.shares])
-    errors = [jnp.broadcast_to(each(block), rows.reward[0].shape) for each in known.rounding]
-    looks = jax.vmap(diagnosis)(*every, shares, jnp.stack(errors))
-    both = jax.tree.map(lambda *x: jnp.concatenate(x), every, changed)
-    sums, influence = jax.vmap(moments)(*both), changed[0].influence
-    diagnoses = [entries(looks, i) for i in range(k)] + [None] * (k - 1)
-    found = [(entries(sums, i), look) for i, look in enumerate(diagnoses)]
-    return found, influence @ influence.T, [entries(both[0], i) for i in range(2 * k - 1)]
-
-
-def _first(columns):
-    return columns[0]
-
-
-def _second(columns):
-    return columns[1]
-
-
 def _parts(place, members: Sequence[Member], states: tuple, parts: int) -> tuple:
     """Sums over the rows of each of the pooled logs, of each member."""
     if not parts:
-        return tuple(None for _ in members)
+        return ()
     return run_passes(place, beside(*[(part_stage(x, parts),) for x in members]), states)
 
 
-def _products(members: Sequence[Member]) -> Stage:
-    """The pass after which the state is the matrix of products of influences, summed."""
-
-    def summarise(states, block):
-        rows = [each.rows(state, block) for each, state in zip(members, states, strict=True)]
-        influence = jnp.stack([each.influence for each in rows]) if rows else jnp.zeros((0, 1))
-        return influence @ influence.T
-
-    return Stage(summarise, ADD, lambda states, products: products)
-
-
-def _answers(question, seen, found, products, units, parts, estimates=None) -> Answers:
-    estimates, k = estimates or [None] * len(found), len(question.kinds)
-    parts = (*jax.device_get(parts), *[None] * (len(found) - k))
+def _answers(question, seen, sums, parts, estimates=()) -> Answers:
+    moments, diagnoses, products = jax.device_get(sums)
+    found = itertools.zip_longest(moments, diagnoses, estimates, jax.device_get(parts))
     answers = [
-        Answer(moments.value, question.n, units, moments, diagnosis, estimate, sums)
-        for (moments, diagnosis), estimate, sums in zip(
-            jax.device_get(found), estimates, parts, strict=True
-        )
+        Answer(moments.value, question.n, question.units, moments, *more)
+        for moments, *more in found
     ]
-    return Answers(answers[:k], answers[k:], correlation_of(np.asarray(products)), seen)
+    k = len(question.kinds)
+    return Answers(answers[:k], answers[k:], correlation_of(products), seen)
 
 
 def correlation_of(products: Float[np.ndarray, "k k"]) -> Float[np.ndarray, "k k"]:
@@ -420,28 +311,23 @@ def _from_memory(reader, policies, question, seen) -> Answers:
     users = None if rows.cluster is None else int(rows.cluster.max()) + 1
     modal = float(np.median(rows.reward[:MODAL]))
     question = question._replace(precisions=_precisions(reader, rows), units=users or question.n)
-    found, products, parts, estimates = _in_memory(
+    sums, parts, estimates = _in_memory(
         jax.tree.map(jnp.asarray, rows), policies, reader.logging, modal, question, users
     )
-    return _answers(question, seen, found, products, users or question.n, parts, estimates)
+    return _answers(question, seen, sums, parts, estimates)
 
 
 @quick_jit("question", "users")
 def _in_memory(rows, policies, logging, modal, question, users):
     place, members = Whole(whole_block(rows, question.ordered)), _members(question, policies)
     states, roundings = _fit(place, members), _roundings(question, policies)
-    known = _facts(question, _shares(question, policies, logging, states), modal, roundings)
+    known = _known(question, modal, _shares(question, policies, logging, states), roundings)
     parts = _parts(place, members, states, question.parts)
     if users is not None:
         estimates = run_passes(place, *_by_user(members, roundings, states, users))
         place, members, states, known = _given(estimates, known)
-    asked = place, members, states, question.units, question.reward_range, known
-    if question.ordered and len(members) > 1:
-        found, products, estimates = _sum_at_once(*asked)
-        return found, products, parts, estimates
-    found, products, every, states = _sum(*asked)
-    estimates = [x.rows(state, place.block) for x, state in zip(every, states, strict=True)]
-    return found, products, parts, estimates
+    sums, rows_of = sum_targets(place, members, states, known)
+    return sums, parts, rows_of(place.block)
 
 
 def _shares(question, policies, logging, states):
@@ -458,7 +344,7 @@ def _by_user(members, roundings, states, users):
     return beside(*stages, *means, (_count_rows(users),)), (*states, *states, None)
 
 
-def _given(found: Sequence, known: _Known):
+def _given(found: Sequence, known: Known):
     """The place of the users, and what is known of them."""
     *both, rows = found
     k = len(both) // 2
@@ -495,14 +381,13 @@ def _from_engine(reader, policies, question) -> Answers:
         if rows.log_propensity is None:
             rows = rows._replace(log_propensity=_log_density(logging, rows.action))
         asked = rows, policies, logging, modal, question, users
-        return inspect.unwrap(_in_memory)(*asked)[:2]
+        return inspect.unwrap(_in_memory)(*asked)[0]
 
     with contextlib.closing(log.queries):
         arguments = policies, reader.logging, modal_reward(log)
-        found, products = log._replace(rows=rows).sums(summed, *arguments)
+        sums = log._replace(rows=rows).sums(summed, *arguments)
         seen = appearance_of(log)
-    parts = tuple(None for _ in policies)
-    return _answers(question, seen, found, products, question.units, parts)
+    return _answers(question, seen, sums, ())
 
 
 # Rows in blocks.
@@ -529,15 +414,15 @@ def _from_blocks(reader, policies, question, seen, watch) -> Answers:
     *states, largest = run_passes(place, beside(*[each.stages for each in members], count))
     states = tuple(states)
     shares = jax.jit(_shares, static_argnums=0)(question, policies, reader.logging, states)
-    known = _facts(question, shares, float(np.median(first.reward)), roundings)
+    modal, units = float(np.median(first.reward)), int(largest) + 1 if repeat else n
+    question = question._replace(units=units)
+    known = _known(question, modal, shares, roundings)
     parts = _parts(place, members, states, question.parts)
     if repeat:
-        users = int(largest) + 1
-        sums = run_passes(place, *_by_user(members, roundings, states, users))
-        found, products, estimates = _of_users(sums, question, users, known)
-        return _answers(question, seen, found, products, users, parts, estimates)
-    found, products, _, _ = _sum(place, members, states, n, question.reward_range, known)
-    return _answers(question, seen, found, products, n, parts)
+        by_user = run_passes(place, *_by_user(members, roundings, states, units))
+        return _answers(question, seen, *_of_users(by_user, parts, known))
+    sums, _ = sum_targets(place, members, states, known)
+    return _answers(question, seen, sums, parts)
 
 
 def _looking(chunks, seen, n):
@@ -548,13 +433,12 @@ def _looking(chunks, seen, n):
         yield rows
 
 
-def _of_users(sums, question, users, known):
+def _of_users(by_user, parts, known):
     @jax.jit
-    def summed(sums, shares):
-        place, members, states, here = _given(sums, known._replace(shares=shares))
-        found, products, every, states = _sum(
-            place, members, states, users, question.reward_range, here
-        )
-        return found, products, [x.rows(s, place.block) for x, s in zip(every, states, strict=True)]
+    def summed(by_user, shares):
+        place, members, states, here = _given(by_user, known._replace(shares=shares))
+        sums, rows_of = sum_targets(place, members, states, here)
+        return sums, rows_of(place.block)
 
-    return summed(sums, known.shares)
+    sums, estimates = summed(by_user, known.shares)
+    return sums, parts, estimates

@@ -28,7 +28,12 @@ from mopl_jax.learning.constraints import (
 )
 from mopl_jax.learning.guardrails import Guarded, Guardrail, guardrail
 from mopl_jax.learning.learnt_weights import LearntWeights, Names, Served, spread
-from mopl_jax.learning.log_space import in_logs, is_log_normal, weights_in_logs
+from mopl_jax.learning.log_space import (
+    has_log_normal_densities,
+    in_logs,
+    is_log_normal,
+    weights_in_logs,
+)
 from mopl_jax.learning.objective import VALUE_ESTIMATORS
 from mopl_jax.learning.plan import RADIUS, Plan, check_plan
 from mopl_jax.learning.proposal import Proposal, propose
@@ -82,8 +87,8 @@ def learn(
     bounds hold at once. `trades` ≥ 2 also gives so many policies that trade the outcome of the
     first guardrail for the reward, all certified at once (`front`).
 
-    From a log of log-normal weights a normal policy of their logarithms is learnt, and `played` is
-    what to serve.
+    From a log of log-normal weights, by its logging policy or by the densities that it has, a
+    normal policy of their logarithms is learnt, and `played` is what to serve.
 
     `constraints` is a projection of `learning.constraints`, or `Bounds`. `production` are the
     current weights: numbers (d,), a policy, or the path of its JSON. `radius` bounds the means, in
@@ -101,7 +106,8 @@ def learn(
     _check_outcomes(logs, limits, trades, place)
     check_alpha(alpha)
     choose([estimator], VALUE_ESTIMATORS, "estimator")
-    logarithms = is_log_normal(reader.logging)
+    known = reader.logging is not None
+    logarithms = is_log_normal(reader.logging) if known else has_log_normal_densities(logs)
     if logarithms:
         logs = in_logs(logs)
     current = _production(production, names, logarithms)

@@ -88,6 +88,22 @@ ADD = Monoid(
 )
 
 
+def together(*monoids: Monoid) -> Monoid:
+    """The monoid of tuples of summaries."""
+
+    merges, empties = zip(*monoids, strict=True)
+    return Monoid(*(lambda parts, f=f: _by_position(f, parts) for f in (merges, empties)))
+
+
+def _by_position(functions, parts):
+    return tuple(f(part) for f, part in zip(functions, parts, strict=True))
+
+
+def of_each(monoid: Monoid) -> Monoid:
+    """The monoid of lists of summaries."""
+    return Monoid(*(lambda parts, f=f: list(map(f, parts)) for f in monoid))
+
+
 class Stage(NamedTuple):
     """One pass over the rows.
 
@@ -127,13 +143,11 @@ def _abreast(stages):
     def finish(states, parts):
         return each(lambda stage, *x: stage[0].finish(*x) if stage else x[0], states, parts)
 
-    def merge(parts):
-        return each(lambda stage, part: stage[0].monoid.merge(part) if stage else (), parts)
+    monoids = [stage[0].monoid if stage else _NOTHING for stage in stages]
+    return Stage(summarise, together(*monoids), finish)
 
-    def empty(parts):
-        return each(lambda stage, part: stage[0].monoid.empty(part) if stage else (), parts)
 
-    return Stage(summarise, Monoid(merge, empty), finish)
+_NOTHING = Monoid(lambda parts: (), lambda part: ())
 
 
 def _stack(*parts):

@@ -17,10 +17,9 @@ from mopl_jax import estimators, intervals
 from mopl_jax.diagnostics import weight_diagnostics
 from mopl_jax.diagnostics.weight_diagnostics import Asked, diagnosis_stage
 from mopl_jax.estimators.cluster import cluster_stage
-from mopl_jax.estimators.contrast import contrast
 from mopl_jax.estimators.estimator import member
 from mopl_jax.estimators.reward_model import FOLDS, doubly_robust
-from mopl_jax.evaluation import answers, row_blocks
+from mopl_jax.evaluation import answers, row_blocks, target_sums
 from mopl_jax.intervals.moments import moments_stage
 from mopl_jax.io import log_reader
 from mopl_jax.io.read import open_log
@@ -123,13 +122,16 @@ def test_blocks_give_the_difference_of_the_whole(name):
     covariance of the values.
     """
     _, (a, b) = whole(name, False)
-    made = contrast(*[member_of(name, target) for target in TARGETS])
-    state = run_passes(stream(), made.stages)
-    stages = beside((moments_stage(made),), (answers._products([made]),))
-    sums, products = run_passes(stream(), stages, (state, (state,)))
-    expected = difference(a, b)
-    assert_same(sums, moments(expected))
-    np.testing.assert_allclose(products, [[np.sum(np.square(expected.influence))]], rtol=1e-9)
+    members = [member_of(name, target) for target in TARGETS]
+    states = run_passes(stream(), beside(*[each.stages for each in members]))
+    nothing = [lambda block: 0.0] * 2
+    known = target_sums.Known(N, RANGE, 0.0, [math.nan] * 2, nothing)
+    sums, _ = target_sums.sum_targets(stream(), members, states, known)
+    expected = difference(b, a)
+    assert_same(sums.moments, [moments(each) for each in (a, b, expected)])
+    assert_same(sums.diagnoses, [diagnosed(each) for each in (a, b)])
+    products = np.sum(np.square(expected.influence))
+    np.testing.assert_allclose(sums.products, [[products]], rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,5 +1,7 @@
 """A log of log-normal weights: all that is learnt is learnt of the logarithms."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pyarrow as pa
@@ -9,6 +11,7 @@ from command import document, mopl
 
 import mopl_jax
 from mopl_jax.learning.constraints import Bounds
+from mopl_jax.learning.log_space import has_log_normal_densities
 from mopl_jax.policies import Gaussian
 from mopl_jax.policies.mapped_normal import log_normal
 
@@ -54,6 +57,38 @@ def test_it_is_what_is_learnt_of_the_logarithms(folder):
     keys = jax.random.split(jax.random.key(0), 400)
     served, normal = (jax.vmap(x.sample)(keys) for x in (made.played, same.policy))
     np.testing.assert_allclose(served, np.exp(normal), rtol=1e-6)
+
+
+@pytest.mark.parametrize("decimals", [None, 4])
+def test_densities_tell_it_without_a_policy(folder, decimals):
+    """A column of densities, exact or as text with four decimals; those of the logarithms, which
+    are normal, do not.
+    """
+    for name in ("weights", "logs"):
+        logs = mopl_jax.read_logs(
+            folder / f"{name}.parquet", action="w_", reward="kept", logging=folder / f"{name}.json"
+        )
+        density = np.exp(np.asarray(logs.log_propensity))
+        written = np.log(density if decimals is None else np.maximum(density.round(decimals), 1e-4))
+        known = dataclasses.replace(logs, log_propensity=written)
+        assert has_log_normal_densities(known) == (name == "weights")
+        if decimals is None:
+            made = mopl_jax.learn(known, share=0.5)
+            assert made.names.logarithms == (name == "weights")
+            expected = learnt(folder, name).policy.mean
+            if name == "weights":
+                assert float(made.deciding.gain_bound) > 0
+                np.testing.assert_allclose(made.policy.mean, expected, atol=0.2)
+
+
+def test_other_densities_do_not():
+    """Of positive weights: a uniform box, a normal far from zero, a mixture of normals, arms."""
+    rng, n = np.random.default_rng(0), 3000
+    action = 10 + rng.standard_normal((n, 2))
+    normal = -0.5 * np.square(action - 10).sum(axis=1)
+    either = np.logaddexp(normal, -0.5 * np.square(action - 9).sum(axis=1))
+    for density in (np.zeros(n), normal, either, np.log(rng.choice([0.3, 0.7], n))):
+        assert not has_log_normal_densities(mopl_jax.Logs(action, density, rng.normal(size=n)))
 
 
 def test_it_is_certified_on_other_rows_of_weights(folder):

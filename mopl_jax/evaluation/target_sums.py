@@ -1,0 +1,163 @@
+"""What is summed over the rows of a log of several targets, and of their differences to the first.
+
+In memory and in blocks what becomes of every target is compiled once; a query engine, whose rows
+have no order, is asked for one target after the other.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from mopl_jax.diagnostics.weight_diagnostics import Asked, Diagnosis, diagnosis_stage
+from mopl_jax.estimators.contrast import Contrast, contrast
+from mopl_jax.estimators.estimate import Estimate
+from mopl_jax.estimators.estimator import Member, given
+from mopl_jax.estimators.weight_totals import MERGE, WeightTotals
+from mopl_jax.intervals.moments import Moments, moments_stage
+from mopl_jax.numerics.pytree import entries, stacked
+from mopl_jax.numerics.reduce import ADD, Stage, of_each, together
+
+
+class Known(NamedTuple):
+    """What is known of the log when its weights are summed.
+
+    `n`: the number of its units
+    `reward_range`: ends of the rewards
+    `modal`: what rewards are compared to
+    `shares`: what is unseen of each target
+    `rounding`: of each target, the errors of a block's log weights
+    `size`, `sizes`: of the units, see `Asked`
+    `ordered`: whether rows have an order
+    """
+
+    n: int
+    reward_range: tuple[float, float]
+    modal: float
+    shares: Sequence
+    rounding: Sequence[Callable]
+    size: Callable = Asked().size
+    sizes: Any = (1.0, 1.0)
+    ordered: bool = True
+
+    def diagnosis(self, share: Any = math.nan, size: Any = 1.0, error: Any = 0.0) -> Stage:
+        """The stage of a target's diagnosis, given what is unseen of it and its errors."""
+        asked = Asked(
+            self.reward_range,
+            lambda totals: share,
+            self.modal,
+            lambda block: size,
+            self.sizes,
+            lambda block: error,
+        )
+        return diagnosis_stage(_ONE, self.n, asked)
+
+
+class TargetSums(NamedTuple):
+    """Of k targets, and then of the differences of all but the first to the first.
+
+    `moments`: 2k − 1 of them
+    `diagnoses`: k of them
+    `products`: of the influences of the differences, summed over rows
+    """
+
+    moments: list[Moments]
+    diagnoses: list[Diagnosis]
+    products: Float[Array, "k-1 k-1"]
+
+
+class _State(NamedTuple):
+    """The state of an estimate whose rows are given."""
+
+    totals: WeightTotals
+    value: Array
+
+
+_ONE = given(lambda columns: columns)
+_PAIR = contrast(given(lambda columns: columns[0]), given(lambda columns: columns[1]))
+
+
+def sum_targets(place, members: Sequence[Member], states: tuple, known: Known) -> Any:
+    """The `TargetSums` of the members, whose passes gave their `states`; and a function from a
+    block to the estimates of its rows, 2k − 1 of them.
+    """
+    k, each = len(members), _Each(known.ordered)
+
+    def of_targets(states, block):
+        return [x.rows(state, block) for x, state in zip(members, states, strict=True)]
+
+    def of_differences(function, states, rows, block, *more):
+        base, *others = [_State(state.totals, state.value) for state in states]
+
+        def of_one(state, own, *more):
+            columns = block._replace(columns=(own, rows[0]))
+            return function(Contrast(state, base, *more), columns)
+
+        return each(of_one, others, rows[1:], *more)
+
+    def sum_sizes(states, block):
+        rows = of_targets(states, block)
+        return of_differences(_PAIR.stages[-1].summarise, states, rows, block)
+
+    def all_rows(known_of, block):
+        states, sizes = known_of
+        rows = of_targets(states, block)
+        return [*rows, *of_differences(_PAIR.rows, states, rows, block, sizes)]
+
+    def summarise(known_of, block):
+        every, rows, size = _states(*known_of), all_rows(known_of, block), known.size(block)
+        errors = [jnp.broadcast_to(x(block), rows[0].reward.shape) for x in known.rounding]
+
+        def moments(state, own):
+            return moments_stage(_ONE).summarise(state, block._replace(columns=own))
+
+        def diagnosis(state, own, error):
+            stage = known.diagnosis(size=size, error=error)
+            return stage.summarise(state, block._replace(columns=own))
+
+        looks = each(diagnosis, every[:k], rows[:k], errors)
+        return each(moments, every, rows), looks, _products(rows[k:])
+
+    def finish(known_of, sums):
+        every, (moments, looks, products) = _states(*known_of), sums
+        shares = [jnp.asarray(share, every[0].value.dtype) for share in known.shares]
+
+        def diagnosis(state, sums, share):
+            return known.diagnosis(share=share).finish(state, sums)
+
+        diagnoses = each(diagnosis, every[:k], looks, shares)
+        return TargetSums(each(moments_stage(_ONE).finish, every, moments), diagnoses, products)
+
+    begin = Stage(sum_sizes, of_each(MERGE), lambda states, sizes: (states, sizes))
+    met = together(of_each(ADD), of_each(known.diagnosis().monoid), ADD)
+    known_of = place.apply(begin, states) if k > 1 else (states, [])
+    sums = place.apply(Stage(summarise, met, finish), known_of)
+    return sums, functools.partial(all_rows, known_of)
+
+
+def _states(states, sizes) -> list[_State]:
+    """Those of the targets, and of the differences."""
+    pairs = zip(states[1:], sizes, strict=True)
+    differences = [_State(size, Contrast(x, states[0], size).value) for x, size in pairs]
+    return [*[_State(state.totals, state.value) for state in states], *differences]
+
+
+def _products(rows: Sequence[Estimate]):
+    influence = jnp.stack([own.influence for own in rows]) if rows else jnp.zeros((0, 1))
+    return influence @ influence.T
+
+
+class _Each(NamedTuple):
+    """Calls a function with the entries of lists; it is compiled once for all if `ordered`."""
+
+    ordered: bool
+
+    def __call__(self, function, *lists):
+        if not self.ordered or len(lists[0]) < 2:
+            return [function(*own) for own in zip(*lists, strict=True)]
+        found = jax.vmap(function)(*map(stacked, lists))
+        return [entries(found, i) for i in range(len(lists[0]))]
