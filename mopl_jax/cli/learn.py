@@ -43,6 +43,8 @@ PARETO = "So many policies that trade the first guardrail's outcome for the rewa
     guardrails=option(list[str], GUARDRAIL, None, "--guardrail", metavar="NAME:±X[%]"),
     pareto=option(int, PARETO, 0),
     seed=option(int, "Seed of the split.", 0),
+    in_memory=options.IN_MEMORY,
+    show_sql=options.SQL,
     as_json=options.JSON,
 )
 def learn(
@@ -56,7 +58,9 @@ def learn(
     mean and its scale are chosen for rows that were not learnt from (other
     users, with --cluster), which then certify it, one-sided. In folds it is the
     mixture of what they teach, nearly alike, and every row certifies; logs of
-    more than 20,000 rows are halved. Gains are over the logging mean and
+    more than 20,000 rows are halved. Of a log of more than --in-memory rows, or
+    in a query engine, a sample of the users teaches and all others certify, in
+    passes. Gains are over the logging mean and
     production weights played with the same scale.
 
     --guardrail revenue:-0.5% keeps to policies whose revenue is certain to fall

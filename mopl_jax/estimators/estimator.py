@@ -38,7 +38,8 @@ class Columns(NamedTuple):
 class Model(NamedTuple):
     """What an estimator fits in a pass of its own, before the weights are summed.
 
-    `summarise`: (block, log weights) -> the summary of a block
+    `summarise`: (block, log weights) -> the summary of a block; None where nothing is left to fit,
+        and the model that `adjust` is given is then None
     `monoid`: how summaries meet
     `fit`: summary of all rows -> model
     `adjust`: (model, block) -> (gap, offset): the estimate is that of the gaps (m,) in place of the
@@ -47,7 +48,7 @@ class Model(NamedTuple):
         what rows that shaped the model leave of their own rewards is too small
     """
 
-    summarise: Callable[[Block, Array], Any]
+    summarise: Callable[[Block, Array], Any] | None
     monoid: Monoid
     fit: Callable[[Any], Any]
     adjust: Callable[[Any, Block], tuple[Array, Array]]
@@ -146,7 +147,9 @@ def member(
         return estimator.reweigh(log_weight, block.columns.reward, block.num_rows)
 
     def adjusted(state, block):
-        return (block.columns.reward, 0.0) if model is None else model.adjust(state.model, block)
+        if model is None:
+            return block.columns.reward, 0.0
+        return model.adjust(None if state is None else state.model, block)
 
     def sum_weights(state, block):
         log_weight = sampled(block, weight_of(block))
@@ -168,10 +171,11 @@ def member(
         return Estimate(state.value, influence, log_weight, residual, reward)
 
     last = Stage(sum_weights, MERGE, finish)
-    if model is None:
+    summarise = None if model is None else model.summarise
+    if model is None or summarise is None:
         return Member((last,), rows)
     first = Stage(
-        lambda state, block: model.summarise(block, sampled(block, weight_of(block))),
+        lambda state, block: summarise(block, sampled(block, weight_of(block))),
         model.monoid,
         lambda state, summary: Fitted(model.fit(summary)),
     )

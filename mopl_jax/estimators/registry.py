@@ -13,7 +13,8 @@ from mopl_jax.estimators.reward_model import doubly_robust_of
 from mopl_jax.numerics.check import choose
 from mopl_jax.policies.gaussian import Gaussian, same_moments
 
-Choice = str | Estimator  # a name in `ESTIMATORS`, or an estimator of one's own
+# A name in `ESTIMATORS`, an estimator of one's own, or a function of the target that gives one.
+Choice = str | Estimator | Callable[[Any], Estimator]
 
 
 def _modified(reweigh: Callable[..., Any]) -> Estimator:
@@ -46,7 +47,7 @@ def is_of_target(choice: Choice) -> bool:
 
 
 def _chosen(choice):
-    if isinstance(choice, Estimator):
+    if not isinstance(choice, str):
         return choice
     known = ESTIMATORS | MODIFIED
     return known[choose([choice], known, "estimator")[0]]
@@ -59,6 +60,8 @@ def bind_estimator(choice: Choice, target: Any = None) -> Estimator:
     found = _chosen(choice)
     if isinstance(found, Estimator):
         return found
+    if not isinstance(choice, str):
+        return found(target)
     moments = same_moments(target)
     if moments is None:
         raise ValueError(

@@ -26,6 +26,7 @@ from mopl_jax.io.columns import (
     seconds,
     vectors,
 )
+from mopl_jax.io.half import Half
 from mopl_jax.io.kinds import alike, is_list
 from mopl_jax.io.missing import refuse_missing, with_rewards
 from mopl_jax.io.policy_json import read_policy
@@ -96,6 +97,7 @@ class LogReader(NamedTuple):
     `parts`: of logs that are pooled, each with its own logging policy, whose densities its rows
     have; `logging` is then the mixture of all. None of other logs.
     `sampling`: of a log whose rows speak for more or fewer rows each; None of others.
+    `half`: which of the users the log is read of; None: all. Its source's rows are then more.
     """
 
     source: Source
@@ -105,6 +107,7 @@ class LogReader(NamedTuple):
     log_density: Callable | None = None
     parts: tuple[Part, ...] | None = None
     sampling: Sampling | None = None
+    half: Half | None = None
 
     @property
     def has_list_column(self) -> bool:
@@ -265,9 +268,14 @@ def declared_densities(reader: LogReader, rows: Rows) -> Column:
 # Rows.
 
 
+PICKED_FROM = 2**17  # rows held at once where few of them are kept
+
+
 def whole(reader: LogReader) -> Rows:
     """All rows."""
-    return next(chunks(reader, None))
+    if reader.half is None:
+        return next(chunks(reader, None))
+    return _join(list(chunks(reader, PICKED_FROM)))
 
 
 def chunks(reader: LogReader, size: int | None) -> Iterator[Rows]:
@@ -276,8 +284,9 @@ def chunks(reader: LogReader, size: int | None) -> Iterator[Rows]:
     """
     columns, seen = reader.columns, 0
     pieces = alike(reader.source.scan(columns.names, _labels(columns)))
+    pick = (lambda rows: rows) if reader.half is None else reader.half.picker()
     for chunk in _in_chunks(_parts(reader, pieces), size):
-        yield _with_propensity(reader, chunk, seen)
+        yield pick(_with_propensity(reader, chunk, seen))
         seen += len(chunk.reward)
     if not seen:
         raise ValueError(empty(reader.source.name))

@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from mopl_jax.io.column_spec import ROLES, ColumnSpec
+from mopl_jax.io.half import Half, table_halves
 from mopl_jax.io.log_description import described_log
-from mopl_jax.io.log_reader import LogReader, log_reader_of, whole
+from mopl_jax.io.log_reader import LogReader, Rows, log_reader_of, whole
 from mopl_jax.io.sources import open_source
 from mopl_jax.logs import Logs, check_shapes
 from mopl_jax.policies.policy import Policy
@@ -68,7 +69,24 @@ def read_logs(source: Any, *, logging: Policy | Path | str | None = None, **role
         raise ValueError(
             f"{reader.source.name}: no action columns; name them, for instance action='w_'"
         )
-    rows = whole(reader)
+    return _logs(whole(reader))
+
+
+def halves(reader: LogReader, share: float, seed: int) -> tuple[Logs, LogReader]:
+    """A sample of a log's users (of its rows, without users), about `share` of the rows, in memory;
+    and the log of all others, to be read in passes or to stay in its engine.
+    """
+    half = Half(share, seed)
+    if reader.source.table is not None:
+        sample, others = table_halves(reader.source, reader.columns, half)
+        return read_logs(reader._replace(source=sample)), reader._replace(source=others)
+    logs = read_logs(reader._replace(half=half))
+    left = reader.source.count() - len(logs.reward)
+    source = reader.source._replace(count=lambda: left)
+    return logs, reader._replace(half=half._replace(others=True), source=source)
+
+
+def _logs(rows: Rows) -> Logs:
     columns = rows.action, rows.log_propensity, rows.reward, rows.context, rows.cluster, rows.time
     sampling = None if rows.log_sampling is None else np.exp(rows.log_sampling)
     return Logs(*columns, sampling)  # pyright: ignore[reportArgumentType]  (numpy columns)

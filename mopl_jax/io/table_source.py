@@ -4,6 +4,8 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from mopl_jax.io.source import Piece, Source, empty
 from mopl_jax.warehouse.connection import complaints, open_table, said
 
@@ -88,6 +90,14 @@ def extent(source: Source, names: Sequence[str]) -> tuple[float, float]:
     with complaints(source.name):
         (found,) = source.table.aggregate(**ends).to_pyarrow().to_pylist()
     return min(found.values()), max(found.values())
+
+
+def distinct(source: Source, names: Sequence[str], most: int) -> np.ndarray:
+    """The different rows (k, c) of some columns, as numbers; at most so many of them."""
+    columns = {name: source.table[name].cast("float64") for name in names}
+    with complaints(source.name):
+        found = source.table.select(**columns).distinct().limit(most).to_pyarrow()
+    return np.stack([found.column(name).to_numpy() for name in names], axis=1)
 
 
 def sampling(source: Source, weight: str | None, probability: str | None) -> tuple:

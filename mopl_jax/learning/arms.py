@@ -26,6 +26,7 @@ from mopl_jax.intervals.simultaneous import simultaneous_alpha
 from mopl_jax.io.log_reader import LogReader, Rows, chunks
 from mopl_jax.io.policy_json import read_policy
 from mopl_jax.io.read import open_log
+from mopl_jax.io.table_source import distinct
 from mopl_jax.learning.chosen_arm import Arm, ChosenArm
 from mopl_jax.learning.constraints import Bounds, Projection, unconstrained
 from mopl_jax.numerics.check import check_alpha
@@ -140,6 +141,10 @@ def arms_of(reader: LogReader) -> Arms | None:
         return every[0] if len(every) == 1 else np.unique(np.concatenate(every), axis=0)
     if declared is not None or reader.columns.action is None:
         return None
+    if reader.source.table is not None:
+        found = distinct(reader.source, reader.columns.action, MOST + 1)
+        few = len(found) <= min(MOST, reader.source.count() / ROWS)
+        return np.unique(found, axis=0) if few and len(found) > 1 else None
     found, n = np.zeros((0, 0)), 0
     for rows in chunks(reader, CHUNK):
         action = np.asarray(rows.action)

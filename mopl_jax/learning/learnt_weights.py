@@ -69,6 +69,7 @@ class LearntWeights:
     `plan`, `names`: how it was made
     `policy`: what is certified: normal, or the mixture of what folds taught
     `logs`, `held`: the rows that were learnt from, and those that certify; None if there are none
+    `certifying`: the number of rows that certify, which are not held where the log is a long one
     `certificate`: against the logging mean; None without rows that certify
     `production` (d,), `against_production`: the current weights, and the certificate against them
     `guardrails`, `guards`: what other outcomes may lose, and their certificates, over production
@@ -87,6 +88,7 @@ class LearntWeights:
     logs: Logs
     policy: Gaussian | Mixture
     held: Logs | None = None
+    certifying: int = 0
     certificate: Certificate | None = None
     production: Float[np.ndarray, " d"] | None = None
     against_production: Certificate | None = None
@@ -239,8 +241,8 @@ class LearntWeights:
     def to_dict(self) -> dict[str, Any]:
         """The document of `mopl learn --json`, also what its artifact says about the policy."""
         names, made, rows = self.names, self.proposal, {"learning": len(self.logs.reward)}
-        if self.held is not None:
-            rows |= {"certification": len(self.held.reward)}
+        if self.certifying:
+            rows |= {"certification": self.certifying}
         about: dict[str, Any] = {
             "advice": self.advice,
             "reason": self.reason,

@@ -13,10 +13,12 @@ import numpy as np
 from jaxtyping import ArrayLike
 
 from mopl_jax.diagnostics.log_checks import check_rows
+from mopl_jax.evaluation.answer import IN_MEMORY
 from mopl_jax.evaluation.smoothing import smoothing_bias
-from mopl_jax.intervals.registry import bind
+from mopl_jax.intervals.registry import bind, bind_sums
 from mopl_jax.io import log_reader, read
 from mopl_jax.io.policy_json import read_policy
+from mopl_jax.io.source import Source
 from mopl_jax.learning import certification
 from mopl_jax.learning.certification import Certificate, certify_compiled
 from mopl_jax.learning.constraints import (
@@ -34,9 +36,11 @@ from mopl_jax.learning.log_space import (
     is_log_normal,
     weights_in_logs,
 )
+from mopl_jax.learning.long_log import certify_in_passes
 from mopl_jax.learning.objective import VALUE_ESTIMATORS
 from mopl_jax.learning.plan import RADIUS, Plan, check_plan
 from mopl_jax.learning.proposal import Proposal, propose
+from mopl_jax.learning.response_surface import fit_surface
 from mopl_jax.logs import Logs, check, check_unsampled, folds_of, rows, split
 from mopl_jax.numerics.check import check_alpha, check_seed, choose
 from mopl_jax.numerics.pytree import entries, stacked
@@ -45,6 +49,7 @@ from mopl_jax.policies.mixture import Mixture
 
 Guardrails = Sequence[str] | Mapping[str, ArrayLike]
 SHARE = 0.5  # of the users: as many certify as teach
+TAUGHT = 2**18  # rows that a long log teaches by: twice as many take twice as long
 # What promises most of the rules of `benchmarks/certificates.py`. It takes five fits, and what it
 # gains shrinks with the noise: beyond so many rows a half certifies nearly as much in less time.
 FOLDS, FEW = 4, 20_000
@@ -64,6 +69,7 @@ def learn(
     guardrails: Guardrails = (),
     trades: int = 0,
     seed: int = 0,
+    in_memory: int = IN_MEMORY,
     watch: Callable[[int, int], None] = lambda done, stages: None,
     stop: Callable[[], bool] = lambda: False,
     **roles: Any,
@@ -79,6 +85,9 @@ def learn(
     `FOLDS`, and one of more than `FEW` rows halved; of `Logs` in memory, which you have split
     already (`logs.split`), nothing is held out: `certification.certify` then has the certificate on
     the other part.
+
+    Of a log of more than `in_memory` rows, or in a query engine, a sample of the users, about
+    `TAUGHT` rows, teaches, and all others certify, in passes: no more rows are held.
 
     `guardrails` are texts as "revenue:-0.5%" (may fall by at most) or "reports:+0.01" (may rise by
     at most), against production, or the logging mean where that is not given: of outcomes, by the
@@ -101,7 +110,8 @@ def learn(
     verdict.
     """
     limits = [guardrail(text) for text in guardrails]
-    reader, logs, names, target, place = _read(log, roles, guardrails, limits)
+    long = _LongLog(in_memory, share, folds, bool(limits or trades), certificate, seed)
+    reader, logs, names, target, place, others = _read(log, roles, guardrails, limits, long)
     check_log(logs, names=names, reward=target, place=place)
     _check_outcomes(logs, limits, trades, place)
     check_alpha(alpha)
@@ -124,7 +134,10 @@ def learn(
     check_plan(plan)
     check_seed(seed, "seed")
     check_projection(plan.project, logs.action.shape[1])
-    share, folds = _design(log, logs, share, folds)
+    if others is None:
+        share, folds = _design(log, logs, share, folds)
+    else:
+        share, folds = 1 - len(logs.reward) / reader.source.count(), 0
     called = Names(
         place if isinstance(log, Logs) else _path(log),
         tuple(names),
@@ -137,7 +150,9 @@ def learn(
         logarithms,
     )
     given = _Given(plan, current, called, tuple(limits), trades, current is not None)
-    if folds:
+    if others is not None:
+        found = _in_passes(logs, others, given, watch, stop)
+    elif folds:
         found = _cross_fitted(logs, given, watch, stop)
     else:
         found = _split(*_parts(logs, share, seed), given, watch, stop)
@@ -166,8 +181,46 @@ class _Given(NamedTuple):
     known: bool  # whether `current` is what production plays, or the logging mean
 
 
-def _read(log, roles, given, guardrails) -> tuple[log_reader.LogReader, Logs, list[str], str, str]:
-    """The log, its rows, the names of weights and reward, and the place for complaints.
+class _LongLog(NamedTuple):
+    """How a log that is not held in memory is learnt from; what is asked for besides cannot be had
+    of it.
+    """
+
+    in_memory: int
+    share: float | None
+    folds: int | None
+    guarded: bool
+    certificate: str
+    seed: int
+
+    def is_one(self, source: Source) -> bool:
+        """Whether its rows are not to be held."""
+        return source.table is not None or source.count() > self.in_memory
+
+    def halves(self, reader: log_reader.LogReader) -> tuple[Logs, log_reader.LogReader]:
+        """The rows that teach, and the log of those that certify; ValueError in one line."""
+        n, name = reader.source.count(), reader.source.name
+        taught = min(TAUGHT, self.in_memory, n // 2) if self.share is None else n * (1 - self.share)
+        for option, given in (("folds", self.folds), ("guardrails", self.guarded)):
+            if given:
+                raise ValueError(
+                    f"{option}: {name} has {n:,} rows, of which one share teaches and the others"
+                    " certify the reward, in passes; drop it, or hold all rows (--in-memory) of a"
+                    " log that is read"
+                )
+        if not 0 < taught <= self.in_memory:
+            raise ValueError(
+                f"share: expected a share of {n:,} rows, below 1, that leaves at most"
+                f" {self.in_memory:,} to learn from in memory, got {self.share}"
+            )
+        bind_sums(self.certificate)
+        check_seed(self.seed, "seed")
+        return read.halves(reader, taught / n, self.seed)
+
+
+def _read(log, roles, given, guardrails, long) -> tuple[Any, Logs, list[str], str, str, Any]:
+    """The log, its rows, the names of weights and reward, the place for complaints, and of a long
+    log that of the rows that are not held.
 
     The outcomes of guardrails are the context of the rows, whatever else was known of them.
     """
@@ -181,16 +234,19 @@ def _read(log, roles, given, guardrails) -> tuple[log_reader.LogReader, Logs, li
         context = None if outcomes is None else np.stack(outcomes, axis=1)
         held = dataclasses.replace(jax.tree.map(np.asarray, log), context=context)
         held = check_unsampled(check(held), "learn")
-        return read.open_log(held), held, names, "reward", "memory"
+        return read.open_log(held), held, names, "reward", "memory", None
     reader = read.open_log(log, **roles)
     for each in guardrails:
         reader.source.column(each.name)
     outcomes = tuple(each.name for each in guardrails) or None
     reader = reader._replace(columns=reader.columns.replace(context=outcomes))
-    logs = check_unsampled(read.read_logs(reader), "learn")
-    log_reader.check_densities(reader, None)
-    target = reader.columns.reward or "reward"
-    return reader, logs, _objectives(reader, logs), target, reader.source.name
+    if long.is_one(reader.source):
+        logs, others = long.halves(reader)
+    else:
+        logs, others = read.read_logs(reader), None
+        log_reader.check_densities(reader, None)
+    logs, target = check_unsampled(logs, "learn"), reader.columns.reward or "reward"
+    return reader, logs, _objectives(reader, logs), target, reader.source.name, others
 
 
 def _design(log, logs, share, folds) -> tuple[float | None, int]:
@@ -333,6 +389,41 @@ def _split(learning, held, given, watch, stop) -> LearntWeights:
     return found
 
 
+def _in_passes(logs, others, given, watch, stop) -> LearntWeights:
+    """Learn from the rows in memory, certify on all others, in passes."""
+    n, names, plan = others.source.count(), given.names, given.plan
+
+    def counted(chunks):
+        done = 0
+        for chunk in chunks:
+            yield chunk
+            done += len(chunk.reward)
+            watch(done, n)
+
+    watch(0, 2)
+    made = _proposed(logs, n, given)
+    found = _found(made, logs, given, interrupted=stop())
+    baselines = [found.whitening.mean, *([given.current] if given.known else [])]
+    surface = made.surface
+    if others.source.table is not None:
+        surface = fit_surface(jnp.asarray(logs.action), jnp.asarray(logs.reward), made.whitening)
+    certificates = certify_in_passes(
+        made.certified,
+        others,
+        baselines,
+        surface=surface,
+        estimator=names.estimator,
+        certificate=names.certificate,
+        alpha=plan.alpha,
+        logarithms=names.logarithms,
+        watch=counted,
+    )
+    first, *rest = certificates
+    return dataclasses.replace(
+        found, certificate=first, against_production=rest[0] if rest else None, certifying=n
+    )
+
+
 def _cross_fitted(logs, given, watch, stop) -> LearntWeights:
     """Each fold certifies what the others teach; all rows teach the best guess.
 
@@ -442,6 +533,7 @@ def _certified(found: LearntWeights, made, held, fold, given) -> LearntWeights:
     return dataclasses.replace(
         found,
         held=held,
+        certifying=len(held.reward),
         policy=played(policies),
         certificate=entries(first, 0),
         against_production=entries(deciding, 0) if given.known else None,

@@ -52,13 +52,12 @@ def write(folder: Path, learnt: LearntWeights) -> Path:
 
 
 def _settings(learnt):
-    made, rows = learnt.names, [learnt.logs, learnt.held]
-    taught, certified = (0 if part is None else len(part.reward) for part in rows)
+    made, taught = learnt.names, len(learnt.logs.reward)
     split = f"{made.share:g} of the users (rows) certify"
     return [
         ("log", made.log),
         ("rows learnt from", f"{taught:,}"),
-        ("rows that certify", f"{certified:,}"),
+        ("rows that certify", f"{learnt.certifying:,}"),
         ("split", f"{made.folds} folds" if made.folds else split),
         ("seed", str(made.seed)),
         ("estimator", made.estimator),

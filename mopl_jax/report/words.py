@@ -29,9 +29,9 @@ def numbers(learnt: LearntWeights) -> list[tuple[str, str]]:
 
 
 def _size(learnt):
-    if learnt.held is None:
+    if learnt.certificate is None:
         return []
-    size = f"{float(learnt.certificate.ess):,.0f} of {len(learnt.held.reward):,}"
+    size = f"{float(learnt.certificate.ess):,.0f} of {learnt.certifying:,}"
     return [(f"effective sample size ({_which(learnt)})", size)]
 
 

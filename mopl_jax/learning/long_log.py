@@ -1,0 +1,103 @@
+"""A certificate of rows that are not held in memory: of a log that is read in passes, or of a table
+that stays in its query engine.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from mopl_jax.diagnostics.verdicts import REFUSE
+from mopl_jax.estimators.estimator import Estimator, Model
+from mopl_jax.estimators.importance import snips
+from mopl_jax.evaluation.answer import Answers
+from mopl_jax.evaluation.answers import gather
+from mopl_jax.intervals.registry import bind_sums
+from mopl_jax.io.log_reader import LogReader
+from mopl_jax.learning.certification import Certificate
+from mopl_jax.learning.log_space import served
+from mopl_jax.learning.response_surface import Surface
+from mopl_jax.numerics import linalg
+from mopl_jax.numerics.reduce import Monoid
+from mopl_jax.policies.gaussian import Gaussian
+
+_NOTHING = Monoid(lambda parts: (), lambda part: ())
+
+
+def given_surface(surface: Surface, logarithms: bool = False) -> Callable[[Any], Estimator]:
+    """`objective.doubly_robust` as an estimator in passes: SNIPS of r − q(a) + E_π q, for a surface
+    that was fitted on other rows. `logarithms`: it is a function of those of the weights.
+    """
+
+    def of(target):
+        expected = surface.expectation(target.base if logarithms else target)
+
+        def adjust(fitted, block):
+            action = block.columns.action
+            predicted = _of_rows(surface, jnp.log(action) if logarithms else action)
+            gap = block.columns.reward - predicted + expected
+            return gap, jnp.zeros_like(gap)
+
+        return Estimator(snips.finish, snips.row, Model(None, _NOTHING, lambda x: x, adjust))
+
+    return of
+
+
+def _of_rows(surface, action):
+    """q(a) of each action; of a quadratic surface by what a query engine can multiply and add."""
+    if len(surface.waves):
+        return surface.of_rows(action)
+    constant, slope, curvature = surface.quadratic
+    unit = linalg.scale_solve(surface.reference.scale, jnp.eye(len(slope), dtype=slope.dtype))
+    z = (action - surface.reference.mean[None, :]) @ unit.T
+    return constant + z @ slope + 0.5 * jnp.sum(z * (z @ curvature), axis=1)
+
+
+def certify_in_passes(
+    policy: Gaussian,
+    reader: LogReader,
+    baselines: Sequence[Any],
+    *,
+    surface: Surface,
+    estimator: str = "doubly_robust",
+    certificate: str = "ess_skew",
+    alpha: float = 0.05,
+    logarithms: bool = False,
+    watch: Callable = iter,
+) -> list[Certificate]:
+    """The certificates of a policy on the rows of `reader` against each of the `baselines` (d,),
+    played with its scale. All is as in `certification.certify`, in three passes for all of them.
+    A query engine has no cosines: give it a quadratic surface.
+
+    ValueError for an interval that is no formula of sums.
+    """
+    bind_sums(certificate)
+    means = [jnp.asarray(x, policy.mean.dtype) for x in baselines]
+    played = [policy, *(Gaussian(mean, policy.scale) for mean in means)]
+    targets = [served(each) for each in played] if logarithms else played
+    choice = given_surface(surface, logarithms) if estimator == "doubly_robust" else estimator
+    answers = gather(reader, targets, choice, in_memory=0, watch=watch)
+    return [
+        _certificate(answers, k, certificate, alpha, same=bool(jnp.all(mean == policy.mean)))
+        for k, mean in enumerate(means)
+    ]
+
+
+def _certificate(answers: Answers, k: int, certificate: str, alpha: float, same: bool):
+    """Against the baseline `k`; the contrast that was taken is the baseline's with the policy."""
+    made, contrast = answers.policies[0], answers.contrasts[k]
+    ends = bind_sums(certificate)
+    bound: Array = ends(made.moments, 2 * alpha).lower
+    gain_bound = jnp.zeros(()) if same else 0.0 - ends(contrast.moments, 2 * alpha).upper
+    keep = not bool(gain_bound > 0) or int(made.diagnosis.verdict) == REFUSE
+    return Certificate(
+        bound=bound,
+        value=made.value,
+        ess=made.diagnosis.kish,
+        gain=0.0 - contrast.value,
+        gain_bound=gain_bound,
+        keep=jnp.asarray(keep),
+        diagnosis=made.diagnosis,
+        units=jnp.asarray(made.units),
+    )
