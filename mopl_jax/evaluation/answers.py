@@ -86,7 +86,7 @@ def gather(
         log_reader.check_densities(reader)
     n = reader.source.count()
     kinds, parts = tuple(map(_kind, targets)), len(reader.parts or ())
-    sampling = None if reader.sampling is None else reader.sampling[1:]
+    sampling = None if reader.sampling is None else reader.sampling[1:3]
     question = _Question(kinds, estimator, reward_range, n, parts=parts, sampling=sampling)
     question = question._replace(ratio=reader.columns.per is not None, adjust=adjust)
     policies = tuple(_played(reader, target) for target in targets)

@@ -17,7 +17,7 @@ from mopl_jax.evaluation.answers import gather
 from mopl_jax.evaluation.judgement import by_log, judge, log_name
 from mopl_jax.evaluation.limits import check_facts, check_intervals, limits
 from mopl_jax.evaluation.precision import check_known, more_units, saving
-from mopl_jax.evaluation.result import Adjustment, EffectiveSizes, Evaluation
+from mopl_jax.evaluation.result import Adjustment, EffectiveSizes, Evaluation, InLog
 from mopl_jax.evaluation.smoothing import Smoothing
 from mopl_jax.evaluation.targets import BANDWIDTHS, choose_target
 from mopl_jax.evaluation.warnings import undeclared_range, warnings_of
@@ -96,6 +96,11 @@ def evaluate(
         saved = saving(gather(*asked).policies[0], answers.policies[0])
         adjustment = Adjustment(tuple(reader.columns.context or ()), saved)
         made = dataclasses.replace(made, adjustment=adjustment)
+    if reader.sampling is not None and reader.sampling.recency is not None:
+        whole = gather(log_reader.of_the_log(reader), *asked[1:], adjust=adjust).policies[0]
+        (ends,) = limits(whole, names[:1], level, facts)
+        in_log = InLog(reader.sampling.rows or 0.0, float(whole.value), ends.lower, ends.upper)
+        made = dataclasses.replace(made, in_log=in_log)
     if goal is not None:
         more = more_units(answers.policies[0], made.interval, level, goal)
         made = dataclasses.replace(made, goal=goal, more=more)

@@ -36,6 +36,7 @@ from mopl_jax.io.sampling import (
     counted,
     counts,
     repeated,
+    said_of,
     sampling_of,
     weights,
 )
@@ -124,6 +125,7 @@ def log_reader_of(
     check_roles(source, columns)
     source, columns = aggregated(prepared(source, columns), columns)
     sampling = sampling_of(source, columns)
+    source = said_of(source, columns, sampling)
     if columns.fit_logging:
         source, logging = _fitted(LogReader(source, columns, logging, sampling=sampling))
     if logging is None:
@@ -136,6 +138,12 @@ def log_reader_of(
     reader = LogReader(source, columns, logging, log_density=log_density, sampling=sampling)
     check_weights(reader, logging, "logging policy")
     return reader
+
+
+def of_the_log(reader: LogReader) -> LogReader:
+    """The same rows, of which none speaks for less because it is old."""
+    columns = reader.columns.replace(half_life=None, weekdays=False)
+    return reader._replace(columns=columns, sampling=sampling_of(reader.source, columns))
 
 
 FITTED = 2**20  # rows from which a logging policy is estimated
@@ -380,8 +388,10 @@ def _amounts(column, place):
 
 
 def _log_sampling(reader, piece):
-    each = weights(reader.columns, piece)
-    return None if each is None else np.log(each / reader.sampling.mean)
+    if reader.sampling is None:
+        return None
+    each = weights(reader.columns, reader.sampling.recency, piece)
+    return np.log(each / reader.sampling.mean)
 
 
 def _rewards(column, place, reader):
