@@ -3,10 +3,10 @@
 `rounds` logs of `n` rows each. Every round plays a normal policy of scale `SPREAD`; the mean of the
 next one is a step of at most `STEP`, in standard deviations, from this one, chosen by a quadratic
 surface of all rows so far: its best point (`greedy`), that of one draw of its coefficients
-(`thompson`), the best point where users not learnt from certify a gain (`certified`), the best
-point of an ever narrower policy (`narrowing`), or a direction that no reward has a say in (`blind`).
-Then the pooled log answers for a policy that was declared before (`declared`), and for the one that
-the last round was played around (`chosen`). Truth is exact.
+(`thompson`), the best point where rows not learnt from certify a gain (`certified`), the best point
+of an ever narrower policy (`narrowing`), or a direction that no reward has a say in (`blind`). Then
+the pooled log answers for a policy that was declared before (`declared`), for what it has over the
+first one (`gain`), and for the one that the last round was played around (`chosen`). Truth is exact.
 
 Rows are weighed by the density of their own round (`own`), by the mixture of all rounds
 (`mixture`), or by their own round's and a weight for the round, which is known before it is played:
@@ -40,7 +40,7 @@ SPREAD, TARGET, STEP, ALPHA = 0.5, 0.7, 0.75, 0.05  # TARGET: the target's scale
 SCALE = TARGET * SPREAD
 NARROWER, FLOOR = 0.9, 0.6  # of the scale a round; of it at least, so that d₂ stays finite
 MOVES = ("blind", "certified", "greedy", "thompson", "narrowing")
-TARGETS = ("declared", "chosen")
+TARGETS = ("declared", "chosen", "gain")
 WAYS = ("own", "mixture", "stable", "best", "last", "martingale")
 INTERVALS = ("normal", "recommended", "asymptotic_cs")
 
@@ -135,25 +135,38 @@ def _gain_is_certain(mean, best, scale, action, reward, held):
 # The answers.
 
 
-def _answers(played: Played, mean):
-    """Ends (way, interval, 2) of the value of a target around a mean."""
-    target = Gaussian.diagonal(mean, SCALE)
-    n, d = played.action.shape[1:]
-    action, reward = played.action.reshape(-1, d), played.reward.ravel()
-    own, log_weights = _log_weights(played, action, target)
-    found = jax.vmap(estimators.snips, (0, None))(log_weights, reward)
-    scored = _martingale(played, target, own)
-    found = jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), found, scored)
+def _answers(played: Played, means):
+    """Ends (way, interval, 2) of the value of the policy around one mean, or of what it has over
+    that around another.
+    """
+    targets = [Gaussian.diagonal(mean, SCALE) for mean in means]
+    d2 = sum(_d2(played, target) for target in targets)  # one weight a round for both
+    found = [_ways(played, target, d2) for target in targets]
+    made = found[0] if len(found) == 1 else jax.vmap(estimators.difference)(*found)
 
     def ends(estimate):
         each = [intervals.bind(name)(estimate, ALPHA) for name in INTERVALS]
         return jnp.asarray([[x.lower, x.upper] for x in each])
 
-    return jax.vmap(ends)(found)
+    return jax.vmap(ends)(made)
+
+
+def _ways(played, target, d2):
+    """The estimate in each of `WAYS`, stacked."""
+    n, d = played.action.shape[1:]
+    action, reward = played.action.reshape(-1, d), played.reward.ravel()
+    own, mixture = _log_weights(played, action, target)
+    part = np.repeat(np.arange(len(played.mean)), n)
+    log_d2 = jnp.log(d2)[part]
+    last = jnp.where(part == part[-1], own, -jnp.inf)
+    log_weights = jnp.stack([own, mixture, own - 0.5 * log_d2, own - log_d2, last])
+    found = jax.vmap(estimators.snips, (0, None))(log_weights, reward)
+    scored = estimators.snips(-0.5 * log_d2, _scores(played, target, own))
+    return jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), found, scored)
 
 
 def _log_weights(played, action, target):
-    """log w of each row by its own round's density, and its logarithm in every way but the last."""
+    """log w of each row by the density of its own round, and by the mixture of all."""
     rounds, n, _ = played.action.shape
     each = jax.vmap(lambda m, s: jax.vmap(Gaussian(m, s).log_density)(action), out_axes=1)(
         played.mean, played.scale
@@ -161,19 +174,16 @@ def _log_weights(played, action, target):
     part = np.repeat(np.arange(rounds), n)
     log_target = jax.vmap(target.log_density)(action)
     own = log_target - jnp.take_along_axis(each, part[:, None], axis=1)[:, 0]
-    mixture = log_target - jax.nn.logsumexp(each, axis=1)
-    log_d2 = jnp.log(_d2(played, target))[part]
-    last = jnp.where(part == rounds - 1, own, -jnp.inf)
-    return own, jnp.stack([own, mixture, own - 0.5 * log_d2, own - log_d2, last])
+    return own, log_target - jax.nn.logsumexp(each, axis=1) + jnp.log(rounds)
 
 
 def _d2(played, target):
     return jax.vmap(lambda m, s: population_d2(Gaussian(m, s), target))(played.mean, played.scale)
 
 
-def _martingale(played, target, log_weight):
-    """Σ hΓ / Σ h with Γ = E q + w (r − q) and h = 1/√d₂ of its round; q is the surface of the
-    rounds before, and in the first one that of the other half of its rows.
+def _scores(played, target, log_weight):
+    """E q + w (r − q) of each row; q is the surface of the rounds before its own, and in the first
+    one that of the other half of its rows.
     """
     rounds, n, d = played.action.shape
     action, reward = played.action.reshape(-1, d), played.reward.ravel()
@@ -185,11 +195,10 @@ def _martingale(played, target, log_weight):
         left = reward - jax.vmap(surface)(action)
         return surface.expectation(target) + jnp.exp(log_weight) * left
 
-    own = jnp.repeat(jnp.arange(rounds), n)
     number = jnp.arange(-1, rounds)  # the first round twice, by the surface of either half
     scores = lax.map(lambda i: score(jnp.maximum(i, 0), i + 1), number)
-    gamma = jnp.where(own == 0, scores[index % 2, index], scores[own + 1, index])
-    return estimators.snips(-0.5 * jnp.log(_d2(played, target))[own], gamma)
+    own = jnp.repeat(jnp.arange(rounds), n)
+    return jnp.where(own == 0, scores[index % 2, index], scores[own + 1, index])
 
 
 @functools.partial(jax.jit, static_argnames=("rounds", "n", "d"))
@@ -199,10 +208,13 @@ def _played(keys, environment, move, rounds, n, d):
 
 @jax.jit
 def _judged(played, means):
-    """Ends (r, target, way, interval, 2)."""
+    """Ends (r, target, way, interval, 2): of the two policies, and of the first over the start."""
 
     def one(x):
-        return jax.vmap(_answers, (None, 0))(x[0], x[1])
+        played, means = x
+        values = jax.vmap(lambda mean: _answers(played, [mean]))(means)
+        gain = _answers(played, [means[0], jnp.zeros_like(means[0])])
+        return jnp.concatenate([values, gain[None]])
 
     return lax.map(one, (played, means), batch_size=8)
 
@@ -228,16 +240,19 @@ def _rows(about, environment, options) -> Iterator[dict]:
         declared = jnp.full((options.replicates, d), 0.5 * SPREAD / d**0.5)
         means = jnp.stack([declared, part.mean[:, -1]], axis=1)
         ends = np.asarray(_judged(part, means))
-        truths = np.asarray(value(means.reshape(-1, d))).reshape(-1, len(TARGETS))
+        truths = np.asarray(value(means.reshape(-1, d))).reshape(-1, 2)
+        gain = truths[:, :1] - np.asarray(value(jnp.zeros((1, d))))
         far = float(np.median(np.linalg.norm(part.mean[:, -1], axis=-1))) / SPREAD
         said = about | {"rounds": rounds, "distance": far, "replicates": options.replicates}
-        yield from _cells(said, ends, truths)
+        yield from _cells(said, ends, np.concatenate([truths, gain], axis=1))
 
 
 def _cells(about, ends, truths) -> Iterator[dict]:
     """A row for each target, way and interval."""
     order = itertools.product(*map(enumerate, (TARGETS, WAYS, INTERVALS)))
     for (k, target), (j, way), (i, interval) in order:
+        if (target, way) == ("gain", "martingale"):  # two scores of one weight have no difference
+            continue
         low, high = ends[:, k, j, i].T
         truth = truths[:, k]
         yield about | {
@@ -249,3 +264,56 @@ def _cells(about, ends, truths) -> Iterator[dict]:
             "miss_above": float(np.mean(truth > high)),
             "width": float(np.median(high - low)),
         }
+
+
+NONE = {"coverage": 2.0}  # of a way that is not there
+AIM, MOVED = 0.945, ("greedy", "thompson", "narrowing")
+
+
+def table(rows: list[dict]) -> str:
+    """What fails in how many cells, and how wide it is; then coverage by move, at ten rounds."""
+    said = "Of `recommended`, least coverage over worlds and d:"
+    return f"{_failures(rows)}\n\n{said}\n\n{_moves(rows)}"
+
+
+def _failures(rows):
+    base = {_cell_of(x): x["width"] for x in rows if _way(x) == ("own", "recommended")}
+    lines = []
+    for (target, way, interval), cells in _study.grouped(
+        rows, "target", "weights", "interval"
+    ).items():
+        share = [x["coverage"] for x in cells]
+        low = [_judge.fails(x, AIM, cells[0]["replicates"]) for x in share]
+        wide = [x["width"] / base[_cell_of(x)] for x in cells]
+        last = max(x["rounds"] for x in cells)
+        moved = [
+            x["width"] / base[_cell_of(x)]
+            for x in cells
+            if x["rounds"] == last and x["move"] in MOVED
+        ]
+        sides = (max(x[f"miss_{side}"] for x in cells) for side in ("below", "above"))
+        ends = (f"{np.median(share):.3f}", f"{min(share):.3f}", *(f"{x:.3f}" for x in sides))
+        line = (target, way, interval, f"{sum(low)} of {len(low)}", *ends)
+        lines.append([*line, f"{np.median(wide):.2f}", f"{np.median(moved):.2f}"])
+    head = ("target", "weights", "interval", "fail", "median", "least", "below", "above")
+    head += ("width", f"width, {max(x['rounds'] for x in rows)} rounds that move")
+    return _study.markdown(head, lines, "lllr")
+
+
+def _cell_of(row):
+    return tuple(row[key] for key in ("world", "d", "move", "rounds", "target"))
+
+
+def _way(row):
+    return row["weights"], row["interval"]
+
+
+def _moves(rows):
+    kept = [x for x in rows if x["interval"] == "recommended"]
+    groups = _study.grouped(kept, "target", "move", "rounds")
+    lines = []
+    for key, cells in groups.items():
+        by_way = _study.grouped(cells, "weights")
+        least = [min(x["coverage"] for x in by_way.get((way,), ()) or [NONE]) for way in WAYS]
+        lines.append([*key, *(f"{x:.3f}" if x < 2 else "" for x in least)])
+    return _study.markdown(("target", "move", "rounds", *WAYS), lines, "llr")

@@ -106,7 +106,9 @@ ROLES = {
 }
 NEXT = {  # how rows speak for the next period
     "time": option(str, "Column: when a row was logged; with --half-life or --weekdays."),
-    "half_life": option(str, "Age at which a row counts half, as 7d or 12h: for next week's value."),
+    "half_life": option(
+        str, "Age at which a row counts half, as 7d or 12h: for next week's value."
+    ),
     "weekdays": flag("Each weekday counts alike, as in a whole week to come.", "--weekdays"),
 }
 COLUMN = "ROLE=NAME: a column of another name (see mopl metric's page); repeat for several."

@@ -14,8 +14,9 @@ from mopl_jax.diagnostics.weight_diagnostics import UNBOUNDED
 from mopl_jax.estimators.registry import Choice, bind_estimator
 from mopl_jax.evaluation.answer import IN_MEMORY, Answer
 from mopl_jax.evaluation.answers import gather
-from mopl_jax.evaluation.judgement import by_log, judge, log_name
+from mopl_jax.evaluation.judgement import by_log, judge, log_name, taught
 from mopl_jax.evaluation.limits import check_facts, check_intervals, limits
+from mopl_jax.evaluation.parts import weigh_logs
 from mopl_jax.evaluation.precision import check_known, more_units, saving
 from mopl_jax.evaluation.result import Adjustment, EffectiveSizes, Evaluation, InLog
 from mopl_jax.evaluation.smoothing import Smoothing
@@ -82,6 +83,8 @@ def evaluate(
     facts = _facts(reader, policy, reward_range, w_max, d2)
     check_known(reader, reward_range, adjust, w_max=w_max, d2=d2)
     check_intervals(reader, names, facts, in_memory, of_mean=not (adjust or reader.columns.per))
+    if w_max is None and d2 is None:  # which bound the weights of a row as they are
+        reader = weigh_logs(reader, [policy])
     asked = reader, [policy], estimator, reward_range or UNBOUNDED, in_memory, watch
     answers = gather(*asked, adjust=adjust)
     level = alpha / len(BANDWIDTHS) if smoothing and smoothing.selected else alpha
@@ -89,7 +92,8 @@ def evaluate(
     made = _evaluation(answers.policies[0], verdict, estimator, alpha, level, names, facts)
     parts, remarks = by_log(reader, answers.policies[0])
     range_of = undeclared_range(answers.appearance.reward, reward_range)
-    warnings = made.warnings + _no_logs(reader) + range_of + reader.source.remarks + remarks
+    doubts = _no_logs(reader) + range_of + taught(log, [target])
+    warnings = made.warnings + doubts + reader.source.remarks + remarks
     log, name = _names(reader, log, target)
     made = dataclasses.replace(made, warnings=warnings, parts=parts, log=log, target=name)
     if adjust:

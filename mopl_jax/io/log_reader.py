@@ -143,7 +143,14 @@ def log_reader_of(
 def of_the_log(reader: LogReader) -> LogReader:
     """The same rows, of which none speaks for less because it is old."""
     columns = reader.columns.replace(half_life=None, weekdays=False)
-    return reader._replace(columns=columns, sampling=sampling_of(reader.source, columns))
+    by_log = None if reader.sampling is None else reader.sampling.by_log
+    return reader._replace(columns=columns, sampling=sampling_of(reader.source, columns, by_log))
+
+
+def weighed_by_log(reader: LogReader, by_log: Sequence[float]) -> LogReader:
+    """The same rows, of which those of each pooled log speak for so many, in any unit."""
+    sampling = sampling_of(reader.source, reader.columns, tuple(by_log))
+    return reader._replace(sampling=sampling)
 
 
 FITTED = 2**20  # rows from which a logging policy is estimated
@@ -390,8 +397,9 @@ def _amounts(column, place):
 def _log_sampling(reader, piece):
     if reader.sampling is None:
         return None
-    each = weights(reader.columns, reader.sampling.recency, piece)
-    return np.log(each / reader.sampling.mean)
+    sampling = reader.sampling
+    each = weights(reader.columns, sampling.recency, sampling.by_log, piece)
+    return np.log(each / sampling.mean)
 
 
 def _rewards(column, place, reader):

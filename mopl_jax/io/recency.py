@@ -1,6 +1,6 @@
 """How much a row speaks for the next period: less the older it is, and each weekday alike.
 
-A row whose age is a half-life speaks for half of a row of the last moment of the log. With weekdays,
+A row whose age is a half-life speaks for half of a row of the log's last moment. With weekdays,
 rows of one share the weight of a seventh, whatever the log has of each: a whole week comes next.
 Both are sampling weights (`sampling`), which values, intervals and effective sizes know.
 """

@@ -20,6 +20,7 @@ from mopl_jax.io.source import Piece, Source, empty
 from mopl_jax.io.table_source import sampling as in_table
 from mopl_jax.numerics.pytree import entries
 
+ByLog = tuple[float, ...] | None
 AT_ONCE = 2**17  # rows that are repeated at a time
 
 
@@ -30,6 +31,7 @@ class Sampling(NamedTuple):
     `low`, `high`: the smallest and the largest, over the mean.
     `rows`: as many equal ones would know as much, (Σs)² / Σs²; None where it was not counted.
     `recency`: what the time of a row says, if it says something.
+    `by_log`: what a row of each of several logs that are pooled is multiplied by; see `parts`.
     """
 
     mean: float
@@ -37,15 +39,17 @@ class Sampling(NamedTuple):
     high: float
     rows: float | None = None
     recency: Recency | None = None
+    by_log: ByLog = None
 
 
-def weights(columns: ColumnSpec, recency: Recency | None, piece: Piece) -> Column | None:
-    """How many rows each row of a piece speaks for; None where the log does not say."""
+def weights(columns: ColumnSpec, recency: Recency | None, by_log: ByLog, piece: Piece) -> Column:
+    """How many rows each row of a piece speaks for, in any unit."""
     kept = _kept(columns, piece)
-    if recency is None or columns.time is None:
-        return kept
-    place = Place(piece.place, columns.time, piece.first_row)
-    return (1 if kept is None else kept) * recency(seconds(piece.rows.column(columns.time), place))
+    each = np.ones(piece.rows.num_rows) if kept is None else kept
+    if recency is not None and columns.time is not None:
+        place = Place(piece.place, columns.time, piece.first_row)
+        each = each * recency(seconds(piece.rows.column(columns.time), place))
+    return each if by_log is None else each * by_log[piece.part]
 
 
 def _kept(columns, piece):
@@ -75,19 +79,19 @@ def counts(columns: ColumnSpec, piece: Piece) -> Any:
     return values.astype(np.int64)
 
 
-def sampling_of(source: Source, columns: ColumnSpec) -> Sampling | None:
-    """What all sampling weights of a log are like, in a pass over their column."""
+def sampling_of(source: Source, columns: ColumnSpec, by_log: ByLog = None) -> Sampling | None:
+    """What all sampling weights of a log are like, in a pass over their columns."""
     recency = recency_of(source, columns)
     kept = columns.sampling_weight or columns.keep_probability
-    if kept is None and recency is None:
+    if kept is None and recency is None and by_log is None:
         return None
-    names = (kept, columns.count, None if recency is None else columns.time)
+    names = (kept, columns.count, columns.reward if recency is None else columns.time)
     if source.table is not None:
         return Sampling(*in_table(source, columns.sampling_weight, columns.keep_probability))
     rows, total, squares, low, high = 0, 0.0, 0.0, np.inf, 0.0
     for piece in source.scan([name for name in names if name], ()):
         if piece.rows.num_rows:
-            here: Any = weights(columns, recency, piece)
+            here = weights(columns, recency, by_log, piece)
             each = counts(columns, piece)
             each = np.ones(piece.rows.num_rows) if each is None else each
             rows, total = rows + each.sum(), total + (each * here).sum()
@@ -96,7 +100,7 @@ def sampling_of(source: Source, columns: ColumnSpec) -> Sampling | None:
     if not rows:
         raise ValueError(empty(source.name))
     mean = total / rows
-    return Sampling(mean, low / mean, high / mean, float(total**2 / squares), recency)
+    return Sampling(mean, low / mean, high / mean, float(total**2 / squares), recency, by_log)
 
 
 def said_of(source: Source, columns: ColumnSpec, sampling: Sampling | None) -> Source:
