@@ -14,6 +14,7 @@ OTHERS = "Policies (JSON); the first is what the others are compared to."
     policies=options.argument(list[Path], "POLICY…", OTHERS),
     bandwidth=options.option(str, "Smoothing of deterministic policies, H or one a weight: H,H,…"),
     **options.ROLES,
+    **options.NEXT,
     per=options.PER,
     covariate=options.COVARIATE,
     estimator=options.ESTIMATOR,

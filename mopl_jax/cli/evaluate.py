@@ -19,6 +19,7 @@ LARGEST = "Largest importance weight; known for two normal policies."
     target=options.option(Path, "Target policy (JSON).", show_default=False),
     bandwidth=options.option(str, BANDWIDTH),
     **options.ROLES,
+    **options.NEXT,
     target_propensity=options.option(str, OTHER),
     per=options.PER,
     covariate=options.COVARIATE,

@@ -104,6 +104,13 @@ ROLES = {
     "missing_reward": option(str, "What rows without a reward are: drop or zero."),
     "fit_logging": flag("Estimate the logging policy from the actions.", "--fit-logging"),
 }
+NEXT = {  # how rows speak for the next period
+    "time": option(str, "Column: when a row was logged; with --half-life or --weekdays."),
+    "half_life": option(
+        str, "Age at which a row counts half, as 7d or 12h: for next week's value."
+    ),
+    "weekdays": flag("Each weekday counts alike, as in a whole week to come.", "--weekdays"),
+}
 COLUMN = "ROLE=NAME: a column of another name (see mopl metric's page); repeat for several."
 CONTROL = "Name of the control arms (default: by label, or the first arm of each experiment)."
 SHARES = "Planned shares of users, NAME=SHARE,… (default: equal, or a column share)."

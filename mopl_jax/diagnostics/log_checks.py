@@ -20,7 +20,10 @@ from mopl_jax.diagnostics.appearance import findings_of
 from mopl_jax.diagnostics.finding import Finding
 from mopl_jax.diagnostics.log_report import LogReport
 from mopl_jax.diagnostics.log_statistics import CELLS, NOTHING, PERIODS, LogStatistics, widen
+from mopl_jax.diagnostics.surface_drift import by_day, surface_drift, trend
+from mopl_jax.io.kinds import is_time
 from mopl_jax.io.log_reader import LogReader, chunks
+from mopl_jax.io.recency import DAY, weekday
 from mopl_jax.numerics import chi_square
 from mopl_jax.policies.support import is_continuous, on_simplex
 
@@ -48,6 +51,7 @@ def check_rows(reader: LogReader, watch: Callable = iter, target: Any = None) ->
         functools.partial(_appearance, target),
         _users,
         _drift,
+        _surface_drift,
     )
     return LogReport(
         log=reader.source.name,
@@ -322,6 +326,45 @@ def _drift(reader, facts):
             f" {min(p_value, 1):.2g}"
         )
         yield Finding(f"drift of the {kind}", level, found + (said if level == "caution" else ""))
+
+
+def _surface_drift(reader, facts):
+    """Whether what a weight is worth changes over the log, or with the weekday."""
+    if not facts.held:
+        return
+    time, reward, unit, action = map(np.concatenate, zip(*facts.held, strict=True))
+    slopes = functools.partial(surface_drift, action, reward, time, unit=unit)
+    whole, week = trend(time), None
+    if _has_weekdays(reader, facts):
+        week = by_day(weekday(time))
+    asked = {"over the log": slopes(basis=whole, beside=week)}
+    if week is not None:
+        asked["with the weekday"] = slopes(basis=week, beside=whole)
+    for what, found in asked.items():
+        if math.isnan(found.p_value):
+            continue
+        p_value = min(found.p_value * len(asked), 1)
+        said = f"slopes of the reward change {what} by up to {found.change:.2g} standard deviations"
+        changed = p_value < LEVEL
+        level, rest = ("caution", MOVES[what]) if changed else ("trust", "")
+        yield Finding("drift of the surface", level, f"{said}, p = {p_value:.2g}{rest}")
+
+
+MOVES = {  # what to do where the surface moves
+    "over the log": ": what a weight is worth changed, not the mean alone; --half-life 7d of"
+    " evaluate and compare counts later rows for more",
+    "with the weekday": ": what a weight is worth changes within the week; log whole weeks, or"
+    " count each weekday alike (--weekdays of evaluate and compare)",
+}
+
+
+def _has_weekdays(reader, facts) -> bool:
+    """Whether times are moments, of two weeks at least."""
+    name = reader.columns.time
+    if name is None or not is_time(reader.source.schema.field(name).type):
+        return False
+    low, high = facts.spans.ranges["time"]
+    return high - low >= 14 * DAY
 
 
 def _variance_between(periods: Float[np.ndarray, "3 periods"]) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 mergeable, in little memory.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +21,8 @@ from mopl_jax.policies.transformed import Transformed
 from mopl_jax.policies.uniform import Uniform
 
 PERIODS = 10
+HELD = 2**16  # rows: ten weights are then 5 MiB
+GOLDEN = 0.5 * (math.sqrt(5) - 1)  # whose multiples are spread evenly over [0, 1), modulo one
 CELLS = 1000  # of the Kolmogorov–Smirnov statistic, which is therefore up to 1/CELLS too small
 
 
@@ -98,6 +101,7 @@ class LogStatistics:
     `arms`: how often each action of a discrete policy was played.
     `log_ratio`: of declared density over propensity.
     `written`: how precisely propensities were.
+    `held`: time, reward, user and action of about `HELD` rows, all those of a user or none.
     """
 
     def __init__(self, reader: LogReader, spans: Spans):
@@ -124,6 +128,7 @@ class LogStatistics:
         self.seen = 0
         self.random = np.random.default_rng(0)
         self.reward = np.zeros(2)
+        self.held: list[tuple] = []
 
     @property
     def users(self) -> UserSizes | None:
@@ -142,7 +147,9 @@ class LogStatistics:
         kept = self._kept(rows)
         first = self._first_of_each_user(rows, kept)
         self.tested += len(first)
-        self._add_periods(rows, first)
+        at, span = self._clock(rows)
+        self._add_periods(rows, first, at, span)
+        self._hold(rows, kept, at)
         self._add_declared(rows, first, kept)
         centred = rows.reward - self.spans.ranges["reward"].low
         each = 1.0 if rows.log_sampling is None else np.exp(rows.log_sampling)
@@ -169,8 +176,18 @@ class LogStatistics:
         first = index[users >= known]
         return first[kept[first]]
 
-    def _add_periods(self, rows, first):
-        at, (low, high) = self._clock(rows)
+    def _hold(self, rows, kept, at):
+        """The rows of a share of the users, by their number."""
+        if rows.action is None:
+            return
+        share = min(HELD / self.spans.n, 1)
+        unit = np.arange(len(at)) + self.seen if rows.cluster is None else rows.cluster
+        held = kept & ((unit * GOLDEN) % 1 < share)
+        columns = (at, rows.reward, unit, rows.action)
+        self.held.append(tuple(column[held] for column in columns))
+
+    def _add_periods(self, rows, first, at, span):
+        low, high = span
         share = (at - low) / max(high - low, 1e-300)
         period = np.clip((share * PERIODS).astype(int), 0, PERIODS - 1)[first]
         parts = [part for part in (rows.reward[:, None], rows.action) if part is not None]
@@ -181,9 +198,9 @@ class LogStatistics:
 
     def _clock(self, rows):
         """When the rows were logged, and the range of all; by row number where there is no time."""
+        start, self.seen = self.seen, self.seen + len(rows.reward)
         if rows.time is not None:
             return rows.time, self.spans.ranges["time"]
-        start, self.seen = self.seen, self.seen + len(rows.reward)
         return np.arange(start, self.seen), Range(0, self.spans.n)
 
     def _add_declared(self, rows, first, kept):

@@ -82,8 +82,11 @@ def gather(
         log_reader.check_densities(reader)
     n = reader.source.count()
     kinds, parts = tuple(map(_kind, targets)), len(reader.parts or ())
-    sampling = None if reader.sampling is None else reader.sampling[1:]
-    question = _Question(kinds, estimator, reward_range, n, parts=parts, sampling=sampling)
+    sampling = None if reader.sampling is None else reader.sampling[1:3]
+    by_log = reader.sampling and reader.sampling.by_log or (1.0,) * parts
+    question = _Question(
+        kinds, estimator, reward_range, n, parts=parts, by_log=by_log, sampling=sampling
+    )
     question = question._replace(ratio=reader.columns.per is not None, adjust=adjust)
     policies = tuple(_played(reader, target) for target in targets)
     seen = Appearance()
@@ -125,6 +128,7 @@ class _Question(NamedTuple):
     n: int
     precisions: tuple[tuple[str, Precision], ...] = ()  # of the log's columns of densities
     parts: int = 0  # how many logs are pooled
+    by_log: tuple[float, ...] = ()  # what a row of each of them speaks for
     sampling: tuple[float, float] | None = None  # the smallest and the largest sampling weight
     ratio: bool = False  # whether rewards are counted by another column
     adjust: bool = False  # whether by what was known before the action
@@ -184,21 +188,24 @@ def _log_density(policy, action):
     return jax.vmap(policy.log_density)(action)
 
 
-def _unseen(kind, policy, logging, totals, parts):
+def _unseen(kind, policy, logging, totals, by_log):
     """The share of the target that no logged row outweighs; NaN where a policy is not known.
 
-    Of logs that are pooled the mean share of all `parts`, each by its own policy, as their rows.
+    Of logs that are pooled the mean share of all, each by its own policy, as what their rows speak
+    for: `by_log`.
     """
     if kind == "logging":
         return 0.0
     if policy is None or logging is None:
         return math.nan
-    own = [logging]
-    if parts and isinstance(logging, Mixture):
-        own = list(logging.components)
-    shares = jnp.stack([unseen(policy, each, totals.log_max[None]) for each in own])
-    rows = jnp.exp(logging.log_weight) if len(own) > 1 else jnp.ones(1)
-    return rows.astype(shares.dtype) @ shares
+    if not (by_log and isinstance(logging, Mixture)):
+        return unseen(policy, logging, totals.log_max[None])
+    each = jnp.asarray(by_log, totals.log_max.dtype)
+    rows = jnp.exp(logging.log_weight).astype(each.dtype) * each
+    heaviest = totals.log_max - jnp.log(each / jnp.sum(rows))
+    pairs = zip(logging.components, heaviest, strict=True)
+    shares = jnp.stack([unseen(policy, own, most[None]) for own, most in pairs])
+    return rows / jnp.sum(rows) @ shares
 
 
 # The passes: fits, then contrasts of them, then what is summed of both.
@@ -332,7 +339,7 @@ def _in_memory(rows, policies, logging, modal, question, users):
 
 def _shares(question, policies, logging, states):
     return [
-        _unseen(kind, policy, logging, state.totals, question.parts)
+        _unseen(kind, policy, logging, state.totals, question.by_log)
         for kind, policy, state in zip(question.kinds, policies, states, strict=True)
     ]
 

@@ -9,8 +9,9 @@ from mopl_jax.diagnostics.weight_diagnostics import UNBOUNDED
 from mopl_jax.estimators.registry import Choice
 from mopl_jax.evaluation.answer import IN_MEMORY, LOGGING, Answer
 from mopl_jax.evaluation.answers import gather
-from mopl_jax.evaluation.judgement import by_log, judge, log_name
+from mopl_jax.evaluation.judgement import by_log, judge, log_name, taught
 from mopl_jax.evaluation.limits import limits
+from mopl_jax.evaluation.parts import weigh_logs
 from mopl_jax.evaluation.precision import check_known, more_units, saving
 from mopl_jax.evaluation.result import Candidate, Comparison, Difference, Ends
 from mopl_jax.evaluation.targets import given_policy, read_target
@@ -56,6 +57,7 @@ def compare(
             "expected at least two policies to compare; logging is the name of the one that was "
             "logging"
         )
+    reader = weigh_logs(reader, targets)
     asked = reader, targets, estimator, reward_range or UNBOUNDED, in_memory, watch
     answers = gather(*asked, adjust=adjust)
     plain = gather(*asked) if adjust else answers
@@ -79,7 +81,10 @@ def compare(
     return Comparison(
         *settings,
         tuple(made),
-        reader.source.remarks + ranged + by_log(reader, *answers.policies)[1],
+        reader.source.remarks
+        + ranged
+        + taught(log, policies)
+        + by_log(reader, *answers.policies)[1],
         log_name(reader, log),
         minimise,
         tuple(reader.columns.context or ()) if adjust else (),

@@ -14,10 +14,11 @@ from mopl_jax.diagnostics.weight_diagnostics import UNBOUNDED
 from mopl_jax.estimators.registry import Choice, bind_estimator
 from mopl_jax.evaluation.answer import IN_MEMORY, Answer
 from mopl_jax.evaluation.answers import gather
-from mopl_jax.evaluation.judgement import by_log, judge, log_name
+from mopl_jax.evaluation.judgement import by_log, judge, log_name, taught
 from mopl_jax.evaluation.limits import check_facts, check_intervals, limits
+from mopl_jax.evaluation.parts import weigh_logs
 from mopl_jax.evaluation.precision import check_known, more_units, saving
-from mopl_jax.evaluation.result import Adjustment, EffectiveSizes, Evaluation
+from mopl_jax.evaluation.result import Adjustment, EffectiveSizes, Evaluation, InLog
 from mopl_jax.evaluation.smoothing import Smoothing
 from mopl_jax.evaluation.targets import BANDWIDTHS, choose_target
 from mopl_jax.evaluation.warnings import undeclared_range, warnings_of
@@ -82,6 +83,8 @@ def evaluate(
     facts = _facts(reader, policy, reward_range, w_max, d2)
     check_known(reader, reward_range, adjust, w_max=w_max, d2=d2)
     check_intervals(reader, names, facts, in_memory, of_mean=not (adjust or reader.columns.per))
+    if w_max is None and d2 is None:  # which bound the weights of a row as they are
+        reader = weigh_logs(reader, [policy])
     asked = reader, [policy], estimator, reward_range or UNBOUNDED, in_memory, watch
     answers = gather(*asked, adjust=adjust)
     level = alpha / len(BANDWIDTHS) if smoothing and smoothing.selected else alpha
@@ -89,13 +92,19 @@ def evaluate(
     made = _evaluation(answers.policies[0], verdict, estimator, alpha, level, names, facts)
     parts, remarks = by_log(reader, answers.policies[0])
     range_of = undeclared_range(answers.appearance.reward, reward_range)
-    warnings = made.warnings + _no_logs(reader) + range_of + reader.source.remarks + remarks
+    doubts = _no_logs(reader) + range_of + taught(log, [target])
+    warnings = made.warnings + doubts + reader.source.remarks + remarks
     log, name = _names(reader, log, target)
     made = dataclasses.replace(made, warnings=warnings, parts=parts, log=log, target=name)
     if adjust:
         saved = saving(gather(*asked).policies[0], answers.policies[0])
         adjustment = Adjustment(tuple(reader.columns.context or ()), saved)
         made = dataclasses.replace(made, adjustment=adjustment)
+    if reader.sampling is not None and reader.sampling.recency is not None:
+        whole = gather(log_reader.of_the_log(reader), *asked[1:], adjust=adjust).policies[0]
+        (ends,) = limits(whole, names[:1], level, facts)
+        in_log = InLog(reader.sampling.rows or 0.0, float(whole.value), ends.lower, ends.upper)
+        made = dataclasses.replace(made, in_log=in_log)
     if goal is not None:
         more = more_units(answers.policies[0], made.interval, level, goal)
         made = dataclasses.replace(made, goal=goal, more=more)

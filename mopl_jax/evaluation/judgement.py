@@ -1,12 +1,16 @@
 """The verdict on an answer: of its importance weights, and of what the log looks like."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from mopl_jax.diagnostics.appearance import Appearance, findings_of
 from mopl_jax.diagnostics.verdicts import VERDICTS, reasons
-from mopl_jax.evaluation.answer import Answer
+from mopl_jax.evaluation.answer import LOGGING, Answer
 from mopl_jax.evaluation.parts import Part, p_value_of_one_value, parts_of, remark_on
+from mopl_jax.io.log_description import files_of
 from mopl_jax.io.log_reader import LogReader
+from mopl_jax.io.policy_json import read_policy
 from mopl_jax.logs import Logs
 from mopl_jax.policies.mixture import Mixture
 from mopl_jax.policies.support import is_continuous, on_simplex
@@ -43,6 +47,30 @@ def _inflation(answer):
 def log_name(reader: LogReader, log: Any) -> str:
     """The path of a log; "memory" for one that is there."""
     return "memory" if isinstance(log, Logs) else reader.source.name
+
+
+def taught(log: Any, targets: Sequence[Any]) -> tuple[str, ...]:
+    """What to know of targets that were learnt from files of this log: their rows flatter them, as
+    the study `rounds` shows; the rows of a certificate are of its own split.
+    """
+    return tuple(
+        f"{target} was learnt from {shared[0].name}, which is in this log: a policy looks better"
+        " where it was chosen, on new rows it will not; its certificate is of rows that did not"
+        " choose it, as are rows logged since"
+        for target in targets
+        if (shared := _shared(log, target))
+    )
+
+
+def _shared(log, target) -> list[Path]:
+    """The files of a log that a policy's document says it was learnt from."""
+    if not (isinstance(log, str | Path) and isinstance(target, str | Path)) or target == LOGGING:
+        return []
+    source = read_policy(target)[1].get("provenance", {}).get("log")
+    if not isinstance(source, str) or not Path(source).exists():
+        return []
+    here = {path.resolve() for path in files_of(Path(log)) if path.suffix != ".json"}
+    return [path for path in files_of(Path(source)) if path.resolve() in here]
 
 
 class Judgement(NamedTuple):

@@ -32,6 +32,19 @@ class Adjustment(NamedTuple):
     saved: float
 
 
+class InLog(NamedTuple):
+    """What the whole log says, where rows weigh by their time for the value of the next period.
+
+    `rows`: as many equal rows would know as much as rows that weigh by their time
+    `value`, `lower`, `upper`: in the log, with the first interval
+    """
+
+    rows: float
+    value: float
+    lower: float
+    upper: float
+
+
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
     """The value of a target policy, estimated from a log.
@@ -50,6 +63,7 @@ class Evaluation:
     `parts`: the value in each of the logs that are pooled
     `log`, `target`: names
     `adjustment`: by what was known before the action, if it was asked for; else None
+    `in_log`: of the log, where this is the value of the next period; else None
     `goal`: a value to be certain of, if one was given, and of how many `more` units that takes
     """
 
@@ -71,6 +85,7 @@ class Evaluation:
     log: str = "memory"
     target: str = "own"
     adjustment: Adjustment | None = None
+    in_log: InLog | None = None
     goal: float | None = None
     more: float | None = None
 
@@ -86,7 +101,7 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """As plain Python, with infinite ends as ±inf: the JSON of `mopl evaluate`."""
         plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        for name in ("smoothing", "adjustment"):
+        for name in ("smoothing", "adjustment", "in_log"):
             record = plain[name]
             plain[name] = None if record is None else record._asdict()
         plain["intervals"] = [entry._asdict() for entry in self.intervals]

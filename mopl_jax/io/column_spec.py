@@ -24,6 +24,7 @@ class ColumnSpec(msgspec.Struct, frozen=True, kw_only=True):
     `time`: when the row was logged.
     `context`: named as the action.
     `sampling_weight`, `keep_probability`: how many rows a row speaks for, or the inverse of it.
+    `half_life`, `weekdays`: how a row's time says what it speaks for; see `recency`.
     `count`: how many equal rows a row is.
     `sum_of_squares`: of the rewards of so many rows; `reward` is then their sum.
     `per`: what the reward is counted by, as views: the value is then a ratio.
@@ -48,6 +49,8 @@ class ColumnSpec(msgspec.Struct, frozen=True, kw_only=True):
     per: str | None = None
     aggregate: str | None = None
     missing_reward: str | None = None
+    half_life: str | float | None = None
+    weekdays: bool = False
     fit_logging: bool = False
 
     def column_of(self, role: str) -> Any:
@@ -76,7 +79,7 @@ class ColumnSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _VECTORS = ("action", "context")
-_MANNERS = ("aggregate", "missing_reward", "fit_logging")  # which name no column
+_MANNERS = ("aggregate", "missing_reward", "half_life", "weekdays", "fit_logging")  # no columns
 ROLES = ColumnSpec.__struct_fields__
 _SCALARS = tuple(role for role in ROLES if role not in _VECTORS + _MANNERS)
 

@@ -151,6 +151,11 @@ def seconds(column: pa.Array, place: Place) -> Column:
     return _numpy(whole) / 1e6
 
 
+def is_moment(column: pa.Array) -> bool:
+    """Whether the entries are dates or times, also as text."""
+    return is_time(_times(column).type)
+
+
 def _times(column):
     """Text as times, where all of it is; anything else as it is."""
     if pa.types.is_dictionary(column.type):

@@ -37,6 +37,7 @@ from mopl_jax.io.sampling import (
     counted,
     counts,
     repeated,
+    said_of,
     sampling_of,
     weights,
 )
@@ -127,6 +128,7 @@ def log_reader_of(
     check_roles(source, columns)
     source, columns = aggregated(prepared(source, columns), columns)
     sampling = sampling_of(source, columns)
+    source = said_of(source, columns, sampling)
     if columns.fit_logging:
         source, logging = _fitted(LogReader(source, columns, logging, sampling=sampling))
     if logging is None:
@@ -139,6 +141,19 @@ def log_reader_of(
     reader = LogReader(source, columns, logging, log_density=log_density, sampling=sampling)
     check_weights(reader, logging, "logging policy")
     return reader
+
+
+def of_the_log(reader: LogReader) -> LogReader:
+    """The same rows, of which none speaks for less because it is old."""
+    columns = reader.columns.replace(half_life=None, weekdays=False)
+    by_log = None if reader.sampling is None else reader.sampling.by_log
+    return reader._replace(columns=columns, sampling=sampling_of(reader.source, columns, by_log))
+
+
+def weighed_by_log(reader: LogReader, by_log: Sequence[float]) -> LogReader:
+    """The same rows, of which those of each pooled log speak for so many, in any unit."""
+    sampling = sampling_of(reader.source, reader.columns, tuple(by_log))
+    return reader._replace(sampling=sampling)
 
 
 FITTED = 2**20  # rows from which a logging policy is estimated
@@ -389,8 +404,11 @@ def _amounts(column, place):
 
 
 def _log_sampling(reader, piece):
-    each = weights(reader.columns, piece)
-    return None if each is None else np.log(each / reader.sampling.mean)
+    if reader.sampling is None:
+        return None
+    sampling = reader.sampling
+    each = weights(reader.columns, sampling.recency, sampling.by_log, piece)
+    return np.log(each / sampling.mean)
 
 
 def _rewards(column, place, reader):

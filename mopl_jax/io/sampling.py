@@ -14,11 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mopl_jax.io.column_spec import ColumnSpec
-from mopl_jax.io.columns import Column, Place, numbers
+from mopl_jax.io.columns import Column, Place, numbers, seconds
+from mopl_jax.io.recency import Recency, recency_of
 from mopl_jax.io.source import Piece, Source, empty
 from mopl_jax.io.table_source import sampling as in_table
 from mopl_jax.numerics.pytree import entries
 
+ByLog = tuple[float, ...] | None
 AT_ONCE = 2**17  # rows that are repeated at a time
 
 
@@ -27,15 +29,31 @@ class Sampling(NamedTuple):
 
     `mean`: over the rows.
     `low`, `high`: the smallest and the largest, over the mean.
+    `rows`: as many equal ones would know as much, (Σs)² / Σs²; None where it was not counted.
+    `recency`: what the time of a row says, if it says something.
+    `by_log`: what a row of each of several logs that are pooled is multiplied by; see `parts`.
     """
 
     mean: float
     low: float
     high: float
+    rows: float | None = None
+    recency: Recency | None = None
+    by_log: ByLog = None
 
 
-def weights(columns: ColumnSpec, piece: Piece) -> Column | None:
-    """How many rows each row of a piece speaks for; None where the log does not say."""
+def weights(columns: ColumnSpec, recency: Recency | None, by_log: ByLog, piece: Piece) -> Column:
+    """How many rows each row of a piece speaks for, in any unit."""
+    kept = _kept(columns, piece)
+    each = np.ones(piece.rows.num_rows) if kept is None else kept
+    if recency is not None and columns.time is not None:
+        place = Place(piece.place, columns.time, piece.first_row)
+        each = each * recency(seconds(piece.rows.column(columns.time), place))
+    return each if by_log is None else each * by_log[piece.part]
+
+
+def _kept(columns, piece):
+    """By the column that says so."""
     name = columns.sampling_weight or columns.keep_probability
     if name is None:
         return None
@@ -61,25 +79,41 @@ def counts(columns: ColumnSpec, piece: Piece) -> Any:
     return values.astype(np.int64)
 
 
-def sampling_of(source: Source, columns: ColumnSpec) -> Sampling | None:
-    """What all sampling weights of a log are like, in a pass over their column."""
-    names = (columns.sampling_weight or columns.keep_probability, columns.count)
-    if names[0] is None:
+def sampling_of(source: Source, columns: ColumnSpec, by_log: ByLog = None) -> Sampling | None:
+    """What all sampling weights of a log are like, in a pass over their columns."""
+    recency = recency_of(source, columns)
+    kept = columns.sampling_weight or columns.keep_probability
+    if kept is None and recency is None and by_log is None:
         return None
+    names = (kept, columns.count, columns.reward if recency is None else columns.time)
     if source.table is not None:
         return Sampling(*in_table(source, columns.sampling_weight, columns.keep_probability))
-    rows, total, low, high = 0, 0.0, np.inf, 0.0
+    rows, total, squares, low, high = 0, 0.0, 0.0, np.inf, 0.0
     for piece in source.scan([name for name in names if name], ()):
         if piece.rows.num_rows:
-            here: Any = weights(columns, piece)
+            here = weights(columns, recency, by_log, piece)
             each = counts(columns, piece)
             each = np.ones(piece.rows.num_rows) if each is None else each
             rows, total = rows + each.sum(), total + (each * here).sum()
+            squares += (each * here**2).sum()
             low, high = min(low, here.min()), max(high, here.max())
     if not rows:
         raise ValueError(empty(source.name))
     mean = total / rows
-    return Sampling(mean, low / mean, high / mean)
+    return Sampling(mean, low / mean, high / mean, float(total**2 / squares), recency, by_log)
+
+
+def said_of(source: Source, columns: ColumnSpec, sampling: Sampling | None) -> Source:
+    """The source, which says what the time of its rows does to them."""
+    if sampling is None or sampling.recency is None:
+        return source
+    how = [] if columns.half_life is None else [f"a half-life of {columns.half_life}"]
+    how += ["each weekday alike"] if columns.weekdays else []
+    said = (
+        f"the value is that of the next period: rows weigh by their time, {' and '.join(how)}, as"
+        f" much as {sampling.rows:,.0f} of {source.count():,} equal rows"
+    )
+    return source._replace(remarks=(*source.remarks, said))
 
 
 def counted(source: Source, columns: ColumnSpec) -> Source:

@@ -38,6 +38,9 @@ def _answers(made):
     if made.adjustment is not None:
         columns = ", ".join(made.adjustment.columns)
         yield f"adjusted by {columns}: as good as {made.adjustment.saved:.2f} times as many {unit}"
+    if made.in_log is not None:
+        ends = f"{number(made.in_log.lower)} … {number(made.in_log.upper)}"
+        yield f"of the whole log, old rows and new alike: {number(made.in_log.value)} ({ends})"
     if made.goal is None:
         return
     if made.more == 0:

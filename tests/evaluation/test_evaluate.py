@@ -35,7 +35,7 @@ KEYS = [
     "verdict",
     "reasons",
 ]
-KEYS += ["warnings", "smoothing", "parts", "log", "target", "adjustment", "goal", "more"]
+KEYS += ["warnings", "smoothing", "parts", "log", "target", "adjustment", "in_log", "goal", "more"]
 
 
 def columns(n=N):

@@ -16,12 +16,14 @@ from worlds import standard, write
 from yardsticks import binomial_tail
 
 from mopl_jax import estimators, intervals
+from mopl_jax.estimators.divergence import population_d2, product
 from mopl_jax.evaluation.comparison import compare
 from mopl_jax.evaluation.evaluation import evaluate
-from mopl_jax.evaluation.parts import Part, p_value_of_one_value
+from mopl_jax.evaluation.parts import Part, p_value_of_one_value, second_moment
 from mopl_jax.intervals.simultaneous import simultaneous_alpha
 from mopl_jax.io import read
 from mopl_jax.io.policy_json import write_policy
+from mopl_jax.io.read import read_logs
 from mopl_jax.logs import Logs, log_weights
 from mopl_jax.policies import Deterministic, Gaussian, Mixture, Uniform, smooth
 
@@ -363,8 +365,10 @@ def test_what_changed_between_logs_favours_no_policy(tmp_path, options):
     assert any("played at different times" in text for text in mixed.warnings)
 
 
-def test_what_one_of_the_logs_has_not_seen_is_unseen(tmp_path):
-    """The target is where the second logger hardly plays: of its half of the rows all is unseen."""
+def test_a_log_that_has_not_seen_the_target_has_no_say(tmp_path):
+    """The target is where the second logger hardly plays. Beside what was logging, the value of all
+    logs, its rows count: of its half all is unseen.
+    """
     far = Gaussian.diagonal([0.0, 0.0], 0.5), Gaussian.diagonal([8.0, 8.0], 0.5)
     text = 'action = "w_"\nreward = "click"\n'
     for k, policy in enumerate(far):
@@ -375,11 +379,63 @@ def test_what_one_of_the_logs_has_not_seen_is_unseen(tmp_path):
         )
         write_policy(tmp_path / f"{k}.json", policy)
         text += f'[[files]]\npath = "{k}.parquet"\nlogging = "{k}.json"\n'
-    for mixture, share in ((False, 0.5), (True, 0.0)):
-        (tmp_path / "far.toml").write_text(f"mixture = {str(mixture).lower()}\n" + text)
-        said = evaluate(tmp_path / "far.toml", Gaussian.diagonal([0.1, 0.0], 0.4))
-        assert said.unseen == pytest.approx(share, abs=0.02)
-        assert (said.verdict == "refuse") == (not mixture)
+    target, log = Gaussian.diagonal([0.1, 0.0], 0.4), tmp_path / "far.toml"
+    for mixture in (False, True):
+        log.write_text(f"mixture = {str(mixture).lower()}\n" + text)
+        said = evaluate(log, target)
+        assert said.unseen == pytest.approx(0, abs=0.02)
+        assert said.verdict == "trust"
+        assert abs(said.value - 0.1) < 0.1
+    log.write_text(text)
+    assert compare(log, [LOGGING, target]).policies[1].verdict == "refuse"
+
+
+def test_a_policy_that_this_log_taught_is_flattered_by_it(tmp_path):
+    """Learnt from the second of three logs: said of all and of that one, not of the third."""
+    log, new = seasons(tmp_path), tmp_path / "new.json"
+    write_policy(new, TARGETS["normal"], provenance={"log": str(tmp_path / "season1.parquet")})
+    roles = {"action": "w_", "reward": "click"}
+    for path, options, doubted in (
+        (log, {}, True),
+        (tmp_path / "season1.parquet", {**roles, "logging": LOGGERS[1]}, True),
+        (tmp_path / "season2.parquet", {**roles, "logging": LOGGERS[2]}, False),
+    ):
+        warnings = evaluate(path, new, **options).warnings
+        assert any("was learnt from season1.parquet" in text for text in warnings) == doubted
+    warnings = compare(log, ["logging", new]).warnings
+    assert any("was learnt from season1.parquet" in text for text in warnings)
+
+
+def test_logs_weigh_by_what_they_know_of_the_target(tmp_path):
+    """Rows by w/d₂ of their own log, in memory and in passes: value, ESS, and each log's share."""
+    target, log = TARGETS["normal"], seasons(tmp_path)
+    said, passes = evaluate(log, target), evaluate(log, target, in_memory=10)
+    w, reward = [], []
+    for k, policy in enumerate(LOGGERS):
+        rows = read_logs(
+            tmp_path / f"season{k}.parquet", action="w_", reward="click", logging=policy
+        )
+        d2 = float(population_d2(policy, target))
+        w.append(np.exp(np.asarray(log_weights(target, rows))) / d2)
+        reward.append(np.asarray(rows.reward))
+    total = np.concatenate(w)
+    assert said.value == pytest.approx(total @ np.concatenate(reward) / total.sum(), rel=1e-9)
+    assert said.ess.kish == pytest.approx(total.sum() ** 2 / (total @ total), rel=1e-9)
+    for part, own in zip(said.parts, w, strict=True):
+        assert part.share == pytest.approx(own.sum() / total.sum(), rel=1e-9)
+    assert passes.value == pytest.approx(said.value, rel=1e-9)
+    assert passes.unseen == pytest.approx(said.unseen, abs=1e-9)
+    bounded = evaluate(log, target, w_max=1e6)  # which bounds the weights of rows as they are
+    assert sum(part.share * part.value for part in bounded.parts) == pytest.approx(bounded.value)
+    assert bounded.value != said.value
+
+
+def test_the_second_moment_of_a_mixture_is_that_of_its_pairs():
+    """d₂ of a mixture: Σ ωₐ ω_b E w_a w_b, which draws of it find."""
+    parts, share = [Gaussian.diagonal([x, 0.0], 0.6) for x in (0.0, 0.8)], np.array([0.3, 0.7])
+    pairs = np.array([[float(product(LOGGERS[1], a, b).size) for a in parts] for b in parts])
+    found = float(second_moment(LOGGERS[1], Mixture.of(share, parts)))
+    assert found == pytest.approx(share @ pairs @ share, rel=0.05)
 
 
 def test_the_rows_of_a_user_do_not_make_logs_differ(tmp_path):
@@ -407,7 +463,7 @@ def test_logs_that_tell_one_value_are_as_often_doubted_as_the_level_says():
     error = np.array([0.1, 0.2, 0.4])
     values = rng.normal(1.0, error, (2000, 3))
     found = [
-        p_value_of_one_value([Part("", 9, *x) for x in zip(row, error, strict=True)])
+        p_value_of_one_value([Part("", 9, 0.5, *x) for x in zip(row, error, strict=True)])
         for row in values
     ]
     assert binomial_tail(int(np.sum(np.array(found) < 0.05)), 2000, 0.05) > 1e-3
