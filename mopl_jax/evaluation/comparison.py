@@ -79,7 +79,7 @@ def compare(
     return Comparison(
         *settings,
         tuple(made),
-        reader.source.remarks + ranged + by_log(reader, *answers.policies)[1],
+        reader.source.remarks + ranged + by_log(reader, *answers.policies)[1] + answers.remarks,
         log_name(reader, log),
         minimise,
         tuple(reader.columns.context or ()) if adjust else (),

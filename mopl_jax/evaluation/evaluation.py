@@ -90,6 +90,7 @@ def evaluate(
     parts, remarks = by_log(reader, answers.policies[0])
     range_of = undeclared_range(answers.appearance.reward, reward_range)
     warnings = made.warnings + _no_logs(reader) + range_of + reader.source.remarks + remarks
+    warnings += answers.remarks
     log, name = _names(reader, log, target)
     made = dataclasses.replace(made, warnings=warnings, parts=parts, log=log, target=name)
     if adjust:
