@@ -41,9 +41,11 @@ class Answers(NamedTuple):
     `contrasts`: of each but the first, its difference to the first
     `correlation` (k, k): of the contrasts' estimates
     `appearance`: what the rewards and actions of the log look like
+    `remarks`: values of the context that a policy does not know
     """
 
     policies: list[Answer]
     contrasts: list[Answer]
     correlation: Float[np.ndarray, "k k"]
     appearance: Appearance
+    remarks: tuple[str, ...] = ()

@@ -35,6 +35,7 @@ from mopl_jax.evaluation.answer import IN_MEMORY, LOGGING, Answer, Answers
 from mopl_jax.evaluation.parts import part_stage
 from mopl_jax.evaluation.target_sums import Known, sum_targets
 from mopl_jax.io import log_reader
+from mopl_jax.io.context import remark_on
 from mopl_jax.io.log_reader import LogReader, Rows
 from mopl_jax.io.precision import Precision
 from mopl_jax.numerics.quick_jit import quick_jit
@@ -49,6 +50,7 @@ from mopl_jax.numerics.reduce import (
     run_passes,
     whole_block,
 )
+from mopl_jax.policies.contextual import is_contextual, log_densities
 from mopl_jax.policies.mixture import Mixture
 from mopl_jax.policies.policy import Policy
 
@@ -81,7 +83,8 @@ def gather(
     if not in_engine:
         log_reader.check_densities(reader)
     n = reader.source.count()
-    kinds, parts = tuple(map(_kind, targets)), len(reader.parts or ())
+    reader, places = _in_context(reader, targets)
+    kinds, parts = tuple(map(_kind, targets, places)), len(reader.parts or ())
     sampling = None if reader.sampling is None else reader.sampling[1:3]
     by_log = reader.sampling and reader.sampling.by_log or (1.0,) * parts
     question = _Question(
@@ -92,9 +95,9 @@ def gather(
     seen = Appearance()
     if in_engine:
         return _from_engine(reader, policies, question)
-    if n <= in_memory:
-        return _from_memory(reader, policies, question, seen)
-    return _from_blocks(reader, policies, question, seen, watch)
+    in_blocks = functools.partial(_from_blocks, watch=watch)
+    found = (_from_memory if n <= in_memory else in_blocks)(reader, policies, question, seen)
+    return found._replace(remarks=tuple(filter(None, map(remark_on, reader.contexts))))
 
 
 def _check(reader, target, estimator):
@@ -115,14 +118,27 @@ def _played(reader, target):
     return reader.logging if _kind(target) == "logging" else target
 
 
-def _kind(target):
+def _kind(target, place=None):
+    """In a word; of a contextual policy which of the codes of rows are its own."""
+    if place is not None:
+        return place
     return "column" if target is None else "logging" if target is LOGGING else "policy"
+
+
+def _in_context(reader, targets) -> tuple[LogReader, list[int | None]]:
+    """The reader that sees rows as contextual targets do, and where the codes of each are."""
+    places: list[int | None] = [None] * len(targets)
+    for k, target in enumerate(targets):
+        if is_contextual(target):
+            places[k] = len(reader.contexts)
+            reader = log_reader.with_context(reader, target, "target policy")
+    return reader, places
 
 
 class _Question(NamedTuple):
     """What is asked, as far as it shapes the computation."""
 
-    kinds: tuple[str, ...]
+    kinds: tuple[str | int, ...]
     estimator: Choice
     reward_range: tuple[float, float]
     n: int
@@ -180,8 +196,15 @@ def _weigh(kind, policy, block: Block) -> Float[Array, " m"]:
     columns = block.columns
     if kind == "logging":
         return jnp.zeros_like(columns.reward)
-    log_target = columns.log_target if kind == "column" else _log_density(policy, columns.action)
-    return log_target - columns.log_propensity
+    return _log_target(kind, policy, columns) - columns.log_propensity
+
+
+def _log_target(kind, policy, columns):
+    if kind == "column":
+        return columns.log_target
+    if isinstance(kind, int):
+        return log_densities(policy, columns.action, columns.codes[kind])
+    return _log_density(policy, columns.action)
 
 
 def _log_density(policy, action):
@@ -196,7 +219,7 @@ def _unseen(kind, policy, logging, totals, by_log):
     """
     if kind == "logging":
         return 0.0
-    if policy is None or logging is None:
+    if policy is None or logging is None or is_contextual(policy) or is_contextual(logging):
         return math.nan
     if not (by_log and isinstance(logging, Mixture)):
         return unseen(policy, logging, totals.log_max[None])
@@ -270,7 +293,7 @@ def _rounding(kind, policy, precisions, block: Block):
     columns = block.columns
     if kind == "logging":
         return jnp.zeros_like(columns.reward)
-    log_target = columns.log_target if kind == "column" else _log_density(policy, columns.action)
+    log_target = _log_target(kind, policy, columns)
     error = jnp.finfo(log_target.dtype).eps * (
         jnp.abs(log_target) + jnp.abs(columns.log_propensity)
     )

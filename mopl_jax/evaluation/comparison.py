@@ -11,11 +11,11 @@ from mopl_jax.evaluation.answer import IN_MEMORY, LOGGING, Answer
 from mopl_jax.evaluation.answers import gather
 from mopl_jax.evaluation.judgement import by_log, judge, log_name, taught
 from mopl_jax.evaluation.limits import limits
-from mopl_jax.evaluation.parts import weigh_logs
 from mopl_jax.evaluation.precision import check_known, more_units, saving
 from mopl_jax.evaluation.result import Candidate, Comparison, Difference, Ends
 from mopl_jax.evaluation.targets import given_policy, read_target
 from mopl_jax.evaluation.warnings import undeclared_range
+from mopl_jax.evaluation.weighed_logs import weigh_logs
 from mopl_jax.intervals.facts import Facts
 from mopl_jax.intervals.registry import WALD
 from mopl_jax.intervals.simultaneous import simultaneous_alpha
@@ -84,7 +84,8 @@ def compare(
         reader.source.remarks
         + ranged
         + taught(log, policies)
-        + by_log(reader, *answers.policies)[1],
+        + by_log(reader, *answers.policies)[1]
+        + answers.remarks,
         log_name(reader, log),
         minimise,
         tuple(reader.columns.context or ()) if adjust else (),

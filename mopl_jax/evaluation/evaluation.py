@@ -16,12 +16,12 @@ from mopl_jax.evaluation.answer import IN_MEMORY, Answer
 from mopl_jax.evaluation.answers import gather
 from mopl_jax.evaluation.judgement import by_log, judge, log_name, taught
 from mopl_jax.evaluation.limits import check_facts, check_intervals, limits
-from mopl_jax.evaluation.parts import weigh_logs
 from mopl_jax.evaluation.precision import check_known, more_units, saving
 from mopl_jax.evaluation.result import Adjustment, EffectiveSizes, Evaluation, InLog
 from mopl_jax.evaluation.smoothing import Smoothing
 from mopl_jax.evaluation.targets import BANDWIDTHS, choose_target
 from mopl_jax.evaluation.warnings import undeclared_range, warnings_of
+from mopl_jax.evaluation.weighed_logs import weigh_logs
 from mopl_jax.intervals.facts import Facts, policy_facts
 from mopl_jax.intervals.registry import METHODS
 from mopl_jax.io import log_reader
@@ -93,7 +93,7 @@ def evaluate(
     parts, remarks = by_log(reader, answers.policies[0])
     range_of = undeclared_range(answers.appearance.reward, reward_range)
     doubts = _no_logs(reader) + range_of + taught(log, [target])
-    warnings = made.warnings + doubts + reader.source.remarks + remarks
+    warnings = made.warnings + doubts + reader.source.remarks + remarks + answers.remarks
     log, name = _names(reader, log, target)
     made = dataclasses.replace(made, warnings=warnings, parts=parts, log=log, target=name)
     if adjust:

@@ -174,14 +174,15 @@ def _times(column):
 _ZONES = ((r"\s*(UTC|GMT)$", "Z"), (r"\s+([+-]\d\d:?\d\d)$", r"\1"))  # as ISO 8601 has them
 
 
-def _coded(column: pa.Array) -> tuple[list, Int[np.ndarray, " n"]]:
+def coded(column: pa.Array) -> tuple[list, Int[np.ndarray, " n"]]:
     """The values in the order in which they first occur, and of each entry which it is.
 
     Integers by NumPy: pyarrow's own would import its kernels, for as long as a small log takes.
+    A missing value is one of them, None.
     """
-    if not pa.types.is_integer(column.type):
-        coded = column.dictionary_encode()
-        return coded.dictionary.to_pylist(), _numpy(coded.indices)
+    if not pa.types.is_integer(column.type) or column.null_count:
+        encoded = column.dictionary_encode(null_encoding="encode")
+        return encoded.dictionary.to_pylist(), _numpy(encoded.indices)
     values, first, index = np.unique(_numpy(column), return_index=True, return_inverse=True)
     order = np.argsort(first)
     place = np.empty_like(order)
@@ -205,7 +206,7 @@ def codes(column: pa.Array, place: Place, known: dict[Hashable, int]) -> Int[np.
             f"{place.path}: column {place.name!r}: expected numbers or text, got {column.type};"
             " name another"
         )
-    words, index = _coded(column)
+    words, index = coded(column)
     number = np.array([known.setdefault(value, len(known)) for value in words], np.int64)
     if "" in words:
         named = index != words.index("")

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from mopl_jax.io.source import Source
+from mopl_jax.numerics.pytree import entries
 
 BITS = 20  # of an engine's hash that are looked at
 
@@ -51,7 +52,7 @@ class Half(NamedTuple):
                     order = np.cumsum(self.has(np.arange(2 * users.max() + 2))) - 1
                 rows = rows._replace(cluster=order[users])
             kept = self.has(unit)
-            return type(rows)(*(None if column is None else column[kept] for column in rows))
+            return entries(rows, kept)
 
         return pick
 

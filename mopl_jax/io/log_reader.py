@@ -5,6 +5,7 @@ Every complaint is a one-line ValueError: file, column, row, what was expected, 
 count from 1, the first row of data (a CSV header is not counted).
 """
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ from mopl_jax.io.columns import (
     seconds,
     vectors,
 )
+from mopl_jax.io.context import Context, context_of
 from mopl_jax.io.half import Half
 from mopl_jax.io.kinds import alike, is_list
 from mopl_jax.io.missing import refuse_missing, with_rewards
@@ -45,6 +47,7 @@ from mopl_jax.io.source import Source, empty
 from mopl_jax.io.table_source import check_roles
 from mopl_jax.logs import check_precision
 from mopl_jax.numerics.pytree import entries
+from mopl_jax.policies.contextual import is_contextual, log_densities
 from mopl_jax.policies.policy import Policy, check_policy
 
 
@@ -61,6 +64,7 @@ class Rows(NamedTuple):
     `part`: which of the logs that are pooled the row is of, from 0.
     `log_sampling`: logarithm of how many rows the row speaks for, over the mean of all.
     `per`: what the reward is counted by.
+    `codes`: how each contextual policy of the reader sees each row.
     """
 
     reward: Column
@@ -73,6 +77,7 @@ class Rows(NamedTuple):
     part: Int[np.ndarray, " n"] | None = None
     log_sampling: Column | None = None
     per: Column | None = None
+    codes: tuple[Any, ...] = ()
 
 
 class Part(NamedTuple):
@@ -99,6 +104,7 @@ class LogReader(NamedTuple):
     have; `logging` is then the mixture of all. None of other logs.
     `sampling`: of a log whose rows speak for more or fewer rows each; None of others.
     `half`: which of the users the log is read of; None: all. Its source's rows are then more.
+    `contexts`: how contextual policies see rows, that of the logging policy first.
     """
 
     source: Source
@@ -109,6 +115,7 @@ class LogReader(NamedTuple):
     parts: tuple[Part, ...] | None = None
     sampling: Sampling | None = None
     half: Half | None = None
+    contexts: tuple[Context, ...] = ()
 
     @property
     def has_list_column(self) -> bool:
@@ -137,8 +144,13 @@ def log_reader_of(
         raise ValueError(
             f"{source.name}: a logging policy needs the actions: name their columns (--action)"
         )
-    log_density = jax.jit(jax.vmap(logging.log_density))
-    reader = LogReader(source, columns, logging, log_density=log_density, sampling=sampling)
+    contexts, log_density = (), jax.jit(jax.vmap(logging.log_density))
+    if is_contextual(logging):
+        contexts = (context_of(logging, source, columns, "logging policy"),)
+        log_density = jax.jit(functools.partial(log_densities, logging))
+    reader = LogReader(
+        source, columns, logging, log_density=log_density, sampling=sampling, contexts=contexts
+    )
     check_weights(reader, logging, "logging policy")
     return reader
 
@@ -156,6 +168,15 @@ def weighed_by_log(reader: LogReader, by_log: Sequence[float]) -> LogReader:
     return reader._replace(sampling=sampling)
 
 
+def with_context(reader: LogReader, policy: Policy, what: str) -> LogReader:
+    """The reader whose rows also have the codes of a contextual policy, last of all.
+
+    ValueError where the log lacks its columns.
+    """
+    more = context_of(policy, reader.source, reader.columns, what)
+    return reader._replace(contexts=(*reader.contexts, more))
+
+
 FITTED = 2**20  # rows from which a logging policy is estimated
 
 
@@ -168,7 +189,7 @@ def _fitted(reader: LogReader) -> tuple[Source, Policy]:
         raise ValueError(f"{name}: --fit-logging: expected a log without densities; drop one")
     if reader.columns.action is None or reader.sampling is not None:
         raise ValueError(f"{name}: --fit-logging: expected actions, and rows that are not thinned")
-    pieces = alike(reader.source.scan(reader.columns.names, _labels(reader.columns)))
+    pieces = alike(reader.source.scan(*_scanned(reader)))
     rows = next(_in_chunks(_parts(reader, pieces), FITTED), None)
     if rows is None:
         raise ValueError(empty(name))
@@ -215,7 +236,7 @@ def check_weights(reader: LogReader, policy: Policy, what: str) -> None:
 
 
 def _list_length(reader):
-    pieces = reader.source.scan(reader.columns.names, ())
+    pieces = reader.source.scan(_scanned(reader)[0], ())
     first = next((piece for piece in pieces if piece.rows.num_rows), None)
     if first is None:
         raise ValueError(empty(reader.source.name))
@@ -271,7 +292,8 @@ def declared_densities(reader: LogReader, rows: Rows) -> Column:
     if reader.log_density is None:
         raise ValueError(f"{reader.source.name}: expected a logging policy, got none; name it")
     if reader.parts is None or rows.part is None or reader.parts[0].log_density is None:
-        return np.asarray(reader.log_density(jnp.asarray(rows.action)), float)
+        seen = rows.codes[:1] if is_contextual(reader.logging) else ()
+        return np.asarray(reader.log_density(jnp.asarray(rows.action), *seen), float)
     values = np.zeros(len(rows.part))
     for number, part in enumerate(reader.parts):
         own = rows.part == number
@@ -297,8 +319,8 @@ def chunks(reader: LogReader, size: int | None) -> Iterator[Rows]:
     """All rows, `size` at a time, the last chunk shorter; all at once if None. ValueError if there
     are none.
     """
-    columns, seen = reader.columns, 0
-    pieces = alike(reader.source.scan(columns.names, _labels(columns)))
+    seen = 0
+    pieces = alike(reader.source.scan(*_scanned(reader)))
     pick = (lambda rows: rows) if reader.half is None else reader.half.picker()
     for chunk in _in_chunks(_parts(reader, pieces), size):
         yield pick(_with_propensity(reader, chunk, seen))
@@ -307,8 +329,13 @@ def chunks(reader: LogReader, size: int | None) -> Iterator[Rows]:
         raise ValueError(empty(reader.source.name))
 
 
-def _labels(columns):
-    return () if columns.cluster is None else (columns.cluster,)
+def _scanned(reader):
+    """The columns that are read, and those of them that are text whatever they look like."""
+    columns = reader.columns
+    others = {name: numeric for each in reader.contexts for name, numeric in each.columns}
+    labels = [columns.cluster, *(x for x in others if not others[x] and x not in columns.names)]
+    names = dict.fromkeys([*columns.names, *others])
+    return list(names), [name for name in labels if name is not None]
 
 
 def _parts(reader, pieces):
@@ -394,6 +421,7 @@ def _rows(reader, piece, known, d=None):
         part=None if reader.parts is None else np.full(piece.rows.num_rows, piece.part),
         log_sampling=_log_sampling(reader, piece),
         per=column(columns.per, _amounts),
+        codes=tuple(each.codes(piece) for each in reader.contexts),
     )
 
 

@@ -16,6 +16,8 @@ reads back.
 | `discrete` | `actions` (k, d), `probabilities` (k,) > 0 |
 | `mixture` | `weights` (k,) > 0, `components`: k documents of the kinds above, without version |
 | `product` | `parts`: documents of the kinds above, each for the next weights |
+| `segmented` | `context`: c columns; `segments`: `values` (c,), null for missing, and `policy`; \
+`otherwise`: the policy of all other rows; policies of the kinds above |
 
 `objectives`, d names, says which weight is which: beside a log, weights are matched by these
 names, with or without the prefix that all of them have. Every other key is the writer's: estimator,
@@ -29,17 +31,19 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Annotated, Any, Self, get_args
 
 import jax.numpy as jnp
 import msgspec
 import numpy as np
+from msgspec import Meta
 
 from mopl_jax.io import documents
 from mopl_jax.io.documents import ABSENT, Numbers, full, length, positive
 from mopl_jax.io.files import write_json
 from mopl_jax.io.refusals import short, within
 from mopl_jax.policies.bounded import ClippedNormal, TruncatedNormal
+from mopl_jax.policies.contextual import Segmented
 from mopl_jax.policies.deterministic import Deterministic
 from mopl_jax.policies.dirichlet import Dirichlet
 from mopl_jax.policies.discrete import Discrete
@@ -51,6 +55,7 @@ from mopl_jax.policies.transformed import EXP, SHARES, Transformed
 from mopl_jax.policies.uniform import Uniform
 
 VERSION = 1
+Columns = Annotated[list[Annotated[str, Meta(min_length=1)]], Meta(min_length=1)]
 LARGEST = sys.float_info.max  # a bound as large is none: JSON has no infinity
 
 
@@ -220,6 +225,20 @@ def _describe_deterministic(policy: Deterministic):
 def _describe_mixture(policy: Mixture):
     weights, components = _list(jnp.exp(policy.log_weight)), map(describe, policy.components)
     return {"kind": "mixture", "weights": weights, "components": list(components)}
+
+
+@describe.register
+def _describe_segmented(policy: Segmented):
+    segments = [
+        {"values": list(values), "policy": describe(each)}
+        for values, each in policy.segments().items()
+    ]
+    return {
+        "kind": "segmented",
+        "context": list(policy.columns),
+        "segments": segments,
+        "otherwise": describe(policy.otherwise),
+    }
 
 
 def _list(array):
@@ -442,7 +461,7 @@ class MixtureEntry(PolicyEntry, tag="mixture"):
     """k policies of one dimension, and k weights."""
 
     weights: Numbers
-    components: list["Described"]
+    components: list["Plain"]
 
     @property
     def dim(self) -> int:
@@ -468,7 +487,7 @@ class MixtureEntry(PolicyEntry, tag="mixture"):
 class ProductEntry(PolicyEntry, tag="product"):
     """Independent policies, each for the next of the weights."""
 
-    parts: list["Described"]
+    parts: list["Plain"]
 
     @property
     def dim(self) -> int:
@@ -486,7 +505,7 @@ class ProductEntry(PolicyEntry, tag="product"):
 
 def _built(entry, number: int, what: str, d: int | None = None) -> Policy:
     """A policy that is part of another, and so has a density."""
-    with within(f"{what} {number}"):
+    with within(f"{what} {number}" if number else what):
         if isinstance(entry, DeterministicEntry):
             raise ValueError(
                 "expected a policy with a density, got 'deterministic'; make it normal"
@@ -494,12 +513,45 @@ def _built(entry, number: int, what: str, d: int | None = None) -> Policy:
         return entry.build(entry.dim if d is None else d)
 
 
+class Segment(documents.Entry):
+    """`values` of the columns of the context, and the `policy` of the rows that have them."""
+
+    values: list[str | float | bool | None]
+    policy: "Plain"
+
+
+class SegmentedEntry(PolicyEntry, tag="segmented"):
+    """A policy for each segment, and one for all other rows."""
+
+    context: Columns
+    segments: list[Segment]
+    otherwise: "Plain"
+
+    @property
+    def dim(self) -> int:
+        return self.otherwise.dim
+
+    def moved(self, order: list[int]) -> Self:
+        segments = [
+            msgspec.structs.replace(each, policy=each.policy.moved(order)) for each in self.segments
+        ]
+        otherwise = self.otherwise.moved(order)
+        return msgspec.structs.replace(self, segments=segments, otherwise=otherwise)
+
+    def build(self, d: int) -> Segmented:
+        """ValueError with the segment that is wrong."""
+        policies = [_built(each.policy, k, "segment", d) for k, each in enumerate(self.segments, 1)]
+        otherwise = _built(self.otherwise, 0, "otherwise", d)
+        values = [each.values for each in self.segments]
+        return Segmented.of(self.context, values, policies, otherwise)
+
+
 def components_of(entries: list, d: int) -> list[Policy]:
     """The policies of a mixture."""
     return [_built(entry, i, "component", d) for i, entry in enumerate(entries, 1)]
 
 
-Described = (
+Plain = (
     NormalEntry
     | UniformEntry
     | DeterministicEntry
@@ -512,4 +564,5 @@ Described = (
     | DiscreteEntry
     | ProductEntry
 )
+Described = Plain | SegmentedEntry
 _RESERVED = {"mopl_policy", "kind"}.union(*(e.__struct_fields__ for e in get_args(Described)))

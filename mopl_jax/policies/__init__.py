@@ -1,6 +1,7 @@
 """Policies over scalarisation weights: what a platform plays, with its log density."""
 
 from mopl_jax.policies.bounded import ClippedNormal, TruncatedNormal
+from mopl_jax.policies.contextual import Segmented
 from mopl_jax.policies.deterministic import Deterministic, smooth
 from mopl_jax.policies.dirichlet import Dirichlet
 from mopl_jax.policies.discrete import Discrete
@@ -23,6 +24,7 @@ __all__ = [
     "Mixture",
     "Policy",
     "Product",
+    "Segmented",
     "Transformed",
     "TruncatedNormal",
     "Uniform",

@@ -3,6 +3,7 @@
 from typing import Any
 
 from mopl_jax.policies.bounded import TruncatedNormal
+from mopl_jax.policies.contextual import Segmented
 from mopl_jax.policies.dirichlet import Dirichlet
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.mixture import Mixture
@@ -34,4 +35,6 @@ def on_simplex(policy: Any) -> bool:
 def _parts(policy):
     if isinstance(policy, Mixture):
         return policy.components
+    if isinstance(policy, Segmented):
+        return (policy.table,)
     return policy.parts if isinstance(policy, Product) else None

@@ -19,7 +19,8 @@ from mopl_jax import estimators, intervals
 from mopl_jax.estimators.divergence import population_d2, product
 from mopl_jax.evaluation.comparison import compare
 from mopl_jax.evaluation.evaluation import evaluate
-from mopl_jax.evaluation.parts import Part, p_value_of_one_value, second_moment
+from mopl_jax.evaluation.parts import Part, p_value_of_one_value
+from mopl_jax.evaluation.weighed_logs import second_moment
 from mopl_jax.intervals.simultaneous import simultaneous_alpha
 from mopl_jax.io import read
 from mopl_jax.io.policy_json import write_policy

@@ -80,6 +80,9 @@ def test_check_says_what_it_says_in_memory(place):
     options = ("--logging", place / "logging.json", "--time", "reward", "--json")
     expected = command("check", place / "a.parquet", *options).json
     found = command("check", f"duckdb://#{place}/a.parquet", *options).json
+    held = "drift of the surface"  # a test of rows in memory
+    assert expected["findings"][-1]["check"] == held
+    expected["findings"] = [x for x in expected["findings"] if x["check"] != held]
     assert_same(found, expected, besides=(".log", ".findings.0.found"))
 
 

@@ -1,0 +1,128 @@
+"""Policies that depend on the context: levels, codes, one policy for each row."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from yardsticks import KEY
+
+from mopl_jax.io.policy_json import parse, read_policy, write_policy
+from mopl_jax.policies import Dirichlet, Gaussian, Segmented, log_normal
+from mopl_jax.policies.contextual import Levels, level, log_densities
+
+HERE = Gaussian.diagonal([1.0, 0.0], 0.5)
+THERE = Gaussian.diagonal([-1.0, 0.0], 0.5)
+OTHERWISE = Gaussian.diagonal([0.0, 2.0], 0.5)
+TWO = Segmented.of(("country", "tier"), [("DE", 1), ("FR", None)], [HERE, THERE], OTHERWISE)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("DE", "DE"),
+        (3, "3"),
+        (3.0, "3"),
+        (0.5, "0.5"),
+        (True, "true"),
+        ("", None),
+        (None, None),
+        (float("nan"), None),
+    ],
+)
+def test_a_value_is_the_same_level_however_it_is_stored(value, expected):
+    assert level(value) == expected
+
+
+def test_rows_have_the_code_of_their_segment_and_unknown_values_are_named():
+    country = Levels(("DE", "FR", "US"), np.array([0, 0, 1, 1, 2]))
+    tier = Levels(("1", None), np.array([0, 1, 1, 0, 0]))
+    codes, unknown = TWO.encode([country, tier])
+    assert codes.tolist() == [0, 2, 1, 2, 2]
+    assert set(unknown) == {("DE", None), ("FR", "1"), ("US", "1")}
+
+
+@pytest.mark.parametrize(
+    ("context", "expected"),
+    [
+        ({"country": "DE", "tier": 1}, HERE),
+        ({"country": "DE", "tier": "1"}, HERE),
+        ({"country": "FR"}, THERE),
+        ({"country": "FR", "tier": float("nan")}, THERE),
+        ({}, OTHERWISE),
+        ({"country": "US", "tier": 1}, OTHERWISE),
+    ],
+)
+def test_a_request_has_the_policy_of_its_segment(context, expected):
+    jax.tree.map(np.testing.assert_array_equal, TWO.at(**context), expected)
+
+
+def test_densities_are_those_of_each_rows_policy():
+    codes = np.array([0, 1, 2, 1])
+    action = jax.random.normal(KEY, (4, 2))
+    each = [[HERE, THERE, OTHERWISE][k].log_density(a) for k, a in zip(codes, action, strict=True)]
+    np.testing.assert_allclose(log_densities(TWO, action, codes), jnp.stack(each), rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    "policies",
+    [
+        [log_normal([0.0, 1.0], 0.3), log_normal([1.0, 1.0], 0.3)],
+        [Dirichlet(jnp.array([1.0, 2.0])), Dirichlet(jnp.array([3.0, 2.0]))],
+    ],
+    ids=["log_normal", "dirichlet"],
+)
+def test_policies_of_every_kind_may_depend_on_the_context(tmp_path, policies):
+    made = Segmented.of(("country",), [(None,)], policies[:1], policies[1])
+    path = write_policy(tmp_path / "policy.json", made, objectives=["a", "b"])
+    read, _ = read_policy(path)
+    assert (read.columns, read.levels) == (("country",), ((None,),))
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-14), read, made)
+    moved, _ = read_policy(path, ["b", "a"])
+    action = jnp.array([0.3, 0.7])
+    for context in ({}, {"country": "x"}):
+        np.testing.assert_allclose(
+            moved.at(**context).log_density(action[::-1]),
+            made.at(**context).log_density(action),
+            rtol=1e-14,
+        )
+
+
+def test_it_has_no_weights_without_a_row():
+    with pytest.raises(ValueError, match=r"depend on country, tier: .* policy.at\(country=…, tier"):
+        TWO.log_density(jnp.zeros(2))
+    with pytest.raises(ValueError, match="expected values of country, tier, got 'age'"):
+        TWO.at(age=3)
+
+
+NORMAL = {"kind": "normal", "mean": [0.0], "scale": 1.0}
+ONE = {"values": ["DE"], "policy": NORMAL}
+GOOD = {
+    "mopl_policy": 1,
+    "kind": "segmented",
+    "context": ["country"],
+    "segments": [ONE],
+    "otherwise": NORMAL,
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"context": []}, "key 'context': expected a list of at least 1"),
+        ({"segments": [ONE, ONE]}, "segment DE: expected it once, got it twice"),
+        ({"segments": [ONE | {"values": []}]}, "expected a value of each of country, got 0"),
+        ({"segments": [ONE | {"values": [["DE"]]}]}, "key 'values', entry 1: expected"),
+        ({"segments": [ONE | {"policy": NORMAL | {"mean": [0.0, 1.0]}}]}, "segment 1: key 'mean'"),
+        ({"otherwise": {"kind": "deterministic", "action": [1.0]}}, "otherwise: expected a policy"),
+        ({"otherwise": GOOD}, "unknown kind of policy: 'segmented'"),
+        (
+            {"otherwise": {"kind": "uniform", "low": [0.0], "high": [1.0]}},
+            "segment DE: expected a policy of the kind and shape of 'otherwise'",
+        ),
+    ],
+)
+def test_bad_documents_are_refused_in_one_line(change, message):
+    parse(GOOD)
+    with pytest.raises(ValueError, match=message) as error:
+        parse(GOOD | change)
+    assert "\n" not in str(error.value)
