@@ -38,6 +38,7 @@ from mopl_jax.intervals.likelihood import cressie_read, empirical_likelihood
 from mopl_jax.intervals.moments import Moments, moments_of
 from mopl_jax.intervals.proportions import clopper_pearson, ess_score, ess_wilson, ess_wilson_skew
 from mopl_jax.intervals.registry import METHODS, WALD, Method, available, bind, bind_sums, missing
+from mopl_jax.intervals.tails import extreme_terms
 from mopl_jax.intervals.wald import hc2, hc3, normal
 
 __all__ = [
@@ -76,6 +77,7 @@ __all__ = [
     "ess_student",
     "ess_wilson",
     "ess_wilson_skew",
+    "extreme_terms",
     "hc2",
     "hc3",
     "hoeffding",

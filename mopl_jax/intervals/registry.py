@@ -49,6 +49,7 @@ from mopl_jax.intervals.formulas import FromSums, Wald
 from mopl_jax.intervals.interval import Interval, IntervalFunction
 from mopl_jax.intervals.likelihood import cressie_read, empirical_likelihood
 from mopl_jax.intervals.proportions import clopper_pearson, ess_score, ess_wilson, ess_wilson_skew
+from mopl_jax.intervals.tails import extreme_terms
 from mopl_jax.intervals.wald import hc2, hc3, normal
 from mopl_jax.numerics.check import choose
 
@@ -106,6 +107,7 @@ METHODS = {
         Method("ess_kish_max", with_max_weight(ess_kish)),
         Method("ess_student_max", with_max_weight(ess_student)),
         Method("recommended", recommended, accepts=_RANGE),
+        Method("extreme_terms", extreme_terms, accepts=_RANGE),
         Method("percentile", percentile),
         Method("studentised", studentised),
         Method("bca", bca),
