@@ -2,8 +2,9 @@
 and in as little memory? And in Spark?
 
 Logs of d = 10 weights and a reward, made by DuckDB itself and deleted afterwards. Each run is a
-process of its own, `mopl evaluate` with a target policy; ours and DuckDB's take turns. Spark runs
-in one machine, as two worker processes of one core each.
+process of its own, `mopl evaluate` with a target policy and `mopl learn`, which certifies where the
+rows lie; ours and DuckDB's take turns. Spark runs in one machine, as two worker processes of one
+core each.
 """
 
 import importlib.util
@@ -71,20 +72,23 @@ def run(options) -> _study.Rows:
 def _of_log(folder, n, options) -> Iterator[dict]:
     log = folder / f"log-{n}.parquet"
     generate(log, n)
-    arguments = ["--target", "target.json", "--logging", "logging.json", "--json"]
-    for repeat in range(options.repeats if n in options.n else 0):
-        for engine, address in (("ours", log.name), ("duckdb", f"duckdb://#{log.name}")):
-            program = [*MOPL, "evaluate", address, *arguments]
-            yield _row(engine, n, repeat, log, measured(program, folder))
+    verbs = {"evaluate": ("--target", "target.json"), "learn": ("--out", "learnt.json")}
+    for verb, arguments in verbs.items():
+        repeats = options.repeats if verb == "evaluate" else 1
+        for repeat in range(repeats if n in options.n else 0):
+            for engine, address in (("ours", log.name), ("duckdb", f"duckdb://#{log.name}")):
+                program = [*MOPL, verb, address, *arguments, "--logging", "logging.json", "--json"]
+                yield _row(verb, engine, n, repeat, log, measured(program, folder))
     if n in options.spark and importlib.util.find_spec("pyspark"):
         program = [sys.executable, "-c", SPARK, log.name, "target.json", "logging.json"]
-        yield _row("spark", n, 0, log, measured(program, folder))
+        yield _row("evaluate", "spark", n, 0, log, measured(program, folder))
     log.unlink()
 
 
-def _row(engine, n, repeat, log, done):
+def _row(verb, engine, n, repeat, log, done):
     value = json.loads(done.output.strip().splitlines()[-1])["value"]
     return {
+        "verb": verb,
         "engine": engine,
         "n": n,
         "repeat": repeat,
@@ -97,4 +101,6 @@ def _row(engine, n, repeat, log, done):
 
 def table(rows: list[dict]) -> str:
     """Seconds and peak memory of each run."""
-    return _study.columns(rows, ("engine", "n", "repeat", "file_mib", "seconds", "peak_mib"))
+    return _study.columns(
+        rows, ("verb", "engine", "n", "repeat", "file_mib", "seconds", "peak_mib")
+    )
