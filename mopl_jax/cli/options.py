@@ -49,7 +49,7 @@ def _path(text):
     return Path(text)
 
 
-def _log(text):
+def log(text: Any) -> Any:
     """A path, or the address of a table, which a path would not keep."""
     return str(text) if "://" in str(text) else _path(text)
 
@@ -82,7 +82,7 @@ ROWS = (
     " of a query engine, as duckdb://week.db#events."
 )
 ACTIONS = "Columns of the weights played: a,b,c, a prefix, a pattern or one column of all of them."
-LOG = Annotated[Any, typer.Argument(help=ROWS, parser=_log, metavar="LOG")], REQUIRED
+LOG = Annotated[Any, typer.Argument(help=ROWS, parser=log, metavar="LOG")], REQUIRED
 ROLES = {
     "reward": option(str, "Column of the reward (default: reward).", show_default=False),
     "action": option(str, ACTIONS),

@@ -72,6 +72,12 @@ def read_logs(source: Any, *, logging: Policy | Path | str | None = None, **role
     return _logs(whole(reader))
 
 
+def sample_of(reader: LogReader, most: int, seed: int = 0) -> Logs:
+    """All rows of a log, or of one with more than `most` a sample of about so many, by users."""
+    n = reader.source.count()
+    return read_logs(reader) if n <= most else halves(reader, most / n, seed)[0]
+
+
 def halves(reader: LogReader, share: float, seed: int) -> tuple[Logs, LogReader]:
     """A sample of a log's users (of its rows, without users), about `share` of the rows, in memory;
     and the log of all others, to be read in passes or to stay in its engine.

@@ -47,8 +47,13 @@ class Gaussian:
     def full(cls, mean: ArrayLike, covariance: ArrayLike) -> "Gaussian":
         """`mean` (d,), `covariance` (d, d) symmetric positive definite; otherwise densities are
         NaN.
+
+        Of NumPy's numbers the factor is found in float64: correlations of 1 − 10⁻⁸, which float32
+        rounds to one, leave factors that it holds.
         """
         mean = jnp.asarray(mean) * 1.0
+        if isinstance(covariance, np.ndarray):
+            return cls(mean, jnp.asarray(_factor(covariance.astype(float)), mean.dtype))
         return cls(mean, jnp.linalg.cholesky(jnp.asarray(covariance, mean.dtype)))
 
     @property
@@ -72,6 +77,14 @@ class Gaussian:
         z = linalg.scale_solve(self.scale, action - self.mean)
         constant = 0.5 * self.mean.shape[0] * math.log(2 * math.pi)
         return -0.5 * linalg.square(z) - linalg.log_determinant(self.scale) - constant
+
+
+def _factor(covariance):
+    """The Cholesky factor of a matrix of NumPy; NaN of one that has none."""
+    try:
+        return np.linalg.cholesky(covariance)
+    except np.linalg.LinAlgError:
+        return np.full_like(covariance, np.nan)
 
 
 def same_moments(policy: Any) -> Gaussian | None:

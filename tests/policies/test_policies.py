@@ -164,6 +164,17 @@ def test_covariance_round_trip():
     np.testing.assert_allclose(POLICIES["full"].covariance, given, rtol=1e-14)
 
 
+@pytest.mark.parametrize("gap", [1e-4, 1e-8, 1e-12])
+def test_strong_correlations_have_densities_in_float32(gap):
+    """Where both weights move alike, the log density is −½ 2c²/(2 − gap) less the determinant's."""
+    covariance, c = np.array([[1, 1 - gap], [1 - gap, 1]]), 0.75
+    with jax.enable_x64(False):
+        found = Gaussian.full(np.zeros(2), covariance).log_density(jnp.full(2, c))
+    assert found.dtype == np.float32
+    expected = -(c**2) / (2 - gap) - 0.5 * np.log(gap * (2 - gap)) - np.log(2 * np.pi)
+    assert float(found) == pytest.approx(expected, rel=1e-4)
+
+
 def test_indefinite_covariance_is_nan():
     """A covariance that is not positive definite gives NaN densities, never a number."""
     policy = Gaussian.full(np.zeros(2), np.array([[1.0, 2.0], [2.0, 1.0]]))
