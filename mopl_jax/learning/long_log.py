@@ -26,8 +26,10 @@ _NOTHING = Monoid(lambda parts: (), lambda part: ())
 
 
 def given_surface(surface: Surface, logarithms: bool = False) -> Callable[[Any], Estimator]:
-    """`objective.doubly_robust` as an estimator in passes: SNIPS of r − q(a) + E_π q, for a surface
-    that was fitted on other rows. `logarithms`: it is a function of those of the weights.
+    """`objective.doubly_robust` as an estimator in passes: SNIPS of r − q(a) + E_π q, for a
+    quadratic surface that was fitted on other rows. `logarithms`: of those of the weights.
+
+    Waves would take a hundred times as long for each row, and an engine has none.
     """
 
     def of(target):
@@ -45,9 +47,7 @@ def given_surface(surface: Surface, logarithms: bool = False) -> Callable[[Any],
 
 
 def _of_rows(surface, action):
-    """q(a) of each action; of a quadratic surface by what a query engine can multiply and add."""
-    if len(surface.waves):
-        return surface.of_rows(action)
+    """q(a) of each action, by what a query engine can multiply and add."""
     constant, slope, curvature = surface.quadratic
     unit = linalg.scale_solve(surface.reference.scale, jnp.eye(len(slope), dtype=slope.dtype))
     z = (action - surface.reference.mean[None, :]) @ unit.T
@@ -67,8 +67,8 @@ def certify_in_passes(
     watch: Callable = iter,
 ) -> list[Certificate]:
     """The certificates of a policy on the rows of `reader` against each of the `baselines` (d,),
-    played with its scale. All is as in `certification.certify`, in three passes for all of them.
-    A query engine has no cosines: give it a quadratic surface.
+    played with its scale. All is as in `certification.certify` with the quadratic `surface`, in
+    three passes for all of them.
 
     ValueError for an interval that is no formula of sums.
     """

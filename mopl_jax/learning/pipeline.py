@@ -404,14 +404,11 @@ def _in_passes(logs, others, given, watch, stop) -> LearntWeights:
     made = _proposed(logs, n, given)
     found = _found(made, logs, given, interrupted=stop())
     baselines = [found.whitening.mean, *([given.current] if given.known else [])]
-    surface = made.surface
-    if others.source.table is not None:
-        surface = fit_surface(jnp.asarray(logs.action), jnp.asarray(logs.reward), made.whitening)
     certificates = certify_in_passes(
         made.certified,
         others,
         baselines,
-        surface=surface,
+        surface=fit_surface(jnp.asarray(logs.action), jnp.asarray(logs.reward), made.whitening),
         estimator=names.estimator,
         certificate=names.certificate,
         alpha=plan.alpha,
