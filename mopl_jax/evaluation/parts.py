@@ -53,14 +53,16 @@ def weigh_logs(reader: LogReader, targets: Sequence[Any]) -> LogReader:
 
     As it is where a log's policy is not known, or a target that is none (a column, or what logged).
     """
-    own = [part.logging for part in reader.parts or ()]
-    if not own or None in own or not all(hasattr(target, "sample") for target in targets):
+    parts = reader.parts or ()
+    own = [part.logging for part in parts if part.logging is not None]
+    known = own and len(own) == len(parts)
+    if not known or not all(hasattr(target, "sample") for target in targets):
         return reader
     d2 = np.array([[float(second_moment(each, x)) for x in targets] for each in own]).sum(axis=1)
-    known = np.nan_to_num(1 / d2)
-    if not known.any():
+    share = np.nan_to_num(1 / d2)
+    if not share.any():
         return reader
-    return weighed_by_log(reader, np.maximum(known / known.max(), LEAST).tolist())
+    return weighed_by_log(reader, np.maximum(share / share.max(), LEAST).tolist())
 
 
 def second_moment(logging: Policy, target: Policy) -> Float[Array, ""]:

@@ -8,11 +8,10 @@ Both are sampling weights (`sampling`), which values, intervals and effective si
 import math
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from mopl_jax.io.column_spec import ColumnSpec
 from mopl_jax.io.columns import Column, Place, is_moment, seconds
 from mopl_jax.io.source import Piece, Source, empty
 
@@ -47,8 +46,8 @@ def weekday(time: Column) -> np.ndarray:
     return (np.floor(time / DAY).astype(np.int64) + 3) % 7  # 1970 began on a Thursday
 
 
-def recency_of(source: Source, columns: ColumnSpec) -> Recency | None:
-    """What is asked for, in a pass over the times, two for weekdays; None where nothing is.
+def recency_of(source: Source, columns: Any) -> Recency | None:
+    """What a `ColumnSpec` asks for, in a pass over the times, two for weekdays; None for nothing.
 
     ValueError for a half-life that is none, of another unit than the times, or longer than would
     change anything; and for a log that lacks a weekday.
