@@ -3,10 +3,11 @@ optimisation on the same metric, and certify them?
 
 On the simulated platform of `closed_loop`, by the metric learnt there. A round explores with
 `users` around the weights it plays, N(w, s²); a quadratic surface of all rounds so far, whose
-coefficients have the prior variance of the largest evidence, slopes and bends apart, says what to play next:
-its best point (`greedy`) or that of a draw of it (`thompson`), as long as the first weights and at
-most a `STEP` away. No round is tested online. What is certified then is the gain of the last
-weights over the first ones, by users explored around the middle of both, who had no say in them.
+coefficients have the prior variance of the largest evidence, slopes and bends apart, says what to
+play next: its best point (`greedy`) or that of a draw of it (`thompson`), as long as the first
+weights and at most a `STEP` away. No round is tested online. What is certified then is the gain of
+the last weights over the first ones, by users explored around the middle of both, who had no say in
+them. Users until a share of the attainable gain are known by the truth, as those of `closed_loop`.
 """
 
 from collections.abc import Iterator
