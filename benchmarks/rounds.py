@@ -5,9 +5,8 @@ next one is a step of at most `STEP`, in standard deviations, from this one, cho
 surface of all rows so far: its best point (`greedy`), that of one draw of its coefficients
 (`thompson`), the best point where rows not learnt from certify a gain (`certified`), the best point
 of an ever narrower policy (`narrowing`), or a direction that no reward has a say in (`blind`). Then
-the pooled log answers for a policy that was declared before (`declared`), for what it has over
-the first one (`gain`), and for the one that the last round was played around (`chosen`). Truth is
-exact.
+the pooled log answers for a policy that was declared before (`declared`), for what it has over the
+first one (`gain`), and for that which the last round was played around (`chosen`). Truth is exact.
 
 Rows are weighed by the density of their own round (`own`), by the mixture of all rounds
 (`mixture`), or by their own round's and a weight for the round, which is known before it is played:

@@ -47,8 +47,7 @@ def weekday(time: Column) -> np.ndarray:
 
 
 def recency_of(source: Source, columns: Any) -> Recency | None:
-    """What the `half_life`, `weekdays` and `time` of a `ColumnSpec` ask for, in a pass over the
-    times, two for weekdays; None where nothing is asked for.
+    """What a `ColumnSpec` asks for, in a pass over the times, two for weekdays; None for nothing.
 
     ValueError for a half-life that is none, of another unit than the times, or longer than would
     change anything; and for a log that lacks a weekday.
