@@ -1,11 +1,10 @@
-"""Is the interval from the extreme terms narrower than `recommended` where rewards are skewed, and
-does it hold where a sample has not seen the tail?
+"""What would another default bring? `extreme_terms` and `ess_borrowed` beside `recommended`.
 
 Two files. The first has worlds of the study of differences in d = 2, 10, other dimensions and seeds
-than those that `intervals.tails` was chosen on: values and differences. The second has rewards
-whose largest values decide, unrelated to the action, some in a range that is declared: logs of the
-policy itself, and logs of N(0, 1) for the target N(0.5, 0.7²), whose ESS is 0.73 n. Widths are over
-those of an oracle's normal interval.
+than those that both were chosen on: values and differences. The second has rewards whose largest
+values decide, unrelated to the action, some in a range that is declared: logs of the policy itself,
+and logs of N(0, 1) for the target N(0.5, 0.7²), whose ESS is 0.73 n. Widths are over those of an
+oracle's normal interval.
 """
 
 import functools
@@ -23,14 +22,15 @@ from mopl_jax.coverage import engine
 from mopl_jax.estimators import snips
 from mopl_jax.estimators.contrast import difference
 from mopl_jax.estimators.ess import kish
-from mopl_jax.intervals import extreme_terms, recommended
+from mopl_jax.intervals import ess_borrowed, extreme_terms, recommended
 
 SIZES = {"replicates": 200, "n": (32, 128, 512, 2048), "d": (2, 10), "logs": 1000, "seed": 12}
 QUICK = {"replicates": 16, "n": (32,), "d": (2,), "logs": 32}
-RESULTS = ("extreme_terms", "extreme_terms_tails")
+RESULTS = ("candidates", "candidates_tails")
 FAMILIES = ("linear", "cosine", "student_t3", "zero_inflated", "log_normal", "rare_revenue")
 SKEWED = ("zero_inflated", "log_normal", "rare_revenue")
-INTERVALS = {"recommended": recommended, "extreme_terms": extreme_terms}
+RANGED = {"recommended": recommended, "extreme_terms": extreme_terms}
+INTERVALS = RANGED | {"ess_borrowed": ess_borrowed}
 ALPHA, AIM, CAP = 0.05, 0.945, 100.0
 BINS = (2, 5, 10, 50, np.inf)
 
@@ -54,10 +54,13 @@ def _limits(log_weights, reward, n):
         parts = [snips(log_weight[:n], log[1][:n]) for log_weight in log[0]]
         made = functools.reduce(difference, parts)
         ends = [f(made, ALPHA) for f in INTERVALS.values()]
-        lower, upper = (jnp.stack(x) for x in zip(*((e.lower, e.upper) for e in ends), strict=True))
-        return made.value, kish(made.log_weight), lower, upper
+        return made.value, kish(made.log_weight), *_stacked(ends)
 
     return jax.lax.map(one, (log_weights, reward), batch_size=engine.chunk(n))
+
+
+def _stacked(ends):
+    return jnp.stack([x.lower for x in ends]), jnp.stack([x.upper for x in ends])
 
 
 def _cells(world, options) -> Iterator[dict]:
@@ -127,9 +130,8 @@ def _ends(log_weight, reward, reward_range):
         made = snips(*log)
         ends = [f(made, ALPHA) for f in INTERVALS.values()]
         if reward_range is not None:
-            ends += [f(made, ALPHA, reward_range=reward_range) for f in INTERVALS.values()]
-        lower, upper = (jnp.stack(x) for x in zip(*((e.lower, e.upper) for e in ends), strict=True))
-        return made.value, kish(made.log_weight), lower, upper
+            ends += [f(made, ALPHA, reward_range=reward_range) for f in RANGED.values()]
+        return made.value, kish(made.log_weight), *_stacked(ends)
 
     return jax.lax.map(one, (log_weight, reward), batch_size=64)
 
@@ -137,7 +139,7 @@ def _ends(log_weight, reward, reward_range):
 def _tails(rng, name, logs) -> Iterator[dict]:
     draw, reward_range = REWARDS[name]
     truth = float(np.mean(draw(rng, 20_000_000)))
-    names = (*INTERVALS, *(f"{x}, range" for x in INTERVALS if reward_range))
+    names = (*INTERVALS, *(f"{x}, range" for x in RANGED if reward_range))
     for n, policy in itertools.product((16, 64, 128, 256, 512), ("itself", "another")):
         action = rng.standard_normal((logs, n))
         log_weight = 0.5 * action**2 - 0.5 * ((action - SHIFT) / SCALE) ** 2
@@ -151,25 +153,28 @@ def _tails(rng, name, logs) -> Iterator[dict]:
 
 
 def table(rows: list[dict], tails: list[dict]) -> str:
-    """By effective rows and kind of rewards; then each reward with a long tail."""
+    """By kind of rewards and effective rows; then each reward with a long tail."""
     kept = [row for row in rows if row["ess_median"] >= 2]
-    head = ("rewards, estimand, ESS", "cells", "fails", "fails, recommended", "new failures")
-    head += ("worst", "upper end fails", "median width over recommended's", "mean width", "width")
+    head = ("rewards, estimand, ESS", "interval", "cells", "fails", "fails, recommended")
+    head += ("new failures", "worst", "worst, recommended", "upper end fails")
+    head += ("median width over recommended's", "mean width", "median width", "recommended's")
     lines = [
-        (f"{kind}, {what}, {low} to {high:g}", *_line(some))
+        (f"{kind}, {what}, {low} to {high:g}", name, *_line(some, name))
         for kind, what, low, high, some in _groups(kept)
+        for name in INTERVALS
+        if name != "recommended"
     ]
     return (
-        "The widths of the first table are of cells where both are finite; mean widths leave out"
-        " the widest 2 % of logs; the last column is over the oracle's.\n\n"
-        + _study.markdown(head, lines)
+        "Ratios of widths are of cells where both are finite; mean widths leave out the widest 2 %"
+        " of logs; the last two columns are over the oracle's.\n\n"
+        + _study.markdown(head, lines, "llr")
         + "\n\nCoverage, width over the oracle's (median · mean); `*` below 0.945 by two standard"
         " errors.\n\n" + _of_tails(tails)
     )
 
 
 def _of_tails(rows):
-    names = (*INTERVALS, *(f"{x}, range" for x in INTERVALS))
+    names = (*INTERVALS, *(f"{x}, range" for x in RANGED))
     lines = []
     for key, some in _study.grouped(rows, "rewards", "policy", "n").items():
         by_name = {row["interval"]: row for row in some}
@@ -179,38 +184,35 @@ def _of_tails(rows):
 
 
 def _groups(rows):
-    pairs = _study.grouped(rows, "world", "d", "estimand", "n").values()
-    kinds = {"skewed": SKEWED, "other": tuple(x for x in FAMILIES if x not in SKEWED)}
-    bins = itertools.pairwise(BINS)
-    for (kind, worlds), what, (low, high) in itertools.product(
-        kinds.items(), ("values", "differences"), tuple(bins)
-    ):
-        some = [
-            pair
-            for pair in pairs
-            if pair[0]["world"] in worlds
-            and low <= pair[0]["ess_median"] < high
-            and (" - " in pair[0]["estimand"]) == (what == "differences")
-        ]
+    cells = _study.grouped(rows, "world", "d", "estimand", "n").values()
+    kinds = {name: (name,) for name in SKEWED}
+    kinds |= {"other": tuple(x for x in FAMILIES if x not in SKEWED)}
+    bins = tuple(itertools.pairwise(BINS))
+    kept = itertools.product(kinds.items(), ("values", "differences"), bins)
+    for (kind, worlds), what, (low, high) in kept:
+        some = [{row["interval"]: row for row in cell} for cell in cells]
+        some = [cell for cell in some if _belongs(cell["recommended"], worlds, what, low, high)]
         if some:
             yield kind, what, low, high, some
 
 
-def _line(pairs):
+def _belongs(row, worlds, what, low, high):
+    said = "differences" if " - " in row["estimand"] else "values"
+    return row["world"] in worlds and said == what and low <= row["ess_median"] < high
+
+
+def _line(cells, name):
+    pairs = [(cell["recommended"], cell[name]) for cell in cells]
     usual, mine = zip(*pairs, strict=True)
-    new = sum(below(b) and not below(a) for a, b in pairs)
-    ratios = [
-        f"{np.median(_finite([b[key] / a[key] for a, b in pairs])):.2f}"
-        for key in ("width", "mean_width")
-    ]
+    ratios = ([b[key] / a[key] for a, b in pairs] for key in ("width", "mean_width"))
+    widths = ([row["width"] for row in some] for some in (mine, usual))
     return (
         len(pairs),
         *(f"{np.mean(list(map(below, some))):.3f}" for some in (mine, usual)),
-        new,
-        f"{min(row['coverage'] for row in mine):.3f}",
+        sum(below(b) and not below(a) for a, b in pairs),
+        *(f"{min(row['coverage'] for row in some):.3f}" for some in (mine, usual)),
         f"{np.mean([bound_fails(row, 'miss_below') for row in mine]):.3f}",
-        *ratios,
-        f"{np.median([row['width'] for row in mine]):.2f}",
+        *(f"{np.median(_finite(x)):.2f}" for x in (*ratios, *widths)),
     )
 
 
