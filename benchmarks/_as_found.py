@@ -62,7 +62,8 @@ def _pairs(rng, n):
         reward = action.mean(axis=1) + NOISE * rng.standard_normal(n)
         logged = log_density(action, LOGGING, LOGGED)
         weights = [log_density(action, mean, PLAYED) - logged for mean in (TARGET, PRODUCTION)]
-        mine = np.asarray(ours(*(jnp.asarray(x) for x in (*weights, reward))))
+        target, production, rewards = (jnp.asarray(x) for x in (*weights, reward))
+        mine = np.asarray(ours(target, production, rewards))
         theirs = _delta_method(*np.exp(weights), reward)
         return TARGET - PRODUCTION, {"as found": theirs, "normal": mine[0], "recommended": mine[1]}
 
