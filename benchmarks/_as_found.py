@@ -64,7 +64,7 @@ def _pairs(rng, n):
         weights = [log_density(action, mean, PLAYED) - logged for mean in (TARGET, PRODUCTION)]
         target, production, rewards = (jnp.asarray(x) for x in (*weights, reward))
         mine = np.asarray(ours(target, production, rewards))
-        theirs = _delta_method(*np.exp(weights), reward)
+        theirs = _delta_method(np.exp(weights[0]), np.exp(weights[1]), reward)
         return TARGET - PRODUCTION, {"as found": theirs, "normal": mine[0], "recommended": mine[1]}
 
     return draw
