@@ -66,7 +66,9 @@ def optimal_baseline(totals: WeightTotals) -> Scalar:
 def _beta_ips(totals: WeightTotals) -> Constants:
     """β-IPS: β + mean(w (r − β)) at the optimal baseline.
 
-    Its asymptotic mean squared error is never above that of SNIPS (arXiv 2602.14914).
+    Its asymptotic mean squared error is never above that of SNIPS (arXiv 2602.14914). β* is itself
+    a ratio of means of w², so that this needs fourth moments of the weights; where they are
+    infinite or not yet seen, the error of β* may cost more than it saves.
     """
     beta = optimal_baseline(totals)
     scale = jnp.where(totals.some, jnp.exp(totals.log_max) / totals.num_rows, 0)

@@ -11,6 +11,7 @@ freedom from sums over the rows; `bind(name, facts)` gives any the house contrac
 
 from mopl_jax.estimators.cluster import clustered
 from mopl_jax.intervals.bootstrap import bca, percentile, studentised
+from mopl_jax.intervals.borrowed import ess_borrowed
 from mopl_jax.intervals.cluster_robust import cluster_exact
 from mopl_jax.intervals.concentration import (
     cantelli,
@@ -68,6 +69,7 @@ __all__ = [
     "empirical_bernstein_cs",
     "empirical_likelihood",
     "ess_bessel",
+    "ess_borrowed",
     "ess_exact",
     "ess_kish",
     "ess_rescaled",

@@ -109,14 +109,19 @@ def ess_skew(sums: Moments, few_terms: float = FEW_TERMS, stretch: float = STRET
     because a sample that has not seen the tail underestimates it. m and c were chosen on half of
     the worlds of the study of differences and held on the others (docs/intervals.md).
     """
-    size, less_one = _kish(sums)
-    caution = jnp.minimum(1, few_terms / jnp.minimum(size, 1 / safe.positive(sums.kurtosis)))
-    excess = jnp.maximum(sums.residual / less_one - sums.exact, 0)
-    variance = sums.exact + caution * excess
+    few = caution(sums, few_terms)
+    excess = jnp.maximum(sums.residual / _kish(sums)[1] - sums.exact, 0)
+    variance = sums.exact + few * excess
     heavier = jnp.maximum(sums.kurtosis - 3 * sums.quartic, 0)
     df = 2 / (2 / safe.positive(sums.df) + heavier)
-    skew = (1 + stretch * caution) * sums.skewness / 3
+    skew = (1 + stretch * few) * sums.skewness / 3
     return variance, jnp.where(sums.df > 0, df, sums.df), skew
+
+
+def caution(sums: Moments, few_terms: float = FEW_TERMS):
+    """min(1, m / effective terms), the fewer of 1/S₂ and 1/Σx⁴: 1 while few terms decide."""
+    size = _kish(sums)[0]
+    return jnp.minimum(1, few_terms / jnp.minimum(size, 1 / safe.positive(sums.kurtosis)))
 
 
 def with_max_weight(interval: Wald) -> Wald:

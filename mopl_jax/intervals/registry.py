@@ -25,6 +25,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from mopl_jax.intervals.bootstrap import bca, percentile, studentised
+from mopl_jax.intervals.borrowed import ess_borrowed
 from mopl_jax.intervals.concentration import (
     cantelli,
     efron_stein,
@@ -107,6 +108,7 @@ METHODS = {
         Method("ess_kish_max", with_max_weight(ess_kish)),
         Method("ess_student_max", with_max_weight(ess_student)),
         Method("recommended", recommended, accepts=_RANGE),
+        Method("ess_borrowed", ess_borrowed),
         Method("extreme_terms", extreme_terms, accepts=_RANGE),
         Method("percentile", percentile),
         Method("studentised", studentised),

@@ -78,8 +78,8 @@ def extreme_terms(
     terms, share = terms / unit, _not_normal(terms / unit)
     reach = (room / unit for room in _reach(estimate, sums, reward_range))
     ends = _ends(terms, _count(sums, n), tuple(reach), alpha)
-    moved = (half + share * (n * unit * jnp.maximum(end, 0) - half) for end in ends)
-    return _around(estimate, *moved, reward_range)
+    above, below = (half + share * (n * unit * jnp.maximum(x, 0) - half) for x in ends)
+    return _around(estimate, above, below, reward_range)
 
 
 def _around(estimate, above, below, reward_range):

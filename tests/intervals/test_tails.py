@@ -3,6 +3,7 @@ its coverage where a variance misleads.
 """
 
 import functools
+import typing
 
 import jax
 import jax.numpy as jnp
@@ -59,11 +60,12 @@ def by_hand(log_weight, reward, alpha, reward_range):
         heaviest = p.max() / np.sqrt(1 - 2 * p.max() + s2)
         reach = heaviest * (reward_range[1] - value), heaviest * (value - reward_range[0])
     middle = x[k : n - k]
-    tails = _posterior(x[::-1][:k], reach[0]), _posterior(-x[:k], reach[1])
-    above = _quantile(*tails, middle, k, n, alpha)
-    below = _quantile(*tails[::-1], -middle, k, n, alpha)
+    right, left = _posterior(x[::-1][:k], reach[0]), _posterior(-x[:k], reach[1])
+    above = _quantile(right, left, middle, k, n, alpha)
+    below = _quantile(left, right, -middle, k, n, alpha)
     low, high = (half + share * (n * end - half) for end in (below, above))
-    return np.clip([value - low, value + high], *(reward_range or (-np.inf, np.inf)))
+    least, most = reward_range or (-np.inf, np.inf)
+    return np.clip([value - low, value + high], least, most)
 
 
 def _posterior(largest, reach):
@@ -73,7 +75,7 @@ def _posterior(largest, reach):
     for shape in np.linspace(-0.5, 0.5, 10):
         for scale in excess.mean() * np.exp(np.linspace(-1.5, 3, 16)):
             tail = stats.genpareto(shape, scale=scale)
-            weight = np.exp(tail.logpdf(excess).sum() - 2 * shape)
+            weight = np.exp(stats.genpareto.logpdf(excess, shape, scale=scale).sum() - 2 * shape)
             room = min(max(reach - threshold, 0), tail.support()[1])
             left = max(1 + shape * room / scale, 1e-300)
             cut = 0 if np.isinf(reach) or left < 1e-200 else left ** (1 - 1 / shape)
@@ -90,7 +92,7 @@ def _quantile(tail, other, middle, k, n, alpha):
     gain = share * (tail[1] - m)
     sd = np.sqrt(variance + gain**2 / k)
     cdf = lambda v: tail[0] @ stats.norm.cdf(v, m - expected + gain, sd)  # noqa: E731
-    return brentq(lambda v: cdf(v) - 1 + alpha / 2, -10, 10, xtol=1e-14)
+    return typing.cast(float, brentq(lambda v: cdf(v) - 1 + alpha / 2, -10, 10, xtol=1e-14))
 
 
 @pytest.mark.parametrize("reward_range", [None, RANGE])
