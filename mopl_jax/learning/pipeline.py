@@ -436,6 +436,7 @@ def _certified(found: LearntWeights, made, held, fold, given) -> LearntWeights:
     return dataclasses.replace(
         found,
         held=held,
+        made=tuple(made),
         policy=played(policies),
         certificate=entries(first, 0),
         against_production=entries(deciding, 0) if given.known else None,
