@@ -11,6 +11,7 @@ is personalised, with the probability of so many if 5 % are.
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ from scipy.stats import binom, norm, qmc
 
 from benchmarks import _study
 from benchmarks._study import grouped, markdown
-from mopl_jax.learning.contextual import learn_contextual
+from mopl_jax.learning.pipeline import learn_contextual
 from mopl_jax.policies.gaussian import Gaussian
 
 SIZES = {"replicates": 60, "n": 2000, "d": 3, "worlds": ("differs", "same", "rare", "turned")}
@@ -64,7 +65,7 @@ def one(world: str, n: int, d: int, seed: int) -> dict:
     columns = {f"w_{k}": action[:, k] for k in range(d)}
     log = pa.table(columns | {"reward": reward, "segment": segment})
     logging = Gaussian(jnp.zeros(d), jnp.ones(d))
-    made = learn_contextual(log, "segment", action="w_", logging=logging, share=0.5)
+    made: Any = learn_contextual(log, "segment", action="w_", logging=logging, share=0.5)
     means = np.stack([made.policy.at(segment=k).mean for k in range(len(SHARES))])
     scale = np.asarray(made.policy.otherwise.scale)
     shared = np.repeat(np.asarray(made.learnt.policy.mean)[None], len(SHARES), axis=0)

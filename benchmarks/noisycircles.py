@@ -9,6 +9,7 @@ policies, a polynomial kernel). The data are drawn anew by this description for 
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks import _study
-from mopl_jax.learning.contextual import learn_contextual
+from mopl_jax.learning.pipeline import learn_contextual
 from mopl_jax.policies.mapped_normal import log_normal
 
 SIZES = {"replicates": 5, "n": 30_000, "means": ("network", "linear")}
@@ -57,7 +58,7 @@ def one(mean: str, n: int, seed: int) -> dict:
     columns = {"dose": dose, "reward": reward(best, dose), "x": context[:, 0], "y": context[:, 1]}
     log = pa.table({name: column[taught] for name, column in columns.items()})
     logging = log_normal([MIDDLE], SPREAD)
-    made = learn_contextual(log, "x,y", mean=mean, action="dose", logging=logging, share=0.5)
+    made: Any = learn_contextual(log, "x,y", mean=mean, action="dose", logging=logging, share=0.5)
     codes, _ = made.policy.encode([context[test, 0], context[test, 1]])
     plain = dataclasses.replace(made.policy, logarithms=False)
     centre = np.asarray(jax.vmap(lambda code: plain.given(code).mean)(jnp.asarray(codes)))[:, 0]

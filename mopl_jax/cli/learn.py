@@ -102,7 +102,6 @@ def learn(
     from mopl_jax.learning import constraints, pipeline
     from mopl_jax.learning.arms import arms_of, choose_arm
     from mopl_jax.learning.chosen_arm import ChosenArm
-    from mopl_jax.learning.contextual import learn_contextual
     from mopl_jax.report import arms_screen, learning_screen
 
     options.float64()
@@ -128,7 +127,7 @@ def learn(
                 learnt = choose_arm(reader, **_of_arms(settings, report_folder, context))
             elif context is not None:
                 by = {"context": context, "mean": mean or "table", "watch": watch, "stop": stop}
-                learnt = learn_contextual(reader, **by, **settings)
+                learnt = pipeline.learn_contextual(reader, **by, **settings)
             else:
                 learnt = pipeline.learn(reader, watch=watch, stop=stop, **settings)
         except ValueError as error:

@@ -36,6 +36,7 @@ from mopl_jax.numerics.check import check_alpha
 from mopl_jax.numerics.pytree import entries, pytree_dataclass
 from mopl_jax.numerics.quick_jit import quick_jit
 from mopl_jax.numerics.shapes import Count, Scalar, Truth, Vector
+from mopl_jax.policies.contextual import is_contextual, no_weights
 from mopl_jax.policies.gaussian import Gaussian
 
 
@@ -183,6 +184,8 @@ def weights_of(given: Any) -> ArrayLike:
     """The weights of a policy, its mean or its one action; numbers (d,) are themselves."""
     if not hasattr(given, "log_density"):
         return given
+    if is_contextual(given):
+        raise no_weights(given)
     return given.mean if hasattr(given, "mean") else given.action
 
 

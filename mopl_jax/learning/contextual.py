@@ -1,14 +1,12 @@
-"""Weights that depend on the user or the request, certified against the best global ones: what
-`mopl learn --context` does.
+"""Weights that depend on the user or the request, certified against the learnt global ones.
 
-The global weights are learnt first, as ever (`pipeline`). On the rows that taught them, deviations
-of the reward by context are shrunk by the evidence (`deviations`), and means that differ by context
-are chosen by the gain over the global policy that is predicted to be certified (`personal`); the
-rows that certified the global policy then certify the difference.
+On the rows that taught the global weights, deviations of the reward by context are shrunk by the
+evidence (`deviations`), and means that differ by context are chosen by the gain over the global
+means that is predicted to be certified (`personal`); the rows that certified the global policy then
+certify the difference.
 """
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -21,10 +19,7 @@ from mopl_jax.estimators.cluster import clustered
 from mopl_jax.estimators.contrast import difference
 from mopl_jax.estimators.ess import kish
 from mopl_jax.estimators.importance import beta_ips, snips
-from mopl_jax.io.read import open_log
-from mopl_jax.learning import pipeline
 from mopl_jax.learning.certification import certificate_of
-from mopl_jax.learning.constraints import Bounds, Projection, unconstrained
 from mopl_jax.learning.contextual_weights import ContextualWeights, Segment
 from mopl_jax.learning.deviations import (
     Situation,
@@ -36,7 +31,6 @@ from mopl_jax.learning.learnt_weights import LearntWeights
 from mopl_jax.learning.log_space import served
 from mopl_jax.learning.objective import beta_ips_of, doubly_robust
 from mopl_jax.learning.personal import (
-    MEANS,
     TABLE,
     Model,
     Points,
@@ -44,11 +38,10 @@ from mopl_jax.learning.personal import (
 )
 from mopl_jax.learning.proposal import Proposal, feasible_means
 from mopl_jax.learning.response_surface import BLOCK
-from mopl_jax.learning.seen import Seen, seen_of
+from mopl_jax.learning.seen import Seen
 from mopl_jax.learning.whitening import standard, unwhiten, unwhiten_policy, whiten
-from mopl_jax.logs import Logs, folds_of, held_out, num_units
+from mopl_jax.logs import folds_of, held_out, num_units
 from mopl_jax.numerics import linalg
-from mopl_jax.numerics.check import choose
 from mopl_jax.numerics.quick_jit import quick_jit
 from mopl_jax.policies.context_normal import ContextNormal
 from mopl_jax.policies.contextual import Segmented
@@ -56,78 +49,6 @@ from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.mixture import Mixture
 
 POINTS = 512  # rows at which a mean that is a function of the context is judged
-GLOBAL = ("guardrails", "trades")  # options of learning that are for one policy for all
-SETTINGS = (  # the others, which `pipeline.learn` takes
-    "production",
-    "estimator",
-    "certificate",
-    "alpha",
-    "radius",
-    "seed",
-    "watch",
-    "stop",
-)
-
-
-def learn_contextual(
-    log: Any,
-    context: str | Sequence[str],
-    *,
-    mean: str = TABLE,
-    constraints: Projection | Bounds = unconstrained,
-    share: float | None = None,
-    folds: int | None = None,
-    **options: Any,
-) -> ContextualWeights | LearntWeights:
-    """Weights by the columns of the `context`, and what they certainly gain over the best global
-    weights, which are learnt beside them.
-
-    `log` is a path or a table (not `Logs`, whose columns have no names); `options` and roles are
-    those of `pipeline.learn`. `mean` is "table", weights for each segment (rows that have the same
-    levels of all columns; at most `segments.MOST`), or a function of numbers and levels: "linear",
-    or a small "network". A linear mean or network is certified on a `share` of the users, a half
-    unless given. Where no gain over the global weights is certain, `played` are the global ones.
-    After an interrupt it is the global `LearntWeights` that is returned.
-
-    ValueError in one line for columns that are absent, are all alike, have too many levels, or name
-    the user; for guardrails, which are for one policy for all.
-    """
-    choose([mean], dict.fromkeys(MEANS), "mean")
-    settings = {name: options.pop(name) for name in SETTINGS if name in options}
-    for name in GLOBAL:
-        if options.pop(name, None):
-            raise ValueError(f"{name}: expected no context, which they do not know; drop one")
-    if isinstance(log, Logs):
-        raise ValueError(
-            "context: expected a path or a table, whose columns have names, got Logs in memory"
-        )
-    reader = open_log(log, **options)
-    if mean != TABLE:
-        share = _one_split(mean, constraints, share, folds)
-    seen = seen_of(reader, _names(context, reader), mean)
-    settings |= {"constraints": constraints, "share": share, "folds": folds}
-    learnt = pipeline.learn(reader, **settings)
-    return learnt if learnt.interrupted else _personalised(learnt, seen, mean)
-
-
-def _one_split(mean, constraints, share, folds) -> float:
-    """The share of the users that certify a function of the context."""
-    if folds:
-        raise ValueError(f"folds: expected one split for a {mean} mean, got folds; give a share")
-    boxed = constraints is unconstrained or isinstance(constraints, Bounds)
-    if not boxed or getattr(constraints, "total", None) is not None:
-        raise ValueError(
-            f"constraints: expected bounds of each weight for a {mean} mean, which is clipped to"
-            " them, got others; let it be a table"
-        )
-    return pipeline.SHARE if share is None else share
-
-
-def _names(context, reader) -> tuple[str, ...]:
-    names = context.split(",") if isinstance(context, str) else context
-    return tuple(reader.source.column(name.strip()) for name in names)
-
-
 # What each part of the rows teaches.
 
 
@@ -148,7 +69,8 @@ class Part(NamedTuple):
     moved: bool
 
 
-def _personalised(learnt: LearntWeights, seen: Seen, mean: str) -> ContextualWeights:
+def personalised(learnt: LearntWeights, seen: Seen, mean: str) -> ContextualWeights:
+    """Weights by context beside the learnt global ones, of the same rows of which all is `seen`."""
     teach, judge, fold = _rows_of(learnt, seen)
     parts = [
         _taught(learnt, made, teach, None if fold is None else fold != k, mean)

@@ -9,7 +9,6 @@ from mopl_jax.diagnostics.verdicts import VERDICTS
 from mopl_jax.learning.certification import Certificate
 from mopl_jax.learning.learnt_weights import LearntWeights
 from mopl_jax.policies.contextual import Level, shown
-from mopl_jax.policies.policy import Policy
 
 REFUSE = VERDICTS[-1]
 
@@ -55,7 +54,7 @@ class ContextualWeights:
     learnt: LearntWeights
     columns: tuple[str, ...]
     mean: str
-    policy: Policy
+    policy: Any
     over_global: Certificate
     over_played: Certificate
     over_current: Certificate
@@ -75,7 +74,7 @@ class ContextualWeights:
         return min(float(self.over_global.gain_bound), float(self.over_played.gain_bound))
 
     @property
-    def played(self) -> Policy:
+    def played(self) -> Any:
         """What to serve: the contextual policy where its gain is certain, else the global one."""
         return self.policy if self.personalise else self.learnt.played
 

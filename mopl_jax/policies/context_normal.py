@@ -1,5 +1,6 @@
 """Normal policies whose mean is a function of the context: linear, or a small network."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -30,8 +31,8 @@ class Input(NamedTuple):
     levels: tuple[Level, ...] | None = None
     centre: float = 0.0
     width: float = 1.0
-    low: float = -np.inf
-    high: float = np.inf
+    low: float = -sys.float_info.max
+    high: float = sys.float_info.max
     missing: bool = False
 
     @property

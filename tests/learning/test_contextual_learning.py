@@ -2,6 +2,8 @@
 cannot be a context is refused in one line before anything is learnt.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,11 +13,11 @@ import pytest
 from mopl_jax.evaluation.comparison import compare
 from mopl_jax.io.policy_json import read_policy, write_policy
 from mopl_jax.io.read import read_logs
-from mopl_jax.learning.contextual import learn_contextual
 from mopl_jax.learning.deviations import Situation, bends, expected_bends, fit_deviations, width
+from mopl_jax.learning.pipeline import learn_contextual
 from mopl_jax.learning.segments import segmentation
 from mopl_jax.logs import Logs
-from mopl_jax.policies import Gaussian
+from mopl_jax.policies import Gaussian, Segmented
 from mopl_jax.policies.contextual import Levels
 
 N, D = 1200, 2
@@ -66,7 +68,7 @@ def test_what_is_served_is_what_was_certified(tmp_path, learnt):
     about = learnt.to_dict()
     assert about["advice"] == "change to the contextual weights"
     path = write_policy(tmp_path / "policy.json", learnt.played, **about)
-    served = read_policy(path)[0]
+    served: Any = read_policy(path)[0]
     for name in BEST:
         np.testing.assert_allclose(
             served.at(country=name).mean, learnt.policy.at(country=name).mean, rtol=1e-12
@@ -136,6 +138,11 @@ ONE = {"cluster": "user", "action": "w_", "logging": LOGGING}
         ("one", {"mean": "linear"}, "column 'one': all rows are alike"),
         ("country", {"mean": "tabel"}, "unknown mean: 'tabel'; did you mean 'table'?"),
         ("country", {"guardrails": ["age:-1%"]}, "guardrails: expected no context"),
+        (
+            "country",
+            {"production": Segmented.of(("country",), [("DE",)], [LOGGING], LOGGING)},
+            "production: expected a policy that is the same for all rows",
+        ),
         ("age", {"mean": "linear", "folds": 4}, "folds: expected one split for a linear mean"),
     ],
 )
@@ -162,10 +169,10 @@ def test_a_column_of_too_many_levels_is_refused():
 @pytest.mark.nightly
 @pytest.mark.parametrize("mean", ["linear", "network"])
 def test_means_that_are_functions_of_the_context_are_certified_and_read_back(tmp_path, mean):
-    made = learn_contextual(log_of(BEST, 4000), "country,age", mean=mean, **ROLES)
+    made: Any = learn_contextual(log_of(BEST, 4000), "country,age", mean=mean, **ROLES)
     assert made.personalise
     path = write_policy(tmp_path / "policy.json", made.played, **made.to_dict())
-    served = read_policy(path)[0]
+    served: Any = read_policy(path)[0]
     for context in ({"country": "DE", "age": 0.3}, {"country": None, "age": -9.0}, {}):
         np.testing.assert_allclose(
             served.at(**context).mean, made.policy.at(**context).mean, rtol=1e-12
