@@ -7,7 +7,6 @@ import numpy as np
 
 from mopl_jax.diagnostics.verdicts import VERDICTS
 from mopl_jax.learning.certification import Certificate
-from mopl_jax.learning.learnt_weights import LearntWeights
 from mopl_jax.policies.contextual import Level, shown
 
 REFUSE = VERDICTS[-1]
@@ -38,7 +37,7 @@ class ContextualWeights:
     """Weights that depend on the context beside the learnt global ones, and what is certain of the
     difference.
 
-    `learnt`: the global weights, with all that is certain of them
+    `learnt`: the global `LearntWeights`, with all that is certain of them
     `columns`, `mean`: of the context, and what its means are: table, linear or network
     `policy`: the contextual policy, which was certified
     `over_global`: its certificate against the global means played with its scale, so that the gain
@@ -51,7 +50,7 @@ class ContextualWeights:
     `others`: how many segments have too few rows for any, and are played the global weights
     """
 
-    learnt: LearntWeights
+    learnt: Any
     columns: tuple[str, ...]
     mean: str
     policy: Any
