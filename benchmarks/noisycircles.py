@@ -57,7 +57,7 @@ def one(mean: str, n: int, seed: int) -> dict:
     taught, test = slice(0, 2 * n // 3), slice(2 * n // 3, None)
     columns = {"dose": dose, "reward": reward(best, dose), "x": context[:, 0], "y": context[:, 1]}
     log = pa.table({name: column[taught] for name, column in columns.items()})
-    logging = log_normal([MIDDLE], SPREAD)
+    logging = log_normal(np.array([MIDDLE]), SPREAD)
     made: Any = learn_contextual(log, "x,y", mean=mean, action="dose", logging=logging, share=0.5)
     codes, _ = made.policy.encode([context[test, 0], context[test, 1]])
     plain = dataclasses.replace(made.policy, logarithms=False)

@@ -67,7 +67,7 @@ def test_densities_are_those_of_each_rows_policy():
 @pytest.mark.parametrize(
     "policies",
     [
-        [log_normal([0.0, 1.0], 0.3), log_normal([1.0, 1.0], 0.3)],
+        [log_normal(np.array(x), 0.3) for x in ([0.0, 1.0], [1.0, 1.0])],
         [Dirichlet(jnp.array([1.0, 2.0])), Dirichlet(jnp.array([3.0, 2.0]))],
     ],
     ids=["log_normal", "dirichlet"],
