@@ -208,7 +208,7 @@ def _function_of(learnt, made, model, seen, found) -> ContextNormal:
     reach = plan.radius * jnp.sqrt(jnp.diagonal(whitening.covariance))
     matrix, bias = found.parts[-1]
     turn = whitening.scale if whitening.scale.ndim == 2 else jnp.diag(whitening.scale)
-    moved = bool(found.promise > 0)
+    moved = float(found.promise > 0)
     own = unwhiten_policy(Gaussian(model.origin, found.scale), whitening)
     last = turn @ matrix * moved, made.certified.mean + turn @ (bias - found.centre) * moved
     return ContextNormal(
