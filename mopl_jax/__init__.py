@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mopl_jax.learning import constraints
     from mopl_jax.learning.arms import choose_arm
     from mopl_jax.learning.certification import certify
-    from mopl_jax.learning.pipeline import learn
+    from mopl_jax.learning.pipeline import learn, learn_contextual
     from mopl_jax.logs import Logs, split
     from mopl_jax.metrics.learnt_metric import learn_metric
     from mopl_jax.metrics.monitoring import monitor
@@ -49,6 +49,7 @@ DOORS = {
     "evaluate": "mopl_jax.evaluation.evaluation",
     "intervals": "mopl_jax.intervals",
     "learn": "mopl_jax.learning.pipeline",
+    "learn_contextual": "mopl_jax.learning.pipeline",
     "learn_metric": "mopl_jax.metrics.learnt_metric",
     "logs": "mopl_jax.logs",
     "metrics": "mopl_jax.metrics",
@@ -83,6 +84,7 @@ __all__ = [
     "evaluate",
     "intervals",
     "learn",
+    "learn_contextual",
     "learn_metric",
     "logs",
     "metrics",

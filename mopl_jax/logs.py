@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from mopl_jax.numerics.check import check_seed
 from mopl_jax.numerics.pytree import pytree_dataclass
@@ -185,6 +185,12 @@ def split(logs: Logs, share: float = 0.5, seed: int = 0) -> tuple[Logs, Logs]:
 
     Of the rows, where the log has no users.
     """
+    held = held_out(logs, share, seed)
+    return rows(logs, ~held), rows(logs, held)
+
+
+def held_out(logs: Logs, share: float = 0.5, seed: int = 0) -> Bool[np.ndarray, " n"]:
+    """Whether each row is one of those that `split` holds out to certify."""
     if not 0 < share < 1:
         raise ValueError(f"expected a certification share strictly between 0 and 1, got {share}")
     unit, count = _units(logs)
@@ -194,7 +200,7 @@ def split(logs: Logs, share: float = 0.5, seed: int = 0) -> tuple[Logs, Logs]:
         raise ValueError(
             f"expected rows on both sides of the split, got all {len(unit)} on one; lower the share"
         )
-    return rows(logs, ~certify_rows), rows(logs, certify_rows)
+    return certify_rows
 
 
 def rows(logs: Logs, kept) -> Logs:

@@ -11,7 +11,7 @@ from mopl_jax.cli import options, show
 from mopl_jax.cli.options import option
 
 NAMED = "seed radius production low high max_change share folds trades certificate report".split()
-NAMED += ["guardrail", "guardrails"]
+NAMED += ["guardrail", "guardrails", "context", "mean"]
 OPTIONS = {"trades": "pareto", "guardrails": "guardrail"}  # where they have other names
 ONE_EACH = "One number for each weight, or one for all, as 0,0.5,1."
 BOUND = option(str, ONE_EACH, metavar="A,B,…")
@@ -21,6 +21,8 @@ OUT = "Artifact: the learnt policy (JSON), for mopl evaluate --target."
 FOLDS = "Cross-fit: so many folds, each certified by what the others teach (default: 4)."
 SHARE = "Instead: share of the users (rows) kept for the certificate."
 GUARDRAIL = "Outcome and what it may lose: revenue:-0.5%, reports:+0.01; repeat for several."
+CONTEXT = "Columns that weights may depend on: country,platform."
+MEAN = "With --context: weights by table (of segments), linear or network in numbers."
 PARETO = "So many policies that trade the first guardrail's outcome for the reward."
 
 
@@ -42,13 +44,26 @@ PARETO = "So many policies that trade the first guardrail's outcome for the rewa
     folds=option(int, FOLDS),
     guardrails=option(list[str], GUARDRAIL, None, "--guardrail", metavar="NAME:±X[%]"),
     pareto=option(int, PARETO, 0),
+    context=option(str, CONTEXT),
+    mean=option(str, MEAN, None, show_default=False),
     seed=option(int, "Seed of the split.", 0),
     in_memory=options.IN_MEMORY,
     show_sql=options.SQL,
     as_json=options.JSON,
 )
 def learn(
-    out, report_folder, as_json, low, high, total, max_change, production, pareto, **settings
+    out,
+    report_folder,
+    as_json,
+    low,
+    high,
+    total,
+    max_change,
+    production,
+    pareto,
+    context,
+    mean,
+    **settings,
 ):
     """New weights from a log, and what they certainly gain.
 
@@ -67,6 +82,12 @@ def learn(
     by no more than 0.5 % of production's; reports:+0.01 lets reports rise by no
     more than 0.01. All bounds hold at once; where a guardrail is not certain to
     hold, the advice is to keep.
+
+    --context country,platform also learns weights for each segment of the
+    users, shrunk to the global ones where a segment says little, and certifies
+    what they gain over the global weights. Where that is not certain, the
+    artifact has the global weights. --mean linear or network: a function of
+    numbers and levels.
 
     A log of arms, as of an A/B/n test, has no surface: each arm is compared
     with production, or with what was played, on all rows, and all bounds hold
@@ -88,6 +109,8 @@ def learn(
     from mopl_jax.report import arms_screen, learning_screen
 
     options.float64()
+    if mean is not None and context is None:
+        raise ValueError("--mean: of what? name the columns of the context with --context")
     if max_change is not None and production is None:
         complaint = "change from what? name the current weights with --production"
         raise ValueError(f"--max-change: {complaint}")
@@ -105,7 +128,10 @@ def learn(
         try:
             reader = options.opened(settings)
             if arms_of(reader) is not None:
-                learnt = choose_arm(reader, **_of_arms(settings, report_folder))
+                learnt = choose_arm(reader, **_of_arms(settings, report_folder, context))
+            elif context is not None:
+                by = {"context": context, "mean": mean or "table", "watch": watch, "stop": stop}
+                learnt = pipeline.learn_contextual(reader, **by, **settings)
             else:
                 learnt = pipeline.learn(reader, watch=watch, stop=stop, **settings)
         except ValueError as error:
@@ -122,11 +148,12 @@ def learn(
         raise typer.Exit(options.REFUSED)
 
 
-def _of_arms(settings, report_folder):
+def _of_arms(settings, report_folder, context):
     """The settings of `choose_arm`; a surface says nothing of arms that their own rows do not."""
     usual = {"certificate": "ess_skew", "radius": 2.0}
     given = {name: settings[name] for name in ("share", "folds", "guardrails", "trades")}
     given |= {name: settings[name] != x for name, x in usual.items()} | {"report": report_folder}
+    given |= {"context": context}
     for name, value in given.items():
         if value:
             raise ValueError(
@@ -139,18 +166,22 @@ def _of_arms(settings, report_folder):
     return kept
 
 
-def _finish(learnt, out, report_folder, as_json):
-    """The page and the screen."""
+def _finish(made, out, report_folder, as_json):
+    """The page, of the global weights, and the screen."""
     from mopl_jax.io import files
-    from mopl_jax.report import learning_screen
+    from mopl_jax.learning.contextual_weights import ContextualWeights
+    from mopl_jax.report import contextual_screen, learning_screen
 
+    learnt = made.learnt if isinstance(made, ContextualWeights) else made
     if report_folder is not None and not learnt.interrupted:
         from mopl_jax.report import page
 
         with files.claimed(report_folder, option="--report"):
             page.write(report_folder, learnt)
-    if not as_json:
+    if not as_json and made is learnt:
         learning_screen.show(learnt, out)
+    elif not as_json:
+        contextual_screen.show(made, out)
     if learnt.interrupted:
         raise typer.Exit(130)
 

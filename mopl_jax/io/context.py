@@ -1,5 +1,6 @@
 """How contextual policies see the rows of a log: their columns, encoded as they are read."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,6 +9,7 @@ from jaxtyping import Float
 
 from mopl_jax.io.column_spec import ColumnSpec
 from mopl_jax.io.columns import Place, coded, numbers
+from mopl_jax.io.kinds import is_number
 from mopl_jax.io.source import Piece, Source
 from mopl_jax.policies.contextual import Level, Levels, level, shown
 
@@ -101,3 +103,43 @@ def _measured(column: Any, place: Place) -> Float[np.ndarray, " n"]:
     values = np.full(len(column), np.nan)
     values[there] = numbers(column.drop_null(), place)
     return values
+
+
+class Recorder:
+    """A policy's part in the reading of rows, that only takes down what it sees: columns of levels
+    as their numbers, measured ones as they are.
+    """
+
+    def __init__(self, columns: Sequence[str], numeric: Sequence[bool], measured: Sequence[bool]):
+        self.columns, self.numeric, self.measured = tuple(columns), tuple(numeric), tuple(measured)
+        self.words: list[dict[Level, int]] = [{} for _ in columns]
+
+    def encode(self, columns: Sequence[Any]) -> tuple[Float[np.ndarray, "n c"], tuple]:
+        """What each row has in each column; nothing is unknown."""
+        found = []
+        for column, known in zip(columns, self.words, strict=True):
+            if isinstance(column, Levels):
+                each = [known.setdefault(word, len(known)) for word in column.words]
+                column = np.asarray(each, float)[column.index]
+            found.append(column)
+        return np.stack(found, axis=1), ()
+
+    def columns_of(self, codes: Float[np.ndarray, "n c"]) -> list[Any]:
+        """The columns of all rows: numbers (n,), or `Levels`."""
+        return [
+            x if numeric else Levels(tuple(known), x.astype(np.int64))
+            for x, known, numeric in zip(codes.T, self.words, self.numeric, strict=True)
+        ]
+
+
+def recorded(reader: Any, names: Sequence[str], measure: bool) -> tuple[Any, Recorder]:
+    """The reader whose rows also have these columns, as the last of their codes; numbers measured
+    if `measure`, else levels as the others.
+    """
+    if len(set(names)) < len(names):
+        raise ValueError(f"context: expected columns once each, got {', '.join(names)}")
+    types = [reader.source.schema.field(name).type for name in names]
+    numbers = [is_number(kind) and not pa.types.is_boolean(kind) for kind in types]
+    kinds = Recorder(names, [measure and x for x in numbers], numbers)
+    context = context_of(kinds, reader.source, reader.columns, "context")
+    return reader._replace(contexts=(*reader.contexts, context)), kinds

@@ -18,6 +18,11 @@ reads back.
 | `product` | `parts`: documents of the kinds above, each for the next weights |
 | `segmented` | `context`: c columns; `segments`: `values` (c,), null for missing, and `policy`; \
 `otherwise`: the policy of all other rows; policies of the kinds above |
+| `contextual_normal` | as `normal`, but for the mean: that of a row is the output of `layers` \
+(`matrix`, `bias`; tanh between them) of its `inputs`, clipped to `low`, `high` (d,); `otherwise` \
+(d,) where these are not known. Of an input: `column` and `levels`, or `centre`, `width`, `low`, \
+`high`, `missing` of a number |
+| `contextual_log_normal` | the same, of the logarithms |
 
 `objectives`, d names, says which weight is which: beside a log, weights are matched by these
 names, with or without the prefix that all of them have. Every other key is the writer's: estimator,
@@ -43,7 +48,8 @@ from mopl_jax.io.documents import ABSENT, Numbers, full, length, positive
 from mopl_jax.io.files import write_json
 from mopl_jax.io.refusals import short, within
 from mopl_jax.policies.bounded import ClippedNormal, TruncatedNormal
-from mopl_jax.policies.contextual import Segmented
+from mopl_jax.policies.context_normal import ContextNormal, Input
+from mopl_jax.policies.contextual import Segmented, level
 from mopl_jax.policies.deterministic import Deterministic
 from mopl_jax.policies.dirichlet import Dirichlet
 from mopl_jax.policies.discrete import Discrete
@@ -55,7 +61,8 @@ from mopl_jax.policies.transformed import EXP, SHARES, Transformed
 from mopl_jax.policies.uniform import Uniform
 
 VERSION = 1
-Columns = Annotated[list[Annotated[str, Meta(min_length=1)]], Meta(min_length=1)]
+Name = Annotated[str, Meta(min_length=1)]
+Columns = Annotated[list[Name], Meta(min_length=1)]
 LARGEST = sys.float_info.max  # a bound as large is none: JSON has no infinity
 
 
@@ -239,6 +246,25 @@ def _describe_segmented(policy: Segmented):
         "segments": segments,
         "otherwise": describe(policy.otherwise),
     }
+
+
+@describe.register
+def _describe_context_normal(policy: ContextNormal):
+    kind = "contextual_log_normal" if policy.logarithms else "contextual_normal"
+    shape = {"scale": policy.scale}
+    if policy.scale.ndim == 2:
+        shape = {"covariance": policy.scale @ policy.scale.T}
+    numbers = shape | {"low": policy.low, "high": policy.high, "otherwise": policy.fallback}
+    layers = [{"matrix": _list(matrix), "bias": _list(bias)} for matrix, bias in policy.layers]
+    inputs = [_describe_input(each) for each in policy.inputs]
+    plain = {key: _list(x) for key, x in numbers.items()}
+    return {"kind": kind, "inputs": inputs, "layers": layers} | plain
+
+
+def _describe_input(each: Input):
+    if each.levels is not None:
+        return {"column": each.column, "levels": list(each.levels)}
+    return {key: x for key, x in each._asdict().items() if key != "levels"}
 
 
 def _list(array):
@@ -546,6 +572,73 @@ class SegmentedEntry(PolicyEntry, tag="segmented"):
         return Segmented.of(self.context, values, policies, otherwise)
 
 
+class InputEntry(documents.Entry):
+    """A column, and its `levels` or how its numbers are scaled; see `Input`."""
+
+    column: Name
+    levels: Annotated[list[str | float | bool | None], Meta(min_length=1)] | None = None
+    centre: documents.Number = 0.0
+    width: documents.Positive = 1.0
+    low: documents.Number = -LARGEST
+    high: documents.Number = LARGEST
+    missing: bool = False
+
+    def build(self) -> Input:
+        levels = None if self.levels is None else tuple(map(level, self.levels))
+        ends = self.low, self.high
+        return Input(self.column, levels, self.centre, self.width, *ends, self.missing)
+
+
+class LayerEntry(documents.Entry):
+    """A `matrix` (o, i) and a `bias` (o,)."""
+
+    matrix: Numbers
+    bias: Numbers
+
+
+class ContextNormalEntry(PolicyEntry, tag="contextual_normal"):
+    """A normal policy whose mean is a function of the context."""
+
+    inputs: Annotated[list[InputEntry], Meta(min_length=1)]
+    layers: Annotated[list[LayerEntry], Meta(min_length=1)]
+    low: Numbers
+    high: Numbers
+    otherwise: Numbers
+    scale: Numbers = ABSENT
+    covariance: Numbers = ABSENT
+
+    @property
+    def dim(self) -> int:
+        return length(self.otherwise, "otherwise")
+
+    def moved(self, order: list[int]) -> Self:
+        *layers, last = self.layers
+        last = LayerEntry(matrix=last.matrix[order], bias=last.bias[order])
+        return msgspec.structs.replace(super().moved(order), layers=[*layers, last])
+
+    def build(self, d: int) -> ContextNormal:
+        """ValueError for layers that do not fit one another, or their inputs."""
+        like = NormalEntry(mean=self.otherwise, scale=self.scale, covariance=self.covariance)
+        normal, inputs = like.build(d), tuple(each.build() for each in self.inputs)
+        _check_bounds(low := full(self.low, (d,), "low"), high := full(self.high, (d,), "high"))
+        layers = tuple(self._layers(sum(each.size for each in inputs), d))
+        ends = jnp.asarray(low), jnp.asarray(high)
+        logarithms = isinstance(self, ContextLogNormalEntry)
+        return ContextNormal(inputs, layers, *ends, normal.scale, normal.mean, logarithms)
+
+    def _layers(self, width, d):
+        for number, each in enumerate(self.layers, 1):
+            with within(f"layer {number}"):
+                out = d if number == len(self.layers) else length(each.bias, "bias")
+                bias = full(each.bias, (out,), "bias")
+                yield jnp.asarray(full(each.matrix, (out, width), "matrix")), jnp.asarray(bias)
+                width = out
+
+
+class ContextLogNormalEntry(ContextNormalEntry, tag="contextual_log_normal"):
+    """That of the logarithms."""
+
+
 def components_of(entries: list, d: int) -> list[Policy]:
     """The policies of a mixture."""
     return [_built(entry, i, "component", d) for i, entry in enumerate(entries, 1)]
@@ -564,5 +657,5 @@ Plain = (
     | DiscreteEntry
     | ProductEntry
 )
-Described = Plain | SegmentedEntry
+Described = Plain | SegmentedEntry | ContextNormalEntry | ContextLogNormalEntry
 _RESERVED = {"mopl_policy", "kind"}.union(*(e.__struct_fields__ for e in get_args(Described)))

@@ -24,6 +24,7 @@ from mopl_jax.diagnostics.verdicts import REFUSE, VERDICTS, reasons
 from mopl_jax.diagnostics.weight_diagnostics import Diagnosis, diagnose
 from mopl_jax.estimators import ess
 from mopl_jax.estimators.contrast import difference
+from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.intervals.ess_corrected import ess_skew
 from mopl_jax.intervals.interval import IntervalFunction, lower
 from mopl_jax.learning.guardrails import Guarded, room
@@ -35,6 +36,7 @@ from mopl_jax.numerics.check import check_alpha
 from mopl_jax.numerics.pytree import entries, pytree_dataclass
 from mopl_jax.numerics.quick_jit import quick_jit
 from mopl_jax.numerics.shapes import Count, Scalar, Truth, Vector
+from mopl_jax.policies.contextual import is_contextual, no_weights
 from mopl_jax.policies.gaussian import Gaussian
 
 
@@ -182,6 +184,8 @@ def weights_of(given: Any) -> ArrayLike:
     """The weights of a policy, its mean or its one action; numbers (d,) are themselves."""
     if not hasattr(given, "log_density"):
         return given
+    if is_contextual(given):
+        raise no_weights(given)
     return given.mean if hasattr(given, "mean") else given.action
 
 
@@ -206,16 +210,36 @@ def _certificate(
     The bound is of what is gained beside what may be lost, whose error counts where it is a share
     of what the baseline earns.
     """
-    value, bound = estimates(logs, value_estimator), lower(interval)
+    value = estimates(logs, value_estimator)
     means = jnp.stack([policy.mean, jnp.broadcast_to(baseline, policy.mean.shape)])
     both = lax.map(lambda mean: value(Gaussian(mean, policy.scale)), means)
     made, reference = (jax.tree.map(lambda x, i=i: x[i], both) for i in (0, 1))
+    same = jnp.all(means[0] == means[1])
+    return certificate_of(
+        made, reference, same, num_units(logs), interval, alpha, allowed, relative
+    )
+
+
+def certificate_of(
+    made: Estimate,
+    reference: Estimate,
+    same: Truth,
+    units: int,
+    interval: IntervalFunction,
+    alpha: float,
+    allowed: Scalar | float = 0.0,
+    relative: Scalar | float = 0.0,
+) -> Certificate:
+    """The certificate of a policy by its estimate and that of a baseline on the same `units`, of
+    which it may be known that they are the `same`.
+    """
+    bound = lower(interval)
     gain, spare = difference(made, reference), room(allowed, relative, reference.value)
     moved = allowed * relative * jnp.sign(reference.value) * reference.influence
     contrast = dataclasses.replace(gain, value=gain.value + spare, influence=gain.influence + moved)
     judged = jax.tree.map(lambda *x: jnp.stack(x), made, contrast)
     bounds = lax.map(lambda estimate: bound(estimate, alpha).lower, judged)
-    gain_bound = jnp.where(jnp.all(means[0] == means[1]), 0, bounds[1] - spare)
+    gain_bound = jnp.where(same, 0, bounds[1] - spare)
     diagnosis = diagnose(made)
     return Certificate(
         bound=bounds[0],
@@ -225,7 +249,7 @@ def _certificate(
         gain_bound=gain_bound,
         keep=~(gain_bound > 0) | (diagnosis.verdict == REFUSE),
         diagnosis=diagnosis,
-        units=jnp.asarray(num_units(logs)),
+        units=jnp.asarray(units),
         room=spare,
     )
 

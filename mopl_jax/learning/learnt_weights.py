@@ -80,6 +80,7 @@ class LearntWeights:
     `outside`: the share of the policy's draws that constraints forbid, which bind its mean
     `checks`: the `LogReport` of `check_log` on the log
     `served`: of production, which is compared with the scale of the learnt policy, as it is played
+    `made`: what each fold certifies, or the one part that does
     """
 
     proposal: Proposal
@@ -99,6 +100,7 @@ class LearntWeights:
     outside: float = 0.0
     checks: Any = None
     served: Served | None = None
+    made: tuple[Proposal, ...] = ()
 
     @property
     def played(self) -> Policy:

@@ -28,6 +28,8 @@ from mopl_jax.learning.constraints import (
     share_outside,
     unconstrained,
 )
+from mopl_jax.learning.contextual import personalised
+from mopl_jax.learning.contextual_weights import ContextualWeights
 from mopl_jax.learning.guardrails import Guarded, Guardrail, guardrail
 from mopl_jax.learning.learnt_weights import LearntWeights, Names, Served, spread
 from mopl_jax.learning.log_space import (
@@ -38,12 +40,15 @@ from mopl_jax.learning.log_space import (
 )
 from mopl_jax.learning.long_log import certify_in_passes
 from mopl_jax.learning.objective import VALUE_ESTIMATORS
+from mopl_jax.learning.personal import MEANS, TABLE
 from mopl_jax.learning.plan import RADIUS, Plan, check_plan
 from mopl_jax.learning.proposal import Proposal, propose
 from mopl_jax.learning.response_surface import fit_surface
+from mopl_jax.learning.seen import seen_of
 from mopl_jax.logs import Logs, check, check_unsampled, folds_of, rows, split
 from mopl_jax.numerics.check import check_alpha, check_seed, choose
 from mopl_jax.numerics.pytree import entries, stacked
+from mopl_jax.policies.contextual import is_contextual, no_weights
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.mixture import Mixture
 
@@ -165,6 +170,87 @@ def learn(
         checks=check_rows(reader, target=found.played),
         served=_served(production, names, found),
     )
+
+
+# Weights by context.
+
+GLOBAL = ("guardrails", "trades")  # options of learning that are for one policy for all
+SETTINGS = (  # the others, which `learn` takes
+    "production",
+    "estimator",
+    "certificate",
+    "alpha",
+    "radius",
+    "seed",
+    "in_memory",
+    "watch",
+    "stop",
+)
+
+
+def learn_contextual(
+    log: Any,
+    context: str | Sequence[str],
+    *,
+    mean: str = TABLE,
+    constraints: Projection | Bounds = unconstrained,
+    share: float | None = None,
+    folds: int | None = None,
+    **options: Any,
+) -> ContextualWeights | LearntWeights:
+    """Weights by the columns of the `context`, and what they certainly gain over the best global
+    weights, which are learnt beside them.
+
+    `log` is a path or a table (not `Logs`, whose columns have no names); `options` and roles are
+    those of `learn`. `mean` is "table", weights for each segment (rows that have the same
+    levels of all columns; at most `segments.MOST`), or a function of numbers and levels: "linear",
+    or a small "network". A linear mean or network is certified on a `share` of the users, a half
+    unless given. Where no gain over the global weights is certain, `played` are the global ones.
+    After an interrupt it is the global `LearntWeights` that is returned.
+
+    ValueError in one line for columns that are absent, are all alike, have too many levels, or name
+    the user; for guardrails, which are for one policy for all; for more rows than `in_memory`.
+    """
+    choose([mean], dict.fromkeys(MEANS), "mean")
+    settings = {name: options.pop(name) for name in SETTINGS if name in options}
+    for name in GLOBAL:
+        if options.pop(name, None):
+            raise ValueError(f"{name}: expected no context, which they do not know; drop one")
+    if isinstance(log, Logs):
+        raise ValueError(
+            "context: expected a path or a table, whose columns have names, got Logs in memory"
+        )
+    reader = read.open_log(log, **options)
+    n, most = reader.source.count(), settings.get("in_memory", IN_MEMORY)
+    if n > most:
+        raise ValueError(
+            f"context: expected at most {most:,} rows, which are held, got {n:,} in"
+            f" {reader.source.name}; raise --in-memory, or keep a sample of the users"
+        )
+    if mean != TABLE:
+        share = _one_split(mean, constraints, share, folds)
+    seen = seen_of(reader, _names(context, reader), mean)
+    settings |= {"constraints": constraints, "share": share, "folds": folds}
+    learnt = learn(reader, **settings)
+    return learnt if learnt.interrupted else personalised(learnt, seen, mean)
+
+
+def _one_split(mean, constraints, share, folds) -> float:
+    """The share of the users that certify a function of the context."""
+    if folds:
+        raise ValueError(f"folds: expected one split for a {mean} mean, got folds; give a share")
+    boxed = constraints is unconstrained or isinstance(constraints, Bounds)
+    if not boxed or getattr(constraints, "total", None) is not None:
+        raise ValueError(
+            f"constraints: expected bounds of each weight for a {mean} mean, which is clipped to"
+            " them, got others; let it be a table"
+        )
+    return SHARE if share is None else share
+
+
+def _names(context, reader) -> tuple[str, ...]:
+    names = context.split(",") if isinstance(context, str) else context
+    return tuple(reader.source.column(name.strip()) for name in names)
 
 
 # Options.
@@ -294,6 +380,8 @@ def _production(given, names, logarithms):
 
 def _policy(given, names, logarithms) -> Any:
     policy = read_policy(given, names)[0] if isinstance(given, str | Path) else given
+    if is_contextual(policy):
+        raise ValueError(f"production: {no_weights(policy)}")
     return weights_in_logs(policy) if logarithms else policy
 
 
@@ -531,6 +619,7 @@ def _certified(found: LearntWeights, made, held, fold, given) -> LearntWeights:
         found,
         held=held,
         certifying=len(held.reward),
+        made=tuple(made),
         policy=played(policies),
         certificate=entries(first, 0),
         against_production=entries(deciding, 0) if given.known else None,

@@ -10,6 +10,7 @@ exactly and costs effective rows; a wide one costs little and gains little.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -140,7 +141,8 @@ def propose(
     fitted = _fits(whiten(logs, whitening), kept, guarded)
     promise = functools.partial(_promises, fitted, guarded, rows, origin)
     asks = _asks(fitted, rows, alpha, trades)
-    unit, feasible = safe.positive(jnp.sqrt(fitted.noise)), _feasible(project, whitening, radius)
+    unit = safe.positive(jnp.sqrt(fitted.noise))
+    feasible = feasible_means(project, whitening, radius)
     found = lax.map(functools.partial(_search, promise, unit, feasible, origin, radius), asks)
     promised = lax.map(promise, found)
     less = jax.vmap(lambda made, z: entries(made, 0).less(z))(promised, asks.z)
@@ -223,7 +225,7 @@ def _promise(fitted: Fitted, rows, origin, policy: Gaussian) -> tuple[Promise, S
     return made, at_base @ surface.coefficients
 
 
-def _feasible(project, whitening, radius) -> Projection:
+def feasible_means(project, whitening, radius) -> Projection:
     """The projection of whitened means."""
     region = ball(standard(whitening.mean), radius)
     if project is unconstrained:
@@ -253,7 +255,7 @@ def _search(promise, unit, feasible, origin, radius, ask: Ask) -> Gaussian:
 
     places = _places(origin, radius)
     heights = lax.map(height, places, batch_size=PLACES)
-    ends, reached = jax.vmap(functools.partial(_climb, height))(places[lax.top_k(heights, BEST)[1]])
+    ends, reached = jax.vmap(functools.partial(climb, height))(places[lax.top_k(heights, BEST)[1]])
     found = policy(ends[jnp.argmax(reached)])
     return dataclasses.replace(found, mean=jnp.where(jnp.max(reached) > 0, found.mean, origin))
 
@@ -268,7 +270,7 @@ def _places(origin, radius) -> Float[Array, "s d+1"]:
     return jnp.concatenate([jnp.concatenate([means, scale], axis=1) for scale in each])
 
 
-def _climb(height, start):
+def climb(height: Callable[[Vector], Scalar], start: Vector) -> tuple[Vector, Scalar]:
     """The highest place on the way of Adam (Kingma & Ba 2015), and its height.
 
     Its shrinking steps need no line search, and so compile the objective once.

@@ -141,7 +141,13 @@ def _inflation(surface, posterior, logs, kept) -> Scalar:
         return features @ probes, features @ surface.coefficients
 
     slopes, fitted = lax.map(row, logs.action, batch_size=BLOCK)
-    left, slopes = kept * (logs.reward - fitted), kept[:, None] * slopes
+    return inflation_of(logs, kept[:, None] * slopes, kept * (logs.reward - fitted), kept)
+
+
+def inflation_of(logs: Logs, slopes: Float[Array, "n p"], left: PerRow, kept: PerRow) -> Scalar:
+    """The same of p functions of the rows and of what is left of the rewards, both 0 where a row
+    is not kept.
+    """
     scores = slopes * left[:, None]
     if logs.cluster is not None:
         scores = jax.ops.segment_sum(scores, logs.cluster, logs.num_clusters)

@@ -1,6 +1,7 @@
 """Policies over scalarisation weights: what a platform plays, with its log density."""
 
 from mopl_jax.policies.bounded import ClippedNormal, TruncatedNormal
+from mopl_jax.policies.context_normal import ContextNormal
 from mopl_jax.policies.contextual import Segmented
 from mopl_jax.policies.deterministic import Deterministic, smooth
 from mopl_jax.policies.dirichlet import Dirichlet
@@ -16,6 +17,7 @@ from mopl_jax.policies.uniform import Uniform
 
 __all__ = [
     "ClippedNormal",
+    "ContextNormal",
     "Deterministic",
     "Dirichlet",
     "Discrete",

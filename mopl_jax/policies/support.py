@@ -3,6 +3,7 @@
 from typing import Any
 
 from mopl_jax.policies.bounded import TruncatedNormal
+from mopl_jax.policies.context_normal import ContextNormal
 from mopl_jax.policies.contextual import Segmented
 from mopl_jax.policies.dirichlet import Dirichlet
 from mopl_jax.policies.gaussian import Gaussian
@@ -20,7 +21,8 @@ def is_continuous(policy: Any) -> bool:
     parts = _parts(policy)
     if parts is not None:
         return all(map(is_continuous, parts))
-    return isinstance(policy, Gaussian | Uniform | TruncatedNormal | Dirichlet | Transformed)
+    known = Gaussian | Uniform | TruncatedNormal | Dirichlet | Transformed | ContextNormal
+    return isinstance(policy, known)
 
 
 def on_simplex(policy: Any) -> bool:

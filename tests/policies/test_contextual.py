@@ -8,6 +8,7 @@ from yardsticks import KEY
 
 from mopl_jax.io.policy_json import parse, read_policy, write_policy
 from mopl_jax.policies import Dirichlet, Gaussian, Segmented, log_normal
+from mopl_jax.policies.context_normal import ContextNormal, input_of
 from mopl_jax.policies.contextual import Levels, level, log_densities
 
 HERE = Gaussian.diagonal([1.0, 0.0], 0.5)
@@ -66,7 +67,7 @@ def test_densities_are_those_of_each_rows_policy():
 @pytest.mark.parametrize(
     "policies",
     [
-        [log_normal([0.0, 1.0], 0.3), log_normal([1.0, 1.0], 0.3)],
+        [log_normal(np.array(x), 0.3) for x in ([0.0, 1.0], [1.0, 1.0])],
         [Dirichlet(jnp.array([1.0, 2.0])), Dirichlet(jnp.array([3.0, 2.0]))],
     ],
     ids=["log_normal", "dirichlet"],
@@ -85,6 +86,38 @@ def test_policies_of_every_kind_may_depend_on_the_context(tmp_path, policies):
             made.at(**context).log_density(action),
             rtol=1e-14,
         )
+
+
+AGE = np.array([20.0, 30.0, np.nan, 50.0])
+PLACE = Levels(("DE", None), np.array([0, 1, 0, 1]))
+
+
+@pytest.mark.parametrize("logarithms", [False, True])
+def test_a_mean_may_be_a_function_of_the_context(tmp_path, logarithms):
+    """Its value is that of the layers by hand; ends, unknown values and the document hold."""
+    rng = np.random.default_rng(0)
+    shapes = (3, 4), (2, 3)
+    first, last = ((rng.normal(size=shape), rng.normal(size=shape[0])) for shape in shapes)
+    layers = tuple(tuple(map(jnp.asarray, layer)) for layer in (first, last))
+    low, high, scale = jnp.full(2, -0.9), jnp.full(2, 0.9), jnp.array([[0.5, 0.0], [0.2, 0.4]])
+    inputs = input_of("age", AGE), input_of("place", PLACE)
+    made = ContextNormal(inputs, layers, low, high, scale, jnp.zeros(2), logarithms)
+    path = write_policy(tmp_path / "policy.json", made, objectives=["a", "b"])
+    read, moved = read_policy(path)[0], read_policy(path, ["b", "a"])[0]
+    assert read.inputs == made.inputs
+    known = AGE[[0, 1, 3]]
+    for place, age in (("DE", 20.0), (None, 90.0), ("DE", None), ("US", 20.0)):
+        x = [0.0, 1.0] if age is None else [(min(age, 50) - known.mean()) / known.std(), 0.0]
+        x += [place == "DE", place is None]
+        mean = last[0] @ np.tanh(first[0] @ x + first[1]) + last[1]
+        mean = np.zeros(2) if place == "US" else np.clip(mean, -0.9, 0.9)
+        action = jnp.array([0.3, 0.7])
+        expected = Gaussian(jnp.asarray(mean), scale)
+        expected = expected.log_density(jnp.log(action) if logarithms else action)
+        expected = float(expected) - np.log(action).sum() * logarithms
+        for policy, weights in ((made, action), (read, action), (moved, action[::-1])):
+            density = policy.at(age=age, place=place).log_density(weights)
+            np.testing.assert_allclose(density, expected, rtol=1e-10)
 
 
 def test_it_has_no_weights_without_a_row():

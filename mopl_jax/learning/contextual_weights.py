@@ -1,0 +1,180 @@
+"""`ContextualWeights`: what personalising would gain over the learnt global weights."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mopl_jax.diagnostics.verdicts import VERDICTS
+from mopl_jax.learning.certification import Certificate
+from mopl_jax.policies.contextual import Level, shown
+
+REFUSE = VERDICTS[-1]
+
+
+class Segment(NamedTuple):
+    """What weights of its own change in a segment.
+
+    `values`: its levels of the columns of the context
+    `share`: of the rows that certify
+    `change` (d,): of the mean weights, from the global ones
+    `gain`, `lower`, `upper`: over the global weights for a row of the segment; intervals of all
+        segments hold at once
+    `ess`: of the weights of the contrast, in rows or users
+    """
+
+    values: tuple[Level, ...]
+    share: float
+    change: tuple[float, ...]
+    gain: float
+    lower: float
+    upper: float
+    ess: float
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class ContextualWeights:
+    """Weights that depend on the context beside the learnt global ones, and what is certain of the
+    difference.
+
+    `learnt`: the global `LearntWeights`, with all that is certain of them
+    `columns`, `mean`: of the context, and what its means are: table, linear or network
+    `policy`: the contextual policy, which was certified
+    `over_global`: its certificate against the global means played with its scale, so that the gain
+        is that of personalising
+    `over_played`: against the global policy as it is played, whose scale may be another; the gain
+        over both must be certain
+    `over_current`: against the current weights with its scale: production, or the logging mean
+    `interval`: of the gain over the global policy, at both ends
+    `segments`: of a table, those with weights of their own; the largest first
+    `others`: how many segments have too few rows for any, and are played the global weights
+    """
+
+    learnt: Any
+    columns: tuple[str, ...]
+    mean: str
+    policy: Any
+    over_global: Certificate
+    over_played: Certificate
+    over_current: Certificate
+    interval: tuple[float, float]
+    segments: tuple[Segment, ...] = ()
+    others: int = 0
+
+    @property
+    def personalise(self) -> bool:
+        """Whether the gain over the global weights is certain."""
+        refused = REFUSE in (self.over_global.verdict, self.learnt.verdict)
+        return self.least > 0 and not refused
+
+    @property
+    def least(self) -> float:
+        """What personalising certainly gains, over the global means with whichever scale."""
+        return min(float(self.over_global.gain_bound), float(self.over_played.gain_bound))
+
+    @property
+    def played(self) -> Any:
+        """What to serve: the contextual policy where its gain is certain, else the global one."""
+        return self.policy if self.personalise else self.learnt.played
+
+    @property
+    def keep(self) -> bool:
+        """Whether the current weights are to be kept: no gain over them is certain."""
+        if not self.personalise:
+            return self.learnt.keep
+        return not float(self.over_current.gain_bound) > 0
+
+    @property
+    def verdict(self) -> str:
+        """The gravest on the log, on the global weights and on the contextual ones where these are
+        what is served.
+        """
+        own = [self.over_global.verdict] if self.personalise else []
+        return max([self.learnt.verdict, *own], key=VERDICTS.index)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why it is not trust."""
+        own = self.over_global.reasons if self.personalise else ()
+        return tuple(dict.fromkeys((*self.learnt.reasons, *own)))
+
+    @property
+    def advice(self) -> str:
+        """Whether to change anything."""
+        if not self.personalise:
+            return self.learnt.advice
+        return "keep the current weights" if self.keep else "change to the contextual weights"
+
+    @property
+    def reason(self) -> str:
+        """Why: what is certain of personalising, and of the gain over what is played now."""
+        if not self.personalise:
+            return f"{self._none}; of the global weights: {self.learnt.reason}"
+        over = "production" if self.learnt.against_production is not None else "the logging mean"
+        made = self.over_current
+        return (
+            f"weights by {', '.join(self.columns)} gain at least"
+            f" {self.least:.4g} over the learnt global weights"
+            f" {self._sure}; over {over} played with the same scale at least"
+            f" {float(made.gain_bound):.4g} (estimate {float(made.gain):.4g})"
+        )
+
+    @property
+    def _sure(self):
+        alpha, gain = self.learnt.plan.alpha, float(self.over_global.gain)
+        return f"with confidence {1 - alpha:.4g} (estimate {gain:.4g})"
+
+    @property
+    def _none(self):
+        """Why there is no personalising."""
+        by = f"weights by {', '.join(self.columns)}"
+        if self.over_global.verdict == REFUSE:
+            return f"{by} are refused: {self.over_global.reasons[0]}"
+        if not self.moved:
+            return f"{by} promise no gain over the learnt global weights: nothing is personalised"
+        bound = f"at least {self.least:.4g}" if np.isfinite(self.least) else "no bound"
+        return (
+            f"no gain of {by} over the learnt global weights is certain ({bound} {self._sure}):"
+            " nothing is personalised"
+        )
+
+    @property
+    def moved(self) -> bool:
+        """Whether any weights were found to differ from the global ones."""
+        return self.interval != (0.0, 0.0)
+
+    def __repr__(self):
+        return f"ContextualWeights({self.advice}: {self.reason})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document of `mopl learn --context`: that of the global weights, and `personal`."""
+        made, now = self.over_global, self.over_current
+        segments = [
+            each._asdict() | {"values": list(each.values), "change": list(each.change)}
+            for each in self.segments
+        ]
+        personal = {
+            "columns": list(self.columns),
+            "mean_of": self.mean,
+            "personalise": self.personalise,
+            "gain": float(made.gain),
+            "certified_gain": self.least,
+            "interval": list(self.interval),
+            "value": float(made.value),
+            "ess": float(made.ess),
+            "gain_over_played": float(self.over_played.gain),
+            "gain_over_current": float(now.gain),
+            "certified_gain_over_current": float(now.gain_bound),
+            "by_segment": segments,
+            "other_segments": self.others,
+            "verdict": made.verdict,
+            "reasons": list(made.reasons),
+        }
+        about = self.learnt.to_dict() | {"advice": self.advice, "reason": self.reason}
+        about |= {"verdict": self.verdict, "reasons": list(self.reasons)}
+        return about | {"personal": personal}
+
+
+def labelled(segment: Segment) -> str:
+    """The levels of a segment as text."""
+    return shown(segment.values)

@@ -1,0 +1,83 @@
+"""What is known of the rows of a log before their actions, as learning by context needs it."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from mopl_jax.io import log_reader
+from mopl_jax.io.context import recorded
+from mopl_jax.io.log_reader import LogReader
+from mopl_jax.learning.deviations import MOST, Situation, width
+from mopl_jax.learning.personal import NETWORK, TABLE, first_layer
+from mopl_jax.learning.segments import Segmentation, check_levels, segmentation
+from mopl_jax.logs import Logs
+from mopl_jax.policies.context_normal import Input, features_of, input_of
+
+
+class Seen(NamedTuple):
+    """What is known of each row of a log before its action, and the user of each.
+
+    `columns`: their names
+    `situation`, `inputs`: as `Points` has them, of all rows
+    `blocks`: of deviations
+    `logs`: the rows
+    `table`: the segments of a table; None of a function
+    `features`: how the columns of a function become its inputs
+    """
+
+    columns: tuple[str, ...]
+    situation: Situation
+    inputs: Float[np.ndarray, "n q"]
+    blocks: int
+    logs: Logs
+    table: Segmentation | None = None
+    features: tuple[Input, ...] = ()
+
+    def at(self, kept) -> "Seen":
+        """Of the rows that are `kept` (n,)."""
+        return self._replace(
+            situation=Situation(self.situation.place[kept], self.situation.local[kept]),
+            inputs=self.inputs[kept],
+        )
+
+
+def seen_of(reader: LogReader, names: tuple[str, ...], mean: str) -> Seen:
+    """What a mean of this kind sees; ValueError in one line for columns that say nothing to it."""
+    recording, kinds = recorded(reader, names, mean != TABLE)
+    rows: Any = log_reader.whole(recording)
+    columns = kinds.columns_of(rows.codes[-1])
+    logs: Any = Logs(rows.action, rows.log_propensity, rows.reward, cluster=rows.cluster)
+    place, d = reader.source.name, rows.action.shape[1]
+    for name, column, numeric in zip(names, columns, kinds.measured, strict=True):
+        if isinstance(column, np.ndarray):
+            _check_numbers(column, name, place)
+        else:
+            check_levels(column, name, place, rows.cluster, numeric)
+    if mean == TABLE:
+        found = segmentation(columns, names, place, MOST // width(d))
+        situation = Situation(found.code, np.ones((len(found.code), 1)))
+        return Seen(
+            names, situation, np.zeros((len(found.code), 0)), len(found.values), logs, found
+        )
+    inputs = tuple(map(input_of, names, columns))
+    x, known, _ = features_of(inputs, columns)
+    local: Any = x
+    if mean == NETWORK:
+        matrix, bias = map(np.asarray, first_layer(x.shape[1], float))
+        local = np.concatenate([x, np.tanh(x @ matrix.T + bias)], axis=1)
+    if local.shape[1] * width(d) > MOST:
+        raise ValueError(
+            f"{place}: context: {local.shape[1]} features and {d} weights are {width(d)} times as"
+            f" many coefficients, of which {MOST:,} are the most; group levels"
+        )
+    return Seen(names, Situation(np.where(known, 0, 1), local), x, 1, logs, None, inputs)
+
+
+def _check_numbers(column, name, place):
+    there = column[~np.isnan(column)]
+    if not len(there) or np.ptp(there) == 0 and len(there) == len(column):
+        raise ValueError(
+            f"{place}: context column {name!r}: all rows are alike: there is nothing to tell"
+            " apart; name a column that varies"
+        )

@@ -1,0 +1,52 @@
+"""What `mopl learn --context` shows: the advice, the global weights, and the segments."""
+
+from pathlib import Path
+
+from mopl_jax.learning.contextual_weights import ContextualWeights, labelled
+from mopl_jax.report import terminal
+from mopl_jax.report.words import weights_table
+
+SHOWN = 20  # segments in the table
+
+
+def show(made: ContextualWeights, out: Path) -> None:
+    """Advice, what each segment changes, numbers, why it is not trust."""
+    console = terminal.console()
+    console.print()
+    console.print(terminal.headed(made.advice, f": {made.reason}"), soft_wrap=True)
+    header, rows = weights_table(made.learnt)
+    table = terminal.table(*header, title="Global weights")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    if made.segments:
+        console.print(_table(made))
+        console.print(_said(made), soft_wrap=True)
+    console.print(terminal.verdict_line(made.verdict))
+    for text in made.reasons:
+        console.print(f"  {text}", highlight=False, markup=False)
+    kept = ", which is not to be played" if made.keep else ""
+    what = "the weights by context" if made.personalise else "the global weights"
+    console.print(f"Written: {out}: {what}{kept}", soft_wrap=True)
+
+
+def _table(made):
+    """What each segment changes of the global weights, and gains."""
+    names = made.learnt.names.labels
+    title = f"By {', '.join(made.columns)}: change from the global weights, and gain"
+    table = terminal.table("segment", "rows", *names, "gain", "at least", "at most", title=title)
+    table.columns[0].max_width = 30
+    for each in made.segments[:SHOWN]:
+        change = (f"{x:+.3g}" for x in each.change)
+        ends = (terminal.number(x) for x in (each.gain, each.lower, each.upper))
+        table.add_row(labelled(each), terminal.share(each.share), *change, *ends)
+    return table
+
+
+def _said(made):
+    """What the intervals are, and which segments are not in the table."""
+    alpha = made.learnt.plan.alpha
+    rest = len(made.segments) - SHOWN
+    more = f"; {rest:,} more in the artifact" if rest > 0 else ""
+    few = f"; {made.others:,} with few rows have the global weights" if made.others else ""
+    return f"All intervals hold at once with confidence {1 - alpha:.6g}{more}{few}"

@@ -1,0 +1,185 @@
+"""Weights by context: segments that differ are told apart and certified, none is invented, and what
+cannot be a context is refused in one line before anything is learnt.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from mopl_jax.evaluation.comparison import compare
+from mopl_jax.io.policy_json import read_policy, write_policy
+from mopl_jax.io.read import read_logs
+from mopl_jax.learning.deviations import Situation, bends, expected_bends, fit_deviations, width
+from mopl_jax.learning.pipeline import learn_contextual
+from mopl_jax.learning.segments import segmentation
+from mopl_jax.logs import Logs
+from mopl_jax.policies import Gaussian, Segmented
+from mopl_jax.policies.contextual import Levels
+
+N, D = 1200, 2
+LOGGING = Gaussian.diagonal(np.zeros(D), 1.0)
+BEST = {"DE": np.array([0.9, 0.0]), "FR": np.array([-0.9, 0.3]), None: np.array([0.0, 0.2])}
+ROLES = {"action": "w_", "logging": LOGGING, "cluster": "user"}
+
+
+def log_of(best, n=N, seed=0):
+    """Rows of two a user, whose reward falls off from the best weights of their country."""
+    rng = np.random.default_rng(seed)
+    country = rng.choice(3, n // 2, p=[0.5, 0.4, 0.1]).repeat(2)
+    names = list(best)
+    action, own = rng.normal(size=(n, D)), np.stack([best[name] for name in names])[country]
+    reward = -0.3 * np.square(action - own).sum(axis=1) + 0.4 * rng.normal(size=n)
+    columns = {f"w_{k}": action[:, k] for k in range(D)}
+    columns |= {"reward": reward, "country": [names[k] for k in country]}
+    return pa.table(columns | {"user": np.arange(n) // 2, "age": rng.normal(size=n)})
+
+
+@pytest.fixture(scope="module")
+def learnt():
+    """By country, halved."""
+    return learn_contextual(log_of(BEST), "country", share=0.5, **ROLES)
+
+
+def test_segments_that_differ_have_weights_of_their_own(learnt):
+    """Their means move to the best ones, on average not at all, and the gain over the global
+    weights is certain; so is that of both large segments at once.
+    """
+    assert learnt.personalise
+    assert 0 < learnt.least <= float(learnt.over_global.gain_bound)
+    assert learnt.interval[0] < float(learnt.over_global.gain) < learnt.interval[1]
+    german, french, missing = learnt.segments
+    assert (german.values, french.values, missing.values) == (("DE",), ("FR",), (None,))
+    assert german.change[0] > 0.4
+    assert french.change[0] < -0.4
+    assert min(german.lower, french.lower) > 0
+    held = sum(each.share for each in learnt.segments)
+    assert held == pytest.approx(1)
+    shares = np.array([0.5, 0.4, 0.1])
+    rounding = 4 * 1.3 * (0.25 / 300) ** 0.5  # of the shares of 300 users
+    assert abs(shares @ [each.change[0] for each in learnt.segments]) < rounding
+
+
+def test_what_is_served_is_what_was_certified(tmp_path, learnt):
+    """Read back from its artifact, it has the certified gain on other rows, by `compare`."""
+    about = learnt.to_dict()
+    assert about["advice"] == "change to the contextual weights"
+    path = write_policy(tmp_path / "policy.json", learnt.played, **about)
+    served: Any = read_policy(path)[0]
+    for name in BEST:
+        np.testing.assert_allclose(
+            served.at(country=name).mean, learnt.policy.at(country=name).mean, rtol=1e-12
+        )
+    other = log_of(BEST, seed=1)
+    mean, scale = learnt.learnt.policy.mean, served.otherwise.scale
+    _, made = compare(other, [Gaussian(mean, scale), path], alpha=0.002, **ROLES).policies
+    assert made.difference.lower < float(learnt.over_global.gain) < made.difference.upper
+    true = sum(
+        share * (np.square(mean - best).sum() - np.square(served.at(country=x).mean - best).sum())
+        for share, (x, best) in zip([0.5, 0.4, 0.1], BEST.items(), strict=True)
+    )
+    assert learnt.least <= 0.3 * true
+
+
+def test_a_block_of_no_use_is_shrunk_to_nothing():
+    """Where segments do not differ the evidence leaves less than an error of no use; where one
+    does, its slope is found, and that of one of few rows is between it and nothing.
+    """
+    rng = np.random.default_rng(0)
+    action, place = rng.normal(size=(4000, D)), np.repeat([0, 1, 2], [1980, 20, 2000])
+    situation = Situation(place, np.ones((4000, 1)))
+
+    def slopes(difference):
+        reward = difference * action[:, 0] * np.array([1.0, 1.0, -1.0])[place]
+        logs = Logs(*map(jnp.asarray, (action, np.zeros(4000), reward + rng.normal(size=4000))))
+        return np.asarray(fit_deviations(logs, situation, np.ones(4000), 3).coefficients)[:, 0, 1]
+
+    none = slopes(0.0)
+    assert np.abs(none).max() < 0.03
+    large, small, other, last = slopes(0.5)
+    np.testing.assert_allclose([large, other], [0.5, -0.5], atol=4 * 2000**-0.5)
+    assert 0.0 < small < 0.5 + 4 * 20**-0.5
+    assert last == 0
+
+
+def test_expected_bends_are_those_of_draws():
+    """By Gauss–Hermite quadrature, exact to rounding for polynomials, closely for waves."""
+    mean, scale = jnp.array([0.4, -0.7]), jnp.array([0.5, 0.9])
+    x, w = np.polynomial.hermite_e.hermegauss(40)
+    grid = jnp.asarray(np.stack(np.meshgrid(x, x), axis=-1).reshape(-1, 2))
+    found = jax.vmap(lambda z: bends(mean + scale * z))(grid)
+    weights = jnp.asarray((w[:, None] * w[None]).ravel() / (2 * np.pi))
+    np.testing.assert_allclose(weights @ found, expected_bends(mean, scale), atol=1e-10)
+    assert len(found[0]) == width(2)
+
+
+def test_rare_segments_have_the_weights_of_all():
+    country = Levels(("a", "b", "c"), np.array([0] * 50 + [1] * 30 + [2] * 5))
+    found = segmentation([country], ["country"], "log")
+    assert (found.values, found.others) == ((("a",), ("b",)), 1)
+    assert np.bincount(found.code).tolist() == [50, 30, 5]
+
+
+ANY = log_of(BEST)
+ONE = {"cluster": "user", "action": "w_", "logging": LOGGING}
+
+
+@pytest.mark.parametrize(
+    ("context", "options", "message"),
+    [
+        ("countri", {}, "no column 'countri'; did you mean 'country'?"),
+        ("country,country", {}, "expected columns once each"),
+        ("user", {}, "column 'user': 600 levels for 600 users: it all but names the user"),
+        ("age", {}, "column 'age': 1,200 different numbers are no segments"),
+        ("one", {}, "context one: all 1,200 rows are alike"),
+        ("one", {"mean": "linear"}, "column 'one': all rows are alike"),
+        ("country", {"mean": "tabel"}, "unknown mean: 'tabel'; did you mean 'table'?"),
+        ("country", {"guardrails": ["age:-1%"]}, "guardrails: expected no context"),
+        (
+            "country",
+            {"production": Segmented.of(("country",), [("DE",)], [LOGGING], LOGGING)},
+            "production: expected a policy that is the same for all rows",
+        ),
+        ("age", {"mean": "linear", "folds": 4}, "folds: expected one split for a linear mean"),
+    ],
+)
+def test_what_is_no_context_is_refused_in_one_line(context, options, message):
+    table = ANY.append_column("one", pa.array(np.full(N, 3.0)))
+    with pytest.raises(ValueError, match=message) as error:
+        learn_contextual(table, context, **ONE, **options)
+    assert "\n" not in str(error.value)
+
+
+def test_logs_without_names_of_columns_are_refused():
+    with pytest.raises(ValueError, match="expected a path or a table, whose columns have names"):
+        learn_contextual(read_logs(ANY, **ONE), "country")
+
+
+def test_a_column_of_too_many_levels_is_refused():
+    many = Levels(tuple(map(str, range(1001))), np.arange(10_000) % 1001)
+    from mopl_jax.learning.segments import check_levels
+
+    with pytest.raises(ValueError, match="1,001 levels, of which 1,000 are the most; group them"):
+        check_levels(many, "city", "log", None, False)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("mean", ["linear", "network"])
+def test_means_that_are_functions_of_the_context_are_certified_and_read_back(tmp_path, mean):
+    made: Any = learn_contextual(log_of(BEST, 4000), "country,age", mean=mean, **ROLES)
+    assert made.personalise
+    path = write_policy(tmp_path / "policy.json", made.played, **made.to_dict())
+    served: Any = read_policy(path)[0]
+    for context in ({"country": "DE", "age": 0.3}, {"country": None, "age": -9.0}, {}):
+        np.testing.assert_allclose(
+            served.at(**context).mean, made.policy.at(**context).mean, rtol=1e-12
+        )
+    assert made.policy.at(country="DE", age=0.0).mean[0] > 0.3
+
+
+def test_a_log_that_is_not_held_is_refused():
+    with pytest.raises(ValueError, match=f"expected at most 1,000 rows, which are held, got {N:,}"):
+        learn_contextual(log_of(BEST), "country", in_memory=1000, **ROLES)
