@@ -93,9 +93,11 @@ def evaluate(
     parts, remarks = by_log(reader, answers.policies[0])
     range_of = undeclared_range(answers.appearance.reward, reward_range)
     doubts = _no_logs(reader) + range_of + taught(log, [target])
-    warnings = made.warnings + doubts + reader.source.remarks + remarks + answers.remarks
+    doubts += () if parts else remarks  # of parts they are reasons for caution
+    warnings = made.warnings + doubts + reader.source.remarks + answers.remarks
     log, name = _names(reader, log, target)
     made = dataclasses.replace(made, warnings=warnings, parts=parts, log=log, target=name)
+    made = _doubted(made, *(remarks if parts else ()))
     if adjust:
         saved = saving(gather(*asked).policies[0], answers.policies[0])
         adjustment = Adjustment(tuple(reader.columns.context or ()), saved)
@@ -104,7 +106,7 @@ def evaluate(
         whole = gather(log_reader.of_the_log(reader), *asked[1:], adjust=adjust).policies[0]
         (ends,) = limits(whole, names[:1], level, facts)
         in_log = InLog(reader.sampling.rows or 0.0, float(whole.value), ends.lower, ends.upper)
-        made = dataclasses.replace(made, in_log=in_log)
+        made = _doubted(dataclasses.replace(made, in_log=in_log), *in_log.doubts(made.interval))
     if goal is not None:
         more = more_units(answers.policies[0], made.interval, level, goal)
         made = dataclasses.replace(made, goal=goal, more=more)
@@ -121,12 +123,16 @@ def _names(reader: LogReader, log: Any, target: Any) -> tuple[str, str]:
 
 def _smoothed(made: Evaluation, smoothing: Smoothing) -> Evaluation:
     """The evaluation of a deterministic target, of which it says that it was smoothed."""
-    doubt = smoothing.doubt(made.interval)
-    if doubt is None:
-        return dataclasses.replace(made, smoothing=smoothing)
+    doubt, made = smoothing.doubt(made.interval), dataclasses.replace(made, smoothing=smoothing)
+    return made if doubt is None else _doubted(made, doubt)
+
+
+def _doubted(made: Evaluation, *doubts: str) -> Evaluation:
+    """The evaluation with more reasons for caution, where there are any."""
+    if not doubts:
+        return made
     verdict = max(made.verdict, "caution", key=VERDICTS.index)
-    reasons = (*made.reasons, doubt)
-    return dataclasses.replace(made, smoothing=smoothing, verdict=verdict, reasons=reasons)
+    return dataclasses.replace(made, verdict=verdict, reasons=(*made.reasons, *doubts))
 
 
 def _facts(reader, policy, reward_range, w_max, d2):

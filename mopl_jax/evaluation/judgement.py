@@ -64,13 +64,22 @@ def taught(log: Any, targets: Sequence[Any]) -> tuple[str, ...]:
 
 def _shared(log, target) -> list[Path]:
     """The files of a log that a policy's document says it was learnt from."""
-    if not (isinstance(log, str | Path) and isinstance(target, str | Path)) or target == LOGGING:
+    if not isinstance(target, str | Path) or str(target) == LOGGING:
         return []
     source = read_policy(target)[1].get("provenance", {}).get("log")
     if not isinstance(source, str) or not Path(source).exists():
         return []
-    here = {path.resolve() for path in files_of(Path(log)) if path.suffix != ".json"}
+    here = {path.resolve() for path in _files(log) if path.suffix != ".json"}
     return [path for path in files_of(Path(source)) if path.resolve() in here]
+
+
+def _files(log) -> list[Path]:
+    """The files of a log that is a path, or that was opened."""
+    names = [log] if isinstance(log, str | Path) else []
+    if isinstance(log, LogReader):
+        names = [log.source.name, *(part.name for part in log.parts or ())]
+    paths = [Path(name) for name in names if Path(name).exists()]
+    return [file for path in paths for file in files_of(path)]
 
 
 class Judgement(NamedTuple):

@@ -17,6 +17,9 @@ from mopl_jax.numerics import chi_square
 from mopl_jax.numerics.reduce import ADD, Stage
 
 LEVEL = 0.01  # of the test that all logs tell one value
+HEARD = (
+    0.01  # share of a log in the value, below which what it tells, from a few rows, is no matter
+)
 
 
 class PartSums(NamedTuple):
@@ -75,6 +78,12 @@ def parts_of(sums: PartSums, value: float, names: Sequence[str]) -> tuple[Part, 
     return tuple(Part(name, int(n), float(p), float(v), float(e)) for name, n, p, v, e in columns)
 
 
+def _heard(parts) -> list[Part]:
+    """The logs that have a say and a value with a standard error."""
+    known = [x for x in parts if x.standard_error > 0 and math.isfinite(x.value)]
+    return [x for x in known if x.share >= HEARD]
+
+
 def p_value_of_one_value(parts: Sequence[Part], inflation: float = 1.0) -> float:
     """Cochran's Q of the values: their squared distances from the common one, χ² with k − 1 degrees
     of freedom where all logs tell one value.
@@ -82,7 +91,7 @@ def p_value_of_one_value(parts: Sequence[Part], inflation: float = 1.0) -> float
     `inflation`: of the variances, for rows that depend on one another. 1 where fewer than two logs
     have a value with a standard error.
     """
-    known = [x for x in parts if x.standard_error > 0 and math.isfinite(x.value)]
+    known = _heard(parts)
     if len(known) < 2:
         return 1.0
     value = np.array([x.value for x in known])
@@ -96,7 +105,7 @@ def remark_on(parts: Sequence[Part], p_value: float) -> tuple[str, ...]:
     """What to know where the logs do not tell one value."""
     if p_value >= LEVEL:
         return ()
-    ends = sorted(parts, key=lambda x: x.value)
+    ends = sorted(_heard(parts), key=lambda x: x.value)
     return (
         f"the value is not one in all logs (p = {p_value:.1g}): {ends[0].value:.4g} in"
         f" {ends[0].log}, {ends[-1].value:.4g} in {ends[-1].log}; each log's rows are weighed by"

@@ -44,6 +44,16 @@ class InLog(NamedTuple):
     lower: float
     upper: float
 
+    def doubts(self, interval: NamedInterval) -> tuple[str, ...]:
+        """Why the next period may be another: the `interval` of later rows is not that of all."""
+        if interval.lower <= self.upper and interval.upper >= self.lower:
+            return ()
+        return (
+            f"later rows tell another value than all rows do ({self.lower:.4g} to {self.upper:.4g})"
+            ": the value moves, and that of the next period may be beyond what the log has seen; a"
+            " shorter half-life lags less behind",
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:

@@ -110,8 +110,9 @@ def said_of(source: Source, columns: ColumnSpec, sampling: Sampling | None) -> S
     how = [] if columns.half_life is None else [f"a half-life of {columns.half_life}"]
     how += ["each weekday alike"] if columns.weekdays else []
     said = (
-        f"the value is that of the next period: rows weigh by their time, {' and '.join(how)}, as"
-        f" much as {sampling.rows:,.0f} of {source.count():,} equal rows"
+        f"the value is that of the log's last time, and of the next period if what the weights are"
+        f" worth stays so: rows weigh by their time, {' and '.join(how)}, as much as"
+        f" {sampling.rows:,.0f} of {source.count():,} equal rows"
     )
     return source._replace(remarks=(*source.remarks, said))
 

@@ -46,7 +46,7 @@ from mopl_jax.learning.proposal import Proposal, propose
 from mopl_jax.learning.response_surface import fit_surface
 from mopl_jax.learning.seen import seen_of
 from mopl_jax.logs import Logs, check, check_unsampled, folds_of, rows, split
-from mopl_jax.numerics.check import check_alpha, check_seed, choose
+from mopl_jax.numerics.check import check_alpha, check_count, check_seed, choose
 from mopl_jax.numerics.pytree import entries, stacked
 from mopl_jax.policies.contextual import is_contextual, no_weights
 from mopl_jax.policies.gaussian import Gaussian
@@ -115,7 +115,7 @@ def learn(
     verdict.
     """
     limits = [guardrail(text) for text in guardrails]
-    long = _LongLog(in_memory, share, folds, bool(limits or trades), certificate, seed)
+    long = _LongLog(in_memory, share, folds, bool(limits), trades, certificate, seed)
     reader, logs, names, target, place, others = _read(log, roles, guardrails, limits, long)
     check_log(logs, names=names, reward=target, place=place)
     _check_outcomes(logs, limits, trades, place)
@@ -221,6 +221,7 @@ def learn_contextual(
             "context: expected a path or a table, whose columns have names, got Logs in memory"
         )
     reader = read.open_log(log, **options)
+    _check_context(reader, _names(context, reader))
     n, most = reader.source.count(), settings.get("in_memory", IN_MEMORY)
     if n > most:
         raise ValueError(
@@ -246,6 +247,23 @@ def _one_split(mean, constraints, share, folds) -> float:
             " them, got others; let it be a table"
         )
     return SHARE if share is None else share
+
+
+def _check_context(reader, names):
+    """ValueError for a column that is not known before the action."""
+    columns = reader.columns
+    known = {
+        "reward": (columns.reward or "reward",),
+        "action": columns.action or (),
+        "density": (columns.density,),
+    }
+    for what, own in known.items():
+        for name in names:
+            if name in own:
+                raise ValueError(
+                    f"{reader.source.name}: context column {name!r}: expected what is known before"
+                    f" the action, got its {what}; name another"
+                )
 
 
 def _names(context, reader) -> tuple[str, ...]:
@@ -276,6 +294,7 @@ class _LongLog(NamedTuple):
     share: float | None
     folds: int | None
     guarded: bool
+    traded: int
     certificate: str
     seed: int
 
@@ -286,8 +305,10 @@ class _LongLog(NamedTuple):
     def halves(self, reader: log_reader.LogReader) -> tuple[Logs, log_reader.LogReader]:
         """The rows that teach, and the log of those that certify; ValueError in one line."""
         n, name = reader.source.count(), reader.source.name
+        check_count(self.in_memory, 10**12, "in_memory", "rows that are held are some thousands")
         taught = min(TAUGHT, self.in_memory, n // 2) if self.share is None else n * (1 - self.share)
-        for option, given in (("folds", self.folds), ("guardrails", self.guarded)):
+        asked = ("folds", self.folds), ("guardrails", self.guarded), ("trades", self.traded)
+        for option, given in asked:
             if given:
                 raise ValueError(
                     f"{option}: {name} has {n:,} rows, of which one share teaches and the others"

@@ -42,6 +42,11 @@ def segmentation(
             f"{place}: context {', '.join(names)}: all {len(code):,} rows are alike: there is"
             " nothing to tell apart; name columns that vary"
         )
+    if not len(kept):
+        raise ValueError(
+            f"{place}: context {', '.join(names)}: {len(seen):,} segments, none of {LEAST} rows:"
+            " nothing is learnt of so few; group the levels"
+        )
     parts = np.stack(np.unravel_index(seen[kept], sizes), axis=1)
     values = [tuple(x.words[i] for x, i in zip(columns, part, strict=True)) for part in parts]
     number = np.full(len(seen), len(kept))

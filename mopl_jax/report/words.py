@@ -31,7 +31,8 @@ def numbers(learnt: LearntWeights) -> list[tuple[str, str]]:
 def _size(learnt):
     if learnt.certificate is None:
         return []
-    size = f"{float(learnt.certificate.ess):,.0f} of {learnt.certifying:,}"
+    who = "rows" if learnt.logs.cluster is None else "users"
+    size = f"{float(learnt.certificate.ess):,.0f} of {int(learnt.certificate.units):,} {who}"
     return [(f"effective sample size ({_which(learnt)})", size)]
 
 

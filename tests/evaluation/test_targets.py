@@ -454,7 +454,7 @@ def test_the_rows_of_a_user_do_not_make_logs_differ(tmp_path):
             text += f'[[files]]\npath = "{k}.parquet"\nlogging = "{k}.json"\n'
         (tmp_path / "two.toml").write_text(text)
         said = evaluate(tmp_path / "two.toml", TARGETS["normal"], interval=["normal"])
-        doubts += any("not one in all logs" in text for text in said.warnings)
+        doubts += any("not one in all logs" in text for text in said.reasons)
     assert doubts <= 2  # P(more of 40 at 1 %) = 0.008
 
 
