@@ -55,6 +55,11 @@ def test_a_half_life_is_a_sampling_weight():
     # the surface has moved, and the log's interval leaves the value of its end out
     assert made.interval.upper < made.in_log.lower
     assert any("half-life of 7d" in text for text in made.warnings)
+    assert made.verdict == "caution"
+    assert "later rows tell another value than all rows do" in made.reasons[-1]
+    still = said(time="at", half_life="5000d")  # which hardly weighs by time
+    assert still.verdict == plain.verdict
+    assert not any("later rows" in text for text in still.reasons)
 
 
 def test_units_of_dates_and_of_numbers_agree():

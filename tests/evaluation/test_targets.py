@@ -361,6 +361,9 @@ def test_what_changed_between_logs_favours_no_policy(tmp_path, options):
     for candidate in said.policies:
         for part, rate in zip(candidate.parts, SEASONS, strict=True):
             assert abs(part.value - rate) < 4 * part.standard_error
+    alone = evaluate(tmp_path / "seasons.toml", pair[0], **options)
+    assert alone.verdict == "caution"
+    assert any("not one in all logs" in text for text in alone.reasons)
     mixed = compare(seasons(tmp_path, mixture=True), pair)
     assert mixed.policies[1].difference.lower > 0
     assert any("played at different times" in text for text in mixed.warnings)

@@ -153,6 +153,18 @@ def test_what_is_no_context_is_refused_in_one_line(context, options, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(("name", "role"), [("reward", "reward"), ("w_1", "action")])
+def test_what_follows_the_action_is_no_context(name, role):
+    with pytest.raises(ValueError, match=f"known before the action, got its {role}"):
+        learn_contextual(log_of(BEST), ["country", name], **ROLES)
+
+
+def test_levels_of_few_rows_each_are_refused():
+    table = log_of(BEST).append_column("city", pa.array([str(k % 100) for k in range(N)]))
+    with pytest.raises(ValueError, match="100 segments, none of 20 rows"):
+        learn_contextual(table, "city", **ROLES)
+
+
 def test_logs_without_names_of_columns_are_refused():
     with pytest.raises(ValueError, match="expected a path or a table, whose columns have names"):
         learn_contextual(read_logs(ANY, **ONE), "country")

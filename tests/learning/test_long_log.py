@@ -116,8 +116,10 @@ def test_a_policy_that_stays_gains_nothing(folder):
         ({"share": 0.1}, "^share: expected a share of 6,000 rows"),
         ({"certificate": "empirical_likelihood"}, "needs rows, not only sums"),
         ({"seed": -1}, "seed"),
+        ({"trades": 3}, "^trades: .*logs.parquet has 6,000 rows"),
+        ({"in_memory": 0}, "^in_memory: expected 1 to"),
     ],
 )
 def test_what_cannot_be_had_of_it_is_said_at_once(folder, options, complaint):
     with pytest.raises(ValueError, match=complaint):
-        mopl_jax.learn(opened(folder), in_memory=HELD, **options)
+        mopl_jax.learn(opened(folder), **({"in_memory": HELD} | options))
