@@ -24,7 +24,7 @@ from mopl_jax.evaluation.weighed_logs import second_moment
 from mopl_jax.intervals.simultaneous import simultaneous_alpha
 from mopl_jax.io import read
 from mopl_jax.io.policy_json import write_policy
-from mopl_jax.io.read import read_logs
+from mopl_jax.io.read import open_log, read_logs
 from mopl_jax.logs import Logs, log_weights
 from mopl_jax.policies import Deterministic, Gaussian, Mixture, Uniform, smooth
 
@@ -404,8 +404,10 @@ def test_a_policy_that_this_log_taught_is_flattered_by_it(tmp_path):
         (tmp_path / "season1.parquet", {**roles, "logging": LOGGERS[1]}, True),
         (tmp_path / "season2.parquet", {**roles, "logging": LOGGERS[2]}, False),
     ):
-        warnings = evaluate(path, new, **options).warnings
-        assert any("was learnt from season1.parquet" in text for text in warnings) == doubted
+        for given in (path, open_log(path, **options)):  # as in Python, and as the command does
+            more = options if given is path else {}
+            warnings = evaluate(given, new, **more).warnings
+            assert any("was learnt from season1.parquet" in text for text in warnings) == doubted
     warnings = compare(log, ["logging", new]).warnings
     assert any("was learnt from season1.parquet" in text for text in warnings)
 
