@@ -103,20 +103,13 @@ def learn(
     """
     from mopl_jax.io import files
     from mopl_jax.io.policy_json import document, write_policy
-    from mopl_jax.learning import constraints, pipeline
-    from mopl_jax.learning.arms import arms_of, choose_arm
     from mopl_jax.learning.chosen_arm import ChosenArm
     from mopl_jax.report import arms_screen, learning_screen
 
     options.float64()
     if mean is not None and context is None:
         raise ValueError("--mean: of what? name the columns of the context with --context")
-    if max_change is not None and production is None:
-        complaint = "change from what? name the current weights with --production"
-        raise ValueError(f"--max-change: {complaint}")
-    limits = _numbers("--low", low), _numbers("--high", high)
-    limits = constraints.Bounds(*limits, total, _numbers("--max-change", max_change))
-    settings |= {"constraints": limits}
+    settings |= {"constraints": _constraints(low, high, total, max_change, production)}
     file = production is not None and production.endswith(".json")
     read = [settings["log"], settings["logging"], production if file else None]
     options.check_output(out, read)
@@ -124,16 +117,9 @@ def learn(
         files.prepare(report_folder, "--report")
     settings |= {"production": production if file else _numbers("--production", production)}
     settings |= {"guardrails": settings["guardrails"] or (), "trades": pareto}
-    with learning_screen.progress(as_json) as (watch, stop):
+    with learning_screen.progress(as_json) as watched:
         try:
-            reader = options.opened(settings)
-            if arms_of(reader) is not None:
-                learnt = choose_arm(reader, **_of_arms(settings, report_folder, context))
-            elif context is not None:
-                by = {"context": context, "mean": mean or "table", "watch": watch, "stop": stop}
-                learnt = pipeline.learn_contextual(reader, **by, **settings)
-            else:
-                learnt = pipeline.learn(reader, watch=watch, stop=stop, **settings)
+            learnt = _learnt(settings, context, mean, report_folder, watched)
         except ValueError as error:
             raise _by_option(error) from None
     about = learnt.to_dict()
@@ -146,6 +132,31 @@ def learn(
         arms_screen.show(learnt, out)
     if learnt.verdict == "refuse":
         raise typer.Exit(options.REFUSED)
+
+
+def _learnt(settings, context, mean, report_folder, watched) -> Any:
+    """By the verb that the log and the options ask for."""
+    from mopl_jax.learning import pipeline
+    from mopl_jax.learning.arms import arms_of, choose_arm
+
+    reader = options.opened(settings)
+    if arms_of(reader) is not None:
+        return choose_arm(reader, **_of_arms(settings, report_folder, context))
+    settings |= dict(zip(("watch", "stop"), watched, strict=True))
+    if context is None:
+        return pipeline.learn(reader, **settings)
+    return pipeline.learn_contextual(reader, context, mean=mean or "table", **settings)
+
+
+def _constraints(low, high, total, max_change, production) -> Any:
+    """What the options allow of the weights."""
+    from mopl_jax.learning.constraints import Bounds
+
+    if max_change is not None and production is None:
+        complaint = "change from what? name the current weights with --production"
+        raise ValueError(f"--max-change: {complaint}")
+    limits = _numbers("--low", low), _numbers("--high", high)
+    return Bounds(*limits, total, _numbers("--max-change", max_change))
 
 
 def _of_arms(settings, report_folder, context):
@@ -199,9 +210,5 @@ def _numbers(option: str, text: str | None) -> Any:
 def _by_option(error):
     """A complaint about an argument of `pipeline.learn`, by the name of its option."""
     name, colon, rest = str(error).partition(":")
-    name = (
-        {"trades": "pareto", "guardrails": "guardrail"}.get(name, name)
-        if colon and name in NAMED
-        else ""
-    )
+    name = OPTIONS.get(name, name) if colon and name in NAMED else ""
     return ValueError(f"--{name.replace('_', '-')}:{rest}") if name else error

@@ -20,6 +20,7 @@ from mopl_jax.estimators.contrast import difference
 from mopl_jax.estimators.ess import kish
 from mopl_jax.estimators.importance import beta_ips, snips
 from mopl_jax.learning.certification import certificate_of
+from mopl_jax.learning.constraints import Bounds, unconstrained
 from mopl_jax.learning.contextual_weights import ContextualWeights, Segment
 from mopl_jax.learning.deviations import (
     Situation,
@@ -67,6 +68,18 @@ class Part(NamedTuple):
     scale: Float[Array, " d"]
     policy: Segmented | ContextNormal
     moved: bool
+
+
+def check_one_split(mean: str, constraints: Any, folds: int | None) -> None:
+    """ValueError where a function of the context cannot be learnt as asked."""
+    if folds:
+        raise ValueError(f"folds: expected one split for a {mean} mean, got folds; give a share")
+    boxed = constraints is unconstrained or isinstance(constraints, Bounds)
+    if not boxed or getattr(constraints, "total", None) is not None:
+        raise ValueError(
+            f"constraints: expected bounds of each weight for a {mean} mean, which is clipped to"
+            " them, got others; let it be a table"
+        )
 
 
 def personalised(learnt: LearntWeights, seen: Seen, mean: str) -> ContextualWeights:

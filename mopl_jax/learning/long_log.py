@@ -1,9 +1,10 @@
-"""A certificate of rows that are not held in memory: of a log that is read in passes, or of a table
-that stays in its query engine.
+"""Logs whose rows are not held in memory, read in passes or left in a query engine: a sample of the
+users teaches, and all others certify.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array
@@ -15,14 +16,60 @@ from mopl_jax.evaluation.answer import Answers
 from mopl_jax.evaluation.answers import gather
 from mopl_jax.intervals.registry import bind_sums
 from mopl_jax.io.log_reader import LogReader
+from mopl_jax.io.source import Source
 from mopl_jax.learning.certification import Certificate
+from mopl_jax.learning.learnt_weights import LearntWeights
 from mopl_jax.learning.log_space import served
-from mopl_jax.learning.response_surface import Surface
+from mopl_jax.learning.plan import Watch
+from mopl_jax.learning.response_surface import Surface, fit_surface
 from mopl_jax.numerics import linalg
+from mopl_jax.numerics.check import check_count, check_seed
 from mopl_jax.numerics.reduce import Monoid
 from mopl_jax.policies.gaussian import Gaussian
 
+TAUGHT = 2**18  # rows that teach: twice as many take twice as long
+
 _NOTHING = Monoid(lambda parts: (), lambda part: ())
+
+
+class LongLog(NamedTuple):
+    """How a log that is not held in memory is learnt from; what is asked for besides cannot be had
+    of it.
+    """
+
+    in_memory: int
+    share: float | None
+    folds: int | None
+    guarded: bool
+    traded: int
+    certificate: str
+    seed: int
+
+    def is_one(self, source: Source) -> bool:
+        """Whether its rows are not to be held."""
+        return source.table is not None or source.count() > self.in_memory
+
+    def taught(self, source: Source) -> float:
+        """The share of the rows that teaches; ValueError in one line."""
+        n, name = source.count(), source.name
+        check_count(self.in_memory, 10**12, "in_memory", "rows that are held are some thousands")
+        taught = min(TAUGHT, self.in_memory, n // 2) if self.share is None else n * (1 - self.share)
+        asked = ("folds", self.folds), ("guardrails", self.guarded), ("trades", self.traded)
+        for option, given in asked:
+            if given:
+                raise ValueError(
+                    f"{option}: {name} has {n:,} rows, of which one share teaches and the others"
+                    " certify the reward, in passes; drop it, or hold all rows (--in-memory) of a"
+                    " log that is read"
+                )
+        if not 0 < taught <= self.in_memory:
+            raise ValueError(
+                f"share: expected a share of {n:,} rows, below 1, that leaves at most"
+                f" {self.in_memory:,} to learn from in memory, got {self.share}"
+            )
+        bind_sums(self.certificate)
+        check_seed(self.seed, "seed")
+        return taught / n
 
 
 def given_surface(surface: Surface, logarithms: bool = False) -> Callable[[Any], Estimator]:
@@ -82,6 +129,34 @@ def certify_in_passes(
         _certificate(answers, k, certificate, alpha, same=bool(jnp.all(mean == policy.mean)))
         for k, mean in enumerate(means)
     ]
+
+
+def certified_in_passes(found: LearntWeights, others: LogReader, watch: Watch) -> LearntWeights:
+    """With its certificates on the rows of `others`, against the logging mean and production."""
+    n, names, logs = others.source.count(), found.names, found.logs
+    known = [] if found.production is None else [found.production]
+
+    def counted(chunks):
+        done = 0
+        for chunk in chunks:
+            yield chunk
+            done += len(chunk.reward)
+            watch(done, n)
+
+    first, *rest = certify_in_passes(
+        found.proposal.certified,
+        others,
+        [found.whitening.mean, *known],
+        surface=fit_surface(jnp.asarray(logs.action), jnp.asarray(logs.reward), found.whitening),
+        estimator=names.estimator,
+        certificate=names.certificate,
+        alpha=found.plan.alpha,
+        logarithms=names.logarithms,
+        watch=counted,
+    )
+    return dataclasses.replace(
+        found, certificate=first, against_production=rest[0] if rest else None, certifying=n
+    )
 
 
 def _certificate(answers: Answers, k: int, certificate: str, alpha: float, same: bool):

@@ -13,6 +13,9 @@ from mopl_jax.learning.response_surface import Surface
 # of the mean about the logging mean, in logging standard deviations: KL ≤ 2 at the logging scale
 RADIUS = 2.0
 
+Watch = Callable[[int, int], None]  # hears of stages that are done, and of all
+Stop = Callable[[], bool]  # whether to end after a stage
+
 
 class Plan(NamedTuple):
     """How to learn; every field has its default in `pipeline.learn`.

@@ -1,5 +1,6 @@
 """What is known of the rows of a log before their actions, as learning by context needs it."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -81,3 +82,26 @@ def _check_numbers(column, name, place):
             f"{place}: context column {name!r}: all rows are alike: there is nothing to tell"
             " apart; name a column that varies"
         )
+
+
+def check_known_before(reader: LogReader, names: Sequence[str]) -> None:
+    """ValueError for a column that is not known before the action."""
+    columns = reader.columns
+    known = {
+        "reward": (columns.reward or "reward",),
+        "action": columns.action or (),
+        "density": (columns.density,),
+    }
+    for what, own in known.items():
+        for name in names:
+            if name in own:
+                raise ValueError(
+                    f"{reader.source.name}: context column {name!r}: expected what is known before"
+                    f" the action, got its {what}; name another"
+                )
+
+
+def context_names(context: str | Sequence[str], reader: LogReader) -> tuple[str, ...]:
+    """The columns of a context, by the names that the log has."""
+    names = context.split(",") if isinstance(context, str) else context
+    return tuple(reader.source.column(name.strip()) for name in names)

@@ -18,7 +18,7 @@ from worlds import write
 from mopl_jax.cli import app
 from mopl_jax.cli.learn import learn
 from mopl_jax.io.policy_json import read_policy, write_policy
-from mopl_jax.learning import pipeline
+from mopl_jax.learning import pipeline, stages
 from mopl_jax.policies import Gaussian, Mixture
 from mopl_jax.report import figures
 
@@ -99,7 +99,7 @@ def test_the_seed_is_that_of_the_split(tmp_path, monkeypatch):
         seen.append(np.asarray(logs.reward))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline, "propose", stop)
+    monkeypatch.setattr(stages, "propose", stop)
     for seed in (0, 0, 7):
         with pytest.raises(KeyboardInterrupt):
             run(write_log(tmp_path), seed=seed, share=0.5)
@@ -181,7 +181,7 @@ def test_production_is_matched_by_name(tmp_path, monkeypatch):
         seen.append(given.current)
         raise InterruptedError
 
-    monkeypatch.setattr(pipeline, "_cross_fitted", stop)
+    monkeypatch.setattr(stages, "cross_fitted", stop)
     for mean, objectives in ((MEAN, ["w_click", "w_like"]), (MEAN[::-1], ["like", "click"])):
         policy = Gaussian.diagonal(mean, 1.0)
         path = write_policy(tmp_path / "now.json", policy, objectives=objectives)
@@ -318,13 +318,13 @@ def test_folds_are_certified_as_a_mixture(tmp_path, capsys):
 @pytest.mark.nightly
 def test_an_interrupt_leaves_the_best_policy_so_far(tmp_path, monkeypatch):
     """It asks to stop after the first fold."""
-    propose = pipeline.propose
+    propose = stages.propose
 
     def asked(*given, **named):
         signal.raise_signal(signal.SIGINT)
         return propose(*given, **named)
 
-    monkeypatch.setattr(pipeline, "propose", asked)
+    monkeypatch.setattr(stages, "propose", asked)
     with pytest.raises(typer.Exit) as caught:
         run(write_log(tmp_path))
     assert caught.value.exit_code == 130
@@ -336,14 +336,14 @@ def test_an_interrupt_leaves_the_best_policy_so_far(tmp_path, monkeypatch):
 
 _TWICE = """
 import os, signal, sys
-from mopl_jax.learning import pipeline
+from mopl_jax.learning import pipeline, stages
 from mopl_jax.cli import main
 
 def propose(*_, **__):
     for _ in range(2):
         signal.raise_signal(signal.SIGINT)
 
-pipeline.propose = propose
+stages.propose = propose
 out = os.path.join(os.path.dirname(sys.argv[1]), "learnt.json")
 sys.argv = ["mopl", "learn", *sys.argv[1:], "--action", "w_", "--out", out]
 main()

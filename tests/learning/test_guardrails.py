@@ -16,7 +16,7 @@ from mopl_jax.estimators import snips
 from mopl_jax.estimators.contrast import difference
 from mopl_jax.intervals import normal
 from mopl_jax.intervals.interval import lower
-from mopl_jax.learning import pipeline
+from mopl_jax.learning import pipeline, stages
 from mopl_jax.learning.certification import certify, certify_compiled
 from mopl_jax.learning.guardrails import Guarded, guardrail
 from mopl_jax.learning.learnt_weights import change, guarded, holds
@@ -100,7 +100,7 @@ def test_bounds_are_those_of_one_contrast_over_all_rows(made):
     production's revenue estimated too.
     """
     logs, of = outcomes(N)
-    fold = pipeline.folds_of(logs, 2, 0)
+    fold = stages.folds_of(logs, 2, 0)
     weights = [np.asarray(log_weights(each, logs)) for each in made.policy.components]
     bases = [
         np.asarray(log_weights(Gaussian(PRODUCTION, each.scale), logs))
@@ -216,8 +216,8 @@ def test_interrupted_folds_certify_what_is_there(monkeypatch):
         seen.append((len(made), len(held.reward), np.unique(np.asarray(fold)).tolist()))
         return found
 
-    monkeypatch.setattr(pipeline, "_certified", certified)
-    monkeypatch.setattr(pipeline, "_proposed", lambda *_: proposed)
+    monkeypatch.setattr(stages, "_certified", certified)
+    monkeypatch.setattr(stages, "_proposed", lambda *_: proposed)
     proposed = type("Made", (), {"certified": Gaussian.diagonal(PRODUCTION, 1.0)})()
     monkeypatch.setattr(pipeline, "share_outside", lambda *_: 0.0)
     found = pipeline.learn(logs, folds=4, stop=lambda: True)
@@ -259,7 +259,7 @@ def test_rows_that_are_not_kept_teach_nothing():
     )
     kept = jnp.repeat(jnp.array([1.0, 0.0]), 600)
     made, expected = (
-        pipeline.propose(rows, 600.0, jnp.zeros(2), kept=mask)
+        stages.propose(rows, 600.0, jnp.zeros(2), kept=mask)
         for rows, mask in ((junk, kept), (logs, jnp.ones(600)))
     )
     np.testing.assert_allclose(made.guess.mean, expected.guess.mean, atol=1e-6)

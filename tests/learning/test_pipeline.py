@@ -12,7 +12,7 @@ from mopl_jax.diagnostics.weight_diagnostics import diagnose
 from mopl_jax.estimators import snips
 from mopl_jax.evaluation.evaluation import evaluate
 from mopl_jax.io.policy_json import finite, read_policy, write_policy
-from mopl_jax.learning import constraints, pipeline
+from mopl_jax.learning import constraints, production
 from mopl_jax.learning.certification import Certificate, certify
 from mopl_jax.learning.pipeline import learn
 from mopl_jax.logs import Logs, split
@@ -91,7 +91,7 @@ def _assert_served(learnt):
     added, error = learnt.served
     assert abs(added - wide) < 4 * error < wide
     same = Gaussian(np.array([0.5, 0.6]), learnt.policy.scale)
-    assert pipeline._served(same, ["a", "b"], learnt).added == pytest.approx(0, abs=1e-9)
+    assert production.served_now(same, ["a", "b"], learnt).added == pytest.approx(0, abs=1e-9)
     half = {"gain_bound": np.asarray(0.5 * added), "keep": np.asarray(False)}
     bound = dataclasses.replace(learnt.against_production, **half)
     doubted = dataclasses.replace(learnt, against_production=bound)

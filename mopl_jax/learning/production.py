@@ -1,0 +1,58 @@
+"""What is played now: the weights that are compared with, and what they have more as they are
+played.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from mopl_jax.evaluation.smoothing import smoothing_bias
+from mopl_jax.io.policy_json import read_policy
+from mopl_jax.learning import certification
+from mopl_jax.learning.learnt_weights import LearntWeights, Served, spread
+from mopl_jax.learning.log_space import weights_in_logs
+from mopl_jax.policies.contextual import is_contextual, no_weights
+
+Weights = Float[np.ndarray, " d"]
+SURFACED = 2**18  # rows that tell what production has more as it is played
+
+
+def weights_now(given: Any, names: Sequence[str], logarithms: bool) -> Weights | None:
+    """The current weights, (d,), in the order of the `names`, or their logarithms."""
+    if given is None:
+        return None
+    policy = policy_now(given, names, logarithms)
+    weights = np.asarray(certification.weights_of(policy), float)
+    if weights.shape != (len(names),):
+        raise ValueError(
+            f"production: expected {len(names)} weights, as many as the log has, got {weights.size}"
+        )
+    if not np.isfinite(weights).all():
+        raise ValueError(f"production: expected finite numbers, got {weights.tolist()}")
+    return weights
+
+
+def policy_now(given: Any, names: Sequence[str], logarithms: bool) -> Any:
+    """The policy that is played now, from weights (d,), a policy or the path of its document."""
+    policy = read_policy(given, names)[0] if isinstance(given, str | Path) else given
+    if is_contextual(policy):
+        raise ValueError(f"production: {no_weights(policy)}")
+    return weights_in_logs(policy) if logarithms else policy
+
+
+def served_now(given: Any, names: Sequence[str], found: LearntWeights) -> Served | None:
+    """What production has more as it is played, at one point or with a spread of its own."""
+    if given is None:
+        return None
+    policy = policy_now(given, names, found.names.logarithms)
+    rows = found.logs if found.held is None else found.held
+    own = spread(policy) if hasattr(policy, "covariance") else np.zeros(len(names))
+    known = rows.action[:SURFACED], rows.reward[:SURFACED], found.production
+    added = [
+        smoothing_bias(*map(jnp.asarray, (*known, width))) for width in (own, spread(found.policy))
+    ]
+    return Served(float(added[0][0] - added[1][0]), float(added[1][1]))
