@@ -82,7 +82,7 @@ ROWS = (
     " of a query engine, as duckdb://week.db#events."
 )
 ACTIONS = "Columns of the weights played: a,b,c, a prefix, a pattern or one column of all of them."
-LOG = Annotated[Any, typer.Argument(help=ROWS, parser=log, metavar="LOG")], REQUIRED
+LOG = Annotated[str, typer.Argument(help=ROWS, parser=log, metavar="LOG")], REQUIRED
 ROLES = {
     "reward": option(str, "Column of the reward (default: reward).", show_default=False),
     "action": option(str, ACTIONS),

@@ -159,7 +159,8 @@ RULES = (
         lambda d, n: (d.effective_terms < CAUTION_TERMS) & (d.num_not_modal != 0) & ~d.bounded,
         lambda d, n: (
             f"{float(d.effective_terms):,.1f} effective rows make the variance, fewer than "
-            f"{CAUTION_TERMS:g}: rare rewards decide, and no range is known"
+            f"{CAUTION_TERMS:g}: rare rewards decide, and no range is known (the interval "
+            "ess_borrowed asks lighter rows how they vary)"
         ),
     ),
 )

@@ -38,6 +38,9 @@ class Moments:
         where the value does not vary
     `cubic`: Σp³/S₂
     `quartic`: Σp⁴/S₂²
+    `light_p2`: Σu², for the weights u ∝ p^¾, by which lighter rows count for more
+    `light_square`, `light_skew`: Σu(e − Σue)², and Σu(e − Σue)³ over its power 1.5, 0 where they
+        are of few digits
     """
 
     n: Batch
@@ -56,6 +59,9 @@ class Moments:
     kurtosis: Batch
     cubic: Batch
     quartic: Batch
+    light_p2: Batch
+    light_square: Batch
+    light_skew: Batch
 
     @property
     def kish(self) -> Batch:
@@ -87,6 +93,7 @@ class Sums(NamedTuple):
     `third`, `fourth` are powers of terms over max p, and `cubic`, `quartic` of p over max p: the
     powers of 1/n would vanish in float32. With g = p²/(1−2p+S₂), the heaviest row left out: `g0`,
     `g1`, `g2` are Σg, Σgp, Σgp²; `own` and `across` what Satterthwaite's formula needs besides.
+    `light` is Σu, and `light2` Σu², `light_e` … `light_e3` Σue … Σue³, for u = (p / max p)^¾.
     `lead` counts the rows that are left out.
     """
 
@@ -105,6 +112,11 @@ class Sums(NamedTuple):
     fourth: Scalar
     cubic: Scalar
     quartic: Scalar
+    light: Scalar
+    light2: Scalar
+    light_e: Scalar
+    light_e2: Scalar
+    light_e3: Scalar
 
 
 def sums_of(
@@ -127,6 +139,7 @@ def sums_of(
     term, inverse = jnp.square(influence), safe.reciprocal(expected)
     unit = safe.reciprocal(max_p)
     x, u = influence * jnp.sqrt(inverse) * unit, p * unit
+    light = safe.sqrt(u) * safe.sqrt(safe.sqrt(u))
     return Sums(
         lead=jnp.sum(jnp.where(heavy, jnp.ones_like(p), 0)),
         influence=jnp.sum(term),
@@ -139,6 +152,11 @@ def sums_of(
         fourth=jnp.sum(x**4),
         cubic=jnp.sum(u**3),
         quartic=jnp.sum(u**4),
+        light=jnp.sum(light),
+        light2=jnp.sum(jnp.square(light)),
+        light_e=jnp.sum(light * residual),
+        light_e2=jnp.sum(light * jnp.square(residual)),
+        light_e3=jnp.sum(light * residual**3),
     )
 
 
@@ -183,7 +201,25 @@ def joined(totals: WeightTotals, sums: Sums, value: Scalar) -> Moments:
         kurtosis=sums.fourth * unit**4,
         cubic=sums.cubic * max_p * heaviest,
         quartic=sums.quartic * jnp.square(heaviest),
+        **_of_lighter(sums),
     )
+
+
+def _of_lighter(sums) -> dict:
+    """Central moments of the residuals by u; none where the mean is so far off, and the third one,
+    of its power 1.5, has so few digits.
+    """
+    one = safe.reciprocal(sums.light)
+    mean, square = sums.light_e * one, sums.light_e2 * one
+    central = square - jnp.square(mean)
+    known = central > jnp.finfo(square.dtype).eps ** 0.25 * square
+    deviation = safe.reciprocal(safe.sqrt(jnp.where(known, central, 0)))
+    cube = sums.light_e3 * one - mean * (2 * central + square)
+    return {
+        "light_p2": sums.light2 * jnp.square(one),
+        "light_square": jnp.where(known, central, 0),
+        "light_skew": cube * deviation * deviation * deviation,
+    }
 
 
 def _satterthwaite(totals, sums):

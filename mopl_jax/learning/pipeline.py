@@ -41,6 +41,7 @@ SHARE = 0.5  # of the users: as many certify as teach
 # What promises most of the rules of `benchmarks/certificates.py`. It takes five fits, and what it
 # gains shrinks with the noise: beyond so many rows a half certifies nearly as much in less time.
 FOLDS, FEW = 4, 20_000
+HOLD_MORE = "they are a sample of the log, of which more can be held: raise --in-memory"
 
 
 def learn(
@@ -100,7 +101,10 @@ def learn(
     limits = tuple(guardrail(text) for text in guardrails)
     long = LongLog(in_memory, share, folds, bool(limits), trades, certificate, seed)
     taken = _read(log, roles, guardrails, limits, long)
-    check_teaches(taken.logs, names=taken.names, reward=taken.reward, place=taken.place)
+    remedy = "collect more" if taken.others is None else HOLD_MORE
+    check_teaches(
+        taken.logs, names=taken.names, reward=taken.reward, place=taken.place, remedy=remedy
+    )
     check_outcomes(taken.logs, limits, trades, taken.place)
     check_alpha(alpha)
     choose([estimator], VALUE_ESTIMATORS, "estimator")

@@ -14,11 +14,12 @@ def check_teaches(
     names: Sequence[str] | None = None,
     reward: str = "reward",
     place: str = "log",
+    remedy: str = "collect more",
 ) -> None:
     """ValueError for a log that cannot teach: one reward, one action, too few rows.
 
-    `names` of the weights, `reward` the name of its column and `place` that of the file are for
-    the complaint.
+    `names` of the weights, `reward` the name of its column, `place` that of the file and the
+    `remedy` for too few rows are for the complaint.
     """
     check(logs)
     n, d = logs.action.shape
@@ -36,7 +37,7 @@ def check_teaches(
     least = 4 * (d + 1) * (d + 2)
     if n < least:
         raise ValueError(
-            f"{place}: expected at least {least} rows to learn {d} weights, got {n}; collect more"
+            f"{place}: expected at least {least} rows to learn {d} weights, got {n}; {remedy}"
         )
     spread = np.linalg.svd(np.cov(logs.action.T).reshape(d, d), compute_uv=False)
     if spread[-1] < 1e-10 * spread[0]:

@@ -38,7 +38,14 @@ def _size(learnt):
 
 def _which(learnt):
     """The rows that certify, in words."""
+    if _in_passes(learnt):
+        return "all other rows"
     return f"{learnt.names.folds} folds" if learnt.names.folds else "held-out rows"
+
+
+def _in_passes(learnt):
+    """Whether rows certify that are not held."""
+    return learnt.certifying > 0 and learnt.held is None
 
 
 def remarks(learnt: LearntWeights) -> list[str]:
@@ -46,6 +53,8 @@ def remarks(learnt: LearntWeights) -> list[str]:
     made = learnt.proposal
     scale, apart = (float(np.mean(x)) for x in _whitened(learnt))
     lines = [
+        f"a sample of {len(learnt.logs.reward):,} rows taught; all others certify, in passes"
+    ] * _in_passes(learnt) + [
         f"best guess: the surface expects a gain of {_plus(made.guessed)} at its mean; no rows"
         " confirm it",
     ]
