@@ -88,13 +88,13 @@ def _rows(about, names, truth, value, size, lower, upper) -> Iterator[dict]:
 # The tails.
 
 
-def _heavy(rng, size):
+def heavy(rng, size):
     """One row in a hundred has 30 % of the rewards."""
     heavy = rng.random(size) < 0.01
     return rng.exponential(size=size) * np.where(heavy, 0.3 / 0.01, 0.7 / 0.99)
 
 
-def _zipf(power):
+def zipf(power):
     return lambda rng, size: np.minimum(rng.zipf(power, size), 2.0**40).astype(float)
 
 
@@ -106,18 +106,18 @@ def _capped(draw):
     return lambda rng, size: np.minimum(draw(rng, size), CAP)
 
 
-def _revenue(rng, size):
+def revenue(rng, size):
     return np.where(rng.random(size) < 0.05, rng.lognormal(2, 1, size), 0)
 
 
 # name -> draws, and the range that is known
 REWARDS = {
-    "1 % of rows have 30 %": (_heavy, None),
-    "counts, Zipf 3.5": (_zipf(3.5), None),
+    "1 % of rows have 30 %": (heavy, None),
+    "counts, Zipf 3.5": (zipf(3.5), None),
     "log-normal 1.5": (_log_normal(1.5), None),
-    "counts, Zipf 2, to 100": (_capped(_zipf(2.0)), (0.0, CAP)),
+    "counts, Zipf 2, to 100": (_capped(zipf(2.0)), (0.0, CAP)),
     "log-normal 1.5, to 100": (_capped(_log_normal(1.5)), (0.0, CAP)),
-    "revenue of 5 %, to 100": (_capped(_revenue), (0.0, CAP)),
+    "revenue of 5 %, to 100": (_capped(revenue), (0.0, CAP)),
 }
 SHIFT, SCALE = 0.5, 0.7
 

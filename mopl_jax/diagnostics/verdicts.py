@@ -52,6 +52,12 @@ def _missed(d):
     return f"{float(d.unseen):.0%} of the target's actions would weigh more than any logged row"
 
 
+def _unbounded(d):
+    known = bool(d.bounded)
+    more = ", and no range is known (the interval ess_borrowed asks lighter rows how they vary)"
+    return "" if known else more
+
+
 def _equal(d, n):
     return "all rewards are equal: nothing is known of how they vary"
 
@@ -156,11 +162,10 @@ RULES = (
     Rule(
         "terms",
         CAUTION,
-        lambda d, n: (d.effective_terms < CAUTION_TERMS) & (d.num_not_modal != 0) & ~d.bounded,
+        lambda d, n: (d.effective_terms < CAUTION_TERMS) & (d.num_not_modal != 0),
         lambda d, n: (
             f"{float(d.effective_terms):,.1f} effective rows make the variance, fewer than "
-            f"{CAUTION_TERMS:g}: rare rewards decide, and no range is known (the interval "
-            "ess_borrowed asks lighter rows how they vary)"
+            f"{CAUTION_TERMS:g}: rare rewards decide{_unbounded(d)}"
         ),
     ),
 )

@@ -178,8 +178,10 @@ def test_rewards_that_no_log_has_shown(reward, why):
     assert float(found.effective_terms) == pytest.approx(terms, rel=1e-9)
     if why == "contributions of rows":
         assert float(found.influence_k) == pytest.approx(1 / 1.5, abs=0.1)
-    if not why:
-        assert run(made, reward_range=(-10.0, 10.0)).verdict == 0
+    ranged = run(made, reward_range=(-1e6, 1e6))
+    assert ranged.verdict == found.verdict
+    assert any("no range is known" in text for text in said) == (float(found.effective_terms) < 10)
+    assert not any("no range is known" in text for text in reasons(ranged, 2000))
 
 
 @pytest.mark.parametrize("step", [0.25, 1.0])
