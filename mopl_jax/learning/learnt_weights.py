@@ -133,7 +133,17 @@ class LearntWeights:
     def keep(self) -> bool:
         """Whether the current weights are to be kept: where no gain is certain."""
         unsure = self.deciding is None or bool(self.deciding.keep) or bool(self.broken)
-        return unsure or self.verdict == "refuse"
+        return unsure or self.outplayed or self.verdict == "refuse"
+
+    @property
+    def outplayed(self) -> bool:
+        """Whether production as it is played is worth so much more than with the learnt scale, by
+        two errors of the surface, that nothing of a certain gain is left.
+        """
+        made, more = self.against_production, self.served
+        if made is None or more is None:
+            return False
+        return float(made.gain_bound) - more.added < -2 * more.error
 
     @property
     def broken(self) -> tuple[str, ...]:
@@ -174,9 +184,14 @@ class LearntWeights:
         added, error = self.served
         if float(made.gain_bound) - added > 2 * error:
             return ()
+        return (self._as_played,)
+
+    @property
+    def _as_played(self) -> str:
         return (
-            f"production as it is played is worth about {added:+.3g} ± {error:.1g} more than with"
-            " the scale of the learnt policy, by the surface: over that no gain is certain",
+            "production as it is played is worth about"
+            f" {self.served.added:+.3g} ± {self.served.error:.1g} more than with the scale of the"
+            " learnt policy, by the surface: over that no gain is certain"
         )
 
     @property
@@ -198,6 +213,8 @@ class LearntWeights:
         confidence = f"with confidence {1 - self.plan.alpha:.4g}"
         if not self.keep:
             return f"they gain at least {least:.4g} over {over}, {confidence} (estimate {gain:.4g})"
+        if self.outplayed and least > 0:
+            return f"{self._as_played} (over {over} at least {least:.4g})"
         if self.broken and least > 0:
             return f"guardrail {self.broken[0]} is not certain to hold; {self._more(gain)}"
         certain = f"at least {least:.4g} {confidence}" if np.isfinite(least) else "no bound"

@@ -97,6 +97,13 @@ def _assert_served(learnt):
     doubted = dataclasses.replace(learnt, against_production=bound)
     assert "over that no gain is certain" in " ".join(doubted.reasons)
     assert doubted.verdict != "trust"
+    assert doubted.outplayed == (0.5 * added > 2 * error)
+    assert doubted.keep
+    assert "over that no gain is certain" in doubted.reason
+    near = dataclasses.replace(bound, gain_bound=np.asarray(added - error))
+    near = dataclasses.replace(learnt, against_production=near)
+    assert not near.keep
+    assert near.verdict != "trust"
     sure = dataclasses.replace(bound, gain_bound=np.asarray(2 * added + 4 * error))
     fine = dataclasses.replace(learnt, against_production=sure)
     assert not any("over that no gain" in text for text in fine.reasons)
