@@ -32,7 +32,7 @@ COMMANDS = {
     "check": ("check", *LOG, *KNOWN),
     "evaluate": ("evaluate", *LOG, *KNOWN, "--target", "a.json"),
     "compare of three": ("compare", LOG[0], "logging", "a.json", "b.json", *LOG[1:], *KNOWN),
-    "learn": ("learn", *LOG, *KNOWN, "--out", "learnt.json"),
+    "learn": ("learn", *LOG, *KNOWN, "--out", "learnt.json", "--force"),
 }
 AIMS = {  # most times `import jax`: cold, warm (none: the same)
     "--help": (0.5, None),

@@ -72,7 +72,7 @@ def run(options) -> _study.Rows:
 def _of_log(folder, n, options) -> Iterator[dict]:
     log = folder / f"log-{n}.parquet"
     generate(log, n)
-    verbs = {"evaluate": ("--target", "target.json"), "learn": ("--out", "learnt.json")}
+    verbs = {"evaluate": ("--target", "target.json"), "learn": ("--out", "learnt.json", "--force")}
     for verb, arguments in verbs.items():
         repeats = options.repeats if verb == "evaluate" else 1
         for repeat in range(repeats if n in options.n else 0):

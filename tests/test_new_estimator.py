@@ -129,3 +129,13 @@ def test_in_learning():
     )(TARGET.mean)
     assert np.all(np.isfinite(slope))
     assert np.any(slope != 0)
+
+
+def test_in_the_verb_of_learning():
+    """What is certified is valued by it, as `certify` does on the same rows by the same names."""
+    options = {"share": 0.5, "certificate": "normal"}
+    own = mopl.learn(LOGS, estimator=between, **options)
+    made = {name: mopl.learn(LOGS, estimator=name, **options) for name in ("ips", "snips")}
+    parts = [float(each.certificate.value) for each in made.values()]
+    assert float(own.certificate.value) == pytest.approx(np.mean(parts), rel=1e-9)
+    assert own.to_dict()["estimator"] == "own"

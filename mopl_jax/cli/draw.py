@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mopl_jax.cli import show
-from mopl_jax.cli.options import DOCUMENT, argument, float64, option, takes
+from mopl_jax.cli.options import DOCUMENT, FORCE, argument, check_output, float64, option, takes
 
 OUT = "Parquet or CSV file for the draws; without it they are printed as CSV."
 
@@ -13,9 +13,10 @@ OUT = "Parquet or CSV file for the draws; without it they are printed as CSV."
     n=option(int, "How many draws.", 1),
     seed=option(int, "The same seed gives the same draws; without one they are new."),
     out=option(Path, OUT),
+    force=FORCE,
     as_json=DOCUMENT,
 )
-def draw(policy, n, seed, out, as_json):
+def draw(policy, n, seed, out, force, as_json):
     """Draw weights from a policy, with the log densities that a server must log.
 
     One row a draw: the weights by their names, and log_propensity, the log
@@ -23,6 +24,7 @@ def draw(policy, n, seed, out, as_json):
     mopl evaluate read the log as it is.
     """
     float64()
+    check_output(out, [policy], force)
     from mopl_jax.io import draws
 
     table = draws.draw(policy, n, seed)

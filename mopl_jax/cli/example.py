@@ -3,7 +3,7 @@
 import shlex
 from pathlib import Path
 
-from mopl_jax.cli.options import float64, option, takes
+from mopl_jax.cli.options import flag, float64, option, takes
 
 TRY = """mopl check    {0}/log.toml --time day
 mopl evaluate {0}/log.toml --target {0}/target.json
@@ -16,9 +16,10 @@ mopl metric   {0}/past.parquet --north-star days"""
 
 @takes(
     out=option(Path, "Folder to write into.", Path("mopl-example")),
+    force=flag("Write into a folder that has files.", "--force"),
     seed=option(int, "The same seed writes the same files.", 0),
 )
-def example(out, seed):
+def example(out, force, seed):
     """A small log, its logging policy and a target, so that every command can be tried.
 
     Writes log.parquet (visits of users, four weights, whether the user was
@@ -26,6 +27,8 @@ def example(out, seed):
     past.parquet (A/B tests for mopl metric), and prints what to try.
     """
     float64()
+    if out.is_dir() and any(out.iterdir()) and not force:
+        raise ValueError(f"--out: {out} has files; name a new folder, or write there by --force")
     from mopl_jax.simulation.example import write_example
 
     for path in write_example(out, seed):

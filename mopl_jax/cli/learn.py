@@ -29,6 +29,7 @@ PARETO = "So many policies that trade the first guardrail's outcome for the rewa
 @options.takes(
     log=options.LOG,
     out=option(Path, OUT, Path("learnt.json")),
+    force=options.FORCE,
     report_folder=option(Path, "Folder for an HTML page with figures, and PNGs.", None, "--report"),
     **options.ROLES,
     estimator=option(str, "doubly_robust, snips, beta_ips.", "doubly_robust"),
@@ -53,6 +54,7 @@ PARETO = "So many policies that trade the first guardrail's outcome for the rewa
 )
 def learn(
     out,
+    force,
     report_folder,
     as_json,
     low,
@@ -112,7 +114,7 @@ def learn(
     settings |= {"constraints": _constraints(low, high, total, max_change, production)}
     file = production is not None and production.endswith(".json")
     read = [settings["log"], settings["logging"], production if file else None]
-    options.check_output(out, read)
+    options.check_output(out, read, force)
     if report_folder is not None:
         files.prepare(report_folder, "--report")
     settings |= {"production": production if file else _numbers("--production", production)}

@@ -7,6 +7,7 @@ from pathlib import Path
 from mopl_jax.cli import show
 from mopl_jax.cli.options import (
     DOCUMENT,
+    FORCE,
     SCORECARDS,
     argument,
     check_output,
@@ -45,9 +46,10 @@ TABLES = "Scorecards: .parquet, .csv, .json, or a .toml that describes one."
     apply=option(Path, "A log with the signals of users, to be given the metric as reward."),
     rewarded=option(Path, "Write that log here, as Parquet, with a column learnt_metric."),
     out=option(Path, "Write the metric here, as JSON."),
+    force=FORCE,
     as_json=DOCUMENT,
 )
-def metric(tables, north_star, positive, negative, column, shares, out, as_json, **settings):
+def metric(tables, north_star, positive, negative, column, shares, out, force, as_json, **settings):
     """Learn a sensitive metric from past A/B tests, and check it on experiments held out.
 
     A table has experiment, arm, users, and for each metric mean and
@@ -62,6 +64,7 @@ def metric(tables, north_star, positive, negative, column, shares, out, as_json,
     log, rewarded = settings["apply"], settings["rewarded"]
     if (log is None) != (rewarded is None):
         raise ValueError("--apply LOG and --rewarded PATH: expected both or none of them")
+    check_output(rewarded, [log, *tables], force, "--rewarded")
     from mopl_jax.metrics import learnt_metric, learnt_reward, metric_json
     from mopl_jax.metrics.sample_ratio import read_shares
     from mopl_jax.metrics.scorecards import read_columns
@@ -73,8 +76,7 @@ def metric(tables, north_star, positive, negative, column, shares, out, as_json,
         return
     if north_star is None:
         raise ValueError("Missing option '--north-star': the metric that the others stand for")
-    if out is not None:
-        check_output(out, tables)
+    check_output(out, tables, force)
     with show.bars(as_json) as advance:
         learnt = learnt_metric.learn_metric(
             tables,

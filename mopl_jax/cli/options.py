@@ -134,6 +134,7 @@ IN_MEMORY = option(
 )
 RANGE = option(str, "Least and largest reward that can occur, as 0,1.", metavar="LOW,HIGH")
 SQL = flag("Print the queries of a table on standard error.", "--show-sql")
+FORCE = flag("Overwrite the file that is there.", "--force")
 JSON = flag("Print one JSON document, nothing else; infinite ends are null.", "--json")
 DOCUMENT = flag("Print one JSON document, nothing else.", "--json")
 DEVICES = option(str, "all, or how many; on CPU one for each core.", None, "--devices")
@@ -164,12 +165,22 @@ def _show_queries(log):
     logger.setLevel(logging.INFO)
 
 
-def check_output(out: Path, read: Sequence[Path | str | None]) -> None:
-    """ValueError for a file `--out` that cannot be written, or is one of those that are read."""
+def check_output(
+    out: Path | None, read: Sequence[Path | str | None], force: bool = False, name: str = "--out"
+) -> None:
+    """ValueError for a file that cannot be written, or is one of those that are read, or is there
+    already, unless by `force`; `name` is the option's. None is no file.
+    """
     from mopl_jax.io.files import check_output
     from mopl_jax.io.log_description import files_of
 
-    check_output(out, "--out", [file for path in read if path for file in files_of(Path(path))])
+    if out is None:
+        return
+    check_output(out, name, [file for path in read if path for file in files_of(Path(path))])
+    if out.exists() and not force:
+        raise ValueError(
+            f"{name}: {out} is there already; --force overwrites it, or name another file"
+        )
 
 
 def reward_range(text: str | None) -> tuple[float, float] | None:

@@ -10,7 +10,6 @@ mean or production weights, played with the same scale, so that the difference i
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -29,7 +28,7 @@ from mopl_jax.intervals.ess_corrected import ess_skew
 from mopl_jax.intervals.interval import IntervalFunction, lower
 from mopl_jax.learning.guardrails import Guarded, room
 from mopl_jax.learning.log_space import in_logs, weights_in_logs
-from mopl_jax.learning.objective import ValueEstimator, cross_fitted, estimates
+from mopl_jax.learning.objective import Valuation, ValueEstimator, cross_fitted, estimates
 from mopl_jax.learning.response_surface import Surface
 from mopl_jax.logs import Logs, check, check_unsampled, num_units
 from mopl_jax.numerics.check import check_alpha
@@ -177,7 +176,7 @@ def certified(
     if value_estimator is not None:
         return _certificate(policy, logs, mean, value_estimator, *options)
     own = entries(learnt.proposal.surfaces, slice(1))
-    return entries(certify_compiled(policy, logs, mean, own, plan.value_estimator, *options), 0)
+    return entries(certify_compiled(policy, logs, mean, own, plan.valuation, *options), 0)
 
 
 def weights_of(given: Any) -> ArrayLike:
@@ -254,13 +253,13 @@ def certificate_of(
     )
 
 
-@quick_jit("value_estimator", "interval", "alpha")
+@quick_jit("valuation", "interval", "alpha")
 def certify_compiled(
     policy: Gaussian,
     logs: Logs,
     baseline: Vector,
     surfaces: Surface,
-    value_estimator: Callable[[Surface], ValueEstimator],
+    valuation: Valuation,
     interval: IntervalFunction,
     alpha: float,
     guarded: Guarded | None = None,
@@ -279,9 +278,9 @@ def certify_compiled(
 
     def certificate(each):
         reward, surface, *limit = each
-        make = value_estimator(surface)
+        make = valuation(surface)
         if fold is not None:
-            make = cross_fitted(value_estimator, surface, fold)
+            make = cross_fitted(valuation, surface, fold)
         rows = dataclasses.replace(logs, reward=reward)
         return _certificate(policy, rows, baseline, make, interval, alpha / len(outcomes), *limit)
 

@@ -18,7 +18,6 @@ from jaxtyping import Array, Float
 from mopl_jax.estimators.cluster import clustered
 from mopl_jax.estimators.contrast import difference
 from mopl_jax.estimators.ess import kish
-from mopl_jax.estimators.importance import beta_ips, snips
 from mopl_jax.learning.certification import certificate_of
 from mopl_jax.learning.constraints import Bounds, unconstrained
 from mopl_jax.learning.contextual_weights import ContextualWeights, Segment
@@ -30,7 +29,6 @@ from mopl_jax.learning.deviations import (
 )
 from mopl_jax.learning.learnt_weights import LearntWeights
 from mopl_jax.learning.log_space import served
-from mopl_jax.learning.objective import beta_ips_of, doubly_robust
 from mopl_jax.learning.personal import (
     TABLE,
     Model,
@@ -96,7 +94,7 @@ def personalised(learnt: LearntWeights, seen: Seen, mean: str) -> ContextualWeig
     share = np.bincount(own) / len(own)
     plan, logs = learnt.plan, jax.tree.map(jnp.asarray, learnt.held)
     asked = logs, log_weight, model
-    methods = plan.value_estimator, plan.certificate, plan.alpha
+    methods = plan.valuation, plan.certificate, plan.alpha
     same = jnp.asarray(not any(part.moved for part in parts))
     over, ends = jax.device_get(_bounds(*asked, same, *methods))
     policy = _joined(learnt, parts, share)
@@ -308,9 +306,8 @@ def _bounds(logs, log_weight, model, same, make, interval, alpha):
 
 def _estimate(logs, log_weight, model, make):
     """Doubly robust where it has a model, of users where the log has them."""
-    estimator = beta_ips if make is beta_ips_of else snips
-    left = logs.reward - model if make is doubly_robust else logs.reward
-    made = dataclasses.replace(estimator(log_weight, left), reward=logs.reward)
+    left = logs.reward - model if make.of_rest else logs.reward
+    made = dataclasses.replace(make.estimator(log_weight, left), reward=logs.reward)
     return made if logs.cluster is None else clustered(made, logs.cluster, num_units(logs))
 
 

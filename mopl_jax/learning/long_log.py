@@ -20,6 +20,7 @@ from mopl_jax.io.source import Source
 from mopl_jax.learning.certification import Certificate
 from mopl_jax.learning.learnt_weights import LearntWeights
 from mopl_jax.learning.log_space import served
+from mopl_jax.learning.objective import VALUATIONS, Valuation
 from mopl_jax.learning.plan import Watch
 from mopl_jax.learning.response_surface import Surface, fit_surface
 from mopl_jax.numerics import linalg
@@ -72,8 +73,10 @@ class LongLog(NamedTuple):
         return taught / n
 
 
-def given_surface(surface: Surface, logarithms: bool = False) -> Callable[[Any], Estimator]:
-    """`objective.doubly_robust` as an estimator in passes: SNIPS of r − q(a) + E_π q, for a
+def given_surface(
+    surface: Surface, logarithms: bool = False, estimator: Estimator = snips
+) -> Callable[[Any], Estimator]:
+    """`objective.doubly_robust` as an estimator in passes: that of r − q(a) + E_π q, for a
     quadratic surface that was fitted on other rows. `logarithms`: of those of the weights.
 
     Waves would take a hundred times as long for each row, and an engine has none.
@@ -88,7 +91,9 @@ def given_surface(surface: Surface, logarithms: bool = False) -> Callable[[Any],
             gap = block.columns.reward - predicted + expected
             return gap, jnp.zeros_like(gap)
 
-        return Estimator(snips.finish, snips.row, Model(None, _NOTHING, lambda x: x, adjust))
+        return Estimator(
+            estimator.finish, estimator.row, Model(None, _NOTHING, lambda x: x, adjust)
+        )
 
     return of
 
@@ -107,7 +112,7 @@ def certify_in_passes(
     baselines: Sequence[Any],
     *,
     surface: Surface,
-    estimator: str = "doubly_robust",
+    valuation: Valuation = VALUATIONS["doubly_robust"],
     certificate: str = "ess_skew",
     alpha: float = 0.05,
     logarithms: bool = False,
@@ -123,7 +128,8 @@ def certify_in_passes(
     means = [jnp.asarray(x, policy.mean.dtype) for x in baselines]
     played = [policy, *(Gaussian(mean, policy.scale) for mean in means)]
     targets = [served(each) for each in played] if logarithms else played
-    choice = given_surface(surface, logarithms) if estimator == "doubly_robust" else estimator
+    own = valuation.estimator
+    choice = given_surface(surface, logarithms, own) if valuation.of_rest else own
     answers = gather(reader, targets, choice, in_memory=0, watch=watch)
     return [
         _certificate(answers, k, certificate, alpha, same=bool(jnp.all(mean == policy.mean)))
@@ -148,7 +154,7 @@ def certified_in_passes(found: LearntWeights, others: LogReader, watch: Watch) -
         others,
         [found.whitening.mean, *known],
         surface=fit_surface(jnp.asarray(logs.action), jnp.asarray(logs.reward), found.whitening),
-        estimator=names.estimator,
+        valuation=found.plan.valuation,
         certificate=names.certificate,
         alpha=found.plan.alpha,
         logarithms=names.logarithms,

@@ -7,6 +7,7 @@ the log has users: everything in `learning` that judges a policy asks there.
 
 import dataclasses
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
@@ -14,9 +15,11 @@ from jaxtyping import Array, Int
 
 from mopl_jax.estimators.cluster import clustered
 from mopl_jax.estimators.estimate import Estimate
-from mopl_jax.estimators.importance import beta_ips, snips
+from mopl_jax.estimators.estimator import Estimator
+from mopl_jax.estimators.importance import beta_ips, ips, snips
 from mopl_jax.learning.response_surface import Surface
 from mopl_jax.logs import Logs, log_weights, num_units
+from mopl_jax.numerics.check import choose
 from mopl_jax.policies.gaussian import Gaussian
 
 ValueEstimator = Callable[[Logs], Callable[[Gaussian], Estimate]]
@@ -66,27 +69,41 @@ def doubly_robust(surface: Surface, estimator: Callable[..., Estimate] = snips) 
     return of
 
 
-def snips_of(surface: Surface) -> ValueEstimator:
-    """SNIPS, which has no use for a surface."""
-    return importance_weighted(snips)
+class Valuation(NamedTuple):
+    """How policies are valued that were learnt with a surface.
+
+    `estimator`: of the rewards, or of what the surface leaves of them, `of_rest`
+    """
+
+    estimator: Estimator
+    of_rest: bool = False
+
+    def __call__(self, surface: Surface) -> ValueEstimator:
+        """The value_estimator, given the surface."""
+        if self.of_rest:
+            return doubly_robust(surface, self.estimator)
+        return importance_weighted(self.estimator)
 
 
-def beta_ips_of(surface: Surface) -> ValueEstimator:
-    """β-IPS, which has no use for a surface."""
-    return importance_weighted(beta_ips)
-
-
-VALUE_ESTIMATORS: dict[str, Callable[[Surface], ValueEstimator]] = {
-    "doubly_robust": doubly_robust,
-    "snips": snips_of,
-    "beta_ips": beta_ips_of,
+VALUATIONS = {
+    "doubly_robust": Valuation(snips, of_rest=True),
+    "snips": Valuation(snips),
+    "beta_ips": Valuation(beta_ips),
+    "ips": Valuation(ips),
 }
 
 
-def cross_fitted(
-    make: Callable[[Surface], ValueEstimator], surfaces: Surface, fold: Int[Array, " n"]
-) -> ValueEstimator:
-    """One of `VALUE_ESTIMATORS` for the mixture of K policies, stacked, each weighed on the rows of
+def valuation_of(estimator: str | Estimator) -> Valuation:
+    """By name, or of an estimator of one's own that needs log weights and rewards; ValueError for
+    others.
+    """
+    if isinstance(estimator, Estimator):
+        return Valuation(estimator)
+    return VALUATIONS[choose([estimator], VALUATIONS, "estimator")[0]]
+
+
+def cross_fitted(valuation: Valuation, surfaces: Surface, fold: Int[Array, " n"]) -> ValueEstimator:
+    """A valuation of the mixture of K policies, stacked, each weighed on the rows of
     its own `fold`, which it and its surface, one of the K `surfaces`, were not fitted on.
 
     Row i of fold k has the weight πₖ/π₀ and the reward r − qₖ + E qₖ, so that Σ p (r − qₖ + E qₖ)
@@ -94,7 +111,6 @@ def cross_fitted(
     term is that of a fixed policy, and all share one normaliser and one bound (cross-fitting:
     Schick 1986; Chernozhukov et al., Econometrics Journal 2018).
     """
-    estimator = beta_ips if make is beta_ips_of else snips
 
     def of(logs):
         mine = fold, jnp.arange(len(fold))
@@ -103,12 +119,12 @@ def cross_fitted(
             def on_all(pair):
                 policy, surface = pair
                 log_weight = log_weights(policy, logs)
-                if make is not doubly_robust:
+                if not valuation.of_rest:
                     return log_weight, jnp.zeros_like(log_weight)
                 return log_weight, surface.of_rows(logs.action) - surface.expectation(policy)
 
             log_weight, model = lax.map(on_all, (policies, surfaces))
-            made = estimator(log_weight[mine], logs.reward - model[mine])
+            made = valuation.estimator(log_weight[mine], logs.reward - model[mine])
             return dataclasses.replace(made, reward=logs.reward)
 
         return value

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import ArrayLike
 
 from mopl_jax.diagnostics.log_checks import check_rows
+from mopl_jax.estimators.estimator import Estimator
 from mopl_jax.evaluation.answer import IN_MEMORY
 from mopl_jax.intervals.registry import bind
 from mopl_jax.io import log_reader, read
@@ -26,13 +27,13 @@ from mopl_jax.learning.guardrails import guardrail
 from mopl_jax.learning.learnt_weights import LearntWeights, Names
 from mopl_jax.learning.log_space import has_log_normal_densities, in_logs, is_log_normal
 from mopl_jax.learning.long_log import LongLog, certified_in_passes
-from mopl_jax.learning.objective import VALUE_ESTIMATORS
+from mopl_jax.learning.objective import valuation_of
 from mopl_jax.learning.personal import MEANS, TABLE
 from mopl_jax.learning.plan import RADIUS, Plan, Stop, Watch, check_plan
 from mopl_jax.learning.production import served_now, weights_now
 from mopl_jax.learning.seen import check_known_before, context_names, seen_of
 from mopl_jax.learning.stages import Asked
-from mopl_jax.learning.teachable import check_outcomes, check_teaches
+from mopl_jax.learning.teachable import check_kind, check_outcomes, check_teaches
 from mopl_jax.logs import Logs, check, check_unsampled, split
 from mopl_jax.numerics.check import check_alpha, check_seed, choose
 
@@ -49,7 +50,7 @@ def learn(
     *,
     constraints: Projection | Bounds = unconstrained,
     production: Any = None,
-    estimator: str = "doubly_robust",
+    estimator: str | Estimator = "doubly_robust",
     certificate: str = "ess_skew",
     alpha: float = 0.05,
     radius: float = RADIUS,
@@ -88,6 +89,9 @@ def learn(
     From a log of log-normal weights, by its logging policy or by the densities that it has, a
     normal policy of their logarithms is learnt, and `played` is what to serve.
 
+    `estimator` values what certifies: "doubly_robust", the surface and SNIPS of what it leaves of
+    the rewards, "snips", "beta_ips", "ips", or an `Estimator` of one's own of the rewards.
+
     `constraints` is a projection of `learning.constraints`, or `Bounds`. `production` are the
     current weights: numbers (d,), a policy, or the path of its JSON. `radius` bounds the means, in
     logged standard deviations from the logging mean. `watch(done, stages)` hears of progress; where
@@ -101,20 +105,21 @@ def learn(
     limits = tuple(guardrail(text) for text in guardrails)
     long = LongLog(in_memory, share, folds, bool(limits), trades, certificate, seed)
     taken = _read(log, roles, guardrails, limits, long)
+    check_kind(taken.reader.logging, taken.place)
     remedy = "collect more" if taken.others is None else HOLD_MORE
     check_teaches(
         taken.logs, names=taken.names, reward=taken.reward, place=taken.place, remedy=remedy
     )
     check_outcomes(taken.logs, limits, trades, taken.place)
     check_alpha(alpha)
-    choose([estimator], VALUE_ESTIMATORS, "estimator")
+    valuation = valuation_of(estimator)
     logarithms = _are_logarithms(taken)
     logs = in_logs(taken.logs) if logarithms else taken.logs
     current = weights_now(production, taken.names, logarithms)
     d = logs.action.shape[1]
     if isinstance(constraints, Bounds):
         constraints = constraints.projection(d, current, logarithms)
-    plan = Plan(bind(certificate), alpha, VALUE_ESTIMATORS[estimator], constraints, radius)
+    plan = Plan(bind(certificate), alpha, valuation, constraints, radius)
     check_plan(plan)
     check_seed(seed, "seed")
     check_projection(plan.project, d)
@@ -123,7 +128,7 @@ def learn(
         taken.path,
         tuple(taken.names),
         taken.reward,
-        estimator,
+        estimator if isinstance(estimator, str) else "own",
         certificate,
         seed,
         folds,

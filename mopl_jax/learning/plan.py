@@ -7,8 +7,7 @@ from typing import NamedTuple
 from mopl_jax.intervals.ess_corrected import ess_skew
 from mopl_jax.intervals.interval import IntervalFunction
 from mopl_jax.learning.constraints import Projection, unconstrained
-from mopl_jax.learning.objective import ValueEstimator, doubly_robust
-from mopl_jax.learning.response_surface import Surface
+from mopl_jax.learning.objective import VALUATIONS, Valuation
 
 # of the mean about the logging mean, in logging standard deviations: KL ≤ 2 at the logging scale
 RADIUS = 2.0
@@ -21,13 +20,13 @@ class Plan(NamedTuple):
     """How to learn; every field has its default in `pipeline.learn`.
 
     `certificate`: the interval whose lower end is certified, at level `alpha`
-    `value_estimator`: of the certificate, made of the surface
+    `valuation`: of the certificate
     `project`, `radius`: where means may be
     """
 
     certificate: IntervalFunction = ess_skew
     alpha: float = 0.05
-    value_estimator: Callable[[Surface], ValueEstimator] = doubly_robust
+    valuation: Valuation = VALUATIONS["doubly_robust"]
     project: Projection = unconstrained
     radius: float = RADIUS
 

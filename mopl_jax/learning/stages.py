@@ -135,7 +135,7 @@ def _certified(found: LearntWeights, made, held, fold, given) -> LearntWeights:
             held,
             jnp.asarray(baseline, held.action.dtype),
             surfaces,
-            plan.value_estimator,
+            plan.valuation,
             plan.certificate,
             alpha,
             guarded,

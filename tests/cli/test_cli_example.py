@@ -103,3 +103,47 @@ def test_one_draw_with_its_density():
     policy = Gaussian.diagonal([0.0, 1.0], 0.5)
     action, log_density = sample_with_density(policy, jax.random.key(0))
     assert float(log_density) == float(policy.log_density(action))
+
+
+# What is there is not lost.
+
+WRITING = {  # each with the option that names its file, and a file that it reads
+    "learn": ("learn log.toml", "--out", "logging.json"),
+    "draw": ("draw target.json", "--out", "target.json"),
+    "metric": ("metric past.parquet --north-star days", "--out", "past.parquet"),
+    "rewarded": (
+        "metric past.parquet --north-star days --apply log.parquet",
+        "--rewarded",
+        "log.parquet",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRITING)
+def test_nothing_that_is_there_is_overwritten(name, tmp_path, monkeypatch):
+    """Neither what is read, by --force either, nor another file without it; nothing is computed."""
+    words, option, read = WRITING[name]
+    monkeypatch.chdir(tmp_path)
+    for file in ("log.parquet", "past.parquet", "logging.json", "target.json", "other.json"):
+        (tmp_path / file).write_text(file)
+    (tmp_path / "log.toml").write_text('path = "log.parquet"\nlogging = "logging.json"\n')
+    for out, force, why in (
+        (read, (), "which is read"),
+        (read, ("--force",), "which is read"),
+        ("other.json", (), f"{option}: other.json is there already; --force overwrites it"),
+    ):
+        assert_refused(mopl(*words.split(), option, out, *force), why)
+        assert (tmp_path / out).read_text() == out
+
+
+def test_a_file_is_overwritten_by_force(folder, tmp_path):
+    out = tmp_path / "drawn.csv"
+    for force in ((), ("--force",)):
+        assert mopl("draw", folder / "target.json", "--out", out, *force).code == 0
+
+
+def test_an_example_is_not_written_among_other_files(tmp_path):
+    (tmp_path / "log.toml").write_text("mine")
+    assert_refused(mopl("example", "--out", tmp_path), f"--out: {tmp_path} has files")
+    assert (tmp_path / "log.toml").read_text() == "mine"
+    assert mopl("example", "--out", tmp_path, "--force").code == 0

@@ -13,10 +13,10 @@ from command import MAIN, end, mopl, start
 KILLS = 17  # of each of six commands
 ROWS = 2000
 COMMANDS = {
-    "example": "example --seed 3 --out {to}/example",
-    "draw": "draw {log}/target.json --n 20000 --seed 1 --out {to}/draws.parquet",
-    "learn": "learn {log}/log.toml --production 1,2,5,0.5 --out {to}/learnt.json",
-    "metric": "metric {log}/past.parquet --north-star days --out {to}/metric.json",
+    "example": "example --seed 3 --out {to}/example --force",
+    "draw": "draw {log}/target.json --n 20000 --seed 1 --out {to}/draws.parquet --force",
+    "learn": "learn {log}/log.toml --production 1,2,5,0.5 --out {to}/learnt.json --force",
+    "metric": "metric {log}/past.parquet --north-star days --out {to}/metric.json --force",
     "coverage": "coverage --replicates 2000 --n 8,64,512 --d 2 --interval normal --out {to}/study",
     "simulate": "simulate --rounds 1 --explore 20000 --test 2000 --experiments 8 --out {to}/loop",
 }

@@ -42,6 +42,8 @@ CASES = [
     for page in WITH_BLOCKS
 ]
 
+LEARNT = "learnt.json"
+
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
@@ -57,7 +59,7 @@ def folder(tmp_path, monkeypatch):
     for name in ("week.parquet", "log.parquet"):
         pq.write_table(pa.table(columns), tmp_path / name)
     policy = Gaussian.diagonal(MEAN, 0.15)
-    for name in ("logging.json", "learnt.json"):
+    for name in ("logging.json", LEARNT):
         write_policy(tmp_path / name, policy, objectives=NAMES)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -66,6 +68,8 @@ def folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize("page", CASES)
 def test_every_block_of_a_page_runs(page, folder):
     names, printed = {}, ""
+    if "mopl learn" in page.read_text():
+        (folder / LEARNT).unlink()  # the page writes its own
     found = blocks(page)
     for k, (language, title, text) in enumerate(found):
         if title:

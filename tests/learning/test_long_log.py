@@ -12,7 +12,7 @@ import mopl_jax
 from mopl_jax.io import read
 from mopl_jax.io.half import Half
 from mopl_jax.learning import long_log
-from mopl_jax.learning.objective import VALUE_ESTIMATORS
+from mopl_jax.learning.objective import VALUATIONS
 from mopl_jax.learning.response_surface import fit_surface
 from mopl_jax.logs import num_units
 from mopl_jax.policies import Gaussian
@@ -84,7 +84,7 @@ def test_what_certifies_in_passes_is_what_certifies_in_memory(folder, name, clus
     rest = mopl_jax.read_logs(others)
     unsure = dataclasses.replace(made, certificate=None, certifying=0)
     taught = map(jnp.asarray, (made.logs.action, made.logs.reward))
-    made_of = VALUE_ESTIMATORS[estimator](fit_surface(*taught, made.whitening))
+    made_of = VALUATIONS[estimator](fit_surface(*taught, made.whitening))
     for found, baseline in ((made.certificate, None), (made.against_production, production)):
         expected = mopl_jax.certify(unsure, rest, baseline, value_estimator=made_of)
         for field in ("value", "bound", "gain", "gain_bound", "ess", "units", "keep"):
@@ -92,7 +92,7 @@ def test_what_certifies_in_passes_is_what_certifies_in_memory(folder, name, clus
                 float(getattr(expected, field)), rel=1e-6, abs=1e-9
             ), field
         assert int(found.diagnosis.verdict) == int(expected.diagnosis.verdict)
-    assert not made.keep
+    assert not made.against_production.keep
     assert made.to_dict()["rows"] == {
         "learning": len(sample.reward),
         "certification": N - len(sample.reward),
