@@ -127,7 +127,9 @@ def others() -> list[Other]:
         if each.half == "held out"
     ]
     pairs = itertools.product(UNRELATED.items(), ("itself", "another"))
-    return clicks + [_unrelated(name, *made, policy) for (name, made), policy in pairs]
+    return clicks + [
+        _unrelated(name, draw, truth, policy) for (name, (draw, truth)), policy in pairs
+    ]
 
 
 def _others(options) -> Iterator[dict]:

@@ -176,7 +176,9 @@ def folds_of(logs: Logs, folds: int, seed: int = 0) -> Int[np.ndarray, " n"]:
     """
     unit, count = _units(logs)
     if not 2 <= folds <= count:
-        raise ValueError(f"expected 2 to {count} folds, one user at least in each, got {folds}")
+        raise ValueError(
+            f"folds: expected 2 to {count}, one user (or row) at least in each, got {folds}"
+        )
     return _shuffled(count, seed)[unit] % folds
 
 

@@ -60,6 +60,15 @@ class Served(NamedTuple):
     added: float
     error: float
 
+    @property
+    def sentence(self) -> str:
+        """Why a gain over production with the learnt scale may be none over what is played."""
+        return (
+            f"production as it is played is worth about {self.added:+.3g} ± {self.error:.1g} more"
+            " than with the scale of the learnt policy, by the surface: over that no gain is"
+            " certain"
+        )
+
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class LearntWeights:
@@ -184,15 +193,7 @@ class LearntWeights:
         added, error = self.served
         if float(made.gain_bound) - added > 2 * error:
             return ()
-        return (self._as_played,)
-
-    @property
-    def _as_played(self) -> str:
-        return (
-            "production as it is played is worth about"
-            f" {self.served.added:+.3g} ± {self.served.error:.1g} more than with the scale of the"
-            " learnt policy, by the surface: over that no gain is certain"
-        )
+        return (self.served.sentence,)
 
     @property
     def advice(self) -> str:
@@ -213,8 +214,8 @@ class LearntWeights:
         confidence = f"with confidence {1 - self.plan.alpha:.4g}"
         if not self.keep:
             return f"they gain at least {least:.4g} over {over}, {confidence} (estimate {gain:.4g})"
-        if self.outplayed and least > 0:
-            return f"{self._as_played} (over {over} at least {least:.4g})"
+        if self.served is not None and self.outplayed and least > 0:
+            return f"{self.served.sentence} (over {over} at least {least:.4g})"
         if self.broken and least > 0:
             return f"guardrail {self.broken[0]} is not certain to hold; {self._more(gain)}"
         certain = f"at least {least:.4g} {confidence}" if np.isfinite(least) else "no bound"
@@ -246,6 +247,8 @@ class LearntWeights:
         units = "rows" if self.logs.cluster is None else "users"
         if not math.isfinite(self.needed):
             what = "it is estimated to be broken" if self.broken else "no gain is estimated"
+            if self.binding and not self.broken:
+                what += f" within guardrail {self.binding[0]}, without which more could be promised"
             return f"how many more {units} would do is not known, because {what}"
         how = "as estimated" if gain > 0 else "what the surface expects of the best guess"
         return f"if it is {how}, about {self.needed:,.0f} {units} in all bring the bound to zero"

@@ -34,7 +34,7 @@ from mopl_jax.learning.production import served_now, weights_now
 from mopl_jax.learning.seen import check_known_before, context_names, seen_of
 from mopl_jax.learning.stages import Asked
 from mopl_jax.learning.teachable import check_kind, check_outcomes, check_teaches
-from mopl_jax.logs import Logs, check, check_unsampled, split
+from mopl_jax.logs import Logs, check, check_unsampled, num_units, split
 from mopl_jax.numerics.check import check_alpha, check_seed, choose
 
 Guardrails = Sequence[str] | Mapping[str, ArrayLike]
@@ -294,7 +294,7 @@ def _design(taken: _Read, split_already, share, folds) -> tuple[float | None, in
     if folds is None and split_already:
         return None, 0
     few = folds is None and len(taken.logs.reward) <= FEW
-    return (None, FOLDS) if few else (SHARE, 0)
+    return (None, min(FOLDS, num_units(taken.logs))) if few else (SHARE, 0)
 
 
 def _objectives(reader, logs) -> list[str]:

@@ -217,12 +217,16 @@ def _promise(fitted: Fitted, rows, origin, policy: Gaussian) -> tuple[Promise, S
     pairs = entries(stacked([policy, base]), np.array([[0, 1, 0], [0, 1, 1]]))
     sizes = jax.vmap(functools.partial(product, logging))(*(entries(pairs, k) for k in (0, 1)))
     own, of_base, both = sizes.size
-    spread = jnp.maximum(own + of_base - 2 * both, tiny)
-    error = jnp.sqrt(jnp.maximum(change @ surface.covariance @ change, tiny))
-    noise = jnp.sqrt(fitted.noise * spread / rows)
+    error = _root(change @ surface.covariance @ change, tiny)
+    noise = _root(fitted.noise * (own + of_base - 2 * both) / rows, tiny)
     size, gain = rows / (own * fitted.inflation), change @ surface.coefficients
     made = Promise(gain, error, noise, size, jnp.zeros_like(gain))
     return made, at_base @ surface.coefficients
+
+
+def _root(square, tiny):
+    """√square, 0 where it is rounding."""
+    return jnp.where(square > tiny, jnp.sqrt(jnp.maximum(square, tiny)), 0)
 
 
 def feasible_means(project, whitening, radius) -> Projection:
@@ -238,8 +242,8 @@ def feasible_means(project, whitening, radius) -> Projection:
 
 def _search(promise, unit, feasible, origin, radius, ask: Ask) -> Gaussian:
     """The whitened policy of the largest promise that is asked for, by projected ascent from the
-    best places; the baseline where nothing is promised. Heights are in units of a row's noise; what
-    a guardrail is short of counts `PENALTY` times.
+    best places; the baseline where nothing is promised, with one scale whatever the rows. Heights
+    are in units of a row's noise; what a guardrail is short of counts `PENALTY` times.
     """
 
     def policy(at):
@@ -257,7 +261,8 @@ def _search(promise, unit, feasible, origin, radius, ask: Ask) -> Gaussian:
     heights = lax.map(height, places, batch_size=PLACES)
     ends, reached = jax.vmap(functools.partial(climb, height))(places[lax.top_k(heights, BEST)[1]])
     found = policy(ends[jnp.argmax(reached)])
-    return dataclasses.replace(found, mean=jnp.where(jnp.max(reached) > 0, found.mean, origin))
+    usual = Gaussian(origin, jnp.full_like(origin, SCALES[-1]))
+    return jax.tree.map(functools.partial(jnp.where, jnp.max(reached) > 0), found, usual)
 
 
 def _places(origin, radius) -> Float[Array, "s d+1"]:

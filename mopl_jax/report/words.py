@@ -55,18 +55,22 @@ def remarks(learnt: LearntWeights) -> list[str]:
     lines = [
         f"a sample of {len(learnt.logs.reward):,} rows taught; all others certify, in passes"
     ] * _in_passes(learnt) + [
-        f"best guess: the surface expects a gain of {_plus(made.guessed)} at its mean; no rows"
+        "best guess: the current weights"
+        if float(made.guessed.gain) == 0
+        else f"best guess: the surface expects a gain of {_plus(made.guessed)} at its mean; no rows"
         " confirm it",
     ]
+    binds = [
+        f"the guardrail {each} binds: without it more could be promised" for each in learnt.binding
+    ]
     if float(made.promised.gain) == 0:
-        return [*lines, "certified policy: none that these rows are expected to confirm a gain of"]
+        none = "certified policy: none that these rows are expected to confirm a gain of"
+        return [*lines, none, *binds]
     lines.append(
         f"certified policy: the surface expects {_plus(made.promised)}, and the rows that certify"
         f" leave about ± {float(made.promised.noise):.3g}"
     )
-    lines += [
-        f"the guardrail {each} binds: without it more could be promised" for each in learnt.binding
-    ]
+    lines += binds
     if apart < 0.1:
         return [*lines, "both means are nearly the same"]
     return [

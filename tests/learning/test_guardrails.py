@@ -20,7 +20,7 @@ from mopl_jax.learning import pipeline, stages
 from mopl_jax.learning.certification import certify, certify_compiled
 from mopl_jax.learning.guardrails import Guarded, guardrail
 from mopl_jax.learning.learnt_weights import change, guarded, holds
-from mopl_jax.learning.objective import cross_fitted, snips_of
+from mopl_jax.learning.objective import VALUATIONS, cross_fitted
 from mopl_jax.learning.response_surface import fit_surface
 from mopl_jax.logs import Logs, log_weights
 from mopl_jax.numerics.pytree import stacked
@@ -199,7 +199,7 @@ def test_folds_of_one_policy_are_one_estimate():
 
     @jax.jit
     def both(logs):
-        pooled = cross_fitted(snips_of, none, fold)(logs)(same)
+        pooled = cross_fitted(VALUATIONS["snips"], none, fold)(logs)(same)
         return pooled, snips(log_weights(policy, logs), logs.reward)
 
     values, plain = both(logs)
@@ -241,7 +241,8 @@ def test_bounds_of_three_outcomes_hold_at_once(reports):
         guards = Guarded(signed, jnp.array([0.005, 0.01]), jnp.ones(2))
         surface = fit_surface(logs.action, logs.reward, policy)
         surfaces = stacked([surface] * 3)
-        found = certify_compiled(policy, logs, PRODUCTION, surfaces, snips_of, normal, 0.05, guards)
+        asked = VALUATIONS["snips"], normal, 0.05, guards
+        found = certify_compiled(policy, logs, PRODUCTION, surfaces, *asked)
         return jnp.all(found.gain_bound + found.room <= truth)
 
     held = jax.jit(lambda keys: jax.lax.map(one, keys, batch_size=50))(jax.random.split(KEY, 1000))

@@ -210,3 +210,21 @@ def test_means_are_feasible():
 
 def test_a_promise_is_what_is_left():
     assert Promise(1.0, 0.2, 0.1, 50.0).less(2.0) == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize(("favoured", "mean", "scale"), [(1.0, 0.6, 0.5), (-1.0, 0.0, 0.85)])
+def test_where_nothing_is_promised_one_scale_is_played(favoured, mean, scale):
+    """A promise that peaks at a mean and a scale, above nothing or below: then it is the baseline
+    with a scale that no search has chosen, so that folds agree and no weight has a heavy tail.
+    """
+    none, some = jnp.zeros(()), jnp.ones(())
+
+    def promise(policy):
+        off = jnp.square(policy.mean[0] - 0.6) + jnp.square(policy.scale[0] - 0.5)
+        gain = jnp.reshape(favoured - off, (1,))
+        return Promise(gain, 0 * gain, 0 * gain, 0 * gain + 500, 0 * gain)
+
+    ask = proposal.Ask(none, some, jnp.ones(1), jnp.zeros(0))
+    search = functools.partial(proposal._search, promise, some, lambda z: z)
+    found = jax.jit(search)(jnp.zeros(1), 2.0, ask)
+    np.testing.assert_allclose((found.mean[0], found.scale[0]), (mean, scale), atol=0.02)
