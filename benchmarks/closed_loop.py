@@ -77,14 +77,17 @@ def _about(world, options):
     }
 
 
-def rounds(world: World, metric: np.ndarray, options) -> Iterator[dict]:
-    """The loop four ways, from the same weights."""
-    ways = itertools.product(USERS, (True, False), range(options.seeds))
-    for reward, pessimistic, seed in ways:
+ALL = tuple(itertools.product(USERS, (True, False)))  # ways of the loop
+
+
+def rounds(world: World, metric: np.ndarray, options, small: int = 0, ways=ALL) -> Iterator[dict]:
+    """The loop in some ways, from the same weights; in rounds of so many `small` users, if any."""
+    runs = itertools.product(ways, range(options.seeds))
+    for (reward, pessimistic), seed in runs:
         users = USERS[reward]
         if options.explore:
             users = {"explore": options.explore, "test": options.explore // 2}
-        plan = PLAN._replace(pessimistic=pessimistic, **users)
+        plan = PLAN._replace(pessimistic=pessimistic, small=small, **users)
         learnt = metric if reward == "learnt metric" else None
         about = {"reward": reward, "pessimistic": pessimistic, "seed": seed}
         key = world.part(100 + seed)
