@@ -13,7 +13,7 @@ what the best direction gains at other lengths).
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -77,12 +77,15 @@ def _about(world, options):
     }
 
 
-ALL = tuple(itertools.product(USERS, (True, False)))  # ways of the loop
+Ways = Sequence[tuple[str, bool]]  # reward, and whether the loop is pessimistic
+ALL: Ways = tuple(itertools.product(USERS, (True, False)))
 
 
-def rounds(world: World, metric: np.ndarray, options, small: int = 0, ways=ALL) -> Iterator[dict]:
+def rounds(
+    world: World, metric: np.ndarray, options, small: int = 0, how: Ways = ALL
+) -> Iterator[dict]:
     """The loop in some ways, from the same weights; in rounds of so many `small` users, if any."""
-    runs = itertools.product(ways, range(options.seeds))
+    runs = itertools.product(how, range(options.seeds))
     for (reward, pessimistic), seed in runs:
         users = USERS[reward]
         if options.explore:

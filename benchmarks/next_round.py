@@ -174,7 +174,7 @@ def _judged(place, made, held, production) -> dict:
 def _next(explorer, place, made, policy, production) -> tuple[Gaussian, float | None]:
     """What explores next, and what it is expected to certify where that is known."""
     first = place.first
-    if of[1] == "proposed":
+    if explorer == "proposed":
         found = next_exploration(made, policy, float(place.n), production)
         return found.policy, float(found.worth)
     middle = 0.5 * (made.guess.mean + production)
