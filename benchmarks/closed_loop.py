@@ -13,7 +13,7 @@ what the best direction gains at other lengths).
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -77,14 +77,20 @@ def _about(world, options):
     }
 
 
-def rounds(world: World, metric: np.ndarray, options) -> Iterator[dict]:
-    """The loop four ways, from the same weights."""
-    ways = itertools.product(USERS, (True, False), range(options.seeds))
-    for reward, pessimistic, seed in ways:
+Ways = Sequence[tuple[str, bool]]  # reward, and whether the loop is pessimistic
+ALL: Ways = tuple(itertools.product(USERS, (True, False)))
+
+
+def rounds(
+    world: World, metric: np.ndarray, options, small: int = 0, how: Ways = ALL
+) -> Iterator[dict]:
+    """The loop in some ways, from the same weights; in rounds of so many `small` users, if any."""
+    runs = itertools.product(how, range(options.seeds))
+    for (reward, pessimistic), seed in runs:
         users = USERS[reward]
         if options.explore:
             users = {"explore": options.explore, "test": options.explore // 2}
-        plan = PLAN._replace(pessimistic=pessimistic, **users)
+        plan = PLAN._replace(pessimistic=pessimistic, small=small, **users)
         learnt = metric if reward == "learnt metric" else None
         about = {"reward": reward, "pessimistic": pessimistic, "seed": seed}
         key = world.part(100 + seed)

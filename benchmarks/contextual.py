@@ -7,7 +7,8 @@ all. `rare`: only that of the segment of 1 % is another. `turned`, written down 
 chosen: rewards saturate, each segment in a direction of its own. Logging N(0, I); half of the rows
 teach. Gains and regrets are true ones, by 4,096 Sobol points, of the mean reward over the segments;
 gains are over the learnt global means played with the same scale. `invented` is how often `same`
-is personalised, with the probability of so many if 5 % are.
+is personalised, with the probability of so many if 5 % are; `tables that hold` those of which the
+intervals of all segments, meant to hold at once, hold the segment's true gain.
 """
 
 import functools
@@ -24,8 +25,9 @@ from benchmarks._study import grouped, markdown
 from mopl_jax.learning.pipeline import learn_contextual
 from mopl_jax.policies.gaussian import Gaussian
 
-SIZES = {"replicates": 60, "n": 2000, "d": 3, "worlds": ("differs", "same", "rare", "turned")}
-QUICK = {"replicates": 1, "n": 800, "worlds": ("differs",)}
+SIZES = {"replicates": (60, 200, 60, 60), "n": 2000, "d": 3}
+SIZES |= {"worlds": ("differs", "same", "rare", "turned")}
+QUICK = {"replicates": (1,), "n": 800, "worlds": ("differs",)}
 SHARES = np.array([0.5, 0.3, 0.19, 0.01])
 NOISE, ALPHA = 0.5, 0.05
 
@@ -35,8 +37,8 @@ def run(options) -> _study.Rows:
     jax.config.update("jax_enable_x64", True)
     return _study.Rows(
         one(world, options.n, options.d, seed)
-        for world in options.worlds
-        for seed in range(options.replicates)
+        for world, replicates in zip(options.worlds, options.replicates, strict=True)
+        for seed in range(replicates)
     )
 
 
@@ -69,7 +71,8 @@ def one(world: str, n: int, d: int, seed: int) -> dict:
     means = np.stack([made.policy.at(segment=k).mean for k in range(len(SHARES))])
     scale = np.asarray(made.policy.otherwise.scale)
     shared = np.repeat(np.asarray(made.learnt.policy.mean)[None], len(SHARES), axis=0)
-    gain = value(world, means, scale) - value(world, shared, scale)
+    each = values(world, means, scale) - values(world, shared, scale)
+    gain = float(SHARES @ each)
     promised = made.least if made.personalise else 0.0
     return {
         "world": world,
@@ -80,7 +83,15 @@ def one(world: str, n: int, d: int, seed: int) -> dict:
         "promised": promised,
         "served": gain if made.personalise else 0.0,
         "attainable": attainable(world, shared, scale),
+        "table_holds": _holds(made.segments, each),
     }
+
+
+def _holds(segments, truth) -> bool | None:
+    """Whether the intervals of all segments hold, of those that have weights of their own."""
+    pairs = [(x, truth[int(x.values[0])]) for x in segments]  # pyright: ignore[reportArgumentType]
+    held = [x.lower - 1e-9 <= gain <= x.upper + 1e-9 for x, gain in pairs]
+    return all(held) if held else None
 
 
 @functools.cache
@@ -89,14 +100,14 @@ def _draws(d):
     return norm.ppf(np.clip(points, 1e-9, 1 - 1e-9))
 
 
-def value(world: str, means: np.ndarray, scale: np.ndarray) -> float:
-    """The mean reward of normal policies (4, d) by segment, with one scale."""
+def values(world: str, means: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Mean rewards (4,) of normal policies (4, d) by segment, with one scale."""
     noise = _draws(means.shape[1]) @ scale.T
     each = [
         mean_reward(world, np.full(len(noise), k), mean + noise).mean()
         for k, mean in enumerate(means)
     ]
-    return float(SHARES @ each)
+    return np.array(each)
 
 
 def attainable(world: str, shared: np.ndarray, scale: np.ndarray) -> float:
@@ -105,14 +116,15 @@ def attainable(world: str, shared: np.ndarray, scale: np.ndarray) -> float:
     own = directions(shared.shape[1])
     if world != "turned":
         own = {"differs": own, "same": own[[0] * 4], "rare": own[[0, 0, 0, 3]]}[world]
-    values = [value(world, length * own, scale) for length in lengths]
-    return max(values) - value(world, shared, scale)
+    found = [SHARES @ values(world, length * own, scale) for length in lengths]
+    return float(max(found) - SHARES @ values(world, shared, scale))
 
 
 def table(rows: list[dict]) -> str:
     """Of each world."""
     head = ("world", "logs", "personalised", "promised", "true gain served", "attainable")
     head += ("bounds that hold", "tail if 95 % do", "tail if 5 % are personalised")
+    head += ("tables that hold", "tail if 95 % do")
     lines = []
     for (world,), cell in grouped(rows, "world").items():
         names = ("personalised", "promised", "served", "attainable")
@@ -121,5 +133,15 @@ def table(rows: list[dict]) -> str:
         invented = sum(row["personalised"] for row in cell)
         tail = float(binom.sf(invented - 1, len(cell), ALPHA)) if world == "same" else None
         held_tail = float(binom.cdf(held, len(cell), 1 - ALPHA))
-        lines.append([world, len(cell), *numbers, held / len(cell), held_tail, tail])
+        line = [world, len(cell), *numbers, held / len(cell), held_tail, tail]
+        lines.append([*line, *_tables([x["table_holds"] for x in cell])])
     return markdown(head, lines)
+
+
+def _tables(held: list) -> list:
+    """How many tables of those that there are hold, and the probability of so few if 95 % do."""
+    there = [x for x in held if x is not None]
+    if not there:
+        return [None, None]
+    tail = float(binom.cdf(sum(there), len(there), 1 - ALPHA))
+    return [f"{sum(there)} of {len(there)}", tail]

@@ -5,38 +5,42 @@ On the simulated platform of `closed_loop`, by the metric learnt there. A round 
 `users` around the weights it plays, N(w, s²); a quadratic surface of all rounds so far, whose
 coefficients have the prior variance of the largest evidence, slopes and bends apart, says what to
 play next: its best point (`greedy`) or that of a draw of it (`thompson`), as long as the first
-weights and at most a `STEP` away. No round is tested online. What is certified then is the gain of
-the last weights over the first ones, by users explored around the middle of both, who had no say in
-them. Users until a share of the attainable gain are known by the truth, as those of `closed_loop`.
+weights and at most the loop's radius away; each round has a level of its own. No round is tested
+online. What is certified then is the gain of the last weights over the first ones, by users
+explored around the middle of both, who had no say in them. Users until a share of the attainable
+gain are known by the truth, as those of `closed_loop`.
+
+Then the loop itself with small rounds: of the users who explore in a round of `closed_loop`, half
+do so in small rounds of `small` and teach, half certify between both weights, and what is certified
+is tested online and adopted, or not: as many users a round as there.
 """
 
 from collections.abc import Iterator
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import _loop_metric, _study
-from benchmarks._loop import PLAN, START, World, as_long
-from mopl_jax import estimators
-from mopl_jax.intervals.ess_corrected import ess_skew
-from mopl_jax.logs import log_weights
-from mopl_jax.numerics import devices, quadratic
+from benchmarks import closed_loop as loop_study
+from benchmarks._loop import PLAN, START, World
+from mopl_jax.numerics import devices
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.simulation import closed_loop, online
+from mopl_jax.simulation.closed_loop import certified_between
+from mopl_jax.simulation.small_rounds import Search, believed, search
 
 SIZES = {"seeds": 5, "total": 8192, "experiments": 300, "arm": closed_loop.ARM, "fresh": 24}
 SIZES |= {"users": (256, 512, 2048), "widths": (0.4, 0.8), "truth": 2**14, "optimum": 2**16}
-SIZES |= {"certify": 16_384}
+SIZES |= {"certify": 16_384, "small": 512, "rounds": 2, "explore": 0}
 QUICK = {"seeds": 1, "total": 2048, "experiments": 12, "arm": 512, "fresh": 3, "users": (1024,)}
 QUICK |= {"widths": (0.4,), "truth": 512, "optimum": 512, "certify": 2048}
-STEP, POOL = 1.25, 4000  # in s, as the loop's radius; candidates for the next weights
-PRIORS = 4.0 ** -np.arange(1, 12)  # variances of coefficients, over that of the noise
+QUICK |= {"rounds": 1, "explore": 1024}
+RESULTS = ("small_rounds", "small_rounds_loop")
 LEVELS = (0.8, 0.9)
 
 
-def run(options) -> _study.Rows:
-    """A row for each way, seed and round."""
+def run(options) -> Iterator[_study.Rows]:
+    """A row for each way, seed and round; then those of the loop."""
     world = World(devices.start(), options.truth)
     metrics, validated = _loop_metric.learnt(world, options)
     best = closed_loop.optimum(
@@ -44,10 +48,7 @@ def run(options) -> _study.Rows:
     )
     attainable = world.gain(best).mean
     ways = [
-        (how, width, users)
-        for how in ("greedy", "thompson")
-        for width in options.widths
-        for users in options.users
+        (how, width, users) for how in WAYS for width in options.widths for users in options.users
     ]
     rows = [
         row
@@ -55,81 +56,62 @@ def run(options) -> _study.Rows:
         for seed in range(options.seeds)
         for row in _search(world, metrics["proxy"], options, how, width, users, seed)
     ]
-    return _study.Rows(rows, attainable=attainable, rate=validated["rate"])
+    about = {"attainable": attainable, "rate": validated["rate"]}
+    yield _study.Rows(rows, **about)
+    ways = [("learnt metric", True)]
+    loops = loop_study.rounds(world, metrics["proxy"], options, options.small, ways)
+    yield _study.Rows(loops, **about)
 
 
 def _search(world, metric, options, how, width, users, seed) -> Iterator[dict]:
-    rng, key = np.random.default_rng([seed, users]), world.part(500 + seed)
-    now, gram, square = START.astype(float), 0.0, 0.0
     rounds = max(options.total // users, 1)
+    plan = PLAN._replace(scale=width, fine=PLAN.fine * PLAN.scale / width)
     mark = options.total / 32  # users from which, and then by fifths more, the gain is looked at
     about = {"way": how, "width": width, "users a round": users, "seed": seed}
-    for number in range(1, rounds + 1):
-        logging = Gaussian.diagonal(jnp.asarray(now), width)
-        logs = _explored(world, logging, jax.random.fold_in(key, number), users, metric)
-        features = np.asarray(quadratic.features((np.asarray(logs.action) - START) / width))[:, 1:]
-        centred = np.concatenate([features, np.asarray(logs.reward)[:, None]], axis=1)
-        centred = centred - centred.mean(axis=0)
-        gram = gram + centred[:, :-1].T @ centred
-        square += (centred[:, -1] ** 2).sum()
-        surface = _posterior(gram, square, number * users, how, rng)
-        now = _next(surface, now, width, rng)
+    asked = world.part(500 + seed), rounds, Search(users, width, plan.radius), metric, world.mesh
+    found = search(world.platform, START, *asked, choose=WAYS[how])
+    for number, (*_, now) in enumerate(found, start=1):
         if number * users >= mark or number == rounds:
             mark = 1.2 * number * users
-            found = {"users": number * users, "true_gain": world.gain(now).mean}
+            row = {"users": number * users, "true_gain": world.gain(now).mean}
             last = number == rounds
-            extra = _certified(world, metric, options, now, width, key) if last else {}
-            yield about | found | {"bound": None, "certified": None} | extra
+            extra = _certified(world, metric, options, now, plan, seed) if last else {}
+            yield about | row | {"bound": None, "certified": None} | extra
 
 
-def _explored(world, logging, key, users, metric):
-    traffic = online.play(world.platform, logging, key, (0, users), world.mesh)
-    return online.log(traffic, logging, metric)
+def thompson(posterior, rng):
+    """A draw of the coefficients."""
+    return posterior.mean + posterior.root @ rng.normal(size=len(posterior.mean))
 
 
-def _posterior(gram, square, n, how, rng):
-    """Coefficients of all features but the constant; a draw of them for Thompson's rule."""
-    products, moment = gram[:, :-1], gram[:, -1]
-    noise = square / n  # what the weights explain is a small share of it
-    slopes = np.arange(len(moment)) < START.size
-
-    def fit(first, second):
-        prior = np.where(slopes, first, second)
-        root = np.sqrt(prior)
-        inner = np.eye(len(prior)) + root[:, None] * products * root[None, :]
-        solved = np.linalg.solve(inner, root * moment)
-        evidence = solved @ (root * moment) / noise - np.linalg.slogdet(inner)[1]
-        return evidence, root, inner, root * solved
-
-    _, root, inner, mean = max((fit(a, b) for a in PRIORS for b in PRIORS), key=lambda x: x[0])
-    if how == "greedy":
-        return mean
-    factor = np.linalg.cholesky(np.linalg.inv(inner))
-    return mean + np.sqrt(noise) * root * (factor @ rng.normal(size=len(mean)))
+WAYS = {"greedy": believed, "thompson": thompson}
 
 
-def _next(surface, now, width, rng):
-    """The best of candidates on the sphere, at most a step away."""
-    away = rng.normal(size=(POOL, START.size))
-    away *= STEP * width * rng.random((POOL, 1)) / np.linalg.norm(away, axis=1, keepdims=True)
-    pool = as_long(np.concatenate([now[None], now + away]))
-    features = np.asarray(quadratic.features((pool - START) / width))[:, 1:]
-    return pool[np.argmax(features @ surface)]
-
-
-def _certified(world, metric, options, now, width, key):
+def _certified(world, metric, options, now, plan, seed):
     """The lower bound of the gain over the first weights, one-sided 95 %, in the metric."""
-    logging = Gaussian.diagonal(jnp.asarray(0.5 * (now + START)), width)
-    logs = _explored(world, logging, jax.random.fold_in(key, 2**20), options.certify, metric)
-    scale = PLAN.scale * PLAN.fine
-    new, old = (Gaussian.diagonal(jnp.asarray(mean), scale) for mean in (now, START))
-    pair = (estimators.snips(log_weights(x, logs), logs.reward) for x in (new, old))
-    bound = float(ess_skew(estimators.difference(*pair), 0.1).lower)
+    logging = Gaussian.diagonal(jnp.asarray(0.5 * (now + START), jnp.float32), plan.scale)
+    traffic = online.play(
+        world.platform, logging, world.part(600 + seed), (0, options.certify), world.mesh
+    )
+    held = online.log(traffic, logging, metric)
+    policy = Gaussian.diagonal(jnp.asarray(now, jnp.float32), plan.fine * plan.scale)
+    bound = float(certified_between(policy, held, jnp.asarray(START), 0.05).gain_bound)
     return {"bound": bound, "certified": bound > 0}
 
 
-def table(rows: _study.Rows) -> str:
-    """Users until a share of the attainable gain, median of the runs."""
+def table(rows: _study.Rows, loops: _study.Rows) -> str:
+    """Users until a share of the attainable gain, median of the runs; alone, and in the loop."""
+    first = [row for row in loops if row["round"] == 1 and row["pessimistic"]]
+    certified = ", ".join(
+        f"{reward} {sum(row['bound'] > 0 for row in some)} of {len(some)}"
+        for (reward,), some in _study.grouped(first, "reward").items()
+    )
+    whole = loop_study.ways(loops, [], loops.about["attainable"])
+    said = f"The loop with small rounds; its first round certifies a gain in: {certified}."
+    return f"{_alone(rows)}\n\n{said}\n\n{whole}"
+
+
+def _alone(rows):
     attainable = rows.about["attainable"]
     keys = ("way", "width", "users a round")
     lines = []

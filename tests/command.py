@@ -66,6 +66,23 @@ def schema(name):
     return json.loads((SCHEMAS / f"{name}.json").read_text())
 
 
+def described(said, name):
+    """Every key of a document is described by the schema of its name."""
+    jsonschema.validate(said, strict(schema(name)))
+
+
+def strict(described):
+    """The same schema with no key beside those that it describes."""
+    if isinstance(described, list):
+        return [strict(entry) for entry in described]
+    if not isinstance(described, dict):
+        return described
+    closed = {key: strict(value) for key, value in described.items()}
+    if "properties" in closed:
+        closed.setdefault("additionalProperties", False)
+    return closed
+
+
 def assert_refused(ended, *texts):
     """Exit code 2, nothing printed, and one line of complaint in which the texts stand."""
     assert (ended.code, ended.out) == (2, "")

@@ -107,7 +107,9 @@ ROLES = {
 NEXT = {  # how rows speak for the next period
     "time": option(str, "Column: when a row was logged; with --half-life or --weekdays."),
     "half_life": option(
-        str, "Age at which a row counts half, as 7d or 12h: for next week's value."
+        str,
+        "Age at which a row counts half: 30m (minutes), 12h (hours), 7d (days), 4w (weeks); no"
+        " months.",
     ),
     "weekdays": flag("Each weekday counts alike, as in a whole week to come.", "--weekdays"),
 }

@@ -13,6 +13,7 @@ EXPERIMENTS = "Past A/B tests to learn a metric from; 0: North Star only."
 @takes(
     rounds=option(int, "Rounds of explore, learn, certify, test.", 4),
     explore=option(int, "Users of a round who get randomised weights.", 100_000),
+    small=option(int, "Half of them in rounds of so many; 0: all at once.", 512),
     test=option(int, "Users in each arm of the online test.", 50_000),
     experiments=option(int, EXPERIMENTS, 60),
     scale=option(float, "Standard deviation of the exploration.", 0.4),
@@ -29,11 +30,12 @@ EXPERIMENTS = "Past A/B tests to learn a metric from; 0: North Star only."
 def simulate(plain, out, quick, device, as_json, **settings):
     """The whole loop, simulated: randomise, log, learn, certify, test online.
 
-    Every round explores around the production weights, learns on half of its
-    users with a pessimistic bound, certifies on the other half, and tests what
-    is certified on fresh users. The true gains beside it are known to the
-    simulation alone. Writes rounds.parquet, and the past tests as
-    experiments.parquet, for `mopl metric`.
+    Every round explores from the production weights, half of its users in small
+    rounds that all teach; the other half certify what these end with, and what
+    is certified is tested on fresh users. With --small 0 all explore around
+    production at once, and half of them teach, with a pessimistic bound. The
+    true gains beside it are known to the simulation alone. Writes
+    rounds.parquet, and the past tests as experiments.parquet, for `mopl metric`.
     """
     from mopl_jax.numerics import devices
     from mopl_jax.report import loop_table

@@ -312,20 +312,22 @@ def _drift(reader, facts):
     names = ["reward", *["action"] * (facts.series - 1)]
     results = [_variance_between(facts.periods[:, :, j]) for j in range(facts.series)]
     by = "time" if reader.columns.time else "row number"
+    declared = sum(part.logging is not None for part in reader.parts or ())
     for kind in dict.fromkeys(names):
         some = [result for name, result in zip(names, results, strict=True) if name == kind]
         p_value, size = min(p for p, _ in some) * len(results), max(size for _, size in some)
-        level = "caution" if p_value < LEVEL else "trust"
-        said = (
-            ": it changed over the log; values are averages over it"
-            if kind == "reward"
-            else ": the logger changed"
-        )
+        moved = p_value < LEVEL
+        meant = declared > 1 and kind == "action"
+        said = {
+            "reward": ": it changed over the log; values are averages over it",
+            "action": f": of {declared} logging policies" if meant else ": the logger changed",
+        }[kind]
         found = (
             f"{PERIODS} periods by {by} differ by {size:.2g} standard deviations at most, p ="
             f" {min(p_value, 1):.2g}"
         )
-        yield Finding(f"drift of the {kind}", level, found + (said if level == "caution" else ""))
+        level = "caution" if moved and not meant else "trust"
+        yield Finding(f"drift of the {kind}", level, found + (said if moved else ""))
 
 
 def _surface_drift(reader, facts):

@@ -198,7 +198,7 @@ def _sums(totals: WeightTotals, rows: Estimate, block: Block, n: int, asked: Ask
 
 
 def _diagnosis(totals: WeightTotals, sums: WeightSums, n: int, asked: Asked) -> Diagnosis:
-    mean, error = totals.mean_weight, jnp.sqrt(sums.square / (max(n - 1, 1) * n))
+    mean, error = totals.mean_weight, jnp.sqrt(sums.square / max(n - 1, 1) / n)
     rounding = sums.rounding + 64 * jnp.finfo(mean.dtype).eps
     found = Diagnosis(
         kish=safe.reciprocal(totals.sum_p2),

@@ -17,6 +17,7 @@ from mopl_jax.io.source import Piece, Source, empty
 
 DAY = 86_400.0
 UNITS = {"m": 60.0, "h": 3600.0, "d": DAY, "w": 7 * DAY}  # in seconds, as times are
+NAMED = "m minutes, h hours, d days, w weeks"
 OLDEST = 1000.0  # half-lives after which a row does not grow older: 2⁻¹⁰⁰⁰ is still a number
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
@@ -100,8 +101,8 @@ def _half_life(said: str | float | None, moments: bool, where: str) -> float:
     unit = found[2] if found else ""
     if not (0 < number < math.inf) or unit not in ("", *UNITS):
         raise ValueError(
-            f"--half-life: expected a time > 0 as 7d ({', '.join(UNITS)}), or a number in the unit"
-            f" of the times where these are numbers; got {said!r}"
+            f"--half-life: expected a time > 0 as 7d ({NAMED}), or a number in the unit of the"
+            f" times where these are numbers; got {said!r}"
         )
     if moments and not unit:
         raise ValueError(

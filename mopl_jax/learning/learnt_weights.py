@@ -1,16 +1,19 @@
 """`LearntWeights`: what `pipeline.learn` found, from the policy to the advice on it."""
 
 import dataclasses
+import functools
 import math
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Float
 
 from mopl_jax.diagnostics.verdicts import VERDICTS
 from mopl_jax.io import storage
 from mopl_jax.learning.certification import Certificate
+from mopl_jax.learning.exploration import Exploration, next_exploration
 from mopl_jax.learning.guardrails import Guardrail
 from mopl_jax.learning.log_space import served
 from mopl_jax.learning.plan import Plan
@@ -122,6 +125,17 @@ class LearntWeights:
         if isinstance(self.policy, Gaussian):
             return self.policy
         return Gaussian.full(self.policy.mean, self.policy.covariance)
+
+    @functools.cached_property
+    def exploration(self) -> Exploration:
+        """What to explore with next, by as many rows as this log has, after its own exploration:
+        over what is then played, the certified policy unless the current weights are kept.
+        """
+        rows = len(self.logs.reward) + (0 if self.names.folds else self.certifying)
+        current = self.whitening.mean if self.production is None else self.production
+        baseline = current if self.keep else self.policy.mean
+        given = self.proposal, self.whitening, float(rows), np.asarray(baseline)
+        return jax.device_get(next_exploration(*given, self.plan.alpha))
 
     @property
     def surface(self) -> Surface:
@@ -275,6 +289,7 @@ class LearntWeights:
             "alpha": self.plan.alpha,
             "best_guess": _predicted(made.guess, made.guessed),
             "certified": _predicted(made.certified, made.promised),
+            "explore_next": _explored(self.exploration),
         }
         if self.certificate is not None:
             about |= _without(self.certificate.to_dict(), *JUDGED)
@@ -313,8 +328,19 @@ def _predicted(policy, promise):
     """A policy as plain numbers, with what the surface predicts of it."""
     named = {name: float(x) for name, x in promise._asdict().items() if name != "room"}
     predicted = {f"predicted_{name}": x for name, x in named.items()}
-    scale = {"mean": np.asarray(policy.mean).tolist(), "scale": spread(policy).tolist()}
-    return scale | {"covariance": np.asarray(policy.covariance).tolist()} | predicted
+    return _moments(policy) | predicted
+
+
+def _explored(exploration):
+    """What to explore with next as plain numbers."""
+    expected = {"expected_certified_gain": float(exploration.worth)}
+    expected |= {"expected_of_repeating": float(exploration.repeated)}
+    return _moments(exploration.policy) | expected
+
+
+def _moments(policy):
+    moments = {"mean": np.asarray(policy.mean).tolist(), "scale": spread(policy).tolist()}
+    return moments | {"covariance": np.asarray(policy.covariance).tolist()}
 
 
 def _without(document, *keys):

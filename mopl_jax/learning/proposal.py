@@ -10,6 +10,7 @@ exactly and costs effective rows; a wide one costs little and gains little.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from statistics import NormalDist
 from typing import NamedTuple
@@ -26,7 +27,14 @@ from mopl_jax.learning.constraints import Projection, ball, intersection, uncons
 from mopl_jax.learning.guardrails import Guarded, room
 from mopl_jax.learning.response_surface import Surface, moments_of
 from mopl_jax.learning.waves import Fitted, fit_waves
-from mopl_jax.learning.whitening import normals, standard, unwhiten, unwhiten_policy, whiten
+from mopl_jax.learning.whitening import (
+    normals,
+    standard,
+    unwhiten,
+    unwhiten_policy,
+    whiten,
+    whitened,
+)
 from mopl_jax.logs import Logs
 from mopl_jax.numerics import linalg, safe
 from mopl_jax.numerics.pytree import entries, pytree_dataclass, stacked
@@ -97,6 +105,7 @@ class Proposal:
     `guarded`: what is predicted of the guardrails' outcomes (g,) under the certified policy
     `without` (1 + g,): the gain that is predicted to be certified, and that without each guardrail
     `front`: the policies (t,) of all trade-offs; None unless they were asked for
+    `noise`: the variance of a row's reward as a certificate meets it
     """
 
     certified: Gaussian
@@ -109,6 +118,7 @@ class Proposal:
     guarded: Promise
     without: Float[Array, " 1+g"]
     front: Gaussian | None = None
+    noise: Scalar | float = math.nan
 
 
 @quick_jit("project", "alpha", "trades")
@@ -123,6 +133,7 @@ def propose(
     kept: PerRow | None = None,
     guarded: Guarded | None = None,
     trades: int = 0,
+    logging: Gaussian | None = None,
 ) -> Proposal:
     """What to certify on `rows` more rows, and what to believe in, against the `baseline` (d,),
     the logging mean unless given.
@@ -131,15 +142,17 @@ def propose(
     deviations of the logged actions. Taught by the rows where `kept` is 1 and not 0, all unless
     given. Bounds hold at once at `alpha`: that of the gain, and that of what each of the `guarded`
     outcomes loses, which is not more than allowed wherever that is predicted to be confirmed.
-    `trades` policies trade the first of them for the gain. Traced by `jit` and `vmap`; users must
-    be counted.
+    `trades` policies trade the first of them for the gain. `logging` plays the rows that certify,
+    where that is not what the rows that teach were played by, as of several rounds. Traced by `jit`
+    and `vmap`; users must be counted.
     """
     whitening = moments_of(jnp.asarray(logs.action), kept)
     if baseline is None:
         baseline = whitening.mean
     origin = linalg.scale_solve(whitening.scale, baseline - whitening.mean)
     fitted = _fits(whiten(logs, whitening), kept, guarded)
-    promise = functools.partial(_promises, fitted, guarded, rows, origin)
+    of = standard(origin) if logging is None else whitened(logging, whitening)
+    promise = functools.partial(_promises, fitted, guarded, rows, origin, of)
     asks = _asks(fitted, rows, alpha, trades)
     unit = safe.positive(jnp.sqrt(fitted.noise))
     feasible = feasible_means(project, whitening, radius)
@@ -161,6 +174,7 @@ def propose(
         guarded=entries(first, slice(1, None)),
         without=jnp.concatenate([less[:1], less[2 : 2 + g]]),
         front=entries(made, slice(2 + g, None)) if trades else None,
+        noise=fitted.noise[0],
     )
 
 
@@ -199,21 +213,25 @@ def _unwhitened(policy, whitening, origin, baseline) -> Gaussian:
     return dataclasses.replace(made, mean=jnp.where(same, baseline, made.mean))
 
 
-def _promises(fitted: Fitted, guarded: Guarded | None, rows, origin, policy: Gaussian) -> Promise:
+def _promises(fitted: Fitted, guarded: Guarded | None, rows, origin, logging, policy) -> Promise:
     """Of a whitened policy, for the reward and each guarded outcome, (1 + g,)."""
-    made, level = jax.vmap(lambda each: _promise(each, rows, origin, policy))(fitted)
+    made, level = jax.vmap(lambda each: _promise(each, rows, origin, policy, logging))(fitted)
     if guarded is None:
         return made
     allowed = room(guarded.allowed, guarded.relative, level[1:])
     return made._replace(room=jnp.concatenate([jnp.zeros_like(allowed[:1]), allowed]))
 
 
-def _promise(fitted: Fitted, rows, origin, policy: Gaussian) -> tuple[Promise, Scalar]:
-    """Of a whitened policy, and what the baseline earns."""
+def _promise(
+    fitted: Fitted, rows, origin, policy: Gaussian, logging: Gaussian | None = None
+) -> tuple[Promise, Scalar]:
+    """Of a whitened policy, and what the baseline earns, on rows of `logging`, N(0, I) unless
+    given.
+    """
     surface, base = fitted.surface, Gaussian(origin, policy.scale)
     at_base = surface.expected_features(base)
     change = surface.expected_features(policy) - at_base
-    logging, tiny = standard(origin), jnp.finfo(origin.dtype).tiny
+    logging, tiny = logging or standard(origin), jnp.finfo(origin.dtype).tiny
     pairs = entries(stacked([policy, base]), np.array([[0, 1, 0], [0, 1, 1]]))
     sizes = jax.vmap(functools.partial(product, logging))(*(entries(pairs, k) for k in (0, 1)))
     own, of_base, both = sizes.size

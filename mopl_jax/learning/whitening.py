@@ -42,6 +42,14 @@ def whiten(logs: Logs, whitening: Gaussian) -> Logs:
     )
 
 
+def whitened(policy: Gaussian, whitening: Gaussian) -> Gaussian:
+    """The `policy` as one of whitened actions."""
+    factor = jnp.diag(policy.scale) if policy.scale.ndim == 1 else policy.scale
+    mean = linalg.scale_solve(whitening.scale, policy.mean - whitening.mean)
+    columns = jax.vmap(lambda x: linalg.scale_solve(whitening.scale, x), 1, 1)
+    return Gaussian(mean, columns(factor))
+
+
 def unwhiten(z: Vector, whitening: Gaussian) -> Vector:
     """The action (d,) of z."""
     return whitening.mean + linalg.scale_times(whitening.scale, z)

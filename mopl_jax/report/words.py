@@ -65,20 +65,32 @@ def remarks(learnt: LearntWeights) -> list[str]:
     ]
     if float(made.promised.gain) == 0:
         none = "certified policy: none that these rows are expected to confirm a gain of"
-        return [*lines, none, *binds]
+        return [*lines, none, *binds, _exploration(learnt)]
     lines.append(
         f"certified policy: the surface expects {_plus(made.promised)}, and the rows that certify"
         f" leave about ± {float(made.promised.noise):.3g}"
     )
     lines += binds
     if apart < 0.1:
-        return [*lines, "both means are nearly the same"]
+        return [*lines, "both means are nearly the same", _exploration(learnt)]
     return [
         *lines,
         f"they are {apart:.2g} logged standard deviations apart: what is certified is played at"
         f" {scale:.2g} of the logged scale and stays where these rows can confirm a gain; play the"
-        " best guess in an experiment, or explore around it",
+        " best guess in an experiment",
+        _exploration(learnt),
     ]
+
+
+def _exploration(learnt):
+    """What as many rows more are worth, by the policy that is proposed and by this log's."""
+    made = learnt.exploration
+    over = "the current weights" if learnt.keep else "the learnt weights"
+    return (
+        "to explore with next: the policy explore_next of the artifact; as many rows again are"
+        f" expected to certify a gain of {float(made.worth):.3g} over {over}, those of this log's"
+        f" policy {float(made.repeated):.3g}"
+    )
 
 
 def _plus(promise):

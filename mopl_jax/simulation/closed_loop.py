@@ -29,17 +29,21 @@ from mopl_jax.learning.response_surface import fit_surface
 from mopl_jax.logs import Logs
 from mopl_jax.metrics import experiments, objectives, rules
 from mopl_jax.numerics import quadratic
-from mopl_jax.numerics.shapes import OneKey
+from mopl_jax.numerics.shapes import OneKey, Vector
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.mixture import Mixture
 from mopl_jax.simulation import online
 from mopl_jax.simulation.online import Recommender
+from mopl_jax.simulation.small_rounds import Search
+from mopl_jax.simulation.small_rounds import search as small_rounds
 
 
 class Plan(NamedTuple):
     """How a round of the loop explores, learns and tests.
 
     `explore`, `test`: users who explore, and users in each arm of the online test.
+    `small`: users of a small round, in which half of those who explore do, see `small_rounds`;
+        0: all at once, around the production weights.
     `scale`: standard deviation s of the exploration.
     `fine`: h/s, the smoothing of what is served over that of the exploration.
     `radius`: how far a proposal may go from the production weights, in s.
@@ -58,12 +62,13 @@ class Plan(NamedTuple):
     alpha: float = 0.05
     pessimistic: bool = True
     rule: str = rules.GUARDED
+    small: int = 0
 
 
 DEFAULT = Plan()
 
 
-Explored = tuple[Logs, Gaussian]  # rows of an earlier round, and the policy that played them
+Explored = list[tuple[Logs, Gaussian]]  # rows of an earlier round, and what played them
 
 
 class Round(NamedTuple):
@@ -126,17 +131,15 @@ def one_round(
     mesh: Mesh | None = None,
     earlier: Sequence[Explored] = (),
 ) -> tuple[Round, Explored]:
-    """Explore around `production`, learn on half of the users, certify on the other half, test,
-    adopt or keep.
+    """Explore, learn on half of the users, certify on the other half, test, adopt or keep.
 
     Users of `earlier` rounds are learnt from too; the certificate needs ones that had no say in
     what is proposed. Also returns what was explored.
     """
-    logging = Gaussian.diagonal(jnp.asarray(production), plan.scale)
-    traffic = online.play(platform, logging, fold_in(key, 0), (0, plan.explore), mesh)
-    explored = online.log(traffic, logging, metric)
-    rows, held = logs.split(explored)
-    policy, certificate = propose(_pooled([(rows, logging), *earlier]), held, logging, plan)
+    explore = _in_small_rounds if plan.small else _at_once
+    policy, certificate, explored = explore(
+        platform, production, fold_in(key, 0), plan, metric, mesh, earlier
+    )
     proposal = np.asarray(policy.mean)
     found = Round(
         plan.explore,
@@ -148,7 +151,46 @@ def one_round(
     )
     if not plan.pessimistic or not bool(certificate.keep):
         found = _tested(platform, found, policy.scale, fold_in(key, 1), plan, metric, mesh)
-    return found, (explored, logging)
+    return found, explored
+
+
+def _at_once(platform, production, key, plan, metric, mesh, earlier):
+    """Explore around `production`; half of the users teach, the other half certify."""
+    logging = Gaussian.diagonal(jnp.asarray(production), plan.scale)
+    explored = _explored(platform, logging, key, plan.explore, metric, mesh)
+    rows, held = logs.split(explored)
+    past = [pair for some in earlier for pair in some]
+    policy, certificate = propose(_pooled([(rows, logging), *past]), held, logging, plan)
+    return policy, certificate, [(explored, logging)]
+
+
+def _in_small_rounds(platform, production, key, plan, metric, mesh, earlier):
+    """Half of the users teach in small rounds; the others are explored with in the middle between
+    the weights that these end with and `production`, and certify.
+    """
+    search = Search(plan.small, plan.scale, plan.radius)
+    rounds = max(plan.explore // 2 // plan.small, 1)
+    past = [rows for some in earlier for rows, _ in some]
+    made = list(small_rounds(platform, production, key, rounds, search, metric, mesh, past))
+    now, count = made[-1].weights.astype(np.float32), plan.explore - rounds * plan.small
+    logging = Gaussian.diagonal(jnp.asarray(0.5 * (now + production)), plan.scale)
+    held = _explored(platform, logging, fold_in(key, rounds), count, metric, mesh)
+    policy = Gaussian(jnp.asarray(now), plan.fine * logging.scale)
+    certificate = certified_between(policy, held, jnp.asarray(production), plan.alpha)
+    explored = [(each.logs, each.logging) for each in made]
+    return policy, certificate, [*explored, (held, logging)]
+
+
+def _explored(platform, logging, key, users, metric, mesh) -> Logs:
+    return online.log(online.play(platform, logging, key, (0, users), mesh), logging, metric)
+
+
+@functools.partial(jax.jit, static_argnames="alpha")
+def certified_between(
+    policy: Gaussian, held: Logs, production: Vector, alpha: float
+) -> certification.Certificate:
+    """The certificate of a gain over `production` (d,), on rows that were explored between both."""
+    return certification.certify(policy, held, production, alpha=alpha)
 
 
 def _pooled(parts):

@@ -28,6 +28,8 @@ TRUTH = 2**15  # users met under both policies for the true gains
 LEAST = {"rounds": 1, "explore": 1000, "test": 100, "experiments": 0}
 MOST = 10**8  # of each: a billion users fill the memory of a large machine, or take weeks
 WRITTEN = ("rounds.parquet", "experiments.parquet")
+SMALL = 512  # users of a small round, of 256, 512 and 2,048 in `benchmarks/small_rounds.py`
+FEWEST = 50
 LEAST_EXPERIMENTS = 8  # six changes and two A/A tests
 
 
@@ -93,6 +95,7 @@ def simulate(
     rounds: int = 4,
     *,
     explore: int = 100_000,
+    small: int = SMALL,
     test: int = 50_000,
     experiments: int = 60,
     scale: float = closed_loop.DEFAULT.scale,
@@ -108,14 +111,17 @@ def simulate(
     """Explore, learn, certify, test online, and that for so many `rounds`.
 
     `explore` users of a round get weights randomised with standard deviation `scale`, `test`
-    users are in each arm of its online test. A metric is learnt from so many past `experiments`
+    users are in each arm of its online test. Half of those who explore do so in rounds of `small`
+    users, each around the weights that all before it make the best, and the others certify; 0: all
+    at once. A metric is learnt from so many past `experiments`
     first; 0: the North Star alone. `replay` is a table in the KuaiRand layout of which `slate`
     items a session are shown: it has no past experiments. The folder `out` gets rounds.parquet
     and experiments.parquet. ValueError for too few of anything.
     """
     asked = {"rounds": rounds, "explore": explore, "test": test, "experiments": experiments}
-    _check(asked, scale, slate, seed)
-    plan = closed_loop.Plan(explore, test, scale, alpha=check_alpha(alpha), pessimistic=pessimistic)
+    _check(asked, small, scale, slate, seed)
+    level = {"alpha": check_alpha(alpha), "pessimistic": pessimistic}
+    plan = closed_loop.Plan(explore, test, scale, small=small, **level)
     platform, start = _platform(replay, slate)
     began, key = time.perf_counter(), jax.random.key(seed)
     loop = _Loop(platform, start, plan, mesh, advance)
@@ -154,7 +160,7 @@ class _Loop:
     advance: Advance
 
 
-def _check(numbers, scale, slate, seed):
+def _check(numbers, small, scale, slate, seed):
     for name, value in numbers.items():
         if not LEAST[name] <= value <= MOST:
             wanted = f"at least {LEAST[name]:,}" if value < MOST else f"at most {MOST:,}"
@@ -163,6 +169,11 @@ def _check(numbers, scale, slate, seed):
         raise ValueError(
             f"--experiments: expected 0 or at least {LEAST_EXPERIMENTS} to learn a metric from, got"
             f" {numbers['experiments']}"
+        )
+    if not (small == 0 or FEWEST <= small <= numbers["explore"] // 2):
+        raise ValueError(
+            f"--small: expected 0, or {FEWEST} users and at most half of those who explore"
+            f" ({numbers['explore'] // 2:,}), got {small:,}"
         )
     if not 0 < scale < float("inf"):
         raise ValueError(f"--scale: expected a positive standard deviation, got {scale:g}")

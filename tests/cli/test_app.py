@@ -12,7 +12,7 @@ import pytest
 
 from mopl_jax.cli import app
 from mopl_jax.metrics import learnt_metric
-from mopl_jax.simulation import closed_loop
+from mopl_jax.simulation import closed_loop, run
 
 HEAVY = ("jax", "numpy", "pyarrow", "matplotlib", "optax")
 LIGHT = ("coverage", "metric", "plan", "simulate")
@@ -57,6 +57,7 @@ def test_defaults_are_those_of_the_library():
     simulate = inspect.signature(import_module("mopl_jax.cli.simulate").simulate).parameters
     assert simulate["scale"].default == closed_loop.DEFAULT.scale
     assert simulate["alpha"].default == closed_loop.DEFAULT.alpha
+    assert simulate["small"].default == run.SMALL
     metric = inspect.signature(import_module("mopl_jax.cli.metric").metric).parameters
     said = metric["objective"].annotation.__metadata__[0].help
     words = set(re.findall(r"\w+", said)) - {"One", "of", "default", "without", "labels"}

@@ -4,6 +4,7 @@ import json
 
 import jax.numpy as jnp
 import numpy as np
+import pyarrow as pa
 import pytest
 from command import assert_refused, mopl
 from scipy import stats
@@ -14,6 +15,7 @@ from mopl_jax.diagnostics import log_checks, sketch
 from mopl_jax.diagnostics.check import check_log
 from mopl_jax.evaluation.evaluation import evaluate
 from mopl_jax.io.policy_json import write_policy
+from mopl_jax.io.pooling import pool
 from mopl_jax.io.read import open_log
 from mopl_jax.policies import Gaussian, Mixture, Uniform
 
@@ -156,6 +158,22 @@ FLAWS = {
 def test_every_flaw_is_found(flaw):
     table, check, expected = FLAWS[flaw]
     assert level(examined(table, time="when"), check) == expected
+
+
+def test_rounds_whose_policies_were_moved_are_no_drift_of_the_logger():
+    """Each of two logs has its own policy; where both say the same one, the logger has changed."""
+    shift = np.array([0.5, 0.0])
+    moved = columns(1) | {"action_0": columns(1)["action_0"] + 0.5, "when": N + np.arange(N)}
+    logs = [pa.table(each) for each in (columns(), moved)]
+    other = Gaussian.full(MEAN + shift, COVARIANCE)
+    roles = {"time": "when", "action": "action_", "reward": "reward"}
+    own, one = (
+        check_log(pool(logs, policies, **roles)).findings
+        for policies in ([LOGGING, other], [LOGGING] * 2)
+    )
+    assert level(own, "drift of the action") == "trust"
+    assert any(x.found.endswith("of 2 logging policies") for x in own)
+    assert level(one, "drift of the action") == "caution"
 
 
 def test_a_single_action_is_refused():

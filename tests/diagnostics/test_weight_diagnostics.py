@@ -35,6 +35,15 @@ def verdict(log_weight, reward, **options):
     ]
 
 
+def test_many_rows_in_float32():
+    """n (n − 1) of 50,000 rows is no 32-bit integer; of weights 1 ± ½ the error is ½ / √n."""
+    n = 50_000
+    with jax.enable_x64(False):
+        log_weight = jnp.asarray(np.resize(np.log([0.5, 1.5]), n), jnp.float32)
+        found = run(snips(log_weight, jnp.zeros(n, jnp.float32)))
+    assert found.mean_weight_error == pytest.approx(0.5 / np.sqrt(n), rel=1e-4)
+
+
 @pytest.mark.parametrize("k", [-0.3, 0.2, 0.5, 0.9])
 def test_tail_shape_of_pareto_draws(k):
     """Within four standard errors (1+k)/√m of maximum likelihood of k shrunk by ten rows of ½."""

@@ -2,6 +2,7 @@
 cannot be a context is refused in one line before anything is learnt.
 """
 
+import json
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 import pytest
+from command import described
 
 from mopl_jax.evaluation.comparison import compare
 from mopl_jax.io.policy_json import read_policy, write_policy
@@ -68,6 +70,7 @@ def test_what_is_served_is_what_was_certified(tmp_path, learnt):
     about = learnt.to_dict()
     assert about["advice"] == "change to the contextual weights"
     path = write_policy(tmp_path / "policy.json", learnt.played, **about)
+    described(json.loads(path.read_text()), "learn")
     served: Any = read_policy(path)[0]
     for name in BEST:
         np.testing.assert_allclose(

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from command import described
 from worlds import logged
 from yardsticks import KEY, binomial_tail
 
@@ -16,6 +17,7 @@ from mopl_jax.estimators import snips
 from mopl_jax.estimators.contrast import difference
 from mopl_jax.intervals import normal
 from mopl_jax.intervals.interval import lower
+from mopl_jax.io import policy_json
 from mopl_jax.learning import pipeline, stages
 from mopl_jax.learning.certification import certify, certify_compiled
 from mopl_jax.learning.guardrails import Guarded, guardrail
@@ -159,6 +161,7 @@ def test_numbers_have_the_sign_of_the_outcome(made):
 @pytest.mark.nightly
 def test_all_is_in_the_document_and_in_words(made):
     document = json.loads(json.dumps(made.to_dict()))
+    described(policy_json.document(made.played, **document), "learn")
     assert [each["guardrail"] for each in document["guardrails"]] == list(LIMITS)
     assert document["guardrails"] == guarded(made)
     assert [row[0] for row in guardrails_table(made)[1]] == list(LIMITS)

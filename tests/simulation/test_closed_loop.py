@@ -77,6 +77,28 @@ def test_rounds_before_are_learnt_from_and_never_certified_on(monkeypatch):
     np.testing.assert_allclose(rows.log_propensity, expected, rtol=0, atol=rounding)
 
 
+def test_small_rounds_climb_and_fresh_users_certify():
+    """From (1, 0) to near the best weights (0, −1) in one round of the loop, half of whose users
+    teach in small rounds; those that certify are explored in the middle, and none of them taught.
+    """
+    platform, plan = bowl(0.0, -1.0), PLAN._replace(small=256)
+    done, explored = closed_loop.one_round(platform, START, KEY, plan)
+    assert np.linalg.norm(done.proposal - np.array([0.0, -1.0])) < 0.35
+    assert done.bound > 0
+    *taught, (held, logging) = explored
+    assert [len(rows.reward) for rows, _ in taught] == [plan.small] * (plan.explore // 2 // 256)
+    assert len(held.reward) == plan.explore - sum(len(rows.reward) for rows, _ in taught)
+    np.testing.assert_allclose(logging.mean, 0.5 * (START + done.proposal), rtol=1e-5, atol=1e-6)
+    lengths = [np.linalg.norm(played.mean) for _, played in taught]
+    np.testing.assert_allclose(lengths, 1, rtol=1e-5)
+
+
+def test_small_rounds_at_the_optimum_certify_nothing():
+    done = closed_loop.one_round(bowl(1.0, 0.0), START, KEY, PLAN._replace(small=256))[0]
+    assert done.p is None
+    assert not done.adopted
+
+
 def test_zeros_rank_nothing():
     with pytest.raises(ValueError, match="a weight that is not 0"):
         next(closed_loop.rounds(bowl(1.0, 0.0), np.zeros(2), KEY, 1, PLAN))
@@ -179,6 +201,7 @@ def test_gains_are_paired():
         (("--scale", -1), "--scale: expected a positive"),
         (("--alpha", 2), "alpha"),
         (("--slate", 0), "--slate"),
+        (("--explore", 4000, "--small", 2001), "--small: expected 0, or 50 users and at most half"),
         (("--replay", "nowhere.csv"), "nowhere.csv"),
     ],
 )
