@@ -80,7 +80,7 @@ def _estimates(ways, world, key, count, tests, users, share):
     everything = jnp.ones(tests)
 
     def one(past):
-        standard, scale = objectives._scaled(past)
+        standard, scale = objectives.scaled(past)
         allowed = objectives.signals_only(past)
         found = [way(standard, everything, allowed) for way in ways]
         rates = jnp.stack(found)[:, 1:] * scale[0] / scale[1:]
