@@ -112,7 +112,10 @@ def test_what_cannot_be_logged_is_refused(folder, tmp_path):
     write_policy(tmp_path / "point.json", Deterministic(jnp.zeros(2)))
     assert_refused(mopl("draw", tmp_path / "point.json"), "has no density")
     assert_refused(mopl("draw", folder / "target.json", "--n", 0), "--n: expected 1 to 10,000,000")
-    for name, shown in (("log_propensity", "'log_propensity'; rename"), ("a\x1b[31m", "'a\\x1b[31m'")):
+    for name, shown in (
+        ("log_propensity", "'log_propensity'; rename"),
+        ("a\x1b[31m", "'a\\x1b[31m'"),
+    ):
         odd = Gaussian.diagonal([0.0, 1.0], 1.0)
         write_policy(tmp_path / "odd.json", odd, objectives=["w_a", name])
         assert_refused(mopl("draw", tmp_path / "odd.json"), "odd.json: key 'objectives'", shown)
