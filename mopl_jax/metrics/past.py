@@ -71,6 +71,9 @@ def past(tables: Iterable[Path], north_star: str, reading: Reading) -> Past:
             f"{rows[0][0]}: --at: expected a time not before the first snapshots, got {reading.at};"
             " name a later one"
         )
+    if not kept:
+        refused = f"{rows[0][0]}: expected experiments that can be used, got none"
+        experiments.refuse("; ".join([refused, *odd, *left_out(left)]))
     shared = shared_correlation(kept, names, reading, looks)
     with experiments.told(
         lambda text: experiments.refuse("; ".join([text, *odd, *left_out(left)]))
