@@ -65,8 +65,8 @@ def drift(weights: Float[np.ndarray, " k"], history: History) -> Drift:
         return Drift(len(tests), len(tests), np.nan, np.nan, np.nan)
     cut, p_value = _largest(scores)
     later = np.asarray(history.experiment) >= tests[cut]
-    rates = [rate(weights, history, some) for some in (~later, later)]
-    return Drift(cut, len(tests), *rates, p_value)
+    before, after = (rate(weights, history, some) for some in (~later, later))
+    return Drift(cut, len(tests), before, after, p_value)
 
 
 def rate(weights: Float[np.ndarray, " k"], history: History, some: np.ndarray) -> float:

@@ -72,7 +72,7 @@ def past(tables: Iterable[Path], north_star: str, reading: Reading) -> Past:
             " name a later one"
         )
     if not kept:
-        refused = f"{rows[0][0]}: expected experiments that can be used, got none"
+        refused = f"{rows[0][0]}: expected at least two experiments, got none that can be used"
         experiments.refuse("; ".join([refused, *odd, *left_out(left)]))
     shared = shared_correlation(kept, names, reading, looks)
     with experiments.told(

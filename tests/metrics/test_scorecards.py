@@ -416,7 +416,8 @@ def test_options_that_do_not_fit_are_one_line(tmp_path, options, expected):
 def test_what_was_left_out_is_said_where_nothing_is_left(tmp_path):
     rows = [row | ({"users": 8_000} if row["arm"] != "A" else {}) for row in wide()]
     with pytest.raises(
-        ValueError, match="at least two experiments, got 0.*; sample ratio mismatch"
+        ValueError,
+        match="past.json: expected at least two experiments, got none.*; sample ratio mismatch",
     ):
         past.read([stored(tmp_path, rows)], "star", INDEPENDENT)
     with pytest.raises(ValueError, match="expected a table without covariances"):
