@@ -14,10 +14,16 @@ all tests, from the increments between snapshots. There is no A/A test: for one,
 between the effects among earlier and among later users stands, which is zero where an effect does
 not change.
 
-The second table asks why that is significant more often than in 5 % of treatments: whether the
-variances are too small (then increments between snapshots would spread further than they say at
-every distance), whether snapshots have noise that the next ones take back (then only those of
-neighbours do), or whether effects change (then long tests are those that differ).
+The second and the third table ask why that is significant more often than in 5 % of treatments:
+whether the variances are too small (then increments between snapshots would spread further than
+they say at every distance), whether snapshots have noise that the next ones take back (then only
+those of neighbours do), or whether effects change (then long tests are those that differ).
+
+The third table parts the treatments by what they did in the end: a metric is a sum over a user's
+time so far, so that an effect may grow with it, and later users seem to differ from earlier ones
+where there is an effect. And it compares later with earlier tenths of a test by the
+spread of these tenths themselves, over all ways to part them in two: whatever makes them spread,
+noise of snapshots or users who come back, that rejects in 5 % unless later ones lie on one side.
 
     python -m benchmarks asos --path PATH
 
@@ -25,6 +31,7 @@ PATH is asos.parquet.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,15 +45,18 @@ from mopl_jax.metrics import learnt_metric, objectives, past, snapshots, validat
 from mopl_jax.metrics.scorecards import Reading
 from mopl_jax.metrics.snapshots import Looks
 
-RESULTS = ("asos", "asos_changes")
+RESULTS = ("asos", "asos_changes", "asos_nulls")
 SIZES = {"path": Path("asos.parquet"), "parts": (0.1, 0.5, 1.0)}
 QUICK = {"parts": (0.5,)}
 ON_DEMAND = True  # needs a path to data: left out of `all`
 CRITICAL = 1.959964
+ALPHA = 0.05
 METRICS = ("1", "2", "3", "4")
 LEARNT = ("proxy", "tested")
 PARTS = (4, 16, None)  # of a test, between whose ends increments lie; None: between all snapshots
 LONG = 60  # snapshots
+TENTHS = 10
+ENDS = {"below 1": (0, 1), "to 1.96": (1, CRITICAL), "beyond": (CRITICAL, np.inf)}  # z at the end
 COLUMNS = {
     "experiment": "experiment_id",
     "arm": "variant_id",
@@ -78,6 +88,7 @@ def run(options):
     said = [text.replace(str(options.path), options.path.name) for text in tests[0].warnings]
     yield _study.Rows(rows, said=said)
     yield _changes(*aligned(tests[0]))
+    yield [row for past_tests in tests[: len(METRICS)] for row in _nulls(*aligned(past_tests))]
 
 
 def read(path: Path, north: str, source: str = "increments") -> past.Past:
@@ -189,6 +200,46 @@ def _changes(history, looks) -> list[dict[str, Any]]:
     return found
 
 
+def _nulls(history, looks):
+    """Of the North Star and its proxy: where later users differ, and whether by more than tenths
+    of the test do among themselves.
+    """
+    north = np.eye(len(METRICS))[history.north_star]
+    proxy = np.asarray(objectives.leave_one_out(history, objectives.proxy))
+    later = contrast(history, looks)
+    for name, weights in (("north star", np.tile(north, (len(looks), 1))), ("proxy", proxy)):
+        changed, end = _z(weights, later), np.abs(_z(weights, history))
+        own = [_by_own_spread(x, w) for x, w in zip(looks, weights, strict=True)]
+        row = {"north_star": history.names[history.north_star], "metric": name}
+        for part, (low, high) in ENDS.items():
+            some = (end >= low) & (end < high)
+            known = np.array([p for p, hit in zip(own, some, strict=True) if hit and p is not None])
+            row[f"{part}: differ"] = int(np.sum(np.abs(changed[some]) > CRITICAL))
+            row[f"{part}: treatments"] = int(some.sum())
+            row[f"{part}: own differ"] = int(np.sum(known <= ALPHA))
+            row[f"{part}: own"] = len(known)
+        yield row | {"largest": float(np.abs(changed).max())}
+
+
+def _by_own_spread(looks, weights):
+    """Share of all ways to part tenths of a test in two halves that differ as much as later and
+    earlier ones; None where the snapshots do not make tenths.
+    """
+    kept = snapshots.thinned(looks, TENTHS)
+    if len(kept.size) < TENTHS:
+        return None
+    users = np.diff(kept.size, prepend=0)
+    each = np.diff(kept.size * (kept.effect @ weights), prepend=0) / users
+    apart = (each - np.average(each, weights=users)) * np.sqrt(users)
+    ways = [np.isin(range(TENTHS), some) for some in _halves()]
+    sums = np.abs([apart[way].sum() - apart[~way].sum() for way in ways])
+    return float(np.mean(sums >= sums[0] * (1 - 1e-9)))  # the first way: earlier and later
+
+
+def _halves():
+    return list(itertools.combinations(range(TENTHS), TENTHS // 2))
+
+
 QUARTILE = 0.6744898  # of a standard normal
 
 
@@ -231,8 +282,10 @@ def _judged(z, theirs, sign, history):
     }
 
 
-def table(rows: list[dict], changes: list[dict]) -> str:
-    """What each metric calls at a part of the users, of the signs known at the end."""
+def table(rows: list[dict], changes: list[dict], nulls: list[dict]) -> str:
+    """What each metric calls at a part of the users, of the signs known at the end; where later
+    users differ from earlier ones.
+    """
     head = (
         *("correlation", "North Star", "metric", "part of the users", "known", "right", "wrong"),
         *("median z", "times fewer users", "significant where nothing changed"),
@@ -249,8 +302,26 @@ def table(rows: list[dict], changes: list[dict]) -> str:
     first = rows[0]
     return (
         f"{first['experiments']} of 78 tests, {first['treatments']} of 99 treatments.\n\n"
-        f"{_study.markdown(head, lines, 'lllr')}\n\n{_table_of_changes(changes)}"
+        f"{_study.markdown(head, lines, 'lllr')}\n\n{_table_of_changes(changes)}\n\n"
+        f"{_table_of_nulls(nulls)}"
     )
+
+
+def _table_of_nulls(nulls):
+    head = (
+        *("North Star", "metric", *(f"later users differ, z at the end {part}" for part in ENDS)),
+        *("largest", *(f"by the test's own spread, {part}" for part in ENDS)),
+    )
+    lines = [
+        (
+            *(row["north_star"], row["metric"]),
+            *(f"{row[f'{x}: differ']} of {row[f'{x}: treatments']}" for x in ENDS),
+            f"{row['largest']:.1f}",
+            *(f"{row[f'{x}: own differ']} of {row[f'{x}: own']}" for x in ENDS),
+        )
+        for row in nulls
+    ]
+    return _study.markdown(head, lines, "llr")
 
 
 def _table_of_changes(changes):

@@ -6,7 +6,7 @@ new, are judged on fresh tests of known truth: *beats* is the share of histories
 fewer users than the North Star for the same mean z, *shown* the share whose own leave-one-out
 validation says so with 95 % confidence (factor less 1.645 standard errors above 1). Where the
 relation changes, the North Star of the later half of the tests follows other drivers, and the fresh
-tests are of that later kind; *told* is the share of histories of which `mopl metric` warns.
+tests are of that later kind; how often that is noticed is `python -m benchmarks drift`.
 """
 
 import functools
@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks import _history, _study
 from benchmarks.metrics import judged
-from mopl_jax.metrics import drift, learnt_metric, objectives, validation
+from mopl_jax.metrics import learnt_metric, objectives, validation
 
 SIZES = {"experiments": (10, 14, 20, 28, 40, 80, 160, 320), "histories": 200, "fresh": 2000}
 QUICK = {"experiments": (10, 20), "histories": 3, "fresh": 100}
@@ -53,12 +53,10 @@ def _rows(name, wrong, change, options):
         said = [judged(one, fresh) for one in weights]
         factor = np.array([one["factor"] for one in said])
         row = _mean("factor", factor) | _mean("beats", factor > 1)
-        row |= {"shown": None, "shown_se": None, "told": None, "told_se": None}
+        row |= {"shown": None, "shown_se": None}
         row |= _mean("type_iii", np.array([one["type_iii"] for one in said]))
         if change == "none":
             row |= _mean("shown", np.array([_shown(past, name) for past in each]))
-        if change != CHANGES[2]:
-            row |= _mean("told", [_told(w, past) for w, past in zip(weights, each, strict=True)])
         yield about | row
 
 
@@ -91,10 +89,6 @@ def _shown(past, name):
     return validation.mean_factor(ours, theirs) - CONFIDENT * error > 1
 
 
-def _told(weights, past):
-    return drift.drift(weights, past, drift.second_half(past)).p_value < drift.LEVEL
-
-
 def table(rows: list[dict]) -> str:
     """How surely each metric beats the North Star; what a change of the relation does."""
     steady = [row for row in rows if row["change"] == "none"]
@@ -107,8 +101,6 @@ def table(rows: list[dict]) -> str:
         ("Times fewer users than the North Star:", head, _lines(steady, "factor")),
         ("The same where the relation changed half-way:", head, _lines(changed, "factor")),
         ("… learnt from the later half alone:", head, _lines(_alone(rows), "factor")),
-        ("Warned of, where it changed:", head, _lines(changed, "told")),
-        ("Warned of, where it did not:", head, _lines(steady, "told")),
     ]
     return "\n\n".join(f"{text}\n\n{_study.markdown(top, some)}" for text, top, some in blocks)
 

@@ -16,7 +16,7 @@ from scipy import stats
 
 from benchmarks import _study
 from benchmarks._history import ALPHA, NAMES, SIGNALS, WRONG, covariance, draw, past
-from mopl_jax.metrics import objectives
+from mopl_jax.metrics import learnt_metric, objectives
 
 SIZES = {"experiments": (10, 20, 40, 80, 160, 320), "histories": 100, "fresh": 2000}
 QUICK = {"experiments": (10, 20), "histories": 4, "fresh": 100}
@@ -28,7 +28,7 @@ def run(options) -> list[dict]:
     """
     jax.config.update("jax_enable_x64", True)
     fresh = draw(np.random.default_rng(7), options.fresh)
-    cells = itertools.product(WRONG, objectives.NAMED)
+    cells = itertools.product(WRONG, learnt_metric.NAMED)
     rows = [row for wrong, name in cells for row in _rows(name, wrong, fresh, options)]
     known = {"north star": np.eye(len(NAMES))[-1], "best": best_weights()}
     for (name, weights), wrong in itertools.product(known.items(), WRONG):
@@ -77,7 +77,7 @@ def learnt(objective: str, wrong: float, sizes: tuple[int, ...], histories: int)
 @functools.partial(jax.jit, static_argnames=("objective", "sizes"))
 def _learn(histories, objective, sizes):
     first = (jnp.arange(sizes[-1])[None] < jnp.asarray(sizes)[:, None]).astype(float)
-    learn = functools.partial(objectives.learn, objective=objectives.NAMED[objective])
+    learn = functools.partial(objectives.learn, objective=learnt_metric.NAMED[objective])
     return jax.lax.map(
         lambda past: jax.vmap(lambda include: learn(past, include=include))(first), histories
     )

@@ -14,7 +14,7 @@ from scipy import stats
 
 from benchmarks import _study
 from benchmarks._history import ALPHA, NAMES, WRONG, past
-from mopl_jax.metrics import objectives, validation
+from mopl_jax.metrics import learnt_metric, objectives, validation
 
 SIZES = {"experiments": 320}
 QUICK = {"experiments": 40}
@@ -23,14 +23,14 @@ QUICK = {"experiments": 40}
 def run(options) -> list[dict]:
     """One row for each share of wrong labels and objective."""
     jax.config.update("jax_enable_x64", True)
-    cells = itertools.product(WRONG, objectives.NAMED)
+    cells = itertools.product(WRONG, learnt_metric.NAMED)
     return [validated(name, wrong, options.experiments) for wrong, name in cells]
 
 
 def validated(objective: str, wrong: float, experiments: int) -> dict:
     """Held-out p-values and errors of one history."""
     history = past(-1, experiments, wrong)
-    z = validation.held_out(history, objectives.NAMED[objective])
+    z = validation.held_out(history, learnt_metric.NAMED[objective])
     found = validation.judge(z, history, ALPHA)
     north = np.asarray(objectives.z_scores(jnp.eye(len(NAMES))[-1], history))
     sign, null = np.asarray(history.sign), np.asarray(history.null)

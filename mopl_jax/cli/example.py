@@ -11,7 +11,9 @@ mopl compare  {0}/log.toml logging {0}/target.json
 mopl learn    {0}/log.toml --production 1,2,5,0.5 --report {0}/report --out {0}/learnt.json
 mopl draw     {0}/target.json --n 3
 mopl plan     --pilot {0}/log.toml --step 0.1
-mopl metric   {0}/past.parquet --north-star days"""
+mopl metric   {0}/past.parquet --north-star days
+mopl metric   {0}/scorecards.csv --north-star days --out {0}/metric.json
+mopl monitor  {0}/running.csv --metric {0}/metric.json --planned 40000"""
 
 
 @takes(
@@ -23,8 +25,9 @@ def example(out, force, seed):
     """A small log, its logging policy and a target, so that every command can be tried.
 
     Writes log.parquet (visits of users, four weights, whether the user was
-    retained), log.toml, logging.json, target.json, production.json and
-    past.parquet (A/B tests for mopl metric), and prints what to try.
+    retained), log.toml, logging.json, target.json, production.json,
+    past.parquet and scorecards.csv (past A/B tests for mopl metric) and
+    running.csv (one for mopl monitor), and prints what to try.
     """
     float64()
     if out.is_dir() and any(out.iterdir()) and not force:

@@ -114,7 +114,7 @@ NEXT = {  # how rows speak for the next period
     "weekdays": flag("Each weekday counts alike, as in a whole week to come.", "--weekdays"),
 }
 COLUMN = "ROLE=NAME: a column of another name (see mopl metric's page); repeat for several."
-CONTROL = "Name of the control arms (default: by label, or the first arm of each experiment)."
+CONTROL = "Name of the control arms (default: by label, or the first arm of most experiments)."
 SHARES = "Planned shares of users, NAME=SHARE,… (default: equal, or a column share)."
 CORRELATION = (
     "Of the metrics over users, where only variances are known: nulls, increments, independent, or"

@@ -2,11 +2,14 @@
 replayed.
 """
 
+import sys
 from pathlib import Path
 
 from mopl_jax.cli import show
 from mopl_jax.cli.options import DEVICES, DOCUMENT, flag, option, takes
 
+USERS_A_SECOND = 100_000  # of one core: 124,000 measured (`python -m benchmarks platform`)
+TOLD = 1.0  # minutes that are announced
 EXPERIMENTS = "Past A/B tests to learn a metric from; 0: North Star only."
 
 
@@ -43,7 +46,19 @@ def simulate(plain, out, quick, device, as_json, **settings):
 
     if quick:
         settings |= {"rounds": 2, "explore": 20_000, "test": 10_000, "experiments": 0}
+    _announce(**settings)
     mesh = devices.start(device)
     with show.bars(as_json, lasting=True) as advance:
         found = run.simulate(**settings, pessimistic=not plain, out=out, mesh=mesh, advance=advance)
     show.answer(found, as_json, loop_table.show, out)
+
+
+def _announce(rounds, explore, test, replay, **_):
+    """What many users take, before they are simulated; not where they are refused."""
+    from mopl_jax.simulation import run
+
+    users = rounds * (explore + 2 * test)
+    minutes = users / USERS_A_SECOND / 60
+    if replay is None and minutes > TOLD and max(rounds, explore, test) <= run.MOST:
+        text = f"mopl: {users:,} users in {rounds:,} rounds: about {minutes:,.0f} minutes on a core"
+        print(f"{text} (fewer by --explore and --test)", file=sys.stderr)

@@ -30,7 +30,8 @@ def cressie_read(
     worse. In closed form a regression of w r on w, read off at w = 1, minus the spread of its
     residuals times what distance is left. Karampatziakis, Langford & Mineiro (NeurIPS 2020,
     arXiv 1906.03323). Assumptions: independent rows, bounded rewards; asymptotic in n. `w_max` =
-    ∞ where weights are unbounded.
+    ∞ where weights are unbounded. The whole range where no more than rounding is between the ends:
+    equal weights and rewards leave the regression nothing.
     """
     low, high = range_ends(reward_range, estimate.value)
     w = jnp.exp(estimate.log_weight)
@@ -43,7 +44,18 @@ def cressie_read(
     )
     lower = _least_value(w, estimate.reward, low, bounds, budget)
     upper = -_least_value(w, -estimate.reward, -high, bounds, budget)
-    return within(estimate, lower, upper, reward_range)
+    known = upper - lower > _rounding(w, high - low, budget)
+    return within(estimate, jnp.where(known, lower, jnp.nan), upper, reward_range)
+
+
+_ROUNDINGS = 16.0  # of a residual variance that is 0, as sums of rows make them
+
+
+def _rounding(w, width, budget):
+    """What both ends may be apart where residuals are 0 but for rounding; 0 where one has none."""
+    width = jnp.where(jnp.isfinite(width), width, 0)
+    square = _ROUNDINGS * jnp.finfo(w.dtype).eps * jnp.mean(jnp.square(w))
+    return width * jnp.sqrt(square * budget / (w.shape[0] + 1))
 
 
 def _distance_at_best(w, w_min, w_max):

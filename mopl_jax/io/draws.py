@@ -18,6 +18,7 @@ from mopl_jax.numerics.check import check_count, check_seed
 from mopl_jax.policies.policy import check_policy, sample_with_density
 
 MOST = 10**7  # draws that one table holds
+DENSITY = "log_propensity"
 
 
 def draw(policy: Any, n: int = 1, seed: int | None = None) -> pa.Table:
@@ -26,17 +27,27 @@ def draw(policy: Any, n: int = 1, seed: int | None = None) -> pa.Table:
 
     The same seed gives the same draws; without one they are new each time, as a server needs them.
     ValueError for n < 1 or more than a table holds, and for a policy without a density, which
-    cannot be logged.
+    cannot be logged, and for names that are no columns beside the density.
     """
     check_count(n, MOST, "--n", "draw in parts, each by its own seed")
     path = isinstance(policy, str | Path)
     made, document = read_policy(policy) if path else (check_policy(policy, "policy"), {})
     names = document.get("objectives") or [f"action_{k + 1}" for k in range(made.dim)]
+    _check_names(names, policy)
     number = secrets.randbits(32) if seed is None else check_seed(seed)
     keys = random.row_keys(jax.random.key(number), n)
     action, log_density = jax.jit(jax.vmap(lambda key: sample_with_density(made, key)))(keys)
     columns = dict(zip(names, np.asarray(action).T, strict=True))
-    return pa.table(columns | {"log_propensity": np.asarray(log_density)})
+    return pa.table(columns | {DENSITY: np.asarray(log_density)})
+
+
+def _check_names(names, policy):
+    for name in names:
+        if name in ("", DENSITY) or not name.isprintable():
+            raise ValueError(
+                f"{policy}: key 'objectives': expected names of columns beside {DENSITY!r}, got"
+                f" {name!r}; rename the weight"
+            )
 
 
 def as_csv(table: pa.Table) -> str:

@@ -15,6 +15,7 @@ LIML is best where the signals carry all of the effect, and useless where they d
 direct effects, whose statistic is that eigenvalue, chooses.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -142,10 +143,18 @@ def liml(history: History, include: PerDifference, allowed: Allowed) -> Weights:
     return _at(history, include, allowed, lambda least, inner, m: least)
 
 
-def choosing(level: float = LEVEL, fuller: float = FULLER) -> Objective:
-    """LIML where the test of direct effects does not reject at `level`, and from there to total
-    covariance as its p-value falls to 0; nor further to LIML than its eigenvalue is apart from the
-    next, in standard errors √(2/e), as that is where LIML has no direction.
+def falling(level: float = LEVEL) -> Callable[[Scalar], Scalar]:
+    """1 where a p-value is `level` or more, and from there in proportion to it to 0."""
+    return lambda p: jnp.minimum(1.0, p / level)
+
+
+USUAL = falling()
+
+
+def choosing(share: Callable[[Scalar], Scalar] = USUAL, fuller: float = FULLER) -> Objective:
+    """LIML to the `share` that the p-value of the test of direct effects leaves it, and total
+    covariance for the rest; no more of LIML than its eigenvalue is apart from the next, in standard
+    errors √(2/e), as that is where LIML has no direction.
 
     Both with Fuller's constant: κ stays that over e below the eigenvalue at which β has no moments.
     """
@@ -156,7 +165,7 @@ def choosing(level: float = LEVEL, fuller: float = FULLER) -> Objective:
         least, inner = smallest(found, north)
         p_value = _direct(history, include, found.tests, k_class(found, north, least)).p_value
         apart = jnp.minimum(1.0, (inner - least) * jnp.sqrt(tests / 2))
-        carried = apart * jnp.minimum(1.0, p_value / level)  # how far signals carry all the effect
+        carried = apart * share(p_value)  # how far signals carry all the effect
         subtract = jnp.minimum(1.0, inner - fuller / tests)
         kappa = carried * (least - fuller / tests) + (1 - carried) * subtract
         return _kept(k_class(found, north, kappa), allowed, north)

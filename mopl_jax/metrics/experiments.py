@@ -28,6 +28,7 @@ SIGNS = {"winner": 1.0, "loser": -1.0, "aa": 0.0, "unknown": 0.0}
 _PREFIX = "mean_"
 _ROUNDING = 1e-10  # of the largest eigenvalue of the correlations: less is not positive
 UNIT = 1e4  # times as large standard deviations: no two kinds of users differ by that
+EXACT = 2.0**53  # whole numbers that floats hold, from here on not all
 _PART = 0.1  # of a metric in what another metric determines: less is not named
 
 Users = Annotated[float, Meta(ge=2, le=sys.float_info.max)]
@@ -108,15 +109,23 @@ def arm_of(row: Row, names: Sequence[str]) -> Arm:
         raise ValueError(f"expected the metrics {', '.join(names)}, got {', '.join(got)}: {what}")
     for name in names:
         with within(_PREFIX + name):
-            fit(row[_PREFIX + name], Number)
+            number(row[_PREFIX + name], Number)
     given = {key: value for key, value in row.items() if value is not None}
     with within("users"):
-        fit(row.get("n"), Users)
+        number(row.get("n"), Users)
     if "covariance" in given:
         given.pop("second_moment", None)
     if given.keys().isdisjoint(("covariance", "second_moment")):
         given |= _variances(given, names)
     return fit(given | {"means": [row[_PREFIX + name] for name in names]}, Arm)
+
+
+def number(value: Any, kind: Any) -> Any:
+    """A number of a row as `kind`: nothing is none, and a whole number of floats a whole one."""
+    if value is None:
+        raise ValueError("expected a number, got none")
+    whole = isinstance(value, float) and value.is_integer() and abs(value) < EXACT
+    return fit(int(value) if whole else value, kind)
 
 
 def _metrics(row):
@@ -259,7 +268,8 @@ def _control(arms):
     if len(controls) != 1 or len(arms) == 1:
         raise ValueError(
             f"expected one control and at least one other arm, got {len(controls)} control and"
-            f" {len(arms) - len(controls)} other; add the missing arm or drop the experiment"
+            f" {len(arms) - len(controls)} other ({', '.join(labels)}); add the missing arm or drop"
+            " the experiment"
         )
     return controls[0]
 

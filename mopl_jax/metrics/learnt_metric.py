@@ -268,14 +268,14 @@ def _implausible(history):
 
 
 def _drifted(weights, history):
-    """That the North Star followed the metric otherwise in the table's earlier half."""
-    found = drift.drift(np.asarray(weights), history, drift.second_half(history))
+    """That the North Star followed the signals otherwise before some test of the table."""
+    found = drift.drift(np.asarray(weights), history)
     if found.p_value < drift.LEVEL:
-        north_star = history.names[history.north_star]
         yield (
-            f"a unit of the metric was {found.before:.3g} of {north_star} in the first half of the"
-            f" experiments and {found.after:.3g} in the second (p = {found.p_value:.1g}): if the"
-            " table is in the order of time, learn from the later ones"
+            f"{history.names[history.north_star]} follows the signals otherwise from about test"
+            f" {found.first + 1} of {found.of} on (p = {found.p_value:.1g}; a unit of the metric"
+            f" was worth {found.before:.3g} before and {found.after:.3g} after): if the table is in"
+            " the order of time, learn from the later tests"
         )
 
 

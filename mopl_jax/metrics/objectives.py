@@ -205,7 +205,7 @@ def _true_effects(history):
     """Λ without the A/A tests, in the metrics' own units but estimated in standard ones: shrinkage
     knows no units.
     """
-    standard, scale = _scaled(history)
+    standard, scale = scaled(history)
     return effect_covariance(standard, 1.0 - history.null.astype(history.effect.dtype)) * jnp.outer(
         scale, scale
     )
@@ -339,22 +339,22 @@ def learn(
 
 
 def _standardise(history):
-    standard, scale = _scaled(history)
+    standard, scale = scaled(history)
     covariance = jax.vmap(_shrunk)(standard.covariance, history.size)
     return dataclasses.replace(standard, covariance=covariance), scale
 
 
-def _scaled(history):
+def scaled(history: History) -> tuple[History, Floats]:
     """The history with mean noise variance 1 in every metric, and the scale (k,) that was divided
     by.
     """
     scale = jnp.sqrt(jnp.mean(jnp.diagonal(history.covariance, axis1=1, axis2=2), axis=0))
-    scaled = {
+    fields = {
         "effect": history.effect / scale[None],
         "covariance": history.covariance / jnp.outer(scale, scale)[None],
         "halves": None if history.halves is None else history.halves / scale[None, None],
     }
-    return dataclasses.replace(history, **scaled), scale
+    return dataclasses.replace(history, **fields), scale
 
 
 def _shrunk(covariance, size):

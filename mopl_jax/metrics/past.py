@@ -1,5 +1,6 @@
 """Past tests: tables in any layout in, the history and what must be said of it out."""
 
+import collections
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -70,6 +71,9 @@ def past(tables: Iterable[Path], north_star: str, reading: Reading) -> Past:
             f"{rows[0][0]}: --at: expected a time not before the first snapshots, got {reading.at};"
             " name a later one"
         )
+    if not kept:
+        refused = f"{rows[0][0]}: expected at least two experiments, got none that can be used"
+        experiments.refuse("; ".join([refused, *odd, *left_out(left)]))
     shared = shared_correlation(kept, names, reading, looks)
     with experiments.told(
         lambda text: experiments.refuse("; ".join([text, *odd, *left_out(left)]))
@@ -116,21 +120,32 @@ def controlled(rows: Rows, reading: Reading, complain: Complain) -> list[Rows]:
     for path, row in rows:
         experiments_.setdefault(str(row.get("experiment")), []).append((path, row))
     found = []
+    usual = _usual(experiments_.values())
     for name, some in experiments_.items():
         with experiments.told(complain), within(f"{some[0][0]}: experiment {name!r}"):
-            found.append(_labelled(some, reading.control))
+            found.append(_labelled(some, reading.control, usual))
     return found
 
 
-def _labelled(rows, control) -> Rows:
-    """Rows with a label each: the control is the one that is named, or labelled, or the first."""
+def _usual(experiments_) -> str | None:
+    """The first arm of most of several experiments."""
+    firsts = collections.Counter(str(some[0][1].get("arm")) for some in experiments_)
+    name, count = firsts.most_common(1)[0]
+    return name if count > max(1, len(experiments_) / 2) else None
+
+
+def _labelled(rows, control, usual) -> Rows:
+    """Rows with a label each: the control is the one that is named, or labelled, or the arm that
+    comes first in most experiments, or in this one.
+    """
     names = [str(row.get("arm")) for _, row in rows]
     if control is None and any(row.get("label") is not None for _, row in rows):
         return rows
-    first = names[0] if control is None else control
+    first = control or usual or names[0]
     if first not in names:
+        whose = "(--control)" if control else "as in most experiments (else name it by a label)"
         raise ValueError(
-            f"expected an arm named {first!r} (--control), got {', '.join(dict.fromkeys(names))}"
+            f"expected an arm named {first!r} {whose}, got {', '.join(dict.fromkeys(names))}"
         )
     labels = ("control" if name == first else "unknown" for name in names)
     return [

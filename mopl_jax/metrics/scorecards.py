@@ -44,7 +44,8 @@ class Reading:
     """How a table is read.
 
     `columns`: the table's own name of each role.
-    `control`: the name of the control arms; without it and without labels, the first arm of each.
+    `control`: the name of the control arms; without it and without labels, the arm that comes first
+    in most experiments, or in each where none does.
     `at`: the time of the snapshots to take, or of the last before it; the last ones without it.
     `shares`: planned shares of users by name of the arm, in any unit.
     `correlation`: of the metrics over users, where the table has no covariances: a file, or one of

@@ -81,13 +81,12 @@ def at(
 
 def _in_time(name, rows):
     """The rows of one arm by time; ValueError for two at one time, or users who become fewer."""
-    timed = [(moment(row["time"]) if row.get("time") is not None else 0.0, row) for row in rows]
-    looks = dict(timed)
-    if len(looks) < len(timed):
-        raise ValueError(
-            f"expected each arm once, got {name!r} twice; merge the rows, or name the time of"
-            " snapshots by --column time=COLUMN"
-        )
+    looks: dict[float, dict] = {}
+    for row in rows:
+        at = moment(row["time"]) if row.get("time") is not None else 0.0
+        if at in looks:
+            raise ValueError(f"expected each arm once, got {name!r} twice{_remedy(row)}")
+        looks[at] = row
     for before, after in itertools.pairwise(sorted(looks)):
         old, new = looks[before].get("n"), looks[after].get("n")
         if isinstance(old, int | float) and isinstance(new, int | float) and new < old:
@@ -96,6 +95,12 @@ def _in_time(name, rows):
                 f" and then {new:,.0f} at {looks[after]['time']}; drop the snapshot"
             )
     return looks
+
+
+def _remedy(row):
+    if row.get("time") is not None:
+        return f" at {row['time']}; drop one of the rows"
+    return "; merge the rows, or name the time of snapshots by --column time=COLUMN"
 
 
 def looks(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> Iterator[Looks]:

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from mopl_jax.io.documents import Number, fit
+from mopl_jax.io.documents import Number
 from mopl_jax.io.refusals import within
+from mopl_jax.metrics.experiments import number
 
 Row = dict[str, Any]
 Rows = list[tuple[Path, Row]]
@@ -44,10 +45,10 @@ def halves(rows: Rows, names: Sequence[str]) -> Halves:
 
 def _by_arm(rows):
     arms: dict[tuple, tuple[Path, list[Row]]] = {}
-    for number, (path, row) in enumerate(rows):
+    for i, (path, row) in enumerate(rows):
         split = row.get("fold") is not None
         key = tuple(str(row.get(name)) for name in ("experiment", "arm", "time"))
-        arms.setdefault(key if split else (number,), (path, []))[1].append(row)
+        arms.setdefault(key if split else (i,), (path, []))[1].append(row)
     return arms.values()
 
 
@@ -76,7 +77,7 @@ def _pooled(path, rows, names) -> Row:
 
 def _read(row, key):
     with within(f"fold {str(row['fold'])!r}: {key}", "; fill it in or drop the arm"):
-        value = fit(row.get(key), Number)
+        value = number(row.get(key), Number)
         if key == "n" and value <= 0:
             raise ValueError(f"expected users, got {value:g}")
         return value

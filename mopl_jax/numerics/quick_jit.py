@@ -20,11 +20,12 @@ from mopl_jax.numerics import executables
 # 250,000 rows of four weights runs 3.4 instead of 3.0 s and compiles in 3 instead of 7 (one core of
 # two); at 30,000 rows both run .6 s.
 FEW = 2**20
-LITTLE = {  # options of XLA's compiler for CPUs; known to jaxlib 0.7 to 0.10
+LITTLE = {  # options of XLA's compiler for CPUs
     "xla_backend_optimization_level": 0,
-    "xla_cpu_use_fusion_emitters": False,
     "xla_cpu_parallel_codegen_split_count": 1,
 }
+if jax.__version_info__ < (0, 11):  # of which 0.12 has no other way, and refuses the option
+    LITTLE["xla_cpu_use_fusion_emitters"] = False
 
 
 class QuickJit:

@@ -58,8 +58,8 @@ def reward(made: Rewarded) -> None:
     out.print(
         f"mean {number(made.mean)}, standard deviation {number(made.deviation)}, correlation"
         f" {number(made.correlation, '{:.2f}')} with {made.north_star}; learn by --reward"
-        f" {made.column}, then guard: mopl compare {made.log} logging NEW.json --reward"
-        f" {made.north_star} must not say worse"
+        f" {made.column} --guardrail {made.north_star}:-1%, or guard afterwards: mopl compare"
+        f" {made.log} logging NEW.json --reward {made.north_star} must not say worse"
     )
 
 

@@ -5,12 +5,16 @@ Users come back on several days; every visit is ranked by weights drawn from the
 user is retained with a probability that a quadratic of the weights and the user's own habit decide.
 """
 
+import datetime
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float
+from pyarrow import csv
 
 from mopl_jax.io.files import prepare, write_atomically
 from mopl_jax.io.policy_json import write_policy
@@ -26,6 +30,10 @@ SLOPE, BEND = np.array([0.03, 0.0, 0.05, -0.01]), 0.02  # of retention, a scale 
 USERS, DAYS = 12_000, 28
 PAST, ARM = 40, 20_000  # past experiments, and users in each of their arms
 SIGNALS = ("clicks", "shares", "days")
+OVER_USERS = np.array([[1.0, 0.2, 0.1], [0.2, 1.0, 0.2], [0.1, 0.2, 4.0]])
+LIFT = np.array([0.6, 1.0, 0.8])  # of the signals, of an experiment of size 1
+WEEKS, RUNNING = 4, 14  # looks at an experiment of the scorecards; days of the one that runs
+FIRST = datetime.date(2026, 3, 1)
 README = """path = "log.parquet"
 action = "w_"
 reward = "retained"
@@ -41,8 +49,8 @@ def retention(action: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
 
 
 def write_example(folder: Path, seed: int = 0) -> list[Path]:
-    """Write log.parquet, log.toml, logging.json, target.json, production.json and past.parquet into
-    `folder`, and return their paths.
+    """Write log.parquet, log.toml, logging.json, target.json, production.json, past.parquet,
+    scorecards.csv and running.csv into `folder`, and return their paths.
 
     ValueError if the folder cannot be written.
     """
@@ -58,7 +66,14 @@ def write_example(folder: Path, seed: int = 0) -> list[Path]:
         write_policy(folder / "target.json", target, **about),
         write_policy(folder / "production.json", production, **about),
         experiments.write(folder / "past.parquet", list(_past(rng))),
+        _write_csv(folder / "scorecards.csv", _scorecards(rng)),
+        _write_csv(folder / "running.csv", _looks(rng, "new ranking", 0.05 * LIFT, RUNNING, 1)),
     ]
+
+
+def _write_csv(path, rows):
+    table = pa.Table.from_pylist(list(rows))
+    return write_atomically(path, lambda temporary: csv.write_csv(table, temporary))
 
 
 def _log(rng) -> pa.Table:
@@ -81,14 +96,41 @@ def _log(rng) -> pa.Table:
 
 def _past(rng):
     """Experiments whose effect on days clicks and shares show in part, with more certainty."""
-    noise = np.array([[1.0, 0.2, 0.1], [0.2, 1.0, 0.2], [0.1, 0.2, 4.0]])
     for k in range(PAST):
-        truth = 0.0 if k % 8 == 7 else 0.04 * rng.standard_normal()
-        lift = truth * np.array([0.6, 1.0, 0.8])
+        truth = _truth(rng, k)
         label = "aa" if truth == 0 else "unknown"
         if abs(truth) > 0.03:
             label = "winner" if truth > 0 else "loser"
-        for arm, tag, mean in (("control", "control", 0 * lift), ("treatment", label, lift)):
-            drawn = mean + rng.multivariate_normal(np.zeros(3), noise / ARM)
+        for arm, tag, mean in (("control", "control", 0.0), ("treatment", label, truth)):
+            drawn = mean * LIFT + rng.multivariate_normal(np.zeros(3), OVER_USERS / ARM)
             means = {name: float(x) for name, x in zip(SIGNALS, drawn + 1, strict=True)}
-            yield experiments.row(f"e{k:02d}", arm, tag, ARM, means, noise)
+            yield experiments.row(f"e{k:02d}", arm, tag, ARM, means, OVER_USERS)
+
+
+def _truth(rng, k):
+    return 0.0 if k % 8 == 7 else 0.04 * rng.standard_normal()
+
+
+def _scorecards(rng) -> Iterator[dict[str, Any]]:
+    """The same kind of experiments as most platforms export them: no label, no covariance."""
+    for k in range(PAST):
+        yield from _looks(rng, f"s{k:02d}", _truth(rng, k) * LIFT, WEEKS, 7)
+
+
+def _looks(rng, experiment, lift, count, days) -> Iterator[dict[str, Any]]:
+    """A row for each arm, look and metric: users and means so far, a look every so many `days`."""
+    users = ARM // count
+    for arm, mean in (("control", 0 * lift), ("treatment", lift)):
+        parts = 1 + mean + rng.multivariate_normal(np.zeros(3), OVER_USERS / users, count)
+        for look in range(1, count + 1):
+            so_far = parts[:look].mean(axis=0)
+            for name, value, variance in zip(SIGNALS, so_far, np.diag(OVER_USERS), strict=True):
+                yield {
+                    "experiment": experiment,
+                    "arm": arm,
+                    "time": FIRST + datetime.timedelta(days=days * look - 1),
+                    "users": look * users,
+                    "metric": name,
+                    "mean": float(value),
+                    "variance": float(variance),
+                }

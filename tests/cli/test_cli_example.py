@@ -16,7 +16,7 @@ from mopl_jax.io.policy_json import read_policy, write_policy
 from mopl_jax.io.read import open_log, read_logs
 from mopl_jax.policies import Deterministic, Gaussian
 from mopl_jax.policies.policy import sample_with_density
-from mopl_jax.simulation.example import BEND, MEAN, NAMES, SCALE, SLOPE
+from mopl_jax.simulation.example import BEND, MEAN, NAMES, SCALE, SIGNALS, SLOPE
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +53,21 @@ def test_the_same_seed_writes_the_same_log(folder, tmp_path):
         jax.tree.leaves(read_logs(a)), jax.tree.leaves(read_logs(b)), strict=True
     ):
         np.testing.assert_array_equal(one, other)
+
+
+def test_its_scorecards_make_a_metric_that_watches_the_running_test(folder, tmp_path):
+    """The forty tests whose effects are along LIFT: both signals count, and shares most."""
+    said = document(
+        *("metric", folder / "scorecards.csv", "--north-star", "days"),
+        *("--out", tmp_path / "metric.json"),
+    )
+    assert said["metrics"] == list(SIGNALS)
+    assert said["weights"][1] > said["weights"][0] > 0
+    running = folder / "running.csv"
+    found = document("monitor", running, "--planned", 40_000, "--metric", tmp_path / "metric.json")
+    assert [each["outcome"] for each in found["tests"]] == ["days", "learnt_metric"]
+    assert [len(each["looks"]) for each in found["tests"]] == [14, 14]
+    assert found["tests"][1]["decision"] == "better"
 
 
 # Draws.
@@ -97,6 +112,13 @@ def test_what_cannot_be_logged_is_refused(folder, tmp_path):
     write_policy(tmp_path / "point.json", Deterministic(jnp.zeros(2)))
     assert_refused(mopl("draw", tmp_path / "point.json"), "has no density")
     assert_refused(mopl("draw", folder / "target.json", "--n", 0), "--n: expected 1 to 10,000,000")
+    for name, shown in (
+        ("log_propensity", "'log_propensity'; rename"),
+        ("a\x1b[31m", "'a\\x1b[31m'"),
+    ):
+        odd = Gaussian.diagonal([0.0, 1.0], 1.0)
+        write_policy(tmp_path / "odd.json", odd, objectives=["w_a", name])
+        assert_refused(mopl("draw", tmp_path / "odd.json"), "odd.json: key 'objectives'", shown)
 
 
 def test_one_draw_with_its_density():

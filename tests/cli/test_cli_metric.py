@@ -197,14 +197,14 @@ WRONG = {
     "other names": (_other_names, "only one of the two has clicks, likes"),
     "no winner": (_no_winner, "expected a known winner in at least two experiments, got 1"),
     "label": (lambda rows: rows[4].update(label="winer"), "did you mean 'winner'?"),
-    "missing mean": (_missing_mean, "arm 'B': mean_likes: expected a number, got null"),
+    "missing mean": (_missing_mean, "arm 'B': mean_likes: expected a number, got none"),
     "one user": (
         lambda rows: rows[4].update(n=1),
         "arm 'B': users: expected a number of at least 2, got 1",
     ),
     "no n": (
         lambda rows: rows[4].pop("n") and None,
-        "arm 'B': users: expected a number, got null",
+        "arm 'B': users: expected a number, got none",
     ),
     "no rows": (lambda rows: rows.clear(), "expected a list of rows"),
 }

@@ -87,6 +87,19 @@ def test_cressie_read_is_that_of_vw_estimators(n, w_max):
         np.testing.assert_allclose([made.lower, made.upper], reference.get(ALPHA), atol=1e-8)
 
 
+@pytest.mark.parametrize("w_max", [np.inf, 5.0])
+@pytest.mark.parametrize("n", [2, 3, 8])
+def test_rewards_that_differ_by_rounding_are_no_point(n, w_max):
+    """The whole range for equal weights; with weights that vary the regression says something."""
+    for reward in (np.zeros(n), np.ones(n), np.full(n, 0.3), 0.3 + np.arange(n) % 2 * 2.0**-54):
+        made = likelihood.cressie_read(snips(jnp.zeros(n), jnp.asarray(reward)), ALPHA, w_max=w_max)
+        assert (made.lower, made.upper) == (0, 1)
+    log_weight, _ = log_of(1, 300)
+    made = likelihood.cressie_read(snips(log_weight, jnp.zeros(300)), ALPHA, w_max=w_max)
+    assert made.lower == 0
+    assert 1e-3 < made.upper < 0.5
+
+
 def test_normal_ips_is_the_gaussian_of_vw_estimators():
     log_weight, reward = log_of(8, 50)
     reference = gaussian.Interval()

@@ -10,7 +10,8 @@ from yardsticks import KEY, binomial_tail
 from benchmarks._weak_tests import OURS, draws
 from mopl_jax.metrics import drift
 
-TESTS = 100
+TESTS, HALF = 100, 50
+WEIGHTS = np.append(0.0, OURS.beta)
 
 
 def histories(count):
@@ -18,28 +19,52 @@ def histories(count):
     return [jax.tree.map(lambda x: x[i], found) for i in range(count)]  # noqa: B023
 
 
-WEIGHTS = np.append(0.0, OURS.beta)
+def changed(past, beta):
+    """The same tests, of which the later half follows another β."""
+    shift = past.effect[:, 1:] @ jnp.asarray(beta - OURS.beta)
+    effect = past.effect.at[:, 0].add(jnp.where(jnp.arange(TESTS) < HALF, 0.0, shift))
+    return dataclasses.replace(past, effect=effect)
 
 
-def test_a_change_is_told_and_no_change_is_not():
-    """150 histories: rejections at 5 % have a binomial tail above 1e-4; where the North Star's
-    effects are turned round in the second half, all are told.
-    """
-    told, turned = [], []
-    for past in histories(150):
-        later = drift.second_half(past)
-        told.append(drift.drift(WEIGHTS, past, later).p_value < 0.05)
-        if len(turned) < 20:
-            sign = jnp.where(jnp.asarray(later), -1.0, 1.0)
-            other = dataclasses.replace(past, effect=past.effect.at[:, 0].multiply(sign))
-            turned.append(drift.drift(WEIGHTS, other, later))
+def test_no_change_is_told_at_its_level():
+    """150 histories: rejections at 5 % have a binomial tail above 1e-4."""
+    told = [drift.drift(WEIGHTS, past).p_value < 0.05 for past in histories(150)]
     assert binomial_tail(sum(told), 150, 0.05) > 1e-4
-    assert all(each.p_value < drift.LEVEL for each in turned)
-    assert np.mean([each.before for each in turned]) > 0.5
-    assert np.mean([each.after for each in turned]) < -0.5
+
+
+def test_a_north_star_that_turns_round_is_told_and_dated():
+    found = [drift.drift(WEIGHTS, changed(past, -OURS.beta)) for past in histories(20)]
+    assert all(each.p_value < drift.LEVEL for each in found)
+    assert abs(np.median([each.first for each in found]) - HALF) <= 3
+    assert found[0].of == TESTS
+    assert np.mean([each.before for each in found]) > 0.5
+    assert np.mean([each.after for each in found]) < -0.5
+
+
+def test_a_change_that_leaves_the_worth_of_the_metric_is_told():
+    """β + δ with δᵀ Λ β = 0: a unit of the metric is worth the same in both halves."""
+    true = OURS.signals @ OURS.beta
+    delta = np.array([0.2, 1.0, -0.3])
+    delta -= true * (delta @ true) / (true @ true)
+    found = [drift.drift(WEIGHTS, changed(past, OURS.beta + delta)) for past in histories(20)]
+    assert sum(each.p_value < drift.LEVEL for each in found) >= 18
+    moved = np.array([each.after - each.before for each in found])
+    assert abs(moved.mean()) < 4 * moved.std(ddof=1) / len(moved) ** 0.5
 
 
 def test_nothing_beyond_noise_is_nothing_known():
     past = histories(1)[0]
     still = dataclasses.replace(past, effect=0 * past.effect)
-    assert np.isnan(drift.drift(WEIGHTS, still, drift.second_half(still)).p_value)
+    few = jax.tree.map(lambda x: x[:7], past)
+    for history in (still, dataclasses.replace(few, user_covariance=past.user_covariance)):
+        assert np.isnan(drift.drift(WEIGHTS, history).p_value)
+
+
+def test_a_rate_is_the_slope_of_true_effects():
+    """Without noise Σ n Δ_N ωᵀΔ / Σ n (ωᵀΔ)², and A/A tests have no say."""
+    past = histories(1)[0]
+    exact = dataclasses.replace(past, covariance=0 * past.covariance, null=past.experiment == 0)
+    metric, size = np.asarray(exact.effect)[1:] @ WEIGHTS, np.asarray(exact.size)[1:]
+    north = np.asarray(exact.effect)[1:, 0]
+    expected = np.sum(size * metric * north) / np.sum(size * metric**2)
+    assert np.isclose(drift.rate(WEIGHTS, exact, np.ones(TESTS, bool)), expected)

@@ -113,7 +113,22 @@ def without(rows, key):
 BROKEN = {
     "users shrink": (lambda rows: [*rows[:-1], rows[-1] | {"users": 5}], "'B': expected users"),
     "one arm": (lambda rows: rows[::2], "experiment 'e': expected one control and at least one"),
-    "a look twice": (lambda rows: [*rows, rows[-1]], "expected each arm once, got 'B' twice"),
+    "a look twice": (
+        lambda rows: [*rows, rows[-1]],
+        "'e': expected each arm once, got 'B' twice at 2026-03-20",
+    ),
+    "one user": (
+        lambda rows: [rows[0] | {"users": 1.0}, *rows[1:]],
+        "arm 'A' at 2026-03-01: users: expected a number of at least 2, got 1;",
+    ),
+    "no mean": (
+        lambda rows: [*rows[:-1], rows[-1] | {"mean_likes": None}],
+        "arm 'B' at 2026-03-20: mean_likes: expected a number, got none",
+    ),
+    "another unit": (
+        lambda rows: [*rows[:-1], rows[-1] | {"variance_likes": 1e24}],
+        "arm 'B': metric 'likes': expected the unit of the control",
+    ),
     "no signal": (lambda rows: without(rows, "mean_likes"), "got no 'likes'"),
     "no time": (lambda rows: without(rows, "time"), "expected each arm once, got 'A' twice"),
     "a negative variance": (

@@ -138,6 +138,10 @@ def test_control_is_named_or_first(tmp_path):
     np.testing.assert_allclose(named.effect[0], -first.effect[0], rtol=1e-12)
     with pytest.raises(ValueError, match="'e0': expected an arm named 'Z'.*got A, B, C"):
         past.read([path], "star", Reading(control="Z"))
+    order = [bare[1], bare[0], *bare[2:]]  # of one experiment
+    same(past.read([stored(tmp_path, order)], "star", INDEPENDENT), first)
+    with pytest.raises(ValueError, match="'e0': expected an arm named 'A' as in most experiments"):
+        past.read([stored(tmp_path, bare[1:])], "star", INDEPENDENT)
 
 
 # Snapshots.
@@ -365,7 +369,7 @@ BAD = {
     "fold without variance": (
         folds,
         lambda r: r[4].pop("variance_b"),
-        "arm 'B': fold '0': variance_b: expected a number, got null",
+        "arm 'B': fold '0': variance_b: expected a number, got none",
     ),
     "sum of others": (wide, summed, "'e0', arm 'A': expected a positive definite covariance, got"),
 }
@@ -412,7 +416,8 @@ def test_options_that_do_not_fit_are_one_line(tmp_path, options, expected):
 def test_what_was_left_out_is_said_where_nothing_is_left(tmp_path):
     rows = [row | ({"users": 8_000} if row["arm"] != "A" else {}) for row in wide()]
     with pytest.raises(
-        ValueError, match="at least two experiments, got 0.*; sample ratio mismatch"
+        ValueError,
+        match="past.json: expected at least two experiments, got none.*; sample ratio mismatch",
     ):
         past.read([stored(tmp_path, rows)], "star", INDEPENDENT)
     with pytest.raises(ValueError, match="expected a table without covariances"):

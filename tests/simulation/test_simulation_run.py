@@ -1,15 +1,17 @@
 """The verb `simulate`: the rounds of the loop, and what only a simulation knows beside them."""
 
 import json
+from unittest import mock
 
 import jax
 import numpy as np
 import pytest
+from command import mopl as command
 from test_replay import kuairand, write
 
 import mopl_jax as mopl
 from mopl_jax.io import storage
-from mopl_jax.simulation import closed_loop
+from mopl_jax.simulation import closed_loop, run
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +63,15 @@ def test_what_cannot_be_is_refused_before_anything_runs(options, words, tmp_path
     write(tmp_path / "rounds.parquet", kuairand())
     with pytest.raises(ValueError, match=words):
         mopl.simulate(**options, out=tmp_path)
+
+
+def test_a_long_run_is_announced_before_it_starts(tmp_path):
+    """4 rounds of 10⁸ and twice 50,000 users at 100,000 a second: 67 minutes."""
+    refused = mock.patch.object(run, "simulate", side_effect=ValueError("here it would run"))
+    with refused:
+        ended = command("simulate", "--explore", 10**8, "--out", tmp_path)
+        short = command("simulate", "--quick", "--out", tmp_path)
+    first, last = ended.err.splitlines()
+    assert first.startswith("mopl: 400,400,000 users in 4 rounds: about 67 minutes on a core")
+    assert (ended.code, last) == (2, "mopl: here it would run")
+    assert short.err == "mopl: here it would run\n"
