@@ -7,13 +7,18 @@ Nothing imports ibis before a table is opened.
 
 import contextlib
 import difflib
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 EXTRA = "pip install 'mopl_jax[warehouse]'"
-FILES = {".parquet": "read_parquet", ".csv": "read_csv", ".json": "read_json"}
-FILES |= {".jsonl": "read_json", ".ndjson": "read_json", ".gz": "read_csv"}
+FILES = {
+    **dict.fromkeys((".parquet", ".pq"), "read_parquet"),
+    **dict.fromkeys((".csv", ".tsv"), "read_csv"),
+    **dict.fromkeys((".json", ".jsonl", ".ndjson"), "read_json"),
+}
+PACKED = (".gz", ".zst")  # after the name of a text file
 
 
 def is_address(source: Any) -> bool:
@@ -36,11 +41,28 @@ def open_table(address: str) -> Any:
         )
     with said(address):
         connection = _connect(engine)
-    reader = FILES.get(Path(name).suffix.lower())
+    reader = _reader(connection, name)
     if reader is not None:
         with said(address):
-            return getattr(connection, reader)(name)
+            return reader(name)
     return _table(connection, name, address)
+
+
+def _reader(connection, name):
+    """What reads the files of a name as one table; None where it names none.
+
+    DuckDB is told to look at all rows and files before it says names and types. By itself it
+    rounds numbers to the type that the first rows or the first file have, in silence, and matches
+    the columns of several CSV files by their place.
+    """
+    kind = next((x for x in reversed(Path(name.lower()).suffixes) if x not in PACKED), None)
+    reader = FILES.get(kind)
+    if reader is None:
+        return None
+    options: dict[str, Any] = {"union_by_name": True} if connection.name == "duckdb" else {}
+    if options and reader != "read_parquet":
+        options["sample_size"] = -1
+    return functools.partial(getattr(connection, reader), **options)
 
 
 def _connect(engine: str) -> Any:

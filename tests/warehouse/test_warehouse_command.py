@@ -2,6 +2,7 @@
 line for whatever is wrong.
 """
 
+import gzip
 import subprocess
 import sys
 
@@ -15,6 +16,7 @@ from engines import LOGGING, TARGET, assert_same, columns
 
 import mopl_jax as mopl
 from mopl_jax.io.policy_json import write_policy
+from mopl_jax.warehouse.connection import open_table
 
 EVIL = 'x"; DROP TABLE events; --'
 
@@ -52,6 +54,37 @@ def test_the_command_evaluates_a_table_and_files(place):
     both = document("evaluate", f"duckdb://#{place}/*.parquet", *target)
     assert both["n"] == 500
     assert_same(document("evaluate", table(place), *target), both)
+
+
+ONES, LAST = "w,reward\n" + "1,2\n" * 30_000, "1.5,0.5\n"
+OBJECTS = '{"w": 1, "reward": 2}\n' * 30_000 + '{"w": 1.5, "reward": 0.5}\n'
+FILES = {
+    "fractions after many whole numbers": {"a.csv": ONES + LAST},
+    "… in a packed file": {"a.csv.gz": gzip.compress((ONES + LAST).encode())},
+    "… in another file": {"a.csv": ONES + "1.0,2.0\n" * 9, "b.csv": "w,reward\n" + LAST},
+    "columns in another order": {"a.csv": ONES, "b.csv": "reward,w\n0.5,1.5\n"},
+    "JSON lines": {"a.jsonl": OBJECTS},
+    "JSON lines, packed": {"a.jsonl.gz": gzip.compress(OBJECTS.encode())},
+    "Parquet of another type": {
+        "a.parquet": {"w": [1], "reward": [2]},
+        "b.parquet": {"reward": [0.5], "w": [1.5]},
+    },
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_an_engine_rounds_and_swaps_no_number_of_a_file(case, tmp_path):
+    """Types and names are those of all rows and files, not of the first."""
+    for name, content in FILES[case].items():
+        if isinstance(content, dict):
+            pq.write_table(pa.table(content), tmp_path / name)
+        else:
+            content = content.encode() if isinstance(content, str) else content
+            (tmp_path / name).write_bytes(content)
+    kind = next(iter(FILES[case])).partition(".")[2]
+    table = open_table(f"duckdb://#{tmp_path}/*.{kind}")
+    found = table.filter(table.reward < 1).to_pyarrow().to_pylist()
+    assert found == [{"w": 1.5, "reward": 0.5}]
 
 
 def test_rows_of_a_table_are_read_where_a_verb_needs_them(place):
