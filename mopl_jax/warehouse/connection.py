@@ -8,6 +8,7 @@ Nothing imports ibis before a table is opened.
 import contextlib
 import difflib
 import functools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,13 +32,20 @@ def is_table(source: Any) -> bool:
     return type(source).__module__.startswith("ibis.") and hasattr(source, "schema")
 
 
+def public(address: str) -> str:
+    """The connection string as it may be shown and stored: without its password."""
+    return re.sub(r"(://[^:/@#]*):[^/#]*@", r"\1:***@", address)
+
+
 def open_table(address: str) -> Any:
     """The table of a connection string; ValueError, in one line, where there is none."""
     engine, _, name = address.partition("#")
+    address = public(address)
     if not name:
+        files = address if _kind(address) in FILES else "logs/*.parquet"
         raise ValueError(
             f"{address}: which table? name it after a '#', as duckdb://week.db#events, or files, as"
-            " duckdb://#logs/*.parquet"
+            f" duckdb://#{files}"
         )
     with said(address):
         connection = _connect(engine)
@@ -55,8 +63,7 @@ def _reader(connection, name):
     rounds numbers to the type that the first rows or the first file have, in silence, and matches
     the columns of several CSV files by their place.
     """
-    kind = next((x for x in reversed(Path(name.lower()).suffixes) if x not in PACKED), None)
-    reader = FILES.get(kind)
+    reader = FILES.get(_kind(name))
     if reader is None:
         return None
     options: dict[str, Any] = {"union_by_name": True} if connection.name == "duckdb" else {}
@@ -65,10 +72,18 @@ def _reader(connection, name):
     return functools.partial(getattr(connection, reader), **options)
 
 
+def _kind(name):
+    """The ending of a file's name, before that of a packed one."""
+    endings = reversed(Path(name.lower()).suffixes)
+    return next((ending for ending in endings if ending not in PACKED), "")
+
+
 def _connect(engine: str) -> Any:
     import ibis
 
     scheme, _, path = engine.partition("://")
+    if scheme == "sqlite" and not Path(path.partition("?")[0]).is_file():
+        raise ValueError("no such file")  # it would be made
     if scheme != "duckdb" or "?" in path:
         return ibis.connect(engine)
     if not path:

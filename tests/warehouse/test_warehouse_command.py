@@ -3,6 +3,7 @@ line for whatever is wrong.
 """
 
 import gzip
+import re
 import subprocess
 import sys
 
@@ -16,7 +17,9 @@ from engines import LOGGING, TARGET, assert_same, columns
 
 import mopl_jax as mopl
 from mopl_jax.io.policy_json import write_policy
+from mopl_jax.io.table_source import table_source
 from mopl_jax.warehouse.connection import open_table
+from mopl_jax.warehouse.queries import Queries
 
 EVIL = 'x"; DROP TABLE events; --'
 
@@ -142,7 +145,76 @@ def test_bad_input_is_one_line(place):
     dropped = ("--missing-reward", "drop")
     assert_refused(command("evaluate", table(place, "holes"), *target), "missing value")
     ended = command("evaluate", table(place, "holes"), *target, *dropped)
-    assert ended.code == 0 or "action_1" in ended.err
+    assert_refused(ended, "column 'action_1'", "missing value")
+
+
+VERBS = {
+    "check": ("--logging", "logging.json"),
+    "compare": ("logging.json", "target.json"),
+    "learn": ("--logging", "logging.json", "--reward", "reward", "--json"),
+}
+
+
+@pytest.mark.parametrize(
+    "verb", [pytest.param(x, marks=pytest.mark.nightly if x == "learn" else ()) for x in VERBS]
+)
+def test_every_verb_shows_its_queries(verb, place):
+    options = [place / x if x.endswith(".json") else x for x in VERBS[verb]]
+    out = ("--out", place / "learnt.json", "--in-memory", "200") if verb == "learn" else ()
+    ended = command(verb, table(place), *options, *out, "--show-sql")
+    assert ended.code in (0, 3)
+    assert ended.err.count("SELECT") > 5
+    assert "SELECT" not in ended.out
+
+
+@pytest.mark.parametrize("verb", ["evaluate", pytest.param("learn", marks=pytest.mark.nightly)])
+def test_a_connection_that_is_lost_on_the_way_leaves_nothing(verb, place, tmp_path, monkeypatch):
+    """It is closed before the third question."""
+    asked, rows = [], Queries.rows
+
+    def until_lost(self, expression, layers=()):
+        asked.append(expression)
+        if len(asked) == 3:
+            self.engine.con.close()
+        return rows(self, expression, layers)
+
+    monkeypatch.setattr(Queries, "rows", until_lost)
+    out = tmp_path / "made.json"
+    of_verb = {
+        "evaluate": ("--target", place / "target.json"),
+        "learn": ("--logging", place / "logging.json", "--in-memory", "200", "--out", out),
+    }
+    ended = command(verb, table(place), *of_verb[verb])
+    assert_refused(ended, "the query failed", "is the engine still there")
+    assert len(asked) == 3
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_addresses_that_lead_nowhere_are_one_line(tmp_path):
+    """No password is shown or stored, and no file is made."""
+    missing = tmp_path / "no.db"
+    for address, text in (
+        ("s3://bucket/logs/*.parquet", "as duckdb://#s3://bucket/logs/*.parquet"),
+        (f"sqlite://{missing}#events", "no such file"),
+        ("mysql://me:se:cret@host/db#events", "mysql://me:***@host/db#events: the engine is not"),
+        ("nothing://me:se:cret@host/db", "which table?"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(text)) as error:
+            table_source(address)
+        assert "\n" not in str(error.value)
+        assert "cret" not in str(error.value)
+    assert not missing.exists()
+    with duckdb.connect(missing) as connection:
+        connection.execute("CREATE TABLE events AS SELECT 1 AS x")
+    source = table_source(f"duckdb://{missing}#events")
+    assert source.name == f"duckdb://{missing}#events"
+
+
+def test_an_object_store_that_cannot_be_reached_is_one_line():
+    """Nothing answers at port 9; without its extension DuckDB does not even ask."""
+    with pytest.raises(ValueError, match="cannot be opened") as error:
+        table_source("duckdb://#http://127.0.0.1:9/log.parquet")
+    assert "\n" not in str(error.value)
 
 
 def test_an_engine_that_is_not_there_names_the_extra(place, monkeypatch):
