@@ -7,7 +7,6 @@ Nothing imports ibis before a table is opened.
 
 import contextlib
 import difflib
-import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,27 +48,30 @@ def open_table(address: str) -> Any:
         )
     with said(address):
         connection = _connect(engine)
-    reader = _reader(connection, name)
+    reader = FILES.get(_kind(name))
     if reader is not None:
         with said(address):
-            return reader(name)
+            return _files(connection, reader, name)
     return _table(connection, name, address)
 
 
-def _reader(connection, name):
-    """What reads the files of a name as one table; None where it names none.
+def _files(connection, reader, name):
+    """The files of a name as one table.
 
-    DuckDB is told to look at all rows and files before it says names and types. By itself it
-    rounds numbers to the type that the first rows or the first file have, in silence, and matches
-    the columns of several CSV files by their place.
+    DuckDB is told to look at all rows and files before it says names and types, once. By itself
+    it rounds numbers to the type that the first rows or the first file have, in silence, and
+    matches the columns of several CSV files by their place.
     """
-    reader = FILES.get(_kind(name))
-    if reader is None:
-        return None
-    options: dict[str, Any] = {"union_by_name": True} if connection.name == "duckdb" else {}
-    if options and reader != "read_parquet":
-        options["sample_size"] = -1
-    return functools.partial(getattr(connection, reader), **options)
+    read = getattr(connection, reader)
+    if connection.name != "duckdb":
+        return read(name)
+    if reader == "read_parquet":
+        return read(name, union_by_name=True)
+    own = {"union_by_name": True, "sample_size": -1, "hive_partitioning": False}
+    found = read(name, **own).schema()
+    types = {x: connection.compiler.type_mapper.to_string(kind) for x, kind in found.items()}
+    given = "types" if reader == "read_csv" else "columns"
+    return read(name, union_by_name=True, **{given: types})
 
 
 def _kind(name):

@@ -66,6 +66,7 @@ FILES = {
     "… in a packed file": {"a.csv.gz": gzip.compress((ONES + LAST).encode())},
     "… in another file": {"a.csv": ONES + "1.0,2.0\n" * 9, "b.csv": "w,reward\n" + LAST},
     "columns in another order": {"a.csv": ONES, "b.csv": "reward,w\n0.5,1.5\n"},
+    "… in a folder named by key and value": {"x=07/a.csv": ONES, "x=7/a.csv": "w,reward\n" + LAST},
     "JSON lines": {"a.jsonl": OBJECTS},
     "JSON lines, packed": {"a.jsonl.gz": gzip.compress(OBJECTS.encode())},
     "Parquet of another type": {
@@ -79,15 +80,16 @@ FILES = {
 def test_an_engine_rounds_and_swaps_no_number_of_a_file(case, tmp_path):
     """Types and names are those of all rows and files, not of the first."""
     for name, content in FILES[case].items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         if isinstance(content, dict):
             pq.write_table(pa.table(content), tmp_path / name)
         else:
             content = content.encode() if isinstance(content, str) else content
             (tmp_path / name).write_bytes(content)
     kind = next(iter(FILES[case])).partition(".")[2]
-    table = open_table(f"duckdb://#{tmp_path}/*.{kind}")
+    table = open_table(f"duckdb://#{tmp_path}/**/*.{kind}")
     found = table.filter(table.reward < 1).to_pyarrow().to_pylist()
-    assert found == [{"w": 1.5, "reward": 0.5}]
+    assert found == [{"w": 1.5, "reward": 0.5} | ({"x": "7"} if "=" in name else {})]
 
 
 def test_rows_of_a_table_are_read_where_a_verb_needs_them(place):
