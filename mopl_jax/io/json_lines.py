@@ -13,7 +13,6 @@ import msgspec
 import pyarrow as pa
 
 from mopl_jax.io import packed
-from mopl_jax.io.columns import Place
 
 SUFFIXES = (".jsonl", ".ndjson", ".dsjson")
 FIRST = 1000  # rows by which types are told
@@ -37,22 +36,23 @@ def batches(path: Path, names, schema, text) -> Iterator[pa.RecordBatch]:
     rows, first = _rows(path), 0
     while part := list(islice(rows, BATCH)):
         columns = [
-            _column([row.get(name) for row in part], kind, Place(str(path), name, first))
+            _column([row.get(name) for row in part], kind, f"{path}: column {name!r}, row", first)
             for name, kind in zip(names, kinds, strict=True)
         ]
         yield pa.RecordBatch.from_arrays(columns, names=list(names))
         first += len(part)
 
 
-def _column(values, kind, place):
+def _column(values, kind, where, first):
     """The values of a column; ValueError with the first that is not of its kind."""
     try:
         return pa.array(values, kind)
     except _MISFIT:
         row = next(row for row, value in enumerate(values) if not _fits(value, kind))
-        expected = f"{KINDS.get(str(kind), kind)}, as in rows before"
         raise ValueError(
-            place.complaint(row, expected, repr(values[row])[:40], "repair or drop the row")
+            f"{where} {first + row + 1} (row 1 is the first row of data): expected"
+            f" {KINDS.get(str(kind), kind)}, as in rows before, got {values[row]!r:.40}; repair or"
+            " drop the row"
         ) from None
 
 
