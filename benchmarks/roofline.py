@@ -11,6 +11,7 @@ import functools
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -75,20 +76,29 @@ TASKS: dict[str, tuple[Callable, int]] = {  # of a key and rows; numbers made of
 def rate(function: Callable, numbers: int, mesh: Mesh, rounds: int) -> float:
     """Numbers a second over the mesh: the median of some calls, compiled before."""
     together, n = shape(jax.default_backend())
+    task, keys = prepared(function, mesh)
+    took = statistics.median(seconds(task, keys) for _ in range(rounds))
+    return numbers * n * together * mesh.size / took
+
+
+def prepared(function: Callable, mesh: Mesh, **compiler_options: Any) -> tuple[Callable, jax.Array]:
+    """A function of a key and rows, over the keys of the mesh: compiled, and run once."""
+    together, n = shape(jax.default_backend())
     split = PartitionSpec("r")
     mapped = jax.vmap(lambda key: function(key, n))
     task = jax.jit(
-        jax.shard_map(mapped, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)
+        jax.shard_map(mapped, mesh=mesh, in_specs=split, out_specs=split, check_vma=False),
+        compiler_options=compiler_options,
     )
     keys = jax.device_put(
         jax.random.split(jax.random.key(0), together * mesh.size), jax.NamedSharding(mesh, split)
     )
     jax.block_until_ready(task(keys))
-    seconds = statistics.median(_seconds(task, keys) for _ in range(rounds))
-    return numbers * n * together * mesh.size / seconds
+    return task, keys
 
 
-def _seconds(task, keys):
+def seconds(task: Callable, keys: jax.Array) -> float:
+    """Of one call."""
     started = time.perf_counter()
     jax.block_until_ready(task(keys))
     return time.perf_counter() - started

@@ -31,6 +31,7 @@ from mopl_jax.logs import Logs
 from mopl_jax.numerics import random
 from mopl_jax.numerics.devices import one_device
 from mopl_jax.numerics.pytree import entries, stacked
+from mopl_jax.numerics.quick_jit import wide_jit
 from mopl_jax.numerics.reduce import Whole, prefixes, run_passes, whole_block
 from mopl_jax.numerics.shapes import OneKey
 from mopl_jax.policies.gaussian import same_moments
@@ -164,13 +165,13 @@ def batch_keys(key, start, size, mesh):
     return jax.vmap(fold_in, in_axes=(None, 0))(key, index)
 
 
-@functools.partial(jax.jit, static_argnames=("n", "mesh"))
+@wide_jit("n", "mesh")
 def draw_batch(keys, logging, n, mesh):
     """Actions (r, d, n) of a batch of logs."""
     return _over_replicates(lambda key: _draw(key, logging, n), mesh, chunk(n))(keys)
 
 
-@functools.partial(jax.jit, static_argnames="mesh")
+@wide_jit("mesh")
 def reward_batch(keys, environment, action, mesh):
     """Rewards (r, n): common random numbers across environments."""
     return _over_replicates(lambda key, a: _rewards(key, environment, a), mesh)(keys, action)

@@ -2,8 +2,9 @@
 `outer.inner` (`nested`). What nobody asks for may be of any type in any row.
 """
 
+import contextlib
 import io
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from mopl_jax.io import packed
 SUFFIXES = (".jsonl", ".ndjson", ".dsjson")
 FIRST = 1000  # rows by which types are told
 BATCH = 2**15
+KINDS = {"double": "a number", "string": "text", "bool": "true or false"}
 
 
 def remarks(path: Path) -> tuple[str, ...]:
@@ -24,22 +26,42 @@ def remarks(path: Path) -> tuple[str, ...]:
 
 
 def schema_of(path: Path) -> pa.Schema:
-    """Names and guessed types of the columns; text, where values of a column are of no one type."""
-    rows = list(islice(_rows(path), FIRST))
-    names = dict.fromkeys(name for row in rows for name in row)
-    return pa.schema([(name, _type([row.get(name) for row in rows])) for name in names])
+    """Names and guessed types of the columns; the first value's, where they are of no one type."""
+    return pa.schema(_struct(list(islice(_rows(path), FIRST))))
 
 
 def batches(path: Path, names, schema, text) -> Iterator[pa.RecordBatch]:
-    """Those of the columns."""
-    kinds = [_wide(schema.field(name).type) for name in names]
-    rows = _rows(path)
+    """Those of the columns; whole numbers are numbers of any kind, those of `text` as they are."""
+    kinds = [_wide(schema.field(name).type, name, text) for name in names]
+    rows, first = _rows(path), 0
     while part := list(islice(rows, BATCH)):
         columns = [
-            pa.array([row.get(name) for row in part], kind)
+            _column([row.get(name) for row in part], kind, f"{path}: column {name!r}, row", first)
             for name, kind in zip(names, kinds, strict=True)
         ]
         yield pa.RecordBatch.from_arrays(columns, names=list(names))
+        first += len(part)
+
+
+def _column(values, kind, where, first):
+    """The values of a column; ValueError with the first that is not of its kind."""
+    try:
+        return pa.array(values, kind)
+    except _MISFIT:
+        row = next(row for row, value in enumerate(values) if not _fits(value, kind))
+        raise ValueError(
+            f"{where} {first + row + 1} (row 1 is the first row of data): expected"
+            f" {KINDS.get(str(kind), kind)}, as in rows before, got {values[row]!r:.40}; repair or"
+            " drop the row"
+        ) from None
+
+
+def _fits(value, kind):
+    try:
+        pa.array([value], kind)
+    except _MISFIT:
+        return False
+    return True
 
 
 def count(path: Path) -> int:
@@ -68,16 +90,32 @@ def _row(path, number, line):
 
 
 def _type(values):
-    try:
-        return pa.array(values).type
-    except pa.ArrowException:
-        return pa.string()
+    values = [value for value in values if value is not None]
+    if values and all(isinstance(value, dict) for value in values):
+        return _struct(values)
+    for some in (values, values[:1]):
+        with contextlib.suppress(*_MISFIT):
+            return pa.array(some).type
+    return _LARGE if isinstance(values[0], int) else pa.string()
 
 
-def _wide(kind: pa.DataType) -> pa.DataType:
-    """The type whose whole numbers are numbers of any kind: later ones may have a point."""
+def _struct(rows):
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pa.struct([(name, _type([row.get(name) for row in rows])) for name in names])
+
+
+_MISFIT = (pa.ArrowException, OverflowError)
+_LARGE = pa.decimal128(38, 0)  # whole numbers beyond 64 bits with a sign
+
+
+def _wide(kind: pa.DataType, name: str, text: Collection[str]) -> pa.DataType:
+    """The type whose whole numbers are numbers of any kind, as later ones may have a point; those
+    that stand for themselves are not rounded.
+    """
     if pa.types.is_struct(kind):
-        return pa.struct([field.with_type(_wide(field.type)) for field in kind])
+        inner = ((field, f"{name}.{field.name}") for field in kind)
+        return pa.struct([field.with_type(_wide(field.type, x, text)) for field, x in inner])
     if pa.types.is_list(kind):
-        return pa.list_(_wide(kind.value_type))
-    return pa.float64() if pa.types.is_integer(kind) or pa.types.is_null(kind) else kind
+        return pa.list_(_wide(kind.value_type, name, ()))
+    whole = pa.types.is_integer(kind) or pa.types.is_decimal(kind)
+    return pa.float64() if pa.types.is_null(kind) or (whole and name not in text) else kind

@@ -44,7 +44,7 @@ def flat(source: Source) -> Source:
 
     def scan(names, text):
         roots = [columns[name].path[0] if name in columns else name for name in names]
-        for piece in source.scan(list(dict.fromkeys(roots)), [x for x in text if x in roots]):
+        for piece in source.scan(list(dict.fromkeys(roots)), text):
             arrays = [_column(piece, name, columns, maps) for name in names]
             yield piece._replace(rows=pa.RecordBatch.from_arrays(arrays, names=list(names)))
 

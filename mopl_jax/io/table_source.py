@@ -7,17 +7,16 @@ from typing import Any
 import numpy as np
 
 from mopl_jax.io.source import Piece, Source, empty
-from mopl_jax.warehouse.connection import complaints, open_table, said
+from mopl_jax.warehouse.connection import complaints, open_table, public, said
 
 REFUSED = ("count", "sum_of_squares", "aggregate", "fit_logging")
 
 
 def table_source(table: Any) -> Source:
     """The source of a table of ibis, or of the one that a connection string names."""
-    address = table if isinstance(table, str) else None
-    name = address or _name_of(table)
-    if address is not None:
-        table = open_table(address)
+    name = public(table) if isinstance(table, str) else _name_of(table)
+    if isinstance(table, str):
+        table = open_table(table)
     with said(name):
         table = _in_an_engine(table)
         schema = table.schema().to_pyarrow()

@@ -4,6 +4,8 @@ Most of the seconds that a verb takes on a small log are the compiler's, and wha
 optimising is less than it takes. For up to `FEW` numbers a function is therefore compiled with
 little effort (on a CPU), and a command (`executables`) loads it as it was compiled the last time,
 without tracing it again.
+
+`wide_jit`: compiled to the widest vectors of a CPU.
 """
 
 import functools
@@ -53,6 +55,39 @@ class QuickJit:
 def quick_jit(*static: str) -> Callable[[Callable], QuickJit]:
     """`jax.jit` with the arguments `static` by name, for functions of the rows of a log."""
     return lambda function: QuickJit(function, static)
+
+
+WIDE = {"xla_cpu_prefer_vector_width": 512}  # bits; XLA's own choice is 256
+
+
+def wide_jit(*static: str) -> Callable[[Callable], Callable]:
+    """`jax.jit` with the arguments `static` by name, and wide vectors on a CPU that has them.
+
+    For elementwise functions with much arithmetic, whose bits depend on no width. Drawing is 1.8
+    times as fast with AVX-512, and would be slower without it (`python -m benchmarks draws`).
+    """
+
+    def compiled(function):
+        plain = jax.jit(function, static_argnames=static)
+        wide = jax.jit(function, static_argnames=static, compiler_options=WIDE)
+
+        @functools.wraps(function)
+        def call(*args, **kwargs):
+            return (wide if jax.default_backend() == "cpu" and has_wide() else plain)(
+                *args, **kwargs
+            )
+
+        return call
+
+    return compiled
+
+
+@functools.cache
+def has_wide() -> bool:
+    """Whether the processor has AVX-512."""
+    import pyarrow as pa
+
+    return pa.runtime_info().detected_simd_level == "avx512"
 
 
 def _few(arguments) -> bool:

@@ -7,13 +7,18 @@ Nothing imports ibis before a table is opened.
 
 import contextlib
 import difflib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 EXTRA = "pip install 'mopl_jax[warehouse]'"
-FILES = {".parquet": "read_parquet", ".csv": "read_csv", ".json": "read_json"}
-FILES |= {".jsonl": "read_json", ".ndjson": "read_json", ".gz": "read_csv"}
+FILES = {
+    **dict.fromkeys((".parquet", ".pq"), "read_parquet"),
+    **dict.fromkeys((".csv", ".tsv"), "read_csv"),
+    **dict.fromkeys((".json", ".jsonl", ".ndjson"), "read_json"),
+}
+PACKED = (".gz", ".zst")  # after the name of a text file
 
 
 def is_address(source: Any) -> bool:
@@ -26,27 +31,61 @@ def is_table(source: Any) -> bool:
     return type(source).__module__.startswith("ibis.") and hasattr(source, "schema")
 
 
+def public(address: str) -> str:
+    """The connection string as it may be shown and stored: without its password."""
+    return re.sub(r"(://[^:/@#]*):[^/#]*@", r"\1:***@", address)
+
+
 def open_table(address: str) -> Any:
     """The table of a connection string; ValueError, in one line, where there is none."""
     engine, _, name = address.partition("#")
+    address = public(address)
     if not name:
+        files = address if _kind(address) in FILES else "logs/*.parquet"
         raise ValueError(
             f"{address}: which table? name it after a '#', as duckdb://week.db#events, or files, as"
-            " duckdb://#logs/*.parquet"
+            f" duckdb://#{files}"
         )
     with said(address):
         connection = _connect(engine)
-    reader = FILES.get(Path(name).suffix.lower())
+    reader = FILES.get(_kind(name))
     if reader is not None:
         with said(address):
-            return getattr(connection, reader)(name)
+            return _files(connection, reader, name)
     return _table(connection, name, address)
+
+
+def _files(connection, reader, name):
+    """The files of a name as one table.
+
+    DuckDB is told to look at all rows and files before it says names and types, once. By itself
+    it rounds numbers to the type that the first rows or the first file have, in silence, and
+    matches the columns of several CSV files by their place.
+    """
+    read = getattr(connection, reader)
+    if connection.name != "duckdb":
+        return read(name)
+    if reader == "read_parquet":
+        return read(name, union_by_name=True)
+    own = {"union_by_name": True, "sample_size": -1, "hive_partitioning": False}
+    found = read(name, **own).schema()
+    types = {x: connection.compiler.type_mapper.to_string(kind) for x, kind in found.items()}
+    given = "types" if reader == "read_csv" else "columns"
+    return read(name, union_by_name=True, **{given: types})
+
+
+def _kind(name):
+    """The ending of a file's name, before that of a packed one."""
+    endings = reversed(Path(name.lower()).suffixes)
+    return next((ending for ending in endings if ending not in PACKED), "")
 
 
 def _connect(engine: str) -> Any:
     import ibis
 
     scheme, _, path = engine.partition("://")
+    if scheme == "sqlite" and not Path(path.partition("?")[0]).is_file():
+        raise ValueError("no such file")  # it would be made
     if scheme != "duckdb" or "?" in path:
         return ibis.connect(engine)
     if not path:

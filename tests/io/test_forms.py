@@ -130,6 +130,38 @@ def test_whole_numbers_before_others_are_numbers(tmp_path):
     assert logs.reward.tolist() == [0] * 1200 + [2.5]
 
 
+@pytest.mark.parametrize(
+    ("reward", "user", "message"),
+    [
+        (
+            "oops",
+            "a",
+            "column 'reward', row 3 .*: expected a number, as in rows before, got 'oops'",
+        ),
+        (1.5, 7, "column 'user', row 3 .*: expected text, as in rows before, got 7; repair"),
+        ([1], "a", "column 'reward', row 3 .*: expected a number"),
+    ],
+)
+@pytest.mark.parametrize("before", [2, 40_000])
+def test_a_value_of_another_kind_is_named_with_its_row(reward, user, message, before, tmp_path):
+    """Among the rows by which types are told, and in a later batch."""
+    row = {"action": 1.0, "propensity": 1.0, "reward": 1.0, "user": "a"}
+    path = lines(tmp_path / "log.jsonl", [row] * before + [row | {"reward": reward, "user": user}])
+    with pytest.raises(ValueError, match=message.replace("row 3", f"row {before + 1}")):
+        read_logs(path, cluster="user")
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("large", [2**62, 2**64 - 4])
+def test_large_users_of_json_lines_are_not_rounded(large, nested, tmp_path):
+    """Hashes of 64 bits, the last of them beside a fraction in the same structure."""
+    row, users = {"action": 1.0, "propensity": 1.0, "reward": 1}, (large, large + 1, large)
+    rows = [row | ({"by": {"user": u, "age": 3}} if nested else {"user": u}) for u in users]
+    name = "by.user" if nested else "user"
+    logs = read_logs(lines(tmp_path / "log.jsonl", rows), cluster=name)
+    assert logs.cluster.tolist() == [0, 1, 0]
+
+
 def test_vowpal_wabbits_continuous_actions_are_read(tmp_path):
     """The dsjson of its documentation: a cost, whose negative is the reward."""
     label = {"cost": 0.657567, "pdf_value": 6.20426e-05, "action": 185.121}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mopl_jax.estimators.divergence import product
-from mopl_jax.numerics import compiled, executables, quick_jit
+from mopl_jax.numerics import compiled, executables, quick_jit, random
 from mopl_jax.policies import Gaussian, Uniform
 
 WIDE = quick_jit.FEW + 1
@@ -149,3 +149,16 @@ def test_another_process_has_what_the_code_calls(tmp_path):
         )
         assert float(done.stdout) == 2
         assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_no_bit_of_a_draw_depends_on_the_width_of_vectors(wide, monkeypatch):
+    """The logarithm, the root and the polynomials of Box–Muller are the same in every lane."""
+    monkeypatch.setattr(quick_jit, "has_wide", lambda: wide)
+
+    def draw(key, n):
+        return jax.vmap(lambda row: random.normal(row, 3))(random.row_keys(key, n))
+
+    drawn = quick_jit.wide_jit("n")(draw)(jax.random.key(0), n=1001)
+    expected = jax.jit(draw, static_argnames="n")(jax.random.key(0), 1001)
+    np.testing.assert_array_equal(drawn, expected)
