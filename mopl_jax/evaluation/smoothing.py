@@ -2,19 +2,21 @@
 from a large one; and what it does to the value.
 """
 
+import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.estimators.importance import snips
 from mopl_jax.intervals.interval import Interval, IntervalFunction, NamedInterval
 from mopl_jax.logs import Logs, log_weights
-from mopl_jax.numerics import quadratic
+from mopl_jax.numerics import quadratic, safe
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.numerics.shapes import Count, PerBlockRow, PerRow, Scalar, Vector
 from mopl_jax.policies.deterministic import smooth
@@ -53,19 +55,22 @@ class Smoothing(NamedTuple):
         )
 
 
-@jax.jit
+@functools.partial(jax.jit, static_argnames="users")
 def smoothing_bias(
     action: Float[Array, "n d"],
     reward: PerRow,
     weights: Vector,
     bandwidth: Vector,
     rows: ArrayLike = 1.0,
+    cluster: Int[Array, " n"] | None = None,
+    users: int = 0,
 ) -> tuple[Scalar, Scalar]:
     """E V(weights + bandwidth Z) − V(weights), Z standard normal, and its standard error.
 
     ½ Σ Hⱼⱼ hⱼ² of the curvature H of the rewards, by least squares on a quadratic surface, which a
     surface that is none bends: then it is an estimate of the size. NaN below 3 rows a coefficient.
-    `rows` (n,): how many each row speaks for.
+    `rows` (n,): how many each row speaks for. `cluster` (n,): the user of each, 0 … `users` − 1,
+    whose rows depend on one another.
     """
     n, d = action.shape
     if n < 3 * quadratic.size(d):
@@ -75,12 +80,24 @@ def smoothing_bias(
     unit = jnp.where(spread > 0, spread, 1)
     root = jnp.sqrt(jnp.broadcast_to(jnp.asarray(rows, reward.dtype), reward.shape))
     features = quadratic.features((action - weights[None]) / unit[None])
-    fitted = quadratic.least_squares(
-        root[:, None] * features, root * (reward - jnp.mean(jnp.square(root) * reward))
-    )
-    bend, error = (jnp.diagonal(quadratic.unpack(x, d)[2]) for x in fitted[:2])
+    features, left = root[:, None] * features, root * (reward - jnp.mean(jnp.square(root) * reward))
+    value, error, _ = quadratic.least_squares(features, left)
+    if cluster is not None:
+        residual, alone = left - features @ value, jnp.arange(n)
+        by_user = quadratic.error_by_user(features, residual, cluster, users)
+        by_row = quadratic.error_by_user(features, residual, alone, n)
+        error = error * jnp.maximum(safe.divide(by_user, by_row, 1.0), 1)
+    bend, error = (jnp.diagonal(quadratic.unpack(x, d)[2]) for x in (value, error))
     share = 0.5 * jnp.square(bandwidth / unit)
     return share @ bend, jnp.sqrt(jnp.sum(jnp.square(share * error)))
+
+
+def users_of(cluster: Any) -> tuple[Any, int]:
+    """The users of rows, numbered without gaps, and how many they are; None and 0 for none."""
+    if cluster is None:
+        return None, 0
+    names, own = np.unique(np.asarray(cluster), return_inverse=True)
+    return jnp.asarray(own), len(names)
 
 
 @pytree_dataclass()

@@ -13,7 +13,7 @@ from mopl_jax.estimators.cluster import clustered
 from mopl_jax.estimators.importance import snips
 from mopl_jax.estimators.registry import Choice, bind_estimator, is_of_target
 from mopl_jax.evaluation.answer import IN_MEMORY
-from mopl_jax.evaluation.smoothing import Smoothing, slope, smoothing_bias
+from mopl_jax.evaluation.smoothing import Smoothing, slope, smoothing_bias, users_of
 from mopl_jax.intervals.ess_corrected import ess_exact
 from mopl_jax.io.log_reader import LogReader, check_weights, chunks
 from mopl_jax.io.policy_json import read_policy
@@ -93,7 +93,7 @@ def choose_target(
     chosen = _select(reader, rows, policy, estimator, alpha) if selected else policy
     columns = map(jnp.asarray, (rows.action, rows.reward, given.action, chosen.scale))
     rows_each = 1.0 if rows.log_sampling is None else jnp.exp(rows.log_sampling)
-    bias, error = map(float, smoothing_bias(*columns, rows_each))
+    bias, error = map(float, smoothing_bias(*columns, rows_each, *users_of(rows.cluster)))
     return chosen, Smoothing(tuple(map(float, chosen.scale)), selected, bias, error)
 
 

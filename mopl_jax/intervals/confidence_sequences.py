@@ -30,7 +30,7 @@ def asymptotic_cs(estimate: Estimate, alpha: float, *, tuned_at: int = 1000) -> 
     Two-sided: for one side, use this at alpha, not `lower` at 2 alpha. Assumptions: as for
     `normal`, from the first look on.
     """
-    n = estimate.influence.shape[0]
+    n = float(estimate.influence.shape[0])  # whose square no 32-bit integer holds
     rho2 = (jnp.log(jnp.log(math.e / alpha**2)) - 2 * jnp.log(alpha)) / tuned_at
     spread = influence_variance(estimate) * n * n / max(n - 1, 1)
     grown = n * rho2 + 1

@@ -36,6 +36,7 @@ from mopl_jax.learning.stages import Asked
 from mopl_jax.learning.teachable import check_kind, check_outcomes, check_teaches
 from mopl_jax.logs import Logs, check, check_unsampled, num_units, split
 from mopl_jax.numerics.check import check_alpha, check_seed, choose
+from mopl_jax.warehouse.connection import public
 
 Guardrails = Sequence[str] | Mapping[str, ArrayLike]
 SHARE = 0.5  # of the users: as many certify as teach
@@ -260,7 +261,7 @@ def _read(log, roles, given, guardrails, long) -> _Read:
         log_reader.check_densities(reader, None)
     logs, reward = check_unsampled(logs, "learn"), reader.columns.reward or "reward"
     place = reader.source.name
-    path = place if isinstance(log, log_reader.LogReader) else str(log)
+    path = place if isinstance(log, log_reader.LogReader) else public(str(log))
     return _Read(reader, logs, _objectives(reader, logs), reward, place, path, others)
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from mopl_jax.evaluation.smoothing import smoothing_bias
+from mopl_jax.evaluation.smoothing import smoothing_bias, users_of
 from mopl_jax.io.policy_json import read_policy
 from mopl_jax.learning import certification
 from mopl_jax.learning.learnt_weights import LearntWeights, Served, spread
@@ -52,7 +52,9 @@ def served_now(given: Any, names: Sequence[str], found: LearntWeights) -> Served
     rows = found.logs if found.held is None else found.held
     own = spread(policy) if hasattr(policy, "covariance") else np.zeros(len(names))
     known = rows.action[:SURFACED], rows.reward[:SURFACED], found.production
+    users = users_of(None if rows.cluster is None else rows.cluster[:SURFACED])
     added = [
-        smoothing_bias(*map(jnp.asarray, (*known, width))) for width in (own, spread(found.policy))
+        smoothing_bias(*map(jnp.asarray, (*known, width)), 1.0, *users)
+        for width in (own, spread(found.policy))
     ]
     return Served(float(added[0][0] - added[1][0]), float(added[1][1]))

@@ -5,9 +5,10 @@ adds up over blocks, folds and devices. z is an action in the units of a distrib
 scale⁻¹(a − mean): features then have a mean square of about one, which a ridge refers to.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from mopl_jax.numerics import linalg, safe
 from mopl_jax.numerics.shapes import Matrix, PerRow, Scalar, Vector
@@ -85,3 +86,14 @@ def least_squares(
         jnp.all(independent), noise * jnp.sqrt(jnp.square(vectors) @ inverse), jnp.inf
     )
     return coefficients / scale, error / scale, noise
+
+
+def error_by_user(
+    features: Float[Array, "n f"], residual: PerRow, cluster: Int[Array, " n"], users: int
+) -> Float[Array, " f"]:
+    """Standard errors of `least_squares` where the rows of each of so many `users` depend on one
+    another: of sums of scores (Liang & Zeger, Biometrika 1986).
+    """
+    inverse = jnp.linalg.pinv(features.T @ features)
+    sums = jax.ops.segment_sum(features * residual[:, None], cluster, users)
+    return jnp.sqrt(jnp.diagonal(inverse @ (sums.T @ sums) @ inverse) * users / max(users - 1, 1))

@@ -216,7 +216,9 @@ def surface(
     value, error, noise = quadratic.least_squares(kept, reward)
     inflation = jnp.ones(())
     if cluster is not None:
-        by_user = _error_by_user(kept, reward - kept @ value, jnp.asarray(cluster))
+        users = int(jnp.max(cluster)) + 1
+        left = reward - kept @ value
+        by_user = quadratic.error_by_user(kept, left, jnp.asarray(cluster), users)
         inflation = jnp.maximum(jnp.mean(jnp.square(by_user / error)[1 : 1 + d]), 1)
         error = jnp.maximum(by_user, error)
     unknown = jnp.full(features.shape[1] - kept.shape[1], jnp.nan, features.dtype)
@@ -224,12 +226,3 @@ def surface(
         quadratic.unpack(jnp.concatenate([known, unknown]), d) for known in (value, error)
     )
     return Surface(slope, slope_se, noise, -bend, bend_se, inflation)
-
-
-def _error_by_user(features, residual, cluster):
-    """Standard errors of least squares where the rows of a user depend on one another."""
-    inverse = jnp.linalg.pinv(features.T @ features)
-    scores = features * residual[:, None]
-    users = int(jnp.max(cluster)) + 1
-    sums = jax.ops.segment_sum(scores, cluster, users)
-    return jnp.sqrt(jnp.diagonal(inverse @ (sums.T @ sums) @ inverse) * users / max(users - 1, 1))
