@@ -1,9 +1,10 @@
 """The worlds of the learning study: mean rewards of whitened weights, and logs drawn from them.
 
 The four of `_north_stars`, seven more of other structure to choose a learner by, and three that
-were written down after everything was chosen. Rewards are a metric (normal noise, standard
-deviation 0.5; log-normal of σ = 1.2 in `heavy`; rows of eight a user in `users`, with a level and
-slopes of the user's own) or a bit, Bernoulli(0.7 + 0.15 f) in units of f. Logging N(0, I).
+are only reported: written down after the first choices, they chose nothing since. Rewards are a
+metric (normal noise, standard deviation 0.5; log-normal of σ = 1.2 in `heavy`; rows of eight a user
+in `users`, with a level and slopes of the user's own) or a bit, Bernoulli(0.7 + 0.15 f) in units of
+f. Logging N(0, I).
 """
 
 import functools
@@ -66,7 +67,7 @@ def _users(z):
     return 0.8 * jnp.tanh(2.5 * z @ _u(z)) - 0.1 * _square(z)
 
 
-# Written down after everything was chosen, and run once.
+# Only reported: written down after the first choices, and nothing was chosen by them since.
 
 
 def _plateau(z):

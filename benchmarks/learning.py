@@ -92,12 +92,12 @@ NUMBERS = ("regret", "regret_median", "positive", "certified_gain", "true_gain",
 
 
 def table(rows: list[dict], logs: list[dict]) -> str:
-    """Means over the worlds that a learner was chosen by, and over those invented afterwards; then
+    """Means over the worlds that a learner was chosen by, and over those only reportedwards; then
     every cell.
     """
-    parts = {"chosen by": [], "invented after": []}
+    parts = {"chosen by": [], "only reported": []}
     for row in rows:
-        parts["invented after" if row["world"] in REPORTING else "chosen by"].append(row)
+        parts["only reported" if row["world"] in REPORTING else "chosen by"].append(row)
     lines = [line for name, some in parts.items() for line in _means(name, some)]
     head = ("worlds", "noise", "learner", "logs", *NUMBERS, "holds too rarely")
     cells = markdown((*CELL, "logs", *NUMBERS), map(_cell, sorted(rows, key=_order)), "llrrl")

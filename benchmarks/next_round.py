@@ -217,7 +217,7 @@ def table(rows: list[dict]) -> str:
 
 def _named(rows):
     of = {"platform": "the platform", "centre": "nothing to gain"}
-    of |= dict.fromkeys(REPORTING, "invented after")
+    of |= dict.fromkeys(REPORTING, "only reported")
     return [row | {"of": of.get(row["world"], "chosen by")} for row in rows]
 
 
