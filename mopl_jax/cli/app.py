@@ -111,7 +111,7 @@ def run() -> None:
     except (MemoryError, OverflowError) as error:
         _leave(2, f"expected what this machine can hold, got more ({error}); use smaller numbers")
     except UsageError as error:
-        _leave(2, f"{error.format_message()} See {_help(error)}.")
+        _leave(2, f"{error.format_message().rstrip('.')}. See {_help(error)}.")
     except (KeyboardInterrupt, interrupt.Interrupted, typer.Abort):
         _leave(130, interrupted)
     except Exception as error:
