@@ -55,7 +55,8 @@ def open_source(source: Any) -> Source:
     if source == "":
         raise ValueError("expected the path of a log, got an empty one; name a file or a folder")
     path = Path(source)
-    files, kind = _files(path)
+    with _complaints(path, "a log"):
+        files, kind = _files(path)
     return flat(_from_files(path, files, kind))
 
 
