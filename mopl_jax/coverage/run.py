@@ -61,7 +61,7 @@ def coverage_study(
     given |= {"estimators": estimators, "intervals": intervals}
     given |= {"world": None if world is None else [world]}
     changes = {key: value for key, value in given.items() if value is not None}
-    plan = study.build(_described(source) | changes)
+    plan = study.planned(source, changes)
     mesh, began = mesh or devices.one_device(), time.perf_counter()
     size = engine.batch_size(plan.worlds, plan.grid, plan.replicates, _budget(memory), mesh)
     with files.claimed(out, WRITTEN, lock=devices.is_first()) as folder:
@@ -79,12 +79,6 @@ def coverage_of(
     size = engine.batch_size([world], grid, replicates, memory, devices.one_device())
     batches = list(engine.run(key, world, grid, (0, replicates), size))
     return summarise(world, grid, concatenate(batches))
-
-
-def _described(source):
-    if isinstance(source, Mapping):
-        return dict(source)
-    return study.read(study.DEFAULT if source is None else Path(source))
 
 
 def _budget(memory):

@@ -121,6 +121,18 @@ def read(path: Path) -> dict[str, Any]:
     return load(path, tomllib.loads, refusal)
 
 
+def planned(source: Path | str | Mapping[str, Any] | None, changes: Mapping[str, Any]) -> Study:
+    """The study of a TOML file, of a dictionary or, of None, the default one, with `changes`;
+    ValueError as of `read` and `build`, with the file.
+    """
+    if isinstance(source, Mapping):
+        return build({**source, **changes})
+    path = DEFAULT if source is None else Path(source)
+    spec = read(path)
+    with within("" if source is None else str(path)):
+        return build(spec | changes)
+
+
 def build(spec: Mapping[str, Any]) -> Study:
     """Worlds and grid of a study dictionary. ValueError says which entry, what was expected and
     what was found.

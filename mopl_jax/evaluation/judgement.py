@@ -1,6 +1,7 @@
 """The verdict on an answer: of its importance weights, and of what the log looks like."""
 
 from collections.abc import Sequence
+from os.path import exists  # False where a path cannot be looked at
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,8 +67,9 @@ def _shared(log, target) -> list[Path]:
     """The files of a log that a policy's document says it was learnt from."""
     if not isinstance(target, str | Path) or str(target) == LOGGING:
         return []
-    source = read_policy(target)[1].get("provenance", {}).get("log")
-    if not isinstance(source, str) or not Path(source).exists():
+    about = read_policy(target)[1].get("provenance")
+    source = about.get("log") if isinstance(about, dict) else None
+    if not isinstance(source, str) or not exists(source):
         return []
     here = {path.resolve() for path in _files(log) if path.suffix != ".json"}
     return [path for path in files_of(Path(source)) if path.resolve() in here]
@@ -78,7 +80,7 @@ def _files(log) -> list[Path]:
     names = [log] if isinstance(log, str | Path) else []
     if isinstance(log, LogReader):
         names = [log.source.name, *(part.name for part in log.parts or ())]
-    paths = [Path(name) for name in names if Path(name).exists()]
+    paths = [Path(name) for name in names if exists(name)]
     return [file for path in paths for file in files_of(path)]
 
 

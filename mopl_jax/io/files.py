@@ -111,6 +111,11 @@ def _refusal(path, remedy):
 
 
 def _check_file(path, option, inputs=()):
+    with _refusal(path, "choose another path"):
+        _check_place(path, option, inputs)
+
+
+def _check_place(path, option, inputs):
     if path.exists() and not path.is_file():
         what = "a folder" if path.is_dir() else "a device"
         raise ValueError(f"{option}: expected a file to write, got {path}, {what}; name a file")

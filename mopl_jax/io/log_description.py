@@ -9,6 +9,7 @@ cluster = "user"
 """
 
 import tomllib
+from os.path import isdir  # False where a path cannot be looked at
 from pathlib import Path
 from typing import Annotated
 
@@ -56,7 +57,7 @@ def files_of(path: Path) -> list[Path]:
         files = [entry for file in _described(path)[1] for entry in (file.path, file.logging)]
         parts = [found for entry in files if entry for found in files_of(path.parent / entry)]
         return [path, *parts]
-    return [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    return [file for file in path.rglob("*") if file.is_file()] if isdir(path) else [path]
 
 
 def _described(path) -> tuple[LogDescription, list[LogFile]]:

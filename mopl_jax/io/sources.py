@@ -36,6 +36,8 @@ _FORMATS = {
 }
 _TEXT = ("csv", "JSON lines")  # which may be packed
 _BATCH = 2**17  # rows of one batch
+_DAMAGED = (pa.ArrowException, UnicodeError, zipfile.BadZipFile, zlib.error, EOFError)
+_DAMAGED += (OverflowError,)  # a whole number that no column holds
 
 
 def open_source(source: Any) -> Source:
@@ -55,7 +57,8 @@ def open_source(source: Any) -> Source:
     if source == "":
         raise ValueError("expected the path of a log, got an empty one; name a file or a folder")
     path = Path(source)
-    files, kind = _files(path)
+    with _complaints(path, "a log"):
+        files, kind = _files(path)
     return flat(_from_files(path, files, kind))
 
 
@@ -129,7 +132,7 @@ def _complaints(path, kind):
         raise ValueError(
             f"{path}: cannot be read ({_reason(error)}); check the path and its permissions"
         ) from None
-    except (pa.ArrowException, UnicodeError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except _DAMAGED as error:
         raise ValueError(
             f"{path}: cannot be read as {kind} ({_reason(error)}); export the file again"
         ) from None

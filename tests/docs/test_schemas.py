@@ -1,10 +1,13 @@
-"""The published schemas: they are schemas, and describe every key of every command's document."""
+"""The published schemas: they are schemas, and describe every key of every command's document,
+whose golden numbers are looked at on the way.
+"""
 
 import json
 
 import jsonschema
 import pytest
 from command import SCHEMAS, described, document, mopl, schema
+from golden import GOLDEN, assert_golden
 
 from mopl_jax.cli.app import COMMANDS
 
@@ -20,6 +23,7 @@ EXAMPLES = {
     "monitor": "monitor ex/past.parquet --north-star days --planned 1e5",
     "draw": "draw ex/target.json --n 2",
 }
+LEARN = "learn ex/log.toml --production 1,2,5,0.5"
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +40,11 @@ def test_a_schema_is_one(name):
     assert schema(name)["title"].startswith(("mopl ", "a policy"))
 
 
+def test_every_golden_number_is_looked_at():
+    assert {*GOLDEN} <= {*EXAMPLES.values(), LEARN}
+    assert sum(map(len, GOLDEN.values())) >= 20
+
+
 def test_every_command_with_a_document_has_a_schema():
     assert {*NAMES, "example"} == {*COMMANDS, "policy"}
 
@@ -46,12 +55,15 @@ def test_every_key_of_a_document_is_described(case, folder, monkeypatch):
     command = EXAMPLES[case].split()
     said = document(*command)
     described(said, command[0])
+    if EXAMPLES[case] in GOLDEN:
+        assert_golden(EXAMPLES[case], said)
     assert said["mopl_version"] in mopl("--version").out
 
 
 def test_artifacts_and_policies_are_described(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    said = document("learn", "ex/log.toml", "--production", "1,2,5,0.5")
+    said = document(*LEARN.split())
+    assert_golden(LEARN, said)
     described(said, "learn")
     described(json.loads((folder / "learnt.json").read_text()), "learn")
     for path in (folder / "learnt.json", *(folder / "ex").glob("*.json")):

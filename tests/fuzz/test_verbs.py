@@ -1,0 +1,287 @@
+"""Broken input of the command, seeded: whatever is done to a file, a verb that reads it ends with
+exit code 2 and one line that names it, or a file that it does not suit, or answers (0, 3) as its
+schema says.
+
+A verb has its smallest valid call, a file its smallest valid content. What a file says is the same
+in every form that is read, and so then is the answer. `--nightly` tries some 10,000 damaged files.
+"""
+
+import bz2
+import contextlib
+import gzip
+import json
+import signal
+
+import jsonschema
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as csv
+import pyarrow.feather as feather
+import pyarrow.parquet as pq
+import pytest
+from command import mopl, schema
+from test_fuzz import POLICY, columns, damaged, replaced, rng_of, toml
+
+LONGEST = 1200  # letters of a complaint, whatever the input
+ROWS = 40
+RNG = np.random.default_rng(7)
+NOW = np.arange(ROWS)
+ACTION = RNG.normal(size=(2, ROWS))
+LOG = pa.table(
+    {
+        "a": ACTION[0],
+        "b": ACTION[1],
+        "reward": ACTION[0] + RNG.normal(size=ROWS),
+        "log_propensity": -np.log(2 * np.pi) - np.sum(ACTION**2, axis=0) / 2,
+        "user": NOW // 2,
+        "x": RNG.normal(size=ROWS),
+        "y": RNG.normal(size=ROWS),
+    }
+)
+IDENTITY = [[1.0, 0.0], [0.0, 1.0]]
+NORMAL = {"kind": "normal", "mean": [0.1, 0.0], "covariance": IDENTITY}
+LEARNT = {
+    "mopl_policy": 1,
+    **NORMAL,
+    "objectives": ["a", "b"],
+    "advice": "change",
+    "best_guess": NORMAL | {"predicted_gain": 0.1},
+    "certified": NORMAL,
+    "certified_gain": 0.1,
+    "rows": {"learning": 20, "certification": 20},
+    "provenance": {"log": "elsewhere.parquet", "versions": {"jax": "1"}},
+}
+ARMS = [(day, arm) for day in (1, 2, 3) for arm in ("A", "B")]
+SNAPSHOTS = [
+    {"experiment": "e", "arm": arm, "time": f"2026-03-{day:02d}", "users": 1000 * day}
+    | {"mean_x": 0.1 * (arm == "B"), "mean_y": 0.2, "variance_x": 1.0, "variance_y": 1.0}
+    for day, arm in ARMS
+]
+METRIC = {"mopl_metric": 1, "metrics": ["x", "y"], "weights": [1.0, 0.0], "north_star": "y"}
+METRIC["user_correlation"] = IDENTITY
+CORRELATION = {"metrics": ["x", "y"], "correlation": IDENTITY}
+DESCRIPTION = {
+    "files": [{"path": "log.parquet"}],
+    "action": ["a", "b"],
+    "reward": "reward",
+    "cluster": "user",
+    "log_propensity": "log_propensity",
+}
+DOCUMENTS = {
+    "policy.json": POLICY,
+    "learnt.json": LEARNT,
+    "snapshots.json": SNAPSHOTS,
+    "metric.json": METRIC,
+    "correlation.json": CORRELATION,
+    "log.toml": DESCRIPTION,
+}
+
+
+def as_csv(table, path, delimiter=","):
+    csv.write_csv(table, path, csv.WriteOptions(delimiter=delimiter))
+    return path.read_bytes()
+
+
+def as_utf16(table, path):
+    path.write_bytes(as_csv(table, path).decode().encode("utf-16"))
+
+
+def as_lines(table, path):
+    path.write_text("".join(f"{json.dumps(row, default=str)}\n" for row in table.to_pylist()))
+
+
+FORMS = {  # of a table
+    "log.parquet": pq.write_table,
+    "log.feather": feather.write_feather,
+    "log.csv": as_csv,
+    "semicolons.csv": lambda table, path: as_csv(table, path, ";"),
+    "utf16.csv": as_utf16,
+    "log.csv.gz": lambda table, path: path.write_bytes(gzip.compress(as_csv(table, path))),
+    "log.csv.bz2": lambda table, path: path.write_bytes(bz2.compress(as_csv(table, path))),
+    "log.jsonl": as_lines,
+}
+COLUMNS = "--action a,b --cluster user"
+VERBS = {  # by the kind of file that they read, {}
+    "log": [
+        f"check {{}} {COLUMNS}",
+        f"evaluate {{}} {COLUMNS} --target policy.json",
+        f"compare {{}} {COLUMNS} logging learnt.json",
+        f"plan --pilot {{}} {COLUMNS} --step 0.1",
+        "metric metric.json --apply {} --rewarded made.parquet",
+    ],
+    "log.toml": [
+        "check {}",
+        "evaluate {} --target policy.json",
+        "compare {} logging learnt.json",
+        "plan --pilot {} --step 0.1",
+    ],
+    "policy.json": [
+        "draw {} --n 2 --seed 1",
+        f"evaluate log.parquet {COLUMNS} --target {{}}",
+        f"check log.parquet {COLUMNS} --logging {{}}",
+    ],
+    "learnt.json": [
+        "draw {} --n 2 --seed 1",
+        f"evaluate log.parquet {COLUMNS} --target {{}}",
+        f"compare log.parquet {COLUMNS} logging {{}}",
+        f"learn log.parquet {COLUMNS} --production {{}}",
+    ],
+    "snapshots.json": ["monitor {} --planned 1e4 --north-star y"],
+    "metric.json": [
+        "monitor snapshots.json --planned 1e4 --metric {}",
+        "metric {} --apply log.parquet --rewarded made.parquet",
+    ],
+    "correlation.json": ["monitor snapshots.json --planned 1e4 --north-star y --correlation {}"],
+}
+LONG = ("learn", "plan")  # in the nightly form
+ORDINARY, NIGHTLY = 4, 190  # tries of a verb with a file
+
+
+def ask(command, name):
+    """The command on the file, within a minute: an answer as its schema says, or a complaint."""
+    with within_a_minute():
+        ended = mopl(*command.format(name).split(), "--json")
+    assert ended.code in (0, 2, 3), ended
+    if ended.code == 2:
+        assert ended.out == "", ended
+        assert ended.err.startswith("mopl: "), ended
+        assert ended.err.count("\n") == 1, ended
+        assert len(ended.err) < LONGEST, ended
+        assert ended.err.strip().isprintable(), ended
+    else:
+        jsonschema.validate(ended.json, schema(command.split()[0]))
+    return ended
+
+
+@contextlib.contextmanager
+def within_a_minute():
+    before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("longer than a minute"))
+    signal.alarm(60)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where each file is as it should be."""
+    made = tmp_path_factory.mktemp("verbs")
+    for name, write in FORMS.items():
+        write(LOG, made / name)
+    for name, document in DOCUMENTS.items():
+        (made / name).write_bytes(text(name, document))
+    return made
+
+
+@pytest.fixture
+def here(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def text(name, document):
+    written = toml(document) if name.endswith(".toml") else json.dumps(document)
+    return written.encode()
+
+
+def other_table(rng):
+    """The log with a column of another type or content, one twice, or thousands of them."""
+    name = LOG.schema.names[rng.integers(LOG.num_columns)]
+    place = LOG.schema.names.index(name)
+    match rng.integers(6):
+        case 0:
+            return LOG.append_column(name, LOG[name])
+        case 1:
+            many = pa.table({f"c{i}": np.zeros(ROWS) for i in range(5000)})
+            return pa.table([*LOG, *many], [*LOG.schema.names, *many.schema.names])
+        case 2:
+            return LOG.drop_columns([name])
+        case _:
+            return LOG.set_column(place, name, columns(rng))
+
+
+def broken(name, folder, rng):
+    """The file in another state, where it has one: its bytes or its content damaged."""
+    path, whole = folder / name, (folder / name).read_bytes()
+    if rng.random() < 0.3:
+        path.write_bytes(damaged(whole, rng))
+    elif name in DOCUMENTS:
+        path.write_bytes(text(name, replaced(DOCUMENTS[name], rng)))
+    else:
+        with contextlib.suppress(pa.ArrowException, TypeError, ValueError):  # no such type there
+            FORMS[name](other_table(rng), path)
+    return whole
+
+
+CASES = [
+    (name, command)
+    for kind, commands in VERBS.items()
+    for name in (FORMS if kind == "log" else [kind])
+    for command in commands
+]
+
+
+def marked(name, command):
+    long = command.startswith(LONG) or (name in FORMS and not command.startswith("check"))
+    marks = [pytest.mark.nightly] if long else []
+    return pytest.param(name, command, marks=marks, id=f"{command.split()[0]}-{name}")
+
+
+@pytest.mark.parametrize(("name", "command"), [marked(*case) for case in CASES])
+def test_a_verb_with_a_damaged_file(name, command, here, pytestconfig):
+    nightly, seed = pytestconfig.getoption("--nightly"), CASES.index((name, command))
+    for k in range(NIGHTLY if nightly else ORDINARY):
+        whole = broken(name, here, rng_of(8, seed, k))
+        try:
+            ended = ask(command, name)
+            named = [word for word in command.format(name).split() if word in ended.err]
+            assert ended.code != 2 or any("." in word for word in named), ended
+        except BaseException:
+            print(f"try {k}: {(here / name).read_bytes()[:600]!r}")
+            raise
+        finally:
+            (here / name).write_bytes(whole)
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_log_is_the_same_in_every_form(name, here):
+    said = ask(VERBS["log"][1], name)
+    assert said.code in (0, 3)
+    value = said.json["value"]
+    assert value == pytest.approx(ask(VERBS["log"][1], "log.parquet").json["value"], rel=1e-12)
+
+
+@pytest.mark.parametrize(("name", "command"), CASES)
+@pytest.mark.nightly
+def test_every_call_is_valid(name, command, here):
+    assert ask(command, name).code in (0, 3)
+
+
+NAME = "n" * 5000
+TOO_LONG = {
+    "a log": "check log.toml",
+    "a pilot": "plan --pilot log.toml --step 0.1",
+    "a file of draws": f"draw policy.json --out {NAME}.csv",
+    "an artifact": f"learn log.parquet {COLUMNS} --out {NAME}.json",
+}
+
+
+@pytest.mark.parametrize("case", TOO_LONG)
+def test_a_name_that_no_system_takes_is_one_line(case, here):
+    (here / "log.toml").write_text(toml(DESCRIPTION | {"files": [{"path": f"{NAME}.csv"}]}))
+    try:
+        ended = ask(TOO_LONG[case], "")
+    finally:
+        (here / "log.toml").write_text(toml(DESCRIPTION))
+    assert ended.code == 2
+    assert "File name too long" in ended.err
+    assert ("log.toml: " in ended.err) == ("log.toml" in TOO_LONG[case])
+
+
+def test_a_policy_whose_log_has_a_name_that_no_system_takes_is_evaluated(here):
+    about = {"provenance": {"log": NAME}}
+    for document in (LEARNT | about, LEARNT | {"provenance": "a word"}):
+        (here / "strange.json").write_bytes(text("strange.json", document))
+        assert ask(VERBS["learnt.json"][1], "strange.json").code in (0, 3)
