@@ -1,9 +1,9 @@
 """Golden numbers: what commands said of the log that `mopl example` writes, in `golden.json`.
 
 The right values are elsewhere, as closed forms and identities; these notice what moved that was not
-meant to. They hold to 1e-6, relatively: the compiler's levels change the last digit alone, other
-machines and versions of JAX sum in another order and so may end a search a little elsewhere, and
-a change of a formula is seldom as small.
+meant to. They hold to 1e-6, relatively, and to 1e-3 where a search found them: the compiler's levels
+change the last digit alone, other machines and versions of JAX sum in another order and so may end a
+search a little elsewhere, and a change of a formula is seldom as small.
 
 After a change that is meant: `PYTHONPATH=.:tests python tests/golden.py` takes all of them anew.
 """
@@ -19,7 +19,7 @@ from command import document, mopl
 
 FILE = Path(__file__).with_name("golden.json")
 GOLDEN = json.loads(FILE.read_text())  # by command, then by the place in its document
-RELATIVE = 1e-6
+RELATIVE, SEARCHED = 1e-6, 1e-3  # of what a search has found, where it ends on any machine
 
 
 def numbers(command, said):
@@ -32,7 +32,8 @@ def _entry(inner, key):
 
 
 def assert_golden(command, said):
-    assert numbers(command, said) == pytest.approx(GOLDEN[command], rel=RELATIVE, abs=0)
+    close = SEARCHED if command.startswith("learn") else RELATIVE
+    assert numbers(command, said) == pytest.approx(GOLDEN[command], rel=close, abs=0)
 
 
 def _update():
