@@ -1,9 +1,9 @@
 """Golden numbers: what commands said of the log that `mopl example` writes, in `golden.json`.
 
 The right values are elsewhere, as closed forms and identities; these notice what moved that was not
-meant to. They hold to 1e-6, relatively, and to 1e-3 where a search found them: the compiler's levels
-change the last digit alone, other machines and versions of JAX sum in another order and so may end a
-search a little elsewhere, and a change of a formula is seldom as small.
+meant to. They hold to 1e-6, relatively, and to 1e-3 where a search found them: the compiler's
+levels change the last digit alone, other machines and versions of JAX sum in another order and so
+may end a search a little elsewhere, and a change of a formula is seldom as small.
 
 After a change that is meant: `PYTHONPATH=.:tests python tests/golden.py` takes all of them anew.
 """

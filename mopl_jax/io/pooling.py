@@ -47,7 +47,8 @@ def pool(
     names = action_columns(rows, spec.action) or ()
     policies = [policy for x in logging if (policy := logging_policy(x, names)) is not None]
     if len(policies) < len(logging):
-        raise ValueError("expected a logging policy for every file, got none for some; add it")
+        bare = next(each.name for each, own in zip(parts, logging, strict=True) if own is None)
+        raise ValueError(f"expected a logging policy for every file, got none for {bare}; add it")
     both = Mixture.of(np.array([part.count() for part in parts], float), policies)
     own_densities = spec.replace(propensity=None, log_propensity=None)
     reader = log_reader_of(rows, own_densities, both)
