@@ -75,7 +75,7 @@ def apply(
     source = open_source(log)
     signals = [source.column(name) for name, w in zip(names, weights, strict=True) if w]
     used = np.array([w for w in weights if w])
-    columns = source.schema.names
+    columns = [source.column(name) for name in source.schema.names]
     if COLUMN in columns:
         raise ValueError(f"{log}: expected no column {COLUMN!r}, got one; rename or drop it")
     sums = _Sums()

@@ -31,7 +31,8 @@ from mopl_jax.estimators.weight_totals import merge, totals_of, totals_of_weight
 from mopl_jax.intervals import bootstrap, concentration, moments
 from mopl_jax.intervals.formulas import Pivot
 from mopl_jax.intervals.moments import Moments
-from mopl_jax.learning import proposal
+from mopl_jax.learning import contextual, guardrails, long_log, proposal
+from mopl_jax.logs import Logs
 from mopl_jax.metrics import objectives
 from mopl_jax.numerics.reduce import whole_block
 from mopl_jax.policies import Gaussian
@@ -380,6 +381,36 @@ def test_what_is_promised_of_a_policy_by_quadrature():
     assert made.noise == pytest.approx(np.sqrt(2 * spread / 1000), rel=1e-9)
     assert made.ess == pytest.approx(1000 / (own * 3), rel=1e-9)
     assert (made.gain, made.error) == (1, 1)
+
+
+@pytest.mark.parametrize(("relative", "lost"), [(1.0, 0.5), (0.0, 0.1)])
+def test_an_outcome_may_lose_a_share_of_its_value_or_so_many_units(relative, lost):
+    """Also one whose value is below zero."""
+    assert guardrails.room(0.1, relative, jnp.array(-5.0)) == pytest.approx(lost, rel=1e-6)
+
+
+@pytest.mark.parametrize(("held", "share"), [(10**6, 0.5), (200, 0.2)])
+def test_of_a_long_log_at_most_half_teaches(held, share):
+    source = SimpleNamespace(count=lambda: 1000, name="log")
+    asked = long_log.LongLog(held, None, None, False, 0, "ess_skew", 0)
+    assert asked.taught(source) == share
+
+
+def test_segments_hold_at_once():
+    """Each has the interval of its own rows at α over their number."""
+    n, size = 600, 3
+    rng = np.random.default_rng(5)
+    log_weight, reward = 0.3 * rng.normal(size=(2, n)), jnp.asarray(rng.normal(size=n))
+    logs = Logs(jnp.zeros((n, 1)), jnp.zeros(n), reward)
+    code = jnp.arange(n) % size
+    asked = jnp.asarray(log_weight), jnp.zeros((2, n)), code, size, None, intervals.normal, 0.05
+    _, gains, lower, upper, _ = contextual._by_segment(logs, *asked)
+    for k in range(size):
+        inside = jnp.where(code == k, log_weight, -jnp.inf)
+        expected = difference(*(snips(each, reward) for each in inside))
+        ends = intervals.normal(expected, 0.05 / size)
+        found = gains[k], lower[k], upper[k]
+        np.testing.assert_allclose(found, (expected.value, ends.lower, ends.upper), rtol=1e-9)
 
 
 # Learnt metrics.
