@@ -32,6 +32,7 @@ from mopl_jax.intervals import bootstrap, concentration, moments
 from mopl_jax.intervals.formulas import Pivot
 from mopl_jax.intervals.moments import Moments
 from mopl_jax.learning import contextual, guardrails, long_log, proposal
+from mopl_jax.learning.objective import VALUATIONS
 from mopl_jax.logs import Logs
 from mopl_jax.metrics import objectives
 from mopl_jax.numerics.reduce import whole_block
@@ -403,7 +404,8 @@ def test_segments_hold_at_once():
     log_weight, reward = 0.3 * rng.normal(size=(2, n)), jnp.asarray(rng.normal(size=n))
     logs = Logs(jnp.zeros((n, 1)), jnp.zeros(n), reward)
     code = jnp.arange(n) % size
-    asked = jnp.asarray(log_weight), jnp.zeros((2, n)), code, size, None, intervals.normal, 0.05
+    methods = VALUATIONS["snips"], intervals.normal, 0.05
+    asked = jnp.asarray(log_weight), jnp.zeros((2, n)), code, size, *methods
     _, gains, lower, upper, _ = contextual._by_segment(logs, *asked)
     for k in range(size):
         inside = jnp.where(code == k, log_weight, -jnp.inf)
