@@ -130,7 +130,7 @@ def planned(source: Path | str | Mapping[str, Any] | None, changes: Mapping[str,
     path = DEFAULT if source is None else Path(source)
     spec = read(path)
     with within("" if source is None else str(path)):
-        return build(spec | changes)
+        return build({**spec, **changes})
 
 
 def build(spec: Mapping[str, Any]) -> Study:
