@@ -369,6 +369,7 @@ def _has_weekdays(reader, facts) -> bool:
     return high - low >= 14 * DAY
 
 
+@np.errstate(over="ignore", invalid="ignore")  # of numbers whose squares no float holds: no drift
 def _variance_between(periods: Float[np.ndarray, "3 periods"]) -> tuple[float, float]:
     """p-value of equal means, and the range of the means over the standard deviation within
     periods.

@@ -186,6 +186,7 @@ class LogStatistics:
         columns = (at, rows.reward, unit, rows.action)
         self.held.append(tuple(column[held] for column in columns))
 
+    @np.errstate(over="ignore")  # squares that no float holds
     def _add_periods(self, rows, first, at, span):
         low, high = span
         share = (at - low) / max(high - low, 1e-300)

@@ -49,6 +49,7 @@ def by_day(day: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n k"]:
     return flags - flags.mean(axis=0)
 
 
+@np.errstate(over="ignore")  # of numbers whose squares no float holds
 def surface_drift(
     action: Float[np.ndarray, "n d"],
     reward: Float[np.ndarray, " n"],

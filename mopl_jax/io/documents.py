@@ -6,6 +6,7 @@ msgspec checks types, keys and kinds (structs that share a `kind` are its tagged
 """
 
 import contextlib
+import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,6 +42,17 @@ def load(path: Path | str, parse: Callable[[str], Any], refusal: str) -> Any:
         ) from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: {refusal.format(str(error)[:100])}") from None
+
+
+def numbered(text: str) -> Any:
+    """What JSON holds, of whose whole numbers all are as large as a float may be."""
+    return json.loads(text, parse_int=_whole)
+
+
+def _whole(digits):
+    if len(digits) > sys.float_info.max_10_exp:
+        raise ValueError(f"a whole number of {len(digits)} digits, which no float holds")
+    return int(digits)
 
 
 @contextlib.contextmanager

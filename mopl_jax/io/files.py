@@ -108,6 +108,9 @@ def _refusal(path, remedy):
     except OSError as error:
         words = error.strerror or str(error).partition("\n")[0]
         raise ValueError(f"{path}: cannot be written ({words}); {remedy}") from None
+    except NotImplementedError as error:  # of Arrow: a type that a format does not have
+        words = str(error).partition("\n")[0]
+        raise ValueError(f"{path}: cannot be written ({words}); convert that column") from None
 
 
 def _check_file(path, option, inputs=()):

@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from mopl_jax.diagnostics.verdicts import VERDICTS
 from mopl_jax.io import storage
+from mopl_jax.io.policy_json import document
 from mopl_jax.learning.certification import Certificate
 from mopl_jax.learning.exploration import Exploration, next_exploration
 from mopl_jax.learning.guardrails import Guardrail
@@ -289,7 +290,7 @@ class LearntWeights:
             "alpha": self.plan.alpha,
             "best_guess": _predicted(made.guess, made.guessed),
             "certified": _predicted(made.certified, made.promised),
-            "explore_next": _explored(self.exploration),
+            "explore_next": _explored(self.exploration, names),
         }
         if self.certificate is not None:
             about |= _without(self.certificate.to_dict(), *JUDGED)
@@ -331,11 +332,15 @@ def _predicted(policy, promise):
     return _moments(policy) | predicted
 
 
-def _explored(exploration):
-    """What to explore with next as plain numbers."""
-    expected = {"expected_certified_gain": float(exploration.worth)}
-    expected |= {"expected_of_repeating": float(exploration.repeated)}
-    return _moments(exploration.policy) | expected
+def _explored(exploration, names):
+    """What to explore with next: the document of a policy, and what is expected of it."""
+    policy = served(exploration.policy) if names.logarithms else exploration.policy
+    return document(
+        policy,
+        objectives=list(names.objectives),
+        expected_certified_gain=float(exploration.worth),
+        expected_of_repeating=float(exploration.repeated),
+    )
 
 
 def _moments(policy):

@@ -4,7 +4,6 @@ From the best there is: a file, A/A tests, what came between snapshots. Without 
 count as independent, which flatters whatever combines them.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +13,7 @@ import pyarrow as pa
 from jaxtyping import Float
 from scipy import stats
 
-from mopl_jax.io.documents import load
+from mopl_jax.io.documents import load, numbered
 from mopl_jax.io.refusals import within
 from mopl_jax.io.sources import open_source
 from mopl_jax.metrics.snapshots import Looks, increments, thinned
@@ -110,7 +109,7 @@ def _of_file(path, names):
     """
     with within(f"--correlation {path}"):
         if path.suffix.lower() == ".json":
-            matrix = _stored(load(path, json.loads, "not valid JSON ({})"), names)
+            matrix = _stored(load(path, numbered, "not valid JSON ({})"), names)
         else:
             matrix = _sampled(path, names)
         if np.linalg.eigvalsh(matrix)[0] <= 1e-10:

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from jaxtyping import Float
 
-from mopl_jax.io.documents import Number, fit, load
+from mopl_jax.io.documents import Number, fit, load, numbered
 from mopl_jax.io.files import write_json
 from mopl_jax.io.policy_json import finite
 from mopl_jax.io.refusals import within
@@ -38,7 +38,7 @@ def is_metric(path: Path) -> bool:
     """Whether a JSON file says that it is a learnt metric."""
     if path.suffix.lower() != ".json":
         return False
-    document = load(path, json.loads, "not valid JSON ({}); export the file again")
+    document = load(path, numbered, "not valid JSON ({}); export the file again")
     return isinstance(document, dict) and "mopl_metric" in document
 
 
@@ -59,7 +59,7 @@ def read_metric(
     if they differ.
     """
     refusal = "cannot be read as JSON ({}); learn it again with mopl metric"
-    document = load(path, json.loads, refusal)
+    document = load(path, numbered, refusal)
     if not isinstance(document, dict) or document.get("mopl_metric") != VERSION:
         raise ValueError(
             f"{path}: expected a learnt metric of format {VERSION}, got another document; see mopl"

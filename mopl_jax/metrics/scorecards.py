@@ -13,7 +13,6 @@ standard error is that of the mean.
 """
 
 import dataclasses
-import json
 import math
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from mopl_jax.io import documents
-from mopl_jax.io.documents import fit, load
+from mopl_jax.io.documents import fit, load, numbered
 from mopl_jax.io.refusals import within
 from mopl_jax.io.sources import open_source
 from mopl_jax.numerics.check import choose
@@ -123,7 +122,7 @@ def metrics(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _raw(path):
     if path.suffix.lower() == ".json":
-        found = load(path, json.loads, "not valid JSON ({}); export the file again")
+        found = load(path, numbered, "not valid JSON ({}); export the file again")
     elif path.suffix.lower() in FORMATS:
         source = open_source(path)
         pieces = source.scan([source.column(name) for name in source.schema.names], ())

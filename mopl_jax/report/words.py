@@ -86,10 +86,14 @@ def _exploration(learnt):
     """What as many rows more are worth, by the policy that is proposed and by this log's."""
     made = learnt.exploration
     over = "the current weights" if learnt.keep else "the learnt weights"
+    means, scales = np.asarray(made.policy.mean), spread(made.policy)
+    each = zip(learnt.names.labels, means, scales, strict=True)
+    played = ", ".join(f"{name} {mean:.3g} ± {scale:.2g}" for name, mean, scale in each)
     return (
-        "to explore with next: the policy explore_next of the artifact; as many rows again are"
-        f" expected to certify a gain of {float(made.worth):.3g} over {over}, those of this log's"
-        f" policy {float(made.repeated):.3g}"
+        f"to explore with next: {played} (explore_next of the artifact, itself a policy); as many"
+        f" rows again are expected to certify a gain of {float(made.worth):.3g} over {over}, those"
+        f" of this log's policy {float(made.repeated):.3g}, by which to rank them: about half of"
+        " what was expected was found where that was tried"
     )
 
 

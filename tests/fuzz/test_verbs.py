@@ -107,7 +107,7 @@ VERBS = {  # by the kind of file that they read, {}
         f"evaluate {{}} {COLUMNS} --target policy.json",
         f"compare {{}} {COLUMNS} logging learnt.json",
         f"plan --pilot {{}} {COLUMNS} --step 0.1",
-        "metric metric.json --apply {} --rewarded made.parquet",
+        "metric metric.json --apply {} --rewarded made.parquet --force",
     ],
     "log.toml": [
         "check {}",
@@ -124,12 +124,12 @@ VERBS = {  # by the kind of file that they read, {}
         "draw {} --n 2 --seed 1",
         f"evaluate log.parquet {COLUMNS} --target {{}}",
         f"compare log.parquet {COLUMNS} logging {{}}",
-        f"learn log.parquet {COLUMNS} --production {{}}",
+        f"learn log.parquet {COLUMNS} --production {{}} --out new.json --force",
     ],
     "snapshots.json": ["monitor {} --planned 1e4 --north-star y"],
     "metric.json": [
         "monitor snapshots.json --planned 1e4 --metric {}",
-        "metric {} --apply log.parquet --rewarded made.parquet",
+        "metric {} --apply log.parquet --rewarded made.parquet --force",
     ],
     "correlation.json": ["monitor snapshots.json --planned 1e4 --north-star y --correlation {}"],
 }
