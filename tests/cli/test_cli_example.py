@@ -97,7 +97,8 @@ def test_a_seed_repeats_draws_and_none_makes_new_ones(folder):
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_drawn_weights_with_rewards_are_a_log(folder, tmp_path, suffix):
     """What a server logs reads back as it is, and is of the policy."""
-    mopl("draw", folder / "target.json", "--n", 500, "--out", tmp_path / f"served.{suffix}")
+    out = tmp_path / f"served.{suffix}"
+    mopl("draw", folder / "target.json", "--n", 500, "--seed", 1, "--out", out)
     table = open_log(
         tmp_path / f"served.{suffix}",
         action="w_",
