@@ -54,8 +54,8 @@ def past(tables: Iterable[Path], north_star: str, reading: Reading) -> Past:
     choose([north_star], dict.fromkeys(names), f"North Star in {rows[0][0]}")
     if len(names) < 2:
         raise ValueError(
-            f"{rows[0][0]}: expected metrics besides the North Star, got only mean_{north_star};"
-            " add columns mean_NAME"
+            f"{rows[0][0]}: {scorecards.place(rows[0][1])}: expected metrics besides the North Star"
+            f" {north_star!r}, got none; add columns mean_NAME, or in a long table rows of others"
         )
     labelled = any(row.get("label") in ("winner", "loser") for _, row in rows)
     by_experiment = controlled(rows, reading, complain)

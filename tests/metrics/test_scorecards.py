@@ -347,7 +347,8 @@ BAD = {
     "one metric": (
         lambda: [r | {"metric": "star"} for r in long() if r["metric"] == "star"],
         lambda r: None,
-        "expected metrics besides the North Star, got only mean_star",
+        "experiment 'e0', arm 'A': expected metrics besides the North Star 'star', got none; add"
+        " columns mean_NAME, or in a long table rows of others",
     ),
     "shrinking": (
         looks,
