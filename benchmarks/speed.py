@@ -6,12 +6,17 @@ logged row. The notebook-style loop (python over replicates and n, scipy densiti
 for each n and is credited with all of those rows; the others draw each replicate once and
 evaluate its prefixes. Compile time is apart. numpy is always measured; torch, and torch's
 generator with a fused two-thread numba kernel, if they are installed (`pip install
-mopl_jax[speed]`). Whole studies: `python -m benchmarks speed_studies`.
+mopl_jax[speed]`); another version of this package, of which `--before` names a checkout, in a
+process of its own. Whole studies: `python -m benchmarks speed_studies`.
 """
 
+import functools
 import importlib.util
 import statistics
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +25,7 @@ from benchmarks import _by_hand, _study
 from benchmarks._one_cell import draws_only, mopl, seconds
 from mopl_jax.numerics import devices
 
-SIZES = {"rounds": 7}
+SIZES = {"rounds": 7, "before": ""}
 QUICK = {"rounds": 1}
 
 
@@ -40,6 +45,28 @@ CONTENDERS = {
     "torch vectorised": Contender(_by_hand.vectorised_torch, 128, ("torch",)),
     "torch + numba": Contender(_by_hand.torch_numba, 512, ("torch", "numba")),
 }
+ANOTHER = """
+import sys
+from benchmarks.speed import mopl
+for line in sys.stdin:
+    print(*mopl(*map(int, line.split()))[0], flush=True)
+"""
+
+
+def _another(folder: Path) -> dict[str, Contender]:
+    """The version in a checkout, by its commit: a process that plays whenever it is asked."""
+    commit = ["git", "-C", folder, "rev-parse", "--short", "HEAD"]
+    name = subprocess.run(commit, check=True, capture_output=True, text=True).stdout.strip()
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", ANOTHER], cwd=folder, **pipes)
+    return {f"mopl_jax {name}": Contender(functools.partial(_ask, process), 512)}
+
+
+def _ask(process, replicates, seed):
+    process.stdin.write(f"{replicates} {seed}\n")
+    process.stdin.flush()
+    hits = np.array([float(x) for x in process.stdout.readline().split()])
+    return hits, replicates * _by_hand.SIZES[-1]
 
 
 def run(options) -> _study.Rows:
@@ -50,7 +77,7 @@ def run(options) -> _study.Rows:
         name: each
         for name, each in CONTENDERS.items()
         if all(map(importlib.util.find_spec, each.needs))
-    }
+    } | (_another(Path(options.before)) if options.before else {})
     devices.start()
     first = {name: seconds(each.function, each.replicates, 0)[0] for name, each in present.items()}
     speeds, shares = {name: [] for name in present}, {name: [] for name in present}

@@ -8,6 +8,7 @@ Regret is that of the best guess played exactly, and `certified` the true gain o
 to be certified, both as a share of what can be gained.
 """
 
+import functools
 import time
 from collections.abc import Iterator
 
@@ -40,11 +41,8 @@ def run(options) -> _study.Rows:
     folder are kept.
     """
     jax.config.update("jax_enable_x64", True)
-    return _study.Rows(
-        _pieces.more(
-            options, "teaching", KEYS[:5], logs_of(options), lambda *log: rows_of(*log, options)
-        )
-    )
+    of_log = functools.partial(rows_of, options)
+    return _study.Rows(_pieces.more(options, "teaching", KEYS[:5], logs_of(options), of_log))
 
 
 def logs_of(options) -> Iterator[tuple]:
@@ -55,7 +53,7 @@ def logs_of(options) -> Iterator[tuple]:
                 yield world, noise, options.n, seed
 
 
-def rows_of(world: str, noise: str, n: int, seed: int, options) -> Iterator[dict]:
+def rows_of(options, world: str, noise: str, n: int, seed: int) -> Iterator[dict]:
     """One row for each learner and number of rows."""
     logs = jax.tree.map(jnp.asarray, _learning_worlds.draw(seed, world, noise, D, n))
     for learner, size, learn in _learners(options):

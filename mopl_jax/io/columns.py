@@ -190,22 +190,30 @@ def coded(column: pa.Array) -> tuple[list, Int[np.ndarray, " n"]]:
     return values[order].tolist(), place[index]
 
 
-def codes(column: pa.Array, place: Place, known: dict[Hashable, int]) -> Int[np.ndarray, " n"]:
-    """0, 1, 2 … in the order in which values of any type first occur; `known` holds them, and
-    grows. An empty text is a missing value.
+def plain(column: pa.Array, place: Place) -> pa.Array:
+    """A column without a dictionary, of which a missing value may be a word; ValueError for one of
+    lists or records.
     """
-    if pa.types.is_dictionary(column.type):  # a missing value may be one of its words
-        return codes(column.dictionary_decode(), place, known)
-    if isinstance(column.type, pa.BaseExtensionType):  # a UUID is its bytes
-        return codes(column.storage, place, known)
-    present(column, place, "a cluster")
-    if pa.types.is_floating(column.type):
-        numbers(column, place)
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
     if pa.types.is_nested(column.type):
         raise ValueError(
             f"{place.path}: column {place.name!r}: expected numbers or text, got {column.type};"
             " name another"
         )
+    return column
+
+
+def codes(column: pa.Array, place: Place, known: dict[Hashable, int]) -> Int[np.ndarray, " n"]:
+    """0, 1, 2 … in the order in which values of any type first occur; `known` holds them, and
+    grows. An empty text is a missing value.
+    """
+    column = plain(column, place)
+    if isinstance(column.type, pa.BaseExtensionType):  # a UUID is its bytes
+        return codes(column.storage, place, known)
+    present(column, place, "a cluster")
+    if pa.types.is_floating(column.type):
+        numbers(column, place)
     words, index = coded(column)
     number = np.array([known.setdefault(value, len(known)) for value in words], np.int64)
     if "" in words:

@@ -8,7 +8,7 @@ import pyarrow as pa
 from jaxtyping import Float
 
 from mopl_jax.io.column_spec import ColumnSpec
-from mopl_jax.io.columns import Place, coded, numbers
+from mopl_jax.io.columns import Place, coded, numbers, plain
 from mopl_jax.io.kinds import is_number
 from mopl_jax.io.source import Piece, Source
 from mopl_jax.policies.contextual import Level, Levels, level, shown
@@ -82,14 +82,7 @@ def context_of(policy: Any, source: Source, columns: ColumnSpec, what: str) -> C
 
 def levels_of(column: Any, place: Place) -> Levels:
     """A column as levels; missing values are one. ValueError for one of lists or records."""
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if pa.types.is_nested(column.type):
-        raise ValueError(
-            f"{place.path}: column {place.name!r}: expected numbers or text, got {column.type};"
-            " name another"
-        )
-    words, index = coded(column)
+    words, index = coded(plain(column, place))
     known: dict[Level, int] = {}
     number = [known.setdefault(level(word), len(known)) for word in words]
     return Levels(tuple(known), np.asarray(number, np.int64)[index])

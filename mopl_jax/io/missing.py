@@ -46,18 +46,20 @@ def missing_rewards(source: Source, name: str) -> int:
     return sum(int(_is_missing(piece.rows.column(name)).sum()) for piece in pieces)
 
 
+REMEDY = (
+    "say what such rows are: --missing-reward drop (their outcome is not known) or zero"
+    " (nothing happened)"
+)
+
+
 def refuse_missing(source: Source, column: pa.Array, place: Place) -> None:
     """ValueError, with both remedies, where rewards are missing."""
     missing = _is_missing(column)
     if not missing.any():
         return
     count = f"in {missing_rewards(source, place.name):,} of {source.count():,} rows"
-    remedy = (
-        "say what such rows are: --missing-reward drop (their outcome is not known) or zero"
-        " (nothing happened)"
-    )
     row = int(np.argmax(missing))
-    raise ValueError(place.complaint(row, "a number", f"a missing value, {count}", remedy))
+    raise ValueError(place.complaint(row, "a number", f"a missing value, {count}", REMEDY))
 
 
 def _is_missing(column) -> np.ndarray:

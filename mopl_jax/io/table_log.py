@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from mopl_jax.io.kinds import is_number, is_time
 from mopl_jax.io.log_reader import AGREE, DENSITIES, LOOKED_AT, LogReader, Rows
+from mopl_jax.io.missing import REMEDY
 from mopl_jax.io.precision import DECIMALS, DIGITS, Precision, precision_by
 from mopl_jax.io.source import empty
 from mopl_jax.warehouse.queries import Queries, nearest, rounded
@@ -160,12 +161,7 @@ def _check(reader, own, name, facts):
         )
 
     if missing := facts[f"{own}_missing"]:
-        remedy = "fill in or drop these rows"
-        if own == "reward":
-            remedy = (
-                "say what such rows are: --missing-reward drop (their outcome is not known) or zero"
-                " (nothing happened)"
-            )
+        remedy = REMEDY if own == "reward" else "fill in or drop these rows"
         refuse("a value", f"a missing value, in {missing:,} of {n:,} rows", remedy)
     if facts.get(f"{own}_empty"):
         refuse("a cluster", f"an empty text, in {facts['cluster_empty']:,} rows", "name or drop it")

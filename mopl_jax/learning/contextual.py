@@ -38,9 +38,8 @@ from mopl_jax.learning.personal import (
 from mopl_jax.learning.proposal import Proposal, feasible_means
 from mopl_jax.learning.response_surface import BLOCK
 from mopl_jax.learning.seen import Seen
-from mopl_jax.learning.whitening import standard, unwhiten, unwhiten_policy, whiten
+from mopl_jax.learning.whitening import standard, unwhiten, unwhiten_policy, whiten, whiten_action
 from mopl_jax.logs import folds_of, held_out, num_units
-from mopl_jax.numerics import linalg
 from mopl_jax.numerics.quick_jit import quick_jit
 from mopl_jax.policies.context_normal import ContextNormal
 from mopl_jax.policies.contextual import Segmented
@@ -154,7 +153,7 @@ def _taught(learnt, made, seen, which, mean) -> Part:
     left = dataclasses.replace(rows, reward=rows.reward - surface.of_rows(rows.action))
     fitted = fit_deviations(left, seen.situation, kept, seen.blocks)
     whitening = made.whitening
-    origin = linalg.scale_solve(whitening.scale, made.certified.mean - whitening.mean)
+    origin = whiten_action(made.certified.mean, whitening)
     model = Model(surface, fitted, origin, _whitened_scale(made))
     size = len(learnt.held.reward)
     points = _points(seen, kept, origin.dtype)
@@ -243,9 +242,7 @@ def _terms_of(learnt, part, seen) -> tuple[np.ndarray, np.ndarray]:
     """
     made = part.made
     rows, _ = _whitened(learnt.held, made)
-    inner = lambda mean: linalg.scale_solve(  # noqa: E731
-        made.whitening.scale, mean - made.whitening.mean
-    )
+    inner = lambda mean: whiten_action(mean, made.whitening)  # noqa: E731
     means = jax.vmap(inner)(_means(part.policy, seen))
     current = inner(jnp.asarray(_current(learnt, made), means.dtype))
     place, local = jax.tree.map(_of_type(means.dtype), seen.situation)

@@ -9,9 +9,9 @@ search compiles its objective once.
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
+from mopl_jax.numerics.pytree import where
 from mopl_jax.numerics.shapes import Count, Scalar, Truth
 
 MOST = 6  # trials of one search; more do not pay, because the next direction is better
@@ -66,7 +66,7 @@ def tell(search: LineSearch, value: Scalar, slope: Scalar) -> tuple[LineSearch, 
     rise = _rise(new, search.start)
     steep = jnp.abs(slope) - CURVATURE * jnp.abs(search.start.slope)
     done = (rise <= 0) & (steep <= 0)
-    told = _where(search.bracketed, _narrowed(search, new, rise), _grown(search, new, rise, done))
+    told = where(search.bracketed, _narrowed(search, new, rise), _grown(search, new, rise, done))
     short = search.bracketed & (jnp.abs(search.high.length - search.low.length) <= NARROW)
     failed = ~done & ((told.count >= MOST) | (short & (told.safe.length > 0)))
     back = failed & ((told.safe.length > 0) | (rise == jnp.inf))
@@ -90,8 +90,8 @@ def _grown(search, new, rise, done):
     last = search.last
     beyond = (rise > 0) | ((new.value >= last.value) & (search.count > 0))
     turned = (new.slope >= 0) & ~beyond
-    low, high = _where(turned, (new, last), (last, new))
-    safe = _where(rise <= 0, new, search.safe)
+    low, high = where(turned, (new, last), (last, new))
+    safe = where(rise <= 0, new, search.safe)
     return LineSearch(
         search.trial,
         search.count + 1,
@@ -110,13 +110,13 @@ def _narrowed(search, new, rise):
     low, high = search.low, search.high
     worse = (rise > 0) | (new.value >= low.value)
     across = (new.slope * (high.length - low.length) >= 0) & ~worse
-    safe = _where((rise <= 0) & (new.value < search.safe.value), new, search.safe)
+    safe = where((rise <= 0) & (new.value < search.safe.value), new, search.safe)
     return search._replace(
         count=search.count + 1,
         last=new,
-        low=_where(worse, low, new),
-        high=_where(worse, new, _where(across, low, high)),
-        reference=_where(worse | across, high, low),
+        low=where(worse, low, new),
+        high=where(worse, new, where(across, low, high)),
+        reference=where(worse | across, high, low),
         safe=safe,
     )
 
@@ -153,10 +153,6 @@ def _parabola(a, b):
     """Where the parabola through two points, with the slope of the first, has its minimum."""
     to_b = b.length - a.length
     return a.length - a.slope / (2 * ((b.value - a.value - a.slope * to_b) / to_b**2))
-
-
-def _where(condition, yes, no):
-    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), yes, no)
 
 
 STEPS = 30

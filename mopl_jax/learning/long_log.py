@@ -25,12 +25,10 @@ from mopl_jax.learning.plan import Watch
 from mopl_jax.learning.response_surface import Surface, fit_surface
 from mopl_jax.numerics import linalg
 from mopl_jax.numerics.check import check_count, check_seed
-from mopl_jax.numerics.reduce import Monoid
+from mopl_jax.numerics.reduce import NOTHING
 from mopl_jax.policies.gaussian import Gaussian
 
 TAUGHT = 2**18  # rows that teach: twice as many take twice as long
-
-_NOTHING = Monoid(lambda parts: (), lambda part: ())
 
 
 class LongLog(NamedTuple):
@@ -91,9 +89,7 @@ def given_surface(
             gap = block.columns.reward - predicted + expected
             return gap, jnp.zeros_like(gap)
 
-        return Estimator(
-            estimator.finish, estimator.row, Model(None, _NOTHING, lambda x: x, adjust)
-        )
+        return Estimator(estimator.finish, estimator.row, Model(None, NOTHING, lambda x: x, adjust))
 
     return of
 

@@ -25,7 +25,7 @@ from mopl_jax.learning.constraints import FLOOR, Projection, unconstrained
 from mopl_jax.learning.line_search import STEPS, LineSearch
 from mopl_jax.learning.objective import ValueEstimator, estimates
 from mopl_jax.logs import Logs, num_units
-from mopl_jax.numerics.pytree import pytree_dataclass
+from mopl_jax.numerics.pytree import pytree_dataclass, where
 from mopl_jax.numerics.shapes import Count, Scalar, Truth
 from mopl_jax.policies.gaussian import Gaussian
 
@@ -168,7 +168,7 @@ def _lbfgs(loss) -> _Method:
     def move(state, at, value, slope):
         line, ended = line_search.tell(state.line, value, jnp.dot(state.direction, slope))
         told = state._replace(line=line, searching=~ended)
-        state, arrived = _where(
+        state, arrived = where(
             state.searching,
             (told, ended),
             (turn(state, at, value, slope), jnp.asarray(False)),
@@ -238,7 +238,7 @@ def _climb(loss, method, project, first, least, steps, limit, tolerance) -> _Sea
             at=at,
             iterate=arrives,
             state=state,
-            best=_where(search.iterate, _better(search.best, point, least), search.best),
+            best=where(search.iterate, _better(search.best, point, least), search.best),
             last=jnp.where(search.iterate, now, search.last),
             trace=_set(search.trace, search.steps, search.iterate, point.bound),
             steps=search.steps + search.iterate.astype(jnp.int32),
@@ -286,11 +286,7 @@ def _set(trace, number, known, bound):
 def _better(best, point, least):
     """The better of two points; one without the least ESS, or a finite bound, does not count."""
     better = (point.ess >= least) & (point.bound > best.bound) & _finite(point.at)
-    return _where(better, point, best)
-
-
-def _where(condition, yes, no):
-    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), yes, no)
+    return where(better, point, best)
 
 
 def _finite(tree):

@@ -33,10 +33,11 @@ from mopl_jax.learning.whitening import (
     unwhiten,
     unwhiten_policy,
     whiten,
+    whiten_action,
     whitened,
 )
 from mopl_jax.logs import Logs
-from mopl_jax.numerics import linalg, safe
+from mopl_jax.numerics import safe
 from mopl_jax.numerics.pytree import entries, pytree_dataclass, stacked
 from mopl_jax.numerics.quick_jit import quick_jit
 from mopl_jax.numerics.shapes import PerRow, Scalar, Vector
@@ -149,7 +150,7 @@ def propose(
     whitening = moments_of(jnp.asarray(logs.action), kept)
     if baseline is None:
         baseline = whitening.mean
-    origin = linalg.scale_solve(whitening.scale, baseline - whitening.mean)
+    origin = whiten_action(baseline, whitening)
     fitted = _fits(whiten(logs, whitening), kept, guarded)
     of = standard(origin) if logging is None else whitened(logging, whitening)
     promise = functools.partial(_promises, fitted, guarded, rows, origin, of)
@@ -252,9 +253,7 @@ def feasible_means(project, whitening, radius) -> Projection:
     region = ball(standard(whitening.mean), radius)
     if project is unconstrained:
         return region
-    inner = lambda z: linalg.scale_solve(  # noqa: E731
-        whitening.scale, project(unwhiten(z, whitening)) - whitening.mean
-    )
+    inner = lambda z: whiten_action(project(unwhiten(z, whitening)), whitening)  # noqa: E731
     return intersection(region, inner)
 
 

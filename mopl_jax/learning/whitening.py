@@ -24,17 +24,19 @@ def normals(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).standard_normal(shape)
 
 
+def whiten_action(action: Vector, whitening: Gaussian) -> Vector:
+    """The z (d,) of an action."""
+    return linalg.scale_solve(whitening.scale, action - whitening.mean)
+
+
 def whiten(logs: Logs, whitening: Gaussian) -> Logs:
     """Actions as z = L⁻¹(a − mean) of the `whitening`, with their log propensities per unit of z.
 
     Users stay; context and time are dropped.
     """
-    action = jax.vmap(lambda a: linalg.scale_solve(whitening.scale, a - whitening.mean))(
-        jnp.asarray(logs.action)
-    )
     return dataclasses.replace(
         logs,
-        action=action,
+        action=jax.vmap(lambda a: whiten_action(a, whitening))(jnp.asarray(logs.action)),
         log_propensity=logs.log_propensity + linalg.log_determinant(whitening.scale),
         reward=jnp.asarray(logs.reward),
         context=None,
@@ -45,9 +47,8 @@ def whiten(logs: Logs, whitening: Gaussian) -> Logs:
 def whitened(policy: Gaussian, whitening: Gaussian) -> Gaussian:
     """The `policy` as one of whitened actions."""
     factor = jnp.diag(policy.scale) if policy.scale.ndim == 1 else policy.scale
-    mean = linalg.scale_solve(whitening.scale, policy.mean - whitening.mean)
     columns = jax.vmap(lambda x: linalg.scale_solve(whitening.scale, x), 1, 1)
-    return Gaussian(mean, columns(factor))
+    return Gaussian(whiten_action(policy.mean, whitening), columns(factor))
 
 
 def unwhiten(z: Vector, whitening: Gaussian) -> Vector:

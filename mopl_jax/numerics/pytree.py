@@ -47,6 +47,11 @@ def stacked(records: Any, axis: int = 0) -> Any:
     return jax.tree.map(lambda *x: jnp.stack(x, axis=axis), *records)
 
 
+def where(condition: Any, yes: Any, no: Any) -> Any:
+    """The arrays of one of two records of one kind."""
+    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), yes, no)
+
+
 def entries(record: Any, index: Any) -> Any:
     """The record whose arrays are those of `record` at `index`."""
     return jax.tree.map(operator.itemgetter(index), record)

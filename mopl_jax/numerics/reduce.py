@@ -88,6 +88,9 @@ ADD = Monoid(
 )
 
 
+NOTHING = Monoid(lambda parts: (), lambda part: ())
+
+
 def together(*monoids: Monoid) -> Monoid:
     """The monoid of tuples of summaries."""
 
@@ -143,11 +146,8 @@ def _abreast(stages):
     def finish(states, parts):
         return each(lambda stage, *x: stage[0].finish(*x) if stage else x[0], states, parts)
 
-    monoids = [stage[0].monoid if stage else _NOTHING for stage in stages]
+    monoids = [stage[0].monoid if stage else NOTHING for stage in stages]
     return Stage(summarise, together(*monoids), finish)
-
-
-_NOTHING = Monoid(lambda parts: (), lambda part: ())
 
 
 def _stack(*parts):
