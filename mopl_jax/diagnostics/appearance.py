@@ -93,7 +93,7 @@ class Appearance:
 
     @classmethod
     def of(cls, reward: Any, action: Any) -> "Appearance":
-        """That of a log in memory: rewards (n,) and actions (n, d)."""
+        """What a log in memory looks like, by its rewards (n,) and actions (n, d)."""
         seen = cls()
         seen.add(np.asarray(reward), np.asarray(action))
         return seen

@@ -255,7 +255,7 @@ def _normal_levels(z) -> Float[np.ndarray, "n d_and_1"]:
 
 
 def _merge_ratio(so_far, ratio, rounding):
-    """Those of so many rows more."""
+    """The ratios of the rows `so_far` and of those whose log `ratio` (m,) is given."""
     with np.errstate(over="ignore"):
         w = np.exp(ratio)
     here = Ratios(

@@ -85,7 +85,9 @@ def _products(basis, z):
 
 
 def _coefficients(given, columns):
-    """Those of least squares, by normal equations: regressors have a mean square of about one."""
+    """Coefficients by least squares, from normal equations: regressors have a mean square of about
+    one.
+    """
     return np.linalg.pinv(given.T @ given, 1e-10, hermitian=True) @ (given.T @ columns)
 
 

@@ -33,7 +33,7 @@ def modal_reward(log: Any) -> float:
 
 
 def appearance_of(log: Any) -> Appearance:
-    """That of the first rows, counted in the engine."""
+    """What a log in an engine looks like, by its first rows, counted there."""
     first, seen = log.queries.table.limit(LOOKED_AT), Appearance()
     seen.n = min(log.n, LOOKED_AT)
     _count(log, first, "reward", seen.reward)

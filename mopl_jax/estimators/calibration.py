@@ -141,7 +141,7 @@ def _merge(parts: Products) -> Products:
 
 
 def _moved(products, gap):
-    """The same products with each part's rewards raised by its `gap`."""
+    """`products` with the rewards of each part raised by its `gap`."""
     moved = products.at[..., -1].add(gap[:, None] * products[..., 0])
     return moved.at[..., -1, :].add(gap[:, None] * moved[..., 0, :])
 

@@ -80,7 +80,9 @@ def _correlated(logging, a, b):
 
 
 def _independent(logging, a, b):
-    """The same, entry by entry: what nearly every plan needs, and quick to compile."""
+    """The divergence of independent weights, entry by entry: what nearly every plan needs, and
+    quick to compile.
+    """
     middle, twice, centre = _joint(a, b)
     gap = 2 * jnp.square(logging.scale) - twice
     gap = jnp.where(gap > 0, gap, jnp.nan)

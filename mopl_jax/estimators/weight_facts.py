@@ -23,7 +23,7 @@ class WeightFacts(NamedTuple):
 
 
 def weight_facts(logging: Any, target: Any) -> WeightFacts:
-    """Those of two policies; TypeError or ValueError where they have no closed form.
+    """The facts of two policies; TypeError or ValueError where they have no closed form.
 
     Two policies seen through one map have the weights of those behind it, and independent parts
     those of each, multiplied. Of arms Σp²/p₀ and max p/p₀; of Dirichlet policies

@@ -140,7 +140,7 @@ def sum_targets(place, members: Sequence[Member], states: tuple, known: Known) -
 
 
 def _states(states, sizes) -> list[_State]:
-    """Those of the targets, and of the differences."""
+    """The states of the targets, and of their differences from the first one."""
     pairs = zip(states[1:], sizes, strict=True)
     differences = [_State(size, Contrast(x, states[0], size).value) for x, size in pairs]
     return [*[_State(state.totals, state.value) for state in states], *differences]

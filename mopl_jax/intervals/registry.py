@@ -79,7 +79,7 @@ class Method:
         return (inspect.getdoc(self.function) or "").split("\n")[0]
 
     def options(self, facts: Facts) -> dict:
-        """Those of the facts that are options of the function; ValueError if one is unknown."""
+        """The facts that are options of the function, by name; ValueError if one is unknown."""
         if absent := missing(self.name, facts):
             told = " and ".join(f"{fact} ({GIVEN[fact]})" for fact in absent)
             raise ValueError(
@@ -151,7 +151,7 @@ def missing(name: str, facts: Facts) -> tuple[str, ...]:
 
 
 def available(names: Sequence[str], facts: Facts) -> tuple[str, ...]:
-    """Those of the intervals `names` whose facts are all known.
+    """The intervals among `names` whose facts are all known.
 
     Simulated `draws` count: a study can make them.
     """

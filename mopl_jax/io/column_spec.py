@@ -58,7 +58,7 @@ class ColumnSpec(msgspec.Struct, frozen=True, kw_only=True):
         return getattr(self, role)
 
     def replace(self, **roles: Any) -> "ColumnSpec":
-        """The same columns but for those of `roles`."""
+        """These columns, with those of `roles` in the place of their own."""
         return msgspec.structs.replace(self, **roles)
 
     @property

@@ -31,7 +31,7 @@ def schema_of(path: Path) -> pa.Schema:
 
 
 def batches(path: Path, names, schema, text) -> Iterator[pa.RecordBatch]:
-    """Those of the columns; whole numbers are numbers of any kind, those of `text` as they are."""
+    """The columns `names`: whole numbers are numbers of any kind, those of `text` as they are."""
     kinds = [_wide(schema.field(name).type, name, text) for name in names]
     rows, first = _rows(path), 0
     while part := list(islice(rows, BATCH)):

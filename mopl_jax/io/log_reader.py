@@ -156,14 +156,14 @@ def log_reader_of(
 
 
 def of_the_log(reader: LogReader) -> LogReader:
-    """The same rows, of which none speaks for less because it is old."""
+    """The reader of the log's own rows, of which none speaks for less because it is old."""
     columns = reader.columns.replace(half_life=None, weekdays=False)
     by_log = None if reader.sampling is None else reader.sampling.by_log
     return reader._replace(columns=columns, sampling=sampling_of(reader.source, columns, by_log))
 
 
 def weighed_by_log(reader: LogReader, by_log: Sequence[float]) -> LogReader:
-    """The same rows, of which those of each pooled log speak for so many, in any unit."""
+    """The reader whose rows of each pooled log speak for `by_log` rows, in any unit."""
     sampling = sampling_of(reader.source, reader.columns, tuple(by_log))
     return reader._replace(sampling=sampling)
 

@@ -288,7 +288,7 @@ class PolicyEntry(documents.KindEntry, forbid_unknown_fields=False):
     """
 
     def moved(self, order: list[int]) -> Self:
-        """The same with every vector and matrix in that order."""
+        """This entry with every vector and matrix in the `order` of the log's weights."""
         fields = msgspec.structs.asdict(self).items()
         arrays = {key: x for key, x in fields if isinstance(x, np.ndarray)}
         changed = {
@@ -326,14 +326,16 @@ class NormalEntry(PolicyEntry, tag="normal"):
 
 
 class LogNormalEntry(NormalEntry, tag="log_normal"):
-    """That of the logarithms."""
+    """A log-normal policy, by the mean and covariance of the logarithms."""
 
     def build(self, d: int) -> Transformed:
         return Transformed(super().build(d), EXP)
 
 
 class LogisticNormalEntry(NormalEntry, tag="logistic_normal"):
-    """That of the logarithms of the first d − 1 shares over the last."""
+    """A logistic-normal policy of d shares, by the mean and covariance of the logarithms of the
+    first d − 1 over the last.
+    """
 
     @property
     def dim(self) -> int:
@@ -388,7 +390,7 @@ def _unbounded(ends):
 
 
 class ClippedNormalEntry(TruncatedNormalEntry, tag="clipped_normal"):
-    """The same, set to the bounds beyond them."""
+    """A normal policy whose draws beyond the bounds are set to them."""
 
     def build(self, d: int) -> ClippedNormal:
         return ClippedNormal(*self._parts(d))
@@ -636,7 +638,7 @@ class ContextNormalEntry(PolicyEntry, tag="contextual_normal"):
 
 
 class ContextLogNormalEntry(ContextNormalEntry, tag="contextual_log_normal"):
-    """That of the logarithms."""
+    """A log-normal policy whose logarithms have a mean by context."""
 
 
 def components_of(entries: list, d: int) -> list[Policy]:

@@ -53,8 +53,8 @@ def precision_of(values: Float[np.ndarray, " n"], single: bool, log: bool) -> Pr
 def precision_by(
     different: int, decimals: float, digits: float, inverse: float, *, single: bool, log: bool
 ) -> Precision:
-    """The same, by how many `different` entries there are, the decimals and digits that all of
-    them have, and the mean of the inverse of their sizes.
+    """The precision of a column, by how many `different` entries it has, the `decimals` and
+    `digits` that all of them have, and the mean `inverse` of their sizes.
     """
     if different < FEW and not log:
         decimals = max(decimals, EXACT_DECIMALS + 1)

@@ -231,7 +231,7 @@ def _pieces(path, folders, schema, names, text, batches):
 
 
 def _parquet_batches(path, names, schema, text):
-    """Those of the columns that the file has."""
+    """The columns `names` that the file has, in batches."""
     with pq.ParquetFile(path, pre_buffer=False) as file:
         for group in range(file.num_row_groups):  # of all at once, it holds what it has read
             yield from file.iter_batches(_BATCH, row_groups=[group], columns=names)

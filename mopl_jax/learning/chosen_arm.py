@@ -80,12 +80,12 @@ class ChosenArm:
 
     @property
     def policy(self) -> Discrete:
-        """That arm, always."""
+        """The policy that always plays the chosen arm."""
         return Discrete.of(np.asarray([self.chosen.action]), np.ones(1))
 
     @property
     def played(self) -> Discrete:
-        """What to serve: the same."""
+        """What to serve: the chosen arm."""
         return self.policy
 
     @property

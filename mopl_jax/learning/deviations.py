@@ -74,12 +74,14 @@ def expected_bends(mean: Vector, scale: Vector) -> Float[Array, " f"]:
 
 
 def frequencies(d: int) -> tuple[float, ...]:
-    """Those of the waves, as many as `WIDTH` leaves room for: none from thirteen weights on."""
+    """The frequencies of the waves, as many as `WIDTH` leaves room for: none from thirteen weights
+    on.
+    """
     return PITCHES[: max((WIDTH - 1 - 2 * d) // (2 * d), 0)]
 
 
 def width(d: int) -> int:
-    """f."""
+    """How many functions f of d weights there are: 1, the weights, their waves."""
     return 1 + 2 * d + 2 * d * len(frequencies(d))
 
 

@@ -70,7 +70,7 @@ class Guarded:
         )
 
     def rows(self, index) -> "Guarded":
-        """Those at `index`."""
+        """The outcomes of the rows at `index`."""
         return Guarded(self.outcome[:, index], self.allowed, self.relative)
 
 

@@ -51,7 +51,7 @@ def _left(x, density) -> float:
 
 
 def in_logs(logs: Logs) -> Logs:
-    """The same rows with the logarithms of the weights as actions, and their log densities."""
+    """The log with the logarithms of the weights as actions, and their log densities."""
     action = np.log(np.asarray(logs.action))
     log_propensity = np.asarray(logs.log_propensity) + action.sum(axis=1)
     return dataclasses.replace(logs, action=action, log_propensity=log_propensity)

@@ -148,7 +148,7 @@ def first_layer(q: int, dtype: Any) -> tuple[Float[Array, "h q"], Float[Array, "
 
 
 def _scaled(mean, parts, share):
-    """The same with deviations of this share."""
+    """The parts of a mean by context with so large a `share` of their deviations."""
     if mean == TABLE:
         return parts * share
     *layers, last = parts

@@ -120,8 +120,8 @@ def _leading(surface, logs, kept) -> Float[Array, "k d"]:
 
 
 def _eigenvectors(matrix: Matrix, count: int) -> Float[Array, "k d"]:
-    """As many as there are of the `count` whose eigenvalues are largest in size, as rows; where
-    there are fewer weights, the first ones again.
+    """The `count` eigenvectors of the largest eigenvalues in size, as rows; where there are fewer
+    weights, the first ones again.
     """
     values, vectors = linalg.eigh(matrix)
     order = jnp.argsort(-jnp.abs(values))
@@ -145,8 +145,8 @@ def _inflation(surface, posterior, logs, kept) -> Scalar:
 
 
 def inflation_of(logs: Logs, slopes: Float[Array, "n p"], left: PerRow, kept: PerRow) -> Scalar:
-    """The same of p functions of the rows and of what is left of the rewards, both 0 where a row
-    is not kept.
+    """How many times the variance of p functions of the rows (`slopes`) times what is `left` of the
+    rewards is that of independent rows; both are 0 where a row is not kept.
     """
     scores = slopes * left[:, None]
     if logs.cluster is not None:

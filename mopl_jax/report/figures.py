@@ -264,6 +264,6 @@ def _front(learnt):
 
 
 def figures_of(learnt) -> tuple[tuple[str, str, Any], ...]:
-    """Those that there is something to draw of."""
+    """The figures that the learnt weights have data for."""
     more = ("front", "Trading one outcome for the other", _front)
     return (*FIGURES, more) if learnt.front else FIGURES

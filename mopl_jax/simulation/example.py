@@ -112,7 +112,7 @@ def _truth(rng, k):
 
 
 def _scorecards(rng) -> Iterator[dict[str, Any]]:
-    """The same kind of experiments as most platforms export them: no label, no covariance."""
+    """Experiments as most platforms export them: no label, no covariance."""
     for k in range(PAST):
         yield from _looks(rng, f"s{k:02d}", _truth(rng, k) * LIFT, WEEKS, 7)
 

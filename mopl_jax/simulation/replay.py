@@ -122,7 +122,7 @@ def read(
 def build(
     table, columns: Columns, slate: int, least: int, prior: float, where: str = "the table"
 ) -> ReplayPlatform:
-    """The same from columns already read, a mapping name -> (n,)."""
+    """The platform of a `table` already read, a mapping name -> (n,)."""
     if slate < 1 or least < 2:
         raise ValueError(f"expected slate ≥ 1 and least ≥ 2 candidates, got {slate} and {least}")
     if columns.random:

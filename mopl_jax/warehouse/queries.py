@@ -40,7 +40,7 @@ class Queries:
         self._made: list[str] = []
 
     def of(self, table: Any) -> "Queries":
-        """The same engine, for another table."""
+        """Queries of another table in this engine."""
         return Queries(table, self.name)
 
     # Questions.
