@@ -59,7 +59,7 @@ def schema_of(path: Path) -> pa.Schema:
 
 
 def batches(path: Path, names, schema, text):
-    """The columns `names`, whole numbers read as numbers of any kind, and those of `text` as text."""
+    """The columns `names`, whole numbers read as numbers of any kind, `text` ones as text."""
     types = {name: _csv_type(schema.field(name).type) for name in names} | dict.fromkeys(
         text, pa.string()
     )
