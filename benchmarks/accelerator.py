@@ -70,17 +70,23 @@ def generators(mesh: Mesh, rounds: int) -> list[dict]:
     return [_row(f"jax.random.bits, {x}", y / 1e9, "10⁹ a second") for x, y in rates.items()]
 
 
-def roofs(options) -> list[dict]:
-    """The tasks of `roofline`, and what they make of arithmetic and memory."""
+def roofs(options, drawn: float) -> list[dict]:
+    """The tasks of `roofline`, and what they and the sweep's draws, so many replicates a second,
+    make of both roofs: the generator's arithmetic and the traffic of memory.
+    """
     found = roofline.run(options)
-    rows = [_row(x["task"], x["numbers_per_second"] / 1e9, "10⁹ a second") for x in found]
-    shares = [
-        _row(f"{x['task']}: share of the lower roof", x["share_of_the_roof"], "")
-        for x in found
-        if x["share_of_the_roof"] is not None
-    ]
-    operations = found.about["operations"] / 1e9
-    return [*rows, *shares, _row("integer operations", operations, "10⁹ a second")]
+    rates = {x["task"]: x["numbers_per_second"] for x in found}
+    rows = [_row(task, rate / 1e9, "10⁹ a second") for task, rate in rates.items()]
+    asked = {name: rates[name] for name in (*STORED, "jax.random.bits, stored")}
+    asked |= {"the sweep's draws": drawn * _by_hand.SIZES[-1] * roofline.D}
+    for name, rate in asked.items():
+        for roof, most in ROOFS.items():
+            rows.append(_row(f"{name}: share of {roof}", rate / rates[most], ""))
+    return [*rows, _row("integer operations", found.about["operations"] / 1e9, "10⁹ a second")]
+
+
+STORED = "words, stored", "normals, stored"
+ROOFS = {"generator arithmetic": "words, folded", "memory traffic": "zeros, stored"}
 
 
 def learning(options, mesh: Mesh) -> list[dict]:
@@ -142,7 +148,9 @@ def _row(what, measured, unit, aim=""):
 def run(options: argparse.Namespace) -> _study.Rows:
     """One row for each number, and the name of the card."""
     mesh = devices.start()
-    rows = sweep(options) + generators(mesh, options.rounds) + roofs(options)
+    swept = sweep(options)
+    drawn = swept[1]["measured"]
+    rows = swept + generators(mesh, options.rounds) + roofs(options, drawn)
     rows += learning(options, mesh) + agreement(mesh)
     backend = jax.default_backend()
     return _study.Rows(rows, card=_card(mesh), backend=backend, devices=mesh.size)

@@ -79,9 +79,11 @@ def _users(log) -> UserSizes | None:
         return None
     table = log.queries.table
     sizes = table.group_by("cluster").aggregate(n=table.count())
-    asked = {"low": sizes.n.min(), "high": sizes.n.max(), "median": sizes.n.median()}
-    (found,) = log.queries.rows(sizes.aggregate(**asked))
-    return UserSizes(log.users, log.n, found["low"], found["high"], float(found["median"]))
+    counted = sizes.group_by("n").aggregate(users=sizes.count()).order_by("n")
+    rows, users = np.array([list(row.values()) for row in log.queries.rows(counted)]).T
+    middle = [(log.users - 1) // 2, log.users // 2]
+    median = np.mean(rows[np.searchsorted(np.cumsum(users), middle, side="right")])
+    return UserSizes(log.users, log.n, int(rows[0]), int(rows[-1]), float(median))
 
 
 def _repeats(log):

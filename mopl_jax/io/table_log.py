@@ -16,7 +16,7 @@ from mopl_jax.io.log_reader import AGREE, DENSITIES, LOOKED_AT, LogReader, Rows
 from mopl_jax.io.missing import REMEDY
 from mopl_jax.io.precision import DECIMALS, DIGITS, Precision, precision_by
 from mopl_jax.io.source import empty
-from mopl_jax.warehouse.queries import Queries, nearest, rounded
+from mopl_jax.warehouse.queries import Queries, is_infinite, is_nan, nearest, rounded
 from mopl_jax.warehouse.traced import GROUPS, ROWS, Column, run
 
 
@@ -139,8 +139,9 @@ def _facts(queries, table, names) -> dict[str, Any]:
             if column.type().is_string():
                 asked["cluster_empty"] = (column == "").sum()
         if column.type().is_floating():
-            odd = column.isnan() | column.isinf()
-            below = column.isinf() & (column < 0)
+            infinite = is_infinite(queries.engine, column)
+            odd = is_nan(queries.engine, column) | infinite
+            below = infinite & (column < 0)
             finite = odd.ifelse(None, column)
             asked |= {f"{own}_odd": odd.sum(), f"{own}_below": below.sum()}
             asked |= {f"{own}_low": finite.min(), f"{own}_high": finite.max()}
@@ -207,7 +208,7 @@ def _precision(log, own, single, is_log):
     first = log.queries.table.limit(LOOKED_AT)
     value = first[own] if is_log else first[own].exp()
     values = first.select(x=value.abs())
-    values = values.filter((values.x > 0) & ~values.x.isinf()).distinct()
+    values = values.filter((values.x > 0) & ~is_infinite(log.queries.engine, values.x)).distinct()
     shift = values.x.log10().floor()
     asked = {f"d{k}": rounded(values.x, k).all() for k in range(DECIMALS + 1)}
     for k in range(4, DIGITS + 1):

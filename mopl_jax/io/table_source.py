@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from mopl_jax.io.source import Piece, Source, empty
-from mopl_jax.warehouse.connection import complaints, open_table, public, said
+from mopl_jax.warehouse.connection import open_table, public, said
+from mopl_jax.warehouse.queries import Queries, is_nan
 
 REFUSED = ("count", "sum_of_squares", "aggregate", "fit_logging")
 
@@ -22,16 +23,13 @@ def table_source(table: Any) -> Source:
         schema = table.schema().to_pyarrow()
 
     def scan(names, text):
-        first = 0
-        with complaints(name):
-            # all at once: batches of ibis 12 are not those of DuckDB 2
-            for rows in table.select(list(names)).to_pyarrow().to_batches(2**17):
-                yield Piece(name, first, rows)
-                first += rows.num_rows
+        first = 0  # all at once: batches of ibis 12 are not those of DuckDB 2
+        for rows in Queries(table, name).arrow(table.select(list(names))).to_batches(2**17):
+            yield Piece(name, first, rows)
+            first += rows.num_rows
 
     def count():
-        with complaints(name):
-            return int(table.count().to_pyarrow().as_py())
+        return Queries(table, name).rows(table.aggregate(n=table.count()))[0]["n"]
 
     return Source(name, schema, scan, functools.cache(count), table=table)
 
@@ -69,14 +67,19 @@ def with_rewards(source: Source, name: str, remedy: str, said: Callable) -> Sour
     column = source.table[name]
     missing = column.isnull()
     if column.type().is_floating():
-        missing = missing | column.isnan()
-    with complaints(source.name):
-        count = source.table.aggregate(x=missing.sum()).to_pyarrow()["x"][0].as_py() or 0
+        missing = missing | is_nan(source.table.get_backend(), column)
+    (found,) = _rows(source, source.table.aggregate(x=missing.sum()))
     if remedy == "drop":
         table = source.table.filter(~missing)
     else:
         table = source.table.mutate(**{name: missing.ifelse(0, column)})
-    return table_source(table)._replace(name=source.name, remarks=said(source, count, remedy))
+    return table_source(table)._replace(
+        name=source.name, remarks=said(source, found["x"] or 0, remedy)
+    )
+
+
+def _rows(source, expression):
+    return Queries(source.table, source.name).rows(expression)
 
 
 def extent(source: Source, names: Sequence[str]) -> tuple[float, float]:
@@ -86,17 +89,15 @@ def extent(source: Source, names: Sequence[str]) -> tuple[float, float]:
         for k, x in enumerate(names)
         for end in ("min", "max")
     }
-    with complaints(source.name):
-        (found,) = source.table.aggregate(**ends).to_pyarrow().to_pylist()
+    (found,) = _rows(source, source.table.aggregate(**ends))
     return min(found.values()), max(found.values())
 
 
 def distinct(source: Source, names: Sequence[str], most: int) -> np.ndarray:
     """The different rows (k, c) of some columns, as numbers; at most so many of them."""
     columns = {name: source.table[name].cast("float64") for name in names}
-    with complaints(source.name):
-        found = source.table.select(**columns).distinct().limit(most).to_pyarrow()
-    return np.stack([found.column(name).to_numpy() for name in names], axis=1)
+    found = _rows(source, source.table.select(**columns).distinct().limit(most))
+    return np.array([[row[name] for name in names] for row in found])
 
 
 def sampling(source: Source, weight: str | None, probability: str | None) -> tuple:
@@ -106,8 +107,7 @@ def sampling(source: Source, weight: str | None, probability: str | None) -> tup
     facts = {"n": column.count(), "rows": source.table.count(), "low": column.min()}
     each = column if weight else (column > 0).ifelse(1 / column, None)
     facts |= {"high": column.max(), "mean": each.mean(), "least": each.min(), "most": each.max()}
-    with complaints(source.name):
-        (found,) = source.table.aggregate(**facts).to_pyarrow().to_pylist()
+    (found,) = _rows(source, source.table.aggregate(**facts))
     if not found["rows"]:
         raise ValueError(empty(source.name))
     fine = found["n"] == found["rows"] and found["low"] > 0 and (weight or found["high"] <= 1)

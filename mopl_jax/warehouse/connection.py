@@ -7,17 +7,20 @@ Nothing imports ibis before a table is opened.
 
 import contextlib
 import difflib
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+LOG = logging.getLogger(__name__)
 EXTRA = "pip install 'mopl_jax[warehouse]'"
 FILES = {
     **dict.fromkeys((".parquet", ".pq"), "read_parquet"),
     **dict.fromkeys((".csv", ".tsv"), "read_csv"),
     **dict.fromkeys((".json", ".jsonl", ".ndjson"), "read_json"),
 }
+LACKING = "OperationNotDefinedError", "UnsupportedOperationError"  # of ibis
 PACKED = (".gz", ".zst")  # after the name of a text file
 
 
@@ -66,12 +69,20 @@ def _files(connection, reader, name):
     if connection.name != "duckdb":
         return read(name)
     if reader == "read_parquet":
-        return read(name, union_by_name=True)
+        return _shown(connection, read(name, union_by_name=True))
     own = {"union_by_name": True, "sample_size": -1, "hive_partitioning": False}
     found = read(name, **own).schema()
     types = {x: connection.compiler.type_mapper.to_string(kind) for x, kind in found.items()}
     given = "types" if reader == "read_csv" else "columns"
-    return read(name, union_by_name=True, **{given: types})
+    return _shown(connection, read(name, union_by_name=True, **{given: types}))
+
+
+def _shown(connection, table):
+    """The table, after the query that made the view that it is."""
+    ask = "SELECT sql FROM duckdb_views() WHERE view_name = ?"
+    ((found,),) = connection.con.execute(ask, [table.get_name()]).fetchall()
+    LOG.info("%s", found)
+    return table
 
 
 def _kind(name):
@@ -110,9 +121,10 @@ def said(address: str) -> Iterator[None]:
             f" {scheme}: pip install 'ibis-framework[{scheme}]'"
         ) from None
     except Exception as error:
-        raise ValueError(
-            f"{address}: cannot be opened ({_first_line(error)}); expected ENGINE://PLACE#TABLE"
-        ) from None
+        reason = _first_line(error)
+        unknown = "know how to connect" in reason  # says ibis
+        remedy = "expected ENGINE://PLACE#TABLE" if unknown else "is it there, and may it be read?"
+        raise ValueError(f"{address}: cannot be opened ({reason}); {remedy}") from None
 
 
 @contextlib.contextmanager
@@ -121,10 +133,10 @@ def complaints(name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise ValueError(
-            f"{name}: the query failed ({_first_line(error)}); is the engine still there, and may"
-            " it read this table?"
-        ) from None
+        remedy = "is the engine still there, and may it read this table?"
+        if type(error).__name__ in LACKING:
+            remedy = "the engine cannot do this: export the log to Parquet"
+        raise ValueError(f"{name}: the query failed ({_first_line(error)}); {remedy}") from None
 
 
 def _first_line(error):
@@ -133,14 +145,12 @@ def _first_line(error):
 
 def _table(connection, name, address):
     database, _, inner = name.rpartition(".")
-    reason = ""
     for call in ((name, None), (inner, tuple(database.split(".")))):
-        try:
+        with contextlib.suppress(Exception):
             return connection.table(call[0], database=call[1])
-        except Exception as error:
-            reason = reason or _first_line(error)
     known = _tables(connection)
     if name in known:
+        reason = _unreadable(connection, name)
         raise ValueError(f"{address}: cannot be opened ({reason}); may this table be read?")
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
@@ -149,12 +159,27 @@ def _table(connection, name, address):
     )
 
 
+def _unreadable(connection, name) -> str:
+    """What the engine says where a table is read that it knows by name."""
+    quoted = ".".join('"' + part.replace('"', '""') + '"' for part in name.split("."))
+    try:
+        connection.raw_sql(f"SELECT * FROM {quoted} LIMIT 0")
+    except Exception as error:
+        return _first_line(error)
+    return "unknown reason"
+
+
 def _tables(connection) -> list[str]:
-    """The names of all tables, where the engine has the standard's view of them."""
-    query = "SELECT table_name FROM information_schema.tables"
+    """The names of all tables, where the engine has the standard's view of them; with that of the
+    schema, where it is not the current one.
+    """
+    query = "SELECT table_schema, table_name FROM information_schema.tables"
     with contextlib.suppress(Exception):
-        found = connection.sql(query, schema={"table_name": "string"}).to_pyarrow()
-        return sorted(found["table_name"].to_pylist())
+        schema = {"table_schema": "string", "table_name": "string"}
+        rows = connection.sql(query, schema=schema).to_pyarrow().to_pylist()
+        here = connection.current_database
+        pairs = ((row["table_schema"], row["table_name"]) for row in rows)
+        return sorted(table if place == here else f"{place}.{table}" for place, table in pairs)
     with contextlib.suppress(Exception):
         return sorted(connection.list_tables())
     return []

@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from mopl_jax.warehouse.cells import Asked, Cell, Relation, unsupported
 from mopl_jax.warehouse.connection import complaints
 
@@ -47,11 +49,15 @@ class Queries:
 
     def rows(self, expression: Any, layers: Sequence[str] = ()) -> list[dict]:
         """The rows of a small table; ValueError where the engine fails."""
-        text = self._text(expression, layers)
-        LOG.info("%s;", text)
+        return self.arrow(expression, layers).to_pylist()
+
+    def arrow(self, expression: Any, layers: Sequence[str] = ()) -> Any:
+        """The rows of a table, as one of pyarrow; ValueError where the engine fails."""
         with complaints(self.name):
+            text = self._text(expression, layers)
+            LOG.info("%s;", text)
             found = self.engine.sql(text, schema=expression.schema())
-            return self.engine.to_pyarrow(found).to_pylist()
+            return self.engine.to_pyarrow(found)
 
     def layer(self, expression: Any, before: Sequence[str] = ()) -> tuple[Any, list[str]]:
         """A table whose columns are not written out again where they are used, and the queries
@@ -60,7 +66,8 @@ class Queries:
         import ibis
 
         name, hint = f"mopl_layer_{len(before) + 1}", _INLINE.get(self.engine.name, "")
-        text = f"{name} AS {hint}({self.engine.compile(expression)})"
+        with complaints(self.name):
+            text = f"{name} AS {hint}({self.engine.compile(expression)})"
         return ibis.table(expression.schema(), name=name), [*before, text]
 
     def answer(self, asked: Sequence[Asked]) -> list[Any]:
@@ -173,6 +180,8 @@ class Queries:
         if cell.op == "column":
             return table[cell.args[0]]
         arguments = [self._write(each, table, names, memo) for each in cell.args]
+        if cell.op in _NOT_FINITE:
+            return _NOT_FINITE[cell.op](self.engine, *arguments)
         if self.engine.name not in IEEE and cell.op in _GUARDED:
             return _GUARDED[cell.op](ibis, *arguments)
         return _WRITTEN[cell.op](ibis, *arguments)
@@ -283,11 +292,31 @@ _WRITTEN: dict[str, Callable] = {
     "floor": lambda ibis, x: x.floor().cast("float64"),
     "max": lambda ibis, a, b: ibis.greatest(a, b),
     "min": lambda ibis, a, b: ibis.least(a, b),
-    "is_nan": lambda ibis, x: x.isnan(),
-    "is_finite": lambda ibis, x: ~(x.isnan() | x.isinf()),
     "select": lambda ibis, condition, no, yes: condition.ifelse(yes, no),
     "float": lambda ibis, x: x.cast("float64"),
     "int": lambda ibis, x: x.cast("int64"),
+}
+
+
+def is_nan(engine: Any, x: Any) -> Any:
+    """Whether entries are NaN; in an engine that has no word for it, whether they are unlike
+    themselves.
+    """
+    from ibis.expr.operations import IsNan
+
+    return x.isnan() if engine.has_operation(IsNan) else x != x
+
+
+def is_infinite(engine: Any, x: Any) -> Any:
+    """Whether entries are infinite."""
+    from ibis.expr.operations import IsInf
+
+    return x.isinf() if engine.has_operation(IsInf) else x.abs() > float(np.finfo(np.float64).max)
+
+
+_NOT_FINITE = {
+    "is_nan": is_nan,
+    "is_finite": lambda engine, x: ~(is_nan(engine, x) | is_infinite(engine, x)),
 }
 
 

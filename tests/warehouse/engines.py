@@ -1,6 +1,8 @@
 """A log, the same log in an engine, and what it is for two documents to say the same."""
 
+import contextlib
 import functools
+import sqlite3
 
 import ibis
 import jax
@@ -39,6 +41,19 @@ def engine(table):
     connection.con.register("rows", pa.table(table))
     connection.con.execute("CREATE TABLE log AS SELECT * FROM rows")
     return connection.table("log")
+
+
+def sqlite_engine(table, path):
+    """The rows as a table of SQLite, which has no words for NaN, infinity, medians and hashes."""
+    kinds = {name: "text" if isinstance(x[0], str) else "real" for name, x in table.items()}
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        named = ", ".join(f'"{name}" {kind}' for name, kind in kinds.items())
+        connection.execute(f"CREATE TABLE log ({named})")
+        rows = zip(*(np.asarray(x).tolist() for x in table.values()), strict=True)
+        places = ", ".join("?" * len(table))
+        connection.executemany(f"INSERT INTO log VALUES ({places})", rows)
+        connection.commit()
+    return ibis.sqlite.connect(path).table("log")
 
 
 def entries(value, path=""):

@@ -5,7 +5,7 @@ diagnoses, intervals and checks, computed by DuckDB.
 import numpy as np
 import pyarrow as pa
 import pytest
-from engines import LOGGING, NEAR, TARGET, D, assert_same, columns, densities, engine
+from engines import LOGGING, NEAR, TARGET, D, assert_same, columns, densities, engine, sqlite_engine
 
 import mopl_jax as mopl
 from mopl_jax.policies import Mixture, Uniform, log_normal
@@ -34,6 +34,16 @@ def evaluated(table, target=TARGET, **options):
 def test_numbers_are_those_in_memory(options):
     table = columns()
     assert_same(evaluated(engine(table), **options), evaluated(pa.table(table), **options))
+
+
+@pytest.mark.filterwarnings("ignore:The 'future.infer_string'")  # ibis asks pandas for it
+def test_an_engine_of_few_words(tmp_path):
+    """`evaluate` needs no medians, hashes or words for NaN; what else there is not is one line."""
+    table = columns()
+    log = sqlite_engine(table, tmp_path / "log.db")
+    assert_same(evaluated(log, cluster="user"), evaluated(pa.table(table), cluster="user"))
+    with pytest.raises(ValueError, match=r"'Hash'.*the engine cannot do this: export the log"):
+        mopl.learn(log, logging=LOGGING, in_memory=200)
 
 
 @pytest.mark.nightly

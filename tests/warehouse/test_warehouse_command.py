@@ -41,6 +41,11 @@ def place(tmp_path_factory):
         connection.execute(f"""CREATE TABLE odd AS SELECT *, reward AS "{EVIL.replace('"', '""')}",
             'text' AS word FROM rows""")
         connection.execute("CREATE TABLE none AS SELECT * FROM rows LIMIT 0")
+        connection.execute("CREATE TABLE gone AS SELECT * FROM rows LIMIT 0")
+        connection.execute("CREATE VIEW broken AS SELECT * FROM gone")
+        connection.execute("DROP TABLE gone")
+        connection.execute("CREATE SCHEMA other")
+        connection.execute("CREATE TABLE other.events AS SELECT * FROM rows LIMIT 0")
     write_policy(folder / "logging.json", LOGGING)
     write_policy(folder / "target.json", TARGET)
     return folder
@@ -115,6 +120,19 @@ def test_queries_are_shown_and_name_the_columns_in_quotes(place):
     assert_refused(refused, "--show-sql", "got a file")
 
 
+@pytest.mark.parametrize("users", [(), ("--cluster", "user", "--missing-reward", "drop")])
+def test_the_queries_of_files_run_by_themselves(users, place):
+    """All that is printed, in an engine that knows nothing else."""
+    target = ("--target", place / "target.json", *users, "--show-sql")
+    ended = command("evaluate", f"duckdb://#{place}/a.parquet", *target)
+    assert ended.code == 0
+    queries = [text for text in re.split(r";\s*$", ended.err, flags=re.MULTILINE) if text.strip()]
+    assert "read_parquet" in queries[0]
+    with duckdb.connect() as connection:
+        for query in queries:
+            connection.execute(query)
+
+
 def test_check_says_what_it_says_in_memory(place):
     options = ("--logging", place / "logging.json", "--time", "reward", "--json")
     expected = command("check", place / "a.parquet", *options).json
@@ -136,6 +154,8 @@ def test_bad_input_is_one_line(place):
         (table(place, "holes"), target, ("column 'reward'", "--missing-reward")),
         (table(place, "gaps"), target, ("column 'action_1'", "missing value")),
         (table(place, "none"), target, ("at least one row",)),
+        (table(place, "broken"), target, ("cannot be opened", "gone does not exist")),
+        (table(place, "other.event"), target, ("did you mean 'other.events'?",)),
         (table(place, "odd"), (*target, "--reward", "word"), ("'word'", "expected numbers")),
         (table(place), (*target, "--interval", "percentile"), ("needs all rows in memory",)),
         (table(place), (*target, "--aggregate", "sum", "--cluster", "user"), ("--aggregate",)),

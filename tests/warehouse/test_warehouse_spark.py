@@ -38,3 +38,28 @@ def test_numbers_are_those_in_memory(log, options):
 def test_differences_are_those_in_memory(log):
     found = mopl.compare(log, [LOGGING, TARGET]).to_dict()
     assert_same(found, mopl.compare(pa.table(columns()), [LOGGING, TARGET]).to_dict())
+
+
+@pytest.mark.parametrize("options", [{}, {"cluster": "user"}], ids=str)
+def test_checks_are_those_in_memory(log, options):
+    """But for the drift that a table has no order for, and what needs rows in memory."""
+    found, expected = (
+        mopl.check_log(each, logging=LOGGING, **options).to_dict()["findings"]
+        for each in (log, pa.table(columns()))
+    )
+    known = {each["check"]: each for each in expected[1:]}  # the first says where the log lies
+    assert len(found) >= 6
+    assert {each["check"] for each in found[1:]} <= known.keys() | {"drift"}
+    for each in found:
+        if each["check"] in known:
+            assert_same(each, known[each["check"]])
+
+
+@pytest.mark.parametrize("options", [{}, {"cluster": "user"}], ids=str)
+def test_a_sample_teaches_and_the_others_certify(log, options):
+    learnt = mopl.learn(log, logging=LOGGING, in_memory=300, **options)
+    taught = len(learnt.logs.reward)
+    assert 150 < taught < 300
+    assert learnt.certifying == 500 - taught
+    units = 60 if options else 500
+    assert 0 < learnt.certificate.units < units
