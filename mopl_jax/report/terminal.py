@@ -61,6 +61,16 @@ def number(x: float | None, form: str = "{:.4g}", unknown: str = "unknown") -> s
     return form.format(x) if math.isfinite(x) else ("∞" if x > 0 else "-∞")
 
 
+def form_of(*ends: tuple[float, float]) -> str:
+    """The form of numbers beside intervals with these ends: as many decimals as give half the
+    narrowest width two digits, and four digits of each number where no width says more.
+    """
+    widths = [upper - lower for lower, upper in ends]
+    known = [width / 2 for width in widths if math.isfinite(width) and width > 0]
+    decimals = 1 - math.floor(math.log10(min(known))) if known else -1
+    return f"{{:.{decimals}f}}" if 0 <= decimals <= 9 else "{:.4g}"
+
+
 def share(x: float | None) -> str:
     """A share in percent."""
     return number(x, "{:.1%}")
