@@ -101,7 +101,7 @@ def _with_defaults(study, chosen):
 def _reader(default):
     if isinstance(default, tuple):
         one = _reader(default[0])
-        return lambda text: tuple(one(part) for part in text.split(","))
+        return lambda text: tuple(one(part) for part in text.split(",") if part)
     return type(default)
 
 
