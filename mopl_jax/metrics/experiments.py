@@ -7,7 +7,7 @@ Every complaint is a one-line ValueError: file, experiment and arm, what was exp
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -33,7 +33,7 @@ _ROUNDING = 1e-10  # of the largest eigenvalue of the correlations: less is not 
 UNIT, ARMS, TESTS = 1e4, 5.0, 50.0
 KNOWN = 5.0  # standard errors of that mean: one user who makes both so large makes it one
 APART = 10.0  # standard deviations of a user between two arms: on real tests (ASOS) at most 0.1
-DOUBT = 1.0  # … of which it is asked: nearly all users of one arm do what few of the other do
+DOUBT = 1.0  # … of the arm where it is smaller: what effects on means never are, but units may be
 EXACT = 2.0**53  # whole numbers that floats hold, from here on not all
 SAID = 3  # experiments that a warning names
 _PART = 0.1  # of a metric in what another metric determines: less is not named
@@ -44,7 +44,11 @@ Complain = Callable[[str], None]
 
 
 class Difference(NamedTuple):
-    """Of a treatment to its control, whose means are `base`; other fields as in `History`."""
+    """Of a treatment to its control; fields as in `History`, and
+
+    `base`: the means of the control.
+    `apart`: the difference, in standard deviations of a user of the arm where that is smaller.
+    """
 
     effect: Float[np.ndarray, " k"]
     covariance: Float[np.ndarray, "k k"]
@@ -53,6 +57,7 @@ class Difference(NamedTuple):
     null: bool
     user_covariance: Float[np.ndarray, "k k"]
     base: Float[np.ndarray, " k"]
+    apart: Float[np.ndarray, " k"]
 
 
 class Arm(msgspec.Struct):
@@ -209,10 +214,10 @@ def history(
             " metric learnt from one cannot be checked"
         )
     index, keys, each = zip(*pairs, strict=True)
-    _doubt(keys, each, names, remark)
+    doubt(keys, each, names, remark)
     if not standardise:
         _check_units(arms[0][0], keys, each, names)
-    effect, covariance, size, sign, null, users, _ = map(np.array, zip(*each, strict=True))
+    effect, covariance, size, sign, null, users, *_ = map(np.array, zip(*each, strict=True))
     half = None if halves is None else np.array([halves.get(key, _unknown(names)) for key in keys])
     if standardise:
         unit = np.sqrt(np.diagonal(users, axis1=1, axis2=2))
@@ -234,18 +239,22 @@ def history(
     )
 
 
-def _doubt(keys, pairs, names, remark):
-    """A remark on the arms that are further apart than arms are."""
+def doubt(
+    keys: Iterable[tuple[str, str]],
+    pairs: Sequence[Difference],
+    names: Sequence[str],
+    remark: Complain,
+) -> None:
+    """A remark on the arms, by experiment and arm, that are further apart than arms are."""
     far = [
-        f"experiment {name!r}, arm {arm!r}, metric {names[i]!r} ({apart[i]:.2g})"
+        f"experiment {name!r}, arm {arm!r}, metric {names[i]!r} ({pair.apart[i]:.2g})"
         for (name, arm), pair in zip(keys, pairs, strict=True)
-        for apart in [np.abs(pair.effect) / np.sqrt(np.diagonal(pair.user_covariance))]
-        for i in np.flatnonzero(apart > DOUBT)
+        for i in np.flatnonzero(pair.apart > DOUBT)
     ]
-    if 0 < len(far) < len(pairs) * len(names) / 2:
+    if far:
         remark(
             f"arms differ by more than {DOUBT:g} standard deviation of a user, as by another unit"
-            f" in one of them: {first_few(far)}"
+            f" in one of them, or by variances of means for those of users: {first_few(far)}"
         )
 
 
@@ -324,7 +333,9 @@ def _difference(treatment, control, label, where, names):
     with within(where):
         _one_unit(*sides, names, "the control", ARMS)
         _near(*sides, names)
-    return Difference(*made, SIGNS[label], label == "aa", users, mean_c)
+    smaller = np.sqrt(np.minimum(sides[0][1], sides[1][1]))
+    apart = np.abs(made[0]) / smaller
+    return Difference(*made, SIGNS[label], label == "aa", users, mean_c, apart)
 
 
 def _one_unit(side, other, names, whose, most):

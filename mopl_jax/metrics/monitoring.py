@@ -225,7 +225,7 @@ def _watched(by_experiment, names, outcomes, how, complain, said) -> Iterator[tu
     said += past.by_shares(last, dataclasses.replace(how, keep=True))[1]
     matrix = None if shared is None else shared.matrix
     for name, looks in tests.items():
-        yield from _of_one(name, looks, names, matrix, outcomes, complain)
+        yield from _of_one(name, looks, names, matrix, outcomes, complain, said.append)
 
 
 def _by_time(rows, names, complain: Complain) -> Iterator[tuple]:
@@ -237,11 +237,14 @@ def _by_time(rows, names, complain: Complain) -> Iterator[tuple]:
             yield at[0].get("time"), sum(arm.n for _, arm in arms), arms
 
 
-def _of_one(name, by_time, names, correlation, outcomes, complain):
+def _of_one(name, by_time, names, correlation, outcomes, complain, remark):
     paths: dict[str, list] = {}
+    last: dict[tuple[str, str], experiments.Difference] = {}
     for time, users, arms in by_time:
         for arm, found in experiments.differences(name, arms, names, correlation, complain):
             paths.setdefault(arm, []).append((time, users, found.effect, found.covariance))
+            last[name, arm] = found
+    experiments.doubt(last, list(last.values()), names, remark)
     share = len(paths) * len(outcomes)
     for arm, looks in paths.items():
         for outcome, weights in outcomes.items():

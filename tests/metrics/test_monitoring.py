@@ -106,6 +106,16 @@ def test_a_table_without_the_north_star_is_said(files, tmp_path):
     assert "no metric 'days': the North Star is not watched" in " ".join(found.warnings)
 
 
+def test_arms_that_are_too_far_apart_are_asked_about(files, tmp_path):
+    """Percent for shares, where the mean is far less than a standard deviation."""
+    folder, rows = files
+    far = [*rows[:-1], rows[-1] | {"mean_days": 5.0 + rows[-2]["mean_days"]}]
+    for some, asked in ((rows, False), (far, True)):
+        (tmp_path / "test.json").write_text(json.dumps(some))
+        said = library.monitor(tmp_path / "test.json", "days", planned=1e5).warnings
+        assert any("'e', arm 'B', metric 'days' (5)" in text for text in said) is asked
+
+
 def test_covariances_of_the_table_come_before_those_of_the_metric(files, tmp_path):
     """The errors of a metric whose correlations are those of the table are the same without it."""
     folder, rows = files

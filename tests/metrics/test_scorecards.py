@@ -498,10 +498,16 @@ def test_arms_that_are_too_far_apart_are_asked_about(tmp_path):
     for shift, asked in ((2.9, False), (3.5, True), (29.0, True)):
         rows = changed(wide, lambda r, by=shift: r[4].update(mean_b=r[3]["mean_b"] + by))
         said = past.past([stored(tmp_path, rows)], "star", INDEPENDENT).warnings
-        words = (
-            f"another unit in one of them: experiment 'e1', arm 'B', metric 'b' ({shift / 3:.2g})"
-        )
+        words = f"of users: experiment 'e1', arm 'B', metric 'b' ({shift / 3:.2g})"
         assert any(words in text for text in said) is asked
+
+
+def test_units_of_a_metric_about_zero_are_asked_about(tmp_path):
+    """Nothing but the difference is left of the mean: 30 standard deviations of the control's."""
+    rows = changed(wide, lambda r: r[3].update(mean_b=0.0))
+    rows[4] |= {"mean_b": 90.0, "variance_b": 9e6}
+    said = past.past([stored(tmp_path, rows)], "star", INDEPENDENT).warnings
+    assert any("arm 'B', metric 'b' (30)" in text for text in said)
 
 
 def test_rare_and_heavy_metrics_are_no_other_units(tmp_path):
