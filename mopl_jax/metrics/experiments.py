@@ -368,8 +368,8 @@ def _near(side, control, names):
         raise ValueError(
             f"metric {names[i]!r}: expected the unit of the control, got a mean of"
             f" {side[0][i]:.4g} and in the control {control[0][i]:.4g}, {apart[i]:.3g} standard"
-            " deviations of a user apart; bring all to one unit (and variances to those of users,"
-            " not of means)"
+            " deviations of a user apart; bring means and variances (over users) of both to one"
+            " unit"
         )
 
 

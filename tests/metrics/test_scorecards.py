@@ -552,13 +552,14 @@ def test_what_was_left_out_is_said_where_nothing_is_left(tmp_path):
 def test_snapshots_that_cannot_be_used_are_left_out_where_asked(tmp_path):
     """An early one alone, and said; with --at, one that comes later is no matter."""
     rows = changed(looks, lambda r: r[20].update(variance_b=-1.0))
-    how = {"correlation": "independent"}
-    found = past.past([stored(tmp_path, rows)], "star", Reading(leave_out=True, **how))
+    reading = Reading(leave_out=True, correlation="independent")
+    found = past.past([stored(tmp_path, rows)], "star", reading)
     assert found.history.size.size == 16
     assert [len(x.time) for x in found.looks[:2]] == [19, 20]
     assert "arm 'B' at 1: metric 'b': expected a variance > 0, got -1" in found.warnings[0]
     rows = changed(looks, lambda r: r[39].update(variance_b=-1.0))
-    early = past.past([stored(tmp_path, rows)], "star", Reading(at=19, **how))
+    reading = Reading(at=19, correlation="independent")
+    early = past.past([stored(tmp_path, rows)], "star", reading)
     assert not any("left out" in text for text in early.warnings)
 
 
