@@ -249,7 +249,7 @@ def doubt(
     far = [
         f"experiment {name!r}, arm {arm!r}, metric {names[i]!r} ({pair.apart[i]:.2g})"
         for (name, arm), pair in zip(keys, pairs, strict=True)
-        for i in np.flatnonzero(pair.apart > DOUBT)
+        for i in np.flatnonzero(pair.apart > DOUBT).tolist()
     ]
     if far:
         remark(
