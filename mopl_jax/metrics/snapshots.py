@@ -101,7 +101,8 @@ def _in_time(name, rows):
 
 def _users(row):
     """Users of the row, and of each of its metrics where they are known."""
-    each = row.get(USERS) or {}
+    each = row.get(USERS)
+    each = each if isinstance(each, dict) else {}
     known = {f", metric {x!r}": n for x, n in each.items() if f"mean_{x}" in row}
     return {"": row.get("n")} | known
 

@@ -73,7 +73,7 @@ def _pooled(path, rows, names) -> Row:
     found = {key: value for key, value in first.items() if key not in ("fold", "row", USERS)}
     for i, name in enumerate(names):
         found |= {f"mean_{name}": float(mean[i]), f"variance_{name}": float(variance[i])}
-    if USERS in first:
+    if isinstance(first.get(USERS), dict):
         found[USERS] = {name: sum(row[USERS].get(name, 0) for row in rows) for name in first[USERS]}
     return found | {"n": float(n.sum())}
 
