@@ -79,7 +79,9 @@ def studies() -> dict[str, Study]:
 
 
 def options(study: Study, arguments: Sequence[str]) -> argparse.Namespace:
-    """The study's sizes as options, `--quick` and `--out`."""
+    """The study's sizes as options, `--quick` and `--out`; a path may come first without a name."""
+    if "path" in study.attribute("SIZES", {}) and arguments and arguments[0][0] != "-":
+        arguments = ["--path", *arguments]
     parser = argparse.ArgumentParser(f"python -m benchmarks {study.name}", None, study.question)
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     parser.add_argument("--quick", action="store_true", help="tiny sizes; needs --out")

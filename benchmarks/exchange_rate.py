@@ -58,9 +58,14 @@ WAYS = {
 
 
 def _shrunk(history, include):
-    """The exchange rate of `objectives.effect_covariance`, shrunk and made positive."""
+    """The exchange rate of `objectives.effect_covariance`, shrunk and made positive.
+
+    By the pseudo-inverse: signals in a direction whose eigenvalue was set to 0 have no covariance
+    with the North Star either.
+    """
     true = objectives.effect_covariance(history, include)
-    return jnp.concatenate([jnp.zeros(1), jnp.linalg.solve(true[1:, 1:], true[1:, 0])])
+    inverse = jnp.linalg.pinv(true[1:, 1:], hermitian=True)
+    return jnp.concatenate([jnp.zeros(1), inverse @ true[1:, 0]])
 
 
 def stein(c):

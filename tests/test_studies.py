@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +36,12 @@ def test_tiny_runs_do_not_overwrite_stored_results(capsys):
 def test_options_are_read_as_their_defaults_are():
     chosen = _study.options(STUDIES["dimension"], ["--d", "1,7", "--replicates", "3"])
     assert (chosen.d, chosen.replicates, chosen.n) == ((1, 7), 3, 16_384)
+
+
+@pytest.mark.parametrize("name", ["asos", "monitoring", "guardrails"])
+def test_data_may_be_named_without_its_option(name):
+    for arguments in (["data/x.csv", "--out", "o"], ["--out", "o", "--path", "data/x.csv"]):
+        assert _study.options(STUDIES[name], arguments).path == Path("data/x.csv")
 
 
 def test_rows_are_stored_with_sizes_and_what_is_said_of_them(tmp_path):

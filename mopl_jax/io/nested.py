@@ -40,7 +40,8 @@ def flat(source: Source) -> Source:
     inner = [x for field in outer for x in _inner((field.name,), field.type, maps)]
     columns = {".".join(x.path): x for x in inner}
     columns = {name: x for name, x in columns.items() if name not in source.schema.names}
-    schema = pa.schema([*source.schema, *((name, x.type) for name, x in columns.items())])
+    fields = [*source.schema, *((name, x.type) for name, x in columns.items())]
+    schema = pa.schema(fields, metadata=source.schema.metadata)
 
     def scan(names, text):
         roots = [columns[name].path[0] if name in columns else name for name in names]

@@ -168,7 +168,7 @@ def _from_files(path, files, kind):
         for key in keys
         if key not in schema.names
     }
-    whole = pa.schema([*schema, *types.items()])
+    whole = pa.schema([*schema, *types.items()], metadata=schema.metadata)
 
     def scan(names, text):
         for file, folders in parts:

@@ -26,6 +26,7 @@ from mopl_jax.intervals.simultaneous import simultaneous_alpha
 from mopl_jax.io.log_reader import LogReader, Rows, chunks
 from mopl_jax.io.policy_json import read_policy
 from mopl_jax.io.read import open_log
+from mopl_jax.io.reward_note import provenance_of
 from mopl_jax.io.table_source import distinct
 from mopl_jax.learning.chosen_arm import Arm, ChosenArm
 from mopl_jax.learning.constraints import Bounds, Projection, unconstrained
@@ -85,6 +86,7 @@ def choose_arm(
     called = "what was played" if current is None else "production"
     return ChosenArm(
         log=log_name(reader, log),
+        note=provenance_of(reader.source.schema, reader.columns.reward),
         objectives=_objectives(reader.columns.action, arms.shape[1]),
         reward=reader.columns.reward or "reward",
         estimator=estimator if isinstance(estimator, str) else "own",

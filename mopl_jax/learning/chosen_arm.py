@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,6 +40,7 @@ class ChosenArm:
     """The arms of a log, each against what is played now, and the one that may be promised.
 
     `log`, `objectives`, `reward`: what things are called
+    `note`: what the log says of the reward, for the provenance, see `reward_note`
     `estimator`: of the values
     `alpha`: one minus the confidence that all bounds hold
     `n`, `units`: rows, and independent ones
@@ -48,6 +50,7 @@ class ChosenArm:
     """
 
     log: str
+    note: Mapping[str, Any]
     objectives: tuple[str, ...]
     reward: str
     estimator: str
@@ -159,7 +162,7 @@ class ChosenArm:
             "units": self.units,
             "verdict": self.verdict,
             "reasons": list(self.reasons),
-            "provenance": storage.provenance(log=self.log),
+            "provenance": storage.provenance(log=self.log, **self.note),
         }
 
 

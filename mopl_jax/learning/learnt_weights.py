@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from collections.abc import Mapping
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
@@ -35,6 +36,7 @@ class Names(NamedTuple):
     `estimator`, `certificate`: the method that estimates, and the interval that is certified
     `seed`, `folds`, `share`: of the split
     `logarithms`: whether the weights are exponentials of what was learnt, see `log_space`
+    `note`: what the log says of the reward, for the provenance, see `reward_note`
     """
 
     log: str
@@ -46,6 +48,7 @@ class Names(NamedTuple):
     folds: int
     share: float
     logarithms: bool = False
+    note: Mapping[str, Any] = {}
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -318,7 +321,7 @@ class LearntWeights:
         if self.front:
             about |= {"front": [_traded(self, *each) for each in self.front]}
         made = {name: getattr(names, name) for name in ("log", "certificate", "seed", "folds")}
-        return about | {"provenance": storage.provenance(**made, share=names.share)}
+        return about | {"provenance": storage.provenance(**made, share=names.share, **names.note)}
 
 
 BINDS = 0.02

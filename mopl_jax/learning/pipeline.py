@@ -13,6 +13,7 @@ from mopl_jax.estimators.estimator import Estimator
 from mopl_jax.evaluation.answer import IN_MEMORY
 from mopl_jax.intervals.registry import bind
 from mopl_jax.io import log_reader, read
+from mopl_jax.io.reward_note import provenance_of
 from mopl_jax.learning import stages
 from mopl_jax.learning.constraints import (
     Bounds,
@@ -135,6 +136,7 @@ def learn(
         folds,
         share or 0.0,
         logarithms,
+        provenance_of(taken.reader.source.schema, taken.reward),
     )
     asked = Asked(plan, current, names, limits, trades, current is not None)
     if taken.others is not None:

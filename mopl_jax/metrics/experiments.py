@@ -7,7 +7,7 @@ Every complaint is a one-line ValueError: file, experiment and arm, what was exp
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -27,8 +27,15 @@ from mopl_jax.metrics.objectives import History
 SIGNS = {"winner": 1.0, "loser": -1.0, "aa": 0.0, "unknown": 0.0}
 _PREFIX = "mean_"
 _ROUNDING = 1e-10  # of the largest eigenvalue of the correlations: less is not positive
-UNIT = 1e4  # times as large standard deviations: no two kinds of users differ by that
+# Times as large standard deviations, which are another unit: alone, as no two kinds of users differ
+# by that (an outlier may make it a thousand); with a mean that is as many times as large, within a
+# test, which no treatment does, and between tests, of which one may be of heavy users.
+UNIT, ARMS, TESTS = 1e4, 5.0, 50.0
+KNOWN = 5.0  # standard errors of that mean: one user who makes both so large makes it one
+APART = 10.0  # standard deviations of a user between two arms: on real tests (ASOS) at most 0.1
+DOUBT = 1.0  # … of the arm where it is smaller: what effects on means never are, but units may be
 EXACT = 2.0**53  # whole numbers that floats hold, from here on not all
+SAID = 3  # experiments that a warning names
 _PART = 0.1  # of a metric in what another metric determines: less is not named
 
 Users = Annotated[float, Meta(ge=2, le=sys.float_info.max)]
@@ -37,7 +44,11 @@ Complain = Callable[[str], None]
 
 
 class Difference(NamedTuple):
-    """Of a treatment to its control; fields as in `History`."""
+    """Of a treatment to its control; fields as in `History`, and
+
+    `base`: the means of the control.
+    `apart`: the difference, in standard deviations of a user of the arm where that is smaller.
+    """
 
     effect: Float[np.ndarray, " k"]
     covariance: Float[np.ndarray, "k k"]
@@ -45,6 +56,8 @@ class Difference(NamedTuple):
     sign: float
     null: bool
     user_covariance: Float[np.ndarray, "k k"]
+    base: Float[np.ndarray, " k"]
+    apart: Float[np.ndarray, " k"]
 
 
 class Arm(msgspec.Struct):
@@ -180,16 +193,17 @@ def history(
     halves: Mapping[tuple[str, str], Float[np.ndarray, "2 k"]] | None = None,
     standardise: bool = False,
     complain: Complain = refuse,
+    remark: Complain = lambda text: None,
 ) -> History:
     """Differences treatment − control of the arms, each with the file it came from.
 
     `correlation` of the metrics over users, for arms that have variances alone; `halves` as in
     `History`, by experiment and arm; `standardise`: in standard deviations of a user. `complain` is
-    told of each arm that cannot be used.
+    told of each arm that cannot be used, and `remark` of what is doubtful.
     """
     experiments = grouped(arms)
     pairs = [
-        (i, (name, arm), *pair)
+        (i, (name, arm), pair)
         for i, (name, some) in enumerate(experiments.items())
         for arm, pair in differences(name, some, names, correlation, complain)
     ]
@@ -199,10 +213,11 @@ def history(
             f"{arms[0][0] if arms else 'table'}: expected at least two experiments, got {found}; a"
             " metric learnt from one cannot be checked"
         )
+    index, keys, each = zip(*pairs, strict=True)
+    doubt(keys, each, names, remark)
     if not standardise:
-        _check_units(arms[0][0], pairs, names)
-    index, keys, *columns = zip(*pairs, strict=True)
-    effect, covariance, size, sign, null, users = map(np.array, columns)
+        _check_units(arms[0][0], keys, each, names)
+    effect, covariance, size, sign, null, users, *_ = map(np.array, zip(*each, strict=True))
     half = None if halves is None else np.array([halves.get(key, _unknown(names)) for key in keys])
     if standardise:
         unit = np.sqrt(np.diagonal(users, axis1=1, axis2=2))
@@ -224,13 +239,41 @@ def history(
     )
 
 
-def _check_units(path, pairs, names):
-    """ValueError for an experiment whose metric is in other units than in most."""
-    each = np.array([np.diagonal(pair[-1]) for pair in pairs])
-    usual = np.median(each, axis=0)
-    for variance, (_, (name, arm), *_) in zip(each, pairs, strict=True):
+def doubt(
+    keys: Iterable[tuple[str, str]],
+    pairs: Sequence[Difference],
+    names: Sequence[str],
+    remark: Complain,
+) -> None:
+    """A remark on the arms, by experiment and arm, that are further apart than arms are."""
+    far = [
+        f"experiment {name!r}, arm {arm!r}, metric {names[i]!r} ({pair.apart[i]:.2g})"
+        for (name, arm), pair in zip(keys, pairs, strict=True)
+        for i in np.flatnonzero(pair.apart > DOUBT).tolist()
+    ]
+    if far:
+        remark(
+            f"arms differ by more than {DOUBT:g} standard deviation of a user, as by another unit"
+            f" in one of them, or by variances of means for those of users: {first_few(far)}"
+        )
+
+
+def first_few(names: Sequence[str], separator: str = ", ") -> str:
+    """The first of them, and how many others."""
+    more = f" and {len(names) - SAID} others" if len(names) > SAID else ""
+    return separator.join(names[:SAID]) + more
+
+
+def _check_units(path, keys, pairs, names):
+    """ValueError for an experiment whose metric is in other units than in at least half of them."""
+    sides = [(pair.base, np.diagonal(pair.user_covariance), pair.size) for pair in pairs]
+    mean, variance, size = map(np.array, zip(*sides, strict=True))
+    middle = np.argsort(variance, axis=0)[(len(pairs) - 1) // 2]
+    each = np.arange(len(names))
+    usual = mean[middle, each], variance[middle, each], size[middle]
+    for side, (name, arm) in zip(sides, keys, strict=True):
         with within(f"{path}: experiment {name!r}, arm {arm!r}", ", or --standardise"):
-            _one_unit(variance, usual, names, "most experiments")
+            _one_unit(side, usual, names, "half of the experiments or more", TESTS)
 
 
 def _unknown(names):
@@ -286,21 +329,47 @@ def _difference(treatment, control, label, where, names):
             f"{where}: expected numbers whose sums can be computed, got some beyond 1e308; use"
             " larger units"
         )
+    sides = (mean_t, np.diagonal(cov_t), n_t), (mean_c, np.diagonal(cov_c), n_c)
     with within(where):
-        _one_unit(np.diagonal(cov_t), np.diagonal(cov_c), names, "the control")
-    return Difference(*made, SIGNS[label], label == "aa", users)
+        _one_unit(*sides, names, "the control", ARMS)
+        _near(*sides, names)
+    smaller = np.sqrt(np.minimum(sides[0][1], sides[1][1]))
+    apart = np.abs(made[0]) / smaller
+    return Difference(*made, SIGNS[label], label == "aa", users, mean_c, apart)
 
 
-def _one_unit(variance, other, names, whose):
-    """ValueError for the metric whose standard deviations are in other units, as cents and euros
-    times a million.
+def _one_unit(side, other, names, whose, most):
+    """ValueError for the metric that is in another unit than in the `other` side, as cents and
+    euros; a side is means, variances and users.
+
+    A unit multiplies the standard deviation, and the mean by as much: then `most` times are enough.
     """
-    ratio = np.sqrt(variance / other)
-    i = int(np.argmax(np.abs(np.log(ratio))))
-    if not 1 / UNIT < ratio[i] < UNIT:
+    ratio = np.sqrt(side[1] / other[1])
+    score, theirs = (mean / np.sqrt(variance) for mean, variance, _ in (side, other))
+    alike = (score * theirs > 0) & (np.abs(score) < 2 * np.abs(theirs))
+    alike &= np.abs(theirs) < 2 * np.abs(score)
+    for mean, variance, n in (side, other):
+        alike &= np.abs(mean) > KNOWN * np.sqrt(variance / n)
+    beyond = np.abs(np.log(ratio)) / np.log(np.where(alike, most, UNIT))
+    i = int(np.argmax(beyond))
+    if beyond[i] >= 1:
         raise ValueError(
             f"metric {names[i]!r}: expected the unit of {whose}, got a standard deviation"
             f" {ratio[i]:.2g} times as large; bring all to one unit"
+        )
+
+
+def _near(side, control, names):
+    """ValueError for the metric whose mean alone is in another unit than that of the control."""
+    spread = np.sqrt(np.maximum(side[1], control[1]))
+    apart = np.abs(side[0] - control[0]) / spread
+    i = int(np.argmax(apart))
+    if apart[i] > APART:
+        raise ValueError(
+            f"metric {names[i]!r}: expected the unit of the control, got a mean of"
+            f" {side[0][i]:.4g} and in the control {control[0][i]:.4g}, {apart[i]:.3g} standard"
+            " deviations of a user apart; bring means and variances (over users) of both to one"
+            " unit"
         )
 
 

@@ -199,11 +199,15 @@ def _rewarded(log, out, history, weights):
 def _weights(history, name, objective, allowed):
     weights = objectives.learn(history, objective, allowed=allowed)
     if not np.any(weights):
-        raise ValueError(
-            f"objective {name!r}: every weight is zero; lower --l1, loosen signs or try another"
-            " objective"
-        )
+        raise ValueError(f"objective {name!r}: every weight is zero{_why_none(name)}")
     return weights
+
+
+def _why_none(name):
+    if name in objectives.LOSSES:
+        return "; lower --l1, loosen signs or try another objective"
+    what = "the winners" if name == "gls" else "the North Star beyond noise"
+    return f", because no signal moves with {what}; add tests, or larger ones"
 
 
 def labelled(tests: past.Past, alpha: float) -> tuple[History, list[str]]:

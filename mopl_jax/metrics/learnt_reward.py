@@ -1,11 +1,10 @@
 """A learnt metric as the reward of a log: Σ weight · signal of each row, one column more.
 
-The written log says in its metadata what the column is. A policy learnt from it is guarded by the
-North Star: the same log, compared by that column.
+The written log says in its metadata what the column is, and so does the provenance of a policy
+learnt from it. Such a policy is guarded by the North Star: the same log, compared by that column.
 """
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,11 @@ from jaxtyping import Float
 
 from mopl_jax.io.files import check_output, write_atomically
 from mopl_jax.io.policy_json import finite
+from mopl_jax.io.reward_note import noted
 from mopl_jax.io.sources import open_source
 from mopl_jax.metrics import metric_json
 
 COLUMN = "learnt_metric"
-KEY = b"mopl_metric"  # of the metadata that say what the column is
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,9 +79,7 @@ def apply(
         raise ValueError(f"{log}: expected no column {COLUMN!r}, got one; rename or drop it")
     sums = _Sums()
     said = formula(names, weights)
-    metadata = {
-        KEY: json.dumps({"column": COLUMN, "formula": said, "north_star": north_star}).encode()
-    }
+    metadata = noted({"column": COLUMN, "formula": said, "north_star": north_star})
 
     def write(path):
         writer = None

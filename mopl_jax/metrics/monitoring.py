@@ -136,7 +136,8 @@ def monitor(
     star, said = _north_star(rows, north_star, metric)
     names = _names(rows, [*signals, *([star] if star else [])])
     outcomes = _outcomes(names, star, signals)
-    if how.correlation is None and metric is not None and metric_json.has_correlation(metric):
+    known = metric is not None and metric_json.has_correlation(metric)
+    if how.correlation is None and known and not _whole(rows[0][1]):
         how = dataclasses.replace(how, correlation=metric)
     left: list[str] = []
     complain = left.append if how.leave_out else experiments.refuse
@@ -189,8 +190,12 @@ def _names(rows, wanted):
             f"{path}: expected the signals of the metric, got no {absent[0]!r}; metrics of the"
             f" table: {', '.join(known)}"
         )
-    whole = any(row.get(key) is not None for key in ("covariance", "second_moment"))
-    return known if whole else tuple(name for name in known if name in wanted)
+    return known if _whole(row) else tuple(name for name in known if name in wanted)
+
+
+def _whole(row):
+    """Whether a row has covariances of all its metrics."""
+    return any(row.get(key) is not None for key in ("covariance", "second_moment"))
 
 
 def _only(row, names):
@@ -216,10 +221,11 @@ def _watched(by_experiment, names, outcomes, how, complain, said) -> Iterator[tu
     last = [arm for looks in tests.values() if looks for arm in looks[-1][2]]
     shared = past.shared_correlation(last, names, how, snapped)
     said += [] if shared is None or len(names) < 2 else [shared.source]
+    said += past.zeros(last) if LEARNT in outcomes else []
     said += past.by_shares(last, dataclasses.replace(how, keep=True))[1]
     matrix = None if shared is None else shared.matrix
     for name, looks in tests.items():
-        yield from _of_one(name, looks, names, matrix, outcomes, complain)
+        yield from _of_one(name, looks, names, matrix, outcomes, complain, said.append)
 
 
 def _by_time(rows, names, complain: Complain) -> Iterator[tuple]:
@@ -231,11 +237,14 @@ def _by_time(rows, names, complain: Complain) -> Iterator[tuple]:
             yield at[0].get("time"), sum(arm.n for _, arm in arms), arms
 
 
-def _of_one(name, by_time, names, correlation, outcomes, complain):
+def _of_one(name, by_time, names, correlation, outcomes, complain, remark):
     paths: dict[str, list] = {}
+    last: dict[tuple[str, str], experiments.Difference] = {}
     for time, users, arms in by_time:
         for arm, found in experiments.differences(name, arms, names, correlation, complain):
             paths.setdefault(arm, []).append((time, users, found.effect, found.covariance))
+            last[name, arm] = found
+    experiments.doubt(last, list(last.values()), names, remark)
     share = len(paths) * len(outcomes)
     for arm, looks in paths.items():
         for outcome, weights in outcomes.items():

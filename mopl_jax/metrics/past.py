@@ -15,10 +15,10 @@ from mopl_jax.metrics.scorecards import Reading
 from mopl_jax.metrics.snapshots import Looks
 from mopl_jax.numerics.check import choose
 
-SAID = 3  # experiments that a warning names
 # Smallest eigenvalue of the correlation of effects, below which a metric is a combination of
-# others: two of correlation 1 − 1e-8 over users have as much.
-NO_NOISE = 1e-8
+# others: two of correlation 1 − 1e-8 over users have as much. A sum of means rounded to four digits
+# leaves 1e-5 or so.
+NO_NOISE, ROUNDED = 1e-8, 1e-4
 
 Rows = list[tuple[Path, dict[str, Any]]]
 
@@ -48,7 +48,10 @@ def read(tables: Iterable[Path], north_star: str, reading: Reading | None = None
 def past(tables: Iterable[Path], north_star: str, reading: Reading) -> Past:
     """The same, with what must be said."""
     left: list[str] = []
-    complain = left.append if reading.leave_out else experiments.refuse
+    lost: list[str] = []
+    complain, pass_over = (
+        some.append if reading.leave_out else experiments.refuse for some in (left, lost)
+    )
     rows, reading = table_rows(tables, reading)
     names = scorecards.metrics(rows[0][1])
     choose([north_star], dict.fromkeys(names), f"North Star in {rows[0][0]}")
@@ -65,7 +68,7 @@ def past(tables: Iterable[Path], north_star: str, reading: Reading) -> Past:
             split |= splits.halves(some, names)
         by_experiment = [splits.whole(some, names) for some in by_experiment]
     looks = tuple(each for some in by_experiment for each in looks_of(some, names, complain))
-    kept, odd = by_shares(list(_arms(by_experiment, names, reading, complain)), reading)
+    kept, odd = by_shares(list(_arms(by_experiment, names, reading, complain, pass_over)), reading)
     if not kept and not odd and not left:
         raise ValueError(
             f"{rows[0][0]}: --at: expected a time not before the first snapshots, got {reading.at};"
@@ -86,10 +89,11 @@ def past(tables: Iterable[Path], north_star: str, reading: Reading) -> Past:
             halves=split or {(x.experiment, x.arm): snapshots.halves(x) for x in looks} or None,
             standardise=reading.standardise,
             complain=complain,
+            remark=odd.append,
         )
-    if shared is not None:
-        _check_sums(rows[0][0], history)
-    said = [*left_out(left), *odd, *_known(shared, kept, history)]
+    sums = _sums(rows[0][0], history, shared)
+    said = [*left_out(left), *left_out(lost, "snapshots of arms"), *odd, *sums]
+    said += _known(shared, kept, history)
     return Past(history, looks, labelled, tuple(said))
 
 
@@ -172,12 +176,14 @@ def place_of(rows: Rows) -> str:
     return f"{rows[0][0]}: experiment {name_of(rows)!r}"
 
 
-def _arms(by_experiment, names, reading, complain) -> Iterator[tuple[Path, Arm]]:
-    """The arms at the time that is asked for."""
+def _arms(by_experiment, names, reading, complain, pass_over) -> Iterator[tuple[Path, Arm]]:
+    """The arms at the time that is asked for; `pass_over` is told of snapshots before it."""
     when = None if reading.at is None else snapshots.moment(reading.at)
     for some in by_experiment:
-        rows = snapshots.at([row for _, row in some], when, complain, place_of(some))
-        yield from arms_of(some[0][0], rows, names, complain)
+        looks = snapshots.until(when, [row for _, row in some], complain, place_of(some))
+        odd = [x for rows in looks[:-1] for x in rows if not snapshots.usable(x, names)]
+        collections.deque(arms_of(some[0][0], odd, names, pass_over), maxlen=0)
+        yield from arms_of(some[0][0], looks[-1] if looks else (), names, complain)
 
 
 def arms_of(
@@ -221,31 +227,39 @@ def by_shares(
     done = "kept, but not to be trusted" if reading.keep else "left out; --keep keeps them"
     return kept, [
         f"sample ratio mismatch, users who are not in {planned}, p < {sample_ratio.MISMATCH:g}:"
-        f" {_some(odd)}: {done}"
+        f" {experiments.first_few(odd)}: {done}"
     ]
 
 
-def _some(names, separator=", ") -> str:
-    more = f" and {len(names) - SAID} others" if len(names) > SAID else ""
-    return separator.join(names[:SAID]) + more
-
-
-def left_out(left: Sequence[str]) -> Iterator[str]:
+def left_out(left: Sequence[str], what: str = "") -> Iterator[str]:
     """What was left out, in one sentence, or nothing."""
     if left:
-        yield f"left out, because they cannot be used: {_some(list(dict.fromkeys(left)), ' · ')}"
+        few = experiments.first_few(list(dict.fromkeys(left)), " · ")
+        yield f"left out, because they cannot be used{what and f', {len(left)} {what}'}: {few}"
 
 
 def _known(shared, arms, history) -> Iterator[str]:
     """Where the covariance between metrics comes from; that it is no covariance where all are 0."""
-    off = ~np.eye(len(history.names), dtype=bool)
     if shared is not None:
         yield shared.source + (_moving(history) if shared.guess else "")
-    elif off.any() and not np.asarray(history.covariance)[:, off].any():
+    yield from (text + _moving(history) for text in zeros(arms))
+
+
+def zeros(arms: Sequence[tuple[Path, Arm]]) -> Iterator[str]:
+    """How many arms have covariances between metrics that are all 0, in a sentence, or nothing."""
+    filled = sum(_filled_in(arm) for _, arm in arms)
+    if filled:
         yield (
-            "every covariance between metrics is exactly 0, as exports fill in what they do not"
-            f" know; {correlation.INDEPENDENT}{_moving(history)}"
+            f"every covariance between metrics is exactly 0 in {filled} of {len(arms)} arms, as"
+            f" exports fill in what they do not know; {correlation.INDEPENDENT}"
         )
+
+
+def _filled_in(arm):
+    k = len(arm.means)
+    if k < 2 or arm.covariance is None or arm.covariance.size != k * k:
+        return False
+    return not arm.covariance.reshape(k, k)[~np.eye(k, dtype=bool)].any()
 
 
 def _moments(history):
@@ -256,15 +270,25 @@ def _moments(history):
     return np.divide(moments, scale, out=np.zeros_like(moments), where=scale > 0)
 
 
-def _check_sums(path, history):
-    """ValueError where a combination of metrics never moves, not even by noise: one is a sum."""
-    found = _moments(history) * (1 - np.eye(len(history.names))) + np.eye(len(history.names))
-    if len(history.effect) > 2 * len(found) and np.linalg.eigvalsh(found)[0] < NO_NOISE:
+def _sums(path, history, shared) -> Iterator[str]:
+    """Where a combination of metrics never moves, not even by noise, one is a sum: ValueError, or a
+    warning if it may be by rounding that it moves, or if its covariances say that it can.
+    """
+    k = len(history.names)
+    found = _moments(history) * (1 - np.eye(k)) + np.eye(k)
+    smallest = float(np.linalg.eigvalsh(found)[0])
+    if len(history.effect) <= k + 1 or smallest >= ROUNDED:
+        return
+    names = experiments.determined(found, history.names)
+    if smallest < NO_NOISE and shared is not None:
         raise ValueError(
-            f"{path}: expected metrics that can move by themselves, got"
-            f" {experiments.determined(found, history.names)}, which determine one another in every"
-            " test, as a sum its parts; drop one of them"
+            f"{path}: expected metrics that can move by themselves, got {names}, which determine"
+            " one another in every test, as a sum its parts; drop one of them"
         )
+    yield (
+        f"{names} nearly determine one another in every test, as a rounded sum its parts: what"
+        " combines them is then far less certain than is said here; drop one of them"
+    )
 
 
 def _moving(history) -> str:

@@ -33,6 +33,7 @@ ALSO: dict[str, str] = {"users": "n", "control_users": "control_n"}  # other nam
 PREFIXED = ("mean", "variance", "std_error")
 FORMATS = (".parquet", ".pq", ".arrow", ".feather", ".ipc", ".csv")
 ERRORS = ("variance", "std_error")
+USERS = "users by metric"  # of a wide row made of long ones
 SHOWN = 40  # columns that a complaint lists
 
 Row = dict[str, Any]
@@ -104,6 +105,7 @@ def rows(path: Path, reading: Reading) -> list[Row]:
     keys = dict.fromkeys(name for row in renamed for name in row)
     _check(path, keys, names)
     with within(str(path)):
+        _named(renamed, [key for key in ("experiment", "arm", "metric") if key in keys])
         made = renamed
         if "control_n" in keys:
             made = list(_sides(renamed, reading.control or "control"))
@@ -183,6 +185,12 @@ def _check(path, keys, names):
         )
 
 
+def _named(rows, wanted):
+    for number, row in enumerate(rows, 1):
+        if absent := [key for key in wanted if row.get(key) in (None, "")]:
+            raise ValueError(f"row {number}: no {absent[0]}; fill it in or drop the row")
+
+
 def _listed(names):
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(map(str, names[:SHOWN])) + more
@@ -220,10 +228,7 @@ def _wide(rows) -> list[Row]:
     """A row for each experiment, arm and time, of rows a metric."""
     found: dict[tuple[str, ...], Row] = {}
     cells: dict[tuple[str, ...], dict[str, Row]] = {}
-    for number, row in enumerate(rows, 1):
-        absent = [key for key in ("experiment", "arm", "metric") if row.get(key) is None]
-        if absent:
-            raise ValueError(f"row {number}: no {absent[0]}; fill it in or drop the row")
+    for row in rows:
         key = tuple(str(row.get(name)) for name in ("experiment", "arm", "time", "fold"))
         metric = str(row["metric"])
         if metric in cells.setdefault(key, {}):
@@ -247,12 +252,12 @@ def _columns(cells, order) -> Row:
     """What the metrics of one arm say, under the names of the wide layout.
 
     Where metrics have other numbers of users, variances are those that give each mean its own
-    standard error with the largest of these numbers.
+    standard error with the largest of these numbers; each is kept under `USERS`.
     """
     users = {name: row.get("n") for name, row in cells.items()}
     odd = [n for n in users.values() if not _positive(n)]
     most = odd[0] if odd else max(users.values())
-    made: Row = {"n": most}
+    made: Row = {"n": most, USERS: users}
     for name, row in ((name, cells[name]) for name in order if name in cells):
         made[f"mean_{name}"] = row.get("mean")
         made |= {f"{kind}_{name}": row[kind] for kind in ERRORS if row.get(kind) is not None}

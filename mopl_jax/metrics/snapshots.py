@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from mopl_jax.io.refusals import short, within
 from mopl_jax.metrics.experiments import Complain, refuse, told
+from mopl_jax.metrics.scorecards import USERS
 
 LEAST = 1.0 + 1e-9  # growth of a test between two looks that says anything
 
@@ -67,16 +68,15 @@ def common(
     return {time: [looks[time] for looks in good.values()] for time in times}
 
 
-def at(
-    rows: Sequence[dict[str, Any]],
+def until(
     when: float | None,
+    rows: Sequence[dict[str, Any]],
     complain: Complain = refuse,
     where: str = "",
-) -> list[dict[str, Any]]:
-    """The rows of `common` at its last time, not after `when`; empty where there is none."""
+) -> list[list[dict[str, Any]]]:
+    """The rows of `common` at each of its times, not after `when`."""
     looks = common(rows, complain, where)
-    fit = [time for time in looks if when is None or time <= when]
-    return looks[fit[-1]] if fit else []
+    return [some for time, some in looks.items() if when is None or time <= when]
 
 
 def _in_time(name, rows):
@@ -88,13 +88,23 @@ def _in_time(name, rows):
             raise ValueError(f"expected each arm once, got {name!r} twice{_remedy(row)}")
         looks[at] = row
     for before, after in itertools.pairwise(sorted(looks)):
-        old, new = looks[before].get("n"), looks[after].get("n")
-        if isinstance(old, int | float) and isinstance(new, int | float) and new < old:
-            raise ValueError(
-                f"arm {name!r}: expected users that grow from snapshot to snapshot, got {old:,.0f}"
-                f" and then {new:,.0f} at {looks[after]['time']}; drop the snapshot"
-            )
+        older, newer = _users(looks[before]), _users(looks[after])
+        for metric, old in older.items():
+            new = newer.get(metric)
+            if isinstance(old, int | float) and isinstance(new, int | float) and new < old:
+                raise ValueError(
+                    f"arm {name!r}{metric}: expected users that grow from snapshot to snapshot, got"
+                    f" {old:,.0f} and then {new:,.0f} at {looks[after]['time']}; drop the snapshot"
+                )
     return looks
+
+
+def _users(row):
+    """Users of the row, and of each of its metrics where they are known."""
+    each = row.get(USERS)
+    each = each if isinstance(each, dict) else {}
+    known = {f", metric {x!r}": n for x, n in each.items() if f"mean_{x}" in row}
+    return {"": row.get("n")} | known
 
 
 def _remedy(row):
@@ -107,7 +117,7 @@ def looks(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> Iterator[Look
     """The looks at each treatment of one experiment that can be used: all variances, more users."""
     arms: dict[str, dict[float, dict]] = {}
     for row in rows:
-        if row.get("time") is not None and _usable(row, names):
+        if row.get("time") is not None and usable(row, names):
             arms.setdefault(str(row["arm"]), {})[moment(row["time"])] = row
     control = [name for name, some in arms.items() if _label(some) == "control"]
     for name, some in arms.items():
@@ -122,7 +132,8 @@ def _label(some):
     return next(iter(some.values())).get("label")
 
 
-def _usable(row, names):
+def usable(row: dict[str, Any], names: Sequence[str]) -> bool:
+    """Whether a row has users, means and variances of all metrics."""
     columns = ["n", *(f"{kind}_{name}" for kind in ("mean", "variance") for name in names)]
     values = [row.get(column) for column in columns]
     numbers = all(isinstance(x, int | float) and np.isfinite(x) for x in values)

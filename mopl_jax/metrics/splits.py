@@ -10,6 +10,7 @@ from jaxtyping import Float
 from mopl_jax.io.documents import Number
 from mopl_jax.io.refusals import within
 from mopl_jax.metrics.experiments import number
+from mopl_jax.metrics.scorecards import USERS
 
 Row = dict[str, Any]
 Rows = list[tuple[Path, Row]]
@@ -69,9 +70,11 @@ def _pooled(path, rows, names) -> Row:
         share = (n / n.sum())[:, None]
     mean = (share * means).sum(axis=0)
     variance = (share * (variances + np.square(means - mean))).sum(axis=0)
-    found = {key: value for key, value in first.items() if key not in ("fold", "row")}
+    found = {key: value for key, value in first.items() if key not in ("fold", "row", USERS)}
     for i, name in enumerate(names):
         found |= {f"mean_{name}": float(mean[i]), f"variance_{name}": float(variance[i])}
+    if isinstance(first.get(USERS), dict):
+        found[USERS] = {name: sum(row[USERS].get(name, 0) for row in rows) for name in first[USERS]}
     return found | {"n": float(n.sum())}
 
 

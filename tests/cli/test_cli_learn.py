@@ -18,6 +18,7 @@ from worlds import write
 from mopl_jax.cli import app
 from mopl_jax.cli.learn import learn
 from mopl_jax.io.policy_json import read_policy, write_policy
+from mopl_jax.io.reward_note import noted
 from mopl_jax.learning import pipeline, stages
 from mopl_jax.policies import Gaussian, Mixture
 from mopl_jax.report import figures
@@ -190,6 +191,7 @@ def test_production_is_matched_by_name(tmp_path, monkeypatch):
     assert [now.tolist() for now in seen] == [MEAN.tolist()] * 2
 
 
+NOTE = {"column": "reward", "formula": "0.5 likes -0.25 shares", "north_star": "days"}
 CHEAP = {"estimator": "snips", "certificate": "normal"}  # to compile
 
 
@@ -200,6 +202,8 @@ def made(tmp_path_factory):
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         path = write_log(folder, spend=3 + np.random.default_rng(1).normal(size=600))
+        rewarded = pq.read_table(path).replace_schema_metadata(noted(NOTE))
+        pq.write_table(rewarded, path)
         options = {"guardrails": ["spend:-10%"], "report_folder": folder / "out"}
         run(path, production="0.2,0.5", **options, **CHEAP)
     return folder, printed.getvalue()
@@ -222,6 +226,7 @@ def test_the_artifact_reads_back_and_says_what_to_do(made):
         "keep the current weights" if keep else "change to the learnt weights"
     )
     assert document["production"] == [0.2, 0.5]
+    assert document["provenance"]["learnt_metric"] == NOTE  # what the log says of its reward
     assert document["objectives"] == ["w_click", "w_like"]
 
 

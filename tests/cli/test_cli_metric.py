@@ -241,6 +241,21 @@ def test_bad_options_are_one_line_and_exit_code_2(path, options, expected):
 
 
 @pytest.mark.parametrize(
+    ("objective", "expected"),
+    [
+        ("proxy", "because no signal moves with the North Star beyond noise; add tests"),
+        ("gls", "because no signal moves with the winners; add tests"),
+    ],
+)
+def test_weights_of_zero_say_why(tmp_path, objective, expected):
+    """Where no test moved anything, an objective in closed form has no option that helps."""
+    rows = [row | {f"mean_{name}": 1.0 for name in NAMES} for row in table()]
+    path = experiments.write(tmp_path / "past.parquet", rows)
+    run = mopl("metric", path, "--north-star", "retention", "--objective", objective)
+    assert_refused(run, f"objective '{objective}': every weight is zero", expected)
+
+
+@pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
         ("past.txt", "a,b", "expected a file ending in .parquet"),

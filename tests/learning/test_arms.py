@@ -11,6 +11,7 @@ from scipy import stats
 import mopl_jax
 from mopl_jax.intervals.simultaneous import simultaneous_alpha
 from mopl_jax.io.read import open_log
+from mopl_jax.io.reward_note import noted
 from mopl_jax.learning.arms import arms_of
 from mopl_jax.logs import Logs
 from mopl_jax.policies import Discrete
@@ -68,6 +69,16 @@ def test_production_that_is_best_is_kept(logged):
     assert made.chosen.certified_gain < 0
     assert made.advice == "keep what is played now"
     assert "no arm is certain to gain over arm 3" in made.reason
+
+
+def test_what_the_log_says_of_its_reward_goes_into_the_artifact(logged):
+    logs, arm = logged
+    columns = {"w_a": logs.action[:, 0], "w_b": logs.action[:, 1], "p": SHARE[arm]}
+    note = {"column": "learnt_metric", "formula": "0.5 likes", "north_star": "days"}
+    table = pa.table(columns | {"learnt_metric": logs.reward}).replace_schema_metadata(noted(note))
+    roles = {"action": "w_", "reward": "learnt_metric", "propensity": "p"}
+    made = mopl_jax.choose_arm(table, production=ARMS[0], **roles)
+    assert made.to_dict()["provenance"]["learnt_metric"] == note
 
 
 def test_without_production_the_mix_that_was_played_is_what_arms_gain_over(logged):

@@ -8,6 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 from command import assert_refused, document, mopl
 
+from mopl_jax.io import reward_note
+from mopl_jax.io.sources import open_source
 from mopl_jax.metrics import experiments, learnt_reward, metric_json
 
 NAMES = ("likes", "shares", "days")
@@ -39,12 +41,30 @@ def test_a_log_gets_the_metric_of_each_row(tmp_path, stored):
     assert said["mean"] == pytest.approx(reward.mean())
     assert said["deviation"] == pytest.approx(reward.std())
     assert said["correlation"] == pytest.approx(np.corrcoef(reward, signals[:, 2])[0, 1])
-    about = json.loads(after.schema.metadata[learnt_reward.KEY])
+    about = json.loads(after.schema.metadata[reward_note.KEY])
     assert about == {
         "column": "learnt_metric",
         "formula": "0.5 likes -0.25 shares",
         "north_star": "days",
     }
+
+
+def test_what_the_reward_is_goes_where_the_log_goes(tmp_path, stored):
+    """Through folders that give columns and through columns in others; of no other reward."""
+    path, out = (
+        log(tmp_path, extra=[{"inner": 1.0}] * 500),
+        tmp_path / "all" / "day=1" / "a.parquet",
+    )
+    assert mopl("metric", stored, "--apply", path, "--rewarded", out).code == 0
+    schema = open_source(tmp_path / "all").schema
+    assert {"day", "extra.inner"} <= set(schema.names)
+    (note,) = reward_note.provenance_of(schema, "learnt_metric").values()
+    assert (note["formula"], note["north_star"]) == ("0.5 likes -0.25 shares", "days")
+    assert reward_note.provenance_of(schema, "days") == {}
+    assert reward_note.provenance_of(open_source(path).schema, "days") == {}
+    for text in (b"{", b"[]", b'"x"'):
+        damaged = schema.with_metadata({reward_note.KEY: text})
+        assert reward_note.provenance_of(damaged, "learnt_metric") == {}
 
 
 def test_learning_and_applying_in_one_command(tmp_path):

@@ -106,6 +106,47 @@ def test_a_table_without_the_north_star_is_said(files, tmp_path):
     assert "no metric 'days': the North Star is not watched" in " ".join(found.warnings)
 
 
+def test_arms_that_are_too_far_apart_are_asked_about(files, tmp_path):
+    """Percent for shares, where the mean is far less than a standard deviation."""
+    folder, rows = files
+    far = [*rows[:-1], rows[-1] | {"mean_days": 5.0 + rows[-2]["mean_days"]}]
+    for some, asked in ((rows, False), (far, True)):
+        (tmp_path / "test.json").write_text(json.dumps(some))
+        said = library.monitor(tmp_path / "test.json", "days", planned=1e5).warnings
+        assert any("'e', arm 'B', metric 'days' (5)" in text for text in said) is asked
+
+
+def test_covariances_of_the_table_come_before_those_of_the_metric(files, tmp_path):
+    """The errors of a metric whose correlations are those of the table are the same without it."""
+    folder, rows = files
+    known = [row | {"covariance": USERS.tolist()} for row in rows]
+    (tmp_path / "test.json").write_text(json.dumps(known))
+    for path in (tmp_path / "test.json", folder / "test.json"):
+        learnt = library.monitor(path, metric=folder / "metric.json", planned=1e5).tests[1]
+        error = np.sqrt(WEIGHTS @ USERS @ WEIGHTS * 4 / (2 * DAILY * DAYS))
+        assert learnt.looks[-1].standard_error == pytest.approx(error, rel=1e-9)
+
+
+def test_covariances_that_are_filled_in_are_said(files, tmp_path):
+    """Zeros between metrics make a metric of several too certain; the North Star has none."""
+    folder, rows = files
+    filled = [row | {"covariance": np.eye(3).tolist()} for row in rows]
+    (tmp_path / "test.json").write_text(json.dumps(filled))
+    for metric, said in ((folder / "metric.json", True), (None, False)):
+        found = library.monitor(tmp_path / "test.json", "days", metric, planned=1e5)
+        assert any("exactly 0 in 2 of 2 arms" in text for text in found.warnings) is said
+
+
+def long(rows):
+    """A row a metric, of which `likes` is known of one user less than the others."""
+    for row in rows:
+        about = {key: row[key] for key in ("experiment", "arm", "time")}
+        for name in NAMES:
+            users = row["users"] - (name == "likes")
+            cells = {"mean": row[f"mean_{name}"], "variance": row[f"variance_{name}"]}
+            yield about | {"metric": name, "users": users} | cells
+
+
 def without(rows, key):
     return [{k: v for k, v in row.items() if k != key} for row in rows]
 
@@ -129,6 +170,26 @@ BROKEN = {
         lambda rows: [*rows[:-1], rows[-1] | {"variance_likes": 1e24}],
         "arm 'B': metric 'likes': expected the unit of the control",
     ),
+    "milliseconds at the last look": (
+        lambda rows: [
+            *rows[:-1],
+            rows[-1] | {"mean_likes": 1e3 * rows[-1]["mean_likes"], "variance_likes": 1e6},
+        ],
+        "arm 'B': metric 'likes': expected the unit of the control, got a standard deviation 1e+03",
+    ),
+    "a mean in another unit": (
+        lambda rows: [rows[0], rows[1] | {"mean_days": 100.0}, *rows[2:]],
+        "arm 'B': metric 'days': expected the unit of the control, got a mean of 100",
+    ),
+    "users of a metric shrink": (
+        lambda rows: [*long(rows[:-1]), *long([rows[-1] | {"users": 5}])],
+        "'B': expected users that grow from snapshot to snapshot, got 19,000 and then 5",
+    ),
+    "a negative variance early on": (
+        lambda rows: [rows[0], rows[1] | {"variance_likes": -1.0}, *rows[2:]],
+        "arm 'B' at 2026-03-01: metric 'likes': expected a variance > 0",
+    ),
+    "no arm": (lambda rows: [rows[0] | {"arm": None}, *rows[1:]], "row 1: no arm"),
     "no signal": (lambda rows: without(rows, "mean_likes"), "got no 'likes'"),
     "no time": (lambda rows: without(rows, "time"), "expected each arm once, got 'A' twice"),
     "a negative variance": (

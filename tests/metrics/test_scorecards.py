@@ -43,9 +43,9 @@ def wide(count=8, seed=0, n=10_000):
 ROWS = list(wide())
 
 
-def long(rows=ROWS):
+def long(rows=ROWS, names=NAMES):
     for row in rows:
-        for name in NAMES:
+        for name in names:
             cells = {"mean": row[f"mean_{name}"], "variance": row[f"variance_{name}"]}
             kept = {k: v for k, v in row.items() if not k.startswith(("mean_", "variance_"))}
             yield kept | {"metric": name} | cells
@@ -248,7 +248,12 @@ def test_without_covariances_power_is_not_believed(tmp_path):
         | {"covariance": np.diag(SPREAD**2).tolist()}
         for row in few
     ]
-    for rows, words in ((few, "count as zero"), (zeros, "exactly 0")):
+    but_one = [zeros[0] | {"covariance": USERS.tolist()}, *zeros[1:]]
+    for rows, words in (
+        (few, "count as zero"),
+        (zeros, "exactly 0 in 12 of 12 arms"),
+        (but_one, "exactly 0 in 11 of 12 arms"),
+    ):
         said = past.past([stored(tmp_path, rows)], "star", Reading()).warnings
         assert any(words in text and "correlate" in text for text in said)
     said = past.past([stored(tmp_path, wide(count=40))], "star", Reading()).warnings
@@ -338,10 +343,43 @@ BAD = {
     "unit of an experiment": (
         wide,
         lambda r: [x.update(mean_b=1e12, variance_b=9e24) for x in r[3:6]] and None,
-        "'e1', arm 'B': metric 'b': expected the unit of most experiments",
+        "'e1', arm 'B': metric 'b': expected the unit of half of the experiments or more, got a"
+        " standard deviation 1e+12 times as large; bring all to one unit, or --standardise",
+    ),
+    "milliseconds in an arm": (
+        long,
+        lambda r: r[4].update(mean=1e3 * r[4]["mean"], variance=9e6),
+        "experiment 'e0', arm 'B': metric 'b': expected the unit of the control, got a standard"
+        " deviation 1e+03 times as large",
+    ),
+    "milliseconds in an experiment": (
+        wide,
+        lambda r: [x.update(mean_b=1e3 * x["mean_b"], variance_b=9e6) for x in r[3:6]] and None,
+        "'e1', arm 'B': metric 'b': expected the unit of half of the experiments or more, got a"
+        " standard deviation 1e+03 times as large",
+    ),
+    "half of the experiments": (
+        wide,
+        lambda r: [x.update(mean_b=1e12, variance_b=9e24) for x in r[:12]] and None,
+        "'e0', arm 'B': metric 'b': expected the unit of half of the experiments or more, got a"
+        " standard deviation 1e+12 times as large",
+    ),
+    "unit of a mean": (
+        wide,
+        lambda r: r[4].update(mean_star=100.0),
+        "'e1', arm 'B': metric 'star': expected the unit of the control, got a mean of 100 and in"
+        " the control 0.9937, 198 standard deviations of a user apart",
+    ),
+    "unit of a control": (
+        long,
+        lambda r: r[2].update(mean=-100.0),
+        "'e0', arm 'B': metric 'star': expected the unit of the control, got a mean of",
     ),
     "beyond": (wide, lambda r: r[4].update(mean_b=1e200), "arm 'B': expected numbers whose sums"),
     "no metric": (long, lambda r: r[4].update(metric=None), "row 5: no metric"),
+    "no arm": (wide, lambda r: r[4].update(arm=None), "row 5: no arm; fill it in or drop the row"),
+    "empty arm": (wide, lambda r: r[4].update(arm=""), "row 5: no arm; fill it in or drop"),
+    "no experiment": (pairs, lambda r: r[4].update(experiment=None), "row 5: no experiment"),
     "absent metric": (long, lambda r: r.pop(4), "arm 'B': expected the metrics a, b, star, got a"),
     "few users": (wide, lambda r: r[4].update(users=1), "arm 'B': users: expected a number of at"),
     "one metric": (
@@ -355,6 +393,27 @@ BAD = {
         lambda r: r[5].update(users=10),
         "experiment 'e0': arm 'A': expected users that grow from snapshot to snapshot, got 2,500"
         " and then 10 at 6",
+    ),
+    "shrinking metric": (
+        lambda: long(looks()),
+        lambda r: r[16].update(users=10),
+        "experiment 'e0': arm 'A', metric 'b': expected users that grow from snapshot to snapshot,"
+        " got 2,500 and then 10 at 6; drop the snapshot",
+    ),
+    "shrinking in folds": (
+        lambda: long(x | {"time": t, "users": t * x["users"]} for t in (1, 2) for x in folds()),
+        lambda r: [x.update(users=10) for x in r if x["time"] == 2 and x["metric"] == "b"] and None,
+        "arm 'A', metric 'b': expected users that grow from snapshot to snapshot, got 10,000 and",
+    ),
+    "negative, in an early snapshot": (
+        looks,
+        lambda r: r[20].update(variance_b=-1.0),
+        "row 21, experiment 'e0', arm 'B' at 1: metric 'b': expected a variance > 0, got -1",
+    ),
+    "missing, in an early snapshot": (
+        lambda: long(looks()),
+        lambda r: r[61].update(variance=None),
+        "experiment 'e0', arm 'B' at 1: metric 'b': expected a variance or a standard error",
     ),
     "other control": (
         pairs,
@@ -397,6 +456,71 @@ def test_a_sum_names_its_parts(tmp_path):
         past.read([stored(tmp_path, total)], "star", INDEPENDENT)
 
 
+def rounded(rows, digits):
+    for row in rows:
+        yield {
+            key: float(f"{x:.{digits}g}") if key.startswith("mean_") else x
+            for key, x in row.items()
+        }
+
+
+@pytest.mark.parametrize("layout", ["wide", "long", "covariances"])
+def test_a_rounded_sum_is_warned_of(tmp_path, layout):
+    """Of five and four digits, in any layout; two digits are noise, and what is no sum moves."""
+    total = [
+        row | {"mean_sum": row["mean_a"] + row["mean_b"], "variance_sum": 15.0} for row in ROWS
+    ]
+    if layout == "covariances":
+        total = [row | {"covariance": np.diag([*SPREAD**2, 15.0]).tolist()} for row in total]
+    for digits, few, warned in ((5, 24, True), (4, 24, True), (5, 9, True), (2, 24, False)):
+        rows = list(rounded(total[:few], digits))
+        made = long(rows, (*NAMES, "sum")) if layout == "long" else rows
+        reading = Reading() if layout == "covariances" else INDEPENDENT
+        said = past.past([stored(tmp_path, made)], "star", reading).warnings
+        assert any("a, b, sum nearly determine one another" in text for text in said) is warned
+    said = past.past([stored(tmp_path, ROWS)], "star", INDEPENDENT).warnings
+    assert not any("determine" in text for text in said)
+
+
+def test_a_sum_is_refused_from_as_few_tests_as_can_tell(tmp_path):
+    """Six differences of four metrics; three are too few for three."""
+    total = [
+        row | {"mean_sum": row["mean_a"] + row["mean_b"], "variance_sum": 15.0} for row in ROWS
+    ]
+    with pytest.raises(ValueError, match="got a, b, sum, which determine one another in every"):
+        past.read([stored(tmp_path, total[:9])], "star", INDEPENDENT)
+    said = past.past([stored(tmp_path, ROWS[:5])], "a", INDEPENDENT).warnings
+    assert not any("determine" in text for text in said)
+
+
+def test_arms_that_are_too_far_apart_are_asked_about(tmp_path):
+    """More than one standard deviation of a user, up to ten, from where they are refused."""
+    for shift, asked in ((2.9, False), (3.5, True), (29.0, True)):
+        rows = changed(wide, lambda r, by=shift: r[4].update(mean_b=r[3]["mean_b"] + by))
+        said = past.past([stored(tmp_path, rows)], "star", INDEPENDENT).warnings
+        words = f"of users: experiment 'e1', arm 'B', metric 'b' ({shift / 3:.2g})"
+        assert any(words in text for text in said) is asked
+
+
+def test_units_of_a_metric_about_zero_are_asked_about(tmp_path):
+    """Nothing but the difference is left of the mean: 30 standard deviations of the control's."""
+    rows = changed(wide, lambda r: r[3].update(mean_b=0.0))
+    rows[4] |= {"mean_b": 90.0, "variance_b": 9e6}
+    said = past.past([stored(tmp_path, rows)], "star", INDEPENDENT).warnings
+    assert any("arm 'B', metric 'b' (30)" in text for text in said)
+
+
+def test_rare_and_heavy_metrics_are_no_other_units(tmp_path):
+    """A share of 1 in 10,000 becomes one half, as of users who saw what is new; of 10,000 users one
+    who spends 100,000 makes mean and deviation of an arm a hundred times as large.
+    """
+    share, spent = (1e-4, 1e-4), (0.1, 1e2)
+    for usual, mean, variance in ((share, 0.5, 0.25), (share, 0.02, 1e2), (spent, 10.1, 1e6)):
+        rows = [row | {"mean_b": usual[0], "variance_b": usual[1]} for row in ROWS]
+        rows[4] |= {"mean_b": mean, "variance_b": variance}
+        assert past.read([stored(tmp_path, rows)], "star", INDEPENDENT).size.size == 16
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
@@ -423,6 +547,20 @@ def test_what_was_left_out_is_said_where_nothing_is_left(tmp_path):
         past.read([stored(tmp_path, rows)], "star", INDEPENDENT)
     with pytest.raises(ValueError, match="expected a table without covariances"):
         past.read([stored(tmp_path, changed(wide, summed))], "star", INDEPENDENT)
+
+
+def test_snapshots_that_cannot_be_used_are_left_out_where_asked(tmp_path):
+    """An early one alone, and said; with --at, one that comes later is no matter."""
+    rows = changed(looks, lambda r: r[20].update(variance_b=-1.0))
+    reading = Reading(leave_out=True, correlation="independent")
+    found = past.past([stored(tmp_path, rows)], "star", reading)
+    assert found.history.size.size == 16
+    assert [len(x.time) for x in found.looks[:2]] == [19, 20]
+    assert "arm 'B' at 1: metric 'b': expected a variance > 0, got -1" in found.warnings[0]
+    rows = changed(looks, lambda r: r[39].update(variance_b=-1.0))
+    reading = Reading(at=19, correlation="independent")
+    early = past.past([stored(tmp_path, rows)], "star", reading)
+    assert not any("left out" in text for text in early.warnings)
 
 
 def test_arms_that_cannot_be_used_are_left_out_where_asked(tmp_path):
