@@ -430,10 +430,10 @@ def _users(state, block):
 
 
 def _from_blocks(reader, policies, question, seen, watch) -> Answers:
-    def blocks():
-        chunks = watch(log_reader.chunks(reader, row_blocks.SIZE))
+    def blocks(size=row_blocks.SIZE):
+        chunks = watch(log_reader.chunks(reader, size))
         asked = (_asked(question, rows) for rows in _looking(chunks, seen, n))
-        return row_blocks.blocks(asked, n)
+        return row_blocks.blocks(asked, n, size)
 
     first, n = next(log_reader.chunks(reader, row_blocks.SIZE)), question.n
     question = question._replace(precisions=_precisions(reader, first))
@@ -449,7 +449,8 @@ def _from_blocks(reader, policies, question, seen, watch) -> Answers:
     known = _known(question, modal, shares, roundings)
     parts = _parts(place, members, states, question.parts)
     if repeat:
-        by_user = run_passes(place, *_by_user(members, roundings, states, units))
+        of_users = Stream(lambda: blocks(row_blocks.size_for(units)))
+        by_user = run_passes(of_users, *_by_user(members, roundings, states, units))
         return _answers(question, seen, *_of_users(by_user, parts, known))
     sums, _ = sum_targets(place, members, states, known)
     return _answers(question, seen, sums, parts)
