@@ -248,14 +248,20 @@ def _root(square, tiny):
 
 
 def feasible_means(project, whitening, radius) -> Projection:
-    """The projection of whitened means."""
+    """The projection of whitened means, `radius` about the logging mean."""
     region = ball(standard(whitening.mean), radius)
     if project is unconstrained:
         return region
-    inner = lambda z: linalg.scale_solve(  # noqa: E731
+    return intersection(region, whitened_projection(project, whitening))
+
+
+def whitened_projection(project: Projection, whitening: Gaussian) -> Projection:
+    """The same projection, of whitened actions."""
+    if project is unconstrained:
+        return project
+    return lambda z: linalg.scale_solve(
         whitening.scale, project(unwhiten(z, whitening)) - whitening.mean
     )
-    return intersection(region, inner)
 
 
 def _search(promise, unit, feasible, origin, radius, ask: Ask) -> Gaussian:
