@@ -29,9 +29,8 @@ def write(folder: Path, made: LearntWeights | ContextualWeights) -> Path:
 
     Of weights by context it has their advice and their segments; all else is of the global weights.
     """
-    learnt, segments = made, ""
-    if isinstance(made, ContextualWeights):
-        learnt, segments = made.learnt, _by_context(made)
+    by_context = isinstance(made, ContextualWeights)
+    learnt: LearntWeights = made.learnt if by_context else made
     images = []
     for name, title, draw in figures_of(learnt):
         with plt.rc_context(style.STYLE):
@@ -47,7 +46,7 @@ def write(folder: Path, made: LearntWeights | ContextualWeights) -> Path:
     page = _PAGE.format(
         advice=html.escape(made.advice),
         reason=html.escape(made.reason),
-        segments=segments,
+        segments=_by_context(made) if by_context else "",
         weights=_table(*weights_table(learnt)),
         numbers=_table(("", "in " + learnt.names.reward + ", or as said"), numbers(learnt)),
         remarks="".join(f"<li>{html.escape(text)}</li>" for text in remarks(learnt)),
