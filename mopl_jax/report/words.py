@@ -96,8 +96,8 @@ def exploration(learnt: LearntWeights, name: str = "the learnt weights") -> str:
     return (
         f"to explore with next: {played} (explore_next of the artifact, itself a policy); as many"
         f" rows again are expected to certify a gain of {float(made.worth):.3g} over {over}, those"
-        f" of this log's policy {float(made.repeated):.3g}, by which to rank them: about half of"
-        " what was expected was found where that was tried"
+        f" of this log's policy {float(made.repeated):.3g}, by which to rank them: half to two"
+        " thirds of what was expected was found where that was tried"
         f"{_unbound(learnt)}"
     )
 
