@@ -42,6 +42,7 @@ SIZES |= {"worlds": (*KEPT, "platform"), "truth": 2**14, "seconds": 500}
 QUICK = {"replicates": 1, "d": 2, "rounds": 2, "seeds": 1, "users": 400, "truth": 512}
 QUICK |= {"worlds": ("quadratic", "platform")}
 KEYS = ("world", "seed", "explorer", "round")
+LEVEL = 0.05
 EXPLORERS = ("repeat", "production", "middle", "guess", "proposed")
 
 
@@ -99,8 +100,13 @@ def _world(world: str, options) -> Place:
         return (at(mean) - at(baseline)) / unit
 
     first = Gaussian.diagonal(np.zeros(d), 1.0)
-    region = ball(standard(jnp.zeros(d)), RADIUS)
-    return Place(first, n, play, gain, lambda mean: (top - point(mean)) / unit, region)
+    return Place(first, n, play, gain, lambda mean: (top - point(mean)) / unit, _region(d))
+
+
+@functools.cache
+def _region(d):
+    """One for all worlds, so that what is compiled serves them all."""
+    return ball(standard(jnp.zeros(d)), RADIUS)
 
 
 def _factor(policy):
@@ -175,7 +181,8 @@ def _next(explorer, place, made, policy, production) -> tuple[Gaussian, float | 
     """What explores next, and what it is expected to certify where that is known."""
     first = place.first
     if explorer == "proposed":
-        found = next_exploration(made, policy, float(place.n), production)
+        asked = made, policy, float(place.n), production, LEVEL, place.project
+        found = next_exploration(*asked)
         return found.policy, float(found.worth)
     middle = 0.5 * (made.guess.mean + production)
     means = {"repeat": first.mean, "production": production, "middle": middle}
@@ -192,47 +199,97 @@ def _proposed(logs, rows, production, kept, logging, project):
 @jax.jit
 def _certified(made, held, production):
     asked = made.certified, held, production, made.surfaces
-    return certify_compiled(*asked, doubly_robust, ess_skew, 0.05)
+    return certify_compiled(*asked, doubly_robust, ess_skew, LEVEL)
 
 
-HEAD = ("certified gain in all, bounds", "true", "regret of production", "of the best guess")
+HEAD = ("logs", "certified gain in all, bounds", "more than repeating", "true")
+HEAD += ("more than repeating", "regret of production", "of the best guess")
 HEAD += ("lost while exploring", "rounds certified", "certificates that hold", "expected", "found")
+SAID = "Standard errors are those of the differences to `repeat` on the same log, over logs."
 
 
 def table(rows: list[dict]) -> str:
     """By group of worlds and explorer, after the last round, of logs that all explorers have; then
     by world.
     """
+    rows = whole(rows)
+    tables = [("worlds", grouped(rows)), ("world", _study.grouped(rows, "world"))]
+    return "\n\n".join([*(_table(*each) for each in tables), SAID])
+
+
+def whole(rows: list[dict]) -> list[dict]:
+    """Those of logs that all explorers have."""
     logs = _study.grouped(rows, "world", "seed").values()
-    rows = [
+    return [
         row for log in logs if len({x["explorer"] for x in log}) == len(EXPLORERS) for row in log
     ]
-    whole = [
-        _line(key, some) for key, some in _study.grouped(_named(rows), "of", "explorer").items()
-    ]
-    each = [_line(key, some) for key, some in _study.grouped(rows, "world", "explorer").items()]
-    tables = (("worlds", whole), ("world", each))
-    return "\n\n".join(_study.markdown((name, "explorer", *HEAD), x, "ll") for name, x in tables)
 
 
-def _named(rows):
+def grouped(rows: list[dict]) -> dict[tuple[str], list[dict]]:
+    """By what the worlds were used for."""
     of = {"platform": "the platform", "centre": "nothing to gain"}
     of |= dict.fromkeys(REPORTING, "only reported")
-    return [row | {"of": of.get(row["world"], "chosen by")} for row in rows]
+    return _study.grouped([row | {"of": of.get(row["world"], "chosen by")} for row in rows], "of")
 
 
-def _line(of, rows):
-    """Means over runs; what is lost is that of the rounds after the first, which all share, and
+def sums(rows: list[dict], key: str) -> dict[str, np.ndarray]:
+    """By explorer, of each log the sum over its rounds."""
+    return {
+        explorer: np.array(
+            [sum(row[key] for row in run) for run in _study.grouped(some, "world", "seed").values()]
+        )
+        for (explorer,), some in _study.grouped(rows, "explorer").items()
+    }
+
+
+def mean_and_error(each: np.ndarray) -> tuple[float, float]:
+    """The mean and its standard error, NaN of one."""
+    error = each.std(ddof=1) / np.sqrt(len(each)) if len(each) > 1 else np.nan
+    return float(each.mean()), float(error)
+
+
+def _table(name, groups):
+    lines = [
+        [*of, *line] for of, some in groups.items() for line in _lines(sorted(some, key=_by_log))
+    ]
+    return _study.markdown((name, "explorer", *HEAD), lines, "ll")
+
+
+def _by_log(row):
+    return row["world"], row["seed"], row["round"]
+
+
+def _lines(rows):
+    """Means over logs; what is lost is that of the rounds after the first, which all share, and
     so is what is expected of them and found.
     """
-    runs = list(_study.grouped(rows, "world", "seed").values())
-    last = [run[-1] for run in runs]
-    later = [row for row in rows if row["round"] > 1]
-    sums = [np.mean([sum(row[key] for row in run) for run in runs]) for key in ("bound", "gain")]
-    ends = [np.mean([row[f"{key}_regret"] for row in last]) for key in ("production", "guess")]
-    means = [np.mean([row[key] for row in later]) for key in ("lost", "certified")]
-    held = f"{sum(row['holds'] for row in rows)} of {len(rows)}"
-    found = [None, None]
-    if of[1] == "proposed":
-        found = [f"{np.mean([row[key] for row in later]):.3f}" for key in ("expected", "bound")]
-    return [*of, *(f"{x:.3f}" for x in (*sums, *ends, *means)), held, *found]
+    totals = [sums(rows, key) for key in ("bound", "gain")]
+    for (explorer,), some in _study.grouped(rows, "explorer").items():
+        each = [total[explorer] for total in totals]
+        apart = [x - total["repeat"] for x, total in zip(each, totals, strict=True)]
+        pairs = [
+            x for own, more in zip(each, apart, strict=True) for x in (_mean(own), _both(more))
+        ]
+        last = [row for row in some if row["round"] == max(x["round"] for x in some)]
+        later = [row for row in some if row["round"] > 1]
+        ends = [_of(last, f"{key}_regret") for key in ("production", "guess")]
+        means = [_of(later, key) for key in ("lost", "certified")]
+        held = f"{sum(row['holds'] for row in some)} of {len(some)}"
+        found = [_of(later, x) if explorer == "proposed" else None for x in ("expected", "bound")]
+        yield [explorer, len(each[0]), *pairs, *ends, *means, held, *found]
+
+
+def _of(rows, key):
+    return _mean(np.array([row[key] for row in rows]))
+
+
+def _mean(each):
+    return f"{each.mean():.3f}"
+
+
+def _both(each):
+    """What it has more, and the standard error."""
+    if not each.any():
+        return None
+    mean, error = mean_and_error(each)
+    return f"{mean:+.3f} ± {error:.3f}" if len(each) > 1 else f"{mean:+.3f}"

@@ -20,6 +20,12 @@ SEARCH = {
     ("Bayesian optimisation", "North Star", 5_000): ("#000000", ":", "Bayesian, North Star"),
     ("random steps", "North Star", 50_000): ("#999999", "-", "random steps, North Star"),
 }  # each at the better of its sizes; one weight at a time is slower: in the table
+SMALL = {
+    "small_rounds_loop": ("#CC79A7", "-", "learnt metric, half in small rounds"),
+    "small_rounds": ("#CC79A7", ":", "small rounds, not yet certified"),
+}
+ALONE = ("greedy", 0.4, 512)  # the way, width and users of a round that the loop takes
+FIRST = 400  # users, where the axis begins
 
 
 def draw() -> Figure:
@@ -27,12 +33,7 @@ def draw() -> Figure:
     study = results("closed_loop_rounds").about["study"]
     figure, axes = plt.subplots(2, 2, figsize=(10.2, 7.4))
     agreement(axes[0, 0], results("closed_loop_agreement"))
-    gains(
-        axes[0, 1],
-        results("closed_loop_rounds"),
-        results("closed_loop_search"),
-        study["attainable"],
-    )
+    gains(axes[0, 1], study["attainable"])
     p_values(axes[1, 0], results("closed_loop_rounds"))
     metric(axes[1, 1], results("closed_loop_metric"), study["days_sd"])
     return figure
@@ -63,10 +64,11 @@ def agreement(ax, rows) -> None:
     ax.legend(title="policies", loc="upper left")
 
 
-def gains(ax, loops, searches, attainable) -> None:
-    """True gain of what is in production against the users spent on it: median of the runs, and
-    their range.
+def gains(ax, attainable) -> None:
+    """True gain of what is in production, and of what searches and small rounds have found, against
+    the users spent on it: median of the runs, and their range.
     """
+    loops, searches = results("closed_loop_rounds"), results("closed_loop_search")
     for (reward, pessimistic), look in LOOKS.items():
         _path(
             ax,
@@ -79,11 +81,18 @@ def gains(ax, loops, searches, attainable) -> None:
             [row for row in searches if (row["method"], row["reward"], row["test"]) == way],
             *look,
         )
+    for name, look in SMALL.items():
+        rows = results(name)
+        if name == "small_rounds":
+            rows = [
+                row for row in rows if (row["way"], row["width"], row["users a round"]) == ALONE
+            ]
+        _path(ax, rows, *look)
     ax.axhline(attainable, **DASHED)
-    ax.text(1.2e3, attainable * 1.02, "attainable", fontsize=8)
-    ax.set_ylim(top=1.9 * attainable)
+    ax.text(1.2 * FIRST, attainable * 1.02, "attainable", fontsize=8)
+    ax.set_ylim(top=2 * attainable)
     ax.set_xscale("log")
-    ax.set_xlim(1e3, 2e7)
+    ax.set_xlim(FIRST, 2e7)
     ax.set_xlabel("users spent, without the history behind the metric")
     ax.set_ylabel("true gain over the first weights, days a week")
     ax.set_title("Loop against one A/B test a candidate: median, range of five runs")
@@ -98,7 +107,7 @@ def _path(ax, rows, colour, line, label):
     ]
     paths = np.array([[_gain(run, at) for at in users] for run in runs])
     end = {"where": "post", "color": colour, "linestyle": line, "label": label}
-    ax.step([1e3, *users], [0, *np.median(paths, axis=0)], linewidth=1.5, **end)
+    ax.step([FIRST, *users], [0, *np.median(paths, axis=0)], linewidth=1.5, **end)
     ax.fill_between(
         users,
         paths.min(axis=0),

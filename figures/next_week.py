@@ -3,7 +3,8 @@
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from figures import results
+from benchmarks._study import grouped
+from figures import column, results
 
 TITLES = {
     "none": "nothing moves",
@@ -28,12 +29,11 @@ NAMES = {
 
 def draw() -> Figure:
     """A panel for each world: the mean loss of each week."""
-    rows = results("next_week_rounds")
+    runs = grouped(results("next_week_rounds"), "world", "way")
     figure, axes = plt.subplots(1, 4, figsize=(10.4, 2.9), sharey=True)
     for ax, (world, title) in zip(axes, TITLES.items(), strict=True):
         for way, (colour, line) in LOOKS.items():
-            some = [row for row in rows if (row["world"], row["way"]) == (world, way)]
-            weeks, loss = ([row[name] for row in some] for name in ("week", "loss"))
+            weeks, loss = (column(runs[world, way], name) for name in ("week", "loss"))
             ax.plot(weeks, loss, color=colour, ls=line, label=NAMES.get(way, way))
         ax.set_title(title, fontsize=8)
         ax.set_xlabel("week")

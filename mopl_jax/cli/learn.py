@@ -180,7 +180,7 @@ def _of_arms(settings, report_folder, context):
 
 
 def _finish(made, out, report_folder, as_json):
-    """The page, of the global weights, and the screen."""
+    """The page and the screen."""
     from mopl_jax.io import files
     from mopl_jax.learning.contextual_weights import ContextualWeights
     from mopl_jax.report import contextual_screen, learning_screen
@@ -190,7 +190,7 @@ def _finish(made, out, report_folder, as_json):
         from mopl_jax.report import page
 
         with files.claimed(report_folder, option="--report"):
-            page.write(report_folder, learnt)
+            page.write(report_folder, made)
     if not as_json and made is learnt:
         learning_screen.show(learnt, out)
     elif not as_json:

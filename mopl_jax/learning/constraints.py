@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
-from jaxtyping import ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from mopl_jax.learning.log_space import bounds_in_logs
 from mopl_jax.numerics import linalg
@@ -212,9 +212,15 @@ def share_outside(project: Projection, policy: Gaussian | Mixture) -> float:
 
     Constraints bind the mean of a policy, and a normal policy plays around it: of `DRAWS` draws.
     """
+    if project is unconstrained:
+        return 0.0
     draws = jax.vmap(policy.sample)(jax.random.split(jax.random.key(0), DRAWS))
+    return share_moved(project, draws, jnp.sqrt(jnp.min(jnp.diagonal(policy.covariance))))
+
+
+def share_moved(project: Projection, draws: Float[Array, "n d"], unit: ArrayLike) -> float:
+    """The share of `draws` that `project` moves by more than rounding, of weights of one `unit`."""
     moved = jnp.max(jnp.abs(jax.vmap(project)(draws) - draws), axis=1)
-    unit = jnp.sqrt(jnp.min(jnp.diagonal(policy.covariance)))
     return float(np.mean(np.asarray(moved > 1e-3 * unit)))
 
 

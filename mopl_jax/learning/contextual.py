@@ -19,7 +19,7 @@ from mopl_jax.estimators.cluster import clustered
 from mopl_jax.estimators.contrast import difference
 from mopl_jax.estimators.ess import kish
 from mopl_jax.learning.certification import certificate_of
-from mopl_jax.learning.constraints import Bounds, unconstrained
+from mopl_jax.learning.constraints import DRAWS, Bounds, share_moved, unconstrained
 from mopl_jax.learning.contextual_weights import ContextualWeights, Segment
 from mopl_jax.learning.deviations import (
     Situation,
@@ -38,7 +38,14 @@ from mopl_jax.learning.personal import (
 from mopl_jax.learning.proposal import Proposal, feasible_means
 from mopl_jax.learning.response_surface import BLOCK
 from mopl_jax.learning.seen import Seen
-from mopl_jax.learning.whitening import standard, unwhiten, unwhiten_policy, whiten, whiten_action
+from mopl_jax.learning.whitening import (
+    normals,
+    standard,
+    unwhiten,
+    unwhiten_policy,
+    whiten,
+    whiten_action,
+)
 from mopl_jax.logs import folds_of, held_out, num_units
 from mopl_jax.numerics.quick_jit import quick_jit
 from mopl_jax.policies.context_normal import ContextNormal
@@ -103,7 +110,21 @@ def personalised(learnt: LearntWeights, seen: Seen, mean: str) -> ContextualWeig
         found = jax.device_get(_by_segment(*asked, code, seen.blocks, *methods))
         segments, others = tuple(_segments(learnt, policy, found)), seen.table.others
     ends = (0.0, 0.0) if bool(same) else (float(ends.lower), float(ends.upper))
-    return ContextualWeights(learnt, seen.columns, mean, policy, *over, ends, segments, others)  # pyright: ignore[reportCallIssue]
+    outside = _outside(learnt.plan.project, parts, judge, own)
+    found = seen.columns, mean, policy, *over, ends, segments, others, outside
+    return ContextualWeights(learnt, *found)  # pyright: ignore[reportCallIssue]
+
+
+def _outside(project, parts, judge, own) -> float:
+    """The share of draws for rows that certify, each by its `own` part, that constraints forbid."""
+    if project is unconstrained:
+        return 0.0
+    at = np.linspace(0, len(own) - 1, min(len(own), DRAWS)).astype(int)
+    means = jnp.stack([_means(part.policy, judge.at(at)) for part in parts])
+    scale = jnp.stack([_scale(part.policy) for part in parts])[own[at]]
+    aside = jax.vmap(linalg.scale_times)(scale, jnp.asarray(normals(*means.shape[1:])))
+    unit = jnp.sqrt(jnp.min(jnp.diagonal(parts[0].made.whitening.covariance)))
+    return share_moved(project, means[own[at], np.arange(len(at))] + aside, unit)
 
 
 def _joined(learnt, parts, share) -> Segmented | ContextNormal:
@@ -258,6 +279,10 @@ def _means(policy, seen) -> Float[Array, "n d"]:
     codes = np.concatenate([seen.inputs, 1.0 - seen.situation.place[:, None]], axis=1)
     plain = dataclasses.replace(policy, logarithms=False)
     return jax.vmap(lambda code: plain.given(code).mean)(jnp.asarray(codes))
+
+
+def _scale(policy):
+    return policy.table.scale[0] if isinstance(policy, Segmented) else policy.scale
 
 
 def _current(learnt, made):

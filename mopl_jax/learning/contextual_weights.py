@@ -48,6 +48,7 @@ class ContextualWeights:
     `interval`: of the gain over the global policy, at both ends
     `segments`: of a table, those with weights of their own; the largest first
     `others`: how many segments have too few rows for any, and are played the global weights
+    `forbidden`: the share of the contextual policy's draws that constraints forbid
     """
 
     learnt: Any
@@ -60,6 +61,12 @@ class ContextualWeights:
     interval: tuple[float, float]
     segments: tuple[Segment, ...] = ()
     others: int = 0
+    forbidden: float = 0.0
+
+    @property
+    def outside(self) -> float:
+        """The share of what is served that constraints forbid, which bind means."""
+        return self.forbidden if self.personalise else self.learnt.outside
 
     @property
     def personalise(self) -> bool:
@@ -172,6 +179,7 @@ class ContextualWeights:
         }
         about = self.learnt.to_dict() | {"advice": self.advice, "reason": self.reason}
         about |= {"verdict": self.verdict, "reasons": list(self.reasons)}
+        about |= {"outside_constraints": self.outside}
         return about | {"personal": personal}
 
 

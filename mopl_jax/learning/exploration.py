@@ -20,19 +20,21 @@ from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, ArrayLike, Float
 
 from mopl_jax.estimators.divergence import product
-from mopl_jax.learning.proposal import ENOUGH, FEW, SCALES, Proposal
+from mopl_jax.learning.constraints import Projection, unconstrained
+from mopl_jax.learning.proposal import ENOUGH, FEW, SCALES, Proposal, whitened_projection
 from mopl_jax.learning.response_surface import Surface
-from mopl_jax.learning.whitening import normals, standard, unwhiten, whitened
+from mopl_jax.learning.whitening import normals, standard, unwhiten, whiten_action, whitened
 from mopl_jax.numerics import linalg
 from mopl_jax.numerics.quick_jit import quick_jit
 from mopl_jax.numerics.shapes import Matrix, Scalar, Vector
 from mopl_jax.policies.gaussian import Gaussian
 
 WAY = 0.0, 0.25, 0.5, 0.75, 1.0  # of the way from the baseline to the best guess
-WIDER = 0.7, 1.0, 1.4  # times the scale of the last exploration
+WIDER = 1.0, 0.7, 1.4  # times the scale of the last exploration; of ties the first
 ROWS, DRAWS = 256, 64  # that stand for a round's; of what it may find
 TRIED = 256  # means of policies that it may certify, each with every one of `SCALES`
 AROUND = 0.0, 0.25, 0.5, 0.75  # logged standard deviations by which they leave the way
+NEAR = 1e-3  # logged standard deviations that are rounding
 
 
 class Exploration(NamedTuple):
@@ -66,32 +68,42 @@ class Round(NamedTuple):
     change: Float[Array, "p f"]
 
 
-@quick_jit("alpha")
+@quick_jit("alpha", "project")
 def next_exploration(
-    made: Proposal, last: Gaussian, rows: ArrayLike, baseline: Vector, alpha: float = 0.05
+    made: Proposal,
+    last: Gaussian,
+    rows: ArrayLike,
+    baseline: Vector,
+    alpha: float = 0.05,
+    project: Projection = unconstrained,
 ) -> Exploration:
     """What to play to `rows` more rows after an exploration by `last`, as half of them teach, with
     all that is known, and the others certify a gain over the `baseline` (d,), one-sided at `alpha`.
 
     Candidates are on the way from the baseline to the best guess of what was `made`, with the
-    scale of the last exploration, a narrower and a wider one.
+    scale of the last exploration, a narrower and a wider one; their means, and those of what may
+    then be certified, are feasible for `project`. The last exploration is none of them where its
+    mean is not.
     """
     whitening, known = made.whitening, whitened(last, made.whitening)
-    place = lambda x: linalg.scale_solve(whitening.scale, x - whitening.mean)  # noqa: E731
+    place = lambda x: whiten_action(x, whitening)  # noqa: E731
     origin, guess = place(baseline), place(made.guess.mean)
     surface = dataclasses.replace(made.surface, reference=standard(origin))
-    tried = _tried(origin, guess, place(made.certified.mean))
+    feasible = whitened_projection(project, whitening)
+    tried = _tried(origin, guess, place(made.certified.mean), feasible)
     change = jax.vmap(lambda policy: _change(surface, policy, origin))(tried)
     half = 0.5 * jnp.asarray(rows, origin.dtype)
     ahead = Round(surface, jnp.asarray(made.noise), half, origin, tried, change)
     variances, turn = linalg.eigh(known.covariance)
     z = -NormalDist().inv_cdf(alpha)
     way = jnp.asarray(np.repeat(WAY, len(WIDER)), origin.dtype)
-    means = jnp.concatenate([known.mean[None], _along(origin, guess, way)])
+    moved = jax.vmap(feasible)(_along(origin, guess, way))
+    means = jnp.concatenate([known.mean[None], moved])
     factors = jnp.asarray([1.0, *WIDER * len(WAY)], origin.dtype)
     spread = factors[:, None] * jnp.sqrt(variances)[None]
     worths = lax.map(lambda at: worth(ahead, at[0], at[1], turn, z), (means, spread))
-    best = jnp.argmax(worths)
+    again = jnp.max(jnp.abs(feasible(known.mean) - known.mean)) <= NEAR
+    best = jnp.argmax(jnp.where(again, worths, worths.at[0].set(-jnp.inf)))
     policy = Gaussian(unwhiten(means[best], whitening), factors[best] * last.scale)
     return Exploration(policy, worths[best], worths[0])
 
@@ -133,13 +145,13 @@ def _after(ahead, actions) -> Float[Array, "f s"]:
     return surface.coefficients[:, None] + across @ solve_triangular(factor.T, drawn)
 
 
-def _tried(origin, guess, certified) -> Gaussian:
+def _tried(origin, guess, certified, feasible=unconstrained) -> Gaussian:
     """Along the way from the origin to the best guess, beyond it and about it, with all scales."""
     d = len(origin)
     way = jnp.linspace(0, 1.5, TRIED, dtype=origin.dtype)
     about = jnp.asarray(normals(TRIED, d) * np.resize(AROUND, TRIED)[:, None], origin.dtype)
     near = _along(origin, guess, way) + about
-    means = jnp.concatenate([near, guess[None], certified[None]])
+    means = jax.vmap(feasible)(jnp.concatenate([near, guess[None], certified[None]]))
     scale = jnp.repeat(jnp.asarray(SCALES, origin.dtype), len(means))
     each = jnp.broadcast_to(scale[:, None], (len(scale), d))
     return Gaussian(jnp.tile(means, (len(SCALES), 1)), each)

@@ -15,6 +15,7 @@ from mopl_jax.diagnostics.verdicts import VERDICTS
 from mopl_jax.io import storage
 from mopl_jax.io.policy_json import document
 from mopl_jax.learning.certification import Certificate
+from mopl_jax.learning.constraints import share_outside
 from mopl_jax.learning.exploration import Exploration, next_exploration
 from mopl_jax.learning.guardrails import Guardrail
 from mopl_jax.learning.log_space import served
@@ -134,12 +135,19 @@ class LearntWeights:
     def exploration(self) -> Exploration:
         """What to explore with next, by as many rows as this log has, after its own exploration:
         over what is then played, the certified policy unless the current weights are kept.
+        Constraints bind its mean; guardrails do not bind it.
         """
         rows = len(self.logs.reward) + (0 if self.names.folds else self.certifying)
         current = self.whitening.mean if self.production is None else self.production
         baseline = current if self.keep else self.policy.mean
         given = self.proposal, self.whitening, float(rows), np.asarray(baseline)
-        return jax.device_get(next_exploration(*given, self.plan.alpha))
+        made = next_exploration(*given, self.plan.alpha, self.plan.project)
+        return jax.device_get(made)
+
+    @functools.cached_property
+    def explored_outside(self) -> float:
+        """The share of the draws of what to explore with next that constraints forbid."""
+        return share_outside(self.plan.project, self.exploration.policy)
 
     @property
     def surface(self) -> Surface:
@@ -293,7 +301,7 @@ class LearntWeights:
             "alpha": self.plan.alpha,
             "best_guess": _predicted(made.guess, made.guessed),
             "certified": _predicted(made.certified, made.promised),
-            "explore_next": _explored(self.exploration, names),
+            "explore_next": _explored(self),
         }
         if self.certificate is not None:
             about |= _without(self.certificate.to_dict(), *JUDGED)
@@ -335,14 +343,15 @@ def _predicted(policy, promise):
     return _moments(policy) | predicted
 
 
-def _explored(exploration, names):
+def _explored(learnt):
     """What to explore with next: the document of a policy, and what is expected of it."""
-    policy = served(exploration.policy) if names.logarithms else exploration.policy
+    made, names = learnt.exploration, learnt.names
     return document(
-        policy,
+        served(made.policy) if names.logarithms else made.policy,
         objectives=list(names.objectives),
-        expected_certified_gain=float(exploration.worth),
-        expected_of_repeating=float(exploration.repeated),
+        expected_certified_gain=float(made.worth),
+        expected_of_repeating=float(made.repeated),
+        outside_constraints=learnt.explored_outside,
     )
 
 

@@ -148,10 +148,9 @@ def learn(
         found = stages.cross_fitted(logs, asked, watch, stop)
     else:
         found = stages.halved(*_parts(logs, share, seed), asked, watch, stop)
-    free = plan.project is unconstrained
     return dataclasses.replace(
         found,
-        outside=0.0 if free else share_outside(plan.project, found.policy),
+        outside=share_outside(plan.project, found.policy),
         checks=check_rows(taken.reader, target=found.played),
         served=served_now(production, taken.names, found),
     )

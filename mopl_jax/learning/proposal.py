@@ -249,12 +249,18 @@ def _root(square, tiny):
 
 
 def feasible_means(project, whitening, radius) -> Projection:
-    """The projection of whitened means."""
+    """The projection of whitened means, `radius` about the logging mean."""
     region = ball(standard(whitening.mean), radius)
     if project is unconstrained:
         return region
-    inner = lambda z: whiten_action(project(unwhiten(z, whitening)), whitening)  # noqa: E731
-    return intersection(region, inner)
+    return intersection(region, whitened_projection(project, whitening))
+
+
+def whitened_projection(project: Projection, whitening: Gaussian) -> Projection:
+    """The same projection, of whitened actions."""
+    if project is unconstrained:
+        return project
+    return lambda z: whiten_action(project(unwhiten(z, whitening)), whitening)
 
 
 def _search(promise, unit, feasible, origin, radius, ask: Ask) -> Gaussian:

@@ -11,7 +11,12 @@ from mopl_jax.io.context import recorded
 from mopl_jax.io.log_reader import LogReader
 from mopl_jax.learning.deviations import MOST, Situation, width
 from mopl_jax.learning.personal import NETWORK, TABLE, first_layer
-from mopl_jax.learning.segments import Segmentation, check_levels, segmentation
+from mopl_jax.learning.segments import (
+    Segmentation,
+    check_levels,
+    check_shared,
+    segmentation,
+)
 from mopl_jax.logs import Logs
 from mopl_jax.policies.context_normal import Input, features_of, input_of
 
@@ -57,6 +62,7 @@ def seen_of(reader: LogReader, names: tuple[str, ...], mean: str) -> Seen:
             check_levels(column, name, place, rows.cluster, numeric)
     if mean == TABLE:
         found = segmentation(columns, names, place, MOST // width(d))
+        check_shared(found, names, place, rows.cluster)
         situation = Situation(found.code, np.ones((len(found.code), 1)))
         return Seen(
             names, situation, np.zeros((len(found.code), 0)), len(found.values), logs, found
@@ -85,8 +91,13 @@ def _check_numbers(column, name, place):
 
 
 def check_known_before(reader: LogReader, names: Sequence[str]) -> None:
-    """ValueError for a column that is not known before the action."""
+    """ValueError for a column that is not known before the action, or is the user."""
     columns = reader.columns
+    if columns.cluster in names:
+        raise ValueError(
+            f"{reader.source.name}: context column {columns.cluster!r}: it names the user, and"
+            " nothing is learnt of one for another; name what many share"
+        )
     known = {
         "reward": (columns.reward or "reward",),
         "action": columns.action or (),

@@ -54,6 +54,24 @@ def segmentation(
     return Segmentation(tuple(values), number[index], len(seen) - len(kept))
 
 
+def check_shared(
+    table: Segmentation, names: Sequence[str], place: str, units: Int[np.ndarray, " n"] | None
+) -> None:
+    """ValueError for segments each of which is all but one user's, by several columns together."""
+    if units is None:
+        return
+    inside, size = table.code < len(table.values), len(table.values)
+    users = len(
+        np.unique(table.code[inside] + size * np.unique(units[inside], return_inverse=True)[1])
+    )
+    if users < EACH * size:
+        raise ValueError(
+            f"{place}: context {', '.join(names)}: {size:,} segments with {users:,} users in all:"
+            " together these columns all but name the user, and nothing is learnt of one for"
+            " another; name fewer of them, or group levels"
+        )
+
+
 def check_levels(
     column: Levels, name: str, place: str, units: Int[np.ndarray, " n"] | None, numeric: bool
 ) -> None:

@@ -2,9 +2,15 @@
 
 from pathlib import Path
 
-from mopl_jax.learning.contextual_weights import ContextualWeights, labelled
+from mopl_jax.learning.contextual_weights import ContextualWeights
 from mopl_jax.report import terminal
-from mopl_jax.report.words import weights_table
+from mopl_jax.report.words import (
+    exploration,
+    forbidden,
+    personalising,
+    segments_table,
+    weights_table,
+)
 
 SHOWN = 20  # segments in the table
 
@@ -22,24 +28,27 @@ def show(made: ContextualWeights, out: Path) -> None:
     if made.segments:
         console.print(_table(made))
         console.print(_said(made), soft_wrap=True)
+    if made.moved:
+        console.print(personalising(made), soft_wrap=True)
+    explored = exploration(made.learnt, "the learnt global weights")
+    console.print(f"for all contexts alike, {explored}", soft_wrap=True)
     console.print(terminal.verdict_line(made.verdict))
     for text in made.reasons:
         console.print(f"  {text}", highlight=False, markup=False)
+    for text in forbidden(made.outside):
+        console.print(text, style="yellow")
     kept = ", which is not to be played" if made.keep else ""
     what = "the weights by context" if made.personalise else "the global weights"
     console.print(f"Written: {out}: {what}{kept}", soft_wrap=True)
 
 
 def _table(made):
-    """What each segment changes of the global weights, and gains."""
-    names = made.learnt.names.labels
     title = f"By {', '.join(made.columns)}: change from the global weights, and gain"
-    table = terminal.table("segment", "rows", *names, "gain", "at least", "at most", title=title)
+    header, rows = segments_table(made)
+    table = terminal.table(*header, title=title)
     table.columns[0].max_width = 30
-    for each in made.segments[:SHOWN]:
-        change = (f"{x:+.3g}" for x in each.change)
-        ends = (terminal.number(x) for x in (each.gain, each.lower, each.upper))
-        table.add_row(labelled(each), terminal.share(each.share), *change, *ends)
+    for row in rows[:SHOWN]:
+        table.add_row(*row)
     return table
 
 

@@ -9,7 +9,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mopl_jax.learning.learnt_weights import LearntWeights
 from mopl_jax.report import terminal
-from mopl_jax.report.words import front_table, guardrails_table, numbers, remarks, weights_table
+from mopl_jax.report.words import (
+    forbidden,
+    front_table,
+    guardrails_table,
+    numbers,
+    remarks,
+    weights_table,
+)
 
 ASKED = (
     "interrupt: ends after this stage, with the best policy so far (compiling may take a minute); "
@@ -72,8 +79,10 @@ def show(learnt: LearntWeights, out: Path) -> None:
     console.print(terminal.verdict_line(learnt.verdict))
     for text in learnt.reasons:
         console.print(f"  {text}", highlight=False, markup=False)
-    for text in _warnings(learnt):
+    for text in forbidden(learnt.outside):
         console.print(text, style="yellow")
+    if learnt.interrupted:
+        console.print("interrupted: the best policy so far", style="yellow")
     _advise(console, learnt)
     kept = ", which is not to be played" if learnt.keep else ""
     written = f"Written: {out}{kept}; its value on any log: mopl evaluate LOG --target {out}"
@@ -87,17 +96,6 @@ def _print_table(console, header, rows):
         made.add_row(*row)
     if rows:
         console.print(made)
-
-
-def _warnings(learnt):
-    """What was not as it should be, one line each."""
-    if learnt.outside > 0:
-        yield (
-            f"warning: {learnt.outside:.0%} of the policy's draws are outside the constraints,"
-            " which bind its mean: clip what is served, or play a smaller scale"
-        )
-    if learnt.interrupted:
-        yield "interrupted: the best policy so far"
 
 
 def _advise(console, learnt):

@@ -9,6 +9,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from mopl_jax.io.files import write_atomically
+from mopl_jax.learning.contextual_weights import ContextualWeights
 from mopl_jax.learning.learnt_weights import LearntWeights
 from mopl_jax.report import style
 from mopl_jax.report.figures import figures_of
@@ -16,13 +17,20 @@ from mopl_jax.report.words import (
     front_table,
     guardrails_table,
     numbers,
+    personalising,
     remarks,
+    segments_table,
     weights_table,
 )
 
 
-def write(folder: Path, learnt: LearntWeights) -> Path:
-    """Write `index.html` (images inside) and one PNG a figure into `folder`."""
+def write(folder: Path, made: LearntWeights | ContextualWeights) -> Path:
+    """Write `index.html` (images inside) and one PNG a figure into `folder`.
+
+    Of weights by context it has their advice and their segments; all else is of the global weights.
+    """
+    by_context = isinstance(made, ContextualWeights)
+    learnt: LearntWeights = made.learnt if by_context else made
     images = []
     for name, title, draw in figures_of(learnt):
         with plt.rc_context(style.STYLE):
@@ -36,8 +44,9 @@ def write(folder: Path, learnt: LearntWeights) -> Path:
             f" src='data:image/png;base64,{encoded}'><p>{html.escape(caption)}</p>"
         )
     page = _PAGE.format(
-        advice=html.escape(learnt.advice),
-        reason=html.escape(learnt.reason),
+        advice=html.escape(made.advice),
+        reason=html.escape(made.reason),
+        segments=_by_context(made) if by_context else "",
         weights=_table(*weights_table(learnt)),
         numbers=_table(("", "in " + learnt.names.reward + ", or as said"), numbers(learnt)),
         remarks="".join(f"<li>{html.escape(text)}</li>" for text in remarks(learnt)),
@@ -68,6 +77,14 @@ def _settings(learnt):
     ]
 
 
+def _by_context(made):
+    """What is changed by context, and a heading for what is global."""
+    title = f"By {', '.join(made.columns)}: change from the global weights, and gain"
+    gain = f"<p>{html.escape(personalising(made))}</p>" if made.moved else ""
+    table = _section(html.escape(title), *segments_table(made))
+    return f"{gain}{table}<h2>The global weights: {html.escape(made.learnt.advice)}</h2>"
+
+
 def _section(title, header, rows):
     """A heading and its table, where that has rows."""
     return f"<h2>{title}</h2>{_table(header, rows)}" if rows else ""
@@ -87,6 +104,7 @@ img{{max-width:100%}}
 td,th{{padding:.1rem 1.2rem .1rem 0;border-bottom:1px solid #ddd;text-align:left}}
 p{{color:#444}}</style>
 <h1>{advice}</h1><p><b>{reason}</b></p>
+{segments}
 {weights}
 {guardrails}
 <h2>What it is worth</h2>{numbers}

@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from mopl_jax.learning.contextual_weights import ContextualWeights, labelled
 from mopl_jax.learning.learnt_weights import LearntWeights, guarded, spread
+from mopl_jax.report import terminal
 
 
 def numbers(learnt: LearntWeights) -> list[tuple[str, str]]:
@@ -65,36 +67,56 @@ def remarks(learnt: LearntWeights) -> list[str]:
     ]
     if float(made.promised.gain) == 0:
         none = "certified policy: none that these rows are expected to confirm a gain of"
-        return [*lines, none, *binds, _exploration(learnt)]
+        return [*lines, none, *binds, exploration(learnt)]
     lines.append(
         f"certified policy: the surface expects {_plus(made.promised)}, and the rows that certify"
         f" leave about ± {float(made.promised.noise):.3g}"
     )
     lines += binds
     if apart < 0.1:
-        return [*lines, "both means are nearly the same", _exploration(learnt)]
+        return [*lines, "both means are nearly the same", exploration(learnt)]
     return [
         *lines,
         f"they are {apart:.2g} logged standard deviations apart: what is certified is played at"
         f" {scale:.2g} of the logged scale and stays where these rows can confirm a gain; play the"
         " best guess in an experiment",
-        _exploration(learnt),
+        exploration(learnt),
     ]
 
 
-def _exploration(learnt):
-    """What as many rows more are worth, by the policy that is proposed and by this log's."""
+def exploration(learnt: LearntWeights, name: str = "the learnt weights") -> str:
+    """What as many rows more are worth, by the policy that is proposed and by this log's, over the
+    current weights or those of this `name`.
+    """
     made = learnt.exploration
-    over = "the current weights" if learnt.keep else "the learnt weights"
+    over = "the current weights" if learnt.keep else name
     means, scales = np.asarray(made.policy.mean), spread(made.policy)
     each = zip(learnt.names.labels, means, scales, strict=True)
     played = ", ".join(f"{name} {mean:.3g} ± {scale:.2g}" for name, mean, scale in each)
     return (
         f"to explore with next: {played} (explore_next of the artifact, itself a policy); as many"
         f" rows again are expected to certify a gain of {float(made.worth):.3g} over {over}, those"
-        f" of this log's policy {float(made.repeated):.3g}, by which to rank them: about half of"
-        " what was expected was found where that was tried"
+        f" of this log's policy {float(made.repeated):.3g}, by which to rank them: half to two"
+        " thirds of what was expected was found where that was tried"
+        f"{_unbound(learnt)}"
     )
+
+
+def forbidden(share: float) -> list[str]:
+    """A warning of the share of the policy's draws that constraints forbid, if any."""
+    if share == 0:
+        return []
+    return [
+        f"warning: {share:.0%} of the policy's draws are outside the constraints, which bind its"
+        " mean: clip what is served, or play a smaller scale"
+    ]
+
+
+def _unbound(learnt):
+    """What does not bind what is explored."""
+    share = learnt.explored_outside
+    outside = f"; {share:.0%} of its draws are outside the constraints" if share > 0 else ""
+    return outside + ("; guardrails do not bind it" if learnt.guardrails else "")
 
 
 def _plus(promise):
@@ -147,6 +169,28 @@ def front_table(learnt: LearntWeights) -> tuple[list[str], list[list[str]]]:
 
 def _outcomes(each):
     return [made[name] for made in each["outcomes"].values() for name in ("change", "certain")]
+
+
+def segments_table(made: ContextualWeights) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of what each segment changes of the global weights, and gains."""
+    header = ["segment", "rows", *made.learnt.names.labels, "gain", "at least", "at most"]
+    return header, [_segment(each) for each in made.segments]
+
+
+def _segment(each):
+    change = (f"{x:+.3g}" for x in each.change)
+    ends = (terminal.number(x) for x in (each.gain, each.lower, each.upper))
+    return [labelled(each), terminal.share(each.share), *change, *ends]
+
+
+def personalising(made: ContextualWeights) -> str:
+    """The gain of personalising with its interval."""
+    lower, upper = made.interval
+    return (
+        f"gain of personalising over the global means played with one scale:"
+        f" {float(made.over_global.gain):.4g}, with confidence {1 - made.learnt.plan.alpha:.4g}"
+        f" between {lower:.4g} and {upper:.4g}"
+    )
 
 
 def _number(value):

@@ -261,6 +261,7 @@ def test_the_report_has_its_figures_and_speaks_in_words(made):
         "the learnt mean",
         "What the guardrails allow",
         "spend:-10%",
+        "guardrails do not bind it",
     ):
         assert words in text
     assert not re.search("surface_p|certified_gain|lower_bound", text)

@@ -2,7 +2,9 @@
 cannot be a context is refused in one line before anything is learnt.
 """
 
+import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,16 +13,22 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from command import described
+from scipy import stats
 
 from mopl_jax.evaluation.comparison import compare
 from mopl_jax.io.policy_json import read_policy, write_policy
 from mopl_jax.io.read import read_logs
+from mopl_jax.learning import contextual as learnt_by_context
+from mopl_jax.learning import contextual_weights
+from mopl_jax.learning.constraints import box
 from mopl_jax.learning.deviations import Situation, bends, expected_bends, fit_deviations, width
 from mopl_jax.learning.pipeline import learn_contextual
-from mopl_jax.learning.segments import segmentation
+from mopl_jax.learning.seen import Seen
+from mopl_jax.learning.segments import check_levels, check_shared, segmentation
 from mopl_jax.logs import Logs
 from mopl_jax.policies import Gaussian, Segmented
 from mopl_jax.policies.contextual import Levels
+from mopl_jax.report import contextual_screen, page
 
 N, D = 1200, 2
 LOGGING = Gaussian.diagonal(np.zeros(D), 1.0)
@@ -87,6 +95,66 @@ def test_what_is_served_is_what_was_certified(tmp_path, learnt):
     assert learnt.least <= 0.3 * true
 
 
+def test_the_screen_says_what_the_artifact_says(capsys, learnt):
+    """The advice, each segment, and what to explore with next, which is for all contexts alike."""
+    contextual_screen.show(learnt, Path("policy.json"))
+    printed, next_round = capsys.readouterr().out, learnt.to_dict()["explore_next"]
+    lower, upper = learnt.interval
+    for text in (
+        f"{learnt.advice}: {learnt.reason}",
+        f"with confidence 0.95 between {lower:.4g} and {upper:.4g}",
+        *(contextual_weights.labelled(each) for each in learnt.segments),
+        f"for all contexts alike, to explore with next: w_0 {next_round['mean'][0]:.3g} ±",
+        f"certify a gain of {next_round['expected_certified_gain']:.3g} over",
+    ):
+        assert text in printed
+    assert learnt.to_dict()["outside_constraints"] == 0
+    assert "outside the constraints" not in printed
+    bounded = dataclasses.replace(learnt, forbidden=0.25)
+    contextual_screen.show(bounded, Path("policy.json"))
+    assert "warning: 25% of the policy's draws are outside" in capsys.readouterr().out
+    means = [learnt.learnt.policy.mean, learnt.learnt.proposal.guess.mean]
+    low, high = np.min(means, axis=0), np.max(means, axis=0)
+    assert np.all((low - 1e-9 <= next_round["mean"]) & (next_round["mean"] <= high + 1e-9))
+
+
+def test_the_page_says_what_is_served(tmp_path, monkeypatch, learnt):
+    """The advice on weights by context above, that on global weights below their segments."""
+    monkeypatch.setattr(page, "figures_of", lambda learnt: [])
+    text = page.write(tmp_path, learnt).read_text()
+    served, whole = f"<h1>{learnt.advice}</h1>", f"The global weights: {learnt.learnt.advice}</h2>"
+    cell = f"<td>{learnt.segments[0].lower:.4g}</td>"
+    assert text.index(served) < text.index(cell) < text.index(whole)
+    assert "The global weights" not in page.write(tmp_path, learnt.learnt).read_text()
+
+
+@pytest.mark.parametrize("folds", [None, 2])
+def test_the_share_of_draws_that_constraints_forbid_is_that_of_segments(learnt, folds):
+    """Half of those whose mean is at a bound, Φ of its distance of others; each fold by what taught
+    it.
+    """
+    project, segments = box([0.5, -np.inf], np.inf), learnt.policy
+    scale = np.sqrt(np.asarray(segments.otherwise.covariance)[0, 0])
+    means = np.array([0.5, 0.5 + scale])
+    code = np.repeat([0, 1], [1500, 500])
+    judge: Any = Seen(
+        ("country",), Situation(code, np.ones((2000, 1))), np.zeros((2000, 0)), 2, None
+    )
+
+    def part(shift):
+        each = [Gaussian.diagonal([mean + shift, 0.0], scale) for mean in means]
+        policy = Segmented.of(("country",), [("DE",)], each[:1], each[1])
+        return learnt_by_context.Part(learnt.learnt.proposal, None, None, policy, True)
+
+    share = stats.norm.cdf([[0, -1], [-1, -2]])
+    own, parts = np.zeros(2000, int), [part(0.0)]
+    if folds:
+        own, parts = np.arange(2000) % 2, [part(0.0), part(scale)]
+    expected = share[own, code].mean()
+    found = learnt_by_context._outside(project, parts, judge, own)
+    assert abs(found - expected) < 4 * np.sqrt(expected * (1 - expected) / 2000)
+
+
 def test_a_block_of_no_use_is_shrunk_to_nothing():
     """Where segments do not differ the evidence leaves less than an error of no use; where one
     does, its slope is found, and that of one of few rows is between it and nothing.
@@ -135,7 +203,9 @@ ONE = {"cluster": "user", "action": "w_", "logging": LOGGING}
     [
         ("countri", {}, "no column 'countri'; did you mean 'country'?"),
         ("country,country", {}, "expected columns once each"),
-        ("user", {}, "column 'user': 600 levels for 600 users: it all but names the user"),
+        ("user", {}, "column 'user': it names the user"),
+        ("country,user", {"mean": "network"}, "column 'user': it names the user"),
+        ("login", {}, "column 'login': 600 levels for 600 users: it all but names the user"),
         ("age", {}, "column 'age': 1,200 different numbers are no segments"),
         ("one", {}, "context one: all 1,200 rows are alike"),
         ("one", {"mean": "linear"}, "column 'one': all rows are alike"),
@@ -151,6 +221,7 @@ ONE = {"cluster": "user", "action": "w_", "logging": LOGGING}
 )
 def test_what_is_no_context_is_refused_in_one_line(context, options, message):
     table = ANY.append_column("one", pa.array(np.full(N, 3.0)))
+    table = table.append_column("login", table["user"])
     with pytest.raises(ValueError, match=message) as error:
         learn_contextual(table, context, **ONE, **options)
     assert "\n" not in str(error.value)
@@ -168,6 +239,24 @@ def test_levels_of_few_rows_each_are_refused():
         learn_contextual(table, "city", **ROLES)
 
 
+def test_columns_that_name_the_user_together_are_refused():
+    """Six and ten levels, which ten and six users share, of sixty users with twenty rows each; by
+    one of them alone nobody is named.
+    """
+    user = np.repeat(np.arange(60), N // 60)
+    table = ANY.drop_columns(["user"]).append_column("user", pa.array(user))
+    for name, levels in (("city", user // 10), ("age_class", user % 10)):
+        table = table.append_column(name, pa.array(levels.astype(str)))
+    with pytest.raises(ValueError, match="60 segments with 60 users in all") as error:
+        learn_contextual(table, "city,age_class", **ONE)
+    assert "\n" not in str(error.value)
+    check_shared(segmentation([levels_of(user // 10)], ["city"], "log"), ["city"], "log", user)
+
+
+def levels_of(code):
+    return Levels(tuple(map(str, np.unique(code))), code)
+
+
 def test_logs_without_names_of_columns_are_refused():
     with pytest.raises(ValueError, match="expected a path or a table, whose columns have names"):
         learn_contextual(read_logs(ANY, **ONE), "country")
@@ -175,8 +264,6 @@ def test_logs_without_names_of_columns_are_refused():
 
 def test_a_column_of_too_many_levels_is_refused():
     many = Levels(tuple(map(str, range(1001))), np.arange(10_000) % 1001)
-    from mopl_jax.learning.segments import check_levels
-
     with pytest.raises(ValueError, match="1,001 levels, of which 1,000 are the most; group them"):
         check_levels(many, "city", "log", None, False)
 

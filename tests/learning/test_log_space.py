@@ -54,6 +54,10 @@ def test_it_is_what_is_learnt_of_the_logarithms(folder):
     np.testing.assert_allclose(made.policy.mean, same.policy.mean, rtol=1e-9)
     assert made.names.labels == ("log w_a", "log w_b")
     assert made.to_dict()["production"] == pytest.approx(production.tolist())
+    explored = made.to_dict()["explore_next"]
+    assert explored["kind"] == "log_normal"
+    assert explored["mean"] == pytest.approx(same.exploration.policy.mean.tolist())
+    assert max(explored["mean"]) <= np.log(high) + 1e-9
     keys = jax.random.split(jax.random.key(0), 400)
     served, normal = (jax.vmap(x.sample)(keys) for x in (made.played, same.policy))
     np.testing.assert_allclose(served, np.exp(normal), rtol=1e-6)

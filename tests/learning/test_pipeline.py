@@ -24,6 +24,7 @@ from mopl_jax.policies.dirichlet import Dirichlet
 from mopl_jax.policies.discrete import Discrete
 from mopl_jax.policies.mapped_normal import logistic_normal
 from mopl_jax.policies.product import Product
+from mopl_jax.report import words
 
 BEST = np.array([0.9, 0.4])
 CHEAP = {"estimator": "snips", "certificate": "normal"}
@@ -169,6 +170,20 @@ def test_constraints_bind_the_mean_and_the_share_outside_is_said():
     learnt = learn(log_of(), constraints=constraints.box(-np.inf, 0.3), **CHEAP)
     assert learnt.outside == constraints.share_outside(learnt.plan.project, learnt.policy) > 0.4
     assert learnt.to_dict()["outside_constraints"] == learnt.outside
+
+
+def test_what_to_explore_with_next_is_as_constraints_allow():
+    """Its mean keeps levels, a sum and a largest change, which the logged mean does not; the share
+    of its draws outside is said.
+    """
+    bounds = constraints.Bounds(low=0.0, high=[1.0, 0.45], total=1.0, max_change=0.1)
+    learnt = learn(log_of(), constraints=bounds, production=[0.55, 0.45], **CHEAP)
+    mean = np.asarray(learnt.exploration.policy.mean)
+    assert mean.sum() == pytest.approx(1.0, abs=1e-6)
+    assert 0.55 - 1e-6 <= mean[0] <= 0.65 + 1e-6
+    said = learnt.to_dict()["explore_next"]["outside_constraints"]
+    assert said == learnt.explored_outside > 0.99  # of no plane a normal policy stays in
+    assert f"; {said:.0%} of its draws are outside the constraints" in words.exploration(learnt)
 
 
 def test_roles_need_a_path():
