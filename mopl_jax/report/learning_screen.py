@@ -91,6 +91,7 @@ def _print_table(console, header, rows):
 
 def _warnings(learnt):
     """What was not as it should be, one line each."""
+    yield from learnt.warnings
     if learnt.outside > 0:
         yield (
             f"warning: {learnt.outside:.0%} of the policy's draws are outside the constraints,"

@@ -72,7 +72,8 @@ def by_hand(past):
     for i in real:
         noise, effect = np.asarray(standard.covariance[i]), np.asarray(standard.effect[i])
         said = np.linalg.inv(true[1:, 1:] + noise[1:, 1:]) @ effect[1:]
-        rows.append((true[1:, 1:] @ said, effect[0] - noise[0, 1:] @ said, noise[0, 0] + true[0, 0]))
+        own = effect[0] - noise[0, 1:] @ said
+        rows.append((true[1:, 1:] @ said, own, noise[0, 0] + true[0, 0]))
     design, outcome, variance = (np.array(x) for x in zip(*rows, strict=True))
     turned, size, _ = np.linalg.svd(design / np.sqrt(variance)[:, None], full_matrices=False)
     x = turned[:, : min(len(real) // 12, int(sum(size**2 > 0.01 * sum(size**2))))]
