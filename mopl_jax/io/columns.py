@@ -161,7 +161,7 @@ def _refuse_times(text, place):
         if row == 0 and entry is not None and _is_number(entry):
             return
         if not is_time(_times(text.slice(row, 1)).type):
-            expected = "a time as 2026-01-05T12:00 (ISO 8601)"
+            expected = "a time as 2026-01-05T12:00 (ISO 8601), or a number"
             raise ValueError(
                 place.complaint(row, expected, repr(entry[:40]), "repair or drop the row")
             )
