@@ -209,7 +209,8 @@ def _fitted(reader: LogReader) -> tuple[Source, Policy]:
     name = reader.source.name
     if reader.logging is not None or reader.columns.density:
         raise ValueError(f"{name}: --fit-logging: expected a log without densities; drop one")
-    if reader.columns.action is None or reader.sampling is not None:
+    thinned = reader.columns.sampling_weight or reader.columns.keep_probability
+    if reader.columns.action is None or thinned:
         raise ValueError(f"{name}: --fit-logging: expected actions, and rows that are not thinned")
     pieces = alike(reader.source.scan(*_scanned(reader)))
     rows = next(_in_chunks(_parts(reader, pieces), FITTED), None)

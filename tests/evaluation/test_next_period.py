@@ -14,6 +14,7 @@ from mopl_jax.evaluation.comparison import compare
 from mopl_jax.evaluation.evaluation import evaluate
 from mopl_jax.io.half_life import chosen_half_life
 from mopl_jax.io.policy_json import write_policy
+from mopl_jax.io.read import open_log
 from mopl_jax.policies import Gaussian
 
 N, DAYS = 4000, 28
@@ -218,6 +219,13 @@ def test_the_half_life_is_as_long_as_the_surface_lasts(world):
     found = [chosen_half_life(lambda x=x: [x]) for x in blocks]
     long = np.mean([x > 3.9 for x in found])
     assert long >= 0.8 if world == "none" else long <= 0.1
+
+
+def test_a_logging_policy_is_fitted_to_rows_of_any_age():
+    """Which actions were drawn has nothing to do with how old they are."""
+    found = open_log(log(), action="w_", fit_logging=True, time="at", half_life="7d")
+    assert float(found.logging.mean[0]) == pytest.approx(ACTION.mean(), abs=1e-6)
+    assert found.sampling.rows < 0.7 * N
 
 
 def test_features_of_time_count_alike():
