@@ -17,6 +17,7 @@ share of the rewards' change that the feature explains.
 import functools
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -278,19 +279,20 @@ def _one_learnt(options, world, k):
     """
     rng = np.random.default_rng([options.seed, 77, k])
     n, weeks = options.rows * 8, 8.0
-    week, span = np.sort(rng.uniform(0, weeks, n)), weeks if world == "jumps" else 2 * weeks
-    action = SPREAD * rng.normal(size=(n, D))
-    reward = mean_reward(action, optimum(world, week, span), week) + NOISE * rng.normal(size=n)
+    week: Any = np.sort(rng.uniform(0, weeks, n))
+    span = weeks if world == "jumps" else 2 * weeks
+    action: Any = SPREAD * rng.normal(size=(n, D))
+    reward: Any = mean_reward(action, optimum(world, week, span), week) + NOISE * rng.normal(size=n)
     later = optimum(world, weeks + np.arange(700) / 700, span)
     played = mopl.Gaussian.diagonal(np.zeros(D), SPREAD)
-    plain = mopl.Logs(action, np.asarray(jax.vmap(played.log_density)(action)), reward)
-    block = mopl.Logs(action, plain.log_propensity, reward, time=week)
+    density: Any = np.asarray(jax.vmap(played.log_density)(action))
+    block = mopl.Logs(action, density, reward, time=week)
     for way in TAUGHT:
         half_life = chosen_half_life(lambda: [block]) if way == "auto" else way
         half_life = np.inf if way == "whole log" else half_life
         each = np.exp2((week - week.max()) / half_life)
-        logs = mopl.Logs(action, plain.log_propensity, reward, sampling_weight=each)
-        made = mopl.learn(logs, share=0.5, seed=k)
+        logs = mopl.Logs(action, density, reward, sampling_weight=each)
+        made: Any = mopl.learn(logs, share=0.5, seed=k)
         base = made.whitening.mean
         gains = [
             float(0.5 * CURVE * (np.square(base - later) - np.square(x - later)).sum(axis=1).mean())

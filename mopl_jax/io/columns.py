@@ -163,7 +163,7 @@ def _refuse_times(text, place):
         if not is_time(_times(text.slice(row, 1)).type):
             expected = "a time as 2026-01-05T12:00 (ISO 8601), or a number"
             raise ValueError(
-                place.complaint(row, expected, repr(entry[:40]), "repair or drop the row")
+                place.complaint(row, expected, repr(entry)[:40], "repair or drop the row")
             )
     raise ValueError(
         f"{place.path}: column {place.name!r}: expected times all with a zone or all without, got"

@@ -238,7 +238,7 @@ def _pieces(source: Source, columns) -> Iterator[Piece]:
     return (piece for piece in scanned if piece.rows.num_rows)
 
 
-def _seen(columns, piece: Piece, known) -> tuple[Column, Levels | None]:
+def _seen(columns, piece: Piece, known) -> tuple[Column, Any]:
     """The times of the rows, 0 where none are known, and their levels."""
     time, feature = _times(columns, piece), feature_of(columns)
     if feature is None:

@@ -91,8 +91,8 @@ def personalised(learnt: LearntWeights, seen: Seen, mean: str) -> ContextualWeig
     own = np.zeros(len(judge.inputs), int) if fold is None else fold
     rows = np.arange(len(own))
     log_weight, model = (jnp.asarray(np.stack(each)[own, :, rows].T) for each in terms)
-    share = np.bincount(own, speaks_for(learnt.held)) / len(own)
     plan, logs = learnt.plan, jax.tree.map(jnp.asarray, learnt.held)
+    share = np.bincount(own, speaks_for(logs)) / len(own)
     asked = logs, log_weight, model
     methods = plan.valuation, plan.certificate, plan.alpha
     same = jnp.asarray(not any(part.moved for part in parts))

@@ -272,7 +272,7 @@ def test_a_thinned_log_teaches_and_certifies_what_all_of_it_would():
     rate = weights / weights.sum() @ (1 / (1 + np.exp(2 - at)))
     assert made.certificate.bound < rate < 1.1 * float(made.certificate.value)
     plain = learn(CONTINUOUS, **ROLES)
-    assert float(plain.certificate.value) > 2 * rate
+    assert float(plain.certificate.value) > 1.5 * rate
 
 
 @pytest.mark.nightly
