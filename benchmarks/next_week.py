@@ -1,35 +1,41 @@
 """What is next week's value, and who earns it: following, frozen weights, or the full history?
 
 Rewards are a bowl around an optimum that turns slowly, jumps, has another place on weekends, or
-stays; their mean wanders in all of them. Four parts.
+stays; their mean wanders in all of them. Five parts.
 
 `rounds`: a week of `rows` explored around what is served teaches the weights of the next one. Old
 weeks count by a half-life, which is fixed, or that whose weights had the best certified gain over
 what was served in the weeks since they were made (`certified`), or that whose surfaces predicted
 these weeks best (`predicted`). `value`: `evaluate --half-life`, `--weekdays` on eight weeks, or ten
-days, against the value in the week after. `drift`: size and power of the test of `check`. `opfv`:
-the published design of OPFV (KDD 2025): a year of ten arms with eight time features, the value at
-the same feature of the year after, without its contexts; λ is the share of the rewards' change that
-the feature explains.
+days, against the value in the week after. `learn`: what `learn --half-life` certifies of such a
+log, against the gain in the week after. `drift`: size and power of the test of `check`. `opfv`: the
+published design of OPFV (KDD 2025): a year of ten arms with eight time features, the value at the
+same feature of the year after, without its contexts, by SNIPS and by its own formula; λ is the
+share of the rewards' change that the feature explains.
 """
 
 import functools
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+import mopl_jax as mopl
 from benchmarks import _study
 from mopl_jax import estimators, intervals
 from mopl_jax.diagnostics.surface_drift import by_day, surface_drift, trend
+from mopl_jax.io.half_life import chosen_half_life
 from mopl_jax.io.recency import Recency
 from mopl_jax.numerics import quadratic
 
-SIZES = {"replicates": 100, "weeks": 30, "rows": 1000, "logs": 600, "tests": 300, "seed": 3}
-QUICK = {"replicates": 2, "weeks": 6, "rows": 200, "logs": 8, "tests": 4}
-RESULTS = tuple(f"next_week_{part}" for part in ("rounds", "value", "drift", "opfv"))
+SIZES = {"replicates": 100, "weeks": 30, "rows": 1000, "logs": 600, "tests": 300, "learnt": 40}
+SIZES |= {"seed": 3}
+QUICK = {"replicates": 2, "weeks": 6, "rows": 200, "logs": 8, "tests": 4, "learnt": 1}
+PARTS = ("rounds", "value", "learn", "drift", "opfv")
+RESULTS = tuple(f"next_week_{part}" for part in PARTS)
 WORLDS = ("none", "turns", "jumps", "weekends")
 D, CURVE, NOISE, SPREAD, NARROW = 3, 0.3, 1.0, 0.5, 0.7  # NARROW: the target's scale, over SPREAD
 HALF_LIVES = (0.5, 1.0, 2.0, 4.0, 8.0, np.inf)  # in weeks
@@ -59,10 +65,11 @@ def mean_reward(action: np.ndarray, best: np.ndarray, week: np.ndarray) -> np.nd
 
 
 def run(options) -> Iterator[_study.Rows]:
-    """The four parts."""
+    """The five parts."""
     jax.config.update("jax_enable_x64", True)
     yield _study.Rows(_rounds(options))
     yield _study.Rows(_values(options))
+    yield _study.Rows(_learnt(options))
     yield _study.Rows(_drifts(options))
     yield _study.Rows(_opfv(options))
 
@@ -224,11 +231,11 @@ def _one_log(options, world, days, ways, k):
 def _rows_of(week, half_life, weekdays):
     """As `evaluate` weighs them; the first day is a Monday."""
     time = week * 7 * 86_400.0 + 4 * 86_400.0
-    plain = Recency(half_life * 7 * 86_400.0, float(time.max()), float(np.ptp(time)))
+    plain = Recency(half_life * 7 * 86_400.0, float(time.max()))
     if not weekdays:
         return plain(time)
     day = (week * 7).astype(int) % 7
-    return plain._replace(weekday=tuple(np.bincount(day, plain(time), 7)))(time)
+    return plain._replace(levels=tuple(np.bincount(day, plain(time), 7)))(time, day)
 
 
 @jax.jit
@@ -240,6 +247,58 @@ def _answers(log_weights, reward):
         return jnp.stack([estimate.value, ends.lower, ends.upper, 1 / jnp.sum(p * p)])
 
     return jax.vmap(one)(log_weights)
+
+
+# What is learnt for the next period.
+
+
+def _learnt(options) -> Iterator[dict]:
+    """A row for each world and weighing."""
+    for world in WORLDS:
+        found = np.array([[*_one_learnt(options, world, k)] for k in range(options.learnt)])
+        for i, way in enumerate(TAUGHT):
+            certified, gain, guess, half_life = found[:, i].T
+            yield {
+                "world": world,
+                "weighing": way if isinstance(way, str) else f"half-life {way:g}w",
+                "gain": float(gain.mean()),
+                "guess": float(guess.mean()),
+                "certified": float(certified.mean()),
+                "false": float(np.mean(certified > gain)),
+                "half_life": float(np.median(half_life)),
+                "logs": options.learnt,
+            }
+
+
+TAUGHT = ("whole log", 2.0, 1.0, "auto")
+
+
+def _one_learnt(options, world, k):
+    """Of each weighing what is certified, what is gained in the week after by the certified policy
+    and by the best guess, and the half-life.
+    """
+    rng = np.random.default_rng([options.seed, 77, k])
+    n, weeks = options.rows * 8, 8.0
+    week: Any = np.sort(rng.uniform(0, weeks, n))
+    span = weeks if world == "jumps" else 2 * weeks
+    action: Any = SPREAD * rng.normal(size=(n, D))
+    reward: Any = mean_reward(action, optimum(world, week, span), week) + NOISE * rng.normal(size=n)
+    later = optimum(world, weeks + np.arange(700) / 700, span)
+    played = mopl.Gaussian.diagonal(np.zeros(D), SPREAD)
+    density: Any = np.asarray(jax.vmap(played.log_density)(action))
+    block = mopl.Logs(action, density, reward, time=week)
+    for way in TAUGHT:
+        half_life = chosen_half_life(lambda: [block]) if way == "auto" else way
+        half_life = np.inf if way == "whole log" else half_life
+        each = np.exp2((week - week.max()) / half_life)
+        logs = mopl.Logs(action, density, reward, sampling_weight=each)
+        made: Any = mopl.learn(logs, share=0.5, seed=k)
+        base = made.whitening.mean
+        gains = [
+            float(0.5 * CURVE * (np.square(base - later) - np.square(x - later)).sum(axis=1).mean())
+            for x in (made.policy.mean, made.proposal.guess.mean)
+        ]
+        yield max(float(made.certificate.gain_bound), 0.0), *gains, min(half_life, 16.0)
 
 
 # The test of drift.
@@ -282,13 +341,17 @@ def _opfv(options) -> Iterator[dict]:
     sizes, shares = (500, 1000, 2000, 4000), (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
     for n, share in itertools.product(sizes, shares):
         found = np.array([_year(options, n, share, k) for k in range(options.logs)])
-        error = np.sqrt(np.mean(np.square(found[:, :2] - found[:, 2:]), axis=0))
-        whole, feature = map(float, error)
-        yield {"rows": n, "lambda": share, "whole log": whole, "same feature": feature}
+        error = np.sqrt(np.mean(np.square(found[:, :-1] - found[:, -1:]), axis=0))
+        yield {"rows": n, "lambda": share} | dict(zip(WEIGHED, error.tolist(), strict=True))
+
+
+WEIGHED = ("whole log", "same feature", "OPFV without a model", "OPFV")
 
 
 def _year(options, n, share, k, arms=10, features=8):
-    """SNIPS of all rows and of those with the feature of the future time, and the truth."""
+    """SNIPS of all rows and of those with the feature of the future time, OPFV with 0 and with a
+    model of the rewards, and the truth.
+    """
     rng = np.random.default_rng([options.seed, n, k])
     level, worth = rng.uniform(-3, 3, features), rng.uniform(-3, 3, (features, arms))
     slow, slopes = rng.uniform(-1, 1, arms), rng.uniform(-1, 1, arms)
@@ -308,21 +371,43 @@ def _year(options, n, share, k, arms=10, features=8):
     weight = (target / logging)[arm]
     same = (time * features).astype(int) == int(ahead[0] % 1 * features)
     values = [weight @ reward / weight.sum(), (weight * same) @ reward / (weight @ same)]
+    values += [_opfv_of(weight, reward, arm, same, x) for x in (0 * target, target)]
     return [*values, float(mean(ahead)[0] @ target)]
+
+
+def _opfv_of(weight, reward, arm, same, target) -> float:
+    """Mean of 1{φ(t) = φ(t')} / p(φ(t')) · w · (r − f(φ, a)), plus Σ π(a) f(φ(t'), a), with p the
+    share of such rows and f the mean reward of the arm among them in the other half of the rows;
+    f = 0 where the `target` is (Shimizu et al., KDD 2025, arXiv 2506.20417).
+    """
+    half, found = np.arange(len(arm)) % 2, 0.0
+    for k in (0, 1):
+        there = same & (half != k)
+        count = np.bincount(arm[there], minlength=len(target))
+        model = np.bincount(arm[there], reward[there], len(target)) / np.maximum(count, 1)
+        model = model * target.any()
+        rest = (weight * same * (reward - model[arm]))[half == k].mean() / same.mean()
+        found += 0.5 * (rest + target @ model)
+    return float(found)
 
 
 # The tables.
 
 
-def table(rounds, value, drift, opfv) -> str:
+def table(rounds, value, learn, drift, opfv) -> str:
     """One a part."""
     asked = {
         "Mean loss a week to the best weights of the week (standard errors about 2 %)": _losses(
             rounds
         ),
         "The value in the week after the log": _study.columns(value, tuple(value[0])),
+        "What is learnt of eight weeks, in the week after them": _study.columns(
+            learn, tuple(learn[0])
+        ),
         "How often the test of the surface rejects": _study.columns(drift, tuple(drift[0])),
-        "OPFV's design: root mean squared error of SNIPS": _study.columns(opfv, tuple(opfv[0])),
+        "OPFV's design: root mean squared error of SNIPS and of OPFV": _study.columns(
+            opfv, tuple(opfv[0])
+        ),
     }
     return "\n\n".join(f"## {head}\n\n{text}" for head, text in asked.items())
 

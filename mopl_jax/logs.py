@@ -83,6 +83,14 @@ def check(logs: Logs) -> Logs:
     _check_finite("action", logs.action)
     _check_finite("log_propensity", logs.log_propensity)
     _check_finite("reward", logs.reward)
+    if logs.sampling_weight is not None:
+        _check_finite("sampling_weight", logs.sampling_weight)
+        if not np.min(logs.sampling_weight) > 0:
+            row = int(np.argmin(logs.sampling_weight))
+            raise ValueError(
+                f"expected sampling weights > 0, got {np.min(logs.sampling_weight):g} in row {row};"
+                " drop rows that stand for none"
+            )
     check_precision(logs.reward)
     return logs
 
@@ -139,8 +147,8 @@ def check_unsampled(logs: Logs, what: str) -> Logs:
     """
     if logs.sampling_weight is not None:
         raise ValueError(
-            f"{what}: expected a log without sampling weights, which only check, evaluate and"
-            " compare take into account; draw rows in proportion to the weights before"
+            f"{what}: expected a log without sampling weights, which check, evaluate, compare and"
+            " learn take into account; draw rows in proportion to the weights before"
         )
     return logs
 
@@ -163,10 +171,28 @@ def _check_finite(name, column):
 
 
 def log_weights(policy: Policy, logs: Logs) -> PerRow:
-    """Log importance weights log π(aᵢ) − log π₀(aᵢ), (n,); −inf where the policy cannot play the
-    action.
+    """Log importance weights log π(aᵢ) − log π₀(aᵢ), (n,), of a log with sampling weights sᵢ those
+    of the rows that each speaks for, + log sᵢ/s̄; −inf where the policy cannot play the action.
     """
-    return jax.vmap(policy.log_density)(jnp.asarray(logs.action)) - logs.log_propensity
+    found = jax.vmap(policy.log_density)(jnp.asarray(logs.action)) - logs.log_propensity
+    return found if logs.sampling_weight is None else found + jnp.log(speaks_for(logs))
+
+
+def speaks_for(logs: Logs, kept: PerRow | None = None) -> PerRow:
+    """How many rows each row speaks for, over the mean of those that are `kept` (1, not 0; all,
+    unless given); 0 for the others, (n,).
+    """
+    one = jnp.ones_like(logs.log_propensity)
+    kept = one if kept is None else jnp.asarray(kept, one.dtype)
+    if logs.sampling_weight is None:
+        return kept
+    each = kept * jnp.asarray(logs.sampling_weight, one.dtype)
+    return each * (jnp.sum(kept) / jnp.sum(each))
+
+
+def logged_mean(logs: Logs) -> Float[np.ndarray, " d"]:
+    """The mean of the weights played, of the rows that each row speaks for."""
+    return np.average(np.asarray(logs.action), axis=0, weights=logs.sampling_weight)
 
 
 def folds_of(logs: Logs, folds: int, seed: int = 0) -> Int[np.ndarray, " n"]:

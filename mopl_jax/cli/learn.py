@@ -32,6 +32,7 @@ PARETO = "So many policies that trade the first guardrail's outcome for the rewa
     force=options.FORCE,
     report_folder=option(Path, "Folder for an HTML page with figures, and PNGs.", None, "--report"),
     **options.ROLES,
+    **options.NEXT,
     estimator=option(str, "doubly_robust, snips, beta_ips.", "doubly_robust"),
     certificate=option(str, "Interval whose lower end is certified.", "ess_skew"),
     alpha=options.ALPHA,

@@ -105,13 +105,16 @@ ROLES = {
     "fit_logging": flag("Estimate the logging policy from the actions.", "--fit-logging"),
 }
 NEXT = {  # how rows speak for the next period
-    "time": option(str, "Column: when a row was logged; with --half-life or --weekdays."),
+    "time": option(str, "Column: when a row was logged; with --half-life or --time-feature."),
     "half_life": option(
         str,
-        "Age at which a row counts half: 30m (minutes), 12h (hours), 7d (days), 4w (weeks); no"
-        " months.",
+        "Age at which a row counts half: 30min (minutes), 12h (hours), 7d (days), 4w (weeks); auto:"
+        " that which predicts best.",
     ),
-    "weekdays": flag("Each weekday counts alike, as in a whole week to come.", "--weekdays"),
+    "time_feature": option(
+        str, "Each weekday, hour, month, or value of a column counts alike, as all come next."
+    ),
+    "weekdays": flag("The same as --time-feature weekday.", "--weekdays"),
 }
 COLUMN = "ROLE=NAME: a column of another name (see mopl metric's page); repeat for several."
 CONTROL = "Name of the control arms (default: by label, or the first arm of most experiments)."

@@ -353,10 +353,10 @@ def _surface_drift(reader, facts):
 
 
 MOVES = {  # what to do where the surface moves
-    "over the log": ": what a weight is worth changed, not the mean alone; --half-life 7d of"
-    " evaluate and compare counts later rows for more",
+    "over the log": ": what a weight is worth changed, not the mean alone; --half-life 7d, of"
+    " evaluate, compare and learn, counts later rows for more",
     "with the weekday": ": what a weight is worth changes within the week; log whole weeks, or"
-    " count each weekday alike (--weekdays of evaluate and compare)",
+    " count each weekday alike (--time-feature weekday)",
 }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from mopl_jax.io.kinds import is_nested
+from mopl_jax.io.kinds import SEASONS, is_nested
 from mopl_jax.io.source import Source
 from mopl_jax.policies.mixture import Mixture
 from mopl_jax.policies.policy import Policy
@@ -24,7 +24,8 @@ class ColumnSpec(msgspec.Struct, frozen=True, kw_only=True):
     `time`: when the row was logged.
     `context`: named as the action.
     `sampling_weight`, `keep_probability`: how many rows a row speaks for, or the inverse of it.
-    `half_life`, `weekdays`: how a row's time says what it speaks for; see `recency`.
+    `half_life`, `time_feature`: how a row's time says what it speaks for; see `recency`.
+    `weekdays`: that the feature is the weekday.
     `count`: how many equal rows a row is.
     `sum_of_squares`: of the rewards of so many rows; `reward` is then their sum.
     `per`: what the reward is counted by, as views: the value is then a ratio.
@@ -50,6 +51,7 @@ class ColumnSpec(msgspec.Struct, frozen=True, kw_only=True):
     aggregate: str | None = None
     missing_reward: str | None = None
     half_life: str | float | None = None
+    time_feature: str | None = None
     weekdays: bool = False
     fit_logging: bool = False
 
@@ -75,11 +77,18 @@ class ColumnSpec(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def names(self) -> list[str]:
         """Every column that is read, once."""
-        return list(dict.fromkeys([*self.scalars, *(self.action or ()), *(self.context or ())]))
+        single = [*self.scalars, *([] if self.feature is None else [self.feature])]
+        return list(dict.fromkeys([*single, *(self.action or ()), *(self.context or ())]))
+
+    @property
+    def feature(self) -> str | None:
+        """The column of the time feature; None where the time itself has it."""
+        return None if self.time_feature in SEASONS else self.time_feature
 
 
 _VECTORS = ("action", "context")
-_MANNERS = ("aggregate", "missing_reward", "half_life", "weekdays", "fit_logging")  # no columns
+_MANNERS = ("aggregate", "missing_reward", "fit_logging")  # no columns
+_MANNERS += ("half_life", "time_feature", "weekdays")
 ROLES = ColumnSpec.__struct_fields__
 _SCALARS = tuple(role for role in ROLES if role not in _VECTORS + _MANNERS)
 
@@ -93,8 +102,9 @@ def resolve(source: Source, columns: ColumnSpec, logging: Policy | None) -> Colu
     """
     if not (columns.density or columns.fit_logging or isinstance(logging, Mixture)):
         columns = _with_default_density(source, columns, logging)
-    for name in columns.scalars:
-        source.column(name)
+    for name in (*columns.scalars, columns.feature):
+        if name is not None:
+            source.column(name)
     _check_roles(source, columns)
     action = action_columns(source, columns.action)
     context = None if columns.context is None else _vector(source, columns.context, "context")

@@ -144,11 +144,31 @@ def vectors(column: pa.Array, place: Place, d: int | None) -> Float[np.ndarray, 
 def seconds(column: pa.Array, place: Place) -> Column:
     """Numbers as they are; dates and times, also as text of ISO 8601, as seconds since 1970."""
     times = _times(column)
+    if is_text(times.type):
+        _refuse_times(times, place)
     if not is_time(times.type):
         return numbers(column, place)
     present(times, place, "a time")
     whole = times.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
     return _numpy(whole) / 1e6
+
+
+def _refuse_times(text, place):
+    """ValueError with the first entry of a column of text that is no time; none where numbers are
+    meant.
+    """
+    for row, entry in enumerate(text.to_pylist()):
+        if row == 0 and entry is not None and _is_number(entry):
+            return
+        if not is_time(_times(text.slice(row, 1)).type):
+            expected = "a time as 2026-01-05T12:00 (ISO 8601), or a number"
+            raise ValueError(
+                place.complaint(row, expected, repr(entry)[:40], "repair or drop the row")
+            )
+    raise ValueError(
+        f"{place.path}: column {place.name!r}: expected times all with a zone or all without, got"
+        " both; store them as timestamps"
+    )
 
 
 def is_moment(column: pa.Array) -> bool:
@@ -204,19 +224,21 @@ def plain(column: pa.Array, place: Place) -> pa.Array:
     return column
 
 
-def codes(column: pa.Array, place: Place, known: dict[Hashable, int]) -> Int[np.ndarray, " n"]:
+def codes(
+    column: pa.Array, place: Place, known: dict[Hashable, int], what: str = "a cluster"
+) -> Int[np.ndarray, " n"]:
     """0, 1, 2 … in the order in which values of any type first occur; `known` holds them, and
-    grows. An empty text is a missing value.
+    grows. An empty text is a missing value; `what` values are called in complaints.
     """
     column = plain(column, place)
     if isinstance(column.type, pa.BaseExtensionType):  # a UUID is its bytes
-        return codes(column.storage, place, known)
-    present(column, place, "a cluster")
+        return codes(column.storage, place, known, what)
+    present(column, place, what)
     if pa.types.is_floating(column.type):
         numbers(column, place)
     words, index = coded(column)
     number = np.array([known.setdefault(value, len(known)) for value in words], np.int64)
     if "" in words:
         named = index != words.index("")
-        place.require(named, np.full(len(named), "an empty text"), "a cluster", "name or drop it")
+        place.require(named, np.full(len(named), "an empty text"), what, "name or drop it")
     return number[index]

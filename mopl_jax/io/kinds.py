@@ -14,6 +14,8 @@ _NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.t
 _TEXT = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 _LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
+SEASONS = ("weekday", "hour", "month")  # what times have in common
+
 
 def is_number(kind: pa.DataType) -> bool:
     """Whether every entry is a number, or true or false."""

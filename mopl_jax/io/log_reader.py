@@ -29,10 +29,12 @@ from mopl_jax.io.columns import (
 )
 from mopl_jax.io.context import Context, context_of
 from mopl_jax.io.half import Half
+from mopl_jax.io.half_life import chosen_half_life
 from mopl_jax.io.kinds import alike, is_list
 from mopl_jax.io.missing import refuse_missing, with_rewards
 from mopl_jax.io.policy_json import read_policy
 from mopl_jax.io.precision import Precision, precision_of
+from mopl_jax.io.recency import AUTO, half_life_text, recency_of
 from mopl_jax.io.sampling import (
     Sampling,
     check_squares,
@@ -134,6 +136,8 @@ def log_reader_of(
     columns = resolve(source, columns, logging)
     check_roles(source, columns)
     source, columns = aggregated(prepared(source, columns), columns)
+    if columns.half_life == AUTO:
+        source, columns = _with_half_life(LogReader(source, columns, logging))
     sampling = sampling_of(source, columns)
     source = said_of(source, columns, sampling)
     if columns.fit_logging:
@@ -157,7 +161,7 @@ def log_reader_of(
 
 def of_the_log(reader: LogReader) -> LogReader:
     """The reader of the log's own rows, of which none speaks for less because it is old."""
-    columns = reader.columns.replace(half_life=None, weekdays=False)
+    columns = reader.columns.replace(half_life=None, time_feature=None, weekdays=False)
     by_log = None if reader.sampling is None else reader.sampling.by_log
     return reader._replace(columns=columns, sampling=sampling_of(reader.source, columns, by_log))
 
@@ -177,6 +181,24 @@ def with_context(reader: LogReader, policy: Policy, what: str) -> LogReader:
     return reader._replace(contexts=(*reader.contexts, more))
 
 
+def _with_half_life(reader: LogReader) -> tuple[Source, ColumnSpec]:
+    """The source, which says so, and the columns with the half-life that predicts best."""
+    source, columns = reader.source, reader.columns
+    recency_of(source, columns)  # which refuses what has no times
+    if columns.action is None:
+        raise ValueError(f"{source.name}: --half-life auto: of which weights? name them (--action)")
+
+    def rows():
+        return _in_chunks(_parts(reader, alike(source.scan(*_scanned(reader)))), PICKED_FROM)
+
+    found = chosen_half_life(rows)
+    said = half_life_text(source, columns, found)
+    how = "none, older rows are as good as later ones" if said is None else said
+    told = f"the half-life was chosen by how well surfaces predicted the rows after them: {how}"
+    source = source._replace(remarks=(*source.remarks, told))
+    return source, columns.replace(half_life=said)
+
+
 FITTED = 2**20  # rows from which a logging policy is estimated
 
 
@@ -187,7 +209,8 @@ def _fitted(reader: LogReader) -> tuple[Source, Policy]:
     name = reader.source.name
     if reader.logging is not None or reader.columns.density:
         raise ValueError(f"{name}: --fit-logging: expected a log without densities; drop one")
-    if reader.columns.action is None or reader.sampling is not None:
+    thinned = reader.columns.sampling_weight or reader.columns.keep_probability
+    if reader.columns.action is None or thinned:
         raise ValueError(f"{name}: --fit-logging: expected actions, and rows that are not thinned")
     pieces = alike(reader.source.scan(*_scanned(reader)))
     rows = next(_in_chunks(_parts(reader, pieces), FITTED), None)

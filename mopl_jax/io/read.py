@@ -85,11 +85,26 @@ def halves(reader: LogReader, share: float, seed: int) -> tuple[Logs, LogReader]
     half = Half(share, seed)
     if reader.source.table is not None:
         sample, others = table_halves(reader.source, reader.columns, half)
-        return read_logs(reader._replace(source=sample)), reader._replace(source=others)
+        logs = read_logs(reader._replace(source=sample))
+        return logs, _without(reader, logs)._replace(source=others)
     logs = read_logs(reader._replace(half=half))
     left = reader.source.count() - len(logs.reward)
     source = reader.source._replace(count=lambda: left)
-    return logs, reader._replace(half=half._replace(others=True), source=source)
+    others = _without(reader, logs)
+    return logs, others._replace(half=half._replace(others=True), source=source)
+
+
+def _without(reader: LogReader, logs: Logs) -> LogReader:
+    """The reader, whose sampling weights have a mean of one over the rows not in `logs`."""
+    sampling = reader.sampling
+    if sampling is None or logs.sampling_weight is None:
+        return reader
+    n = reader.source.count()
+    mean = (n - np.sum(logs.sampling_weight)) / (n - len(logs.reward))
+    own = sampling._replace(
+        mean=sampling.mean * mean, low=sampling.low / mean, high=sampling.high / mean
+    )
+    return reader._replace(sampling=own)
 
 
 def _logs(rows: Rows) -> Logs:

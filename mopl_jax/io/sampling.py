@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mopl_jax.io.column_spec import ColumnSpec
-from mopl_jax.io.columns import Column, Place, numbers, seconds
-from mopl_jax.io.recency import Recency, recency_of
+from mopl_jax.io.columns import Column, Place, numbers
+from mopl_jax.io.recency import Recency, feature_of, recency_of
 from mopl_jax.io.source import Piece, Source, empty
 from mopl_jax.io.table_source import sampling as in_table
 from mopl_jax.numerics.pytree import entries
@@ -46,9 +46,8 @@ def weights(columns: ColumnSpec, recency: Recency | None, by_log: ByLog, piece: 
     """How many rows each row of a piece speaks for, in any unit."""
     kept = _kept(columns, piece)
     each = np.ones(piece.rows.num_rows) if kept is None else kept
-    if recency is not None and columns.time is not None:
-        place = Place(piece.place, columns.time, piece.first_row)
-        each = each * recency(seconds(piece.rows.column(columns.time), place))
+    if recency is not None:
+        each = each * recency.of(columns, piece)
     return each if by_log is None else each * by_log[piece.part]
 
 
@@ -85,7 +84,7 @@ def sampling_of(source: Source, columns: ColumnSpec, by_log: ByLog = None) -> Sa
     kept = columns.sampling_weight or columns.keep_probability
     if kept is None and recency is None and by_log is None:
         return None
-    names = (kept, columns.count, columns.reward if recency is None else columns.time)
+    names = (kept, columns.count, columns.time or columns.reward, columns.feature)
     if source.table is not None:
         return Sampling(*in_table(source, columns.sampling_weight, columns.keep_probability))
     rows, total, squares, low, high = 0, 0.0, 0.0, np.inf, 0.0
@@ -108,7 +107,8 @@ def said_of(source: Source, columns: ColumnSpec, sampling: Sampling | None) -> S
     if sampling is None or sampling.recency is None:
         return source
     how = [] if columns.half_life is None else [f"a half-life of {columns.half_life}"]
-    how += ["each weekday alike"] if columns.weekdays else []
+    feature = feature_of(columns)
+    how += [] if feature is None else [f"each {feature} alike"]
     said = (
         f"the value is that of the log's last time, and of the next period if what the weights are"
         f" worth stays so: rows weigh by their time, {' and '.join(how)}, as much as"

@@ -97,6 +97,7 @@ def choose_arm(
         value_now=float(whole.value),
         arms=tuple(_compared(reader, targets, found, arms, tried, alpha)),
         doubts=tuple(_doubts(reader, targets, found, watch)),
+        warnings=() if reader.columns.fit_logging else reader.source.remarks,
     )
 
 

@@ -30,7 +30,7 @@ from mopl_jax.learning.guardrails import Guarded, room
 from mopl_jax.learning.log_space import in_logs, weights_in_logs
 from mopl_jax.learning.objective import Valuation, ValueEstimator, cross_fitted, estimates
 from mopl_jax.learning.response_surface import Surface
-from mopl_jax.logs import Logs, check, check_unsampled, num_units
+from mopl_jax.logs import Logs, check, num_units
 from mopl_jax.numerics.check import check_alpha
 from mopl_jax.numerics.pytree import entries, pytree_dataclass
 from mopl_jax.numerics.quick_jit import quick_jit
@@ -120,7 +120,7 @@ def certify(
     for a saturating metric at ESS 29, where `ess_exact` covers 0.81).
     """
     if not isinstance(logs.reward, Tracer):
-        _check_density(check_unsampled(check(logs), "certify"))
+        _check_density(check(logs))
     if not isinstance(learnt, Gaussian) and learnt.names.logarithms:
         logs = in_logs(logs)
         baseline = None if baseline is None else weights_in_logs(baseline)

@@ -47,6 +47,7 @@ class ChosenArm:
     `now`, `value_now`: what is played now, and its value
     `arms`: those that it may be changed to
     `doubts`: verdicts, each with its text, on the log and on what is played now
+    `warnings`: what was done to read the log that one may not expect
     """
 
     log: str
@@ -61,6 +62,7 @@ class ChosenArm:
     value_now: float
     arms: tuple[Arm, ...]
     doubts: tuple[tuple[str, str], ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def guess(self) -> Arm:
@@ -162,6 +164,7 @@ class ChosenArm:
             "units": self.units,
             "verdict": self.verdict,
             "reasons": list(self.reasons),
+            "warnings": list(self.warnings),
             "provenance": storage.provenance(log=self.log, **self.note),
         }
 

@@ -46,7 +46,8 @@ from mopl_jax.learning.whitening import (
     whiten,
     whiten_action,
 )
-from mopl_jax.logs import folds_of, held_out, num_units
+from mopl_jax.logs import folds_of, held_out, logged_mean, num_units, speaks_for
+from mopl_jax.numerics import linalg
 from mopl_jax.numerics.quick_jit import quick_jit
 from mopl_jax.policies.context_normal import ContextNormal
 from mopl_jax.policies.contextual import Segmented
@@ -97,8 +98,8 @@ def personalised(learnt: LearntWeights, seen: Seen, mean: str) -> ContextualWeig
     own = np.zeros(len(judge.inputs), int) if fold is None else fold
     rows = np.arange(len(own))
     log_weight, model = (jnp.asarray(np.stack(each)[own, :, rows].T) for each in terms)
-    share = np.bincount(own) / len(own)
     plan, logs = learnt.plan, jax.tree.map(jnp.asarray, learnt.held)
+    share = np.bincount(own, speaks_for(logs)) / len(own)
     asked = logs, log_weight, model
     methods = plan.valuation, plan.certificate, plan.alpha
     same = jnp.asarray(not any(part.moved for part in parts))
@@ -169,7 +170,7 @@ def _rows_of(learnt, seen) -> tuple[Seen, Seen, np.ndarray | None]:
 
 def _taught(learnt, made, seen, which, mean) -> Part:
     """What the rows that are kept teach of deviations by context, all of them if None."""
-    kept: Any = np.ones(len(seen.inputs)) if which is None else np.asarray(which, float)
+    kept: Any = np.asarray(speaks_for(learnt.logs, which), float)
     rows, surface = _whitened(learnt.logs, made)
     left = dataclasses.replace(rows, reward=rows.reward - surface.of_rows(rows.action))
     fitted = fit_deviations(left, seen.situation, kept, seen.blocks)
@@ -208,8 +209,9 @@ def _points(seen, kept, dtype) -> Points:
         found = share, Situation(codes, np.ones((seen.blocks, 1))), np.zeros((seen.blocks, 0))
     else:
         known = np.flatnonzero((kept > 0) & (place == 0))
-        at = known[np.linspace(0, len(known) - 1, POINTS).astype(int)]
-        share = np.full(POINTS, len(known) / total / POINTS)
+        until = np.cumsum(kept[known])
+        at = known[np.searchsorted(until, np.linspace(0, until[-1] - 1, POINTS), side="right")]
+        share = np.full(POINTS, until[-1] / total / POINTS)
         found = share, Situation(place[at], local[at]), seen.inputs[at]
     return jax.tree.map(_of_type(dtype), Points(*found))
 
@@ -263,6 +265,8 @@ def _terms_of(learnt, part, seen) -> tuple[np.ndarray, np.ndarray]:
     """
     made = part.made
     rows, _ = _whitened(learnt.held, made)
+    stated = rows.log_propensity - jnp.log(speaks_for(rows))
+    rows = dataclasses.replace(rows, log_propensity=stated)
     inner = lambda mean: whiten_action(mean, made.whitening)  # noqa: E731
     means = jax.vmap(inner)(_means(part.policy, seen))
     current = inner(jnp.asarray(_current(learnt, made), means.dtype))
@@ -290,7 +294,7 @@ def _current(learnt, made):
     if learnt.production is not None:
         return learnt.production
     if learnt.names.folds:
-        return np.mean(np.asarray(learnt.logs.action), axis=0)
+        return logged_mean(learnt.logs)
     return made.whitening.mean
 
 
@@ -345,7 +349,7 @@ def _by_segment(logs, log_weight, model, code, size, make, interval, alpha):
         )
         gain = difference(own, shared)
         ends = interval(gain, alpha / size)
-        share = jnp.mean(inside, dtype=log_weight.dtype)
+        share = jnp.mean(jnp.where(inside, speaks_for(logs), 0))
         return share, gain.value, ends.lower, ends.upper, kish(gain.log_weight)
 
     return lax.map(one, jnp.arange(size))

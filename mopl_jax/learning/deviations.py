@@ -118,13 +118,13 @@ def _sums(logs, place, local, kept, blocks):
         np.asarray(x) for x in (logs.action, logs.reward, place, local, kept)
     )
     shape = np.asarray(jax.vmap(bends)(jnp.asarray(z)))
-    features = (local[:, :, None] * shape[:, None, :]).reshape(len(z), -1) * kept[:, None]
-    both = np.concatenate([features, (kept * left)[:, None]], axis=1)
+    features = (local[:, :, None] * shape[:, None, :]).reshape(len(z), -1)
+    both = np.concatenate([features, left[:, None]], axis=1) * kept[:, None]
     order = np.argsort(place, kind="stable")
     ends = np.searchsorted(place[order], np.arange(blocks + 1))
     parts = [order[ends[b] : ends[b + 1]] for b in range(blocks)]
     sums = np.stack([features[rows].T @ both[rows] for rows in parts])
-    probes = kept[:, None] * (shape @ normals(shape.shape[1], PROBES))
-    probes, left = (jnp.asarray(x, logs.action.dtype) for x in (probes, kept * left))
-    inflation = inflation_of(logs, probes, left, jnp.asarray(kept, left.dtype))
-    return jnp.asarray(sums), jnp.sum(left**2), jnp.asarray(kept.sum()), inflation
+    probes = shape @ normals(shape.shape[1], PROBES)
+    probes, left, kept = (jnp.asarray(x, logs.action.dtype) for x in (probes, left, kept))
+    inflation = inflation_of(logs, probes, left, kept)
+    return jnp.asarray(sums), kept @ jnp.square(left), jnp.sum(kept), inflation

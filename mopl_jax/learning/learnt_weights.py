@@ -98,6 +98,8 @@ class LearntWeights:
     `checks`: the `LogReport` of `check_log` on the log
     `served`: of production, which is compared with the scale of the learnt policy, as it is played
     `made`: what each fold certifies, or the one part that does
+    `in_log`: the certificate that decides, were each row of the log to count alike, where rows
+        weigh by their time and it is for the next period; else None
     """
 
     proposal: Proposal
@@ -118,6 +120,13 @@ class LearntWeights:
     checks: Any = None
     served: Served | None = None
     made: tuple[Proposal, ...] = ()
+    in_log: Certificate | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was done to read the log that one may not expect."""
+        found = () if self.checks is None else self.checks.findings
+        return tuple(x.found for x in found if x.check == "read" and x.level == "trust")
 
     @property
     def played(self) -> Policy:
@@ -312,6 +321,7 @@ class LearntWeights:
             "rows": rows,
             "verdict": self.verdict,
             "reasons": list(self.reasons),
+            "warnings": list(self.warnings),
             "outside_constraints": self.outside,
         }
         if self.production is not None:
@@ -324,6 +334,9 @@ class LearntWeights:
                 "gain_over_production": float(self.against_production.gain),
                 "certified_gain_over_production": float(self.against_production.gain_bound),
             }
+        if self.in_log is not None:
+            of_all = float(self.in_log.gain), float(self.in_log.gain_bound)
+            about |= {"in_log": dict(zip(("gain", "certified_gain"), of_all, strict=True))}
         if self.guardrails:
             about |= {"guardrails": guarded(self)}
         if self.front:

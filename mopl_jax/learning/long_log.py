@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
@@ -23,6 +24,7 @@ from mopl_jax.learning.log_space import served
 from mopl_jax.learning.objective import VALUATIONS, Valuation
 from mopl_jax.learning.plan import Watch
 from mopl_jax.learning.response_surface import Surface, fit_surface
+from mopl_jax.logs import speaks_for
 from mopl_jax.numerics import linalg
 from mopl_jax.numerics.check import check_count, check_seed
 from mopl_jax.numerics.reduce import NOTHING
@@ -145,11 +147,12 @@ def certified_in_passes(found: LearntWeights, others: LogReader, watch: Watch) -
             done += len(chunk.reward)
             watch(done, n)
 
+    taught = jax.tree.map(jnp.asarray, logs)
     first, *rest = certify_in_passes(
         found.proposal.certified,
         others,
         [found.whitening.mean, *known],
-        surface=fit_surface(jnp.asarray(logs.action), jnp.asarray(logs.reward), found.whitening),
+        surface=fit_surface(taught.action, taught.reward, found.whitening, kept=speaks_for(taught)),
         valuation=found.plan.valuation,
         certificate=names.certificate,
         alpha=found.plan.alpha,

@@ -35,7 +35,7 @@ from mopl_jax.learning.production import served_now, weights_now
 from mopl_jax.learning.seen import check_known_before, context_names, seen_of
 from mopl_jax.learning.stages import Asked
 from mopl_jax.learning.teachable import check_kind, check_outcomes, check_teaches
-from mopl_jax.logs import Logs, check, check_unsampled, num_units, split
+from mopl_jax.logs import Logs, check, num_units, split
 from mopl_jax.numerics.check import check_alpha, check_seed, choose
 from mopl_jax.warehouse.connection import public
 
@@ -138,7 +138,9 @@ def learn(
         logarithms,
         provenance_of(taken.reader.source.schema, taken.reward),
     )
-    asked = Asked(plan, current, names, limits, trades, current is not None)
+    sampling = taken.reader.sampling
+    by_time = sampling is not None and sampling.recency is not None
+    asked = Asked(plan, current, names, limits, trades, current is not None, by_time)
     if taken.others is not None:
         watch(0, 2)
         found = stages.taught(logs, taken.others.source.count(), asked)
@@ -260,8 +262,7 @@ def _read(log, roles, given, guardrails, long) -> _Read:
     else:
         logs, others = read.read_logs(reader), None
         log_reader.check_densities(reader, None)
-    logs, reward = check_unsampled(logs, "learn"), reader.columns.reward or "reward"
-    place = reader.source.name
+    place, reward = reader.source.name, reader.columns.reward or "reward"
     path = place if isinstance(log, log_reader.LogReader) else public(str(log))
     return _Read(reader, logs, _objectives(reader, logs), reward, place, path, others)
 
@@ -274,7 +275,7 @@ def _in_memory(log, roles, given, guardrails) -> _Read:
     outcomes = [np.asarray(given[text], float) for text in given] if guardrails else None
     context = None if outcomes is None else np.stack(outcomes, axis=1)
     logs = dataclasses.replace(jax.tree.map(np.asarray, log), context=context)
-    logs = check_unsampled(check(logs), "learn")
+    logs = check(logs)
     names = [f"action[{k}]" for k in range(logs.action.shape[1])]
     return _Read(read.open_log(logs), logs, names, "reward", "memory", "memory")
 

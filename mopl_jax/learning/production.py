@@ -15,6 +15,7 @@ from mopl_jax.io.policy_json import read_policy
 from mopl_jax.learning import certification
 from mopl_jax.learning.learnt_weights import LearntWeights, Served, spread
 from mopl_jax.learning.log_space import weights_in_logs
+from mopl_jax.logs import speaks_for
 from mopl_jax.policies.contextual import is_contextual, no_weights
 
 Weights = Float[np.ndarray, " d"]
@@ -52,9 +53,10 @@ def served_now(given: Any, names: Sequence[str], found: LearntWeights) -> Served
     rows = found.logs if found.held is None else found.held
     own = spread(policy) if hasattr(policy, "covariance") else np.zeros(len(names))
     known = rows.action[:SURFACED], rows.reward[:SURFACED], found.production
+    each = speaks_for(rows)[:SURFACED]
     users = users_of(None if rows.cluster is None else rows.cluster[:SURFACED])
     added = [
-        smoothing_bias(*map(jnp.asarray, (*known, width)), 1.0, *users)
+        smoothing_bias(*map(jnp.asarray, (*known, width, each)), *users)
         for width in (own, spread(found.policy))
     ]
     return Served(float(added[0][0] - added[1][0]), float(added[1][1]))

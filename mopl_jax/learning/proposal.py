@@ -26,7 +26,7 @@ from mopl_jax.estimators.divergence import product
 from mopl_jax.learning.constraints import Projection, ball, intersection, unconstrained
 from mopl_jax.learning.guardrails import Guarded, room
 from mopl_jax.learning.response_surface import Surface, moments_of
-from mopl_jax.learning.waves import Fitted, fit_waves
+from mopl_jax.learning.waves import GRADIENTS, Fitted, fit_waves
 from mopl_jax.learning.whitening import (
     normals,
     standard,
@@ -36,7 +36,7 @@ from mopl_jax.learning.whitening import (
     whiten_action,
     whitened,
 )
-from mopl_jax.logs import Logs
+from mopl_jax.logs import Logs, speaks_for
 from mopl_jax.numerics import safe
 from mopl_jax.numerics.pytree import entries, pytree_dataclass, stacked
 from mopl_jax.numerics.quick_jit import quick_jit
@@ -147,6 +147,7 @@ def propose(
     where that is not what the rows that teach were played by, as of several rounds. Traced by `jit`
     and `vmap`; users must be counted.
     """
+    kept = speaks_for(logs, kept)
     whitening = moments_of(jnp.asarray(logs.action), kept)
     if baseline is None:
         baseline = whitening.mean
@@ -184,6 +185,9 @@ def _fits(logs, kept, guarded) -> Fitted:
     outcomes = logs.reward[None]
     if guarded is not None:
         outcomes = jnp.concatenate([outcomes, guarded.outcome.astype(outcomes.dtype)])
+    if logs.sampling_weight is not None and len(kept) > GRADIENTS:
+        order = jnp.argsort(-kept)  # the first rows point to directions: of a log in time, old ones
+        (logs, kept), outcomes = jax.tree.map(lambda x: x[order], (logs, kept)), outcomes[:, order]
     return lax.map(lambda x: fit_waves(dataclasses.replace(logs, reward=x), kept), outcomes)
 
 

@@ -80,14 +80,14 @@ class Surface:
 
 
 def moments_of(action: Float[Array, "n d"], kept: PerRow | None = None) -> Gaussian:
-    """The Gaussian with the mean and covariance of the logged actions (n, d), n > d, where `kept`
-    is 1 and not 0: the logging policy as it was played.
+    """The Gaussian with the mean and covariance of the logged actions (n, d), n > d, each of which
+    counts as often as `kept` says, once unless given: the logging policy as it was played.
     """
     kept = jnp.ones_like(action[:, 0]) if kept is None else kept
     size = jnp.sum(kept)
     mean = jnp.sum(action * kept[:, None], axis=0) / size
-    centred = (action - mean[None, :]) * kept[:, None]
-    covariance = jnp.matmul(centred.T, centred, precision="highest") / size
+    centred = action - mean[None, :]
+    covariance = jnp.matmul((centred * kept[:, None]).T, centred, precision="highest") / size
     return Gaussian(mean, linalg.cholesky(covariance))
 
 
@@ -98,8 +98,8 @@ def fit_surface(
     ridge: float = 1e-3,
     kept: PerRow | None = None,
 ) -> Surface:
-    """The quadratic surface: ridge least squares of reward (n,) on 1, z and zzᵀ, over the rows
-    where `kept` is 1 and not 0; `ridge` is relative to a feature's unit of mean square.
+    """The quadratic surface: ridge least squares of reward (n,) on 1, z and zzᵀ, each row as
+    often as `kept` says, once unless given; `ridge` is relative to a feature's unit of mean square.
 
     Normal equations summed over blocks of rows: memory does not grow with n. The covariance is
     that of noise with one variance.
@@ -128,8 +128,8 @@ def products(
     kept: PerRow,
     first: Count | int | None = None,
 ) -> Float[Array, "f f+1"]:
-    """`quadratic.products` of the surface's features at the `kept` ones of the `first` rows (of all
-    of them, unless given), by blocks.
+    """`quadratic.products` of the surface's features at the `first` rows (at all of them, unless
+    given), each as often as `kept` says, by blocks.
     """
     n = len(action)
     size = math.ceil(n / math.ceil(n / BLOCK))

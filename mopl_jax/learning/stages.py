@@ -12,7 +12,7 @@ from mopl_jax.learning.guardrails import Guarded, Guardrail
 from mopl_jax.learning.learnt_weights import LearntWeights, Names
 from mopl_jax.learning.plan import Plan, Stop, Watch
 from mopl_jax.learning.proposal import Proposal, propose
-from mopl_jax.logs import Logs, folds_of, rows
+from mopl_jax.logs import Logs, folds_of, logged_mean, rows, speaks_for
 from mopl_jax.numerics.pytree import entries, stacked
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.mixture import Mixture
@@ -27,6 +27,7 @@ class Asked(NamedTuple):
     guardrails: tuple[Guardrail, ...]
     trades: int
     known: bool  # whether `current` is what production plays, or the logging mean
+    by_time: bool = False  # whether rows speak for less because they are old
 
 
 def halved(
@@ -56,7 +57,7 @@ def cross_fitted(logs: Logs, given: Asked, watch: Watch, stop: Stop) -> LearntWe
     names, fold = given.names, folds_of(logs, given.names.folds, given.names.seed)
     made, stages = [], names.folds + 2
     if given.current is None:  # one baseline for all folds
-        given = given._replace(current=np.mean(np.asarray(logs.action), axis=0))
+        given = given._replace(current=logged_mean(logs))
     watch(0, stages)
     try:
         for k in range(names.folds):
@@ -129,7 +130,7 @@ def _certified(found: LearntWeights, made, held, fold, given) -> LearntWeights:
         stack = stacked([each.surfaces for each in made])
         surfaces = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), stack)
 
-    def against(baseline, policies, alpha) -> Certificate:
+    def against(baseline, policies, alpha, held=held) -> Certificate:
         each = certify_compiled(
             policies[0] if fold is None else stacked(policies),
             held,
@@ -144,7 +145,9 @@ def _certified(found: LearntWeights, made, held, fold, given) -> LearntWeights:
         return jax.device_get(each)
 
     def played(policies) -> Gaussian | Mixture:
-        return policies[0] if fold is None else Mixture.of(np.bincount(fold) / len(fold), policies)
+        if fold is None:
+            return policies[0]
+        return Mixture.of(np.bincount(fold, speaks_for(held)) / len(fold), policies)
 
     policies = [proposal.certified for proposal in made]
     start = given.current if given.current is not None else found.whitening.mean
@@ -152,6 +155,10 @@ def _certified(found: LearntWeights, made, held, fold, given) -> LearntWeights:
     deciding = first = against(mean, policies, plan.alpha)
     if given.known:
         deciding = against(start, policies, plan.alpha)
+    in_log = None
+    if given.by_time:
+        alike = dataclasses.replace(held, sampling_weight=jnp.ones_like(held.sampling_weight))
+        in_log = entries(against(start, policies, plan.alpha, alike), 0)
     trades = [[entries(each.front, t) for each in made] for t in range(given.trades)]
     front = [(played(each), against(start, each, plan.alpha / given.trades)) for each in trades]
     return dataclasses.replace(
@@ -164,4 +171,5 @@ def _certified(found: LearntWeights, made, held, fold, given) -> LearntWeights:
         against_production=entries(deciding, 0) if given.known else None,
         guards=tuple(entries(deciding, k) for k in range(1, 1 + len(given.guardrails))),
         front=tuple(front),
+        in_log=in_log,
     )

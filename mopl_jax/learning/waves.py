@@ -47,14 +47,15 @@ class Fitted(NamedTuple):
 
 
 def fit_waves(logs: Logs, kept: PerRow | None = None) -> Fitted:
-    """The surface of whitened rows, whose users are counted; of those where `kept` is 1 and not 0
-    (all of them, unless given).
+    """The surface of whitened rows, whose users are counted; each row as often as `kept` says, of
+    mean one over those that count (once, unless given).
     """
     kept = jnp.ones_like(logs.reward) if kept is None else kept
     level = jnp.sum(kept * logs.reward) / jnp.sum(kept)
-    unit = safe.positive(jnp.max(kept * jnp.abs(logs.reward - level)))
+    gap = jnp.where(kept > 0, logs.reward - level, 0)
+    unit = safe.positive(jnp.max(jnp.abs(gap)))
     # in units of the largest reward: squares of 1e30 and of 1e-30 are numbers
-    rows = dataclasses.replace(logs, reward=kept * (logs.reward - level) / unit)
+    rows = dataclasses.replace(logs, reward=gap / unit)
     few = jax.tree.map(lambda x: x[:FIRST], (rows, kept))
     bends, n, one = _bends(*few), len(kept), jnp.ones_like(level)
 
@@ -115,8 +116,9 @@ def _bends(logs, kept) -> Float[Array, "k d"]:
 
 def _leading(surface, logs, kept) -> Float[Array, "k d"]:
     """Where the surface's gradients point: the leading eigenvectors of their mean square."""
-    slopes = jax.vmap(jax.grad(surface))(logs.action[:GRADIENTS]) * kept[:GRADIENTS, None]
-    return _eigenvectors(jnp.matmul(slopes.T, slopes, precision="highest"), DIRECTIONS)
+    slopes = jax.vmap(jax.grad(surface))(logs.action[:GRADIENTS])
+    counted = (slopes * kept[:GRADIENTS, None]).T
+    return _eigenvectors(jnp.matmul(counted, slopes, precision="highest"), DIRECTIONS)
 
 
 def _eigenvectors(matrix: Matrix, count: int) -> Float[Array, "k d"]:
@@ -141,15 +143,17 @@ def _inflation(surface, posterior, logs, kept) -> Scalar:
         return features @ probes, features @ surface.coefficients
 
     slopes, fitted = lax.map(row, logs.action, batch_size=BLOCK)
-    return inflation_of(logs, kept[:, None] * slopes, kept * (logs.reward - fitted), kept)
+    return inflation_of(logs, slopes, logs.reward - fitted, kept)
 
 
 def inflation_of(logs: Logs, slopes: Float[Array, "n p"], left: PerRow, kept: PerRow) -> Scalar:
     """How many times the variance of p functions of the rows (`slopes`) times what is `left` of the
-    rewards is that of independent rows; both are 0 where a row is not kept.
+    rewards is that of independent rows, each as often as `kept` says: one that counts twice has a
+    score twice as large, not two.
     """
-    scores = slopes * left[:, None]
+    scores = slopes * (kept * left)[:, None]
     if logs.cluster is not None:
         scores = jax.ops.segment_sum(scores, logs.cluster, logs.num_clusters)
-    plain = jnp.sum(jnp.square(slopes)) * (jnp.sum(jnp.square(left)) / jnp.sum(kept))
+    size, noise = kept @ jnp.square(slopes), kept @ jnp.square(left)
+    plain = jnp.sum(size) * (noise / jnp.sum(kept))
     return jnp.maximum(safe.divide(jnp.sum(jnp.square(scores)), plain), 1)

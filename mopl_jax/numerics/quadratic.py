@@ -48,7 +48,7 @@ def unpack(coefficients, d: int):
 
 
 def products(features: Float[Array, "n f"], reward: PerRow, kept: PerRow) -> Float[Array, "f f+1"]:
-    """FᵀF and Fᵀr over the rows where `kept` is 1 and not 0; they add up over rows."""
+    """FᵀF and Fᵀr over the rows, each as often as `kept` says; they add up over rows."""
     table = jnp.concatenate([features, reward[:, None]], axis=1)
     return jnp.matmul((features * kept[:, None]).T, table, precision="highest")
 

@@ -19,6 +19,8 @@ def show(made: ChosenArm, out: Path) -> None:
     console.print(terminal.verdict_line(made.verdict))
     for text in made.reasons:
         console.print(f"  {text}", highlight=False, markup=False)
+    for text in made.warnings:
+        console.print(text, style="yellow", highlight=False, markup=False)
     kept = ", which is not to be played" if made.keep else ""
     console.print(f"Written: {out}: arm {made.chosen.number}{kept}", soft_wrap=True)
 

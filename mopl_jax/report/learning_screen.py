@@ -79,7 +79,7 @@ def show(learnt: LearntWeights, out: Path) -> None:
     console.print(terminal.verdict_line(learnt.verdict))
     for text in learnt.reasons:
         console.print(f"  {text}", highlight=False, markup=False)
-    for text in forbidden(learnt.outside):
+    for text in (*learnt.warnings, *forbidden(learnt.outside)):
         console.print(text, style="yellow")
     if learnt.interrupted:
         console.print("interrupted: the best policy so far", style="yellow")

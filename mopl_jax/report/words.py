@@ -27,6 +27,11 @@ def numbers(learnt: LearntWeights) -> list[tuple[str, str]]:
             ("gain over production, played with the same scale", other.gain),
             ("certified gain over production: at least", other.gain_bound),
         ]
+    if learnt.in_log is not None:
+        found += [
+            ("gain in the whole log, each row alike", learnt.in_log.gain),
+            ("certified gain in the whole log: at least", learnt.in_log.gain_bound),
+        ]
     return [(label, _number(float(value))) for label, value in found] + _size(learnt)
 
 

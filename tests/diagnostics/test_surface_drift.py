@@ -72,6 +72,42 @@ def test_the_change_of_a_slope_is_what_it_was_made():
     assert found.change * reward.std() == pytest.approx(0.8, abs=0.05)
 
 
+def by_hand(action, reward, time, asked, unit, beside):
+    """The p-value as the module's text has it: regressors cleared by least squares, scores user by
+    user, F.
+    """
+    z = (action - action.mean(axis=0)) / action.std(axis=0)
+    rank = stats.rankdata(time) - 0.5
+    tenth = np.minimum(rank * 10 // len(z), 9)
+    squares = [z[:, i] * z[:, j] for i in range(z.shape[1]) for j in range(i + 1)]
+    steps = [(tenth == k).astype(float) for k in range(10)]
+    both = [b * x for b in beside.T for x in z.T]
+    given = np.stack([*z.T, *squares, *steps, *asked.T, *both], axis=1)
+    columns = np.stack([*(b * x for b in asked.T for x in z.T), reward], axis=1)
+    cleared = columns - given @ np.linalg.lstsq(given, columns, rcond=None)[0]
+    scores = cleared[:, :-1] * cleared[:, -1:]
+    users = np.array([scores[unit == user].sum(axis=0) for user in np.unique(unit)])
+    c, q = users.shape
+    u = users.sum(axis=0)
+    wald = u @ np.linalg.inv(users.T @ users) @ u
+    return stats.f.sf((c - q) / (c * q) * wald, q, c - q)
+
+
+@pytest.mark.parametrize(("users", "whole_days"), [(None, False), (150, True)])
+def test_the_p_value_is_that_of_the_formula(users, whole_days):
+    """Of each question beside the other; with users that repeat, and times that are alike."""
+    action, reward, day, user = log(np.random.default_rng(11), users=users)
+    time = np.floor(day) if whole_days else day
+    rank = (stats.rankdata(time) - 0.5) / len(time) - 0.5
+    weekday = np.eye(7)[day.astype(int) % 7][:, 1:]
+    asked = rank[:, None], weekday - weekday.mean(axis=0)
+    made = trend(time), by_day(day.astype(int) % 7)
+    for k in (0, 1):
+        found = surface_drift(action, reward, time, made[k], user, beside=made[1 - k])
+        expected = by_hand(action, reward, time, asked[k], user, asked[1 - k])
+        assert found.p_value == pytest.approx(expected, rel=1e-6)
+
+
 def test_too_few_users_are_not_asked():
     action, reward, day, _ = log(np.random.default_rng(1))
     found = surface_drift(action, reward, day, trend(day), np.arange(1200) % 15)

@@ -1,6 +1,7 @@
 """Rows that weigh by their time: the value of the next period beside that of the log."""
 
 import functools
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -8,9 +9,12 @@ import pytest
 from command import assert_refused, document, mopl
 from worlds import write
 
+from benchmarks import next_week
 from mopl_jax.evaluation.comparison import compare
 from mopl_jax.evaluation.evaluation import evaluate
+from mopl_jax.io.half_life import chosen_half_life
 from mopl_jax.io.policy_json import write_policy
+from mopl_jax.io.read import open_log
 from mopl_jax.policies import Gaussian
 
 N, DAYS = 4000, 28
@@ -130,7 +134,15 @@ def test_the_command_has_both_values(files):
         (["--time", "at", "--half-life", "7"], "expected a unit"),
         (["--time", "day", "--half-life", "7d"], "the unit is not known"),
         (["--time", "one", "--half-life", "7"], "got one time in all of them"),
-        (["--time", "day", "--weekdays"], "of which no weekday is known"),
+        (["--time", "at", "--half-life", "1m"], "minutes or months? expected 1min"),
+        (["--time", "day", "--weekdays"], "--weekdays: expected dates or times"),
+        (["--time", "day", "--time-feature", "hour"], "of which no hour is known"),
+        (["--time-feature", "hour"], "--time-feature: when was a row logged? name its time"),
+        (["--time-feature", "hours"], "no column 'hours'"),
+        (["--time-feature", "one"], "expected several values"),
+        (["--time-feature", "day"], "at most 366 different values"),
+        (["--time", "at", "--time-feature", "month"], "got none of March"),
+        (["--time", "at", "--time-feature", "hour", "--weekdays"], "got both"),
     ],
 )
 def test_half_lives_that_are_none(files, options, told):
@@ -139,16 +151,109 @@ def test_half_lives_that_are_none(files, options, told):
 
 def test_times_and_weekdays_that_are_missing(files):
     late = ("--time", "at", "--half-life", "7d")
+    for entry, told in (("soon", "row 6 (row 1"), ("2026-01-06T00:00:00+00:00", "all with a zone")):
+        text = [str(moment)[:19] for moment in TIME]
+        text[5] = entry
+        write(files / "text.parquet", {"w_0": ACTION, "reward": REWARD, "at": text})
+        assert_refused(mopl(*asked(files, "text.parquet"), *late), told, "time")
     ended = mopl(*asked(files, "holes.parquet"), *late)
     assert_refused(ended, "row 3", "expected a time")
     ended = mopl(*asked(files, "week.parquet"), "--time", "at", "--weekdays")
     assert_refused(ended, "got none of Saturday, Sunday")
 
 
-def test_learning_does_not_know_recency_and_says_so(files):
-    (files / "log.toml").write_text(
+@pytest.fixture(scope="module")
+def turning(tmp_path_factory):
+    """A log in which what a weight is worth turns round: nothing is to be had of all of it."""
+    folder = tmp_path_factory.mktemp("turning")
+    reward = ACTION * (1 - 2 * DAY / DAYS) + 0.3 * RNG.normal(size=N)
+    write(folder / "log.parquet", {"w_0": ACTION, "reward": reward, "at": pa.array(TIME)})
+    write_policy(folder / "logging.json", Gaussian.diagonal([0.0], 1.0))
+    (folder / "log.toml").write_text(
         'path = "log.parquet"\naction = "w_"\nlogging = "logging.json"\ntime = "at"\n'
-        'half_life = "7d"\n'
+        'half_life = "4d"\n'
     )
-    ended = mopl("learn", files / "log.toml", "--out", files / "x.json")
-    assert_refused(ended, "sampling weights")
+    return folder
+
+
+def test_learning_is_for_the_next_period(turning):
+    """Weights go where the last rows point, and are certified there; of the whole log they lose."""
+    made = document("learn", turning / "log.toml", "--out", turning / "x.json")
+    assert made["best_guess"]["mean"][0] < -0.5
+    assert made["advice"] == "change to the learnt weights"
+    truth = made["certified"]["mean"][0] * (1 - 2 * DAY.max() / DAYS)  # where the log ends
+    assert 0 < made["certified_gain"] < truth
+    assert made["in_log"]["gain"] < 0.5 * made["gain"]
+    assert made["in_log"]["certified_gain"] < 0
+    assert any("a half-life of 4d" in text for text in made["warnings"])
+    assert made["ess"] < 0.5 * N
+
+
+def test_a_half_life_that_predicts_is_found():
+    """As given by hand: the same answer; and none where nothing moves."""
+    found = said(time="at", half_life="auto")
+    (told,) = (text for text in found.warnings if "half-life was chosen" in text)
+    taken = told.rsplit(" ", 1)[1]
+    assert float(taken[:-1]) * {"w": 7, "d": 1, "h": 1 / 24}[taken[-1]] <= DAYS / 4
+    assert found.value == said(time="at", half_life=taken).value
+    still = pa.table({"w_0": ACTION, "reward": ACTION + RNG.normal(size=N), "day": DAY})
+    roles = {"action": "w_", "logging": Gaussian.diagonal([0.0], 1.0), "time": "day"}
+    made = evaluate(still, TARGET, half_life="auto", **roles)
+    assert any("older rows are as good" in text for text in made.warnings)
+    assert (made.value, made.in_log) == (evaluate(still, TARGET, **roles).value, None)
+
+
+def surfaces(world, k):
+    """A block of rows of one of the worlds of `benchmarks/next_week.py`, eight weeks."""
+    rng = np.random.default_rng([k, 9])
+    week = np.sort(rng.uniform(0, 8, 8000))
+    action = 0.5 * rng.normal(size=(8000, 3))
+    best = next_week.optimum(world, week, 8 if world == "jumps" else 16)
+    reward = next_week.mean_reward(action, best, week) + rng.normal(size=8000)
+    return SimpleNamespace(time=week, action=action, reward=reward)
+
+
+@pytest.mark.parametrize("world", ["none", "turns", "jumps"])
+def test_the_half_life_is_as_long_as_the_surface_lasts(world):
+    blocks = [surfaces(world, k) for k in range(20)]
+    found = [chosen_half_life(lambda x=x: [x]) for x in blocks]
+    long = np.mean([x > 3.9 for x in found])
+    assert long >= 0.8 if world == "none" else long <= 0.1
+
+
+def test_a_logging_policy_is_fitted_to_rows_of_any_age():
+    """Which actions were drawn has nothing to do with how old they are."""
+    found = open_log(log(), action="w_", fit_logging=True, time="at", half_life="7d")
+    assert float(found.logging.mean[0]) == pytest.approx(ACTION.mean(), abs=1e-6)
+    assert found.sampling.rows < 0.7 * N
+
+
+def test_features_of_time_count_alike():
+    """By hand: each level of hours, months and a column has the same weight, as weekdays have."""
+    moment = np.datetime64("2026-01-05", "h")
+    hours = np.random.default_rng(1).integers(0, 365 * 24, N) // (1 + np.arange(N) % 2)
+    at = (moment + hours.astype("timedelta64[h]")).astype("datetime64[us]")
+    holiday = np.where(hours % 7 > 4, "yes", "no")
+    table = pa.table({"w_0": ACTION, "reward": REWARD, "at": pa.array(at), "holiday": holiday})
+    dates = at.astype("datetime64[s]").tolist()
+    levels = {
+        "hour": np.array([x.hour for x in dates]),
+        "month": np.array([x.month - 1 for x in dates]),
+        "weekday": np.array([x.weekday() for x in dates]),
+        "holiday": (holiday == "yes").astype(int),
+    }
+    roles = {"action": "w_", "logging": Gaussian.diagonal([0.0], 1.0), "time": "at"}
+    for feature, level in levels.items():
+        made = evaluate(table, TARGET, time_feature=feature, **roles)
+        rows = 1 / np.bincount(level)[level]
+        assert made.value == pytest.approx(by_hand(rows)[0], rel=1e-9)
+        assert made.in_log.rows == pytest.approx(rows.sum() ** 2 / (rows @ rows), rel=1e-9)
+        assert f"each {feature} alike" in made.warnings[0]
+    both = evaluate(table, TARGET, time_feature="holiday", half_life="30d", **roles)
+    aged = 2.0 ** (-(hours.max() - hours) / 24 / 30)
+    level = levels["holiday"]
+    rows = aged / np.bincount(level, aged)[level]
+    assert both.value == pytest.approx(by_hand(rows)[0], rel=1e-9)
+    timeless = {name: role for name, role in roles.items() if name != "time"}
+    made = evaluate(table, TARGET, time_feature="holiday", **timeless)
+    assert made.value == pytest.approx(by_hand(1 / np.bincount(level)[level])[0], rel=1e-9)

@@ -22,6 +22,7 @@ from mopl_jax.intervals.registry import WALD
 from mopl_jax.io.read import read_logs
 from mopl_jax.learning.pipeline import learn
 from mopl_jax.numerics.reduce import Whole, run_passes, whole_block
+from mopl_jax.planning.designs import plan
 from mopl_jax.policies import Deterministic, Gaussian
 
 ARMS, TARGET = np.array([0.6, 0.3, 0.1]), np.array([0.2, 0.3, 0.5])
@@ -255,8 +256,23 @@ def test_differences_and_smoothing_know_the_sampling_weights():
 
 def test_what_does_not_know_sampling_weights_refuses_them():
     logs = read_logs(CONTINUOUS, keep_probability="keep", **ROLES)
-    with pytest.raises(ValueError, match="learn: expected a log without sampling weights"):
-        learn(logs)
+    with pytest.raises(ValueError, match="pilot: expected a log without sampling weights"):
+        plan(pilot=logs)
+
+
+@pytest.mark.nightly
+def test_a_thinned_log_teaches_and_certifies_what_all_of_it_would():
+    """Of the rows that are left actions are not the logging policy's, nor is the rate of clicks."""
+    made = learn(CONTINUOUS, keep_probability="keep", **ROLES)
+    n = CONTINUOUS.num_rows
+    assert np.abs(made.whitening.mean).max() < 10 / np.sqrt(n)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+    policy = made.middle
+    at = float(policy.mean[0]) + np.sqrt(float(policy.covariance[0, 0])) * nodes
+    rate = weights / weights.sum() @ (1 / (1 + np.exp(2 - at)))
+    assert made.certificate.bound < rate < 1.1 * float(made.certificate.value)
+    plain = learn(CONTINUOUS, **ROLES)
+    assert float(plain.certificate.value) > 1.5 * rate
 
 
 @pytest.mark.nightly

@@ -272,7 +272,7 @@ BAD_LOGS = {
     "text time": (
         TABLE,
         {"action": "w_", "time": "user"},
-        "column 'user', row 1 .*: expected a number",
+        "column 'user', row 1 .*: expected a time",
     ),
     "dimension": (
         TABLE,

@@ -54,6 +54,21 @@ def test_gains_are_differences_of_means(logged, chosen):
         assert critical == pytest.approx(dunnett, abs=0.06)
 
 
+@pytest.mark.nightly
+def test_arms_weigh_by_their_time_and_it_is_said(logged):
+    """Values are means of the rows that each row speaks for."""
+    logs, played = logged
+    day = np.linspace(0, 28, len(played))
+    table = {"w_a": logs.action[:, 0], "w_b": logs.action[:, 1], "reward": logs.reward, "day": day}
+    roles = {"action": "w_", "logging": LOGGING, "time": "day", "half_life": 7}
+    made, each = mopl_jax.choose_arm(pa.table(table), **roles), 2.0 ** ((day - 28) / 7)
+    for row in made.arms:
+        own = played == row.number - 1
+        expected = each[own] @ logs.reward[own] / each[own].sum()
+        assert row.value == pytest.approx(expected, rel=1e-6)
+    assert "a half-life of 7" in made.to_dict()["warnings"][0]
+
+
 def test_the_largest_certain_gain_is_chosen(chosen):
     assert (chosen.guess.number, chosen.chosen.number, chosen.keep) == (3, 3, False)
     assert np.allclose(chosen.policy.actions, ARMS[[2]])

@@ -14,7 +14,7 @@ from mopl_jax.io.half import Half
 from mopl_jax.learning import long_log
 from mopl_jax.learning.objective import VALUATIONS
 from mopl_jax.learning.response_surface import fit_surface
-from mopl_jax.logs import num_units
+from mopl_jax.logs import num_units, speaks_for
 from mopl_jax.policies import Gaussian
 from mopl_jax.policies.mapped_normal import log_normal
 
@@ -30,6 +30,7 @@ def folder(tmp_path_factory):
     reward = z[:, 0] - 0.3 * np.square(z).sum(axis=1) + rng.standard_normal(N // 3)[user]
     for name, action in (("weights", np.exp(z)), ("logs", z)):
         columns = {"w_a": action[:, 0], "w_b": action[:, 1], "kept": reward, "user": user}
+        columns["day"] = np.arange(N) % 100
         pq.write_table(pa.table(columns), made / f"{name}.parquet", row_group_size=700)
     return made
 
@@ -67,16 +68,18 @@ def test_a_half_is_a_share_of_all_numbers():
 
 
 @pytest.mark.parametrize(
-    ("name", "cluster", "estimator"),
+    ("name", "roles", "estimator"),
     [
-        ("logs", None, "doubly_robust"),
-        ("weights", "user", "doubly_robust"),
-        ("logs", "user", "beta_ips"),
+        ("logs", {"time": "day", "half_life": 60}, "doubly_robust"),
+        ("weights", {"cluster": "user"}, "doubly_robust"),
+        ("logs", {"cluster": "user"}, "beta_ips"),
     ],
 )
-def test_what_certifies_in_passes_is_what_certifies_in_memory(folder, name, cluster, estimator):
-    """The same policy, and a quadratic reward model of the rows that taught, on the same rows."""
-    reader, production = opened(folder, name, cluster=cluster), np.array([1.2, 0.9])
+def test_what_certifies_in_passes_is_what_certifies_in_memory(folder, name, roles, estimator):
+    """The same policy, and a quadratic reward model of the rows that taught, on the same rows; also
+    of rows that speak for fewer the older they are.
+    """
+    reader, production = opened(folder, name, **roles), np.array([1.2, 0.9])
     made = mopl_jax.learn(reader, in_memory=HELD, production=production, estimator=estimator)
     sample, others = read.halves(reader, HELD / N, 0)
     np.testing.assert_array_equal(made.logs.reward, sample.reward)
@@ -84,7 +87,8 @@ def test_what_certifies_in_passes_is_what_certifies_in_memory(folder, name, clus
     rest = mopl_jax.read_logs(others)
     unsure = dataclasses.replace(made, certificate=None, certifying=0)
     taught = map(jnp.asarray, (made.logs.action, made.logs.reward))
-    made_of = VALUATIONS[estimator](fit_surface(*taught, made.whitening))
+    surface = fit_surface(*taught, made.whitening, kept=speaks_for(made.logs))
+    made_of = VALUATIONS[estimator](surface)
     for found, baseline in ((made.certificate, None), (made.against_production, production)):
         expected = mopl_jax.certify(unsure, rest, baseline, value_estimator=made_of)
         for field in ("value", "bound", "gain", "gain_bound", "ess", "units", "keep"):

@@ -5,10 +5,11 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from yardsticks import KEY, binomial_tail
 
 from benchmarks._weak_tests import OURS, draws
-from mopl_jax.metrics import drift
+from mopl_jax.metrics import drift, objectives
 
 TESTS, HALF = 100, 50
 WEIGHTS = np.append(0.0, OURS.beta)
@@ -50,6 +51,70 @@ def test_a_change_that_leaves_the_worth_of_the_metric_is_told():
     assert sum(each.p_value < drift.LEVEL for each in found) >= 18
     moved = np.array([each.after - each.before for each in found])
     assert abs(moved.mean()) < 4 * moved.std(ddof=1) / len(moved) ** 0.5
+
+
+def uneven(past):
+    """The same tests with users of their own number, every ninth of them an A/A test, in which a
+    unit of the signals is worth a little less later on.
+    """
+    size = np.asarray(past.size) * np.random.default_rng(1).uniform(0.2, 2, TESTS)
+    noise = past.covariance * (past.size / size)[:, None, None]
+    changes = {"size": jnp.asarray(size), "covariance": noise, "null": past.experiment % 9 == 4}
+    return dataclasses.replace(changed(past, 0.7 * OURS.beta), **changes)
+
+
+def by_hand(past):
+    """The tests before the change and the p-value, as the module's text has them, test by test."""
+    standard, _ = objectives.scaled(past)
+    real = np.flatnonzero(~np.asarray(past.null))
+    true = np.asarray(objectives.effect_covariance(standard, jnp.asarray(~past.null, float)))
+    rows = []
+    for i in real:
+        noise, effect = np.asarray(standard.covariance[i]), np.asarray(standard.effect[i])
+        said = np.linalg.inv(true[1:, 1:] + noise[1:, 1:]) @ effect[1:]
+        own = effect[0] - noise[0, 1:] @ said
+        rows.append((true[1:, 1:] @ said, own, noise[0, 0] + true[0, 0]))
+    design, outcome, variance = (np.array(x) for x in zip(*rows, strict=True))
+    turned, size, _ = np.linalg.svd(design / np.sqrt(variance)[:, None], full_matrices=False)
+    x = turned[:, : min(len(real) // 12, int(sum(size**2 > 0.01 * sum(size**2))))]
+    outcome = outcome / np.sqrt(variance)
+    left = outcome - x @ (x.T @ outcome)
+    error = left / np.sqrt(1 - (x**2).sum(axis=1))
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (999, len(real)))
+    cuts = np.unique(np.linspace(0.15 * len(real), 0.85 * len(real), 25).astype(int))
+
+    def walds(terms):
+        """Of partial sums, less their part of the sum of all."""
+        for cut in cuts:
+            part = x[:cut].T @ x[:cut]
+            gap = terms[:cut].sum(axis=0) - part @ terms.sum(axis=0)
+            yield gap @ np.linalg.inv(part @ (np.eye(x.shape[1]) - part)) @ gap
+
+    found = list(walds(x * left[:, None]))
+    drawn = [max(walds(x * (sign * error)[:, None])) for sign in signs]
+    return cuts[np.argmax(found)], (1 + sum(np.array(drawn) >= max(found))) / 1000
+
+
+def test_the_p_value_is_that_of_the_formula():
+    """To the last draw of signs, where nothing is certain; users and A/A tests as they are."""
+    for past in map(uneven, histories(2)):
+        found, (first, p_value) = drift.drift(WEIGHTS, past), by_hand(past)
+        assert (found.first, found.of) == (first, int((~past.null).sum()))
+        assert found.p_value == pytest.approx(p_value, abs=1e-12)
+        tests = np.flatnonzero(~past.null)
+        before = np.arange(TESTS) < tests[first]
+        assert found.before == drift.rate(WEIGHTS, past, before)
+        assert found.after == drift.rate(WEIGHTS, past, ~before)
+
+
+def test_a_rate_takes_out_what_noise_shares():
+    """Σ n (ωᵀΔ Δ_N − ωᵀSe_N) / Σ n ((ωᵀΔ)² − ωᵀSω), test by test."""
+    past, above, below = uneven(histories(1)[0]), 0.0, 0.0
+    for i in np.flatnonzero(~past.null):
+        effect, noise, size = (np.asarray(x[i]) for x in (past.effect, past.covariance, past.size))
+        above += size * (WEIGHTS @ effect * effect[0] - WEIGHTS @ noise[0])
+        below += size * ((WEIGHTS @ effect) ** 2 - WEIGHTS @ noise @ WEIGHTS)
+    assert drift.rate(WEIGHTS, past, np.ones(TESTS, bool)) == pytest.approx(above / below)
 
 
 def test_nothing_beyond_noise_is_nothing_known():
