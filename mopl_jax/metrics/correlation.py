@@ -96,6 +96,7 @@ def _of_scores(scores, what):
         )
     moments = scores.T @ scores
     spread = np.sqrt(np.diagonal(moments))
+    spread = np.where(spread > 0, spread, 1)  # what never moved goes along with nothing
     found = moments / np.outer(spread, spread)
     off = ~np.eye(k, dtype=bool)
     error = np.sum(np.square(1 - np.square(found[off]))) / m
@@ -146,6 +147,7 @@ def _sampled(path, names):
             f"expected more than {len(names)} users with numbers in {', '.join(names)}, got"
             f" {len(values)}; export a sample of users"
         )
+    values = values / np.maximum(np.abs(values).max(axis=0), np.finfo(float).tiny)
     if not (values.std(axis=0) > 0).all():
         raise ValueError("expected metrics that vary over users; drop the constant one")
-    return np.corrcoef(values, rowvar=False)
+    return np.atleast_2d(np.corrcoef(values, rowvar=False))

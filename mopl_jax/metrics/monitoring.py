@@ -136,8 +136,9 @@ def monitor(
     star, said = _north_star(rows, north_star, metric)
     names = _names(rows, [*signals, *([star] if star else [])])
     outcomes = _outcomes(names, star, signals)
-    if how.correlation is None and metric is not None and metric_json.has_correlation(metric):
-        how = dataclasses.replace(how, correlation=metric)
+    if how.correlation is None and metric is not None and not _has_covariances(rows):
+        known = metric_json.has_correlation(metric)
+        how = dataclasses.replace(how, correlation=metric if known else None)
     left: list[str] = []
     complain = left.append if how.leave_out else experiments.refuse
     rows = [(path, _only(row, names)) for path, row in rows]
@@ -189,8 +190,11 @@ def _names(rows, wanted):
             f"{path}: expected the signals of the metric, got no {absent[0]!r}; metrics of the"
             f" table: {', '.join(known)}"
         )
-    whole = any(row.get(key) is not None for key in ("covariance", "second_moment"))
-    return known if whole else tuple(name for name in known if name in wanted)
+    return known if _has_covariances(rows) else tuple(name for name in known if name in wanted)
+
+
+def _has_covariances(rows):
+    return any(rows[0][1].get(key) is not None for key in ("covariance", "second_moment"))
 
 
 def _only(row, names):

@@ -108,14 +108,14 @@ def looks(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> Iterator[Look
     arms: dict[str, dict[float, dict]] = {}
     for row in rows:
         if row.get("time") is not None and _usable(row, names):
-            arms.setdefault(str(row["arm"]), {})[moment(row["time"])] = row
+            arms.setdefault(str(row.get("arm")), {})[moment(row["time"])] = row
     control = [name for name, some in arms.items() if _label(some) == "control"]
     for name, some in arms.items():
         if len(control) == 1 and name != control[0]:
             times = sorted(set(some) & set(arms[control[0]]))
             if len(times) > 1:
                 pairs = [(some[time], arms[control[0]][time]) for time in times]
-                yield _growing(str(some[times[0]]["experiment"]), name, times, pairs, names)
+                yield _growing(str(some[times[0]].get("experiment")), name, times, pairs, names)
 
 
 def _label(some):
