@@ -52,6 +52,30 @@ def test_nothing_is_certified_of_a_surface_without_gain():
     assert (made.worth, made.repeated) == (0, 0)
 
 
+def half_of_a_round():
+    """Its rows that certify, of which there are as many that teach."""
+    origin, guess = jnp.asarray(ORIGIN), jnp.asarray(GUESS)
+    tried = exploration._tried(origin, guess, guess)
+    change = jax.vmap(lambda x: exploration._change(SLOPE.surface, x, origin))(tried)
+    known = SLOPE.surface, jnp.asarray(NOISE), jnp.asarray(ROWS / 2)
+    return exploration.Round(*known, origin, tried, change)
+
+
+def test_one_half_of_a_round_teaches_and_the_other_certifies(found):
+    asked = half_of_a_round(), jnp.zeros(D), jnp.ones(D), jnp.eye(D), Z
+    assert found.repeated == pytest.approx(float(jax.jit(exploration.worth)(*asked)), rel=1e-6)
+
+
+def test_the_noise_of_a_certificate_is_that_of_quadrature():
+    """Of the weights of a policy less those of the origin, on rows of another policy."""
+    ahead, logging = half_of_a_round(), Gaussian.diagonal([0.4, 0.1], [0.8, 1.1])
+    at = logging.mean, logging.scale, jnp.eye(D)
+    made = jax.jit(jax.vmap(lambda policy: exploration._noise(ahead, *at, policy)))(ahead.tried)
+    expected = _noise(ahead.tried, logging, ROWS / 2)
+    assert np.isfinite(expected).mean() > 0.2
+    np.testing.assert_allclose(made, expected, rtol=1e-6, atol=1e-9)
+
+
 def test_its_worth_is_that_of_rounds_that_are_played(found):
     """Rewards of draws of the surface, half of the rows refit it by Bayes' rule, and the largest
     bound is taken, noise by quadrature: the mean of that over rounds.
