@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 from jaxtyping import Float
 from scipy import stats
 
+from mopl_jax.io.columns import Place, numbers
 from mopl_jax.io.documents import load, numbered
 from mopl_jax.io.refusals import within
 from mopl_jax.io.sources import open_source
@@ -138,11 +138,9 @@ def _stored(said, names):
 
 def _sampled(path, names):
     source = open_source(path)
-    pieces = source.scan([source.column(name) for name in names], ())
-    table = pa.Table.from_batches([piece.rows for piece in pieces])
-    columns = [column.to_numpy(zero_copy_only=False) for column in table.columns]
-    values = np.stack(columns, axis=1).astype(float)
-    if len(values) <= len(names) or not np.isfinite(values).all():
+    found = [_numbers(piece) for piece in source.scan([source.column(x) for x in names], ())]
+    values = np.concatenate([np.zeros((0, len(names))), *found])
+    if len(values) <= len(names):
         raise ValueError(
             f"expected more than {len(names)} users with numbers in {', '.join(names)}, got"
             f" {len(values)}; export a sample of users"
@@ -151,3 +149,13 @@ def _sampled(path, names):
     if not (values.std(axis=0) > 0).all():
         raise ValueError("expected metrics that vary over users; drop the constant one")
     return np.atleast_2d(np.corrcoef(values, rowvar=False))
+
+
+def _numbers(piece):
+    return np.stack(
+        [
+            numbers(column, Place(piece.place, name, piece.first_row))
+            for name, column in zip(piece.rows.schema.names, piece.rows.columns, strict=True)
+        ],
+        axis=1,
+    )

@@ -159,6 +159,7 @@ def thinned(looks: Looks, parts: int | None) -> Looks:
     return looks._replace(**{name: getattr(looks, name)[kept] for name in Looks._fields[2:]})
 
 
+@np.errstate(over="ignore", invalid="ignore")  # of variances whose multiples no float holds
 def increments(looks: Looks) -> tuple[Float[np.ndarray, "m k"], Float[np.ndarray, " m"]]:
     """What came between two looks, about the effect at the last one, in its own standard errors.
 
