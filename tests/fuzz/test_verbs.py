@@ -3,7 +3,7 @@ exit code 2 and one line that names it, or a file that it does not suit, or answ
 schema says.
 
 A verb has its smallest valid call, a file its smallest valid content. What a file says is the same
-in every form that is read, and so then is the answer. `--nightly` tries some 10,000 damaged files.
+in every form that is read, and so then is the answer. `--nightly` tries some 4,000 damaged files.
 """
 
 import bz2
