@@ -27,5 +27,7 @@ def install() -> None:
         with contextlib.suppress(AttributeError, ValueError, OSError):  # closed, or no file
             if not stream.isatty():
                 raw = io.BufferedWriter(_Pipe(stream.fileno(), "w", closefd=False))
-                how = {"line_buffering": name == "stderr"}
-                setattr(sys, name, io.TextIOWrapper(raw, stream.encoding, stream.errors, **how))
+                made = io.TextIOWrapper(
+                    raw, stream.encoding, stream.errors, line_buffering=name == "stderr"
+                )
+                setattr(sys, name, made)

@@ -36,7 +36,7 @@ class Source(NamedTuple):
     name: str
     schema: pa.Schema
     scan: Callable[[Sequence[str], Collection[str]], Iterator[Piece]]
-    count: Callable[[], int]
+    count: Callable[[], int]  # pyright: ignore[reportIncompatibleMethodOverride]
     remarks: tuple[str, ...] = ()
     table: Any = None
 

@@ -136,7 +136,7 @@ class ChosenArm:
         pairs = zip(self.objectives, arm.action, strict=True)
         return ", ".join(f"{name} {x:.4g}" for name, x in pairs)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"ChosenArm({self.advice}: {self.reason})"
 
     def to_dict(self) -> dict[str, Any]:
@@ -166,7 +166,3 @@ class ChosenArm:
 def _answered(arm: Arm) -> bool:
     """Whether the log can answer for an arm."""
     return arm.verdict != VERDICTS[-1]
-
-
-def _known(value: float) -> float:
-    return -math.inf if math.isnan(value) else value

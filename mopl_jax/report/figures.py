@@ -263,7 +263,7 @@ def _front(learnt):
     return figure, caption
 
 
-def figures_of(learnt) -> tuple[tuple[str, str, Any], ...]:
+def figures_of(learnt: Any) -> tuple[tuple[str, str, Any], ...]:
     """Those that there is something to draw of."""
     more = ("front", "Trading one outcome for the other", _front)
     return (*FIGURES, more) if learnt.front else FIGURES
