@@ -80,7 +80,8 @@ def search(f, noise, users: int, seed: int) -> np.ndarray:
             np.append(seen, more[0]),
             np.append(spread, more[1]),
         )
-    return RADIUS * _highest(model, np.concatenate([tried, pool]) / RADIUS)
+    tried = np.concatenate([tried, pool])  # pyright: ignore[reportPossiblyUnboundVariable]
+    return RADIUS * _highest(model, tried / RADIUS)  # pyright: ignore[reportPossiblyUnboundVariable]
 
 
 def _highest(model, starts):

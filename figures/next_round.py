@@ -28,8 +28,7 @@ def draw() -> Figure:
     figure, axes = plt.subplots(1, len(groups), figsize=(9.2, 3.2), sharey=True)
     for ax, ((name,), rows) in zip(axes, groups.items(), strict=True):
         rows = sorted(rows, key=lambda row: (row["world"], row["seed"], row["round"]))
-        for key, look in LOOKS.items():
-            logs = _bars(ax, next_round.sums(rows, key), *look)
+        logs = [_bars(ax, next_round.sums(rows, key), *look) for key, look in LOOKS.items()][0]
         ax.set_title(f"{TITLES[name]}: {logs} logs", fontsize=8.5)
         ax.set_xlabel("gain of four rounds (share of attainable)", fontsize=7.5)
         ax.set_xlim(left=0)

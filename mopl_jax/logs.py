@@ -40,7 +40,7 @@ class Logs:
     sampling_weight: PerRow | None = None
     num_clusters: int | None = dataclasses.field(default=None, kw_only=True)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.cluster is None:
             object.__setattr__(self, "num_clusters", None)
         elif _is_new(self.cluster, self.num_clusters):
@@ -231,7 +231,7 @@ def held_out(logs: Logs, share: float = 0.5, seed: int = 0) -> Bool[np.ndarray, 
     return certify_rows
 
 
-def rows(logs: Logs, kept) -> Logs:
+def rows(logs: Logs, kept: Any) -> Logs:
     """The rows where `kept` (n,), users counted and numbered anew from 0."""
     part = jax.tree.map(lambda column: jnp.asarray(np.asarray(column)[kept]), logs)
     if part.cluster is None:

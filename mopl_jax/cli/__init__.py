@@ -9,7 +9,7 @@ import gc
 import os
 import sys
 
-from mopl_jax.cli import interrupt, plain
+from mopl_jax.cli import interrupt, pipe, plain
 
 # Objects between looks for garbage. Imports and tracing make many that stay, and a look at them all
 # every 700, which is usual, takes a twentieth of a command on a small log.
@@ -24,6 +24,7 @@ def main() -> None:
     """
     gc.set_threshold(OBJECTS)
     os.environ["MPLBACKEND"] = "agg"
+    pipe.install()
     plain.install(sys.stdout, sys.stderr)
     interrupt.heed("interrupted before it started")
     from mopl_jax.cli.app import run

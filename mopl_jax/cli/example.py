@@ -13,7 +13,8 @@ mopl draw     {0}/target.json --n 3
 mopl plan     --pilot {0}/log.toml --step 0.1
 mopl metric   {0}/past.parquet --north-star days
 mopl metric   {0}/scorecards.csv --north-star days --out {0}/metric.json
-mopl monitor  {0}/running.csv --metric {0}/metric.json --planned 40000"""
+mopl monitor  {0}/running.csv --metric {0}/metric.json --planned 40000
+mopl metric   {0}/metric.json --apply {0}/log.parquet --rewarded {0}/rewarded.parquet"""
 
 
 @takes(
@@ -25,9 +26,10 @@ def example(out, force, seed):
     """A small log, its logging policy and a target, so that every command can be tried.
 
     Writes log.parquet (visits of users, four weights, whether the user was
-    retained), log.toml, logging.json, target.json, production.json,
-    past.parquet and scorecards.csv (past A/B tests for mopl metric) and
-    running.csv (one for mopl monitor), and prints what to try.
+    retained, clicks, shares, days of use), log.toml, logging.json,
+    target.json, production.json, past.parquet and scorecards.csv (past A/B
+    tests for mopl metric) and running.csv (one for mopl monitor), and prints
+    what to try.
     """
     float64()
     if out.is_dir() and any(out.iterdir()) and not force:

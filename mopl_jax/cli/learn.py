@@ -10,8 +10,10 @@ import typer
 from mopl_jax.cli import options, show
 from mopl_jax.cli.options import option
 
-NAMED = "seed radius production low high max_change share folds trades certificate report".split()
-NAMED += ["guardrail", "guardrails", "context", "mean", "in_memory"]
+NAMED = (
+    *"seed radius production low high max_change share folds trades certificate report".split(),
+    *("guardrail", "guardrails", "context", "mean", "in_memory"),
+)
 OPTIONS = {"trades": "pareto", "guardrails": "guardrail"}  # where they have other names
 ONE_EACH = "One number for each weight, or one for all, as 0,0.5,1."
 BOUND = option(str, ONE_EACH, metavar="A,B,…")

@@ -75,7 +75,10 @@ def metric(tables, north_star, positive, negative, column, shares, out, force, a
         show.answer(made, as_json, metric_table.reward)
         return
     if north_star is None:
-        raise ValueError("Missing option '--north-star': the metric that the others stand for")
+        raise ValueError(
+            f"{tables[0]}: expected --north-star, the metric that the others stand for; only a"
+            " stored metric (mopl metric --out) that is applied needs none"
+        )
     check_output(out, tables, force)
     with show.bars(as_json) as advance:
         learnt = learnt_metric.learn_metric(

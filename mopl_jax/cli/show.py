@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from importlib import metadata
 from typing import Any
 
@@ -28,7 +28,7 @@ def answer(found: Any, as_json: bool, screen: Callable, *more: Any) -> None:
 
 
 @contextlib.contextmanager
-def bars(quiet: bool = False, lasting: bool = False) -> Iterator[Advance]:
+def bars(quiet: bool = False, lasting: bool = False) -> Generator[Advance, None, None]:
     """A function that moves the bar of a task, on standard error; the first call makes the bar.
 
     `lasting` bars stay when they are full, and are printed once where there is no terminal.

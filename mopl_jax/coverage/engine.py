@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -65,7 +66,7 @@ def _log_weights(target, logging, action):
     return jax.vmap(lambda a: target.log_density(a) - logging.log_density(a), in_axes=1)(action)
 
 
-def member_of(estimator, targets):
+def member_of(estimator: Any, targets: Sequence[Any]) -> Member:
     """The value of the first target, less that of the second one."""
     each = [
         member(bind_estimator(estimator, target), lambda block, k=k: block.columns.log_weights[k])
@@ -317,7 +318,7 @@ def run(
         yield entries(batch, slice(min(size, span[1] - start)))
 
 
-def gather(tree):
+def gather(tree: Any) -> Any:
     """Numpy copies of arrays over replicates, which may be spread over several processes: all of
     them in one message.
     """

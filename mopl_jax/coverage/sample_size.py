@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 
-def smallest_n(rows: Sequence[dict], level: float) -> int | None:
+def smallest_n(rows: Sequence[dict[str, Any]], level: float) -> int | None:
     """The smallest n of one interval's rows from which coverage stays ≥ `level` up to the largest
     n; None if it never does.
     """
@@ -17,7 +18,7 @@ def smallest_n(rows: Sequence[dict], level: float) -> int | None:
 
 
 def sample_size_ratio(
-    baseline: Sequence[dict], rows: Sequence[dict], level: float
+    baseline: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]], level: float
 ) -> tuple[float, bool]:
     """How many times more rows the baseline interval needs to hold `level`, and whether the grid
     of n brackets that.

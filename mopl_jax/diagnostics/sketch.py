@@ -2,6 +2,9 @@
 kept.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from jaxtyping import UInt64
 
@@ -46,7 +49,7 @@ class Sketch:
         return len(self.hashes) * (2.0**64 / (float(self.threshold) + 1))
 
 
-def hashes_of(columns) -> UInt64[np.ndarray, " n"]:
+def hashes_of(columns: Sequence[Any]) -> UInt64[np.ndarray, " n"]:
     """64 bits that mix all entries of each row."""
     mixed = np.full(len(columns[0]), 0x9E3779B97F4A7C15, np.uint64)
     for column in columns:

@@ -3,6 +3,7 @@
 import functools
 import math
 import operator
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -76,7 +77,7 @@ def _count(log, table, name, values):
     values.many = bool(found[0]["different"] > 2 * KEPT)
 
 
-def repeats(log: Any, table, names) -> Repeats:
+def repeats(log: Any, table: Any, names: Iterable[str]) -> Repeats:
     """How often the rows of a table have the same in all columns `names`."""
     counts = table.group_by(list(names)).aggregate(n=table.count())
     pairs = (counts.n.cast("float64") * (counts.n - 1) / 2).sum()

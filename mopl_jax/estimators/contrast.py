@@ -11,6 +11,7 @@ from mopl_jax.estimators.weight_totals import MERGE, WeightTotals, totals_of
 from mopl_jax.numerics import safe
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.numerics.reduce import Stage, beside, whole_block
+from mopl_jax.numerics.shapes import Scalar
 
 # Two policies that are the same may be weighed by code that rounds differently: shares that differ
 # by less than this many eps, what log weights of a few hundred lose in exp, are equal.
@@ -26,7 +27,7 @@ class Contrast:
     totals: WeightTotals | None = None
 
     @property
-    def value(self):
+    def value(self) -> Scalar:
         """The difference of the two values, 0 where it is their rounding."""
         gap = self.first.value - self.second.value
         size = jnp.abs(self.first.value) + jnp.abs(self.second.value)

@@ -18,7 +18,7 @@ from mopl_jax.estimators.weight_totals import MERGE, WeightTotals, totals_of
 from mopl_jax.numerics import linalg, safe
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.numerics.reduce import ADD, Block, Stage, beside
-from mopl_jax.numerics.shapes import Vector
+from mopl_jax.numerics.shapes import Scalar, Vector
 
 FEW = 10.0  # effective rows a column, below which none is used: the slope would follow the noise
 SAME = 1e-12  # of a variance: columns of which less is left by the others tell nothing of their own
@@ -37,12 +37,12 @@ class Controlled:
     slope: Any = None
 
     @property
-    def totals(self):
+    def totals(self) -> WeightTotals:
         """Of the importance weights."""
         return self.plain.totals
 
     @property
-    def value(self):
+    def value(self) -> Scalar:
         """The estimate less what its columns say that it misses."""
         return self.plain.value - self.slope @ (_means(self.target) - _means(self.logged))
 

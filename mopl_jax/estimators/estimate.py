@@ -24,7 +24,7 @@ class Estimate:
     reward: PerRow
 
 
-def influence_variance(estimate: Estimate):
+def influence_variance(estimate: Estimate) -> Scalar:
     """Σψ²/n², which is Σp²e² for SNIPS."""
     return jnp.sum(jnp.square(estimate.influence / estimate.influence.shape[0]))
 

@@ -91,7 +91,7 @@ class Estimator:
     model: Model | None = None
     reweigh: Callable[..., Array] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "__doc__", self.finish.__doc__)
 
     def __call__(self, log_weight: PerRow, reward: PerRow) -> Estimate:

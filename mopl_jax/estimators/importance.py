@@ -29,7 +29,7 @@ def _ips_row(constants, totals, log_weight, gap, offset):
     return influence, totals.mean_weight * gap
 
 
-ips = Estimator(_ips, _ips_row)
+ips: Estimator = Estimator(_ips, _ips_row)
 
 
 def _snips(totals: WeightTotals) -> Constants:
@@ -47,7 +47,7 @@ def _snips_row(constants, totals, log_weight, gap, offset):
     return totals.num_rows * totals.share(log_weight) * residual, residual
 
 
-snips = Estimator(_snips, _snips_row)
+snips: Estimator = Estimator(_snips, _snips_row)
 
 
 def optimal_baseline(totals: WeightTotals) -> Scalar:
@@ -83,7 +83,7 @@ def _beta_ips_row(constants, totals, log_weight, gap, offset):
     return influence, totals.mean_weight * left
 
 
-beta_ips = Estimator(_beta_ips, _beta_ips_row)
+beta_ips: Estimator = Estimator(_beta_ips, _beta_ips_row)
 
 
 # Cross-fitted: each half's baseline comes from the other half. Halves are of users.
@@ -107,7 +107,7 @@ def _adjust(baselines, block):
     return block.columns.reward - beta, beta
 
 
-beta_ips_cross_fit = Estimator(
+beta_ips_cross_fit: Estimator = Estimator(
     _ips,
     _ips_row,
     Model(_halves, _MERGE_HALVES, lambda totals: totals.centre + optimal_baseline(totals), _adjust),

@@ -7,8 +7,10 @@ from jaxtyping import Array
 
 from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.estimators.estimator import Member
+from mopl_jax.estimators.weight_totals import WeightTotals
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.numerics.reduce import Block, Stage, beside
+from mopl_jax.numerics.shapes import Scalar
 
 
 def of_outcome(member: Member, outcome: Callable[[Block], Array]) -> Member:
@@ -33,12 +35,12 @@ class Ratio:
     below: Any
 
     @property
-    def totals(self):
+    def totals(self) -> WeightTotals:
         """Of the importance weights, which both share."""
         return self.above.totals
 
     @property
-    def value(self):
+    def value(self) -> Scalar:
         """The ratio of the two values."""
         return self.above.value / self.below.value
 

@@ -1,5 +1,7 @@
 """Quadratic features of actions in the units of a policy, and what they are on average under it."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -13,7 +15,7 @@ def quadratic_features(policy: Gaussian, action: Vector) -> Float[Array, " f"]:
     return quadratic.features(linalg.scale_solve(policy.scale, action - policy.mean))
 
 
-def expected_features(target: Gaussian, dtype) -> Float[Array, " f"]:
+def expected_features(target: Gaussian, dtype: Any) -> Float[Array, " f"]:
     """Their expectation under the target: 1, 0, and 1 for squares, 0 for cross products."""
     d = target.mean.shape[0]
     return quadratic.expected_features(jnp.zeros(d, dtype), jnp.eye(d, dtype=dtype))

@@ -81,7 +81,7 @@ _ONE = given(lambda columns: columns)
 _PAIR = contrast(given(lambda columns: columns[0]), given(lambda columns: columns[1]))
 
 
-def sum_targets(place, members: Sequence[Member], states: tuple, known: Known) -> Any:
+def sum_targets(place: Any, members: Sequence[Member], states: tuple, known: Known) -> Any:
     """The `TargetSums` of the members, whose passes gave their `states`; and a function from a
     block to the estimates of its rows, 2k − 1 of them.
     """

@@ -18,7 +18,7 @@ with their number. No gradients.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +45,7 @@ class Resamples(NamedTuple):
     error: Float[Array, " b"]
 
 
-def percentile(estimate: Estimate, alpha: float, **options) -> Interval:
+def percentile(estimate: Estimate, alpha: float, **options: Any) -> Interval:
     """The α/2 and 1−α/2 quantiles of the resampled values (Efron 1979).
 
     Efron & Tibshirani 1993, ch. 13.
@@ -55,7 +55,7 @@ def percentile(estimate: Estimate, alpha: float, **options) -> Interval:
     return _interval(estimate, *_cautious_quantiles(values, jnp.isfinite(values), tails))
 
 
-def studentised(estimate: Estimate, alpha: float, **options) -> Interval:
+def studentised(estimate: Estimate, alpha: float, **options: Any) -> Interval:
     """Bootstrap-t (Efron 1981): V̂ − t* σ̂, t* the quantiles of (V̂* − V̂)/σ̂*.
 
     σ̂*² = Σψ²/n² of the resample. Second-order accurate; its tails are wild where few rows carry
@@ -69,7 +69,7 @@ def studentised(estimate: Estimate, alpha: float, **options) -> Interval:
     return _interval(estimate, estimate.value - high * error, estimate.value - low * error)
 
 
-def bca(estimate: Estimate, alpha: float, **options) -> Interval:
+def bca(estimate: Estimate, alpha: float, **options: Any) -> Interval:
     """Bias-corrected and accelerated percentiles (Efron 1987).
 
     Tails Φ(z₀ + (z₀+z)/(1 − a(z₀+z))); z₀ from the share of resampled values below V̂ (ties

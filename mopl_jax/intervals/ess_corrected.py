@@ -15,6 +15,7 @@ from mopl_jax.estimators.ess import ONE_ROW
 from mopl_jax.intervals.formulas import Wald
 from mopl_jax.intervals.moments import Moments
 from mopl_jax.numerics import safe
+from mopl_jax.numerics.shapes import Batch
 
 
 def _kish(sums):
@@ -118,7 +119,7 @@ def ess_skew(sums: Moments, few_terms: float = FEW_TERMS, stretch: float = STRET
     return variance, jnp.where(sums.df > 0, df, sums.df), skew
 
 
-def caution(sums: Moments, few_terms: float = FEW_TERMS):
+def caution(sums: Moments, few_terms: float = FEW_TERMS) -> Batch:
     """min(1, m / effective terms), the fewer of 1/S₂ and 1/Σx⁴: 1 while few terms decide."""
     size = _kish(sums)[0]
     return jnp.minimum(1, few_terms / jnp.minimum(size, 1 / safe.positive(sums.kurtosis)))

@@ -6,6 +6,7 @@ from jaxtyping import Array, Float
 from mopl_jax.estimators.weight_facts import weight_facts
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.numerics.shapes import PerRow, Scalar
+from mopl_jax.policies.policy import Policy
 
 
 @pytree_dataclass(static=("reward_range",))
@@ -23,7 +24,9 @@ class Facts:
     draws: Float[Array, "m n"] | None = None
 
 
-def policy_facts(logging, target, reward_range: tuple[float, float] | None = None) -> Facts:
+def policy_facts(
+    logging: Policy, target: Policy, reward_range: tuple[float, float] | None = None
+) -> Facts:
     """`Facts` with w_max and d₂ of two policies where they have a closed form, None elsewhere."""
     try:
         d2, w_max = weight_facts(logging, target)

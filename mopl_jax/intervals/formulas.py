@@ -5,6 +5,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -111,9 +112,9 @@ class FromSums:
         self.formula = formula
         functools.update_wrapper(self, formula)
 
-    def at(self, sums: Moments, alpha: float, **facts) -> Interval:
+    def at(self, sums: Moments, alpha: float, **facts: Any) -> Interval:
         """The interval given the sums (any batch shape)."""
         return self.formula(sums, alpha, **facts)
 
-    def __call__(self, estimate: Estimate, alpha: float, **facts) -> Interval:
+    def __call__(self, estimate: Estimate, alpha: float, **facts: Any) -> Interval:
         return self.formula(moments_of(estimate), alpha, **facts)

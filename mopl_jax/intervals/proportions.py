@@ -165,7 +165,7 @@ def spread_share(sums: Moments, reward_range: Range) -> Batch:
 # Both ends, as shares.
 
 
-def score(v: Batch, m: Batch, df, alpha: float):
+def score(v: Batch, m: Batch, df: Batch, alpha: float) -> tuple[Batch, Batch]:
     """Both ends of Wilson's interval for a share v of m, with t of `df` degrees of freedom."""
     return _score(v, m, student_quantile(alpha / 2, df))
 
@@ -177,7 +177,7 @@ def _score(v, m, quantile):
     return low.astype(v.dtype), high.astype(v.dtype)
 
 
-def skewed_score(v: Batch, sums: Moments, alpha: float):
+def skewed_score(v: Batch, sums: Moments, alpha: float) -> tuple[Batch, Batch]:
     """Both ends for a share v, as `score`, moved by the skewness."""
     return _skewed(v, sums.kish, sums.cubic, _degrees(sums), alpha)
 

@@ -15,7 +15,7 @@ from mopl_jax.numerics.shapes import Batch, PerRow, Scalar
 Range = tuple[float, float]
 
 
-def within(estimate: Estimate, low, high, reward_range: Range) -> Interval:
+def within(estimate: Estimate, low: Batch, high: Batch, reward_range: Range) -> Interval:
     """[low, high] cut to the reward range.
 
     The whole range where the estimate is unsupported, an end is NaN, or nothing of the range is
@@ -24,7 +24,9 @@ def within(estimate: Estimate, low, high, reward_range: Range) -> Interval:
     return cut(supported(estimate), low, high, reward_range, like=estimate.value)
 
 
-def cut(known: Bool[Array, "*batch"], low, high, reward_range: Range, like: Batch) -> Interval:
+def cut(
+    known: Bool[Array, "*batch"], low: Batch, high: Batch, reward_range: Range, like: Batch
+) -> Interval:
     """[low, high] cut to the reward range, in the dtype of `like`.
 
     The whole range where it is not `known`, an end is NaN, or no value of the range lies between

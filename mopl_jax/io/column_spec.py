@@ -69,15 +69,15 @@ class ColumnSpec(msgspec.Struct, frozen=True, kw_only=True):
         return self.propensity or self.log_propensity
 
     @property
-    def scalars(self) -> list[str]:
+    def scalars(self) -> dict[str, str]:
         """The columns of the roles that have one each."""
-        single = map(self.column_of, _SCALARS)
-        return [name for name in single if name is not None]
+        single = {role: self.column_of(role) for role in _SCALARS}
+        return {role: name for role, name in single.items() if name is not None}
 
     @property
     def names(self) -> list[str]:
         """Every column that is read, once."""
-        single = [*self.scalars, *([] if self.feature is None else [self.feature])]
+        single = [*self.scalars.values(), *([] if self.feature is None else [self.feature])]
         return list(dict.fromkeys([*single, *(self.action or ()), *(self.context or ())]))
 
     @property
@@ -102,9 +102,10 @@ def resolve(source: Source, columns: ColumnSpec, logging: Policy | None) -> Colu
     """
     if not (columns.density or columns.fit_logging or isinstance(logging, Mixture)):
         columns = _with_default_density(source, columns, logging)
-    for name in (*columns.scalars, columns.feature):
-        if name is not None:
-            source.column(name)
+    for role, name in columns.scalars.items():
+        source.column(name, f"--{role.replace('_', '-')}")
+    if columns.feature is not None:
+        source.column(columns.feature, "--time-feature")
     _check_roles(source, columns)
     action = action_columns(source, columns.action)
     context = None if columns.context is None else _vector(source, columns.context, "context")

@@ -5,7 +5,7 @@
 
 import contextlib
 from collections.abc import Hashable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -36,7 +36,9 @@ class Place(NamedTuple):
         )
         return f"{self.path}: {where}: expected {expected}, got {got}; {remedy}"
 
-    def require(self, fine: Bool[np.ndarray, " n"], values, expected: str, remedy: str) -> None:
+    def require(
+        self, fine: Bool[np.ndarray, " n"], values: Any, expected: str, remedy: str
+    ) -> None:
         """ValueError that names the first row that is not `fine`."""
         if not fine.all():
             row = int(np.argmin(fine))

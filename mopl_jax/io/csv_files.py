@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections.abc import Collection, Iterator, Sequence
 from csv import Error as CsvError
 from csv import reader
 from pathlib import Path
@@ -58,7 +59,9 @@ def schema_of(path: Path) -> pa.Schema:
         return file.schema
 
 
-def batches(path: Path, names, schema, text):
+def batches(
+    path: Path, names: Sequence[str], schema: pa.Schema, text: Collection[str]
+) -> Iterator[pa.RecordBatch]:
     """The columns `names`, whole numbers read as numbers of any kind, `text` ones as text."""
     types = {name: _csv_type(schema.field(name).type) for name in names} | dict.fromkeys(
         text, pa.string()

@@ -8,7 +8,7 @@ msgspec checks types, keys and kinds (structs that share a `kind` are its tagged
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,7 +56,7 @@ def _whole(digits):
 
 
 @contextlib.contextmanager
-def flat() -> Iterator[None]:
+def flat() -> Generator[None, None, None]:
     """Tables in tables without end are one complaint."""
     try:
         yield

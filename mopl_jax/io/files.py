@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ def claimed(
     inputs: Sequence[Path] = (),
     option: str = "--out",
     lock: bool = True,
-) -> Iterator[Path | None]:
+) -> Generator[Path | None, None, None]:
     """`folder`, prepared, for this process alone until the end of the block; None for None.
 
     `names` of what will be written there, of which folders end in a slash, are looked at as by
@@ -156,7 +156,7 @@ def _tidy(parent):
 
 
 @contextlib.contextmanager
-def _locked(folder) -> Iterator[bool | None]:
+def _locked(folder) -> Generator[bool | None, None, None]:
     """Lock a folder until the end of the block; False: another process has it, None: the system
     has no such locks.
     """

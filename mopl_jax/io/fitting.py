@@ -1,6 +1,7 @@
 """A logging policy that is estimated from the actions, where they are draws of one policy."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from scipy.special import fdtrc
@@ -15,21 +16,21 @@ PERIODS = 10
 ORDER = "order of the rows"
 
 
-def fit_logging(rows, place: str) -> Fitted:
+def fit_logging(rows: Any, place: str) -> Fitted:
     """The policy of the actions of some rows, one of each user whose actions are one.
 
     ValueError where actions change with the user, the context, or over time: then no one policy
     played them, and densities of one would be wrong.
     """
     action = np.asarray(rows.action, float)
-    groups = dict(_groups(rows))
+    groups, one, same = dict(_groups(rows)), None, False
     if rows.cluster is not None:
         one, same = _one_each(action, rows.cluster)
         if same:  # weights are drawn once a user
             action, groups = action[one], {x: y[one] for x, y in groups.items() if x != "user"}
     tests = {name: _between(action, group) for name, group in groups.items()}
     if rows.context is not None:
-        context = rows.context if rows.cluster is None or not same else rows.context[one]
+        context = rows.context[one] if same else rows.context
         tests["context"] = _explained(action, np.asarray(context, float))
     for name, p_value in tests.items():
         if p_value * len(tests) < LEVEL:

@@ -4,7 +4,7 @@
 
 import contextlib
 import io
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,9 @@ def schema_of(path: Path) -> pa.Schema:
     return pa.schema(_struct(list(islice(_rows(path), FIRST))))
 
 
-def batches(path: Path, names, schema, text) -> Iterator[pa.RecordBatch]:
+def batches(
+    path: Path, names: Sequence[str], schema: pa.Schema, text: Collection[str]
+) -> Iterator[pa.RecordBatch]:
     """The columns `names`: whole numbers are numbers of any kind, those of `text` as they are."""
     kinds = [_wide(schema.field(name).type, name, text) for name in names]
     rows, first = _rows(path), 0

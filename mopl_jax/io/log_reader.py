@@ -253,8 +253,8 @@ def check_weights(reader: LogReader, policy: Policy, what: str) -> None:
     d = getattr(policy, "dim", width)  # a policy of the user's own may not tell
     if width != d:
         raise ValueError(
-            f"{reader.source.name}: the {what} has {d} weights, the log's action {width}: "
-            f"{', '.join(columns) or 'none'}; name the action columns in the policy's order"
+            f"{reader.source.name}: the {what} has {d} weights, the log's action {width}"
+            f" ({', '.join(columns) or 'no columns'}); name them in the policy's order (--action)"
         )
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ def _member(path) -> str:
 
 
 @contextlib.contextmanager
-def unpacked(path: Path) -> Iterator[Any]:
+def unpacked(path: Path) -> Generator[Any, None, None]:
     """The bytes of a file, unpacked."""
     if path.suffix.lower() == ".zip":
         name = _member(path)
@@ -57,7 +57,7 @@ def encoding_of(head: bytes) -> str:
 
 
 @contextlib.contextmanager
-def text_of(path: Path) -> Iterator[Any]:
+def text_of(path: Path) -> Generator[Any, None, None]:
     """A file as UTF-8, unpacked."""
     encoding = encoding_of(head_of(path))
     with unpacked(path) as stream:

@@ -328,7 +328,7 @@ class NormalEntry(PolicyEntry, tag="normal"):
 class LogNormalEntry(NormalEntry, tag="log_normal"):
     """A log-normal policy, by the mean and covariance of the logarithms."""
 
-    def build(self, d: int) -> Transformed:
+    def build(self, d: int) -> Transformed:  # pyright: ignore[reportIncompatibleMethodOverride]
         return Transformed(super().build(d), EXP)
 
 
@@ -344,7 +344,7 @@ class LogisticNormalEntry(NormalEntry, tag="logistic_normal"):
     def moved(self, order: list[int]) -> Self:
         return _unmoved(self, order)
 
-    def build(self, d: int) -> Transformed:
+    def build(self, d: int) -> Transformed:  # pyright: ignore[reportIncompatibleMethodOverride]
         return Transformed(super().build(d - 1), SHARES)
 
 

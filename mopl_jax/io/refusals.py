@@ -6,7 +6,7 @@ msgspec's own words name types and a path; these name keys, entries and the near
 import contextlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 from msgspec import inspect
@@ -28,7 +28,7 @@ _TYPES = {
 
 
 @contextlib.contextmanager
-def within(place: str, remedy: str = "") -> Iterator[None]:
+def within(place: str, remedy: str = "") -> Generator[None, None, None]:
     """Complaints of the block begin with `place` and end with `remedy`."""
     try:
         yield
@@ -51,7 +51,7 @@ def one_line(text: str) -> str:
     return plain if len(plain) <= _LONGEST else f"{plain[:half]} … {plain[-half + 3 :]}"
 
 
-def refuse(message, content, kind, what):
+def refuse(message: str, content: Any, kind: Any, what: str) -> None:
     """ValueError with the place at which `message` points."""
     words, path = _MESSAGE.fullmatch(message).groups("")  # pyright: ignore[reportOptionalMemberAccess]
     value, info, places = content, inspect.type_info(kind), []

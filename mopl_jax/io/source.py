@@ -36,12 +36,14 @@ class Source(NamedTuple):
     name: str
     schema: pa.Schema
     scan: Callable[[Sequence[str], Collection[str]], Iterator[Piece]]
-    count: Callable[[], int]
+    count: Callable[[], int]  # pyright: ignore[reportIncompatibleMethodOverride]
     remarks: tuple[str, ...] = ()
     table: Any = None
 
-    def column(self, name: str) -> str:
-        """`name`, or ValueError unless it is one column, with the nearest that is."""
+    def column(self, name: str, option: str = "") -> str:
+        """`name`, or ValueError unless it is one column, with the `option` that names it and the
+        nearest that is.
+        """
         known = self.schema.names
         if known.count(name) > 1:
             raise ValueError(
@@ -50,7 +52,8 @@ class Source(NamedTuple):
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(f"{self.name}: no column {name!r}; {hint}columns: {', '.join(known)}")
+            named = f"{name!r} ({option})" if option else repr(name)
+            raise ValueError(f"{self.name}: no column {named}; {hint}columns: {', '.join(known)}")
         return name
 
 

@@ -36,8 +36,10 @@ _FORMATS = {
 }
 _TEXT = ("csv", "JSON lines")  # which may be packed
 _BATCH = 2**17  # rows of one batch
-_DAMAGED = (pa.ArrowException, UnicodeError, zipfile.BadZipFile, zlib.error, EOFError)
-_DAMAGED += (OverflowError,)  # a whole number that no column holds
+_DAMAGED = (
+    *(pa.ArrowException, UnicodeError, zipfile.BadZipFile, zlib.error, EOFError),
+    OverflowError,  # a whole number that no column holds
+)
 
 
 def open_source(source: Any) -> Source:

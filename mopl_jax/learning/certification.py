@@ -86,7 +86,7 @@ class Certificate:
             "reasons": list(self.reasons),
         }
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         if isinstance(self.value, Tracer):
             return "Certificate(traced)"
         names = ("value", "bound", "ess", "gain", "gain_bound")

@@ -141,7 +141,7 @@ class ChosenArm:
         pairs = zip(self.objectives, arm.action, strict=True)
         return ", ".join(f"{name} {x:.4g}" for name, x in pairs)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"ChosenArm({self.advice}: {self.reason})"
 
     def to_dict(self) -> dict[str, Any]:
@@ -172,7 +172,3 @@ class ChosenArm:
 def _answered(arm: Arm) -> bool:
     """Whether the log can answer for an arm."""
     return arm.verdict != VERDICTS[-1]
-
-
-def _known(value: float) -> float:
-    return -math.inf if math.isnan(value) else value

@@ -150,7 +150,7 @@ class ContextualWeights:
         """Whether any weights were found to differ from the global ones."""
         return self.interval != (0.0, 0.0)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"ContextualWeights({self.advice}: {self.reason})"
 
     def to_dict(self) -> dict[str, Any]:

@@ -54,7 +54,9 @@ class Deviations:
     root: Float[Array, "c c"]
     noise: Scalar
 
-    def of(self, place: Int[Array, ""], local: Float[Array, " k"], bends: Float[Array, " f"]):
+    def of(
+        self, place: Int[Array, ""], local: Float[Array, " k"], bends: Float[Array, " f"]
+    ) -> Scalar:
         """The deviation of one row whose weights have these `bends`, or are expected to."""
         return local @ self.coefficients[place] @ bends
 

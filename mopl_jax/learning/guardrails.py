@@ -1,7 +1,7 @@
 """Guardrails: outcomes beside the North Star that may not get worse by more than is allowed."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -26,7 +26,7 @@ class Guardrail(NamedTuple):
     allowed: float
     relative: bool
 
-    def __str__(self):
+    def __str__(self) -> str:
         size = f"{100 * self.allowed:g}%" if self.relative else f"{self.allowed:g}"
         return f"{self.name}:{'-' if self.sign > 0 else '+'}{size}"
 
@@ -69,7 +69,7 @@ class Guarded:
             jnp.asarray([each.relative for each in guardrails], float),
         )
 
-    def rows(self, index) -> "Guarded":
+    def rows(self, index: Any) -> "Guarded":
         """The outcomes of the rows at `index`."""
         return Guarded(self.outcome[:, index], self.allowed, self.relative)
 

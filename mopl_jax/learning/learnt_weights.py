@@ -288,7 +288,7 @@ class LearntWeights:
         how = "as estimated" if gain > 0 else "what the surface expects of the best guess"
         return f"if it is {how}, about {self.needed:,.0f} {units} in all bring the bound to zero"
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         weights = ", ".join(
             f"{name}={mean:.4g}"
             for name, mean in zip(self.names.labels, self.policy.mean.tolist(), strict=True)
@@ -400,7 +400,7 @@ def change(limit: Guardrail, guard: Certificate) -> dict[str, float]:
 
 def guarded(learnt: LearntWeights) -> list[dict[str, Any]]:
     """The guardrails of what was learnt as plain numbers."""
-    promised, *without = np.asarray(learnt.proposal.without).tolist()
+    _, *without = np.asarray(learnt.proposal.without).tolist()
     found = [
         {"guardrail": str(limit), "binds": str(limit) in learnt.binding, "promised_without": other}
         for limit, other in zip(learnt.guardrails, without, strict=True)

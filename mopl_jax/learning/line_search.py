@@ -43,7 +43,7 @@ class LineSearch(NamedTuple):
     """
 
     trial: Scalar
-    count: Count
+    count: Count  # pyright: ignore[reportIncompatibleMethodOverride]
     bracketed: Truth
     start: Point
     last: Point

@@ -13,7 +13,7 @@ import functools
 import math
 from collections.abc import Callable
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -252,7 +252,7 @@ def _root(square, tiny):
     return jnp.where(square > tiny, jnp.sqrt(jnp.maximum(square, tiny)), 0)
 
 
-def feasible_means(project, whitening, radius) -> Projection:
+def feasible_means(project: Projection, whitening: Gaussian, radius: Any) -> Projection:
     """The projection of whitened means, `radius` about the logging mean."""
     region = ball(standard(whitening.mean), radius)
     if project is unconstrained:

@@ -40,7 +40,7 @@ class Seen(NamedTuple):
     table: Segmentation | None = None
     features: tuple[Input, ...] = ()
 
-    def at(self, kept) -> "Seen":
+    def at(self, kept: Any) -> "Seen":
         """Of the rows that are `kept` (n,)."""
         return self._replace(
             situation=Situation(self.situation.place[kept], self.situation.local[kept]),

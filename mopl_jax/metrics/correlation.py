@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 from jaxtyping import Float
 from scipy import stats
 
+from mopl_jax.io.columns import Place, numbers
 from mopl_jax.io.documents import load, numbered
 from mopl_jax.io.refusals import within
 from mopl_jax.io.sources import open_source
@@ -97,6 +97,7 @@ def _of_scores(scores, what):
         )
     moments = scores.T @ scores
     spread = np.sqrt(np.diagonal(moments))
+    spread = np.where(spread > 0, spread, 1)  # what never moved goes along with nothing
     found = moments / np.outer(spread, spread)
     off = ~np.eye(k, dtype=bool)
     error = np.sum(np.square(1 - np.square(found[off]))) / m
@@ -138,15 +139,24 @@ def _stored(said, names):
 
 def _sampled(path, names):
     source = open_source(path)
-    pieces = source.scan([source.column(name) for name in names], ())
-    table = pa.Table.from_batches([piece.rows for piece in pieces])
-    columns = [column.to_numpy(zero_copy_only=False) for column in table.columns]
-    values = np.stack(columns, axis=1).astype(float)
-    if len(values) <= len(names) or not np.isfinite(values).all():
+    found = [_numbers(piece) for piece in source.scan([source.column(x) for x in names], ())]
+    values = np.concatenate([np.zeros((0, len(names))), *found])
+    if len(values) <= len(names):
         raise ValueError(
             f"expected more than {len(names)} users with numbers in {', '.join(names)}, got"
             f" {len(values)}; export a sample of users"
         )
+    values = values / np.maximum(np.abs(values).max(axis=0), np.finfo(float).tiny)
     if not (values.std(axis=0) > 0).all():
         raise ValueError("expected metrics that vary over users; drop the constant one")
-    return np.corrcoef(values, rowvar=False)
+    return np.atleast_2d(np.corrcoef(values, rowvar=False))
+
+
+def _numbers(piece):
+    return np.stack(
+        [
+            numbers(column, Place(piece.place, name, piece.first_row))
+            for name, column in zip(piece.rows.schema.names, piece.rows.columns, strict=True)
+        ],
+        axis=1,
+    )

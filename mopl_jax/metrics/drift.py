@@ -75,7 +75,9 @@ def rate(weights: Float[np.ndarray, " k"], history: History, some: np.ndarray) -
     return float(above.sum() / below.sum()) if below.sum() > 0 else np.nan
 
 
-def rate_terms(weights, history: History, some) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def rate_terms(
+    weights: Float[np.ndarray, " k"], history: History, some: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The terms of both sums, and the experiment of each."""
     some = some & ~np.asarray(history.null)
     effect, noise = np.asarray(history.effect)[some], np.asarray(history.covariance)[some]

@@ -173,7 +173,7 @@ def choosing(share: Callable[[Scalar], Scalar] = USUAL, fuller: float = FULLER) 
     return objective
 
 
-tested = choosing()
+tested: Objective = choosing()
 
 
 def cross_fold(history: History, include: PerDifference, allowed: Allowed) -> Weights:

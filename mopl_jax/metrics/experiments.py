@@ -6,7 +6,6 @@ Every complaint is a one-line ValueError: file, experiment and arm, what was exp
 
 import contextlib
 import json
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -38,7 +37,7 @@ EXACT = 2.0**53  # whole numbers that floats hold, from here on not all
 SAID = 3  # experiments that a warning names
 _PART = 0.1  # of a metric in what another metric determines: less is not named
 
-Users = Annotated[float, Meta(ge=2, le=sys.float_info.max)]
+Users = Annotated[float, Meta(ge=2, le=1e15)]  # more are no number of users
 Row = Mapping[str, Any]
 Complain = Callable[[str], None]
 

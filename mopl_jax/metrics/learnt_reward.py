@@ -126,23 +126,27 @@ def _numbers(piece, name):
 
 def _reward(piece, signals, weights):
     values = np.stack([_numbers(piece, name) for name in signals], axis=1)
-    bad = ~np.isfinite(values)
+    with np.errstate(over="ignore", invalid="ignore"):
+        reward = values @ weights
+    bad = ~np.isfinite(np.column_stack([values, reward]))
     if bad.any():
         row, column = np.argwhere(bad)[0]
+        name = [*signals, COLUMN][column]
         raise ValueError(
-            f"{piece.place}: row {piece.first_row + row + 1}, column {signals[column]!r}: expected"
-            " a number, for the learnt metric; fill it in or drop the row"
+            f"{piece.place}: row {piece.first_row + row + 1}, column {name!r}: expected a finite"
+            " number, for the learnt metric; fill it in or drop the row"
         )
-    return values @ weights
+    return reward
 
 
 class _Sums:
-    """Of the reward and the North Star, about the first row."""
+    """Of the reward and the North Star, about the first row; not finite where a square is not."""
 
     def __init__(self):
         self.rows, self.total, self.square = 0, np.zeros(2), np.zeros((2, 2))
         self.first = np.full(2, np.nan)
 
+    @np.errstate(over="ignore", invalid="ignore")
     def add(self, reward, north):
         both = np.stack([reward, np.full(len(reward), np.nan) if north is None else north], axis=1)
         self.first = self.first if self.rows else both[0]
@@ -151,11 +155,11 @@ class _Sums:
         self.total = self.total + shifted.sum(axis=0)
         self.square = self.square + shifted.T @ shifted
 
+    @np.errstate(all="ignore")
     def moments(self):
         """Mean and standard deviation of the reward, correlation of the two."""
         mean = self.total / self.rows
         covariance = self.square / self.rows - np.outer(mean, mean)
         spread = np.sqrt(np.maximum(np.diagonal(covariance), 0))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            correlation = covariance[0, 1] / spread.prod()
+        correlation = covariance[0, 1] / spread.prod()
         return float(mean[0] + self.first[0]), float(spread[0]), float(correlation)

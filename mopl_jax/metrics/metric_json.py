@@ -12,7 +12,7 @@ from jaxtyping import Float
 from mopl_jax.io.documents import Number, fit, load, numbered
 from mopl_jax.io.files import write_json
 from mopl_jax.io.policy_json import finite
-from mopl_jax.io.refusals import within
+from mopl_jax.io.refusals import short, within
 
 VERSION = 1
 
@@ -43,8 +43,13 @@ def is_metric(path: Path) -> bool:
 
 
 def north_star_of(path: Path) -> str:
-    """The metric that a stored one stands for."""
-    return str(json.loads(path.read_text(encoding="utf-8")).get("north_star"))
+    """The metric that a stored one stands for; ValueError where it does not say so."""
+    found = json.loads(path.read_text(encoding="utf-8")).get("north_star")
+    if not isinstance(found, str):
+        raise ValueError(
+            f"{path}: key 'north_star': expected a name, got {short(found)}; learn it again"
+        )
+    return found
 
 
 def has_correlation(path: Path) -> bool:

@@ -104,8 +104,11 @@ def shared_correlation(
     if any(arm.variances for _, arm in arms):
         nulls = experiments.nulls(arms)
         return correlation.shared(reading.correlation, names, nulls, looks)
-    if arms and reading.correlation is not None:
-        raise ValueError("--correlation: expected a table without covariances, got one; drop it")
+    for path, arm in arms if reading.correlation is not None else ():
+        if arm.covariance is not None or arm.second_moment is not None:
+            raise ValueError(
+                f"{path}: --correlation: expected a table without covariances, got one; drop it"
+            )
     return None
 
 

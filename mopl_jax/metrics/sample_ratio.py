@@ -21,11 +21,14 @@ def p_value(users: Sequence[float], shares: Sequence[float] | None) -> float:
     """
     n = np.asarray(users, float)
     if shares is None:
-        if not ((n > n[0] / 2) & (n < 2 * n[0])).all():
+        if not ((n > n[0] / 2) & (n / 2 < n[0])).all():
             return math.nan
     share = np.ones(n.size) if shares is None else np.asarray(shares, float)
-    expected = n.sum() * share / share.sum()
-    return float(stats.chi2.sf(np.sum(np.square(n - expected) / expected), n.size - 1))
+    share = np.ldexp(share, -np.frexp(share.max())[1])  # of which a sum is a number
+    with np.errstate(over="ignore", divide="ignore"):  # a share that is next to nothing
+        expected = n.sum() * share / share.sum()
+        statistic = np.sum(np.square(n - expected) / expected)
+    return float(stats.chi2.sf(statistic, n.size - 1))
 
 
 def planned(

@@ -171,11 +171,12 @@ def _renamed(row, mapping):
 
 def _check(path, keys, names):
     means = "mean" if "metric" in keys else "mean_"
-    absent = [role for role in NEEDED if role not in keys]
+    absent = [_public(role) for role in NEEDED if role not in keys]
     if absent:
+        roles = ", ".join(map(_public, KNOWN))
         raise ValueError(
             f"{path}: no column {', '.join(map(repr, absent))}; columns: {_listed(names)}; name"
-            f" yours by --column {absent[0]}=COLUMN (roles: {', '.join(KNOWN)})"
+            f" yours by --column {absent[0]}=COLUMN (roles: {roles})"
         )
     if not any(key == means or means == "mean_" and key.startswith(means) for key in keys):
         wanted = "a column mean" if means == "mean" else "columns mean_NAME, one for each metric"
@@ -189,6 +190,11 @@ def _named(rows, wanted):
     for number, row in enumerate(rows, 1):
         if absent := [key for key in wanted if row.get(key) in (None, "")]:
             raise ValueError(f"row {number}: no {absent[0]}; fill it in or drop the row")
+
+
+def _public(role):
+    """The name of a role that documents use."""
+    return next((other for other, own in ALSO.items() if own == role), role)
 
 
 def _listed(names):
@@ -208,7 +214,7 @@ def _sides(rows, control) -> Iterator[Row]:
         own = {key: value for key, value in row.items() if key not in theirs}
         keys = ("experiment", "time", "fold", "metric")
         kept = {key: own[key] for key in keys if key in own}
-        if own["arm"] == control:
+        if own.get("arm") == control:
             raise ValueError(
                 f"experiment {str(own['experiment'])!r}: expected treatments in rows that have"
                 f" both arms, got one named {control!r}; name the control by --control"

@@ -125,7 +125,7 @@ def looks(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> Iterator[Look
             times = sorted(set(some) & set(arms[control[0]]))
             if len(times) > 1:
                 pairs = [(some[time], arms[control[0]][time]) for time in times]
-                yield _growing(str(some[times[0]]["experiment"]), name, times, pairs, names)
+                yield _growing(str(some[times[0]].get("experiment")), name, times, pairs, names)
 
 
 def _label(some):
@@ -170,6 +170,7 @@ def thinned(looks: Looks, parts: int | None) -> Looks:
     return looks._replace(**{name: getattr(looks, name)[kept] for name in Looks._fields[2:]})
 
 
+@np.errstate(over="ignore", invalid="ignore")  # of variances whose multiples no float holds
 def increments(looks: Looks) -> tuple[Float[np.ndarray, "m k"], Float[np.ndarray, " m"]]:
     """What came between two looks, about the effect at the last one, in its own standard errors.
 

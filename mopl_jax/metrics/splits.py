@@ -34,8 +34,8 @@ def halves(rows: Rows, names: Sequence[str]) -> Halves:
             parts = [_pooled(path, some[i::2], names) for i in range(2)]
             values = np.array([[part[f"mean_{name}"] for name in names] for part in parts], float)
             first = some[0]
-            label = "" if first.get("label") == "control" else str(first["arm"])
-            means.setdefault(str(first["experiment"]), {})[label] = values
+            label = "" if first.get("label") == "control" else str(first.get("arm"))
+            means.setdefault(str(first.get("experiment")), {})[label] = values
     return {
         (experiment, arm): values - arms[""]
         for experiment, arms in means.items()

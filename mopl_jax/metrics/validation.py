@@ -147,7 +147,8 @@ def _resampled(statistic, ours, theirs, experiment):
         for _ in range(RESAMPLES)
     )
     picks = (np.repeat(np.arange(index.size), times[index]) for times in draws)
-    return float(np.std([statistic(ours[pick], theirs[pick]) for pick in picks], ddof=1))
+    with np.errstate(invalid="ignore"):  # of a factor that is infinite
+        return float(np.std([statistic(ours[pick], theirs[pick]) for pick in picks], ddof=1))
 
 
 def _false_positives(z, critical):

@@ -11,7 +11,7 @@ import math
 import os
 import pickle
 import platform
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from contextlib import suppress
 from pathlib import Path
 from types import FunctionType
@@ -29,7 +29,7 @@ from mopl_jax.numerics.program import program
 KNOWN = "mopl_jax", "jax", "jaxlib", "numpy", "builtins"
 
 
-def call(jitted: Callable, name: str, traced: dict, fixed: Hashable) -> Any:
+def call(jitted: Any, name: str, traced: dict[str, Any], fixed: Hashable) -> Any:
     """`jitted(traced, fixed)`; by a command from the folder of compiled functions, if it is there.
 
     `name`: of the function that was jitted

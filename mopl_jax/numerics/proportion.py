@@ -1,9 +1,10 @@
 """Wilson's score interval for a share, of floats, numpy and traced arrays alike."""
 
 from statistics import NormalDist
+from typing import Any
 
 
-def wilson_ends(share, size, quantile):
+def wilson_ends(share: Any, size: Any, quantile: Any) -> tuple[Any, Any]:
     """The roots V of |share − V| = quantile √(V(1−V)/size), the ends of Wilson's interval.
 
     (v + q²/2m ± q √(v(1−v)/m + q²/4m²)) / (1 + q²/m) for a share v of m trials, in [0, 1].

@@ -2,14 +2,17 @@
 
 import dataclasses
 import operator
-from typing import Any, dataclass_transform
+from collections.abc import Callable
+from typing import Any, TypeVar, dataclass_transform
 
 import jax
 import jax.numpy as jnp
 
+Record = TypeVar("Record")
+
 
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
-def pytree_dataclass(*, static: tuple[str, ...] = ()):
+def pytree_dataclass(*, static: tuple[str, ...] = ()) -> Callable[[type[Record]], type[Record]]:
     """A decorator to a frozen dataclass registered with JAX; fields named in `static` are metadata.
 
     All other fields are data: arrays, or pytrees of arrays.
@@ -19,7 +22,7 @@ def pytree_dataclass(*, static: tuple[str, ...] = ()):
     `Uniform` what it compiled for a `Gaussian`.
     """
 
-    def decorate(cls):
+    def decorate(cls: Any) -> Any:
         cls = dataclasses.dataclass(frozen=True)(cls)
         names = [field.name for field in dataclasses.fields(cls)]
         data = tuple(name for name in names if name not in static)

@@ -5,6 +5,8 @@ adds up over blocks, folds and devices. z is an action in the units of a distrib
 scale⁻¹(a − mean): features then have a mean square of about one, which a ridge refers to.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,7 +37,7 @@ def expected_features(mean: Vector, covariance: Matrix) -> Float[Array, " f"]:
     return features(mean).at[1 + d :].add(covariance[np.triu_indices(d)])
 
 
-def unpack(coefficients, d: int):
+def unpack(coefficients: Any, d: int) -> tuple[Any, Any, Any]:
     """c (), b (d,) and H (d, d) of `coefficients` β (f,), where Hᵢⱼ = βᵢⱼ and Hᵢᵢ = 2βᵢᵢ.
 
     Of JAX or NumPy arrays.

@@ -11,6 +11,7 @@ without tracing it again.
 import functools
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -43,7 +44,7 @@ class QuickJit:
         self.full = jax.jit(function, static_argnames=static)
         self.little = jax.jit(run, static_argnums=1, compiler_options=LITTLE)
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not _few((args, kwargs)):
             return self.full(*args, **kwargs)
         given = self.signature.bind(*args, **kwargs).arguments

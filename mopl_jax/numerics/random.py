@@ -8,6 +8,7 @@ resolution in every dtype; the same key therefore gives the same log in float32 
 """
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +28,7 @@ _SIN = tuple((-1) ** k * math.pi ** (2 * k + 1) / math.factorial(2 * k + 1) for 
 _COS = tuple((-1) ** k * math.pi ** (2 * k) / math.factorial(2 * k) for k in range(7))
 
 
-def threefry2x32(key, counter):
+def threefry2x32(key: Any, counter: tuple[Any, Any]) -> tuple[Any, Any]:
     """Twenty rounds of threefry2x32 on two words of `counter`, elementwise.
 
     Bit-identical to JAX's own.
@@ -120,7 +121,7 @@ def _horner(coefficients, x):
     return total
 
 
-def box_muller(words):
+def box_muller(words: Any) -> tuple[Array, Array]:
     """Two independent standard normals from two uniform words (Box & Muller 1958); |z| ≤ 6.8."""
     radius = jnp.sqrt(-2 * jnp.log(unit(words[0])))
     cosine, sine = cosine_sine(words[1])

@@ -120,7 +120,7 @@ class Stage(NamedTuple):
     finish: Callable[[Any, Any], Any]
 
 
-def run_passes(place, stages: Sequence[Stage], state: Any = None) -> Any:
+def run_passes(place: Any, stages: Sequence[Stage], state: Any = None) -> Any:
     """The state after all `stages`, each applied to the rows of `place`."""
     for stage in stages:
         state = place.apply(stage, state)

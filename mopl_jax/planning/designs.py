@@ -32,8 +32,10 @@ LEAST_IN_BOX = 0.95  # of the target's mass: below, what a box cannot evaluate i
 NARROWEST = 0.3  # of the target's scale: logging narrower than that has weights without bound
 STEP = 0.5  # of the exploration's scale: the length of the step where none is given
 SMOOTHED = 0.5  # of the exploration's scale: that of the target where none is given
-UNSEEN = ("gain_standard_error", "gain_width", "standard_error", "power", "rows_for_power")
-UNSEEN += ("certified_regret", "best_rows")  # what a box cannot tell of a target that leaves it
+UNSEEN = (  # what a box cannot tell of a target that leaves it
+    *("gain_standard_error", "gain_width", "standard_error", "power", "rows_for_power"),
+    *("certified_regret", "best_rows"),
+)
 WIDEST = 10.0  # times the target's reach: wider logging has fewer effective rows in any dimension
 
 
@@ -194,7 +196,8 @@ def plan(
         check_unsampled(pilot, "pilot")
     middle, width = _explored(pilot)
     around = _vector(middle if current is None else current, d, "--current")
-    spread = _positive_vector(width if scale is None else scale, d, "--scale")
+    where = "--scale" if pilot is None or scale is not None else "the weights of --pilot"
+    spread = _positive_vector(width if scale is None else scale, d, where)
     own = spread if covariance is None else np.sqrt(np.diagonal(np.asarray(covariance)))
     target_scale = SMOOTHED * own if target_scale is None else target_scale
     smoothing = _positive_vector(target_scale, d, "--target-scale")

@@ -209,7 +209,7 @@ def surface(
     curved = n >= 3 * quadratic.size(d)
     if n < 3 * (1 + d):
         raise ValueError(
-            f"expected at least {3 * (1 + d)} rows of pilot for {d} weights, got {n}; log more"
+            f"--pilot: expected at least {3 * (1 + d)} rows for {d} weights, got {n}; log more"
         )
     features = quadratic.features(action - centre[None])
     kept = features if curved else features[:, : 1 + d]

@@ -30,7 +30,7 @@ class Levels(NamedTuple):
     """A column of levels: its different `words`, and of each row (n,) which of them it has."""
 
     words: Sequence[Level]
-    index: Int[np.ndarray, " n"]
+    index: Int[np.ndarray, " n"]  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 @pytree_dataclass(static=("columns", "levels"))

@@ -38,7 +38,7 @@ def fit_policy(action: Float[np.ndarray, "n d"]) -> Fitted:
     it for known hold. ValueError for fewer than ten rows a number.
     """
     action = np.asarray(action, float)
-    n, d = action.shape
+    n = len(action)
     arms, count = np.unique(action, axis=0, return_counts=True)
     if len(arms) * ROWS_AN_ARM <= n:
         found = [Fitted("discrete", Discrete.of(arms, count), 0.0, len(arms) - 1)]

@@ -83,7 +83,7 @@ def _details(made):
         )
 
 
-def interval_table(intervals: Sequence[NamedInterval], alpha: float):
+def interval_table(intervals: Sequence[NamedInterval], alpha: float) -> terminal.Table:
     """Name, ends and meaning of each interval; all meanings are in docs/intervals.md."""
     table = terminal.table("interval", "lower", "upper")
     table.add_column(f"nominal coverage {1 - alpha:.6g}; made of", no_wrap=True)

@@ -263,7 +263,7 @@ def _front(learnt):
     return figure, caption
 
 
-def figures_of(learnt) -> tuple[tuple[str, str, Any], ...]:
+def figures_of(learnt: Any) -> tuple[tuple[str, str, Any], ...]:
     """The figures that the learnt weights have data for."""
     more = ("front", "Trading one outcome for the other", _front)
     return (*FIGURES, more) if learnt.front else FIGURES

@@ -12,7 +12,7 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ from jax.sharding import Mesh
 from jaxtyping import ArrayLike, Float
 
 from mopl_jax import logs
+from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.intervals.ess_corrected import ess_exact
 from mopl_jax.intervals.interval import Interval
 from mopl_jax.learning import certification, constraints, objective, optimise
@@ -123,11 +124,11 @@ def rounds(
 
 
 def one_round(
-    platform,
-    production,
-    key,
+    platform: Any,
+    production: Any,
+    key: OneKey,
     plan: Plan,
-    metric=None,
+    metric: Any = None,
     mesh: Mesh | None = None,
     earlier: Sequence[Explored] = (),
 ) -> tuple[Round, Explored]:
@@ -256,7 +257,7 @@ def propose(
     )
 
 
-def point(estimate, alpha) -> Interval:
+def point(estimate: Estimate, alpha: float) -> Interval:
     """No pessimism: the estimate as its own bound."""
     return Interval(estimate.value, estimate.value)
 
@@ -264,12 +265,12 @@ def point(estimate, alpha) -> Interval:
 # A history of experiments, and what only a simulation knows.
 
 
-def history(platform: Recommender, *args, **options) -> objectives.History:
+def history(platform: Recommender, *args: Any, **options: Any) -> objectives.History:
     """What a metric is learnt from, of the `past_tests` of a platform (same arguments)."""
     return history_of(past_tests(platform, *args, **options), platform.signals)
 
 
-def history_of(rows: Sequence[dict], names: Sequence[str]) -> objectives.History:
+def history_of(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> objectives.History:
     """The history of past tests of a platform whose signals are `names`, the North Star last."""
     arms = [(Path("past tests"), experiments.arm_of(row, names)) for row in rows]
     return experiments.history(arms, names, names[-1])

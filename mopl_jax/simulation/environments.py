@@ -182,7 +182,7 @@ class Normal:
 
     reward_range = None
 
-    def reward(self, key, mean, spread):
+    def reward(self, key: OneKey, mean: Scalar, spread: Scalar) -> Scalar:
         """mean + spread · scale · z."""
         return mean + spread * self.scale * random.normal(key, 1)[0].astype(mean.dtype)
 
@@ -198,7 +198,7 @@ class StudentT:
 
     reward_range = None
 
-    def reward(self, key, mean, spread):
+    def reward(self, key: OneKey, mean: Scalar, spread: Scalar) -> Scalar:
         """Bailey's polar method (1994), exact for real df: √(df (u^{−2/df} − 1)) cos of a uniform
         angle.
         """
@@ -221,7 +221,7 @@ class LogNormal:
 
     reward_range = None
 
-    def reward(self, key, mean, spread):
+    def reward(self, key: OneKey, mean: Scalar, spread: Scalar) -> Scalar:
         """mean + spread · scale · (exp(shape z − ½ shape²) − 1)."""
         z = random.normal(key, 1)[0].astype(mean.dtype)
         return mean + spread * self.scale * jnp.expm1(self.shape * z - 0.5 * self.shape**2)
@@ -235,7 +235,7 @@ class Bernoulli:
 
     reward_range = (0.0, 1.0)
 
-    def reward(self, key, mean, spread):
+    def reward(self, key: OneKey, mean: Scalar, spread: Scalar) -> Scalar:
         """1 with probability mean."""
         return (random.uniform(key, 1)[0].astype(mean.dtype) < mean).astype(mean.dtype)
 
@@ -253,7 +253,7 @@ class ZeroInflated:
 
     reward_range = (0.0, math.inf)
 
-    def reward(self, key, mean, spread):
+    def reward(self, key: OneKey, mean: Scalar, spread: Scalar) -> Scalar:
         """B mean/share · exp(shape z − ½ shape²), B Bernoulli(share)."""
         words = jax.random.bits(key, (3,), jnp.uint32)
         z = random.box_muller(words[1:])[0].astype(mean.dtype)

@@ -77,6 +77,7 @@ def _write_csv(path, rows):
 
 
 def _log(rng) -> pa.Table:
+    other = rng.spawn(1)[0]  # of what came later into the log
     visits = 1 + rng.poisson(2.5, USERS)
     user = np.repeat(np.arange(USERS), visits)
     order = rng.permutation(len(user))
@@ -91,7 +92,9 @@ def _log(rng) -> pa.Table:
         "user": [f"u{number:05d}" for number in user],
         "day": np.sort(rng.integers(0, DAYS, len(user))),
     }
-    return pa.table(columns)
+    rates = 1 + LIFT * (retention(action) - 0.4)[:, None]
+    counts = other.poisson(np.maximum(rates, 0)).astype(np.int8)
+    return pa.table(columns | dict(zip(SIGNALS, counts.T, strict=True)))
 
 
 def _past(rng):

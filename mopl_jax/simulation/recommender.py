@@ -117,13 +117,13 @@ class Platform:
         stay = self.stay[0] + self.stay[1] * (0.5 * z[q] + math.sqrt(0.75) * z[q + 1])
         return User(z[:q], habit, stay, self.pace[3] * z[q + 2])
 
-    def ranking(self, user: User, items, action: Vector) -> Float[Array, " c"]:
+    def ranking(self, user: User, items: OneKey, action: Vector) -> Float[Array, " c"]:
         """Σ_k w_k s_k of every candidate, (c,)."""
         return _mix(
             action / self.unit, self.scores(user, self.factors(items, jnp.arange(self.candidates)))
         )
 
-    def factors(self, items, index: Int[Array, " c"]) -> Vectors:
+    def factors(self, items: OneKey, index: Int[Array, " c"]) -> Vectors:
         """Factors of the candidates `index`: q vectors (c,)."""
         blocks = range(-(-self.loading.shape[1] // 4))
         halves = [half for block in blocks for half in _halves(_words(items, index, block))]
@@ -144,7 +144,7 @@ class Platform:
             for base, loading, personal in zip(self.base, self.loading, self.personal, strict=True)
         ]
 
-    def session(self, user: User, items, shown: Int[Array, " s"], key: OneKey) -> Visit:
+    def session(self, user: User, items: OneKey, shown: Int[Array, " s"], key: OneKey) -> Visit:
         """What the user does with the ranked items `shown`, and how often they come back."""
         factors = lax.optimization_barrier(self.factors(items, shown))
         quality, swing = random.box_muller(_words(items, shown, 16))
@@ -163,7 +163,7 @@ class Platform:
         return Visit(jnp.stack([*counts, self.minutes(user, events, swing), days]), DAYS * back)
 
     def events(
-        self, margins: Vectors, quality, items, shown: Int[Array, " s"]
+        self, margins: Vectors, quality: Vector, items: OneKey, shown: Int[Array, " s"]
     ) -> list[Bool[Array, " s"]]:
         """Which events happen on which item: independent given the unseen quality."""
         blocks = range(17, 17 + -(-self.base.shape[0] // 4))

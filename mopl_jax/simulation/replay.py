@@ -15,8 +15,9 @@ predictor. What a table cannot replay: items nobody logged, retention, and any e
 slate on the outcome of an item in it. The North Star is therefore an outcome of what is shown.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -120,7 +121,12 @@ def read(
 
 
 def build(
-    table, columns: Columns, slate: int, least: int, prior: float, where: str = "the table"
+    table: Mapping[str, Any],
+    columns: Columns,
+    slate: int,
+    least: int,
+    prior: float,
+    where: str = "the table",
 ) -> ReplayPlatform:
     """The platform of a `table` already read, a mapping name -> (n,)."""
     if slate < 1 or least < 2:

@@ -18,7 +18,7 @@ class Relation:
     `sums`: over the rows of each group, all that were made
     """
 
-    def __init__(self, key: Any = None):
+    def __init__(self, key: Any = None) -> None:
         self.key, self.sums = key, {}
 
 
@@ -30,7 +30,7 @@ class Cell:
 
     __slots__ = ("args", "op", "relation")
 
-    def __init__(self, op: str, args: tuple, relation: Relation | None):
+    def __init__(self, op: str, args: tuple, relation: Relation | None) -> None:
         self.op, self.args, self.relation = op, args, relation
 
     @property

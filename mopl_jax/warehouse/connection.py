@@ -9,7 +9,7 @@ import contextlib
 import difflib
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,7 @@ def _connect(engine: str) -> Any:
 
 
 @contextlib.contextmanager
-def said(address: str) -> Iterator[None]:
+def said(address: str) -> Generator[None, None, None]:
     """What an engine or its import says, as one line; a missing one names what to install."""
     try:
         yield
@@ -128,7 +128,7 @@ def said(address: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def complaints(name: str) -> Iterator[None]:
+def complaints(name: str) -> Generator[None, None, None]:
     """What an engine raises, as one line with the name of the table."""
     try:
         yield

@@ -7,7 +7,7 @@ primitive: (context, equation, arguments) -> the results; an argument is an `OfR
 
 import functools
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,7 +47,7 @@ class Context(NamedTuple):
     cells: Cells
     relations: dict[int, Relation]
 
-    def axis(self, shape) -> int | None:
+    def axis(self, shape: Sequence[int]) -> int | None:
         """Which axis of a shape is over rows."""
         return next((i for i, size in enumerate(shape) if size in self.relations), None)
 
@@ -61,7 +61,7 @@ class Context(NamedTuple):
         return cells.reshape([1] * (rank - array.ndim) + [*array.shape])
 
 
-def of_rows(context, cells, shape) -> OfRows:
+def of_rows(context: Context, cells: Any, shape: Sequence[int]) -> OfRows:
     """Cells for a value of `shape`, of which a row has one length less."""
     axis = context.axis(shape)
     if axis is None:

@@ -96,8 +96,10 @@ def _context(columns):
 
 # The steps of a function, those of functions that it calls among them.
 
-_CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr"}
-_CALLS |= {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
+_CALLS = {
+    **dict.fromkeys(("jit", "pjit"), "jaxpr"),
+    **dict.fromkeys(("closed_call", "custom_jvp_call", "custom_vjp_call"), "call_jaxpr"),
+}
 
 
 def _steps(closed, sizes: Mapping[int, int]):

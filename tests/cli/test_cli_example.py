@@ -14,9 +14,10 @@ from mopl_jax.diagnostics.check import check_log
 from mopl_jax.io.draws import draw
 from mopl_jax.io.policy_json import read_policy, write_policy
 from mopl_jax.io.read import open_log, read_logs
+from mopl_jax.metrics import metric_json
 from mopl_jax.policies import Deterministic, Gaussian
 from mopl_jax.policies.policy import sample_with_density
-from mopl_jax.simulation.example import BEND, MEAN, NAMES, SCALE, SIGNALS, SLOPE
+from mopl_jax.simulation.example import BEND, LIFT, MEAN, NAMES, SCALE, SIGNALS, SLOPE
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,22 @@ def test_its_scorecards_make_a_metric_that_watches_the_running_test(folder, tmp_
     assert [each["outcome"] for each in found["tests"]] == ["days", "learnt_metric"]
     assert [len(each["looks"]) for each in found["tests"]] == [14, 14]
     assert found["tests"][1]["decision"] == "better"
+
+
+def test_its_log_has_the_signals_of_the_metric(folder, tmp_path):
+    """Rates of a visit are 1 and LIFT of what its weights do to retention: so is the metric's mean
+    under the logger, whose weights lose BEND/2 each.
+    """
+    metric, log = tmp_path / "metric.json", folder / "log.parquet"
+    document("metric", folder / "scorecards.csv", "--north-star", "days", "--out", metric)
+    out = tmp_path / "rewarded.parquet"
+    said = document("metric", metric, "--apply", log, "--rewarded", out)
+    weights = dict(zip(*metric_json.read_metric(metric), strict=True))
+    rates = dict(zip(SIGNALS, 1 - 0.5 * BEND * len(NAMES) * LIFT, strict=True))
+    expected = sum(weight * rates[name] for name, weight in weights.items())
+    error = said["deviation"] / said["rows"] ** 0.5
+    assert abs(said["mean"] - expected) < 4 * error
+    assert said["guarded"]
 
 
 # Draws.

@@ -233,7 +233,7 @@ def test_bad_tables_are_one_line_and_exit_code_2(tmp_path, name):
             "did you mean 'likes'?",
         ),
         (("--north-star", "retention", "--alpha", "5"), "expected alpha strictly between 0 and 1"),
-        ((), "Missing option"),
+        ((), "expected --north-star"),
     ],
 )
 def test_bad_options_are_one_line_and_exit_code_2(path, options, expected):

@@ -108,6 +108,14 @@ def test_the_p_value_is_that_of_the_formula(users, whole_days):
         assert found.p_value == pytest.approx(expected, rel=1e-6)
 
 
+def test_rows_of_a_user_that_say_the_same_count_once():
+    action, reward, day, user = log(np.random.default_rng(3))
+    one = surface_drift(action, reward, day, trend(day), user)
+    thrice = [np.repeat(x, 3, axis=0) for x in (action, reward, day, trend(day), user)]
+    assert surface_drift(*thrice).p_value == pytest.approx(one.p_value, rel=1e-6)
+    assert surface_drift(*thrice[:4], np.arange(3600)).p_value < one.p_value
+
+
 def test_too_few_users_are_not_asked():
     action, reward, day, _ = log(np.random.default_rng(1))
     found = surface_drift(action, reward, day, trend(day), np.arange(1200) % 15)

@@ -294,7 +294,7 @@ BAD_TABLES = {
     "missing column": (
         columns(),
         roles("rewrad"),
-        "no column 'rewrad'; did you mean 'reward'? columns: reward, p, q",
+        "no column 'rewrad' (--reward); did you mean 'reward'? columns: reward, p, q",
     ),
     "log propensity": (
         columns(),

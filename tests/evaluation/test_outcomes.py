@@ -149,6 +149,26 @@ def test_a_column_from_before_saves_what_it_explains(in_memory):
     assert made.interval.lower < 0.06 < made.interval.upper
 
 
+def test_an_adjusted_value_written_out():
+    """Less θ times what the weighted mean of the column has more than the plain one, θ by least
+    squares of influences, whose standard error is raised by √(1/(1 − S₂)) for the one column.
+    """
+    table = known_before(48)
+    made = evaluate(table, TARGET, context="before", adjust=True, **PLAIN)
+    action = np.stack([np.asarray(table[name]) for name in ("w_1", "w_2")], axis=1)
+    reward, x = (np.asarray(table[name]) for name in ("reward", "before"))
+    logs = Logs(jnp.asarray(action), jnp.zeros(len(x)), jnp.asarray(reward))
+    w = np.exp(log_weights(TARGET, logs) - log_weights(LOGGING, logs))
+    p, n = np.asarray(w / w.sum()), len(x)
+    own, gap = n * p * (reward - p @ reward), n * p * (x - p @ x) - (x - x.mean())
+    slope = own @ gap / (gap @ gap)
+    assert made.value == pytest.approx(p @ reward - slope * (p @ x - x.mean()), rel=1e-9)
+    left = (own - slope * gap) / np.sqrt(1 - p @ p)
+    half = stats.norm.ppf(0.975) * np.sqrt(left @ left / n / (n - 1))
+    ends = next(each for each in made.intervals if each.name == "normal")
+    assert ends.upper - ends.lower == pytest.approx(2 * half, rel=1e-9)
+
+
 @pytest.mark.nightly
 @pytest.mark.parametrize("in_memory", [10_000, 10])
 def test_of_a_difference_all_goes_that_the_column_explains(in_memory):

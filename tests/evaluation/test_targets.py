@@ -540,7 +540,7 @@ BAD = {
     ),
     "dimension": (
         ("--target", "three.json"),
-        "the target policy has 3 weights, the log's action 2: w_like, w_share",
+        "the target policy has 3 weights, the log's action 2 (w_like, w_share)",
     ),
     "names": (("--target", "names.json"), "its objectives are share, watch, the log's weights w_"),
     "stale": (("--target", "stale.json"), "expected policy format 1, got 0"),

@@ -27,7 +27,7 @@ from mopl_jax.simulation import replay
 
 TRIES = 200
 LONGEST = 1200  # letters of a complaint, whatever the input
-ROWS = 40
+ROWS = 64  # of a table; to learn two weights takes 48
 
 # What a value of a document is replaced by.
 VALUES = [
@@ -86,7 +86,7 @@ EXPERIMENTS = [
         "label": label,
         "n": 1000,
         "mean_x": 0.1 * i,
-        "mean_y": 0.2,
+        "mean_y": 0.2 + 0.1 * (arm == "B"),
         "second_moment" if i == 2 else "covariance": [[1.0, 0.0], [0.0, 1.0]],
     }
     for i in range(3)

@@ -247,7 +247,11 @@ BAD_LOGS = {
         r"column 'when': expected numbers, got timestamp\[us\]",
     ),
     "no density": (LIST, {}, "no propensities: name a column .* or a logging policy"),
-    "no user": (TABLE, {"action": "w_", "cluster": "usr"}, "no column 'usr'; did you mean 'user'?"),
+    "no user": (
+        TABLE,
+        {"action": "w_", "cluster": "usr"},
+        r"no column 'usr' \(--cluster\); did you mean 'user'?",
+    ),
     "null user": (
         changed("user", [None] * M),
         {"action": "w_", "cluster": "user"},
@@ -277,7 +281,7 @@ BAD_LOGS = {
     "dimension": (
         TABLE,
         {"action": ["w_1"], "logging": LOGGING},
-        "logging policy has 3 weights, the log's action 1: w_1",
+        r"logging policy has 3 weights, the log's action 1 \(w_1\)",
     ),
     "list dimension": (
         LIST,

@@ -42,6 +42,23 @@ def test_a_north_star_that_turns_round_is_told_and_dated():
     assert np.mean([each.after for each in found]) < -0.5
 
 
+def test_a_p_value_is_that_of_so_many_draws():
+    """The largest of all is one of them: 1/1000 at least."""
+    assert drift.drift(WEIGHTS, changed(histories(1)[0], -OURS.beta)).p_value == 1e-3
+
+
+def test_a_rate_is_that_of_effects_without_their_noise():
+    """Σ n (ωᵀΔ Δ_N − ωᵀSe_N) / Σ n ((ωᵀΔ)² − ωᵀSω), written out."""
+    past, some = histories(1)[0], np.arange(TESTS) % 3 > 0
+    true, noise = np.asarray(past.effect), np.asarray(past.covariance)
+    above = below = 0.0
+    for effect, covariance, n, taken in zip(true, noise, np.asarray(past.size), some, strict=True):
+        ours = WEIGHTS @ effect
+        above += taken * n * (ours * effect[0] - WEIGHTS @ covariance[:, 0])
+        below += taken * n * (ours**2 - WEIGHTS @ covariance @ WEIGHTS)
+    assert drift.rate(WEIGHTS, past, some) == pytest.approx(above / below, rel=1e-9)
+
+
 def test_a_change_that_leaves_the_worth_of_the_metric_is_told():
     """β + δ with δᵀ Λ β = 0: a unit of the metric is worth the same in both halves."""
     true = OURS.signals @ OURS.beta

@@ -125,6 +125,16 @@ def test_the_chosen_estimator_is_liml_or_total_covariance():
     )
 
 
+def test_liml_with_fullers_constant_by_hand():
+    """κ = the least eigenvalue less 6/e, where the test leaves all to LIML."""
+    assert float(exchange.direct_effects(PAST, EVERY, SIGNALS).p_value) > exchange.LEVEL
+    total, noise = moments(PAST)
+    least = np.linalg.eigvals(np.linalg.solve(noise, total)).real.min()
+    left = total - (least - 6 / TESTS) * noise
+    got = exchange.tested(PAST, EVERY, SIGNALS)[1:]
+    np.testing.assert_allclose(got, np.linalg.solve(left[1:, 1:], left[1:, 0]), rtol=1e-6)
+
+
 def test_signals_without_effects_leave_weights_finite():
     """Nothing but noise: no NaN and no infinity, as the test of the least eigenvalue promises."""
     noise = dataclasses.replace(PAST, effect=PAST.effect.at[:, 3].set(0.0))
@@ -132,6 +142,15 @@ def test_signals_without_effects_leave_weights_finite():
         assert np.isfinite(np.asarray(learn(noise, objective=exchange.NAMED[name]))).all()
     none = dataclasses.replace(PAST, halves=None)
     assert not np.asarray(exchange.cross_fold(none, EVERY, SIGNALS)).any()
+
+
+def test_an_a_a_test_says_nothing_of_direct_effects():
+    """Whatever it measured: it counts as one that is left out."""
+    null = jnp.arange(TESTS) < 20
+    odd = dataclasses.replace(PAST, null=null, effect=PAST.effect.at[:20].mul(100.0))
+    ask = jax.jit(exchange.direct_effects)
+    left_out = ask(PAST, jnp.where(null, 0.0, 1.0), SIGNALS)
+    np.testing.assert_allclose(ask(odd, EVERY, SIGNALS), left_out, rtol=1e-9)
 
 
 def test_direct_effects_are_found_at_their_level():

@@ -100,6 +100,10 @@ def test_a_table_of_another_layout_is_told_its_columns(tmp_path):
         ValueError, match=r"no column 'experiment'; columns: arm, n, mean_.*--column experiment="
     ):
         mopl.learn_metric(table(tmp_path, columns=("arm", "n", "mean_likes")), "likes")
+    with pytest.raises(
+        ValueError, match=r"no column 'users'; columns: experiment, arm, .*--column users=COLUMN"
+    ):
+        mopl.learn_metric(table(tmp_path, columns=("experiment", "arm", "mean_likes")), "likes")
 
 
 def test_a_factor_without_information_is_not_printed(learnt, capsys):

@@ -87,18 +87,36 @@ def test_learning_and_applying_in_one_command(tmp_path):
     assert len(artifact["returns"]) == 6
 
 
+def test_numbers_whose_squares_no_float_holds(tmp_path):
+    """Their metric is right as long as it is a number, and refused where it is none."""
+    about, out = {"north_star": "days"}, tmp_path / "out.parquet"
+    metric = metric_json.write_metric(tmp_path / "m.json", NAMES, 4 * WEIGHTS, about)
+    path = log(tmp_path, likes=np.full(500, 1e300))
+    said = document("metric", metric, "--apply", path, "--rewarded", out)
+    assert said["mean"] == pytest.approx(2e300)
+    path = log(tmp_path, likes=np.resize([1e300, -1e300], 500))
+    said = document("metric", metric, "--apply", path, "--rewarded", out, "--force")
+    assert said["deviation"] is None
+    path = log(tmp_path, likes=np.full(500, 1.7e308))
+    ended = mopl("metric", metric, "--apply", path, "--rewarded", out, "--force")
+    assert_refused(ended, "row 1, column 'learnt_metric': expected a finite number")
+
+
 def test_what_cannot_be_applied_is_one_line(tmp_path, stored):
     missing = log(tmp_path, name="missing.parquet", likes=pa.array([1.0, None] * 250))
     twice = log(tmp_path, name="twice.parquet", learnt_metric=np.zeros(500))
     pq.write_table(pa.table({"likes": [1.0]}), tmp_path / "few.parquet")
     out = tmp_path / "out.parquet"
     for path, expected in (
-        (missing, "row 2, column 'likes': expected a number"),
+        (missing, "row 2, column 'likes': expected a finite number"),
         (twice, "expected no column 'learnt_metric', got one"),
         (tmp_path / "few.parquet", "no column 'shares'"),
     ):
         assert_refused(mopl("metric", stored, "--apply", path, "--rewarded", out), expected)
         assert not out.exists()
+    (tmp_path / "other.json").write_text("{}")
+    ask = "metric", tmp_path / "other.json", "--apply", log(tmp_path), "--rewarded", out
+    assert_refused(mopl(*ask), "other.json: expected --north-star", "only a stored metric")
     plain = log(tmp_path)
     assert_refused(mopl("metric", stored, "--apply", plain), "expected both or none")
     assert_refused(mopl("metric", stored, "--apply", plain, "--rewarded", plain), "--rewarded")

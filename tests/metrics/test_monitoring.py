@@ -5,11 +5,13 @@ what cannot be used.
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from command import assert_refused, document, mopl
 
 import mopl_jax as library
-from mopl_jax.metrics import metric_json, sequential
+from mopl_jax.metrics import correlation, metric_json, sequential
 
 NAMES = ("likes", "shares", "days")
 USERS = np.array([[1.0, 0.6, 0.4], [0.6, 1.0, 0.3], [0.4, 0.3, 1.0]])
@@ -70,6 +72,36 @@ def test_intervals_are_effect_and_critical_value_times_error(files):
     first = int(np.argmax(expected > 0))
     assert (learnt["decision"], learnt["since"]) == ("better", rows[2 * first]["time"])
     assert (north["decision"], north["since"]) == ("open", None)
+
+
+def test_tables_that_have_covariances_need_no_correlation(files, tmp_path):
+    """That of the stored metric says the same: covariances of unit variances are correlations."""
+    folder, rows = files
+    bare = [{k: x for k, x in row.items() if not k.startswith("variance_")} for row in rows]
+    whole = [row | {"covariance": USERS.tolist()} for row in bare]
+    (tmp_path / "test.json").write_text(json.dumps(whole))
+    metric = "--metric", folder / "metric.json"
+    said = watched((tmp_path, whole), *metric)["tests"]
+    for one, other in zip(said, watched(files, *metric)["tests"], strict=True):
+        assert one["looks"][-1]["lower"] == pytest.approx(other["looks"][-1]["lower"], rel=1e-9)
+
+
+def test_a_metric_that_never_moved_goes_along_with_none():
+    scores = np.random.default_rng(0).multivariate_normal(np.zeros(3), USERS, 500)
+    scores[:, 1] = 0.0
+    found = correlation._of_scores(scores, "increments")
+    np.testing.assert_array_equal(found[1], [0, 1, 0])
+    assert found[0, 2] != 0
+
+
+def test_a_correlation_of_users_is_of_any_unit_and_of_one_metric_too(tmp_path):
+    users = np.random.default_rng(0).multivariate_normal(np.zeros(3), USERS, 200)
+    pq.write_table(pa.table(dict(zip(NAMES, users.T, strict=True))), tmp_path / "users.parquet")
+    path, expected = tmp_path / "users.parquet", np.corrcoef(users, rowvar=False)
+    np.testing.assert_allclose(correlation._sampled(path, NAMES), expected, rtol=1e-12)
+    assert correlation._sampled(path, NAMES[:1]) == [[1.0]]
+    pq.write_table(pa.table(dict(zip(NAMES, 1e300 * users.T, strict=True))), path)
+    np.testing.assert_allclose(correlation._sampled(path, NAMES), expected, rtol=1e-12)
 
 
 def test_all_looks_hold_together_and_share_their_level():

@@ -271,6 +271,10 @@ def test_sample_ratio_is_that_of_chi_square():
     assert p == pytest.approx(sample_ratio.p_value([50_000, 49_000], [3, 3]))
     assert sample_ratio.p_value([90_000, 10_000], [9, 1]) == 1
     assert np.isnan(sample_ratio.p_value([90_000, 10_000], None))
+    assert sample_ratio.p_value([90, 10], [1.7e308, 1.7e308]) == pytest.approx(
+        sample_ratio.p_value([90, 10], [1, 1])
+    )
+    assert sample_ratio.p_value([90, 10], [1, 5e-324]) == 0
     three = sample_ratio.p_value([100, 120, 90], None)
     assert three == pytest.approx(stats.chisquare([100, 120, 90]).pvalue)
 

@@ -54,7 +54,7 @@ def tree(tmp_path_factory):
     """A copy of what tests read."""
     copy = tmp_path_factory.mktemp("mutants")
     shutil.copy(ROOT / "pyproject.toml", copy)
-    for folder in ("mopl_jax", "tests"):
+    for folder in ("mopl_jax", "tests", "benchmarks"):
         shutil.copytree(ROOT / folder, copy / folder)
     return copy
 

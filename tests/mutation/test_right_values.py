@@ -31,8 +31,11 @@ from mopl_jax.estimators.weight_totals import merge, totals_of, totals_of_weight
 from mopl_jax.intervals import bootstrap, concentration, moments
 from mopl_jax.intervals.formulas import Pivot
 from mopl_jax.intervals.moments import Moments
-from mopl_jax.learning import contextual, guardrails, long_log, proposal
+from mopl_jax.learning import contextual, guardrails, long_log, personal, proposal, waves
+from mopl_jax.learning.constraints import unconstrained
+from mopl_jax.learning.deviations import Deviations, Situation, bends, width
 from mopl_jax.learning.objective import VALUATIONS
+from mopl_jax.learning.response_surface import Surface
 from mopl_jax.logs import Logs
 from mopl_jax.metrics import objectives
 from mopl_jax.numerics.reduce import whole_block
@@ -382,6 +385,94 @@ def test_what_is_promised_of_a_policy_by_quadrature():
     assert made.noise == pytest.approx(np.sqrt(2 * spread / 1000), rel=1e-9)
     assert made.ess == pytest.approx(1000 / (own * 3), rel=1e-9)
     assert (made.gain, made.error) == (1, 1)
+
+
+# Weights by context: two segments of 0.6 and 0.2 of the rows, one weight, and what is known there.
+SHARES, ROWS = np.array([0.6, 0.2]), 900
+POINTS = personal.Points(SHARES, Situation(np.arange(2), np.ones((2, 1))), np.zeros((2, 0)))
+BENDS = 0.3 * np.random.default_rng(0).normal(size=(2, 1, width(1)))
+
+
+def model_of(known=0.05):
+    """Its deviations are `known` with such an error."""
+    surface = Surface(
+        standard(1),
+        jnp.array([0.3, 1.0, -0.4]),
+        jnp.diag(jnp.array([2.0, 3.0, 1.0])),
+        jnp.ones((0, 1)),
+    )
+    root = jnp.asarray(known * np.tri(2 * width(1)))
+    none = np.zeros((1, 1, width(1)))
+    noise = jnp.asarray(2.0)
+    deviations = Deviations(jnp.concatenate([BENDS, none]), root, noise)
+    return personal.Model(surface, deviations, jnp.array([0.2]), jnp.array([0.5]))
+
+
+@jax.jit
+def promised(model, parts, scale):
+    found = jnp.asarray(parts)[:, None], jnp.log(scale)
+    return personal._promises(model, POINTS, lambda z: z, ROWS, personal.TABLE, found)
+
+
+def test_what_is_promised_of_deviations_by_quadrature():
+    """Over the global policy as it is played (0.5) and with the same scale (0.7): means less their
+    average of 0.1, the error of surface and deviations, noise v E(w − w₀)², effective rows.
+    """
+    model, x = jax.tree.map(np.asarray, model_of()), np.linspace(-9, 9, 20_001)
+    features = np.stack([np.ones_like(x), x, x * x])
+    bent = np.asarray(jax.vmap(bends)(jnp.asarray(x)[:, None])).T
+    means, logging = 0.2 + np.array([0.5, -1.1]) - 0.1, stats.norm.pdf(x)
+    played = [stats.norm.pdf(x, mean, 0.7) for mean in means]
+    made = promised(model, [0.5, -1.1], 0.7)
+    for k, scale in enumerate((0.5, 0.7)):
+        base = stats.norm.pdf(x, 0.2, scale)
+        moved = [np.trapezoid(features * (each - base), x) for each in played]
+        own = np.stack([np.trapezoid(bent * (each - base), x) for each in played])
+        every, own = SHARES @ moved, SHARES[:, None] * own
+        gain = every @ model.surface.coefficients + np.sum(own * BENDS[:, 0])
+        error = every @ model.surface.covariance @ every
+        error += np.sum(np.square(model.deviations.root.T @ own.ravel()))
+        spread = [np.trapezoid((each - base) ** 2 / logging, x) for each in played]
+        assert made.gain[k] == pytest.approx(gain, rel=1e-8)
+        assert made.error[k] == pytest.approx(np.sqrt(error), rel=1e-8)
+        assert made.noise[k] == pytest.approx(np.sqrt(2 * SHARES @ spread / ROWS), rel=1e-8)
+    sizes = [np.trapezoid(each**2 / logging, x) for each in (*played, base)]
+    assert made.ess == pytest.approx(ROWS / (np.array([0.6, 0.2, 0.2]) @ sizes), rel=1e-8)
+
+
+def test_deviations_that_all_have_are_none():
+    """They would gain what the global policy may: means are centred by the shares."""
+    made = promised(model_of(), [0.8, 0.8], 0.5)
+    np.testing.assert_allclose(made.gain[0], 0, atol=1e-12)
+    np.testing.assert_allclose(personal._centre(POINTS, jnp.array([[1.0], [5.0]])), [2.0])
+
+
+def test_deviations_that_are_not_known_are_not_promised():
+    """What is promised is what is predicted less the surface's error and that of a certificate;
+    with an error beyond every gain nobody is moved.
+    """
+    asked = POINTS, standard(1), float(10**6), 2.0, unconstrained, personal.TABLE, 0.05
+    model = model_of(1e-3)
+    found = personal.search(model, *asked)
+    assert found.promise > 0
+    made = personal._promises(
+        *(model, POINTS, lambda z: z, 10**6, personal.TABLE),
+        (found.parts, jnp.log(found.scale[0])),
+    )
+    least = float(jnp.min(made.gain - made.error - stats.norm.isf(0.05) * made.noise))
+    assert found.promise == pytest.approx(least, rel=1e-6)
+    unknown = personal.search(model_of(10.0), *asked)
+    np.testing.assert_allclose(unknown.parts, 0)
+    assert unknown.promise <= 0
+
+
+@pytest.mark.parametrize(("left", "inflation"), [((1, 1, -1, -1), 2), ((1, -1, 1, -1), 1)])
+def test_users_are_as_noisy_as_their_rows_at_least(left, inflation):
+    """Two of two rows: (2² + 2²) / 4 where what is left of a user's rows agrees; no less than 1."""
+    one = jnp.ones(4)
+    logs = Logs(one[:, None], one, one, cluster=jnp.array([0, 0, 1, 1]), num_clusters=2)
+    made = jax.jit(waves.inflation_of)(logs, one[:, None], jnp.array(left, float), one)
+    assert made == pytest.approx(inflation, rel=1e-12)
 
 
 @pytest.mark.parametrize(("relative", "lost"), [(1.0, 0.5), (0.0, 0.1)])

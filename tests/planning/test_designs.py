@@ -67,3 +67,6 @@ def test_pilot_is_a_log():
     assert told.assumed.step == pytest.approx(step, rel=1e-8)
     assert told.assumed.gain == pytest.approx(step @ [0.2, 0.1] - 0.15 * step @ step, rel=1e-8)
     assert told.to_dict()["pilot"]["slope"] == pytest.approx([0.2, 0.1], rel=1e-8)
+    still = Logs(pilot.action.at[:, 1].set(0.0), pilot.log_propensity, pilot.reward)
+    with pytest.raises(ValueError, match="weights of --pilot: expected standard deviations"):
+        mopl.plan(pilot=still, current=0.0, step=0.2)

@@ -381,7 +381,7 @@ def test_surface_claims_no_curvature_from_few_rows():
     found = surface_of(*pilot(KEY, 29), jnp.asarray(CENTRE))
     assert np.isnan(np.asarray(found.curvature)).all()
     assert np.isfinite(np.asarray(found.slope_se)).all()
-    with pytest.raises(ValueError, match="at least 12 rows of pilot for 3 weights, got 11"):
+    with pytest.raises(ValueError, match="at least 12 rows for 3 weights, got 11"):
         planning.surface(*pilot(KEY, 11), jnp.asarray(CENTRE))
 
 

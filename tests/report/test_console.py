@@ -46,6 +46,27 @@ def test_every_console_gets_the_plan(encoding):
     assert b"\x1b[" not in out  # no colour codes in a pipe
 
 
+UNREAD = {
+    "text": "draw {0}/target.json --n 3",
+    "a screen": "evaluate {0}/log.toml --target {0}/target.json",
+    "a complaint": "check {0}/none.toml",
+}
+
+
+@pytest.mark.parametrize("what", UNREAD)
+def test_nobody_needs_to_read_what_is_printed(what, tmp_path):
+    """As `mopl … | head -1`: quiet, and the exit code is what it would be."""
+    assert mopl("example", "--out", tmp_path).code == 0
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-c", MAIN, *UNREAD[what].format(tmp_path).split()]
+    streams = {"stdout": write, "stderr": write if what == "a complaint" else subprocess.PIPE}
+    done = subprocess.run(command, timeout=300, **streams)
+    os.close(write)
+    assert done.returncode == (2 if what == "a complaint" else 0)
+    assert not done.stderr
+
+
 @pytest.mark.parametrize("character", sorted(plain.WORDS))
 def test_the_words_for_characters_are_ascii(character):
     assert plain.WORDS[character].isascii()

@@ -143,6 +143,14 @@ def test_check_says_what_it_says_in_memory(place):
     assert_same(found, expected, besides=(".log", ".findings.0.found"))
 
 
+def test_a_third_slash_is_a_whole_path_or_the_folder_one_is_in(place, monkeypatch):
+    """As SQLAlchemy writes a file beside one: duckdb:///week.db."""
+    monkeypatch.chdir(place)
+    for path in (place, "", "/"):
+        found = open_table(f"duckdb://{path}/week.db#events").count().to_pyarrow()
+        assert found.as_py() == 500
+
+
 def test_bad_input_is_one_line(place):
     target = ("--target", place / "target.json")
     for log, options, texts in (
