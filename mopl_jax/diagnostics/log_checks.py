@@ -3,8 +3,9 @@ drift; in two passes.
 
 Every finding has a level, `trust`, `caution` or `refuse`, and says what was found. A statistical
 finding is a caution if it is significant with all tests of its kind taken together (Bonferroni,
-level `LEVEL`), and refuses the log if it also matters (the `MATERIAL` sizes): in twenty million
-rows the smallest flaw is significant. Where users repeat, tests see the first row of each, which
+level `LEVEL`), and refuses the log if it also matters (the `MATERIAL` sizes) and is as unlikely as
+what refuses elsewhere (`REFUSE_P_VALUE`): in twenty million rows the smallest flaw is significant,
+and in five hundred a good log may be off by as much. Where users repeat, tests see the first row of each, which
 are independent.
 """
 
@@ -21,6 +22,7 @@ from mopl_jax.diagnostics.finding import Finding
 from mopl_jax.diagnostics.log_report import LogReport
 from mopl_jax.diagnostics.log_statistics import CELLS, NOTHING, PERIODS, LogStatistics, widen
 from mopl_jax.diagnostics.surface_drift import by_day, surface_drift, trend
+from mopl_jax.diagnostics.verdicts import REFUSE_P_VALUE
 from mopl_jax.io.kinds import is_time
 from mopl_jax.io.log_reader import LogReader, chunks
 from mopl_jax.io.recency import DAY, weekday
@@ -223,9 +225,11 @@ def _tests(facts):
     n, families = facts.tested, []
     if facts.whitened is not None:
         second = facts.whitened / n
-        mean, covariance = second[0, 1:], second[1:, 1:]
-        upper = covariance[np.triu_indices(len(mean), 1)]
-        spread = np.abs(np.diagonal(covariance) - 1)
+        mean = second[0, 1:]
+        covariance = second[1:, 1:] - np.outer(mean, mean)
+        scale = np.sqrt(np.maximum(np.diagonal(covariance), 1e-300))
+        upper = (covariance / np.outer(scale, scale))[np.triu_indices(len(mean), 1)]
+        spread = np.abs(np.square(scale) - 1)
         families = [("means", np.abs(mean), math.sqrt(n)), ("variances", spread, math.sqrt(n / 2))]
         families += [("correlations", np.abs(upper), math.sqrt(n))] if len(upper) else []
     count = sum(len(size) for _, size, _ in families) + len(facts.cells)
@@ -248,13 +252,14 @@ def _tests(facts):
 def _tested(check, found, p_value, size, material):
     """`p_value` is corrected for the number of tests."""
     p_value = min(p_value, 1.0)
-    level = "trust" if p_value >= LEVEL else "refuse" if size > material else "caution"
-    contradicts = {
-        "trust": "",
-        "caution": ": significant, but small",
-        "refuse": ": not the declared policy",
-    }[level]
-    return Finding(check, level, f"{found}, p = {p_value:.2g}{contradicts}")
+    level, said = "trust", ""
+    if p_value < LEVEL:
+        level, said = "caution", ": significant, but small"
+    if p_value < LEVEL and size > material:
+        sure = p_value < REFUSE_P_VALUE
+        level = "refuse" if sure else "caution"
+        said = ": not the declared policy" if sure else ": perhaps not the declared policy"
+    return Finding(check, level, f"{found}, p = {p_value:.2g}{said}")
 
 
 def _kolmogorov(x):

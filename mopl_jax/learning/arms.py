@@ -83,6 +83,7 @@ def choose_arm(
     found = gather(reader, targets, estimator, watch=watch)
     whole = found.policies[0]
     called = "what was played" if current is None else "production"
+    doubts = tuple(_doubts(reader, targets, found, watch))
     return ChosenArm(
         log=log_name(reader, log),
         objectives=_objectives(reader.columns.action, arms.shape[1]),
@@ -93,20 +94,20 @@ def choose_arm(
         units=whole.units,
         now=called if now is None else f"arm {now + 1}",
         value_now=float(whole.value),
-        arms=tuple(_compared(reader, targets, found, arms, tried, alpha)),
-        doubts=tuple(_doubts(reader, targets, found, watch)),
+        arms=tuple(_compared(reader, targets, found, arms, tried, alpha, doubts)),
+        doubts=doubts,
     )
 
 
-def _compared(reader, targets, found: Answers, arms, tried, alpha) -> Iterator[Arm]:
-    """Each arm against what is played now."""
+def _compared(reader, targets, found: Answers, arms, tried, alpha, doubts) -> Iterator[Arm]:
+    """Each arm against what is played now; nothing is certain of a log that is refused."""
     level = simultaneous_alpha(found.correlation, alpha, one_sided=True)
     ends = _ends(found.contrasts, level)
     for k, target, answer, change, end in zip(
         tried, targets[1:], found.policies[1:], found.contrasts, ends, strict=True
     ):
         verdict, value = judge(reader, target, answer, found.appearance), float(answer.value)
-        refused = verdict.level == REFUSE
+        refused = REFUSE in (verdict.level, *(level for level, _ in doubts))
         yield Arm(
             number=k + 1,
             action=tuple(arms[k].tolist()),

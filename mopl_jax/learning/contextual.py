@@ -104,7 +104,8 @@ def personalised(learnt: LearntWeights, seen: Seen, mean: str) -> ContextualWeig
         found = jax.device_get(_by_segment(*asked, code, seen.blocks, *methods))
         segments, others = tuple(_segments(learnt, policy, found)), seen.table.others
     ends = (0.0, 0.0) if bool(same) else (float(ends.lower), float(ends.upper))
-    return ContextualWeights(learnt, seen.columns, mean, policy, *over, ends, segments, others)  # pyright: ignore[reportCallIssue]
+    made = ContextualWeights(learnt, seen.columns, mean, policy, *over, ends, segments, others)  # pyright: ignore[reportCallIssue]
+    return made.judged
 
 
 def _joined(learnt, parts, share) -> Segmented | ContextNormal:

@@ -1,12 +1,14 @@
 """`ContextualWeights`: what personalising would gain over the learnt global weights."""
 
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from mopl_jax.diagnostics.verdicts import VERDICTS
-from mopl_jax.learning.certification import Certificate
+from mopl_jax.learning.certification import Certificate, withdrawn
 from mopl_jax.policies.contextual import Level, shown
 
 REFUSE = VERDICTS[-1]
@@ -66,6 +68,17 @@ class ContextualWeights:
         """Whether the gain over the global weights is certain."""
         refused = REFUSE in (self.over_global.verdict, self.learnt.verdict)
         return self.least > 0 and not refused
+
+    @property
+    def judged(self) -> "ContextualWeights":
+        """The same without bounds where the log or these weights are refused."""
+        if REFUSE not in (self.over_global.verdict, self.learnt.verdict):
+            return self
+        fields = ("over_global", "over_played", "over_current")
+        gone = {name: jax.device_get(withdrawn(getattr(self, name), True)) for name in fields}
+        unknown = tuple(x._replace(lower=-math.inf, upper=math.inf) for x in self.segments)
+        ends = (-math.inf, math.inf) if self.moved else self.interval
+        return dataclasses.replace(self, **gone, segments=unknown, interval=ends)
 
     @property
     def least(self) -> float:

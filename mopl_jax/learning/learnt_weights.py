@@ -13,7 +13,7 @@ from jaxtyping import Float
 from mopl_jax.diagnostics.verdicts import VERDICTS
 from mopl_jax.io import storage
 from mopl_jax.io.policy_json import document
-from mopl_jax.learning.certification import Certificate
+from mopl_jax.learning.certification import Certificate, withdrawn
 from mopl_jax.learning.exploration import Exploration, next_exploration
 from mopl_jax.learning.guardrails import Guardrail
 from mopl_jax.learning.log_space import served
@@ -239,14 +239,31 @@ class LearntWeights:
         )
 
     @property
+    def judged(self) -> "LearntWeights":
+        """The same without bounds that a verdict refuses: they are −inf."""
+        gone = self.verdict == "refuse"
+
+        def allowed(made):
+            return None if made is None else jax.device_get(withdrawn(made, gone))
+
+        return dataclasses.replace(
+            self,
+            certificate=allowed(self.certificate),
+            against_production=allowed(self.against_production),
+            guards=tuple(map(allowed, self.guards)),
+            front=tuple((policy, allowed(made)) for policy, made in self.front),
+        )
+
+    @property
     def needed(self) -> float:
         """How many units, users or rows, would make a gain as large as estimated just certain, in
         all: the bound's distance from the estimate shrinks with their root. Where the rows that
         certify estimate no gain, as large as the surface expects of the best guess less its error;
-        infinite where that is none either. Guardrails that are not certain to hold count alike.
+        infinite where that is none either, and where the verdict refuses. Guardrails that are not
+        certain to hold count alike.
         """
         made, guessed = self.deciding, self.proposal.guessed
-        if made is None:
+        if made is None or self.verdict == "refuse":
             return math.inf
         gain, short = float(made.gain), float(made.gain - made.gain_bound)
         if not (gain > 0 and math.isfinite(short)):

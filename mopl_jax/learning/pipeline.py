@@ -152,7 +152,7 @@ def learn(
         outside=0.0 if free else share_outside(plan.project, found.policy),
         checks=check_rows(taken.reader, target=found.played),
         served=served_now(production, taken.names, found),
-    )
+    ).judged
 
 
 GLOBAL = ("guardrails", "trades")  # options of learning that are for one policy for all

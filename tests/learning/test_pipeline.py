@@ -156,6 +156,7 @@ def test_wrong_densities_are_refused_as_evaluate_refuses_them(made):
     refused = certify(learnt, wrong, baseline=[0.5, 0.5])
     assert refused.verdict == "refuse"
     assert refused.keep
+    assert refused.bound == refused.gain_bound == -np.inf
     assert refused.reasons == evaluate(wrong, learnt.policy).reasons
     assert certify(learnt, test, baseline=[0.5, 0.5]).verdict != "refuse"
 
