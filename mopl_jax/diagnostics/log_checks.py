@@ -5,8 +5,8 @@ Every finding has a level, `trust`, `caution` or `refuse`, and says what was fou
 finding is a caution if it is significant with all tests of its kind taken together (Bonferroni,
 level `LEVEL`), and refuses the log if it also matters (the `MATERIAL` sizes) and is as unlikely as
 what refuses elsewhere (`REFUSE_P_VALUE`): in twenty million rows the smallest flaw is significant,
-and in five hundred a good log may be off by as much. Where users repeat, tests see the first row of each, which
-are independent.
+and in five hundred a good log may be off by as much. Where users repeat, tests see the first row of
+each, which are independent.
 """
 
 import functools
@@ -307,17 +307,25 @@ def _users(reader, facts):
     )
 
 
+MIXED = (
+    "; the logging policy is a mixture: if its policies played at different times, what changed"
+    " between them counts as their work; name each log with its own policy ([[files]])"
+)
+
+
 def _drift(reader, facts):
     """One-way analysis of variance over the periods, for the reward and for each weight."""
+    mixed = reader.is_mixed
     if facts.periods is None:
-        yield Finding("drift", "trust", "not tested: a table has no order; name the time (--time)")
+        text = "not tested: a table has no order; name the time (--time)"
+        yield Finding("drift", *(("caution", text + MIXED) if mixed else ("trust", text)))
         return
     if facts.tested < 100:
         return
     names = ["reward", *["action"] * (facts.series - 1)]
     results = [_variance_between(facts.periods[:, :, j]) for j in range(facts.series)]
     by = "time" if reader.columns.time else "row number"
-    declared = sum(part.logging is not None for part in reader.parts or ())
+    declared = sum(part.logging is not None for part in reader.parts or reader.mixed or ())
     for kind in dict.fromkeys(names):
         some = [result for name, result in zip(names, results, strict=True) if name == kind]
         p_value, size = min(p for p, _ in some) * len(results), max(size for _, size in some)
@@ -327,11 +335,15 @@ def _drift(reader, facts):
             "reward": ": it changed over the log; values are averages over it",
             "action": f": of {declared} logging policies" if meant else ": the logger changed",
         }[kind]
+        if kind == "action" and mixed:
+            said += MIXED
         found = (
             f"{PERIODS} periods by {by} differ by {size:.2g} standard deviations at most, p ="
             f" {min(p_value, 1):.2g}"
         )
         level = "caution" if moved and not meant else "trust"
+        if mixed and kind == "action" and p_value < REFUSE_P_VALUE and size > MATERIAL_SHIFT:
+            level = "refuse"
         yield Finding(f"drift of the {kind}", level, found + (said if moved else ""))
 
 

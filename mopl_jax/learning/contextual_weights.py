@@ -122,11 +122,12 @@ class ContextualWeights:
     def reason(self) -> str:
         """Why: what is certain of personalising, and of the gain over what is played now."""
         if not self.personalise:
-            return f"{self._none}; of the global weights: {self.learnt.reason}"
+            return f"{self.learnt.reason}; {self._none}"
+        verb, _ = self.learnt.names.gains
         over = "production" if self.learnt.against_production is not None else "the logging mean"
         made = self.over_current
         return (
-            f"weights by {', '.join(self.columns)} gain at least"
+            f"weights by {', '.join(self.columns)} {verb} at least"
             f" {self.least:.4g} over the learnt global weights"
             f" {self._sure}; over {over} played with the same scale at least"
             f" {float(made.gain_bound):.4g} (estimate {float(made.gain):.4g})"
@@ -144,10 +145,11 @@ class ContextualWeights:
         if self.over_global.verdict == REFUSE:
             return f"{by} are refused: {self.over_global.reasons[0]}"
         if not self.moved:
-            return f"{by} promise no gain over the learnt global weights: nothing is personalised"
+            return f"{by} promise nothing over the learnt global weights: nothing is personalised"
+        noun = self.learnt.names.gains[1]
         bound = f"at least {self.least:.4g}" if np.isfinite(self.least) else "no bound"
         return (
-            f"no gain of {by} over the learnt global weights is certain ({bound} {self._sure}):"
+            f"no {noun} of {by} over the learnt global weights is certain ({bound} {self._sure}):"
             " nothing is personalised"
         )
 
@@ -173,7 +175,7 @@ class ContextualWeights:
             "gain": float(made.gain),
             "certified_gain": self.least,
             "interval": list(self.interval),
-            "value": float(made.value),
+            "value": (-1 if self.learnt.names.minimise else 1) * float(made.value),
             "ess": float(made.ess),
             "gain_over_played": float(self.over_played.gain),
             "gain_over_current": float(now.gain),

@@ -35,6 +35,7 @@ class Names(NamedTuple):
     `estimator`, `certificate`: the method that estimates, and the interval that is certified
     `seed`, `folds`, `share`: of the split
     `logarithms`: whether the weights are exponentials of what was learnt, see `log_space`
+    `minimise`: whether the reward is a cost, of whose negative all is learnt
     """
 
     log: str
@@ -46,6 +47,12 @@ class Names(NamedTuple):
     folds: int
     share: float
     logarithms: bool = False
+    minimise: bool = False
+
+    @property
+    def gains(self) -> tuple[str, str]:
+        """Verb and noun of what is better: less of a cost is saved."""
+        return ("save", "saving") if self.minimise else ("gain", "gain")
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -68,8 +75,8 @@ class Served(NamedTuple):
     def sentence(self) -> str:
         """Why a gain over production with the learnt scale may be none over what is played."""
         return (
-            f"production as it is played is worth about {self.added:+.3g} ± {self.error:.1g} more"
-            " than with the scale of the learnt policy, by the surface: over that no gain is"
+            f"production as it is played is better by about {self.added:+.3g} ± {self.error:.1g}"
+            " than with the scale of the learnt policy, by the surface: over that nothing is"
             " certain"
         )
 
@@ -221,21 +228,24 @@ class LearntWeights:
         made = self.deciding
         if self.verdict == "refuse":
             return f"the log is refused: {self.reasons[0]}"
+        verb, noun = self.names.gains
         if made is None:
-            return "no rows were held out to certify a gain; certify it on other users"
+            return f"no rows were held out to certify a {noun}; certify it on other users"
         over = "the logging mean" if self.against_production is None else "production"
         over += " played with the same scale"
         least, gain = float(made.gain_bound), float(made.gain)
         confidence = f"with confidence {1 - self.plan.alpha:.4g}"
         if not self.keep:
-            return f"they gain at least {least:.4g} over {over}, {confidence} (estimate {gain:.4g})"
+            return (
+                f"they {verb} at least {least:.4g} over {over}, {confidence} (estimate {gain:.4g})"
+            )
         if self.served is not None and self.outplayed and least > 0:
             return f"{self.served.sentence} (over {over} at least {least:.4g})"
         if self.broken and least > 0:
             return f"guardrail {self.broken[0]} is not certain to hold; {self._more(gain)}"
         certain = f"at least {least:.4g} {confidence}" if np.isfinite(least) else "no bound"
         return (
-            f"no gain over {over} is certain ({certain}, estimate {gain:.4g}); {self._more(gain)}"
+            f"no {noun} over {over} is certain ({certain}, estimate {gain:.4g}); {self._more(gain)}"
         )
 
     @property
@@ -278,7 +288,8 @@ class LearntWeights:
     def _more(self, gain: float) -> str:
         units = "rows" if self.logs.cluster is None else "users"
         if not math.isfinite(self.needed):
-            what = "it is estimated to be broken" if self.broken else "no gain is estimated"
+            none = f"no {self.names.gains[1]} is estimated"
+            what = "it is estimated to be broken" if self.broken else none
             if self.binding and not self.broken:
                 what += f" within guardrail {self.binding[0]}, without which more could be promised"
             return f"how many more {units} would do is not known, because {what}"
@@ -311,6 +322,8 @@ class LearntWeights:
         }
         if self.certificate is not None:
             about |= _without(self.certificate.to_dict(), *JUDGED)
+        if names.minimise:
+            about |= {"minimise": True} | _costs(about)
         about |= {
             "baseline": np.asarray(self.whitening.mean).tolist(),
             "interrupted": self.interrupted,
@@ -340,6 +353,14 @@ class LearntWeights:
 
 BINDS = 0.02
 JUDGED = ("keep", "verdict", "reasons")  # of a certificate; said once, of the whole
+
+
+def _costs(about):
+    """Value and bound of a cost, in the place of those of its negative."""
+    if "value" not in about:
+        return {}
+    bound = about.pop("certified_lower_bound")
+    return {"value": -about["value"], "certified_upper_bound": -bound}
 
 
 def _predicted(policy, promise):

@@ -32,9 +32,9 @@ def show(made: ContextualWeights, out: Path) -> None:
 
 def _table(made):
     """What each segment changes of the global weights, and gains."""
-    names = made.learnt.names.labels
-    title = f"By {', '.join(made.columns)}: change from the global weights, and gain"
-    table = terminal.table("segment", "rows", *names, "gain", "at least", "at most", title=title)
+    names, noun = made.learnt.names.labels, made.learnt.names.gains[1]
+    title = f"By {', '.join(made.columns)}: change from the global weights, and {noun}"
+    table = terminal.table("segment", "rows", *names, noun, "at least", "at most", title=title)
     table.columns[0].max_width = 30
     for each in made.segments[:SHOWN]:
         change = (f"{x:+.3g}" for x in each.change)

@@ -174,6 +174,7 @@ def test_what_is_refused_promises_nothing_on_the_screen(tmp_path, monkeypatch):
     learnt = mopl("learn", *roles, *cheap)
     certain = [line.split()[-1] for line in learnt.out.splitlines() if "at least" in line]
     assert (learnt.code, set(certain)) == (3, {"none"})
+    assert "the log is refused: what a surface makes of it is not to be used" in learnt.out
     target = write_policy(tmp_path / "target.json", Gaussian.diagonal(MEAN, SCALE / 2))
     evaluated = mopl("evaluate", *roles, "--target", target)
     assert (evaluated.code, evaluated.out.splitlines()[0]) == (3, "verdict: refuse")

@@ -81,6 +81,18 @@ def test_a_log_that_is_refused_promises_no_segment_anything(learnt):
     assert about["needed"] is None
 
 
+def test_the_reason_begins_with_what_is_advised(learnt):
+    """Where nothing is personalised the advice is of the global weights, and so is what follows it:
+    "change …: no gain … is certain" reads as a contradiction.
+    """
+    none = dataclasses.replace(learnt.over_global, gain_bound=np.asarray(-1.0))
+    made = dataclasses.replace(learnt, over_global=none)
+    assert not made.personalise
+    first, _, _ = made.reason.partition("; ")
+    assert (made.advice, first) == (learnt.learnt.advice, learnt.learnt.reason.partition("; ")[0])
+    assert "nothing is personalised" in made.reason
+
+
 def test_what_is_served_is_what_was_certified(tmp_path, learnt):
     """Read back from its artifact, it has the certified gain on other rows, by `compare`."""
     about = learnt.to_dict()
