@@ -46,5 +46,5 @@ def _parts(policy) -> list[Any]:
 
 
 def _names(reader, logs) -> tuple[str, ...]:
-    names, d = reader.columns.action or (), np.shape(logs.action)[1]
-    return tuple(names) if len(names) == d else tuple(f"{names[0]}[{k}]" for k in range(d))
+    names, d = tuple(reader.columns.action or ()), np.shape(logs.action)[1]
+    return names if len(names) == d else tuple(f"{', '.join(names)}[{k}]" for k in range(d))
