@@ -1,4 +1,4 @@
-"""Is the memory of `mopl evaluate` and `mopl check` bounded by the row group, not by the file?
+"""Is the memory of the commands bounded by the row group, not by the file?
 Peak RSS at 2 and 20 million rows.
 
 Logs of d = 10 weights and a reward in Parquet, row groups of 2¹⁸ rows, each command in a process
@@ -32,7 +32,9 @@ COMMANDS = {
     "evaluate doubly_robust": ("evaluate", *TARGET, "--estimator", "doubly_robust"),
     "compare": ("compare", "logging", "target.json"),
     "check": ("check",),
+    "learn": ("learn", "--force"),
 }
+PACKED = ("evaluate", "check", "learn")
 
 
 def generate(path: Path, n: int) -> None:
@@ -89,7 +91,7 @@ def _of_log(folder, n, packed) -> Iterator[dict]:
     generate(log, n)
     yield from _commands(log, n, "{}", COMMANDS)
     if n == packed:
-        yield from _commands(pack(log), n, "{} of gzipped CSV", ("evaluate", "check"))
+        yield from _commands(pack(log), n, "{} of gzipped CSV", PACKED)
     log.unlink()
 
 

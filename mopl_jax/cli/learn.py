@@ -25,6 +25,7 @@ SHARE = "Instead: share of the users (rows) kept for the certificate."
 GUARDRAIL = "Outcome and what it may lose: revenue:-0.5%, reports:+0.01; repeat for several."
 CONTEXT = "Columns that weights may depend on: country,platform."
 MEAN = "With --context: weights by table (of segments), linear or network in numbers."
+KEPT = ("constraints", "production", "alpha", "estimator", "minimise")  # of arms
 PARETO = "So many policies that trade the first guardrail's outcome for the reward."
 
 
@@ -38,6 +39,7 @@ PARETO = "So many policies that trade the first guardrail's outcome for the rewa
     estimator=option(str, "doubly_robust, snips, beta_ips.", "doubly_robust"),
     certificate=option(str, "Interval whose lower end is certified.", "ess_skew"),
     alpha=options.ALPHA,
+    minimise=options.MINIMISE,
     radius=option(float, RADIUS, 2.0),
     low=BOUND,
     high=BOUND,
@@ -87,6 +89,8 @@ def learn(
     by no more than 0.5 % of production's; reports:+0.01 lets reports rise by no
     more than 0.01. All bounds hold at once; where a guardrail is not certain to
     hold, the advice is to keep.
+
+    --minimise: the reward is a cost, and what is certified is a saving.
 
     --context country,platform also learns weights for each segment of the
     users, shrunk to the global ones where a segment says little, and certifies
@@ -176,7 +180,7 @@ def _of_arms(settings, report_folder, context):
                 f"{name}: expected a log of weights that vary, got one of arms, which are compared"
                 " on all rows: drop it"
             )
-    kept = {name: settings[name] for name in ("constraints", "production", "alpha", "estimator")}
+    kept = {name: settings[name] for name in KEPT}
     if kept["estimator"] == "doubly_robust":
         kept["estimator"] = "snips"
     return kept

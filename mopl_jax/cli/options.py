@@ -134,6 +134,7 @@ PER = option(str, "Column the reward is counted by, as views: the value is then 
 COVARIATE = option(str, "Columns known before the action, as a,b: what they explain is taken out.")
 ESTIMATOR = option(str, "snips, calibrated, ips, beta_ips, doubly_robust.", "snips")
 ALPHA = option(float, "One minus the nominal coverage.", 0.05)
+MINIMISE = flag("The reward is a cost: less is better.", "--minimise")
 IN_MEMORY = option(
     int, "Rows up to which the log is held in memory; a longer one is read in passes.", 1_000_000
 )

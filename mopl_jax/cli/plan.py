@@ -13,7 +13,10 @@ COVARIANCE = "Policy in JSON (kind normal) whose covariance is explored instead 
 SCALE = "Exploration standard deviation, one or one a weight. Default: the pilot's, or 1."
 STEP = "Change of the weights hoped for: a vector, or its length. Default: half the scale."
 SMOOTHING = "Smoothing of target and production, like --scale. Default: half of that."
-PILOT = "Log to estimate slope, noise and curvature from; of a long one a sample of the users."
+PILOT = (
+    "Log to estimate slope, noise and curvature from; of a long one a sample of the users. Of"
+    " log-normal weights all but --current is of their logarithms."
+)
 CURVATURE = "Curvature C of the surface, ½xᵀCx lost at x: a number, or one a weight."
 
 
@@ -31,6 +34,7 @@ CURVATURE = "Curvature C of the surface, ½xᵀCx lost at x: a number, or one a 
     horizon=option(float, "Decisions that will follow the change."),
     alpha=option(float, "One-sided level of the certificate; the interval is 1 − 2α.", 0.05),
     power=option(float, "Probability wanted to certify the gain.", 0.8),
+    minimise=options.MINIMISE,
     pilot=option(Any, PILOT, parser=options.log, metavar="LOG"),
     **options.ROLES,
     as_json=DOCUMENT,
@@ -50,17 +54,14 @@ def plan(covariance, pilot, as_json, **settings):
     for name, text in given.items():
         settings[name] = numbers(text, f"--{name.replace('_', '-')}")
     float64()
-    from mopl_jax.evaluation.answer import IN_MEMORY
-    from mopl_jax.io.read import sample_of
     from mopl_jax.planning import designs
+    from mopl_jax.planning.pilot_log import read_pilot
     from mopl_jax.report import plan_table
 
-    names = ()
     if pilot is not None:
-        reader = options.opened({"log": pilot} | roles)
-        settings["pilot"] = sample_of(reader, IN_MEMORY)
-        names = reader.columns.action or ()
+        settings["pilot"] = read_pilot(options.opened({"log": pilot} | roles))
     if covariance is not None:
-        settings["covariance"] = designs.explored_covariance(covariance, names)
+        known = settings.get("pilot")
+        settings["covariance"] = designs.explored_covariance(covariance, known)
     made = designs.plan(**settings)
     show.answer(made, as_json, plan_table.show)

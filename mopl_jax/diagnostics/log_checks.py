@@ -3,9 +3,10 @@ drift; in two passes.
 
 Every finding has a level, `trust`, `caution` or `refuse`, and says what was found. A statistical
 finding is a caution if it is significant with all tests of its kind taken together (Bonferroni,
-level `LEVEL`), and refuses the log if it also matters (the `MATERIAL` sizes): in twenty million
-rows the smallest flaw is significant. Where users repeat, tests see the first row of each, which
-are independent.
+level `LEVEL`), and refuses the log if it also matters (the `MATERIAL` sizes) and is as unlikely as
+what refuses elsewhere (`REFUSE_P_VALUE`): in twenty million rows the smallest flaw is significant,
+and in five hundred a good log may be off by as much. Where users repeat, tests see the first row of
+each, which are independent.
 """
 
 import functools
@@ -21,6 +22,7 @@ from mopl_jax.diagnostics.finding import Finding
 from mopl_jax.diagnostics.log_report import LogReport
 from mopl_jax.diagnostics.log_statistics import CELLS, NOTHING, PERIODS, LogStatistics, widen
 from mopl_jax.diagnostics.surface_drift import by_day, surface_drift, trend
+from mopl_jax.diagnostics.verdicts import REFUSE_P_VALUE
 from mopl_jax.io.kinds import is_time
 from mopl_jax.io.log_reader import LogReader, chunks
 from mopl_jax.io.recency import DAY, weekday
@@ -223,9 +225,11 @@ def _tests(facts):
     n, families = facts.tested, []
     if facts.whitened is not None:
         second = facts.whitened / n
-        mean, covariance = second[0, 1:], second[1:, 1:]
-        upper = covariance[np.triu_indices(len(mean), 1)]
-        spread = np.abs(np.diagonal(covariance) - 1)
+        mean = second[0, 1:]
+        covariance = second[1:, 1:] - np.outer(mean, mean)
+        scale = np.sqrt(np.maximum(np.diagonal(covariance), 1e-300))
+        upper = (covariance / np.outer(scale, scale))[np.triu_indices(len(mean), 1)]
+        spread = np.abs(np.square(scale) - 1)
         families = [("means", np.abs(mean), math.sqrt(n)), ("variances", spread, math.sqrt(n / 2))]
         families += [("correlations", np.abs(upper), math.sqrt(n))] if len(upper) else []
     count = sum(len(size) for _, size, _ in families) + len(facts.cells)
@@ -248,13 +252,14 @@ def _tests(facts):
 def _tested(check, found, p_value, size, material):
     """`p_value` is corrected for the number of tests."""
     p_value = min(p_value, 1.0)
-    level = "trust" if p_value >= LEVEL else "refuse" if size > material else "caution"
-    contradicts = {
-        "trust": "",
-        "caution": ": significant, but small",
-        "refuse": ": not the declared policy",
-    }[level]
-    return Finding(check, level, f"{found}, p = {p_value:.2g}{contradicts}")
+    level, said = "trust", ""
+    if p_value < LEVEL:
+        level, said = "caution", ": significant, but small"
+    if p_value < LEVEL and size > material:
+        sure = p_value < REFUSE_P_VALUE
+        level = "refuse" if sure else "caution"
+        said = ": not the declared policy" if sure else ": perhaps not the declared policy"
+    return Finding(check, level, f"{found}, p = {p_value:.2g}{said}")
 
 
 def _kolmogorov(x):
@@ -302,17 +307,25 @@ def _users(reader, facts):
     )
 
 
+MIXED = (
+    "; the logging policy is a mixture: if its policies played at different times, what changed"
+    " between them counts as their work; name each log with its own policy ([[files]])"
+)
+
+
 def _drift(reader, facts):
     """One-way analysis of variance over the periods, for the reward and for each weight."""
+    mixed = reader.is_mixed
     if facts.periods is None:
-        yield Finding("drift", "trust", "not tested: a table has no order; name the time (--time)")
+        text = "not tested: a table has no order; name the time (--time)"
+        yield Finding("drift", *(("caution", text + MIXED) if mixed else ("trust", text)))
         return
     if facts.tested < 100:
         return
     names = ["reward", *["action"] * (facts.series - 1)]
     results = [_variance_between(facts.periods[:, :, j]) for j in range(facts.series)]
     by = "time" if reader.columns.time else "row number"
-    declared = sum(part.logging is not None for part in reader.parts or ())
+    declared = sum(part.logging is not None for part in reader.parts or reader.mixed or ())
     for kind in dict.fromkeys(names):
         some = [result for name, result in zip(names, results, strict=True) if name == kind]
         p_value, size = min(p for p, _ in some) * len(results), max(size for _, size in some)
@@ -322,11 +335,15 @@ def _drift(reader, facts):
             "reward": ": it changed over the log; values are averages over it",
             "action": f": of {declared} logging policies" if meant else ": the logger changed",
         }[kind]
+        if kind == "action" and mixed:
+            said += MIXED
         found = (
             f"{PERIODS} periods by {by} differ by {size:.2g} standard deviations at most, p ="
             f" {min(p_value, 1):.2g}"
         )
         level = "caution" if moved and not meant else "trust"
+        if mixed and kind == "action" and p_value < REFUSE_P_VALUE and size > MATERIAL_SHIFT:
+            level = "refuse"
         yield Finding(f"drift of the {kind}", level, found + (said if moved else ""))
 
 

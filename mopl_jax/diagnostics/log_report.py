@@ -2,14 +2,20 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from mopl_jax.diagnostics.finding import Finding
-from mopl_jax.diagnostics.log_statistics import Range
 from mopl_jax.diagnostics.verdicts import VERDICTS
+
+
+class Range(NamedTuple):
+    """Smallest and largest entry of a column, (d,) each of the actions."""
+
+    low: Any
+    high: Any
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mopl_jax.diagnostics.appearance import Appearance
+from mopl_jax.diagnostics.log_report import Range
 from mopl_jax.diagnostics.sketch import Sketch, hashes_of
 from mopl_jax.io.log_reader import LogReader, Rows, declared_densities, precision
 from mopl_jax.io.precision import Precision
@@ -24,13 +25,6 @@ PERIODS = 10
 HELD = 2**16  # rows: ten weights are then 5 MiB
 GOLDEN = 0.5 * (math.sqrt(5) - 1)  # whose multiples are spread evenly over [0, 1), modulo one
 CELLS = 1000  # of the Kolmogorov–Smirnov statistic, which is therefore up to 1/CELLS too small
-
-
-class Range(NamedTuple):
-    """Smallest and largest entry of a column, (d,) each of the actions."""
-
-    low: Any
-    high: Any
 
 
 class Spans(NamedTuple):

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.polynomial import chebyshev
 from scipy.special import erfcx, gamma
 
+from mopl_jax.diagnostics.log_report import Range
 from mopl_jax.diagnostics.log_statistics import (
     CELLS,
     PERIODS,
     LogStatistics,
-    Range,
     Ratios,
     Spans,
     UserSizes,

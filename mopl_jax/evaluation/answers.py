@@ -335,9 +335,14 @@ def _count_rows(users: int) -> Stage:
 # Rows in memory: one compiled function.
 
 
+def _as_logged(reader, rows):
+    """Rewards as they stand in the log, of which what looks odd is said."""
+    return 0.0 - rows.reward if reader.negated else rows.reward
+
+
 def _from_memory(reader, policies, question, seen) -> Answers:
     rows = _asked(question, log_reader.whole(reader))
-    seen.add(rows.reward, rows.action)
+    seen.add(_as_logged(reader, rows), rows.action)
     users = None if rows.cluster is None else int(rows.cluster.max()) + 1
     modal = float(np.median(rows.reward[:MODAL]))
     question = question._replace(precisions=_precisions(reader, rows), units=users or question.n)
@@ -432,7 +437,7 @@ def _users(state, block):
 def _from_blocks(reader, policies, question, seen, watch) -> Answers:
     def blocks(size=row_blocks.SIZE):
         chunks = watch(log_reader.chunks(reader, size))
-        asked = (_asked(question, rows) for rows in _looking(chunks, seen, n))
+        asked = (_asked(question, rows) for rows in _looking(reader, chunks, seen, n))
         return row_blocks.blocks(asked, n, size)
 
     first, n = next(log_reader.chunks(reader, row_blocks.SIZE)), question.n
@@ -456,11 +461,11 @@ def _from_blocks(reader, policies, question, seen, watch) -> Answers:
     return _answers(question, seen, sums, parts)
 
 
-def _looking(chunks, seen, n):
+def _looking(reader, chunks, seen, n):
     """The chunks, of which the first of all `n` rows are looked at once."""
     for rows in chunks:
         if seen.n < min(LOOKED_AT, n):
-            seen.add(rows.reward, rows.action)
+            seen.add(_as_logged(reader, rows), rows.action)
         yield rows
 
 

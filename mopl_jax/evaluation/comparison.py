@@ -4,13 +4,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from mopl_jax.diagnostics.log_checks import check_rows
 from mopl_jax.diagnostics.mean_weight import mean_weight_of
 from mopl_jax.diagnostics.weight_diagnostics import UNBOUNDED
 from mopl_jax.estimators.registry import Choice
 from mopl_jax.evaluation.answer import IN_MEMORY, LOGGING, Answer
 from mopl_jax.evaluation.answers import gather
-from mopl_jax.evaluation.judgement import by_log, judge, log_name, taught
+from mopl_jax.evaluation.judgement import by_log, judge, log_name, of_policies, taught
 from mopl_jax.evaluation.limits import limits
+from mopl_jax.evaluation.mixed import doubts_of_mixture
 from mopl_jax.evaluation.precision import check_known, more_units, saving
 from mopl_jax.evaluation.result import Candidate, Comparison, Difference, Ends
 from mopl_jax.evaluation.targets import given_policy, read_target
@@ -63,8 +65,9 @@ def compare(
     plain = gather(*asked) if adjust else answers
     level = simultaneous_alpha(answers.correlation, alpha)
     own = interval if reward_range is None else "recommended"
+    mixed = doubts_of_mixture(reader, targets, check_rows)
     rows = [
-        _candidate(reader, name, target, answer, answers.appearance, own, alpha)
+        _candidate(reader, name, target, answer, answers.appearance, own, alpha, mixed)
         for name, target, answer in zip(_names(policies), targets, answers.policies, strict=True)
     ]
     changes = [
@@ -84,7 +87,7 @@ def compare(
         reader.source.remarks
         + ranged
         + taught(log, policies)
-        + by_log(reader, *answers.policies)[1]
+        + by_log(reader, *of_policies(targets, answers.policies))[1]
         + answers.remarks,
         log_name(reader, log),
         minimise,
@@ -145,9 +148,10 @@ def _difference(answer: Answer, interval, alpha, level) -> Difference:
     )
 
 
-def _candidate(reader, name, target, answer: Answer, seen, interval, alpha) -> Candidate:
+def _candidate(reader, name, target, answer: Answer, seen, interval, alpha, mixed) -> Candidate:
     (ends,) = limits(answer, [interval], alpha, Facts(reader.reward_range))
-    d, verdict = answer.diagnosis, judge(reader, target, answer, seen)
+    doubts = () if target is LOGGING else mixed  # whose weights are one
+    d, verdict = answer.diagnosis, judge(reader, target, answer, seen, doubts)
     return Candidate(
         name,
         float(answer.value),

@@ -8,6 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from mopl_jax.diagnostics.log_checks import check_rows
 from mopl_jax.diagnostics.mean_weight import mean_weight_of
 from mopl_jax.diagnostics.verdicts import VERDICTS
 from mopl_jax.diagnostics.weight_diagnostics import UNBOUNDED
@@ -16,6 +17,7 @@ from mopl_jax.evaluation.answer import IN_MEMORY, Answer
 from mopl_jax.evaluation.answers import gather
 from mopl_jax.evaluation.judgement import by_log, judge, log_name, taught
 from mopl_jax.evaluation.limits import check_facts, check_intervals, limits
+from mopl_jax.evaluation.mixed import doubts_of_mixture
 from mopl_jax.evaluation.precision import check_known, more_units, saving
 from mopl_jax.evaluation.result import Adjustment, EffectiveSizes, Evaluation, InLog
 from mopl_jax.evaluation.smoothing import Smoothing
@@ -88,16 +90,16 @@ def evaluate(
     asked = reader, [policy], estimator, reward_range or UNBOUNDED, in_memory, watch
     answers = gather(*asked, adjust=adjust)
     level = alpha / len(BANDWIDTHS) if smoothing and smoothing.selected else alpha
-    verdict = judge(reader, policy, answers.policies[0], answers.appearance)
+    mixed = doubts_of_mixture(reader, [policy], check_rows)
+    verdict = judge(reader, policy, answers.policies[0], answers.appearance, mixed)
     made = _evaluation(answers.policies[0], verdict, estimator, alpha, level, names, facts)
     parts, remarks = by_log(reader, answers.policies[0])
     range_of = undeclared_range(answers.appearance.reward, reward_range)
     doubts = _no_logs(reader) + range_of + taught(log, [target])
-    doubts += () if parts else remarks  # of parts they are reasons for caution
     warnings = made.warnings + doubts + reader.source.remarks + answers.remarks
     log, name = _names(reader, log, target)
     made = dataclasses.replace(made, warnings=warnings, parts=parts, log=log, target=name)
-    made = _doubted(made, *(remarks if parts else ()))
+    made = _doubted(made, *remarks)
     if adjust:
         saved = saving(gather(*asked).policies[0], answers.policies[0])
         adjustment = Adjustment(tuple(reader.columns.context or ()), saved)

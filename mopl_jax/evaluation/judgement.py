@@ -6,43 +6,33 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mopl_jax.diagnostics.appearance import Appearance, findings_of
+from mopl_jax.diagnostics.finding import Finding
 from mopl_jax.diagnostics.verdicts import VERDICTS, reasons
 from mopl_jax.evaluation.answer import LOGGING, Answer
-from mopl_jax.evaluation.parts import Part, p_value_of_one_value, parts_of, remark_on
+from mopl_jax.evaluation.parts import Part, least_p_value, parts_of, remark_on
 from mopl_jax.io.log_description import files_of
 from mopl_jax.io.log_reader import LogReader
 from mopl_jax.io.policy_json import read_policy
 from mopl_jax.logs import Logs
-from mopl_jax.policies.mixture import Mixture
 from mopl_jax.policies.support import is_continuous, on_simplex
-
-MIXED = (
-    "the logging policy is a mixture: if its policies played at different times, what changed"
-    " between them counts as their work; name each log with its own policy ([[files]])"
-)
 
 
 def by_log(reader: LogReader, *answers: Answer) -> tuple[tuple[Part, ...], tuple[str, ...]]:
     """The first answer's value in each of the logs that are pooled, and what to know where any
     answer's value is not one in all of them.
-
-    Rows of one user vary together: their variances are as much larger as that of the whole value.
     """
-    if answers[0].parts is None:
-        return (), (MIXED,) if isinstance(reader.logging, Mixture) else ()
-    names = [part.name for part in reader.parts or ()]
-    found = [parts_of(x.parts, float(x.value), names) for x in answers if x.parts is not None]
-    p_values = [
-        p_value_of_one_value(parts, _inflation(answer))
-        for parts, answer in zip(found, answers, strict=True)
-    ]
-    least = p_values.index(min(p_values))
-    return found[0], remark_on(found[least], min(p_values) * len(p_values))
+    if not answers or answers[0].parts is None:
+        return (), ()
+    names, sign = [part.name for part in reader.parts or ()], -1 if reader.negated else 1
+    p_value, parts = least_p_value(answers, names)
+    own = parts_of(answers[0].parts, float(answers[0].value), names)
+    return own, remark_on([x._replace(value=sign * x.value) for x in parts], p_value)
 
 
-def _inflation(answer):
-    by_unit, by_row = float(answer.moments.influence), float(answer.parts.ppgg.sum())
-    return max(by_unit / max(by_row, 1e-300), 1.0)
+def of_policies(targets: Sequence[Any], answers: Sequence[Answer]) -> list[Answer]:
+    """The answers for policies: what was logging differs from log to log by its policies alone."""
+    pairs = zip(targets, answers, strict=True)
+    return [answer for target, answer in pairs if target is not LOGGING]
 
 
 def log_name(reader: LogReader, log: Any) -> str:
@@ -91,8 +81,16 @@ class Judgement(NamedTuple):
     reasons: tuple[str, ...]
 
 
-def judge(reader: LogReader, target: Any, answer: Answer, seen: Appearance) -> Judgement:
-    """The gravest of the verdicts on an answer for `target` and on the log as it looks."""
+def judge(
+    reader: LogReader,
+    target: Any,
+    answer: Answer,
+    seen: Appearance,
+    others: Sequence[Finding] = (),
+) -> Judgement:
+    """The gravest of the verdicts on an answer for `target`, on the log as it looks, and of what
+    `others` found.
+    """
     findings = findings_of(
         seen,
         reader.columns.action if len(reader.columns.action or ()) == len(seen.action) else None,
@@ -100,7 +98,7 @@ def judge(reader: LogReader, target: Any, answer: Answer, seen: Appearance) -> J
         continuous=is_continuous(target),
         simplex=on_simplex(target),
     )
-    doubts = [finding for finding in findings if finding.level != VERDICTS[0]]
+    doubts = [finding for finding in (*findings, *others) if finding.level != VERDICTS[0]]
     own = VERDICTS[int(answer.diagnosis.verdict)]
     level = max((own, *(x.level for x in doubts)), key=VERDICTS.index)
     texts = [x.found for x in sorted(doubts, key=lambda x: -VERDICTS.index(x.level))]

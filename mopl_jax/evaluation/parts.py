@@ -5,7 +5,7 @@ Where a policy's value changes from log to log, rewards changed for other reason
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -101,14 +101,34 @@ def p_value_of_one_value(parts: Sequence[Part], inflation: float = 1.0) -> float
     return chi_square.tail(q, len(known) - 1)
 
 
+def least_p_value(answers: Sequence[Any], names: Sequence[str]) -> tuple[float, tuple[Part, ...]]:
+    """The smallest p-value of one value in all logs, times the number of answers, and the values of
+    that answer; rows of one user vary together: variances are as much larger as the whole value's.
+    """
+    found = [(x, parts_of(x.parts, float(x.value), names)) for x in answers if x.parts is not None]
+    p_values = [p_value_of_one_value(parts, _inflation(answer)) for answer, parts in found]
+    least = p_values.index(min(p_values))
+    return min(p_values[least] * len(found), 1.0), found[least][1]
+
+
+def _inflation(answer):
+    by_unit, by_row = float(answer.moments.influence), float(answer.parts.ppgg.sum())
+    return max(by_unit / max(by_row, 1e-300), 1.0)
+
+
 def remark_on(parts: Sequence[Part], p_value: float) -> tuple[str, ...]:
     """What to know where the logs do not tell one value."""
     if p_value >= LEVEL:
         return ()
-    ends = sorted(_heard(parts), key=lambda x: x.value)
     return (
-        f"the value is not one in all logs (p = {p_value:.1g}): {ends[0].value:.4g} in"
-        f" {ends[0].log}, {ends[-1].value:.4g} in {ends[-1].log}; each log's rows are weighed by"
-        " its own logging policy, so that what changed between logs favours no policy; what is"
-        " printed is a mean of these values, each by what its log knows of the target",
+        f"the value is not one in all logs (p = {p_value:.1g}): {range_of(parts)}; each log's rows"
+        " are weighed by its own logging policy, so that what changed between logs favours no"
+        " policy; what is printed is a mean of these values, each by what its log knows of the"
+        " target",
     )
+
+
+def range_of(parts: Sequence[Part]) -> str:
+    """The smallest and the largest of the values that have a say."""
+    ends = sorted(_heard(parts), key=lambda x: x.value)
+    return " and ".join(f"{x.value:.4g} in {x.log}" for x in (ends[0], ends[-1]))

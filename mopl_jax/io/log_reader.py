@@ -50,6 +50,7 @@ from mopl_jax.io.table_source import check_roles
 from mopl_jax.logs import check_precision
 from mopl_jax.numerics.pytree import entries
 from mopl_jax.policies.contextual import is_contextual, log_densities
+from mopl_jax.policies.mixture import Mixture
 from mopl_jax.policies.policy import Policy, check_policy
 
 
@@ -104,6 +105,8 @@ class LogReader(NamedTuple):
     `log_density`: log densities (n,) of actions (n, d) under the logging policy, compiled.
     `parts`: of logs that are pooled, each with its own logging policy, whose densities its rows
     have; `logging` is then the mixture of all. None of other logs.
+    `mixed`: of logs that are weighed by the mixture of their policies, what `parts` would be.
+    `negated`: whether the reward is a cost, of which less is better: rows have its negative.
     `sampling`: of a log whose rows speak for more or fewer rows each; None of others.
     `half`: which of the users the log is read of; None: all. Its source's rows are then more.
     `contexts`: how contextual policies see rows, that of the logging policy first.
@@ -118,6 +121,14 @@ class LogReader(NamedTuple):
     sampling: Sampling | None = None
     half: Half | None = None
     contexts: tuple[Context, ...] = ()
+    mixed: tuple[Part, ...] | None = None
+    negated: bool = False
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether one mixture of policies logged all rows, as far as these tell."""
+        own = self.mixed or any(part.logging is not None for part in self.parts or ())
+        return isinstance(self.logging, Mixture) and not own
 
     @property
     def has_list_column(self) -> bool:
@@ -471,4 +482,4 @@ def _rewards(column, place, reader):
         remedy = "declare the range that the platform guarantees, or repair the row"
         place.require(fine, values, f"a reward in [{low:g}, {high:g}]", remedy)
     check_precision(values, f"{place.path}: column {place.name!r}")
-    return values
+    return 0.0 - values if reader.negated else values

@@ -52,10 +52,8 @@ def pool(
     both = Mixture.of(np.array([part.count() for part in parts], float), policies)
     own_densities = spec.replace(propensity=None, log_propensity=None)
     reader = log_reader_of(rows, own_densities, both)
-    if mixture:
-        return reader
-    own = [
+    own = tuple(
         Part(part.name, policy, jax.jit(jax.vmap(policy.log_density)))
         for part, policy in zip(parts, policies, strict=True)
-    ]
-    return reader._replace(parts=tuple(own))
+    )
+    return reader._replace(mixed=own) if mixture else reader._replace(parts=own)

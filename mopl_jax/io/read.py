@@ -69,7 +69,7 @@ def read_logs(source: Any, *, logging: Policy | Path | str | None = None, **role
         raise ValueError(
             f"{reader.source.name}: no action columns; name them, for instance action='w_'"
         )
-    return _logs(whole(reader))
+    return logs_of(whole(reader))
 
 
 def sample_of(reader: LogReader, most: int, seed: int = 0) -> Logs:
@@ -107,7 +107,8 @@ def _without(reader: LogReader, logs: Logs) -> LogReader:
     return reader._replace(sampling=own)
 
 
-def _logs(rows: Rows) -> Logs:
+def logs_of(rows: Rows) -> Logs:
+    """Rows that were read, as `Logs`."""
     columns = rows.action, rows.log_propensity, rows.reward, rows.context, rows.cluster, rows.time
     sampling = None if rows.log_sampling is None else np.exp(rows.log_sampling)
     return Logs(*columns, sampling)  # pyright: ignore[reportArgumentType]  (numpy columns)

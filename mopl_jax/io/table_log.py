@@ -110,7 +110,8 @@ def _typed(reader, table, own, name):
             f"{reader.source.name}: column {name!r}: expected numbers, got {kind}; name or make a"
             " numeric column"
         )
-    return column.cast("float64")
+    number = column.cast("float64")
+    return 0.0 - number if own == "reward" and reader.negated else number
 
 
 def _logarithms(reader, table) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from mopl_jax.diagnostics.verdicts import VERDICTS
 from mopl_jax.estimators.registry import Choice
 from mopl_jax.evaluation.answer import LOGGING, Answer, Answers
 from mopl_jax.evaluation.answers import gather
-from mopl_jax.evaluation.judgement import by_log, judge, log_name
+from mopl_jax.evaluation.judgement import by_log, judge, log_name, of_policies
+from mopl_jax.evaluation.mixed import by_file
 from mopl_jax.evaluation.precision import more_units
 from mopl_jax.intervals.ess_corrected import ess_skew
 from mopl_jax.intervals.interval import Interval
@@ -34,9 +35,11 @@ from mopl_jax.numerics.check import check_alpha
 from mopl_jax.numerics.pytree import entries, stacked
 from mopl_jax.policies.discrete import SAME, Discrete
 from mopl_jax.policies.mixture import Mixture
+from mopl_jax.policies.product import Product, combined
 
 MOST = 32  # arms: each is valued by code of its own
 ROWS = 10  # of each arm on average: fewer are no arms
+MOST_COMBINED = 2**12  # combinations of a product: more are not listed
 CHUNK = 2**18  # rows looked at together
 REFUSE = VERDICTS[-1]
 
@@ -50,18 +53,20 @@ def choose_arm(
     constraints: Projection | Bounds = unconstrained,
     estimator: Choice = "snips",
     alpha: float = 0.05,
+    minimise: bool = False,
     watch: Callable[[Iterator[Rows]], Iterable[Rows]] = iter,
     **roles: Any,
 ) -> ChosenArm:
     """The arm with the largest certain gain over `production`: weights (d,) that are an arm, a
-    `Discrete` policy or the path of one; over what was played, where it is None.
+    `Discrete` policy (or a `Product` of such) or the path of one; over what was played, where it is
+    None.
 
     `log` and its `roles` as for `evaluate`: the logging policy is `Discrete`, or the log has the
     probabilities of what was played. Every arm's value is that of the rows that played it, users
     are the units where the log knows them, and the bounds of all gains hold at once (max-t), so
     that the choice costs nothing more. An arm of too few rows, which is refused by itself, is
     promised nothing and does not keep the others from being chosen. Arms that `constraints` forbid
-    are left out.
+    are left out. `minimise`: the reward is a cost, and gains are what is saved.
 
     ValueError for a log that is not of arms, a production that is none, and for none to change to.
     """
@@ -81,9 +86,12 @@ def choose_arm(
     if now is not None:
         first = Discrete.of(arms[[now]], np.ones(1))
     targets = [first, *(Discrete.of(arms[[k]], np.ones(1)) for k in tried)]
-    found = gather(reader, targets, estimator, watch=watch)
-    whole = found.policies[0]
+    asked = reader._replace(negated=minimise)
+    found = gather(asked, targets, estimator, watch=watch)
+    whole, sign = found.policies[0], -1 if minimise else 1
     called = "what was played" if current is None else "production"
+    doubts = tuple(_doubts(asked, targets, found, watch))
+    compared = _compared(asked, targets, found, arms, tried, alpha, doubts)
     return ChosenArm(
         log=log_name(reader, log),
         note=provenance_of(reader.source.schema, reader.columns.reward),
@@ -94,22 +102,23 @@ def choose_arm(
         n=whole.n,
         units=whole.units,
         now=called if now is None else f"arm {now + 1}",
-        value_now=float(whole.value),
-        arms=tuple(_compared(reader, targets, found, arms, tried, alpha)),
-        doubts=tuple(_doubts(reader, targets, found, watch)),
+        value_now=sign * float(whole.value),
+        arms=tuple(arm._replace(value=sign * arm.value) for arm in compared),
+        doubts=doubts,
+        minimise=minimise,
         warnings=() if reader.columns.fit_logging else reader.source.remarks,
     )
 
 
-def _compared(reader, targets, found: Answers, arms, tried, alpha) -> Iterator[Arm]:
-    """Each arm against what is played now."""
+def _compared(reader, targets, found: Answers, arms, tried, alpha, doubts) -> Iterator[Arm]:
+    """Each arm against what is played now; nothing is certain of a log that is refused."""
     level = simultaneous_alpha(found.correlation, alpha, one_sided=True)
     ends = _ends(found.contrasts, level)
     for k, target, answer, change, end in zip(
         tried, targets[1:], found.policies[1:], found.contrasts, ends, strict=True
     ):
         verdict, value = judge(reader, target, answer, found.appearance), float(answer.value)
-        refused = verdict.level == REFUSE
+        refused = REFUSE in (verdict.level, *(level for level, _ in doubts))
         yield Arm(
             number=k + 1,
             action=tuple(arms[k].tolist()),
@@ -125,12 +134,15 @@ def _compared(reader, targets, found: Answers, arms, tried, alpha) -> Iterator[A
 
 def _doubts(reader, targets, found: Answers, watch) -> Iterator[tuple[str, str]]:
     """On the log, on what is played now, and on logs that are pooled."""
-    for finding in check_rows(reader, watch, target=targets[1]).findings:
+    plain = reader._replace(negated=False)
+    checked = check_rows(plain, watch, target=targets[1]).findings
+    for finding in (*checked, *by_file(plain, targets)):
         if finding.level != VERDICTS[0]:
             yield finding.level, f"{finding.check}: {finding.found}"
     now = judge(reader, targets[0], found.policies[0], found.appearance)
     yield from ((now.level, text) for text in now.reasons)
-    yield from (("caution", text) for text in by_log(reader, *found.policies)[1])
+    known = of_policies(targets, found.policies)
+    yield from (("caution", text) for text in by_log(reader, *known)[1])
 
 
 def arms_of(reader: LogReader) -> Arms | None:
@@ -139,6 +151,7 @@ def arms_of(reader: LogReader) -> Arms | None:
     """
     declared = reader.logging
     policies = declared.components if isinstance(declared, Mixture) else (declared,)
+    policies = list(map(_as_arms, policies))
     every = [np.asarray(each.actions) for each in policies if isinstance(each, Discrete)]
     if len(every) == len(policies):
         return every[0] if len(every) == 1 else np.unique(np.concatenate(every), axis=0)
@@ -161,6 +174,15 @@ def arms_of(reader: LogReader) -> Arms | None:
     return found if 1 < len(found) <= n / ROWS else None
 
 
+def _as_arms(policy: Any) -> Any:
+    """A product of discrete policies as one of their combinations; others themselves."""
+    if not isinstance(policy, Product):
+        return policy
+    each = [len(part.actions) for part in policy.parts if isinstance(part, Discrete)]
+    few = math.prod(each) <= MOST_COMBINED
+    return (combined(policy) if few else None) or policy
+
+
 def _objectives(names, d) -> tuple[str, ...]:
     """The names of the weights; one column may hold them all, and `Logs` in memory have none."""
     if not isinstance(names, str) and len(names or ()) == d:
@@ -172,6 +194,7 @@ def _current(production, reader) -> Any:
     """What is played now: weights (d,), or a policy on arms."""
     if isinstance(production, str) or hasattr(production, "__fspath__"):
         production = read_policy(production, reader.columns.action or ())[0]
+    production = _as_arms(production)
     if production is None or isinstance(production, Discrete):
         return production
     if hasattr(production, "log_density"):

@@ -110,7 +110,9 @@ def certify(
     level and logging mean then serve unless others are given. `baseline`: weights (d,), or a policy
     whose mean is taken; it is played with the scale of the learnt policy. `value_estimator` may
     hold a surface fitted on the learning rows, never on these. `alpha` is 0.05 by default.
-    `verdict` and `reasons` are those of `evaluate`; where they refuse, current weights are kept.
+    Of learnt weights that save a cost, value and bound are those of its negative.
+    `verdict` and `reasons` are those of `evaluate`; where they refuse there is no bound, and
+    current weights are kept.
     ValueError for a log of arms, clipped weights or a simplex, which no normal policy can be
     weighed against.
 
@@ -121,10 +123,23 @@ def certify(
     """
     if not isinstance(logs.reward, Tracer):
         _check_density(check(logs))
+    if not isinstance(learnt, Gaussian) and learnt.names.minimise:
+        logs = dataclasses.replace(logs, reward=0.0 - logs.reward)
     if not isinstance(learnt, Gaussian) and learnt.names.logarithms:
         logs = in_logs(logs)
         baseline = None if baseline is None else weights_in_logs(baseline)
-    return certified(learnt, logs, baseline, value_estimator, interval, alpha)
+    return withdrawn(certified(learnt, logs, baseline, value_estimator, interval, alpha))
+
+
+def withdrawn(made: Certificate, refused: Truth | bool = False) -> Certificate:
+    """Without bounds where rows cannot answer for the policy, or the log is `refused`: what is
+    refused promises nothing.
+    """
+    gone = (made.diagnosis.verdict == REFUSE) | refused
+    bound, gain_bound = (jnp.where(gone, -jnp.inf, x) for x in (made.bound, made.gain_bound))
+    return dataclasses.replace(
+        made, bound=bound, gain_bound=gain_bound, keep=jnp.where(gone, True, made.keep)
+    )
 
 
 def _check_density(logs: Logs) -> None:

@@ -46,6 +46,7 @@ class ChosenArm:
     `n`, `units`: rows, and independent ones
     `now`, `value_now`: what is played now, and its value
     `arms`: those that it may be changed to
+    `minimise`: whether the reward is a cost, so that gains are savings
     `doubts`: verdicts, each with its text, on the log and on what is played now
     `warnings`: what was done to read the log that one may not expect
     """
@@ -63,12 +64,17 @@ class ChosenArm:
     arms: tuple[Arm, ...]
     doubts: tuple[tuple[str, str], ...]
     warnings: tuple[str, ...] = ()
+    minimise: bool = False
 
     @property
     def guess(self) -> Arm:
-        """The arm of the largest value, of those that are not refused if there are any."""
+        """The arm of the largest value (of a cost the smallest), of those that are not refused if
+        there are any.
+        """
+        sign = -1 if self.minimise else 1
         return max(
-            self.arms, key=lambda arm: (_answered(arm), np.nan_to_num(arm.value, nan=-np.inf))
+            self.arms,
+            key=lambda arm: (_answered(arm), np.nan_to_num(sign * arm.value, nan=-np.inf)),
         )
 
     @property
@@ -120,20 +126,21 @@ class ChosenArm:
         """Why: what is certain of the gain."""
         if self.verdict == "refuse":
             return f"refused: {self.reasons[0]}"
+        verb = "save" if self.minimise else "gain"
         made, confidence = self.chosen, f"with confidence {1 - self.alpha:.4g}"
         if not self.keep:
             return (
-                f"it ({self._weights(made)}) gains at least {made.certified_gain:.4g} over"
+                f"it ({self._weights(made)}) {verb}s at least {made.certified_gain:.4g} over"
                 f" {self.now}, {confidence} for all arms at once (estimate {made.gain:.4g})"
             )
         least = f"at least {made.certified_gain:.4g} {confidence}"
         bound = least if math.isfinite(made.certified_gain) else "no bound"
-        text = f"no arm is certain to gain over {self.now} (arm {made.number}: {bound})"
+        text = f"no arm is certain to {verb} over {self.now} (arm {made.number}: {bound})"
         if not (self.guess.gain > 0 and math.isfinite(self.guess.more)):
             return text
         units = "rows" if self.units == self.n else "users"
         return (
-            f"{text}; if arm {self.guess.number} gains {self.guess.gain:.4g} as estimated, about"
+            f"{text}; if arm {self.guess.number} {verb}s {self.guess.gain:.4g} as estimated, about"
             f" {self.guess.more:,.0f} more {units} would show it"
         )
 
@@ -154,6 +161,7 @@ class ChosenArm:
             "reward": self.reward,
             "estimator": self.estimator,
             "alpha": self.alpha,
+            "minimise": self.minimise,
             "baseline": {"policy": self.now, "value": self.value_now},
             "best_guess": self.guess.number,
             "certified": self.chosen.number,

@@ -113,7 +113,7 @@ def personalised(learnt: LearntWeights, seen: Seen, mean: str) -> ContextualWeig
     ends = (0.0, 0.0) if bool(same) else (float(ends.lower), float(ends.upper))
     outside = _outside(learnt.plan.project, parts, judge, own)
     found = seen.columns, mean, policy, *over, ends, segments, others, outside
-    return ContextualWeights(learnt, *found)  # pyright: ignore[reportCallIssue]
+    return ContextualWeights(learnt, *found).judged  # pyright: ignore[reportCallIssue]
 
 
 def _outside(project, parts, judge, own) -> float:

@@ -1,12 +1,14 @@
 """`ContextualWeights`: what personalising would gain over the learnt global weights."""
 
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from mopl_jax.diagnostics.verdicts import VERDICTS
-from mopl_jax.learning.certification import Certificate
+from mopl_jax.learning.certification import Certificate, withdrawn
 from mopl_jax.policies.contextual import Level, shown
 
 REFUSE = VERDICTS[-1]
@@ -75,6 +77,17 @@ class ContextualWeights:
         return self.least > 0 and not refused
 
     @property
+    def judged(self) -> "ContextualWeights":
+        """The same without bounds where the log or these weights are refused."""
+        if REFUSE not in (self.over_global.verdict, self.learnt.verdict):
+            return self
+        fields = ("over_global", "over_played", "over_current")
+        gone = {name: jax.device_get(withdrawn(getattr(self, name), True)) for name in fields}
+        unknown = tuple(x._replace(lower=-math.inf, upper=math.inf) for x in self.segments)
+        ends = (-math.inf, math.inf) if self.moved else self.interval
+        return dataclasses.replace(self, **gone, segments=unknown, interval=ends)
+
+    @property
     def least(self) -> float:
         """What personalising certainly gains, over the global means with whichever scale."""
         return min(float(self.over_global.gain_bound), float(self.over_played.gain_bound))
@@ -116,11 +129,12 @@ class ContextualWeights:
     def reason(self) -> str:
         """Why: what is certain of personalising, and of the gain over what is played now."""
         if not self.personalise:
-            return f"{self._none}; of the global weights: {self.learnt.reason}"
+            return f"{self.learnt.reason}; {self._none}"
+        verb, _ = self.learnt.names.gains
         over = "production" if self.learnt.against_production is not None else "the logging mean"
         made = self.over_current
         return (
-            f"weights by {', '.join(self.columns)} gain at least"
+            f"weights by {', '.join(self.columns)} {verb} at least"
             f" {self.least:.4g} over the learnt global weights"
             f" {self._sure}; over {over} played with the same scale at least"
             f" {float(made.gain_bound):.4g} (estimate {float(made.gain):.4g})"
@@ -138,10 +152,11 @@ class ContextualWeights:
         if self.over_global.verdict == REFUSE:
             return f"{by} are refused: {self.over_global.reasons[0]}"
         if not self.moved:
-            return f"{by} promise no gain over the learnt global weights: nothing is personalised"
+            return f"{by} promise nothing over the learnt global weights: nothing is personalised"
+        noun = self.learnt.names.gains[1]
         bound = f"at least {self.least:.4g}" if np.isfinite(self.least) else "no bound"
         return (
-            f"no gain of {by} over the learnt global weights is certain ({bound} {self._sure}):"
+            f"no {noun} of {by} over the learnt global weights is certain ({bound} {self._sure}):"
             " nothing is personalised"
         )
 
@@ -167,7 +182,7 @@ class ContextualWeights:
             "gain": float(made.gain),
             "certified_gain": self.least,
             "interval": list(self.interval),
-            "value": float(made.value),
+            "value": (-1 if self.learnt.names.minimise else 1) * float(made.value),
             "ess": float(made.ess),
             "gain_over_played": float(self.over_played.gain),
             "gain_over_current": float(now.gain),

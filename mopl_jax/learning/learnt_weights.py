@@ -14,7 +14,7 @@ from jaxtyping import Float
 from mopl_jax.diagnostics.verdicts import VERDICTS
 from mopl_jax.io import storage
 from mopl_jax.io.policy_json import document
-from mopl_jax.learning.certification import Certificate
+from mopl_jax.learning.certification import Certificate, withdrawn
 from mopl_jax.learning.constraints import share_outside
 from mopl_jax.learning.exploration import Exploration, next_exploration
 from mopl_jax.learning.guardrails import Guardrail
@@ -38,6 +38,7 @@ class Names(NamedTuple):
     `seed`, `folds`, `share`: of the split
     `logarithms`: whether the weights are exponentials of what was learnt, see `log_space`
     `note`: what the log says of the reward, for the provenance, see `reward_note`
+    `minimise`: whether the reward is a cost, of whose negative all is learnt
     """
 
     log: str
@@ -50,6 +51,12 @@ class Names(NamedTuple):
     share: float
     logarithms: bool = False
     note: Mapping[str, Any] = {}
+    minimise: bool = False
+
+    @property
+    def gains(self) -> tuple[str, str]:
+        """Verb and noun of what is better: less of a cost is saved."""
+        return ("save", "saving") if self.minimise else ("gain", "gain")
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -72,8 +79,8 @@ class Served(NamedTuple):
     def sentence(self) -> str:
         """Why a gain over production with the learnt scale may be none over what is played."""
         return (
-            f"production as it is played is worth about {self.added:+.3g} ± {self.error:.1g} more"
-            " than with the scale of the learnt policy, by the surface: over that no gain is"
+            f"production as it is played is better by about {self.added:+.3g} ± {self.error:.1g}"
+            " than with the scale of the learnt policy, by the surface: over that nothing is"
             " certain"
         )
 
@@ -241,21 +248,40 @@ class LearntWeights:
         made = self.deciding
         if self.verdict == "refuse":
             return f"the log is refused: {self.reasons[0]}"
+        verb, noun = self.names.gains
         if made is None:
-            return "no rows were held out to certify a gain; certify it on other users"
+            return f"no rows were held out to certify a {noun}; certify it on other users"
         over = "the logging mean" if self.against_production is None else "production"
         over += " played with the same scale"
         least, gain = float(made.gain_bound), float(made.gain)
         confidence = f"with confidence {1 - self.plan.alpha:.4g}"
         if not self.keep:
-            return f"they gain at least {least:.4g} over {over}, {confidence} (estimate {gain:.4g})"
+            return (
+                f"they {verb} at least {least:.4g} over {over}, {confidence} (estimate {gain:.4g})"
+            )
         if self.served is not None and self.outplayed and least > 0:
             return f"{self.served.sentence} (over {over} at least {least:.4g})"
         if self.broken and least > 0:
             return f"guardrail {self.broken[0]} is not certain to hold; {self._more(gain)}"
         certain = f"at least {least:.4g} {confidence}" if np.isfinite(least) else "no bound"
         return (
-            f"no gain over {over} is certain ({certain}, estimate {gain:.4g}); {self._more(gain)}"
+            f"no {noun} over {over} is certain ({certain}, estimate {gain:.4g}); {self._more(gain)}"
+        )
+
+    @property
+    def judged(self) -> "LearntWeights":
+        """The same without bounds that a verdict refuses: they are −inf."""
+        gone = self.verdict == "refuse"
+
+        def allowed(made):
+            return None if made is None else jax.device_get(withdrawn(made, gone))
+
+        return dataclasses.replace(
+            self,
+            certificate=allowed(self.certificate),
+            against_production=allowed(self.against_production),
+            guards=tuple(map(allowed, self.guards)),
+            front=tuple((policy, allowed(made)) for policy, made in self.front),
         )
 
     @property
@@ -263,10 +289,11 @@ class LearntWeights:
         """How many units, users or rows, would make a gain as large as estimated just certain, in
         all: the bound's distance from the estimate shrinks with their root. Where the rows that
         certify estimate no gain, as large as the surface expects of the best guess less its error;
-        infinite where that is none either. Guardrails that are not certain to hold count alike.
+        infinite where that is none either, and where the verdict refuses. Guardrails that are not
+        certain to hold count alike.
         """
         made, guessed = self.deciding, self.proposal.guessed
-        if made is None:
+        if made is None or self.verdict == "refuse":
             return math.inf
         gain, short = float(made.gain), float(made.gain - made.gain_bound)
         if not (gain > 0 and math.isfinite(short)):
@@ -281,7 +308,8 @@ class LearntWeights:
     def _more(self, gain: float) -> str:
         units = "rows" if self.logs.cluster is None else "users"
         if not math.isfinite(self.needed):
-            what = "it is estimated to be broken" if self.broken else "no gain is estimated"
+            none = f"no {self.names.gains[1]} is estimated"
+            what = "it is estimated to be broken" if self.broken else none
             if self.binding and not self.broken:
                 what += f" within guardrail {self.binding[0]}, without which more could be promised"
             return f"how many more {units} would do is not known, because {what}"
@@ -314,6 +342,8 @@ class LearntWeights:
         }
         if self.certificate is not None:
             about |= _without(self.certificate.to_dict(), *JUDGED)
+        if names.minimise:
+            about |= {"minimise": True} | _costs(about)
         about |= {
             "baseline": np.asarray(self.whitening.mean).tolist(),
             "interrupted": self.interrupted,
@@ -347,6 +377,14 @@ class LearntWeights:
 
 BINDS = 0.02
 JUDGED = ("keep", "verdict", "reasons")  # of a certificate; said once, of the whole
+
+
+def _costs(about):
+    """Value and bound of a cost, in the place of those of its negative."""
+    if "value" not in about:
+        return {}
+    bound = about.pop("certified_lower_bound")
+    return {"value": -about["value"], "certified_upper_bound": -bound}
 
 
 def _predicted(policy, promise):

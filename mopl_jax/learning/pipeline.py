@@ -1,6 +1,7 @@
 """From a log to certified new weights: the verbs `learn` and `learn_contextual`."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,8 +10,10 @@ import numpy as np
 from jaxtyping import ArrayLike
 
 from mopl_jax.diagnostics.log_checks import check_rows
+from mopl_jax.diagnostics.log_report import LogReport
 from mopl_jax.estimators.estimator import Estimator
 from mopl_jax.evaluation.answer import IN_MEMORY
+from mopl_jax.evaluation.mixed import by_file
 from mopl_jax.intervals.registry import bind
 from mopl_jax.io import log_reader, read
 from mopl_jax.io.reward_note import provenance_of
@@ -26,6 +29,7 @@ from mopl_jax.learning.contextual import check_one_split, personalised
 from mopl_jax.learning.contextual_weights import ContextualWeights
 from mopl_jax.learning.guardrails import guardrail
 from mopl_jax.learning.learnt_weights import LearntWeights, Names
+from mopl_jax.learning.levels import level_above
 from mopl_jax.learning.log_space import has_log_normal_densities, in_logs, is_log_normal
 from mopl_jax.learning.long_log import LongLog, certified_in_passes
 from mopl_jax.learning.objective import valuation_of
@@ -55,6 +59,7 @@ def learn(
     estimator: str | Estimator = "doubly_robust",
     certificate: str = "ess_skew",
     alpha: float = 0.05,
+    minimise: bool = False,
     radius: float = RADIUS,
     share: float | None = None,
     folds: int | None = None,
@@ -88,6 +93,8 @@ def learn(
     bounds hold at once. `trades` ≥ 2 also gives so many policies that trade the outcome of the
     first guardrail for the reward, all certified at once (`front`).
 
+    `minimise`: the reward is a cost. All is then learnt of its negative, whose gains are savings.
+
     From a log of log-normal weights, by its logging policy or by the densities that it has, a
     normal policy of their logarithms is learnt, and `played` is what to serve.
 
@@ -115,6 +122,7 @@ def learn(
     check_outcomes(taken.logs, limits, trades, taken.place)
     check_alpha(alpha)
     valuation = valuation_of(estimator)
+    taken = taken.of_costs if minimise else taken
     logarithms = _are_logarithms(taken)
     logs = in_logs(taken.logs) if logarithms else taken.logs
     current = weights_now(production, taken.names, logarithms)
@@ -137,6 +145,7 @@ def learn(
         share or 0.0,
         logarithms,
         provenance_of(taken.reader.source.schema, taken.reward),
+        minimise,
     )
     sampling = taken.reader.sampling
     by_time = sampling is not None and sampling.recency is not None
@@ -153,9 +162,16 @@ def learn(
     return dataclasses.replace(
         found,
         outside=share_outside(plan.project, found.policy),
-        checks=check_rows(taken.reader, target=found.played),
+        checks=_checked(taken.reader, found.played),
         served=served_now(production, taken.names, found),
-    )
+    ).judged
+
+
+def _checked(reader, played) -> LogReport:
+    """What the checks find of the log, and of the mixture that its files are weighed by."""
+    report = check_rows(reader, target=played)
+    more = by_file(reader, [played])
+    return dataclasses.replace(report, findings=(*report.findings, *more))
 
 
 GLOBAL = ("guardrails", "trades")  # options of learning that are for one policy for all
@@ -164,6 +180,7 @@ SETTINGS = (  # the others, which `learn` takes
     "estimator",
     "certificate",
     "alpha",
+    "minimise",
     "radius",
     "seed",
     "in_memory",
@@ -241,6 +258,15 @@ class _Read(NamedTuple):
     others: log_reader.LogReader | None = None
 
     @property
+    def of_costs(self) -> "_Read":
+        """The same with the negative of the reward; the reader of all, which is checked, has it as
+        it is.
+        """
+        logs = dataclasses.replace(self.logs, reward=0.0 - self.logs.reward)
+        others = self.others and self.others._replace(negated=True)
+        return self._replace(logs=logs, others=others)
+
+    @property
     def share(self) -> float:
         """Of the rows, those that are not held."""
         return 1 - len(self.logs.reward) / self.reader.source.count()
@@ -260,11 +286,25 @@ def _read(log, roles, given, guardrails, long) -> _Read:
     if long.is_one(reader.source):
         logs, others = read.halves(reader, long.taught(reader.source), long.seed)
     else:
-        logs, others = read.read_logs(reader), None
+        logs, others = _on_one_level(reader), None
         log_reader.check_densities(reader, None)
     place, reward = reader.source.name, reader.columns.reward or "reward"
     path = place if isinstance(log, log_reader.LogReader) else public(str(log))
     return _Read(reader, logs, _objectives(reader, logs), reward, place, path, others)
+
+
+def _on_one_level(reader) -> Logs:
+    """All rows, of logs that are pooled without what differs between their levels."""
+    if not reader.parts or reader.columns.action is None:
+        return read.read_logs(reader)
+    rows = log_reader.whole(reader)
+    logs = read.logs_of(rows)
+    take = functools.partial(level_above, np.asarray(logs.action), log=np.asarray(rows.part))
+    outcomes = None if logs.context is None else np.asarray(logs.context).T
+    if outcomes is not None:
+        outcomes = np.stack([each - take(each) for each in outcomes], axis=1)
+    reward = np.asarray(logs.reward)
+    return dataclasses.replace(logs, reward=reward - take(reward), context=outcomes)
 
 
 def _in_memory(log, roles, given, guardrails) -> _Read:

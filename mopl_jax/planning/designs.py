@@ -7,7 +7,7 @@ same rows, by SNIPS; the formulas are those of `precision`.
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -18,11 +18,12 @@ from jaxtyping import Array, ArrayLike, Float
 
 from mopl_jax.diagnostics.verdicts import CAUTION_ESS
 from mopl_jax.estimators.divergence import population_max_weight
-from mopl_jax.io.policy_json import finite, read_policy
-from mopl_jax.logs import Logs, check_unsampled
+from mopl_jax.io.policy_json import describe, finite, read_policy
+from mopl_jax.logs import Logs
 from mopl_jax.numerics.check import MOST_WEIGHTS, check_alpha, check_count
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.planning import precision
+from mopl_jax.planning.pilot import Pilot, pilot_of
 from mopl_jax.planning.precision import Surface
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.policy import Policy
@@ -36,6 +37,7 @@ UNSEEN = (  # what a box cannot tell of a target that leaves it
     *("gain_standard_error", "gain_width", "standard_error", "power", "rows_for_power"),
     *("certified_regret", "best_rows"),
 )
+CERTAIN = 2.0  # errors of a pilot's gain, below which it may be none
 WIDEST = 10.0  # times the target's reach: wider logging has fewer effective rows in any dimension
 
 
@@ -116,12 +118,22 @@ class Assumed:
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Plan:
-    """Designs compared in one world; `pilot` is what a pilot log told of the surface."""
+    """Designs compared in one world.
+
+    `pilot`: what a pilot log told of the surface
+    `objectives`: its names of the weights
+    `logarithms`: whether weights, steps and scales are those of logarithms, as of a log-normal
+        pilot; what is called normal is then log-normal
+    `minimise`: whether the reward is a cost, and gains are savings
+    """
 
     designs: tuple[Design, ...]
     assumed: Assumed
     pilot: Surface | None
     warnings: tuple[str, ...]
+    objectives: tuple[str, ...] = ()
+    logarithms: bool = False
+    minimise: bool = False
 
     def __repr__(self) -> str:
         told = (f"{design.name}: ESS {design.ess:,.0f}" for design in self.designs)
@@ -133,11 +145,14 @@ class Plan:
         for known in designs.values():
             del known["name"]
         return finite(
-            vars(self)
-            | {
+            {
                 "designs": designs,
                 "assumed": _known(self.assumed),
                 "pilot": self.pilot and _known(self.pilot),
+                "warnings": self.warnings,
+                "objectives": list(self.objectives),
+                "space": "logarithms" if self.logarithms else "weights",
+                "minimise": self.minimise,
             }
         )
 
@@ -167,7 +182,8 @@ def plan(
     horizon: float | None = None,
     alpha: float = 0.05,
     power: float = 0.8,
-    pilot: Logs | None = None,
+    minimise: bool = False,
+    pilot: Logs | Pilot | None = None,
 ) -> Plan:
     """Compare ways of exploring around the weights `current`, for one `step` of them.
 
@@ -177,11 +193,12 @@ def plan(
     curvature. Without a pilot the weights are zeros and the scale is 1. The step is half a
     scale long, and the target is smoothed by half the scale of each weight. Where the pilot knows
     its users, their rows depend on one another, and the noise counts as much more as the errors of
-    its slope. What less than `LEAST_IN_BOX` of the target can be told of is None. The designs:
-    normal logging, uniform
-    logging of the same variance, normal logging with the most effective rows, and with a
-    curvature and a horizon that of least certified regret. Asymptotic: few effective rows are
-    among the warnings. ValueError for what cannot be, by the name of the command's option.
+    its slope. Of a pilot of log-normal weights `current` are the weights, and all else is of their
+    logarithms. `minimise`: its reward is a cost, and the gain a saving. What less than
+    `LEAST_IN_BOX` of the target can be told of is None. The designs: normal logging, uniform
+    logging of the same variance, normal logging with the most effective rows, and with a curvature
+    and a horizon that of least certified regret. Asymptotic: few effective rows are among the
+    warnings. ValueError for what cannot be, by the name of the command's option.
     """
     check_alpha(alpha)
     _check_level(power, "--power")
@@ -191,10 +208,13 @@ def plan(
     _check_positive(gain, "--gain")
     vectors = {"--current": current, "--scale": scale, "--step": step}
     vectors |= {"--target-scale": target_scale, "--curvature": curvature}
+    known = pilot_of(pilot) if isinstance(pilot, Logs) else pilot
+    known = known.of_costs if known and minimise else known
+    pilot = known and known.logs
     d = _dimension(vectors, d, covariance, pilot)
-    if pilot is not None:
-        check_unsampled(pilot, "pilot")
     middle, width = _explored(pilot)
+    if known and known.logarithms and current is not None:
+        current = _logarithms(current)
     around = _vector(middle if current is None else current, d, "--current")
     where = "--scale" if pilot is None or scale is not None else "the weights of --pilot"
     spread = _positive_vector(width if scale is None else scale, d, where)
@@ -205,6 +225,7 @@ def plan(
     bend = None if curvature is None else np.diag(_vector(curvature, d, "--curvature"))
     told = None if pilot is None else _surface(pilot, around)
     shift = _step(np.atleast_1d(np.asarray(step, float)), d, told)
+    hoped = gain
     slope, gain = _slope(shift, gain, told)
     assumed = Assumed(
         current=around,
@@ -220,7 +241,17 @@ def plan(
         horizon=horizon,
     )
     found = tuple(_named(*each, assumed) for each in _loggers(spread, covariance, assumed))
-    return Plan(found, assumed, told, tuple(_warnings(found, told)))
+    doubts = *_warnings(found, told), *(_in_noise(shift, gain, told) if hoped is None else ())
+    about = known[1:3] if known else ((), False)
+    return Plan(found, assumed, told, doubts, *about, minimise)
+
+
+def _logarithms(weights):
+    if not np.min(weights) > 0:
+        raise ValueError(
+            f"--current: expected weights above 0, as those of the pilot, got {np.min(weights):g}"
+        )
+    return np.log(np.asarray(weights, float))
 
 
 def _named(name, logging, assumed):
@@ -239,15 +270,17 @@ def _explored(pilot):
     return action.mean(axis=0), np.std(action, axis=0)
 
 
-def explored_covariance(path: Any, names: Sequence[str] = ()) -> Float[np.ndarray, "d d"]:
-    """The covariance of a normal policy in JSON, to be explored around the current weights, in the
-    order of the `names` of a pilot's weights.
+def explored_covariance(path: Any, pilot: Pilot | None = None) -> Float[np.ndarray, "d d"]:
+    """The covariance of a normal policy in JSON (of a log-normal one beside such a pilot), to be
+    explored around the current weights, in the order of the pilot's weights.
     """
-    policy, _ = read_policy(path, names)
-    if not isinstance(policy, Gaussian):
+    policy, _ = read_policy(path, pilot.names if pilot else ())
+    kind = "log_normal" if pilot and pilot.logarithms else "normal"
+    if describe(policy)["kind"] != kind:
         raise ValueError(
-            f"{path}: expected a policy of kind 'normal', got another; write mean and covariance"
+            f"{path}: expected a policy of kind {kind!r}, got another; write mean and covariance"
         )
+    policy: Any = getattr(policy, "base", policy)
     return np.asarray(policy.covariance)
 
 
@@ -421,6 +454,16 @@ def _warnings(designs, told):
     return texts
 
 
+def _in_noise(shift, gain, told):
+    """A warning where the gain that a pilot expects is no more than its slope's errors."""
+    error = 0.0 if told is None else float(np.linalg.norm(np.asarray(told.slope_se) * shift))
+    if gain is not None and error * CERTAIN > gain:
+        yield (
+            f"the pilot expects a gain of {gain:.3g} ± {error:.2g}, which may be none: rows and"
+            " power are for a gain that is so large; name the one hoped for (--gain)"
+        )
+
+
 def _doubts(design):
     """Reasons to doubt a design, a sentence each."""
     if design.ess < CAUTION_ESS:
@@ -435,7 +478,7 @@ def _doubts(design):
         )
     if design.in_box < LEAST_IN_BOX:
         yield (
-            f"{design.name}: only {design.in_box:.0%} of the target lies in the box; the rest"
+            f"{design.name}: only {design.in_box:.1%} of the target lies in the box; the rest"
             " cannot be evaluated"
         )
     if design.cost is not None and design.cost < 0:

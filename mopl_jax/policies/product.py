@@ -4,10 +4,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.linalg import block_diag
 
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.numerics.shapes import Matrix, OneKey, Scalar, Vector
+from mopl_jax.policies.discrete import Discrete
 
 
 @pytree_dataclass()
@@ -43,3 +45,18 @@ class Product:
             total = total + part.log_density(action[first : first + part.dim])
             first += part.dim
         return total
+
+
+def combined(policy: Product) -> Discrete | None:
+    """A product of discrete policies as one of all combinations, those of the last part next to one
+    another; None for a product of others.
+    """
+    if not all(isinstance(part, Discrete) for part in policy.parts):
+        return None
+    actions, share = np.zeros((1, 0)), np.ones(1)
+    for part in policy.parts:
+        own = np.asarray(part.actions)
+        each = np.repeat(actions, len(own), axis=0)
+        actions = np.concatenate([each, np.tile(own, (len(actions), 1))], axis=1)
+        share = np.outer(share, np.exp(np.asarray(part.log_probability))).ravel()
+    return Discrete.of(actions, share)

@@ -13,8 +13,8 @@ def show(made: ChosenArm, out: Path) -> None:
     console.print(terminal.headed(made.advice, f": {made.reason}"), soft_wrap=True)
     console.print(_table(made))
     console.print(
-        f"{terminal.units(made.n, made.units)}, values by {made.estimator}; all gains are at least"
-        f" so much with confidence {1 - made.alpha:.6g}"
+        f"{terminal.units(made.n, made.units)}, values by {made.estimator}; all {_gain(made)}s are"
+        f" at least so much with confidence {1 - made.alpha:.6g}"
     )
     console.print(terminal.verdict_line(made.verdict))
     for text in made.reasons:
@@ -25,9 +25,13 @@ def show(made: ChosenArm, out: Path) -> None:
     console.print(f"Written: {out}: arm {made.chosen.number}{kept}", soft_wrap=True)
 
 
+def _gain(made):
+    return "saving" if made.minimise else "gain"
+
+
 def _table(made):
     """What is played now, then the arms from the one with the largest certain gain down."""
-    table = terminal.table("arm", *made.objectives, "value", "gain", "at least", "ESS")
+    table = terminal.table("arm", *made.objectives, "value", _gain(made), "at least", "ESS")
     value = terminal.number(made.value_now, "{:.5g}", "undefined")
     table.add_row(made.now, *[""] * len(made.objectives), value, "", "", "")
     for arm in sorted(made.arms, key=lambda arm: -arm.certified_gain):

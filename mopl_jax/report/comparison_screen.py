@@ -56,9 +56,11 @@ def _table(made):
     first, nominal = f"− {made.policies[0].policy}"[:14], f"{1 - made.alpha:.6g} interval"
     table = terminal.table("policy", first, "all at once", "verdict", "value", nominal, "ESS")
     table.columns[0].no_wrap, table.columns[0].max_width = False, 18
-    for row in made.policies:
+    for row, decision in zip(made.policies, made.decisions, strict=True):
         change = row.difference
         cells = ("", "") if change is None else (f"{change.value:+.4g}", _ends(change))
+        if decision == "not answerable":
+            cells = ("refused", "none")
         value, ess = terminal.number(row.value, "{:.5g}", "undefined"), terminal.count(row.ess)
         table.add_row(row.policy, *cells, row.verdict, value, _ends(row), ess)
     return table

@@ -43,7 +43,9 @@ def show(made: ContextualWeights, out: Path) -> None:
 
 
 def _table(made):
-    title = f"By {', '.join(made.columns)}: change from the global weights, and gain"
+    """What each segment changes of the global weights, and gains."""
+    noun = made.learnt.names.gains[1]
+    title = f"By {', '.join(made.columns)}: change from the global weights, and {noun}"
     header, rows = segments_table(made)
     table = terminal.table(*header, title=title)
     table.columns[0].max_width = 30

@@ -14,6 +14,8 @@ def show(made: Evaluation) -> None:
     """Print an evaluation."""
     out = terminal.console()
     units = terminal.units(made.n, made.units)
+    if made.verdict == "refuse":  # before the number that is not to be used
+        _judge(out, made)
     out.print(
         terminal.headed(
             number(made.value), f"  value of the {_target(made)} by {made.estimator}, {units}\n"
@@ -24,12 +26,17 @@ def show(made: Evaluation) -> None:
     out.print(interval_table(made.intervals, made.alpha))
     for text in _answers(made):
         out.print(text)
-    out.print(terminal.verdict_line(made.verdict))
-    for text in made.reasons:
-        out.print(f"  {text}", highlight=False)
+    if made.verdict != "refuse":
+        _judge(out, made)
     terminal.warn(out, made.warnings)
     for text in _details(made):
         out.print(text)
+
+
+def _judge(out, made):
+    out.print(terminal.verdict_line(made.verdict))
+    for text in made.reasons:
+        out.print(f"  {text}", highlight=False)
 
 
 def _answers(made):

@@ -113,7 +113,7 @@ def _profiles(learnt):
     for ax in axes.flat[d:]:
         ax.set_visible(False)
     for ax in axes[:, 0]:
-        ax.set_ylabel(f"value ({literal(learnt.names.reward)})")
+        ax.set_ylabel(f"value ({_outcome(learnt)})")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8)
     caption = (
@@ -180,6 +180,12 @@ def _kernels(logs: Logs, mean, factor, bandwidths) -> tuple[Any, Interval, Any, 
     return jax.lax.map(at, bandwidths)
 
 
+def _outcome(learnt):
+    """What values are of: of a cost the negative, of which more is better."""
+    name = literal(learnt.names.reward)
+    return f"−{name}" if learnt.names.minimise else name
+
+
 def _bandwidth(learnt):
     """The learnt mean, played more and more exactly: less smoothing bias, fewer effective rows."""
     policy, whitening = learnt.middle, learnt.whitening
@@ -188,7 +194,7 @@ def _bandwidth(learnt):
     value, band, error, size = found
     seen = (size >= REFUSE_ESS) & np.isfinite(band.lower) & np.isfinite(band.upper)
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(9.6, 3.2))
-    h, name = BANDWIDTHS[seen], literal(learnt.names.reward)
+    h, name = BANDWIDTHS[seen], _outcome(learnt)
     bars = np.abs(np.stack([value - band.lower, band.upper - value]))[:, seen]
     left.errorbar(h, value[seen], bars, fmt="o-", color=BLUE, capsize=3, markersize=4)
     left.set_ylabel(f"value by SNIPS, 95 % ({name})")
@@ -254,7 +260,7 @@ def _front(learnt):
     ax.plot(low, high, "s--", color=RED, markersize=4, label="certain, all at once")
     ax.axvline(change[0]["allowed"], color="black", linewidth=0.8, linestyle=":", label="allowed")
     ax.set_xlabel(f"change of {literal(limit.name)}")
-    ax.set_ylabel(f"gain of {literal(learnt.names.reward)}")
+    ax.set_ylabel(f"{learnt.names.gains[1]} of {literal(learnt.names.reward)}")
     ax.legend(fontsize=8)
     caption = (
         "Each point is a policy, over production with the same scale. The red points are ends of"

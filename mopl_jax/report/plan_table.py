@@ -6,14 +6,14 @@ from mopl_jax.report import terminal
 from mopl_jax.report.terminal import count, number, share
 
 ROWS = (  # what is decided by comes first: power, rows, cost
-    ("power", "power to certify the gain", share),
+    ("power", "power to certify the {gain}", share),
     ("rows_for_power", "rows for the power wanted", count),
     ("certified_regret", "certified regret, horizon", number),
     ("best_rows", "rows of least certified regret", count),
     ("total_cost", "cost of exploring, n decisions", number),
     ("cost", "cost of exploring, a decision", number),
-    ("gain_width", "interval width, gain", number),
-    ("gain_standard_error", "standard error, gain", number),
+    ("gain_width", "interval width, {gain}", number),
+    ("gain_standard_error", "standard error, {gain}", number),
     ("standard_error", "standard error, target's value", number),
     ("ess", "effective sample size", count),
     ("ess_share", "effective sample size / n", share),
@@ -28,30 +28,35 @@ ROWS = (  # what is decided by comes first: power, rows, cost
 def show(made: Plan) -> None:
     """The table of designs, their warnings, and what the pilot told."""
     out, assumed = terminal.console(), made.assumed
-    gain = "" if assumed.gain is None else f", gain {number(assumed.gain)}"
+    noun = "saving" if made.minimise else "gain"
+    gain = "" if assumed.gain is None else f", {noun} {number(assumed.gain)}"
     length = sum(float(x) ** 2 for x in assumed.step) ** 0.5
     out.print(
         f"step of length {length:.4g} in {len(assumed.step)}"
         f" weights{gain}, noise {assumed.noise:.4g}, n = {assumed.n:,}, α ="
         f" {assumed.alpha:g} one-sided, power wanted {assumed.power:.0%}"
     )
+    if made.logarithms:
+        out.print("of the logarithms of the weights: steps and scales, and what is called normal")
     table = terminal.table("logging", *(x.name.replace(", ", ",\n") for x in made.designs))
     for field, label, form in ROWS:
         values = [getattr(design, field) for design in made.designs]
         if any(value is not None for value in values):
-            table.add_row(label.format(few=CAUTION_ESS), *map(form, values))
+            table.add_row(label.format(few=CAUTION_ESS, gain=noun), *map(form, values))
     out.print(table)
     terminal.warn(out, made.warnings)
     if made.pilot is not None:
-        out.print(_pilot_table(made.pilot))
+        out.print(_pilot_table(made))
 
 
-def _pilot_table(told):
+def _pilot_table(made):
+    told, space = made.pilot, "log " if made.logarithms else ""
     table = terminal.table("pilot: weight", "slope", "curvature")
     curvature = zip(told.curvature.diagonal(), told.curvature_se.diagonal(), strict=True)
     slope = zip(told.slope, told.slope_se, strict=True)
-    for i, (along, bend) in enumerate(zip(slope, curvature, strict=True), 1):
-        table.add_row(str(i), _with_error(*along), _with_error(*bend))
+    names = made.objectives or [str(k + 1) for k in range(len(told.slope))]
+    for name, along, bend in zip(names, slope, curvature, strict=True):
+        table.add_row(space + name, _with_error(*along), _with_error(*bend))
     return table
 
 

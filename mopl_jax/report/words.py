@@ -14,23 +14,25 @@ def numbers(learnt: LearntWeights) -> list[tuple[str, str]]:
     """What was found, each number with its name."""
     made, other = learnt.certificate, learnt.against_production
     found: list[tuple[str, Any]] = []
+    noun = learnt.names.gains[1]
+    most, sign = ("most", -1) if learnt.names.minimise else ("least", 1)
     if made is not None:
-        certified = f"certified: at least, with confidence {1 - learnt.plan.alpha:.4g}"
+        certified = f"certified: at {most}, with confidence {1 - learnt.plan.alpha:.4g}"
         found = [
-            (f"value of the certified policy ({_which(learnt)})", made.value),
-            (certified, made.bound),
-            ("gain over the logging mean, played with the same scale", made.gain),
-            ("certified gain: at least", made.gain_bound),
+            (f"value of the certified policy ({_which(learnt)})", sign * made.value),
+            (certified, sign * made.bound),
+            (f"{noun} over the logging mean, played with the same scale", made.gain),
+            (f"certified {noun}: at least", made.gain_bound),
         ]
     if other is not None:
         found += [
-            ("gain over production, played with the same scale", other.gain),
-            ("certified gain over production: at least", other.gain_bound),
+            (f"{noun} over production, played with the same scale", other.gain),
+            (f"certified {noun} over production: at least", other.gain_bound),
         ]
     if learnt.in_log is not None:
         found += [
-            ("gain in the whole log, each row alike", learnt.in_log.gain),
-            ("certified gain in the whole log: at least", learnt.in_log.gain_bound),
+            (f"{noun} in the whole log, each row alike", learnt.in_log.gain),
+            (f"certified {noun} in the whole log: at least", learnt.in_log.gain_bound),
         ]
     return [(label, _number(float(value))) for label, value in found] + _size(learnt)
 
@@ -57,25 +59,26 @@ def _in_passes(learnt):
 
 def remarks(learnt: LearntWeights) -> list[str]:
     """What is predicted of both answers and how they differ, one line each."""
-    made = learnt.proposal
+    made, noun = learnt.proposal, learnt.names.gains[1]
     scale, apart = (float(np.mean(x)) for x in _whitened(learnt))
-    lines = [
-        f"a sample of {len(learnt.logs.reward):,} rows taught; all others certify, in passes"
-    ] * _in_passes(learnt) + [
+    refused = ["the log is refused: what a surface makes of it is not to be used either"]
+    sampled = f"a sample of {len(learnt.logs.reward):,} rows taught; all others certify, in passes"
+    lines = refused * (learnt.verdict == "refuse") + [sampled] * _in_passes(learnt)
+    lines += [
         "best guess: the current weights"
         if float(made.guessed.gain) == 0
-        else f"best guess: the surface expects a gain of {_plus(made.guessed)} at its mean; no rows"
-        " confirm it",
+        else f"best guess: the surface expects a {noun} of {_plus(made.guessed)} at its mean; no"
+        " rows confirm it",
     ]
     binds = [
         f"the guardrail {each} binds: without it more could be promised" for each in learnt.binding
     ]
     if float(made.promised.gain) == 0:
-        none = "certified policy: none that these rows are expected to confirm a gain of"
+        none = f"certified policy: none that these rows are expected to confirm a {noun} of"
         return [*lines, none, *binds, exploration(learnt)]
     lines.append(
-        f"certified policy: the surface expects {_plus(made.promised)}, and the rows that certify"
-        f" leave about ± {float(made.promised.noise):.3g}"
+        f"certified policy: the surface expects a {noun} of {_plus(made.promised)}, and the"
+        f" rows that certify leave about ± {float(made.promised.noise):.3g}"
     )
     lines += binds
     if apart < 0.1:
@@ -83,8 +86,8 @@ def remarks(learnt: LearntWeights) -> list[str]:
     return [
         *lines,
         f"they are {apart:.2g} logged standard deviations apart: what is certified is played at"
-        f" {scale:.2g} of the logged scale and stays where these rows can confirm a gain; play the"
-        " best guess in an experiment",
+        f" {scale:.2g} of the logged scale and stays where these rows can confirm a {noun}; play"
+        " the best guess in an experiment",
         exploration(learnt),
     ]
 
@@ -93,16 +96,16 @@ def exploration(learnt: LearntWeights, name: str = "the learnt weights") -> str:
     """What as many rows more are worth, by the policy that is proposed and by this log's, over the
     current weights or those of this `name`.
     """
-    made = learnt.exploration
+    made, noun = learnt.exploration, learnt.names.gains[1]
     over = "the current weights" if learnt.keep else name
     means, scales = np.asarray(made.policy.mean), spread(made.policy)
     each = zip(learnt.names.labels, means, scales, strict=True)
     played = ", ".join(f"{name} {mean:.3g} ± {scale:.2g}" for name, mean, scale in each)
     return (
         f"to explore with next: {played} (explore_next of the artifact, itself a policy); as many"
-        f" rows again are expected to certify a gain of {float(made.worth):.3g} over {over}, those"
-        f" of this log's policy {float(made.repeated):.3g}, by which to rank them: half to two"
-        " thirds of what was expected was found where that was tried"
+        f" rows again are expected to certify a {noun} of {float(made.worth):.3g} over {over},"
+        f" those of this log's policy {float(made.repeated):.3g}, by which to rank them: half to"
+        " two thirds of what was expected was found where that was tried"
         f"{_unbound(learnt)}"
     )
 
@@ -178,7 +181,8 @@ def _outcomes(each):
 
 def segments_table(made: ContextualWeights) -> tuple[list[str], list[list[str]]]:
     """Header and rows of what each segment changes of the global weights, and gains."""
-    header = ["segment", "rows", *made.learnt.names.labels, "gain", "at least", "at most"]
+    noun = made.learnt.names.gains[1]
+    header = ["segment", "rows", *made.learnt.names.labels, noun, "at least", "at most"]
     return header, [_segment(each) for each in made.segments]
 
 

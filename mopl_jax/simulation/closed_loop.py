@@ -191,7 +191,7 @@ def certified_between(
     policy: Gaussian, held: Logs, production: Vector, alpha: float
 ) -> certification.Certificate:
     """The certificate of a gain over `production` (d,), on rows that were explored between both."""
-    return certification.certify(policy, held, production, alpha=alpha)
+    return certification.certified(policy, held, production, alpha=alpha)
 
 
 def _pooled(parts):
@@ -252,7 +252,7 @@ def propose(
         interval=ess_exact if plan.pessimistic else point,
         project=near,
     )
-    return found.policy, certification.certify(
+    return found.policy, certification.certified(
         found.policy, held, logging.mean, value_estimator=value_estimator, alpha=plan.alpha
     )
 

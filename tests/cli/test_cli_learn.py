@@ -161,6 +161,27 @@ def test_what_check_refuses_learn_refuses(tmp_path, capsys):
     assert document["verdict"] == "refuse"
     assert document["advice"] == "keep the current weights"
     assert "not the declared policy" in document["reason"]
+    for key in ("certified_gain", "certified_lower_bound", "needed"):
+        assert document[key] is None
+
+
+def test_what_is_refused_promises_nothing_on_the_screen(tmp_path, monkeypatch):
+    """No bound is printed, `compare` prints no difference, and `evaluate` says so first."""
+    monkeypatch.chdir(tmp_path)
+    declared = write_policy(tmp_path / "logging.json", Gaussian.diagonal(MEAN + SCALE, SCALE))
+    path = write(tmp_path / "no_density.parquet", _without_density(write_log(tmp_path)))
+    roles = (path, "--action", "w_", "--logging", declared)
+    cheap = [text for name, value in CHEAP.items() for text in (f"--{name}", value)]
+    learnt = mopl("learn", *roles, *cheap)
+    certain = [line.split()[-1] for line in learnt.out.splitlines() if "at least" in line]
+    assert (learnt.code, set(certain)) == (3, {"none"})
+    assert "the log is refused: what a surface makes of it is not to be used" in learnt.out
+    target = write_policy(tmp_path / "target.json", Gaussian.diagonal(MEAN, SCALE / 2))
+    evaluated = mopl("evaluate", *roles, "--target", target)
+    assert (evaluated.code, evaluated.out.splitlines()[0]) == (3, "verdict: refuse")
+    compared = mopl("compare", path, "logging", target, *roles[1:])
+    row = next(line for line in compared.out.splitlines() if line.split()[:1] == ["target"])
+    assert (compared.code, row.split()[1:3]) == (3, ["refused", "none"])
 
 
 def _without_density(path):

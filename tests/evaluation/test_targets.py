@@ -16,6 +16,7 @@ from worlds import standard, write
 from yardsticks import binomial_tail
 
 from mopl_jax import estimators, intervals
+from mopl_jax.diagnostics.check import check_log
 from mopl_jax.estimators.divergence import population_d2, product
 from mopl_jax.evaluation.comparison import compare
 from mopl_jax.evaluation.evaluation import evaluate
@@ -26,6 +27,7 @@ from mopl_jax.intervals.simultaneous import simultaneous_alpha
 from mopl_jax.io import read
 from mopl_jax.io.policy_json import write_policy
 from mopl_jax.io.read import open_log, read_logs
+from mopl_jax.learning.pipeline import learn
 from mopl_jax.logs import Logs, log_weights
 from mopl_jax.policies import Deterministic, Gaussian, Mixture, Uniform, smooth
 
@@ -367,7 +369,63 @@ def test_what_changed_between_logs_favours_no_policy(tmp_path, options):
     assert any("not one in all logs" in text for text in alone.reasons)
     mixed = compare(seasons(tmp_path, mixture=True), pair)
     assert mixed.policies[1].difference.lower > 0
-    assert any("played at different times" in text for text in mixed.warnings)
+    assert {each.verdict for each in mixed.policies} == {"refuse"}
+    assert mixed.decisions[1] == "not answerable"
+    assert all("drop mixture = true" in each.reasons[0] for each in mixed.policies)
+
+
+def two_periods(at_once):
+    """The North Star rises by 1 between two periods and so do the weights, which do nothing; or the
+    same rows in any order.
+    """
+    rng = np.random.default_rng(0)
+    period = np.arange(2000) // 1000
+    if at_once:
+        rng.shuffle(period)
+    action = period[:, None] + rng.normal(size=(2000, 2))
+    season = np.arange(2000) // 1000
+    return {"w_a": action[:, 0], "w_b": action[:, 1], "reward": season + rng.normal(size=2000)}
+
+
+LOW, HIGH = (Gaussian.diagonal([x, x], 1.0) for x in (0.0, 1.0))
+
+
+def test_a_season_between_the_policies_of_a_mixture_is_refused(tmp_path):
+    """By every verb: its weights take the season, 1, for the work of the policies, 0. A mixture
+    whose policies play at one time has no such doubt, and is right.
+    """
+    roles = {"action": "w_", "logging": Mixture.of([0.5, 0.5], [LOW, HIGH])}
+    log = write(tmp_path / "log.parquet", two_periods(at_once=False))
+    made = compare(log, [LOW, HIGH], **roles)
+    assert made.policies[1].difference.lower > 0.2
+    assert made.decisions == (None, "not answerable")
+    assert compare(log, ["logging", HIGH], **roles).policies[0].verdict == "trust"
+    said = [evaluate(log, HIGH, **roles), check_log(log, **roles)]
+    learnt = learn(log, estimator="snips", certificate="normal", share=0.5, **roles)
+    assert {each.verdict for each in (*said, learnt)} == {"refuse"}
+    assert learnt.keep
+    assert any("played at different times" in text for text in said[0].reasons)
+    fair = write(tmp_path / "fair.parquet", two_periods(at_once=True))
+    right = compare(fair, [LOW, HIGH], **roles)
+    change = right.policies[1].difference
+    assert change.lower < 0 < change.upper
+    assert {each.verdict for each in right.policies} == {"trust"}
+    assert not any("mixture" in text for text in right.warnings)
+
+
+def test_what_was_logging_differs_by_its_policies_alone(tmp_path):
+    """Of pooled logs without a season nothing is said of the logged values, which differ."""
+    text, rng = 'action = "w_"\n', np.random.default_rng(0)
+    for k, policy in enumerate((LOW, HIGH)):
+        action = k + rng.normal(size=(2000, 2))
+        reward = action[:, 0] + 0.3 * rng.normal(size=2000)
+        columns = {"w_a": action[:, 0], "w_b": action[:, 1], "reward": reward}
+        write(tmp_path / f"{k}.parquet", columns)
+        write_policy(tmp_path / f"{k}.json", policy)
+        text += f'[[files]]\npath = "{k}.parquet"\nlogging = "{k}.json"\n'
+    (tmp_path / "log.toml").write_text(text)
+    made = compare(tmp_path / "log.toml", ["logging", Gaussian.diagonal([0.5, 0.5], 0.8)])
+    assert not any("not one in all logs" in text for text in made.warnings)
 
 
 def test_a_log_that_has_not_seen_the_target_has_no_say(tmp_path):

@@ -14,7 +14,8 @@ from mopl_jax.io.read import open_log
 from mopl_jax.io.reward_note import noted
 from mopl_jax.learning.arms import arms_of
 from mopl_jax.logs import Logs
-from mopl_jax.policies import Discrete
+from mopl_jax.policies import Discrete, Gaussian, Product
+from mopl_jax.policies.product import combined
 
 ARMS = np.array([[0.2, 1.0], [0.5, 0.5], [1.0, 0.2], [1.0, 1.0]])
 SHARE = np.array([0.4, 0.2, 0.2, 0.2])
@@ -67,6 +68,34 @@ def test_arms_weigh_by_their_time_and_it_is_said(logged):
         expected = each[own] @ logs.reward[own] / each[own].sum()
         assert row.value == pytest.approx(expected, rel=1e-6)
     assert "a half-life of 7" in made.to_dict()["warnings"][0]
+
+
+def test_a_product_of_arms_is_one_of_their_combinations():
+    """Two weights of three and two values, drawn apart: six arms, their probabilities and gains as
+    if they had been declared by themselves.
+    """
+    parts = [
+        Discrete.of([[1.0], [2.0], [3.0]], [0.5, 0.3, 0.2]),
+        Discrete.of([[0.0], [1.0]], [0.4, 0.6]),
+    ]
+    product = Product(tuple(parts))
+    whole = combined(product)
+    assert whole is not None
+    assert whole.actions.shape == (6, 2)
+    for action in np.asarray(whole.actions):
+        assert float(whole.log_density(action)) == pytest.approx(float(product.log_density(action)))
+    rng = np.random.default_rng(1)
+    action = np.stack([rng.choice([1.0, 2.0, 3.0], 3000, p=[0.5, 0.3, 0.2]),
+                       rng.choice([0.0, 1.0], 3000, p=[0.4, 0.6])], axis=1)  # fmt: skip
+    reward = action[:, 0] * action[:, 1] + rng.normal(size=3000)
+    table = pa.table({"w_a": action[:, 0], "w_b": action[:, 1], "reward": reward})
+    made, same = (
+        mopl_jax.choose_arm(table, action="w_", logging=each, production=[1.0, 0.0])
+        for each in (product, whole)
+    )
+    assert made.chosen.action == (3.0, 1.0)
+    assert made.chosen.certified_gain == pytest.approx(same.chosen.certified_gain)
+    assert combined(Product((parts[0], Gaussian.diagonal([0.0], 1.0)))) is None
 
 
 def test_the_largest_certain_gain_is_chosen(chosen):

@@ -15,6 +15,8 @@ import pytest
 from command import described
 from scipy import stats
 
+from mopl_jax.diagnostics.finding import Finding
+from mopl_jax.diagnostics.log_report import LogReport
 from mopl_jax.evaluation.comparison import compare
 from mopl_jax.io.policy_json import read_policy, write_policy
 from mopl_jax.io.read import read_logs
@@ -71,6 +73,31 @@ def test_segments_that_differ_have_weights_of_their_own(learnt):
     shares = np.array([0.5, 0.4, 0.1])
     rounding = 4 * 1.3 * (0.25 / 300) ** 0.5  # of the shares of 300 users
     assert abs(shares @ [each.change[0] for each in learnt.segments]) < rounding
+
+
+def test_a_log_that_is_refused_promises_no_segment_anything(learnt):
+    """Nothing is personalised, and no bound is left."""
+    refused = Finding("action means", "refuse", "off by one")
+    checked = dataclasses.replace(learnt.learnt, checks=LogReport("log", (refused,), 0, {}, 0.0, 0))
+    made = dataclasses.replace(learnt, learnt=checked.judged).judged
+    assert (made.verdict, made.personalise, made.keep) == ("refuse", False, True)
+    assert (made.least, made.interval) == (-np.inf, (-np.inf, np.inf))
+    assert {(x.lower, x.upper) for x in made.segments} == {(-np.inf, np.inf)}
+    about = made.to_dict()
+    assert about["certified_gain"] == about["certified_lower_bound"] == -np.inf
+    assert about["needed"] is None
+
+
+def test_the_reason_begins_with_what_is_advised(learnt):
+    """Where nothing is personalised the advice is of the global weights, and so is what follows it:
+    "change …: no gain … is certain" reads as a contradiction.
+    """
+    none = dataclasses.replace(learnt.over_global, gain_bound=np.asarray(-1.0))
+    made = dataclasses.replace(learnt, over_global=none)
+    assert not made.personalise
+    first, _, _ = made.reason.partition("; ")
+    assert (made.advice, first) == (learnt.learnt.advice, learnt.learnt.reason.partition("; ")[0])
+    assert "nothing is personalised" in made.reason
 
 
 def test_what_is_served_is_what_was_certified(tmp_path, learnt):

@@ -13,6 +13,8 @@ from command import described
 from worlds import logged
 from yardsticks import KEY, binomial_tail
 
+from mopl_jax.diagnostics.finding import Finding
+from mopl_jax.diagnostics.log_report import LogReport
 from mopl_jax.estimators import snips
 from mopl_jax.estimators.contrast import difference
 from mopl_jax.intervals import normal
@@ -129,6 +131,14 @@ def test_bounds_are_those_of_one_contrast_over_all_rows(made):
         expected = jax.jit(bound)(jnp.asarray(reward), share)
         np.testing.assert_allclose((found.gain, found.gain_bound), expected, rtol=1e-6)
     assert made.against_production.units == N
+
+
+@pytest.mark.nightly
+def test_of_a_log_that_is_refused_no_guardrail_is_certain(made):
+    refused = Finding("action means", "refuse", "off by one")
+    checked = dataclasses.replace(made, checks=LogReport("log", (refused,), 0, {}, 0.0, 0)).judged
+    assert checked.broken == tuple(LIMITS)
+    assert [x["holds"] for x in checked.to_dict()["guardrails"]] == [False, False]
 
 
 @pytest.mark.nightly

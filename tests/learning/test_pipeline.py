@@ -103,18 +103,18 @@ def _assert_served(learnt):
     half = {"gain_bound": np.asarray(0.5 * added), "keep": np.asarray(False)}
     bound = dataclasses.replace(learnt.against_production, **half)
     doubted = dataclasses.replace(learnt, against_production=bound)
-    assert "over that no gain is certain" in " ".join(doubted.reasons)
+    assert "over that nothing is certain" in " ".join(doubted.reasons)
     assert doubted.verdict != "trust"
     assert doubted.outplayed == (0.5 * added > 2 * error)
     assert doubted.keep
-    assert "over that no gain is certain" in doubted.reason
+    assert "over that nothing is certain" in doubted.reason
     near = dataclasses.replace(bound, gain_bound=np.asarray(added - error))
     near = dataclasses.replace(learnt, against_production=near)
     assert not near.keep
     assert near.verdict != "trust"
     sure = dataclasses.replace(bound, gain_bound=np.asarray(2 * added + 4 * error))
     fine = dataclasses.replace(learnt, against_production=sure)
-    assert not any("over that no gain" in text for text in fine.reasons)
+    assert not any("over that nothing" in text for text in fine.reasons)
 
 
 def test_advice_follows_the_certificate_that_decides(made):
@@ -157,6 +157,7 @@ def test_wrong_densities_are_refused_as_evaluate_refuses_them(made):
     refused = certify(learnt, wrong, baseline=[0.5, 0.5])
     assert refused.verdict == "refuse"
     assert refused.keep
+    assert refused.bound == refused.gain_bound == -np.inf
     assert refused.reasons == evaluate(wrong, learnt.policy).reasons
     assert certify(learnt, test, baseline=[0.5, 0.5]).verdict != "refuse"
 

@@ -21,7 +21,8 @@ def made():
 
 def test_document_is_json_and_leaves_out_what_is_not_known(made):
     document = json.loads(json.dumps(made.to_dict(), allow_nan=False))
-    assert set(document) == {"designs", "assumed", "pilot", "warnings"}
+    known = {"designs", "assumed", "pilot", "warnings", "objectives", "space", "minimise"}
+    assert set(document) == known
     assert document["designs"]["normal"]["ess"] == made.designs[0].ess
     assert document["assumed"]["horizon"] == 1e6
     alone = mopl.plan(4).to_dict()

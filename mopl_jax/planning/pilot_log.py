@@ -1,0 +1,50 @@
+"""The log of a pilot, read; one of a policy that is not of a kind that is planned is refused."""
+
+from typing import Any
+
+import numpy as np
+
+from mopl_jax.evaluation.answer import IN_MEMORY
+from mopl_jax.io.log_reader import LogReader
+from mopl_jax.io.policy_json import describe
+from mopl_jax.io.read import sample_of
+from mopl_jax.learning.log_space import is_log_normal
+from mopl_jax.planning.pilot import REMEDY, Pilot, pilot_of
+from mopl_jax.policies.bounded import ClippedNormal, TruncatedNormal
+from mopl_jax.policies.dirichlet import Dirichlet
+from mopl_jax.policies.discrete import Discrete
+from mopl_jax.policies.mixture import Mixture
+from mopl_jax.policies.product import Product
+from mopl_jax.policies.transformed import Transformed
+
+OTHERS = ClippedNormal, TruncatedNormal, Dirichlet, Discrete, Transformed
+
+
+def read_pilot(reader: LogReader) -> Pilot:
+    """The pilot of a log, of which many rows are a sample of the users; ValueError for weights that
+    are neither normal, uniform nor log-normal.
+    """
+    known = reader.logging
+    logarithms = None if known is None else is_log_normal(known)
+    for policy in () if logarithms else _parts(known):
+        if isinstance(policy, OTHERS):
+            kind = describe(policy)["kind"]
+            raise ValueError(
+                f"--pilot: {reader.source.name}: expected normal, uniform or log-normal weights, as"
+                f" what is planned, got those of a policy of kind {kind}{REMEDY}"
+            )
+    logs = sample_of(reader, IN_MEMORY)
+    return pilot_of(logs, _names(reader, logs), logarithms)
+
+
+def _parts(policy) -> list[Any]:
+    """The policies that a mixture or a product is made of."""
+    if isinstance(policy, Mixture | Product):
+        parts = policy.components if isinstance(policy, Mixture) else policy.parts
+        return [each for part in parts for each in _parts(part)]
+    return [policy]
+
+
+def _names(reader, logs) -> tuple[str, ...]:
+    names, d = tuple(reader.columns.action or ()), np.shape(logs.action)[1]
+    return names if len(names) == d else tuple(f"{', '.join(names)}[{k}]" for k in range(d))
