@@ -58,13 +58,21 @@ def _table(made):
     table.columns[0].no_wrap, table.columns[0].max_width = False, 18
     for row, decision in zip(made.policies, made.decisions, strict=True):
         change = row.difference
-        cells = ("", "") if change is None else (f"{change.value:+.4g}", _ends(change))
+        cells = ("", "")
+        if change is not None:
+            cells = _number(change.value, change, signed=True), _ends(change)
         if decision == "not answerable":
             cells = ("refused", "none")
-        value, ess = terminal.number(row.value, "{:.5g}", "undefined"), terminal.count(row.ess)
-        table.add_row(row.policy, *cells, row.verdict, value, _ends(row), ess)
+        value = _number(row.value, row), _ends(row), terminal.count(row.ess)
+        table.add_row(row.policy, *cells, row.verdict, *value)
     return table
 
 
 def _ends(row):
-    return f"[{row.lower:.4g}, {row.upper:.4g}]".replace("inf", "∞")
+    return f"[{_number(row.lower, row)}, {_number(row.upper, row)}]"
+
+
+def _number(x, row, signed=False):
+    """A number beside the interval of a row."""
+    form = terminal.form_of((row.lower, row.upper))
+    return terminal.number(x, form.replace(":", ":+") if signed else form, "undefined")

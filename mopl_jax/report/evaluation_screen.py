@@ -3,6 +3,7 @@
 import math
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 from mopl_jax.evaluation.result import POWER, Evaluation
 from mopl_jax.intervals.interval import NamedInterval
@@ -16,11 +17,8 @@ def show(made: Evaluation) -> None:
     units = terminal.units(made.n, made.units)
     if made.verdict == "refuse":  # before the number that is not to be used
         _judge(out, made)
-    out.print(
-        terminal.headed(
-            number(made.value), f"  value of the {_target(made)} by {made.estimator}, {units}\n"
-        )
-    )
+    value, what = number(made.value, *made.intervals), f"{_target(made)} by {made.estimator}"
+    out.print(terminal.headed(value, f"  value of the {what}, {units}\n"))
     if made.smoothing is not None:
         out.print(_smoothing(made.smoothing) + "\n")
     out.print(interval_table(made.intervals, made.alpha))
@@ -46,8 +44,9 @@ def _answers(made):
         columns = ", ".join(made.adjustment.columns)
         yield f"adjusted by {columns}: as good as {made.adjustment.saved:.2f} times as many {unit}"
     if made.in_log is not None:
-        ends = f"{number(made.in_log.lower)} … {number(made.in_log.upper)}"
-        yield f"of the whole log, old rows and new alike: {number(made.in_log.value)} ({ends})"
+        whole = made.in_log
+        value, *ends = (number(x, whole) for x in (whole.value, whole.lower, whole.upper))
+        yield f"of the whole log, old rows and new alike: {value} ({' … '.join(ends)})"
     if made.goal is None:
         return
     if made.more == 0:
@@ -95,13 +94,15 @@ def interval_table(intervals: Sequence[NamedInterval], alpha: float) -> terminal
     table = terminal.table("interval", "lower", "upper")
     table.add_column(f"nominal coverage {1 - alpha:.6g}; made of", no_wrap=True)
     for x in intervals:
-        table.add_row(x.name, number(x.lower), number(x.upper), _meaning(x.name))
+        ends = (number(end, *intervals) for end in (x.lower, x.upper))
+        table.add_row(x.name, *ends, _meaning(x.name))
     return table
 
 
-def number(x: float) -> str:
-    """Five digits; ∞ and undefined in words."""
-    return terminal.number(x, "{:.5g}", "undefined")
+def number(x: float, *intervals: Any) -> str:
+    """A number beside some intervals; ∞ and undefined in words."""
+    form = terminal.form_of(*((each.lower, each.upper) for each in intervals))
+    return terminal.number(x, form, "undefined")
 
 
 def _meaning(name):
