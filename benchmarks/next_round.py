@@ -37,7 +37,7 @@ from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.simulation import online
 
 KEPT = tuple(name for name in (*CHOOSING, *REPORTING) if name not in ("heavy", "users"))
-SIZES = {"replicates": 8, "n": 400, "d": 5, "rounds": 4, "seeds": 5, "users": 2048}
+SIZES = {"replicates": 6, "n": 400, "d": 5, "rounds": 4, "seeds": 5, "users": 2048}
 SIZES |= {"worlds": (*KEPT, "platform"), "truth": 2**14, "seconds": 500}
 QUICK = {"replicates": 1, "d": 2, "rounds": 2, "seeds": 1, "users": 400, "truth": 512}
 QUICK |= {"worlds": ("quadratic", "platform")}

@@ -31,7 +31,7 @@ from mopl_jax.io.half_life import chosen_half_life
 from mopl_jax.io.recency import Recency
 from mopl_jax.numerics import quadratic
 
-SIZES = {"replicates": 100, "weeks": 30, "rows": 1000, "logs": 600, "tests": 300, "learnt": 40}
+SIZES = {"replicates": 100, "weeks": 30, "rows": 1000, "logs": 600, "tests": 300, "learnt": 20}
 SIZES |= {"seed": 3}
 QUICK = {"replicates": 2, "weeks": 6, "rows": 200, "logs": 8, "tests": 4, "learnt": 1}
 PARTS = ("rounds", "value", "learn", "drift", "opfv")

@@ -20,7 +20,7 @@ from benchmarks import _study
 from mopl_jax.learning.pipeline import learn_contextual
 from mopl_jax.policies.mapped_normal import log_normal
 
-SIZES = {"replicates": 5, "n": 30_000, "means": ("network", "linear")}
+SIZES = {"replicates": 3, "n": 30_000, "means": ("network", "linear")}
 QUICK = {"replicates": 1, "n": 3000, "means": ("network",)}
 SPREAD = np.sqrt(np.log(1 + 1 / 4))
 MIDDLE = np.log(2) - SPREAD**2 / 2

@@ -15,6 +15,7 @@ import importlib.util
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +28,7 @@ from mopl_jax.numerics import devices
 
 SIZES = {"rounds": 7, "before": ""}
 QUICK = {"rounds": 1}
+PAUSE = 0.5  # seconds before each: threads of OpenMP spin on after their work, in another's time
 
 
 class Contender(NamedTuple):
@@ -38,12 +40,12 @@ class Contender(NamedTuple):
 
 
 CONTENDERS = {
-    "mopl_jax": Contender(mopl, 512),
-    "mopl_jax draws only": Contender(draws_only, 512),
+    "mopl_jax": Contender(mopl, 2048),
+    "mopl_jax draws only": Contender(draws_only, 2048),
     "scipy notebook loop": Contender(_by_hand.notebook, 8, ("scipy",)),
     "numpy vectorised": Contender(_by_hand.vectorised_numpy, 128),
     "torch vectorised": Contender(_by_hand.vectorised_torch, 128, ("torch",)),
-    "torch + numba": Contender(_by_hand.torch_numba, 512, ("torch", "numba")),
+    "torch + numba": Contender(_by_hand.torch_numba, 2048, ("torch", "numba")),
 }
 ANOTHER = """
 import sys
@@ -59,7 +61,7 @@ def _another(folder: Path) -> dict[str, Contender]:
     name = subprocess.run(commit, check=True, capture_output=True, text=True).stdout.strip()
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     process = subprocess.Popen([sys.executable, "-c", ANOTHER], cwd=folder, **pipes)
-    return {f"mopl_jax {name}": Contender(functools.partial(_ask, process), 512)}
+    return {f"mopl_jax {name}": Contender(functools.partial(_ask, process), 2048)}
 
 
 def _ask(process, replicates, seed):
@@ -83,6 +85,7 @@ def run(options) -> _study.Rows:
     speeds, shares = {name: [] for name in present}, {name: [] for name in present}
     for seed in range(1, options.rounds + 1):
         for name, (function, replicates, _) in present.items():
+            time.sleep(PAUSE)
             took, hits, rows = seconds(function, replicates, seed)
             speeds[name].append(rows / took / 1e6)
             shares[name] += [] if hits is None else [hits / replicates]

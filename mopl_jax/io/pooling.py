@@ -10,6 +10,7 @@ import numpy as np
 from mopl_jax.io.column_spec import ColumnSpec, action_columns
 from mopl_jax.io.log_reader import LogReader, Part, log_reader_of, logging_policy, prepared
 from mopl_jax.io.sources import open_source, pooled
+from mopl_jax.policies.contextual import is_contextual
 from mopl_jax.policies.mixture import Mixture
 from mopl_jax.policies.policy import Policy
 
@@ -49,6 +50,13 @@ def pool(
     if len(policies) < len(logging):
         bare = next(each.name for each, own in zip(parts, logging, strict=True) if own is None)
         raise ValueError(f"expected a logging policy for every file, got none for {bare}; add it")
+    for part, policy in zip(parts, policies, strict=True):
+        if is_contextual(policy):
+            raise ValueError(
+                f"{part.name}: expected a logging policy that is the same for all rows, as other"
+                " files have other policies, got one by context; leave logging out of every file,"
+                " and store what each row was played with in a column log_propensity"
+            )
     both = Mixture.of(np.array([part.count() for part in parts], float), policies)
     own_densities = spec.replace(propensity=None, log_propensity=None)
     reader = log_reader_of(rows, own_densities, both)

@@ -22,7 +22,7 @@ from mopl_jax.io.policy_json import write_policy
 from mopl_jax.io.read import open_log, read_logs
 from mopl_jax.io.table import read_columns
 from mopl_jax.logs import log_weights
-from mopl_jax.policies import Gaussian, Mixture, Uniform
+from mopl_jax.policies import Gaussian, Mixture, Segmented, Uniform
 
 N = 7
 RNG = np.random.default_rng(0)
@@ -217,6 +217,18 @@ def test_pooled_logs_have_their_own_propensity_or_that_of_the_mixture(tmp_path, 
     log_weight = log_weights(target, logs)
     assert standard_errors(np.exp(log_weight), 1) < 4
     assert standard_errors(np.exp(log_weight) * logs.reward, 0.3) < 4
+
+
+def test_files_of_which_one_was_played_by_context_are_pooled_by_their_densities(tmp_path):
+    parts = [Gaussian.diagonal(np.full(3, x), 1.0) for x in (0.0, 0.5)]
+    by_user = Segmented.of(["user"], [["user 0"]], parts[:1], parts[1])
+    for name, policy in (("a", LOGGING), ("b", by_user)):
+        write_policy(tmp_path / f"{name}.json", policy)
+        pq.write_table(pa.table(TABLE), tmp_path / f"{name}.parquet")
+    files = "".join(f'[[files]]\npath = "{x}.parquet"\nlogging = "{x}.json"\n' for x in "ab")
+    (tmp_path / "pool.toml").write_text('action = "w_"\n' + files)
+    with pytest.raises(ValueError, match=r"b.parquet: .* by context; leave logging out of every"):
+        read_logs(tmp_path / "pool.toml")
 
 
 def changed(name, values, table=TABLE):
