@@ -8,10 +8,13 @@ chosen: rewards saturate, each segment in a direction of its own. Logging N(0, I
 teach. Gains and regrets are true ones, by 4,096 Sobol points, of the mean reward over the segments;
 gains are over the learnt global means played with the same scale. `invented` is how often `same`
 is personalised, with the probability of so many if 5 % are; `tables that hold` those of which the
-intervals of all segments, meant to hold at once, hold the segment's true gain.
+intervals of all segments, meant to hold at once, hold the segment's true gain. Other `learners`, of
+fewer logs: a table certified in four folds, as the command does by itself with so few rows, and
+means that are a linear function or a small network of the levels.
 """
 
 import functools
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -24,20 +27,34 @@ from benchmarks import _study
 from benchmarks._study import grouped, markdown
 from mopl_jax.learning.pipeline import learn_contextual
 from mopl_jax.policies.gaussian import Gaussian
+from mopl_jax.policies.mixture import Mixture
 
 SIZES = {"replicates": (60, 200, 60, 60), "n": 2000, "d": 3}
-SIZES |= {"worlds": ("differs", "same", "rare", "turned")}
-QUICK = {"replicates": (1,), "n": 800, "worlds": ("differs",)}
+SIZES |= {"worlds": ("differs", "same", "rare", "turned"), "others": (20, 20)}
+QUICK = {"replicates": (1,), "n": 800, "worlds": ("differs",), "others": (0, 1)}
+RESULTS = ("contextual", "contextual_learners")
+HALF = {"share": 0.5}
+LEARNERS = {
+    "table, four folds": {},
+    "linear": {"mean": "linear", **HALF},
+    "network": {"mean": "network", **HALF},
+}
 SHARES = np.array([0.5, 0.3, 0.19, 0.01])
 NOISE, ALPHA = 0.5, 0.05
 
 
-def run(options) -> _study.Rows:
-    """One row for each log."""
+def run(options) -> Iterator[_study.Rows]:
+    """One row for each log; then those of the other learners."""
     jax.config.update("jax_enable_x64", True)
-    return _study.Rows(
-        one(world, options.n, options.d, seed)
+    yield _study.Rows(
+        one(world, options.n, options.d, seed, HALF)
         for world, replicates in zip(options.worlds, options.replicates, strict=True)
+        for seed in range(replicates)
+    )
+    yield _study.Rows(
+        {"learner": name} | one(world, options.n, options.d, seed, settings)
+        for name, settings in LEARNERS.items()
+        for world, replicates in zip(("differs", "same"), options.others, strict=True)
         for seed in range(replicates)
     )
 
@@ -59,19 +76,16 @@ def mean_reward(world: str, segment: np.ndarray, action: np.ndarray) -> np.ndarr
     return -0.2 * np.square(action - best[segment]).sum(axis=1) + 0.2 * segment
 
 
-def one(world: str, n: int, d: int, seed: int) -> dict:
-    """What is learnt of one log, and what is true of it."""
+def one(world: str, n: int, d: int, seed: int, settings: Mapping[str, Any]) -> dict:
+    """What is learnt of one log with some `settings`, and what is true of it."""
     rng = np.random.default_rng([seed, n, d, sorted(SIZES["worlds"]).index(world)])
     segment, action = rng.choice(len(SHARES), n, p=SHARES), rng.normal(size=(n, d))
     reward = mean_reward(world, segment, action) + NOISE * rng.normal(size=n)
     columns = {f"w_{k}": action[:, k] for k in range(d)}
-    log = pa.table(columns | {"reward": reward, "segment": segment})
+    log = pa.table(columns | {"reward": reward, "segment": segment.astype(str)})
     logging = Gaussian(jnp.zeros(d), jnp.ones(d))
-    made: Any = learn_contextual(log, "segment", action="w_", logging=logging, share=0.5)
-    means = np.stack([made.policy.at(segment=k).mean for k in range(len(SHARES))])
-    scale = np.asarray(made.policy.otherwise.scale)
-    shared = np.repeat(np.asarray(made.learnt.policy.mean)[None], len(SHARES), axis=0)
-    each = values(world, means, scale) - values(world, shared, scale)
+    made: Any = learn_contextual(log, "segment", action="w_", logging=logging, **settings)
+    each, most = _true(world, made)
     gain = float(SHARES @ each)
     promised = made.least if made.personalise else 0.0
     return {
@@ -82,9 +96,26 @@ def one(world: str, n: int, d: int, seed: int) -> dict:
         "bound": float(made.over_global.gain_bound),
         "promised": promised,
         "served": gain if made.personalise else 0.0,
-        "attainable": attainable(world, shared, scale),
+        "attainable": most,
         "table_holds": _holds(made.segments, each),
     }
+
+
+def _true(world, made) -> tuple[np.ndarray, float]:
+    """True gains (4,) by segment over the global means played with the same scale, and what the
+    best means by segment would gain: of each fold, by its share.
+    """
+    served = [made.policy.at(segment=str(k)) for k in range(len(SHARES))]
+    parts = [x.components if isinstance(x, Mixture) else (x,) for x in served]
+    share = np.exp(served[0].log_weight) if isinstance(served[0], Mixture) else np.ones(1)
+    gains, most = np.zeros(len(SHARES)), 0.0
+    for k, weight in enumerate(share):
+        means, scale = np.stack([x[k].mean for x in parts]), np.asarray(parts[0][k].scale)
+        base = np.asarray(made.learnt.made[k].certified.mean)
+        shared = np.repeat(base[None], len(SHARES), axis=0)
+        gains += weight * (values(world, means, scale) - values(world, shared, scale))
+        most += weight * attainable(world, shared, scale)
+    return gains, float(most)
 
 
 def _holds(segments, truth) -> bool | None:
@@ -120,20 +151,25 @@ def attainable(world: str, shared: np.ndarray, scale: np.ndarray) -> float:
     return float(max(found) - SHARES @ values(world, shared, scale))
 
 
-def table(rows: list[dict]) -> str:
-    """Of each world."""
+def table(rows: list[dict], others: list[dict]) -> str:
+    """Of each world; of each learner and world."""
+    by_learner = {(*key, key[1]): cell for key, cell in grouped(others, "learner", "world").items()}
+    return f"{_table(grouped(rows, 'world'))}\n\n{_table(by_learner)}"
+
+
+def _table(cells: dict) -> str:
     head = ("world", "logs", "personalised", "promised", "true gain served", "attainable")
     head += ("bounds that hold", "tail if 95 % do", "tail if 5 % are personalised")
     head += ("tables that hold", "tail if 95 % do")
     lines = []
-    for (world,), cell in grouped(rows, "world").items():
+    for (*about, world), cell in cells.items():
         names = ("personalised", "promised", "served", "attainable")
         numbers = [float(np.mean([row[name] for row in cell])) for name in names]
         held = sum(row["bound"] <= row["gain"] + 1e-9 for row in cell)
         invented = sum(row["personalised"] for row in cell)
         tail = float(binom.sf(invented - 1, len(cell), ALPHA)) if world == "same" else None
         held_tail = float(binom.cdf(held, len(cell), 1 - ALPHA))
-        line = [world, len(cell), *numbers, held / len(cell), held_tail, tail]
+        line = [": ".join(about) or world, len(cell), *numbers, held / len(cell), held_tail, tail]
         lines.append([*line, *_tables([x["table_holds"] for x in cell])])
     return markdown(head, lines)
 
