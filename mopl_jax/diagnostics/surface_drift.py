@@ -21,7 +21,6 @@ from jaxtyping import Float, Int
 from mopl_jax.numerics import quadratic
 
 STEPS = 10  # of the mean reward over time
-SQUARED = 12  # weights up to which products of two of them are among the features
 UNITS_EACH = 10  # users for each number that is tested: fewer do not know their covariance
 
 
@@ -66,7 +65,7 @@ def surface_drift(
     if not q or units < UNITS_EACH * q or not reward.std() > 0:
         return SurfaceDrift(np.nan, np.nan)
     known = [] if beside is None else [_products(beside, z)]
-    given = np.concatenate([_features(z), _steps(time), basis, *known], axis=1)
+    given = np.concatenate([quadratic.few_features(z), _steps(time), basis, *known], axis=1)
     columns = np.concatenate([_products(basis, z), reward[:, None] / reward.std()], axis=1)
     cleared = columns - given @ _coefficients(given, columns)
     asked, left = cleared[:, :q], cleared[:, q]
@@ -89,12 +88,6 @@ def _coefficients(given, columns):
     one.
     """
     return np.linalg.pinv(given.T @ given, 1e-10, hermitian=True) @ (given.T @ columns)
-
-
-def _features(z):
-    if z.shape[1] <= SQUARED:
-        return np.asarray(quadratic.features(z))
-    return np.concatenate([np.ones_like(z[:, :1]), z, np.square(z)], axis=1)
 
 
 def _steps(time):

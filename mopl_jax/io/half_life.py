@@ -18,7 +18,6 @@ from mopl_jax.numerics import quadratic
 
 PERIODS = 16
 HALF_LIVES = math.inf, 8.0, 4.0, 2.0, 1.0, 0.5  # in periods; of two that are alike the longer one
-SQUARED = 12  # weights up to which products of two of them are among the features
 RIDGE = 1e-3  # of a feature's mean square
 
 Sums = Float[np.ndarray, "p f f"]
@@ -36,17 +35,12 @@ def chosen_half_life(rows: Callable[[], Iterable[Any]]) -> float:
     sums: Any = 0.0
     for block in rows():
         z = block.action / np.where(unit > 0, unit, 1)
-        columns = np.concatenate([_features(z), (block.reward - level)[:, None]], axis=1)
+        left = (block.reward - level)[:, None]
+        columns = np.concatenate([quadratic.few_features(z), left], axis=1)
         period = np.minimum((block.time - first) / length, PERIODS - 1).astype(int)
         sums = sums + np.stack([_square(columns[period == k]) for k in range(PERIODS)])
     errors = [sum(_errors(_centred(sums), half_life)) for half_life in HALF_LIVES]
     return HALF_LIVES[int(np.argmin(errors))] * length
-
-
-def _features(z):
-    if z.shape[1] <= SQUARED:
-        return np.asarray(quadratic.features(z))
-    return np.concatenate([np.ones_like(z[:, :1]), z, np.square(z)], axis=1)
 
 
 def _square(x):

@@ -31,6 +31,16 @@ def features(z: Float[Array | np.ndarray, "*n d"]) -> Float[Array, "*n f"]:
     return xp.concat([xp.ones_like(z[..., :1]), z, z[..., rows] * z[..., columns]], axis=-1)
 
 
+SQUARED = 12  # weights up to which products of two of them are among the few features
+
+
+def few_features(z: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n f"]:
+    """`features` of NumPy arrays; of more than `SQUARED` weights 1, zᵢ and zᵢ² alone."""
+    if z.shape[1] <= SQUARED:
+        return np.asarray(features(z))
+    return np.concatenate([np.ones_like(z[:, :1]), z, np.square(z)], axis=1)
+
+
 def expected_features(mean: Vector, covariance: Matrix) -> Float[Array, " f"]:
     """E features(z) of a normal z: 1, mᵢ and mᵢmⱼ + Sᵢⱼ for i ≤ j."""
     d = mean.shape[0]
