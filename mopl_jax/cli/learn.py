@@ -57,21 +57,7 @@ PARETO = "So many policies that trade the first guardrail's outcome for the rewa
     show_sql=options.SQL,
     as_json=options.JSON,
 )
-def learn(
-    out,
-    force,
-    report_folder,
-    as_json,
-    low,
-    high,
-    total,
-    max_change,
-    production,
-    pareto,
-    context,
-    mean,
-    **settings,
-):
+def learn(out, force, report_folder, as_json, **settings):
     """New weights from a log, and what they certainly gain.
 
     Two answers. The best guess is what a response surface, a quadratic and
@@ -111,61 +97,61 @@ def learn(
     report.
     """
     from mopl_jax.io import files
-    from mopl_jax.io.policy_json import document, write_policy
-    from mopl_jax.learning.chosen_arm import ChosenArm
-    from mopl_jax.report import arms_screen, learning_screen
+    from mopl_jax.report import learning_screen
 
     options.float64()
-    if mean is not None and context is None:
-        raise ValueError("--mean: of what? name the columns of the context with --context")
-    settings |= {"constraints": _constraints(low, high, total, max_change, production)}
-    file = production is not None and production.endswith(".json")
-    read = [settings["log"], settings["logging"], production if file else None]
+    settings = _arguments(**settings)
+    current = settings["production"]
+    read = [settings["log"], settings["logging"], current if isinstance(current, str) else None]
     options.check_output(out, read, force)
     if report_folder is not None:
         files.prepare(report_folder, "--report")
-    settings |= {"production": production if file else _numbers("--production", production)}
-    settings |= {"guardrails": settings["guardrails"] or (), "trades": pareto}
-    with learning_screen.progress(as_json) as watched:
+    with learning_screen.progress(as_json) as (watch, stop):
         try:
-            learnt = _learnt(settings, context, mean, report_folder, watched)
+            learnt = _learnt(settings, report_folder, watch=watch, stop=stop)
         except ValueError as error:
             raise _by_option(error) from None
-    about = learnt.to_dict()
-    write_policy(out, learnt.played, **about)
-    if as_json:
-        show.print_json(document(learnt.played, **about))
-    if not isinstance(learnt, ChosenArm):
-        _finish(learnt, out, report_folder, as_json)
-    elif not as_json:
-        arms_screen.show(learnt, out)
+    interrupted = getattr(learnt, "interrupted", False)  # else there are no stages
+    _write(learnt, out, None if interrupted else report_folder, as_json)
+    if interrupted:
+        raise typer.Exit(130)
     if learnt.verdict == "refuse":
         raise typer.Exit(options.REFUSED)
 
 
-def _learnt(settings, context, mean, report_folder, watched) -> Any:
+def _arguments(low, high, total, max_change, production, pareto, **settings) -> Any:
+    """The options as arguments of `pipeline.learn`, and those of `pipeline.learn_contextual`."""
+    from mopl_jax.learning.constraints import Bounds
+
+    if settings["mean"] is not None and settings["context"] is None:
+        raise ValueError("--mean: of what? name the columns of the context with --context")
+    if max_change is not None and production is None:
+        complaint = "change from what? name the current weights with --production"
+        raise ValueError(f"--max-change: {complaint}")
+    texts = {"--low": low, "--high": high, "--max-change": max_change}
+    low, high, change = (options.numbers(text, name, infinite=True) for name, text in texts.items())
+    if production is not None and not production.endswith(".json"):
+        production = options.numbers(production, "--production", infinite=True)
+    return settings | {
+        "constraints": Bounds(low, high, total, change),
+        "production": production,
+        "guardrails": settings["guardrails"] or (),
+        "trades": pareto,
+    }
+
+
+def _learnt(settings, report_folder, **progress) -> Any:
     """By the verb that the log and the options ask for."""
     from mopl_jax.learning import pipeline
     from mopl_jax.learning.arms import arms_of, choose_arm
 
+    context, mean = settings.pop("context"), settings.pop("mean")
     reader = options.opened(settings)
     if arms_of(reader) is not None:
         return choose_arm(reader, **_of_arms(settings, report_folder, context))
-    settings |= dict(zip(("watch", "stop"), watched, strict=True))
     if context is None:
-        return pipeline.learn(reader, **settings)
-    return pipeline.learn_contextual(reader, context, mean=mean or "table", **settings)
-
-
-def _constraints(low, high, total, max_change, production) -> Any:
-    """What the options allow of the weights."""
-    from mopl_jax.learning.constraints import Bounds
-
-    if max_change is not None and production is None:
-        complaint = "change from what? name the current weights with --production"
-        raise ValueError(f"--max-change: {complaint}")
-    limits = _numbers("--low", low), _numbers("--high", high)
-    return Bounds(*limits, total, _numbers("--max-change", max_change))
+        return pipeline.learn(reader, **settings, **progress)
+    return pipeline.learn_contextual(reader, context, mean=mean or "table", **settings, **progress)
 
 
 def _of_arms(settings, report_folder, context):
@@ -186,34 +172,32 @@ def _of_arms(settings, report_folder, context):
     return kept
 
 
-def _finish(made, out, report_folder, as_json):
-    """The page and the screen."""
+def _write(made, out, report_folder, as_json):
+    """The artifact, the page, and the document or the screen."""
     from mopl_jax.io import files
-    from mopl_jax.learning.contextual_weights import ContextualWeights
-    from mopl_jax.report import contextual_screen, learning_screen
+    from mopl_jax.io.policy_json import document, write_policy
 
-    learnt = made.learnt if isinstance(made, ContextualWeights) else made
-    if report_folder is not None and not learnt.interrupted:
+    about = made.to_dict()
+    write_policy(out, made.played, **about)
+    if as_json:
+        show.print_json(document(made.played, **about))
+    if report_folder is not None:
         from mopl_jax.report import page
 
         with files.claimed(report_folder, option="--report"):
             page.write(report_folder, made)
-    if not as_json and made is learnt:
-        learning_screen.show(learnt, out)
-    elif not as_json:
-        contextual_screen.show(made, out)
-    if learnt.interrupted:
-        raise typer.Exit(130)
+    if not as_json:
+        _screen(made)(made, out)
 
 
-def _numbers(option: str, text: str | None) -> Any:
-    """The numbers of an option's text; None stays None."""
-    if text is None:
-        return None
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise ValueError(f"{option}: expected numbers separated by commas, got {text!r}") from None
+def _screen(made):
+    """What shows it."""
+    from mopl_jax.learning.chosen_arm import ChosenArm
+    from mopl_jax.learning.contextual_weights import ContextualWeights
+    from mopl_jax.report import arms_screen, contextual_screen, learning_screen
+
+    screens = {ChosenArm: arms_screen, ContextualWeights: contextual_screen}
+    return screens.get(type(made), learning_screen).show
 
 
 def _by_option(error):

@@ -3,6 +3,7 @@
 Nothing of the library is imported before a command runs.
 """
 
+import contextlib
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -202,15 +203,13 @@ def reward_range(text: str | None) -> tuple[float, float] | None:
     return low, high
 
 
-def numbers(text: str, option: str) -> list[float]:
-    """Finite numbers separated by commas."""
-    try:
-        values = [float(part) for part in text.split(",")]
-    except ValueError:
-        values = [math.nan]
-    if not all(map(math.isfinite, values)):
-        raise ValueError(f"{option}: expected numbers separated by commas, got {text!r}")
-    return values
+def numbers(text: str | None, option: str, infinite: bool = False) -> Any:
+    """Numbers separated by commas, finite ones unless `infinite`; None for None."""
+    with contextlib.suppress(ValueError):
+        values = [] if text is None else [float(part) for part in text.split(",")]
+        if infinite or all(map(math.isfinite, values)):
+            return values or None
+    raise ValueError(f"{option}: expected numbers separated by commas, got {text!r}")
 
 
 def integers(text: str | None, option: str) -> list[int] | None:

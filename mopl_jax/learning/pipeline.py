@@ -37,7 +37,7 @@ from mopl_jax.learning.personal import MEANS, TABLE
 from mopl_jax.learning.plan import RADIUS, Plan, Stop, Watch, check_plan
 from mopl_jax.learning.production import served_now, weights_now
 from mopl_jax.learning.seen import check_known_before, context_names, seen_of
-from mopl_jax.learning.stages import Asked
+from mopl_jax.learning.stages import Task
 from mopl_jax.learning.teachable import check_kind, check_outcomes, check_teaches
 from mopl_jax.logs import Logs, check, num_units, split
 from mopl_jax.numerics.check import check_alpha, check_seed, choose
@@ -114,57 +114,60 @@ def learn(
     limits = tuple(guardrail(text) for text in guardrails)
     long = LongLog(in_memory, share, folds, bool(limits), trades, certificate, seed)
     taken = _read(log, roles, guardrails, limits, long)
+    _check(taken, limits, trades)
+    check_alpha(alpha)
+    valuation = valuation_of(estimator)
+    taken = taken.as_learnt(minimise)
+    current = weights_now(production, taken.names, taken.logarithms)
+    project = _projection(constraints, taken, current)
+    plan = Plan(bind(certificate), alpha, valuation, project, radius)
+    check_plan(plan)
+    check_seed(seed, "seed")
+    check_projection(project, taken.logs.action.shape[1])
+    share, folds = _design(taken, isinstance(log, Logs), share, folds)
+    method = estimator if isinstance(estimator, str) else "own"
+    split_by = {"seed": seed, "folds": folds, "share": share or 0.0}
+    names = taken.called(estimator=method, certificate=certificate, minimise=minimise, **split_by)
+    task = Task(plan, current, names, limits, trades, current is not None, taken.by_time)
+    found = _found(taken, task, share, watch, stop)
+    return dataclasses.replace(
+        found,
+        outside=share_outside(project, found.policy),
+        checks=_checked(taken.reader, found.played),
+        served=served_now(production, taken.names, found),
+    ).judged
+
+
+def _check(taken, limits, trades):
+    """ValueError for a log that cannot teach."""
     check_kind(taken.reader.logging, taken.place)
     remedy = "collect more" if taken.others is None else HOLD_MORE
     check_teaches(
         taken.logs, names=taken.names, reward=taken.reward, place=taken.place, remedy=remedy
     )
     check_outcomes(taken.logs, limits, trades, taken.place)
-    check_alpha(alpha)
-    valuation = valuation_of(estimator)
-    taken = taken.of_costs if minimise else taken
-    logarithms = _are_logarithms(taken)
-    logs = in_logs(taken.logs) if logarithms else taken.logs
-    current = weights_now(production, taken.names, logarithms)
-    d = logs.action.shape[1]
-    if isinstance(constraints, Bounds):
-        constraints = constraints.projection(d, current, logarithms)
-    plan = Plan(bind(certificate), alpha, valuation, constraints, radius)
-    check_plan(plan)
-    check_seed(seed, "seed")
-    check_projection(plan.project, d)
-    share, folds = _design(taken, isinstance(log, Logs), share, folds)
-    names = Names(
-        taken.path,
-        tuple(taken.names),
-        taken.reward,
-        estimator if isinstance(estimator, str) else "own",
-        certificate,
-        seed,
-        folds,
-        share or 0.0,
-        logarithms,
-        provenance_of(taken.reader.source.schema, taken.reward),
-        minimise,
-    )
-    sampling = taken.reader.sampling
-    by_time = sampling is not None and sampling.recency is not None
-    asked = Asked(plan, current, names, limits, trades, current is not None, by_time)
+
+
+def _projection(constraints, taken, current) -> Projection:
+    """Onto what the constraints leave of the weights, or of their logarithms."""
+    if not isinstance(constraints, Bounds):
+        return constraints
+    return constraints.projection(taken.logs.action.shape[1], current, taken.logarithms)
+
+
+def _found(taken, task: Task, share, watch: Watch, stop: Stop) -> LearntWeights:
+    """What is learnt and certified: in passes, in folds, or on a share of the users."""
     if taken.others is not None:
         watch(0, 2)
-        found = stages.taught(logs, taken.others.source.count(), asked)
+        found = stages.taught(taken.logs, taken.others.source.count(), task)
         found = dataclasses.replace(found, interrupted=stop())
-        found = certified_in_passes(found, taken.others, watch)
-    elif folds:
-        found = stages.cross_fitted(logs, asked, watch, stop)
-    else:
-        found = stages.halved(*_parts(logs, share, seed), asked, watch, stop)
-    return dataclasses.replace(
-        found,
-        outside=share_outside(plan.project, found.policy),
-        checks=_checked(taken.reader, found.played),
-        served=served_now(production, taken.names, found),
-    ).judged
+        return certified_in_passes(found, taken.others, watch)
+    if task.names.folds:
+        return stages.cross_fitted(taken.logs, task, watch, stop)
+    parts = (taken.logs, None)
+    if share is not None:
+        parts = split(taken.logs, share, task.names.seed)
+    return stages.halved(*parts, task, watch, stop)
 
 
 def _checked(reader, played) -> LogReport:
@@ -239,7 +242,7 @@ def learn_contextual(
     return learnt if learnt.interrupted else personalised(learnt, seen, mean)
 
 
-class _Read(NamedTuple):
+class _TakenLog(NamedTuple):
     """A log that was read.
 
     `reader`: all of it
@@ -247,6 +250,7 @@ class _Read(NamedTuple):
     `names`, `reward`: of the weights and the reward
     `place`, `path`: for complaints and for documents
     `others`: of a long log those rows that are not held
+    `logarithms`: whether `logs` has the logarithms of the weights
     """
 
     reader: log_reader.LogReader
@@ -256,15 +260,34 @@ class _Read(NamedTuple):
     place: str
     path: str
     others: log_reader.LogReader | None = None
+    logarithms: bool = False
+
+    def as_learnt(self, minimise: bool) -> "_TakenLog":
+        """The same with rewards of which more is better, and with logarithms of log-normal weights.
+
+        What a log of costs has is the negative; the reader of all, which is checked, has it as it
+        is.
+        """
+        logs, others = self.logs, self.others
+        if minimise:
+            logs = dataclasses.replace(logs, reward=0.0 - logs.reward)
+            others = others and others._replace(negated=True)
+        known = self.reader.logging
+        logarithms = has_log_normal_densities(logs) if known is None else is_log_normal(known)
+        logs = in_logs(logs) if logarithms else logs
+        return self._replace(logs=logs, others=others, logarithms=logarithms)
+
+    def called(self, **method: Any) -> Names:
+        """The names for documents, with those of the `method`."""
+        note = provenance_of(self.reader.source.schema, self.reward)
+        own = self.path, tuple(self.names), self.reward
+        return Names(*own, logarithms=self.logarithms, note=note, **method)
 
     @property
-    def of_costs(self) -> "_Read":
-        """The same with the negative of the reward; the reader of all, which is checked, has it as
-        it is.
-        """
-        logs = dataclasses.replace(self.logs, reward=0.0 - self.logs.reward)
-        others = self.others and self.others._replace(negated=True)
-        return self._replace(logs=logs, others=others)
+    def by_time(self) -> bool:
+        """Whether rows speak for less because they are old."""
+        sampling = self.reader.sampling
+        return sampling is not None and sampling.recency is not None
 
     @property
     def share(self) -> float:
@@ -272,7 +295,7 @@ class _Read(NamedTuple):
         return 1 - len(self.logs.reward) / self.reader.source.count()
 
 
-def _read(log, roles, given, guardrails, long) -> _Read:
+def _read(log, roles, given, guardrails, long) -> _TakenLog:
     """A log, whose outcomes for guardrails are the context of the rows, whatever else was known of
     them.
     """
@@ -290,7 +313,7 @@ def _read(log, roles, given, guardrails, long) -> _Read:
         log_reader.check_densities(reader, None)
     place, reward = reader.source.name, reader.columns.reward or "reward"
     path = place if isinstance(log, log_reader.LogReader) else public(str(log))
-    return _Read(reader, logs, _objectives(reader, logs), reward, place, path, others)
+    return _TakenLog(reader, logs, _objectives(reader, logs), reward, place, path, others)
 
 
 def _on_one_level(reader) -> Logs:
@@ -307,7 +330,7 @@ def _on_one_level(reader) -> Logs:
     return dataclasses.replace(logs, reward=reward - take(reward), context=outcomes)
 
 
-def _in_memory(log, roles, given, guardrails) -> _Read:
+def _in_memory(log, roles, given, guardrails) -> _TakenLog:
     if roles:
         raise ValueError(f"expected a path to go with {sorted(roles)[0]!r}, got Logs in memory")
     if guardrails and not isinstance(given, Mapping):
@@ -317,16 +340,10 @@ def _in_memory(log, roles, given, guardrails) -> _Read:
     logs = dataclasses.replace(jax.tree.map(np.asarray, log), context=context)
     logs = check(logs)
     names = [f"action[{k}]" for k in range(logs.action.shape[1])]
-    return _Read(read.open_log(logs), logs, names, "reward", "memory", "memory")
+    return _TakenLog(read.open_log(logs), logs, names, "reward", "memory", "memory")
 
 
-def _are_logarithms(taken: _Read) -> bool:
-    """Whether the log is of log-normal weights, by its logging policy or by its densities."""
-    known = taken.reader.logging
-    return has_log_normal_densities(taken.logs) if known is None else is_log_normal(known)
-
-
-def _design(taken: _Read, split_already, share, folds) -> tuple[float | None, int]:
+def _design(taken: _TakenLog, split_already, share, folds) -> tuple[float | None, int]:
     """The share of the users that certify, and how many folds do instead."""
     if taken.others is not None:
         return taken.share, 0
@@ -346,8 +363,3 @@ def _objectives(reader, logs) -> list[str]:
     if not isinstance(names, str) and len(names) == d:
         return list(names)
     return [f"{names}[{k}]" for k in range(d)]
-
-
-def _parts(logs, share, seed) -> tuple[Logs, Logs | None]:
-    """Rows that teach and rows that certify."""
-    return (logs, None) if share is None else split(logs, share, seed)

@@ -18,8 +18,8 @@ from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.mixture import Mixture
 
 
-class Asked(NamedTuple):
-    """What is asked for."""
+class Task(NamedTuple):
+    """What is to be learnt, and by which plan."""
 
     plan: Plan
     current: Any
@@ -31,37 +31,37 @@ class Asked(NamedTuple):
 
 
 def halved(
-    learning: Logs, held: Logs | None, given: Asked, watch: Watch, stop: Stop
+    learning: Logs, held: Logs | None, task: Task, watch: Watch, stop: Stop
 ) -> LearntWeights:
     """Learn from some rows, certify on others."""
     watch(0, 2)
-    found = taught(learning, len(learning.reward) if held is None else len(held.reward), given)
+    found = taught(learning, len(learning.reward) if held is None else len(held.reward), task)
     watch(1, 2)
     found = dataclasses.replace(found, interrupted=stop())
     if held is not None:
-        found = _certified(found, [found.proposal], _floats(held), None, given)
+        found = _certified(found, [found.proposal], _floats(held), None, task)
     watch(2, 2)
     return found
 
 
-def taught(logs: Logs, size: int, given: Asked) -> LearntWeights:
+def taught(logs: Logs, size: int, task: Task) -> LearntWeights:
     """What rows teach, to be certified on `size` others."""
-    return _found(_proposed(logs, size, given), logs, given, interrupted=False)
+    return _found(_proposed(logs, size, task), logs, task, interrupted=False)
 
 
-def cross_fitted(logs: Logs, given: Asked, watch: Watch, stop: Stop) -> LearntWeights:
+def cross_fitted(logs: Logs, task: Task, watch: Watch, stop: Stop) -> LearntWeights:
     """Each fold certifies what the others teach; all rows teach the best guess.
 
     After an interrupt the folds that have been certified are those whose policies are there.
     """
-    names, fold = given.names, folds_of(logs, given.names.folds, given.names.seed)
+    names, fold = task.names, folds_of(logs, task.names.folds, task.names.seed)
     made, stages = [], names.folds + 2
-    if given.current is None:  # one baseline for all folds
-        given = given._replace(current=logged_mean(logs))
+    if task.current is None:  # one baseline for all folds
+        task = task._replace(current=logged_mean(logs))
     watch(0, stages)
     try:
         for k in range(names.folds):
-            made.append(_proposed(logs, len(fold), given, fold != k))
+            made.append(_proposed(logs, len(fold), task, fold != k))
             watch(k + 1, stages)
             if stop():
                 break
@@ -69,25 +69,25 @@ def cross_fitted(logs: Logs, given: Asked, watch: Watch, stop: Stop) -> LearntWe
         if not made:
             raise
     interrupted = len(made) < names.folds
-    whole = made[0] if interrupted else _proposed(logs, len(fold), given, fold >= 0)
+    whole = made[0] if interrupted else _proposed(logs, len(fold), task, fold >= 0)
     watch(stages - 1, stages)
-    found = _found(whole, logs, given, interrupted=interrupted)
+    found = _found(whole, logs, task, interrupted=interrupted)
     kept = fold < len(made)
     held = _floats(rows(logs, kept) if interrupted else logs)
-    found = _certified(found, made, held, jnp.asarray(fold[kept]), given)
+    found = _certified(found, made, held, jnp.asarray(fold[kept]), task)
     watch(stages, stages)
     return found
 
 
-def _found(made, logs, given, interrupted) -> LearntWeights:
+def _found(made, logs, task, interrupted) -> LearntWeights:
     return LearntWeights(
         made,
-        given.plan,
-        given.names,
+        task.plan,
+        task.names,
         logs,
         policy=made.certified,
-        guardrails=given.guardrails,
-        production=given.current if given.known else None,
+        guardrails=task.guardrails,
+        production=task.current if task.known else None,
         interrupted=interrupted,
     )
 
@@ -97,15 +97,15 @@ def _floats(logs):
     return jax.tree.map(jnp.asarray, logs)
 
 
-def _guarded(logs, given) -> Guarded | None:
+def _guarded(logs, task) -> Guarded | None:
     """The outcomes of the guardrails on these rows."""
-    return Guarded.of(given.guardrails, [*np.asarray(logs.context).T]) if given.guardrails else None
+    return Guarded.of(task.guardrails, [*np.asarray(logs.context).T]) if task.guardrails else None
 
 
-def _proposed(logs, size, given, kept=None) -> Proposal:
+def _proposed(logs, size, task, kept=None) -> Proposal:
     """What to certify on `size` rows, and what to believe in, taught by those `kept`."""
-    plan, logs = given.plan, _floats(logs)
-    current = given.current
+    plan, logs = task.plan, _floats(logs)
+    current = task.current
     made = propose(
         logs,
         float(size),
@@ -114,17 +114,17 @@ def _proposed(logs, size, given, kept=None) -> Proposal:
         radius=plan.radius,
         alpha=plan.alpha,
         kept=None if kept is None else jnp.asarray(kept, logs.action.dtype),
-        guarded=_guarded(logs, given),
-        trades=given.trades,
+        guarded=_guarded(logs, task),
+        trades=task.trades,
     )
     return jax.block_until_ready(made)
 
 
-def _certified(found: LearntWeights, made, held, fold, given) -> LearntWeights:
+def _certified(found: LearntWeights, made, held, fold, task) -> LearntWeights:
     """With its certificates against the logging mean and against production, where guardrails
     bind, and those of the front.
     """
-    plan, guarded = given.plan, _guarded(held, given)
+    plan, guarded = task.plan, _guarded(held, task)
     surfaces = made[0].surfaces
     if fold is not None:
         stack = stacked([each.surfaces for each in made])
@@ -150,17 +150,17 @@ def _certified(found: LearntWeights, made, held, fold, given) -> LearntWeights:
         return Mixture.of(np.bincount(fold, speaks_for(held)) / len(fold), policies)
 
     policies = [proposal.certified for proposal in made]
-    start = given.current if given.current is not None else found.whitening.mean
-    mean = found.whitening.mean if given.known else start
+    start = task.current if task.current is not None else found.whitening.mean
+    mean = found.whitening.mean if task.known else start
     deciding = first = against(mean, policies, plan.alpha)
-    if given.known:
+    if task.known:
         deciding = against(start, policies, plan.alpha)
     in_log = None
-    if given.by_time:
+    if task.by_time:
         alike = dataclasses.replace(held, sampling_weight=jnp.ones_like(held.sampling_weight))
         in_log = entries(against(start, policies, plan.alpha, alike), 0)
-    trades = [[entries(each.front, t) for each in made] for t in range(given.trades)]
-    front = [(played(each), against(start, each, plan.alpha / given.trades)) for each in trades]
+    trades = [[entries(each.front, t) for each in made] for t in range(task.trades)]
+    front = [(played(each), against(start, each, plan.alpha / task.trades)) for each in trades]
     return dataclasses.replace(
         found,
         held=held,
@@ -168,8 +168,8 @@ def _certified(found: LearntWeights, made, held, fold, given) -> LearntWeights:
         made=tuple(made),
         policy=played(policies),
         certificate=entries(first, 0),
-        against_production=entries(deciding, 0) if given.known else None,
-        guards=tuple(entries(deciding, k) for k in range(1, 1 + len(given.guardrails))),
+        against_production=entries(deciding, 0) if task.known else None,
+        guards=tuple(entries(deciding, k) for k in range(1, 1 + len(task.guardrails))),
         front=tuple(front),
         in_log=in_log,
     )
