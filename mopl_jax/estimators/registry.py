@@ -46,6 +46,11 @@ def is_of_target(choice: Choice) -> bool:
     return not isinstance(_chosen(choice), Estimator)
 
 
+def name_of(choice: Choice) -> str:
+    """The name of an estimator for documents: "own" for one of one's own."""
+    return choice if isinstance(choice, str) else "own"
+
+
 def _chosen(choice):
     if not isinstance(choice, str):
         return choice

@@ -7,8 +7,8 @@ from typing import Any
 from mopl_jax.diagnostics.log_checks import check_rows
 from mopl_jax.diagnostics.mean_weight import mean_weight_of
 from mopl_jax.diagnostics.weight_diagnostics import UNBOUNDED
-from mopl_jax.estimators.registry import Choice
-from mopl_jax.evaluation.answer import IN_MEMORY, LOGGING, Answer
+from mopl_jax.estimators.registry import Choice, name_of
+from mopl_jax.evaluation.answer import IN_MEMORY, LOGGING, Answer, Answers
 from mopl_jax.evaluation.answers import gather
 from mopl_jax.evaluation.judgement import by_log, judge, log_name, of_policies, taught
 from mopl_jax.evaluation.limits import limits
@@ -53,46 +53,56 @@ def compare(
     check_known(reader, reward_range, adjust)
     check_alpha(alpha)
     choose([interval], WALD, "interval for differences")
+    targets = _targets(reader, policies, bandwidth)
+    reader = weigh_logs(reader, targets)
+    asked = reader, targets, estimator, reward_range or UNBOUNDED, in_memory, watch
+    answers = gather(*asked, adjust=adjust)
+    plain = gather(*asked) if adjust else answers
+    level = simultaneous_alpha(answers.correlation, alpha)
+    changes = [
+        _difference(x, interval, alpha, level)._replace(saved=saving(without, x))
+        for x, without in zip(answers.contrasts, plain.contrasts, strict=True)
+    ]
+    own = interval if reward_range is None else "recommended"
+    rows = _candidates(reader, _names(policies), targets, answers, own, alpha)
+    return Comparison(
+        name_of(estimator),
+        interval,
+        alpha,
+        level,
+        answers.policies[0].n,
+        answers.policies[0].units,
+        tuple(x._replace(difference=y) for x, y in zip(rows, [None, *changes], strict=True)),
+        warnings=reader.source.remarks
+        + undeclared_range(answers.appearance.reward, reward_range)
+        + taught(log, policies)
+        + by_log(reader, *of_policies(targets, answers.policies))[1]
+        + answers.remarks,
+        log=log_name(reader, log),
+        minimise=minimise,
+        adjusted_by=tuple(reader.columns.context or ()) if adjust else (),
+    )
+
+
+def _targets(reader, policies, bandwidth) -> list[Any]:
+    """The policies that are compared; ValueError for fewer than two."""
     targets = [_target(reader, policy, bandwidth) for policy in policies]
     if len(targets) < 2:
         raise ValueError(
             "expected at least two policies to compare; logging is the name of the one that was "
             "logging"
         )
-    reader = weigh_logs(reader, targets)
-    asked = reader, targets, estimator, reward_range or UNBOUNDED, in_memory, watch
-    answers = gather(*asked, adjust=adjust)
-    plain = gather(*asked) if adjust else answers
-    level = simultaneous_alpha(answers.correlation, alpha)
-    own = interval if reward_range is None else "recommended"
+    return targets
+
+
+def _candidates(reader, names, targets, answers: Answers, interval, alpha) -> list[Candidate]:
+    """Each policy by itself, with its verdict, of a log whose policies may be mixed."""
     mixed = doubts_of_mixture(reader, targets, check_rows)
-    rows = [
-        _candidate(reader, name, target, answer, answers.appearance, own, alpha, mixed)
-        for name, target, answer in zip(_names(policies), targets, answers.policies, strict=True)
+    seen = answers.appearance
+    return [
+        _candidate(reader, name, target, answer, seen, interval, alpha, mixed)
+        for name, target, answer in zip(names, targets, answers.policies, strict=True)
     ]
-    changes = [
-        _difference(x, interval, alpha, level)._replace(saved=saving(without, x))
-        for x, without in zip(answers.contrasts, plain.contrasts, strict=True)
-    ]
-    made = (
-        row._replace(difference=change) for row, change in zip(rows, [None, *changes], strict=True)
-    )
-    first = answers.policies[0]
-    label = estimator if isinstance(estimator, str) else "own"
-    ranged = undeclared_range(answers.appearance.reward, reward_range)
-    settings = label, interval, alpha, level, first.n, first.units
-    return Comparison(
-        *settings,
-        tuple(made),
-        reader.source.remarks
-        + ranged
-        + taught(log, policies)
-        + by_log(reader, *of_policies(targets, answers.policies))[1]
-        + answers.remarks,
-        log_name(reader, log),
-        minimise,
-        tuple(reader.columns.context or ()) if adjust else (),
-    )
 
 
 def _names(policies) -> list[str]:

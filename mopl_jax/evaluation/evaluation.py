@@ -12,7 +12,7 @@ from mopl_jax.diagnostics.log_checks import check_rows
 from mopl_jax.diagnostics.mean_weight import mean_weight_of
 from mopl_jax.diagnostics.verdicts import VERDICTS
 from mopl_jax.diagnostics.weight_diagnostics import UNBOUNDED
-from mopl_jax.estimators.registry import Choice, bind_estimator
+from mopl_jax.estimators.registry import Choice, bind_estimator, name_of
 from mopl_jax.evaluation.answer import IN_MEMORY, Answer
 from mopl_jax.evaluation.answers import gather
 from mopl_jax.evaluation.judgement import by_log, judge, log_name, taught
@@ -71,48 +71,59 @@ def evaluate(
     names = (interval,) if isinstance(interval, str) else tuple(dict.fromkeys(interval or FIRST))
     choose(names, METHODS, "interval")
     reader = open_log(log, **columns)._replace(reward_range=reward_range)
-    stated = reader.columns.target_propensity or reader.columns.log_target_propensity
-    if (target is None) == (stated is None):
-        raise ValueError(
-            "expected a target: either --target POLICY.json or --target-propensity COLUMN"
-        )
-    policy, smoothing = (
-        (None, None)
-        if target is None
-        else choose_target(reader, target, bandwidth, estimator, alpha)
-    )
+    policy, smoothing = _target(reader, target, bandwidth, estimator, alpha)
     bind_estimator(estimator, policy)
     facts = _facts(reader, policy, reward_range, w_max, d2)
     check_known(reader, reward_range, adjust, w_max=w_max, d2=d2)
     check_intervals(reader, names, facts, in_memory, of_mean=not (adjust or reader.columns.per))
     if w_max is None and d2 is None:  # which bound the weights of a row as they are
         reader = weigh_logs(reader, [policy])
-    asked = reader, [policy], estimator, reward_range or UNBOUNDED, in_memory, watch
-    answers = gather(*asked, adjust=adjust)
-    level = alpha / len(BANDWIDTHS) if smoothing and smoothing.selected else alpha
+    asked = [policy], estimator, reward_range or UNBOUNDED, in_memory, watch
+    answers = gather(reader, *asked, adjust=adjust)
+    answer, level = answers.policies[0], alpha
+    if smoothing and smoothing.selected:
+        level = alpha / len(BANDWIDTHS)
     mixed = doubts_of_mixture(reader, [policy], check_rows)
-    verdict = judge(reader, policy, answers.policies[0], answers.appearance, mixed)
-    made = _evaluation(answers.policies[0], verdict, estimator, alpha, level, names, facts)
+    verdict = judge(reader, policy, answer, answers.appearance, mixed)
+    made = _evaluation(answer, verdict, estimator, alpha, level, names, facts)
+    made = _named(made, reader, answers, log, target)
+    if adjust:
+        saved = saving(gather(reader, *asked).policies[0], answer)
+        adjustment = Adjustment(tuple(reader.columns.context or ()), saved)
+        made = dataclasses.replace(made, adjustment=adjustment)
+    if reader.by_time:
+        whole = gather(log_reader.of_the_log(reader), *asked, adjust=adjust).policies[0]
+        (ends,) = limits(whole, names[:1], level, facts)
+        rows = reader.sampling and reader.sampling.rows or 0.0
+        in_log = InLog(rows, float(whole.value), ends.lower, ends.upper)
+        made = _doubted(dataclasses.replace(made, in_log=in_log), *in_log.doubts(made.interval))
+    if goal is not None:
+        more = more_units(answer, made.interval, level, goal)
+        made = dataclasses.replace(made, goal=goal, more=more)
+    return made if smoothing is None else _smoothed(made, smoothing)
+
+
+def _target(reader, target, bandwidth, estimator, alpha) -> tuple[Any, Smoothing | None]:
+    """The target policy, None where a column holds its densities, and how it was smoothed."""
+    stated = reader.columns.target_propensity or reader.columns.log_target_propensity
+    if (target is None) == (stated is None):
+        raise ValueError(
+            "expected a target: either --target POLICY.json or --target-propensity COLUMN"
+        )
+    if target is None:
+        return None, None
+    return choose_target(reader, target, bandwidth, estimator, alpha)
+
+
+def _named(made: Evaluation, reader, answers, log, target) -> Evaluation:
+    """With the names of the log and of the target, its pooled logs, and what to know of the log."""
     parts, remarks = by_log(reader, answers.policies[0])
-    range_of = undeclared_range(answers.appearance.reward, reward_range)
+    range_of = undeclared_range(answers.appearance.reward, reader.reward_range)
     doubts = _no_logs(reader) + range_of + taught(log, [target])
     warnings = made.warnings + doubts + reader.source.remarks + answers.remarks
     log, name = _names(reader, log, target)
     made = dataclasses.replace(made, warnings=warnings, parts=parts, log=log, target=name)
-    made = _doubted(made, *remarks)
-    if adjust:
-        saved = saving(gather(*asked).policies[0], answers.policies[0])
-        adjustment = Adjustment(tuple(reader.columns.context or ()), saved)
-        made = dataclasses.replace(made, adjustment=adjustment)
-    if reader.sampling is not None and reader.sampling.recency is not None:
-        whole = gather(log_reader.of_the_log(reader), *asked[1:], adjust=adjust).policies[0]
-        (ends,) = limits(whole, names[:1], level, facts)
-        in_log = InLog(reader.sampling.rows or 0.0, float(whole.value), ends.lower, ends.upper)
-        made = _doubted(dataclasses.replace(made, in_log=in_log), *in_log.doubts(made.interval))
-    if goal is not None:
-        more = more_units(answers.policies[0], made.interval, level, goal)
-        made = dataclasses.replace(made, goal=goal, more=more)
-    return made if smoothing is None else _smoothed(made, smoothing)
+    return _doubted(made, *remarks)
 
 
 def _names(reader: LogReader, log: Any, target: Any) -> tuple[str, str]:
@@ -167,7 +178,7 @@ def _evaluation(answer: Answer, verdict, estimator, alpha, level, names, facts) 
     check = mean_weight_of(d, answer.units)
     return Evaluation(
         value=float(answer.value),
-        estimator=estimator if isinstance(estimator, str) else "own",
+        estimator=name_of(estimator),
         n=answer.n,
         units=answer.units,
         alpha=alpha,

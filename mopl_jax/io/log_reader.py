@@ -131,6 +131,11 @@ class LogReader(NamedTuple):
         return isinstance(self.logging, Mixture) and not own
 
     @property
+    def by_time(self) -> bool:
+        """Whether rows speak for less because they are old, or for the next period."""
+        return self.sampling is not None and self.sampling.recency is not None
+
+    @property
     def has_list_column(self) -> bool:
         """Whether the action is one column of lists, whose length only the rows tell."""
         names = self.columns.action or ()

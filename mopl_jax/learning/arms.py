@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from mopl_jax.diagnostics.log_checks import check_rows
 from mopl_jax.diagnostics.verdicts import VERDICTS
-from mopl_jax.estimators.registry import Choice
+from mopl_jax.estimators.registry import Choice, name_of
 from mopl_jax.evaluation.answer import LOGGING, Answer, Answers
 from mopl_jax.evaluation.answers import gather
 from mopl_jax.evaluation.judgement import by_log, judge, log_name, of_policies
@@ -97,7 +97,7 @@ def choose_arm(
         note=provenance_of(reader.source.schema, reader.columns.reward),
         objectives=_objectives(reader.columns.action, arms.shape[1]),
         reward=reader.columns.reward or "reward",
-        estimator=estimator if isinstance(estimator, str) else "own",
+        estimator=name_of(estimator),
         alpha=alpha,
         n=whole.n,
         units=whole.units,

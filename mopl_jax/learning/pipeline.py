@@ -12,6 +12,7 @@ from jaxtyping import ArrayLike
 from mopl_jax.diagnostics.log_checks import check_rows
 from mopl_jax.diagnostics.log_report import LogReport
 from mopl_jax.estimators.estimator import Estimator
+from mopl_jax.estimators.registry import name_of
 from mopl_jax.evaluation.answer import IN_MEMORY
 from mopl_jax.evaluation.mixed import by_file
 from mopl_jax.intervals.registry import bind
@@ -125,10 +126,9 @@ def learn(
     check_seed(seed, "seed")
     check_projection(project, taken.logs.action.shape[1])
     share, folds = _design(taken, isinstance(log, Logs), share, folds)
-    method = estimator if isinstance(estimator, str) else "own"
-    split_by = {"seed": seed, "folds": folds, "share": share or 0.0}
-    names = taken.called(estimator=method, certificate=certificate, minimise=minimise, **split_by)
-    task = Task(plan, current, names, limits, trades, current is not None, taken.by_time)
+    made_by = {"estimator": name_of(estimator), "certificate": certificate, "minimise": minimise}
+    names = taken.called(seed=seed, folds=folds, share=share or 0.0, **made_by)
+    task = Task(plan, current, names, limits, trades, current is not None, taken.reader.by_time)
     found = _found(taken, task, share, watch, stop)
     return dataclasses.replace(
         found,
@@ -282,12 +282,6 @@ class _TakenLog(NamedTuple):
         note = provenance_of(self.reader.source.schema, self.reward)
         own = self.path, tuple(self.names), self.reward
         return Names(*own, logarithms=self.logarithms, note=note, **method)
-
-    @property
-    def by_time(self) -> bool:
-        """Whether rows speak for less because they are old."""
-        sampling = self.reader.sampling
-        return sampling is not None and sampling.recency is not None
 
     @property
     def share(self) -> float:

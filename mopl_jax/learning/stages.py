@@ -120,56 +120,77 @@ def _proposed(logs, size, task, kept=None) -> Proposal:
     return jax.block_until_ready(made)
 
 
+class _Certifying(NamedTuple):
+    """Rows that certify by themselves, or fold by fold what the other folds taught.
+
+    `held`, `fold` (n,): the rows and their folds, None for one part
+    `surfaces`: of the reward and of the outcomes, as they were taught
+    `guarded`: the outcomes of the rows that certify
+    """
+
+    plan: Plan
+    held: Logs
+    fold: jax.Array | None
+    surfaces: Any
+    guarded: Guarded | None
+
+    def certificate(self, baseline, policies, alpha) -> Certificate:
+        """Of the policies that were taught, over the baseline."""
+        each = certify_compiled(
+            policies[0] if self.fold is None else stacked(policies),
+            self.held,
+            jnp.asarray(baseline, self.held.action.dtype),
+            self.surfaces,
+            self.plan.valuation,
+            self.plan.certificate,
+            alpha,
+            self.guarded,
+            self.fold,
+        )
+        return jax.device_get(each)
+
+    def played(self, policies) -> Gaussian | Mixture:
+        """The one policy that was taught, or the mixture of those of the folds."""
+        if self.fold is None:
+            return policies[0]
+        shares = np.bincount(self.fold, speaks_for(self.held)) / len(self.fold)
+        return Mixture.of(shares, policies)
+
+
+def _taught_surfaces(made, fold) -> Any:
+    """Those of the reward and of the outcomes, of each fold."""
+    if fold is None:
+        return made[0].surfaces
+    return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), stacked([each.surfaces for each in made]))
+
+
 def _certified(found: LearntWeights, made, held, fold, task) -> LearntWeights:
     """With its certificates against the logging mean and against production, where guardrails
     bind, and those of the front.
     """
-    plan, guarded = task.plan, _guarded(held, task)
-    surfaces = made[0].surfaces
-    if fold is not None:
-        stack = stacked([each.surfaces for each in made])
-        surfaces = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), stack)
-
-    def against(baseline, policies, alpha, held=held) -> Certificate:
-        each = certify_compiled(
-            policies[0] if fold is None else stacked(policies),
-            held,
-            jnp.asarray(baseline, held.action.dtype),
-            surfaces,
-            plan.valuation,
-            plan.certificate,
-            alpha,
-            guarded,
-            fold,
-        )
-        return jax.device_get(each)
-
-    def played(policies) -> Gaussian | Mixture:
-        if fold is None:
-            return policies[0]
-        return Mixture.of(np.bincount(fold, speaks_for(held)) / len(fold), policies)
-
+    rows = _Certifying(task.plan, held, fold, _taught_surfaces(made, fold), _guarded(held, task))
+    alpha, mean = task.plan.alpha, found.whitening.mean
+    start = mean if task.current is None else task.current
     policies = [proposal.certified for proposal in made]
-    start = task.current if task.current is not None else found.whitening.mean
-    mean = found.whitening.mean if task.known else start
-    deciding = first = against(mean, policies, plan.alpha)
-    if task.known:
-        deciding = against(start, policies, plan.alpha)
+    first = rows.certificate(mean if task.known else start, policies, alpha)
+    deciding = rows.certificate(start, policies, alpha) if task.known else first
     in_log = None
     if task.by_time:
         alike = dataclasses.replace(held, sampling_weight=jnp.ones_like(held.sampling_weight))
-        in_log = entries(against(start, policies, plan.alpha, alike), 0)
+        in_log = entries(rows._replace(held=alike).certificate(start, policies, alpha), 0)
     trades = [[entries(each.front, t) for each in made] for t in range(task.trades)]
-    front = [(played(each), against(start, each, plan.alpha / task.trades)) for each in trades]
     return dataclasses.replace(
         found,
         held=held,
         certifying=len(held.reward),
         made=tuple(made),
-        policy=played(policies),
+        policy=rows.played(policies),
         certificate=entries(first, 0),
         against_production=entries(deciding, 0) if task.known else None,
         guards=tuple(entries(deciding, k) for k in range(1, 1 + len(task.guardrails))),
-        front=tuple(front),
+        front=tuple(
+            (rows.played(each), rows.certificate(start, each, alpha / task.trades))
+            for each in trades
+        ),
         in_log=in_log,
     )

@@ -200,23 +200,11 @@ def history(
     `History`, by experiment and arm; `standardise`: in standard deviations of a user. `complain` is
     told of each arm that cannot be used, and `remark` of what is doubtful.
     """
-    experiments = grouped(arms)
-    pairs = [
-        (i, (name, arm), pair)
-        for i, (name, some) in enumerate(experiments.items())
-        for arm, pair in differences(name, some, names, correlation, complain)
-    ]
-    found = len({pair[0] for pair in pairs})
-    if found < 2:
-        raise ValueError(
-            f"{arms[0][0] if arms else 'table'}: expected at least two experiments, got {found}; a"
-            " metric learnt from one cannot be checked"
-        )
-    index, keys, each = zip(*pairs, strict=True)
-    doubt(keys, each, names, remark)
+    index, keys, pairs = _pairs(arms, names, correlation, complain)
+    doubt(keys, pairs, names, remark)
     if not standardise:
-        _check_units(arms[0][0], keys, each, names)
-    effect, covariance, size, sign, null, users, *_ = map(np.array, zip(*each, strict=True))
+        _check_units(arms[0][0], keys, pairs, names)
+    effect, covariance, size, sign, null, users, *_ = map(np.array, zip(*pairs, strict=True))
     half = None if halves is None else np.array([halves.get(key, _unknown(names)) for key in keys])
     if standardise:
         unit = np.sqrt(np.diagonal(users, axis1=1, axis2=2))
@@ -236,6 +224,22 @@ def history(
         north_star=list(names).index(north_star),
         halves=None if half is None else jnp.asarray(half),
     )
+
+
+def _pairs(arms, names, correlation, complain):
+    """The number, the names (experiment, arm) and the `Difference` of each treated arm."""
+    pairs = [
+        (i, (name, arm), pair)
+        for i, (name, some) in enumerate(grouped(arms).items())
+        for arm, pair in differences(name, some, names, correlation, complain)
+    ]
+    found = len({pair[0] for pair in pairs})
+    if found < 2:
+        raise ValueError(
+            f"{arms[0][0] if arms else 'table'}: expected at least two experiments, got {found}; a"
+            " metric learnt from one cannot be checked"
+        )
+    return zip(*pairs, strict=True)
 
 
 def doubt(

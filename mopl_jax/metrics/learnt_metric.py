@@ -138,23 +138,18 @@ def learn_metric(
     tests = past.past(paths, north_star, scorecards.Reading(**reading))
     history, labels = labelled(tests, alpha)
     objective = objective or ("gls" if tests.labelled else "proxy")
-    chosen = _objective(objective, history.names, l1, positive, negative)
-    if objective == "cross_fold" and history.halves is None:
-        raise ValueError(
-            "cross_fold: expected splits of the users (column fold) or snapshots (time)"
-        )
+    chosen = _objective(objective, history, l1, positive, negative)
     _check(history)
     allowed = objectives.signals_only(history) | with_north_star
     weights = _weights(history, objective, chosen, allowed)
-    users = np.asarray(history.user_covariance)
-    spread = np.sqrt(np.diagonal(users))
-    others = NAMED if compare else {}
-    others = {k: x for k, x in others.items() if k != "cross_fold" or history.halves is not None}
+    others = _that_fit(history) if compare else {}
     tried = {objective: chosen} | {name: x for name, x in others.items() if name != objective}
     judged = []
     for name, function in tried.items():
         judged.append(Judged(name, validate(history, function, allowed, alpha)))
         advance("validating", 1, len(tried))
+    users = np.asarray(history.user_covariance)
+    spread = np.sqrt(np.diagonal(users))
     return LearntMetric(
         metrics=history.names,
         weights=tuple(map(float, weights)),
@@ -179,6 +174,11 @@ def learn_metric(
         ),
         provenance=storage.provenance(tables=[path.name for path in paths]),
     )
+
+
+def _that_fit(history):
+    """The objectives that a history has what it takes for."""
+    return {k: x for k, x in NAMED.items() if k != "cross_fold" or history.halves is not None}
 
 
 def write(path: Path, learnt: LearntMetric) -> Path:
@@ -234,8 +234,10 @@ def _check(history):
         )
 
 
-def _objective(name, names, l1, positive, negative):
+def _objective(name, history, l1, positive, negative):
+    """The objective of a name, with its penalty and signs; ValueError for what it does not take."""
     choose([name], NAMED, "objective")
+    names = history.names
     positive, negative = (
         choose(some, dict.fromkeys(names), "metric") for some in (positive, negative)
     )
@@ -250,6 +252,10 @@ def _objective(name, names, l1, positive, negative):
             raise ValueError(
                 f"--l1, --positive, --negative: expected one of {', '.join(objectives.LOSSES)}, got"
                 f" {name}"
+            )
+        if name == "cross_fold" and history.halves is None:
+            raise ValueError(
+                "cross_fold: expected splits of the users (column fold) or snapshots (time)"
             )
         return CLOSED[name]
     signs = tuple((metric in positive) - (metric in negative) for metric in names)

@@ -53,30 +53,11 @@ def past(tables: Iterable[Path], north_star: str, reading: Reading) -> Past:
         some.append if reading.leave_out else experiments.refuse for some in (left, lost)
     )
     rows, reading = table_rows(tables, reading)
-    names = scorecards.metrics(rows[0][1])
-    choose([north_star], dict.fromkeys(names), f"North Star in {rows[0][0]}")
-    if len(names) < 2:
-        raise ValueError(
-            f"{rows[0][0]}: {scorecards.place(rows[0][1])}: expected metrics besides the North Star"
-            f" {north_star!r}, got none; add columns mean_NAME, or in a long table rows of others"
-        )
-    labelled = any(row.get("label") in ("winner", "loser") for _, row in rows)
-    by_experiment = controlled(rows, reading, complain)
-    split = {}
-    if any(row.get("fold") is not None for _, row in rows):
-        for some in by_experiment:
-            split |= splits.halves(some, names)
-        by_experiment = [splits.whole(some, names) for some in by_experiment]
+    names = _metrics(rows[0], north_star)
+    by_experiment, split = _without_folds(controlled(rows, reading, complain), names)
     looks = tuple(each for some in by_experiment for each in looks_of(some, names, complain))
     kept, odd = by_shares(list(_arms(by_experiment, names, reading, complain, pass_over)), reading)
-    if not kept and not odd and not left:
-        raise ValueError(
-            f"{rows[0][0]}: --at: expected a time not before the first snapshots, got {reading.at};"
-            " name a later one"
-        )
-    if not kept:
-        refused = f"{rows[0][0]}: expected at least two experiments, got none that can be used"
-        experiments.refuse("; ".join([refused, *odd, *left_out(left)]))
+    _check_kept(rows[0][0], kept, odd, left, reading)
     shared = shared_correlation(kept, names, reading, looks)
     with experiments.told(
         lambda text: experiments.refuse("; ".join([text, *odd, *left_out(left)]))
@@ -94,7 +75,46 @@ def past(tables: Iterable[Path], north_star: str, reading: Reading) -> Past:
     sums = _sums(rows[0][0], history, shared)
     said = [*left_out(left), *left_out(lost, "snapshots of arms"), *odd, *sums]
     said += _known(shared, kept, history)
+    labelled = any(row.get("label") in ("winner", "loser") for _, row in rows)
     return Past(history, looks, labelled, tuple(said))
+
+
+def _metrics(first, north_star) -> tuple[str, ...]:
+    """The metrics of the first row, which all rows must have; ValueError without others than the
+    North Star.
+    """
+    path, row = first
+    names = scorecards.metrics(row)
+    choose([north_star], dict.fromkeys(names), f"North Star in {path}")
+    if len(names) < 2:
+        raise ValueError(
+            f"{path}: {scorecards.place(row)}: expected metrics besides the North Star"
+            f" {north_star!r}, got none; add columns mean_NAME, or in a long table rows of others"
+        )
+    return names
+
+
+def _without_folds(by_experiment, names) -> tuple[list[Rows], splits.Halves]:
+    """A row for each arm, of all its folds, and the differences among two halves of them."""
+    if all(row.get("fold") is None for some in by_experiment for _, row in some):
+        return by_experiment, {}
+    split: splits.Halves = {}
+    for some in by_experiment:
+        split |= splits.halves(some, names)
+    return [splits.whole(some, names) for some in by_experiment], split
+
+
+def _check_kept(path, kept, odd, left, reading):
+    """ValueError where no arm is kept, with what was left out."""
+    if kept:
+        return
+    if not odd and not left:
+        raise ValueError(
+            f"{path}: --at: expected a time not before the first snapshots, got {reading.at};"
+            " name a later one"
+        )
+    refused = f"{path}: expected at least two experiments, got none that can be used"
+    experiments.refuse("; ".join([refused, *odd, *left_out(left)]))
 
 
 def shared_correlation(

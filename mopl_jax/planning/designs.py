@@ -23,7 +23,7 @@ from mopl_jax.logs import Logs
 from mopl_jax.numerics.check import MOST_WEIGHTS, check_alpha, check_count
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.planning import precision
-from mopl_jax.planning.pilot import Pilot, pilot_of
+from mopl_jax.planning.pilot import NO_PILOT, Pilot, pilot_of
 from mopl_jax.planning.precision import Surface
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.policy import Policy
@@ -202,31 +202,22 @@ def plan(
     """
     check_alpha(alpha)
     _check_level(power, "--power")
-    _check_positive(n, "--n")
-    _check_positive(horizon, "--horizon")
-    _check_positive(noise, "--noise")
-    _check_positive(gain, "--gain")
+    whole = {"--n": n, "--horizon": horizon, "--noise": noise, "--gain": gain}
+    for option, number in whole.items():
+        _check_positive(number, option)
+    known = pilot_of(pilot) if isinstance(pilot, Logs) else pilot or NO_PILOT
+    known = known.of_costs if minimise else known
     vectors = {"--current": current, "--scale": scale, "--step": step}
     vectors |= {"--target-scale": target_scale, "--curvature": curvature}
-    known = pilot_of(pilot) if isinstance(pilot, Logs) else pilot
-    known = known.of_costs if known and minimise else known
-    pilot = known and known.logs
-    d = _dimension(vectors, d, covariance, pilot)
-    middle, width = _explored(pilot)
-    if known and known.logarithms and current is not None:
-        current = _logarithms(current)
-    around = _vector(middle if current is None else current, d, "--current")
-    where = "--scale" if pilot is None or scale is not None else "the weights of --pilot"
-    spread = _positive_vector(width if scale is None else scale, d, where)
+    d = _dimension(vectors, d, covariance, known.logs)
+    around, spread = _explored(known, current, scale, d)
     own = spread if covariance is None else np.sqrt(np.diagonal(np.asarray(covariance)))
-    target_scale = SMOOTHED * own if target_scale is None else target_scale
-    smoothing = _positive_vector(target_scale, d, "--target-scale")
-    step = STEP * math.sqrt(np.mean(np.square(own))) if step is None else step
+    smoothing = SMOOTHED * own if target_scale is None else target_scale
+    smoothing = _positive_vector(smoothing, d, "--target-scale")
     bend = None if curvature is None else np.diag(_vector(curvature, d, "--curvature"))
-    told = None if pilot is None else _surface(pilot, around)
-    shift = _step(np.atleast_1d(np.asarray(step, float)), d, told)
-    hoped = gain
-    slope, gain = _slope(shift, gain, told)
+    told = None if known.logs is None else _surface(known.logs, around)
+    shift = _step(STEP * math.sqrt(np.mean(np.square(own))) if step is None else step, d, told)
+    slope, hoped = _slope(shift, gain, told)
     assumed = Assumed(
         current=around,
         step=shift,
@@ -236,14 +227,13 @@ def plan(
         n=n,
         alpha=alpha,
         power=power,
-        gain=gain,
+        gain=hoped,
         curvature=_curvature(told) if bend is None else bend,
         horizon=horizon,
     )
     found = tuple(_named(*each, assumed) for each in _loggers(spread, covariance, assumed))
-    doubts = *_warnings(found, told), *(_in_noise(shift, gain, told) if hoped is None else ())
-    about = known[1:3] if known else ((), False)
-    return Plan(found, assumed, told, doubts, *about, minimise)
+    doubts = *_warnings(found, told), *(_in_noise(shift, hoped, told) if gain is None else ())
+    return Plan(found, assumed, told, doubts, known.names, known.logarithms, minimise)
 
 
 def _logarithms(weights):
@@ -262,12 +252,19 @@ def _named(name, logging, assumed):
     return dataclasses.replace(design, **unknown)
 
 
-def _explored(pilot):
-    """Around which weights and how widely a pilot explored; 0 and 1 without one."""
-    if pilot is None:
-        return 0.0, 1.0
-    action = np.asarray(pilot.action)
-    return action.mean(axis=0), np.std(action, axis=0)
+def _explored(known, current, scale, d):
+    """Around which weights and how widely to explore: what is given, else as a pilot did, else
+    around 0 by 1.
+    """
+    middle, width, where = 0.0, 1.0, "--scale"
+    if known.logs is not None:
+        action = np.asarray(known.logs.action)
+        middle, width = action.mean(axis=0), np.std(action, axis=0)
+        where = "the weights of --pilot" if scale is None else where
+    if known.logarithms and current is not None:
+        current = _logarithms(current)
+    around = _vector(middle if current is None else current, d, "--current")
+    return around, _positive_vector(width if scale is None else scale, d, where)
 
 
 def explored_covariance(path: Any, pilot: Pilot | None = None) -> Float[np.ndarray, "d d"]:
@@ -401,6 +398,7 @@ def _surface(pilot, current):
 
 def _step(step, d, told):
     """The step (d,); a length goes along the pilot's slope, or spreads evenly over the weights."""
+    step = np.atleast_1d(np.asarray(step, float))
     if step.size == d and d > 1:
         shift = step
     elif step.size == 1:

@@ -14,20 +14,25 @@ REMEDY = "; drop --pilot and give --d, --scale, --noise and --gain in units of w
 class Pilot(NamedTuple):
     """What a pilot explored.
 
-    `logs`: its rows, with the logarithms of weights that are log-normal
+    `logs`: its rows, with the logarithms of weights that are log-normal; None without a pilot
     `names`: of the weights; none of rows in memory
     `logarithms`: whether all that is planned is of the weights' logarithms
     """
 
-    logs: Logs
+    logs: Logs | None
     names: tuple[str, ...] = ()
     logarithms: bool = False
 
     @property
     def of_costs(self) -> "Pilot":
         """The same where the reward is a cost, of which the rows then have the negative."""
+        if self.logs is None:
+            return self
         logs = dataclasses.replace(self.logs, reward=0.0 - self.logs.reward)
         return self._replace(logs=logs)
+
+
+NO_PILOT = Pilot(None)
 
 
 def pilot_of(logs: Logs, names: tuple[str, ...] = (), logarithms: bool | None = None) -> Pilot:
