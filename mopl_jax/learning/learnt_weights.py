@@ -19,11 +19,17 @@ from mopl_jax.learning.constraints import share_outside
 from mopl_jax.learning.exploration import Exploration, next_exploration
 from mopl_jax.learning.guardrails import Guardrail
 from mopl_jax.learning.log_space import served
+from mopl_jax.learning.outcome_changes import (
+    JudgedGuardrail,
+    TradedPolicy,
+    change,
+    holds,
+    traded,
+)
 from mopl_jax.learning.plan import Plan
 from mopl_jax.learning.proposal import Proposal
 from mopl_jax.learning.response_surface import Surface
 from mopl_jax.logs import Logs, num_units
-from mopl_jax.numerics.pytree import entries
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.mixture import Mixture
 from mopl_jax.policies.policy import Policy
@@ -210,6 +216,26 @@ class LearntWeights:
         return tuple(str(each) for each, yes in zip(self.guardrails, more, strict=True) if yes)
 
     @property
+    def judged_guardrails(self) -> list[JudgedGuardrail]:
+        """Each guardrail, and whether it holds."""
+        _, *without = np.asarray(self.proposal.without).tolist()
+        found = [
+            JudgedGuardrail(str(limit), str(limit) in self.binding, other)
+            for limit, other in zip(self.guardrails, without, strict=True)
+        ]
+        if not self.guards:
+            return found
+        return [
+            each._replace(holds=holds(made), change=change(limit, made))
+            for each, limit, made in zip(found, self.guardrails, self.guards, strict=True)
+        ]
+
+    @property
+    def traded(self) -> list[TradedPolicy]:
+        """The policies of the front."""
+        return [traded(self.guardrails, *each) for each in self.front]
+
+    @property
     def verdict(self) -> str:
         """The gravest of what the checks of the log and the weights that certify say."""
         judged = [judge.verdict for judge in (self.checks, self.deciding) if judge is not None]
@@ -368,9 +394,9 @@ class LearntWeights:
             of_all = float(self.in_log.gain), float(self.in_log.gain_bound)
             about |= {"in_log": dict(zip(("gain", "certified_gain"), of_all, strict=True))}
         if self.guardrails:
-            about |= {"guardrails": guarded(self)}
+            about |= {"guardrails": [each.to_dict() for each in self.judged_guardrails]}
         if self.front:
-            about |= {"front": [_traded(self, *each) for each in self.front]}
+            about |= {"front": [_moments(x.policy) | x.to_dict() for x in self.traded]}
         made = {name: getattr(names, name) for name in ("log", "certificate", "seed", "folds")}
         return about | {"provenance": storage.provenance(**made, share=names.share, **names.note)}
 
@@ -391,7 +417,8 @@ def _predicted(policy, promise):
     """A policy as plain numbers, with what the surface predicts of it."""
     named = {name: float(x) for name, x in promise._asdict().items() if name != "room"}
     predicted = {f"predicted_{name}": x for name, x in named.items()}
-    return _moments(policy) | predicted
+    covariance = np.asarray(policy.covariance).tolist()
+    return _moments(policy) | {"covariance": covariance} | predicted
 
 
 def _explored(learnt):
@@ -407,8 +434,7 @@ def _explored(learnt):
 
 
 def _moments(policy):
-    moments = {"mean": np.asarray(policy.mean).tolist(), "scale": spread(policy).tolist()}
-    return moments | {"covariance": np.asarray(policy.covariance).tolist()}
+    return {"mean": np.asarray(policy.mean).tolist(), "scale": spread(policy).tolist()}
 
 
 def _without(document, *keys):
@@ -418,43 +444,3 @@ def _without(document, *keys):
 def spread(policy: Gaussian | Mixture) -> Float[np.ndarray, " d"]:
     """The scale of each weight, (d,)."""
     return np.sqrt(np.diagonal(np.asarray(policy.covariance)))
-
-
-def holds(guard: Certificate) -> bool:
-    """Whether a guardrail's outcome certainly loses no more than it may."""
-    return bool(guard.gain_bound + guard.room >= 0)
-
-
-def change(limit: Guardrail, guard: Certificate) -> dict[str, float]:
-    """What is estimated and what is certain of an outcome's change, in its own sign: at least, or
-    at most where it may rise.
-    """
-    gain, bound, allowed = (
-        limit.sign * float(x) for x in (guard.gain, guard.gain_bound, -guard.room)
-    )
-    level = limit.sign * float(guard.value - guard.gain)
-    return {"production": level, "change": gain, "certain": bound, "allowed": allowed}
-
-
-def guarded(learnt: LearntWeights) -> list[dict[str, Any]]:
-    """The guardrails of what was learnt as plain numbers."""
-    _, *without = np.asarray(learnt.proposal.without).tolist()
-    found = [
-        {"guardrail": str(limit), "binds": str(limit) in learnt.binding, "promised_without": other}
-        for limit, other in zip(learnt.guardrails, without, strict=True)
-    ]
-    if not learnt.guards:
-        return found
-    return [
-        each | {"holds": holds(made)} | change(limit, made)
-        for each, limit, made in zip(found, learnt.guardrails, learnt.guards, strict=True)
-    ]
-
-
-def _traded(learnt, policy, certificates):
-    """A policy of the front as plain numbers."""
-    first, *others = (entries(certificates, k) for k in range(1 + len(learnt.guardrails)))
-    about = {"mean": np.asarray(policy.mean).tolist(), "scale": spread(policy).tolist()}
-    about |= {"gain": float(first.gain), "certified_gain": float(first.gain_bound)}
-    pairs = zip(learnt.guardrails, others, strict=True)
-    return about | {"outcomes": {each.name: change(each, made) for each, made in pairs}}

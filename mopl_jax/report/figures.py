@@ -251,14 +251,14 @@ def _front(learnt):
     """Gains of the reward over the change of the first guardrail's outcome: estimates, and corners
     that hold at once.
     """
-    made, limit = learnt.to_dict()["front"], learnt.guardrails[0]
-    change = [each["outcomes"][limit.name] for each in made]
+    made, limit = learnt.traded, learnt.guardrails[0]
+    outcome = [each.outcomes[limit.name] for each in made]
     figure, ax = plt.subplots(figsize=(6, 3.6))
-    x, y = [each["change"] for each in change], [each["gain"] for each in made]
-    low, high = [each["certain"] for each in change], [each["certified_gain"] for each in made]
+    x, y = [each.change for each in outcome], [each.gain for each in made]
+    low, high = [each.certain for each in outcome], [each.certified_gain for each in made]
     ax.plot(x, y, "o-", color=BLUE, markersize=4, label="estimated")
     ax.plot(low, high, "s--", color=RED, markersize=4, label="certain, all at once")
-    ax.axvline(change[0]["allowed"], color="black", linewidth=0.8, linestyle=":", label="allowed")
+    ax.axvline(outcome[0].allowed, color="black", linewidth=0.8, linestyle=":", label="allowed")
     ax.set_xlabel(f"change of {literal(limit.name)}")
     ax.set_ylabel(f"{learnt.names.gains[1]} of {literal(learnt.names.reward)}")
     ax.legend(fontsize=8)

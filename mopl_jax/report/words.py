@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mopl_jax.learning.contextual_weights import ContextualWeights, labelled
-from mopl_jax.learning.learnt_weights import LearntWeights, guarded, spread
+from mopl_jax.learning.learnt_weights import LearntWeights, spread
 from mopl_jax.report import terminal
 
 
@@ -144,24 +144,18 @@ def guardrails_table(learnt: LearntWeights) -> tuple[list[str], list[list[str]]]
     costs gain.
     """
     header = ["guardrail", "now", "change", "certain", "allowed", "holds", "gain without"]
-    return header, [_guardrail(each) for each in guarded(learnt)]
+    return header, [_guardrail(each) for each in learnt.judged_guardrails]
 
 
 def _guardrail(each):
-    without = f"{each['promised_without']:.3g}" if each["binds"] else "no more"
-    if "holds" not in each:
-        return [each["guardrail"], *["unknown"] * 5, without]
-    least = "≥" if each["guardrail"].rpartition(":")[2].startswith("-") else "≤"
-    numbers = [f"{each[name]:.3g}" for name in ("production", "change")]
-    certain, allowed = (f"{least} {each[name]:.3g}" for name in ("certain", "allowed"))
-    return [
-        each["guardrail"],
-        *numbers,
-        certain,
-        allowed,
-        "yes" if each["holds"] else "no",
-        without,
-    ]
+    without = f"{each.promised_without:.3g}" if each.binds else "no more"
+    made = each.change
+    if made is None:
+        return [each.guardrail, *["unknown"] * 5, without]
+    least = "≥" if each.guardrail.rpartition(":")[2].startswith("-") else "≤"
+    numbers = [f"{made.production:.3g}", f"{made.change:.3g}"]
+    numbers += [f"{least} {made.certain:.3g}", f"{least} {made.allowed:.3g}"]
+    return [each.guardrail, *numbers, "yes" if each.holds else "no", without]
 
 
 def front_table(learnt: LearntWeights) -> tuple[list[str], list[list[str]]]:
@@ -170,13 +164,12 @@ def front_table(learnt: LearntWeights) -> tuple[list[str], list[list[str]]]:
     """
     names = [learnt.names.reward, *(each.name for each in learnt.guardrails)]
     header = ["policy", *(text for name in names for text in (name, "certain"))]
-    made = learnt.to_dict().get("front", [])
-    rows = [[each["gain"], each["certified_gain"], *_outcomes(each)] for each in made]
+    rows = [[each.gain, each.certified_gain, *_outcomes(each)] for each in learnt.traded]
     return header, [[str(k + 1), *(f"{x:.3g}" for x in row)] for k, row in enumerate(rows)]
 
 
 def _outcomes(each):
-    return [made[name] for made in each["outcomes"].values() for name in ("change", "certain")]
+    return [x for made in each.outcomes.values() for x in (made.change, made.certain)]
 
 
 def segments_table(made: ContextualWeights) -> tuple[list[str], list[list[str]]]:

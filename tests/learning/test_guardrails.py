@@ -23,8 +23,8 @@ from mopl_jax.io import policy_json
 from mopl_jax.learning import pipeline, stages
 from mopl_jax.learning.certification import certify, certify_compiled
 from mopl_jax.learning.guardrails import Guarded, guardrail
-from mopl_jax.learning.learnt_weights import change, guarded, holds
 from mopl_jax.learning.objective import VALUATIONS, cross_fitted
+from mopl_jax.learning.outcome_changes import change, holds
 from mopl_jax.learning.response_surface import fit_surface
 from mopl_jax.logs import Logs, log_weights
 from mopl_jax.numerics.pytree import stacked
@@ -160,12 +160,12 @@ def test_a_guardrail_that_is_not_certain_keeps(made):
 def test_numbers_have_the_sign_of_the_outcome(made):
     """Reports may rise: what is certain is at most."""
     reports = change(made.guardrails[1], made.guards[1])
-    assert reports["allowed"] == pytest.approx(0.2)
-    assert reports["certain"] > reports["change"]
-    assert reports["production"] == pytest.approx(1, abs=0.05)
+    assert reports.allowed == pytest.approx(0.2)
+    assert reports.certain > reports.change
+    assert reports.production == pytest.approx(1, abs=0.05)
     revenue = change(made.guardrails[0], made.guards[0])
-    assert revenue["allowed"] == pytest.approx(-0.005 * LEVEL, rel=0.05)
-    assert revenue["certain"] < revenue["change"]
+    assert revenue.allowed == pytest.approx(-0.005 * LEVEL, rel=0.05)
+    assert revenue.certain < revenue.change
 
 
 @pytest.mark.nightly
@@ -173,7 +173,7 @@ def test_all_is_in_the_document_and_in_words(made):
     document = json.loads(json.dumps(made.to_dict()))
     described(policy_json.document(made.played, **document), "learn")
     assert [each["guardrail"] for each in document["guardrails"]] == list(LIMITS)
-    assert document["guardrails"] == guarded(made)
+    assert document["guardrails"] == [each.to_dict() for each in made.judged_guardrails]
     assert [row[0] for row in guardrails_table(made)[1]] == list(LIMITS)
     assert "the guardrail revenue:-0.5% binds" in "\n".join(remarks(made))
 
