@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from benchmarks import _pieces, _study
 from benchmarks._study import grouped, markdown
-from mopl_jax.learning.outcome_changes import holds
+from mopl_jax.learning.learnt_weights import holds
 from mopl_jax.learning.pipeline import learn
 from mopl_jax.logs import Logs
 

@@ -77,3 +77,58 @@ class Guarded:
 def room(allowed: Scalar | float, relative: Scalar | float, level: Scalar) -> Scalar:
     """What an outcome may lose, in its own unit, where production earns `level`."""
     return allowed * jnp.where(relative > 0, jnp.abs(level), 1)
+
+
+# What is certain of the outcomes.
+
+
+class Change(NamedTuple):
+    """The change of an outcome from its value under `production`, in the outcome's own sign.
+
+    `change`: as estimated
+    `certain`, `allowed`: at least, or at most where the outcome may rise
+    """
+
+    production: float
+    change: float
+    certain: float
+    allowed: float
+
+
+class JudgedGuardrail(NamedTuple):
+    """A guardrail, by its text, and what is certain of its outcome.
+
+    `binds`, `promised_without`: whether more could be promised without the guardrail, and what
+    `holds`, `change`: whether it certainly holds, and what it holds of; None without rows that
+        certify
+    """
+
+    guardrail: str
+    binds: bool
+    promised_without: float
+    holds: bool | None = None
+    change: Change | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """One entry of `guardrails` in `mopl learn --json`."""
+        found = self._asdict()
+        del found["change"]
+        if self.change is not None:
+            return found | self.change._asdict()
+        del found["holds"]
+        return found
+
+
+class TradedPolicy(NamedTuple):
+    """A policy that trades one outcome for the reward, and the changes of the outcomes by name."""
+
+    policy: Any
+    gain: float
+    certified_gain: float
+    outcomes: dict[str, Change]
+
+    def to_dict(self) -> dict[str, Any]:
+        """What an entry of `front` in `mopl learn --json` says of the policy."""
+        outcomes = {name: made._asdict() for name, made in self.outcomes.items()}
+        gains = {"gain": self.gain, "certified_gain": self.certified_gain}
+        return gains | {"outcomes": outcomes}

@@ -17,19 +17,13 @@ from mopl_jax.io.policy_json import document
 from mopl_jax.learning.certification import Certificate, withdrawn
 from mopl_jax.learning.constraints import share_outside
 from mopl_jax.learning.exploration import Exploration, next_exploration
-from mopl_jax.learning.guardrails import Guardrail
+from mopl_jax.learning.guardrails import Change, Guardrail, JudgedGuardrail, TradedPolicy
 from mopl_jax.learning.log_space import served
-from mopl_jax.learning.outcome_changes import (
-    JudgedGuardrail,
-    TradedPolicy,
-    change,
-    holds,
-    traded,
-)
 from mopl_jax.learning.plan import Plan
 from mopl_jax.learning.proposal import Proposal
 from mopl_jax.learning.response_surface import Surface
 from mopl_jax.logs import Logs, num_units
+from mopl_jax.numerics.pytree import entries
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.mixture import Mixture
 from mopl_jax.policies.policy import Policy
@@ -233,7 +227,7 @@ class LearntWeights:
     @property
     def traded(self) -> list[TradedPolicy]:
         """The policies of the front."""
-        return [traded(self.guardrails, *each) for each in self.front]
+        return [_traded(self.guardrails, *each) for each in self.front]
 
     @property
     def verdict(self) -> str:
@@ -444,3 +438,23 @@ def _without(document, *keys):
 def spread(policy: Gaussian | Mixture) -> Float[np.ndarray, " d"]:
     """The scale of each weight, (d,)."""
     return np.sqrt(np.diagonal(np.asarray(policy.covariance)))
+
+
+def holds(guard: Certificate) -> bool:
+    """Whether a guardrail's outcome certainly loses no more than it may."""
+    return bool(guard.gain_bound + guard.room >= 0)
+
+
+def change(limit: Guardrail, guard: Certificate) -> Change:
+    """The change of the outcome that a guardrail limits, by the certificate of the guardrail."""
+    level = limit.sign * float(guard.value - guard.gain)
+    return Change(
+        level, *(limit.sign * float(x) for x in (guard.gain, guard.gain_bound, -guard.room))
+    )
+
+
+def _traded(limits, policy, certificates) -> TradedPolicy:
+    """A policy with what its certificates (1 + g,) say of the reward and of g guardrails."""
+    first, *others = (entries(certificates, k) for k in range(1 + len(limits)))
+    outcomes = {each.name: change(each, made) for each, made in zip(limits, others, strict=True)}
+    return TradedPolicy(policy, float(first.gain), float(first.gain_bound), outcomes)

@@ -23,8 +23,8 @@ from mopl_jax.io import policy_json
 from mopl_jax.learning import pipeline, stages
 from mopl_jax.learning.certification import certify, certify_compiled
 from mopl_jax.learning.guardrails import Guarded, guardrail
+from mopl_jax.learning.learnt_weights import change, holds
 from mopl_jax.learning.objective import VALUATIONS, cross_fitted
-from mopl_jax.learning.outcome_changes import change, holds
 from mopl_jax.learning.response_surface import fit_surface
 from mopl_jax.logs import Logs, log_weights
 from mopl_jax.numerics.pytree import stacked
