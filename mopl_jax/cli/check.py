@@ -1,7 +1,5 @@
 """`mopl check`: is a log what it is said to be?"""
 
-import typer
-
 from mopl_jax.cli import options, show
 
 TIME = options.option(str, "Column of the time: numbers, dates or timestamps.")
@@ -24,15 +22,13 @@ def check(as_json, **log):
 
     Exit code 0: trust or caution. 3: refuse. 2: it cannot be read.
     """
-    import jax
-
     from mopl_jax.diagnostics.check import check_log
 
-    jax.config.update("jax_enable_x64", True)
+    options.float64()
     reader = options.opened(log)
     report = check_log(reader, watch=options.watched(reader, as_json))
     show.answer(report, as_json, _show)
-    raise typer.Exit(3 if report.verdict == "refuse" else 0)
+    options.leave(report.verdict)
 
 
 def _show(report):

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import typer
-
 from mopl_jax.cli import options, show
 
 OTHERS = "Policies (JSON); the first is what the others are compared to."
@@ -50,5 +48,4 @@ def compare(policies, reward_range, as_json, **settings):
         watch=options.watched(reader, as_json),
     )
     show.answer(made, as_json, comparison_screen.show)
-    refused = any(row.verdict == "refuse" for row in made.policies)
-    raise typer.Exit(options.REFUSED if refused else 0)
+    options.leave(*(row.verdict for row in made.policies))

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import typer
-
 from mopl_jax.cli import options, show
 
 BANDWIDTH = "Smoothing of a deterministic target: a standard deviation, one a weight, or auto."
@@ -68,4 +66,4 @@ def evaluate(target, log_densities, interval, every, reward_range, as_json, **se
         watch=options.watched(reader, as_json),
     )
     show.answer(made, as_json, evaluation_screen.show)
-    raise typer.Exit(options.REFUSED if made.verdict == "refuse" else 0)
+    options.leave(made.verdict)

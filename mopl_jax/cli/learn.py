@@ -115,8 +115,7 @@ def learn(out, force, report_folder, as_json, **settings):
     _write(learnt, out, None if interrupted else report_folder, as_json)
     if interrupted:
         raise typer.Exit(130)
-    if learnt.verdict == "refuse":
-        raise typer.Exit(options.REFUSED)
+    options.leave(learnt.verdict)
 
 
 def _arguments(low, high, total, max_change, production, pareto, **settings) -> Any:

@@ -15,7 +15,6 @@ import typer
 
 from mopl_jax.cli.show import bars
 
-REFUSED = 3  # the exit code of a log that is not to be used
 REQUIRED = Parameter.empty  # the default of an option that must be given
 
 Option = tuple[Any, Any]  # type and help, as typer reads them, and the default
@@ -220,6 +219,12 @@ def integers(text: str | None, option: str) -> list[int] | None:
         raise ValueError(
             f"{option}: expected whole numbers separated by commas, as 8,64,512; got {text!r}"
         ) from None
+
+
+def leave(*verdicts: str) -> None:
+    """End the command: with code 3, of a log that is not to be used, where a verdict is refuse."""
+    if "refuse" in verdicts:
+        raise typer.Exit(3)
 
 
 def float64(wanted: bool = True) -> None:

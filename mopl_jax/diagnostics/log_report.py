@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from mopl_jax.diagnostics.finding import Finding
-from mopl_jax.diagnostics.verdicts import VERDICTS
+from mopl_jax.diagnostics.verdicts import gravest
 
 
 class Range(NamedTuple):
@@ -42,7 +42,7 @@ class LogReport:
     @property
     def verdict(self) -> str:
         """The gravest level."""
-        return max((finding.level for finding in self.findings), key=VERDICTS.index)
+        return gravest(*(finding.level for finding in self.findings))
 
     def __repr__(self) -> str:
         found = f"{len(self.findings)} findings"

@@ -8,7 +8,7 @@ as well (docs/intervals.md).
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -169,6 +169,16 @@ RULES = (
         ),
     ),
 )
+
+
+def gravest(*levels: str) -> str:
+    """The gravest of some verdicts; trust where there are none."""
+    return max(levels, key=VERDICTS.index, default=VERDICTS[0])
+
+
+def grave_first(said: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """Texts, each after its verdict, the grave ones first."""
+    return tuple(text for _, text in sorted(said, key=lambda pair: -VERDICTS.index(pair[0])))
 
 
 def verdict_of(diagnosis: Any, n: int) -> Count:

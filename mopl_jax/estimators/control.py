@@ -38,7 +38,7 @@ class Controlled:
 
     @property
     def totals(self) -> WeightTotals:
-        """Of the importance weights."""
+        """Totals of the importance weights."""
         return self.plain.totals
 
     @property

@@ -14,7 +14,7 @@ from mopl_jax.numerics.shapes import Scalar
 
 
 def of_outcome(member: Member, outcome: Callable[[Block], Array]) -> Member:
-    """The same estimate of `outcome(block)` (m,) in place of the rewards."""
+    """The `member`'s estimate of `outcome(block)` (m,) in place of the rewards."""
 
     def swapped(block):
         return block._replace(columns=block.columns._replace(reward=outcome(block)))
@@ -36,7 +36,7 @@ class Ratio:
 
     @property
     def totals(self) -> WeightTotals:
-        """Of the importance weights, which both share."""
+        """Totals of the importance weights, which numerator and denominator share."""
         return self.above.totals
 
     @property

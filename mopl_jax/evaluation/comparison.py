@@ -15,13 +15,14 @@ from mopl_jax.evaluation.limits import limits
 from mopl_jax.evaluation.mixed import doubts_of_mixture
 from mopl_jax.evaluation.precision import check_known, more_units, saving
 from mopl_jax.evaluation.result import Candidate, Comparison, Difference, Ends
-from mopl_jax.evaluation.targets import given_policy, read_target
+from mopl_jax.evaluation.targets import read_target
 from mopl_jax.evaluation.warnings import undeclared_range
 from mopl_jax.evaluation.weighed_logs import weigh_logs
 from mopl_jax.intervals.facts import Facts
 from mopl_jax.intervals.registry import WALD
 from mopl_jax.intervals.simultaneous import simultaneous_alpha
 from mopl_jax.io.log_reader import Rows
+from mopl_jax.io.policy_json import given_policy
 from mopl_jax.io.read import open_log
 from mopl_jax.numerics.check import check_alpha, choose
 from mopl_jax.policies.deterministic import Deterministic

@@ -10,7 +10,7 @@ import numpy as np
 
 from mopl_jax.diagnostics.log_checks import check_rows
 from mopl_jax.diagnostics.mean_weight import mean_weight_of
-from mopl_jax.diagnostics.verdicts import VERDICTS
+from mopl_jax.diagnostics.verdicts import gravest
 from mopl_jax.diagnostics.weight_diagnostics import UNBOUNDED
 from mopl_jax.estimators.registry import Choice, bind_estimator, name_of
 from mopl_jax.evaluation.answer import IN_MEMORY, Answer
@@ -127,7 +127,7 @@ def _named(made: Evaluation, reader, answers, log, target) -> Evaluation:
 
 
 def _names(reader: LogReader, log: Any, target: Any) -> tuple[str, str]:
-    """Of the log and of the target: paths, columns, or what kind they are."""
+    """The names of the log and of the target: a path, a column, or the kind of policy."""
     columns = reader.columns
     stated = columns.target_propensity or columns.log_target_propensity or "logging"
     kind = str(target) if isinstance(target, str | Path) else type(target).__name__
@@ -144,7 +144,7 @@ def _doubted(made: Evaluation, *doubts: str) -> Evaluation:
     """The evaluation with more reasons for caution, where there are any."""
     if not doubts:
         return made
-    verdict = max(made.verdict, "caution", key=VERDICTS.index)
+    verdict = gravest(made.verdict, "caution")
     return dataclasses.replace(made, verdict=verdict, reasons=(*made.reasons, *doubts))
 
 

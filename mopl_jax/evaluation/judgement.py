@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from mopl_jax.diagnostics.appearance import Appearance, findings_of
 from mopl_jax.diagnostics.finding import Finding
-from mopl_jax.diagnostics.verdicts import VERDICTS, reasons
+from mopl_jax.diagnostics.verdicts import VERDICTS, grave_first, gravest, reasons
 from mopl_jax.evaluation.answer import LOGGING, Answer
 from mopl_jax.evaluation.parts import Part, least_p_value, parts_of, remark_on
 from mopl_jax.io.log_description import files_of
@@ -100,6 +100,6 @@ def judge(
     )
     doubts = [finding for finding in (*findings, *others) if finding.level != VERDICTS[0]]
     own = VERDICTS[int(answer.diagnosis.verdict)]
-    level = max((own, *(x.level for x in doubts)), key=VERDICTS.index)
-    texts = [x.found for x in sorted(doubts, key=lambda x: -VERDICTS.index(x.level))]
+    texts = grave_first((x.level, x.found) for x in doubts)
+    level = gravest(own, *(x.level for x in doubts))
     return Judgement(level, (*texts, *reasons(answer.diagnosis, answer.units)))

@@ -3,7 +3,6 @@ density.
 """
 
 import math
-from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -16,7 +15,7 @@ from mopl_jax.evaluation.answer import IN_MEMORY
 from mopl_jax.evaluation.smoothing import Smoothing, slope, smoothing_bias, users_of
 from mopl_jax.intervals.ess_corrected import ess_exact
 from mopl_jax.io.log_reader import LogReader, check_weights, chunks
-from mopl_jax.io.policy_json import read_policy
+from mopl_jax.io.policy_json import given_policy
 from mopl_jax.logs import Logs
 from mopl_jax.policies.deterministic import Deterministic, smooth
 from mopl_jax.policies.policy import Policy, check_policy
@@ -33,9 +32,7 @@ def read_target(
     ValueError for a bandwidth without a deterministic policy, if it is for `only_deterministic`
     ones.
     """
-    policy = target
-    if isinstance(target, str | Path):
-        policy, _ = read_policy(target, reader.columns.action or ())
+    policy = given_policy(target, reader.columns.action or ())
     check_policy(policy, "target")
     if isinstance(policy, Deterministic) and reader.source.table is not None:
         raise ValueError(
@@ -56,11 +53,6 @@ def read_target(
     if isinstance(bandwidth, str) and bandwidth == "auto":
         return policy
     return smooth(policy.action, _positive(bandwidth, policy.dim))
-
-
-def given_policy(target: Any) -> Any:
-    """A policy, or the one of a path, as it is."""
-    return read_policy(target)[0] if isinstance(target, str | Path) else target
 
 
 def _positive(bandwidth, d):

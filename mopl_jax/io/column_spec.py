@@ -147,6 +147,12 @@ def action_columns(source: Source, action: str | Sequence[str] | None) -> tuple[
     return tuple(_in_order(found)) or None
 
 
+def weight_names(action: Sequence[str] | None, d: int) -> tuple[str, ...]:
+    """The names of d weights: of their columns, of which one may hold them all."""
+    names = tuple(action or ("action",))
+    return names if len(names) == d else tuple(f"{', '.join(names)}[{k}]" for k in range(d))
+
+
 def _vector(source, role, what):
     """The columns that a list of names (also as `a,b`), one name, a column of columns, a prefix or
     a pattern stands for.

@@ -32,7 +32,7 @@ from mopl_jax.io.half import Half
 from mopl_jax.io.half_life import chosen_half_life
 from mopl_jax.io.kinds import alike, is_list
 from mopl_jax.io.missing import refuse_missing, with_rewards
-from mopl_jax.io.policy_json import read_policy
+from mopl_jax.io.policy_json import given_policy, read_policy
 from mopl_jax.io.precision import Precision, precision_of
 from mopl_jax.io.recency import AUTO, half_life_text, recency_of
 from mopl_jax.io.sampling import (
@@ -255,8 +255,7 @@ def _named_by(logging, source: Source) -> tuple[str, ...] | None:
 
 def logging_policy(logging: Policy | Path | str | None, names: Sequence[str] = ()) -> Policy | None:
     """A policy, or the one in a JSON document, in the order of the `names` of the weights."""
-    if isinstance(logging, str | Path):
-        return read_policy(logging, names)[0]
+    logging = given_policy(logging, names)
     return logging if logging is None else check_policy(logging, "logging")
 
 

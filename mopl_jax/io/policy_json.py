@@ -76,7 +76,9 @@ def write_policy(path: Path | str, policy: Policy, **about: Any) -> Path:
     return write_json(Path(path), document(policy, **about))
 
 
-def read_policy(path: Path | str, names: Sequence[str] = ()) -> tuple[Policy, dict[str, Any]]:
+def read_policy(
+    path: os.PathLike | str, names: Sequence[str] = ()
+) -> tuple[Policy, dict[str, Any]]:
     """The policy and its whole document; ValueError in one line for anything that is not one.
 
     `names` of the weights of a log: where they are the document's objectives in another order, the
@@ -86,6 +88,11 @@ def read_policy(path: Path | str, names: Sequence[str] = ()) -> tuple[Policy, di
     content = documents.load(path, json.loads, refusal)
     with within(str(path)):
         return parse(content, names), content
+
+
+def given_policy(target: Any, names: Sequence[str] = ()) -> Any:
+    """A policy, or that of a path, in the order of the `names`; anything else as it is."""
+    return read_policy(target, names)[0] if isinstance(target, str | os.PathLike) else target
 
 
 def document(policy: Policy, **about: Any) -> dict[str, Any]:

@@ -49,11 +49,11 @@ def table_log(reader: LogReader) -> TableLog:
     names = _names(reader)
     base = given.select(**{own: _typed(reader, given, own, name) for own, name in names.items()})
     queries = Queries(base, reader.source.name)
-    facts = _facts(queries, base, names)
-    if not facts["n"]:
+    n, found = _count(queries, base, names)
+    if not n:
         raise ValueError(empty(reader.source.name))
     for own, name in names.items():
-        _check(reader, own, name, facts)
+        _check(reader, own, name, n, found[own])
     table = base.mutate(**_logarithms(reader, base))
     queries = queries.of(table)
     actions = tuple(f"action_{k}" for k in range(len(columns.action or ())))
@@ -69,11 +69,30 @@ def table_log(reader: LogReader) -> TableLog:
         "log_sampling": Column("log_sampling") if reader.sampling else None,
         "per": Column("per") if columns.per else None,
     }
-    ranges = {own: (facts[f"{own}_low"], facts[f"{own}_high"]) for own in names if own != "cluster"}
-    return TableLog(Rows(**present), queries, facts["n"], facts.get("cluster_different"), ranges)
+    users = found["cluster"].different if columns.cluster else None
+    ranges = {own: (x.low, x.high) for own, x in found.items() if own != "cluster"}
+    return TableLog(Rows(**present), queries, n, users, ranges)
 
 
 # Columns.
+
+
+class _Entries(NamedTuple):
+    """What an engine counts of the entries of a column; None where it counts none.
+
+    `missing`, `empty`: entries, and texts without a character
+    `different`: users
+    `odd`, `below`: not finite, and of these below 0
+    `low`, `high`: the smallest and the largest finite one
+    """
+
+    missing: int | None
+    empty: int | None = None
+    different: int | None = None
+    odd: int | None = None
+    below: int | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 def _names(reader) -> dict[str, str]:
@@ -129,50 +148,53 @@ def _logarithms(reader, table) -> dict[str, Any]:
     return made
 
 
-def _facts(queries, table, names) -> dict[str, Any]:
-    """Of every column how many entries are missing or not finite, the smallest and the largest."""
-    asked = {"n": table.count()}
-    for own in names:
-        column = table[own]
-        asked[f"{own}_missing"] = column.isnull().sum()
-        if own == "cluster":
-            asked["cluster_different"] = column.nunique()
-            if column.type().is_string():
-                asked["cluster_empty"] = (column == "").sum()
-        if column.type().is_floating():
-            infinite = is_infinite(queries.engine, column)
-            odd = is_nan(queries.engine, column) | infinite
-            below = infinite & (column < 0)
-            finite = odd.ifelse(None, column)
-            asked |= {f"{own}_odd": odd.sum(), f"{own}_below": below.sum()}
-            asked |= {f"{own}_low": finite.min(), f"{own}_high": finite.max()}
-    (found,) = queries.rows(table.aggregate(**asked))
-    return {
-        key: 0 if value is None and key[-4:] not in ("_low", "high") else value
-        for key, value in found.items()
+def _count(queries, table, names) -> tuple[int, dict[str, _Entries]]:
+    """The number of rows, and what is counted of the entries of each column."""
+    asked = {own: _counted(queries.engine, table[own], own == "cluster") for own in names}
+    each = {f"{own}_{x}": count for own, counts in asked.items() for x, count in counts.items()}
+    (found,) = queries.rows(table.aggregate(n=table.count(), **each))
+    entries = {
+        own: _Entries(**{x: found[f"{own}_{x}"] for x in counts}) for own, counts in asked.items()
     }
+    return found["n"], entries
 
 
-def _check(reader, own, name, facts):
+def _counted(engine, column, is_user) -> dict[str, Any]:
+    """The expressions of `_Entries`; sums over no rows are None."""
+    asked = {"missing": column.isnull().sum()}
+    if is_user:
+        asked["different"] = column.nunique()
+    if is_user and column.type().is_string():
+        asked["empty"] = (column == "").sum()
+    if column.type().is_floating():
+        infinite = is_infinite(engine, column)
+        odd = is_nan(engine, column) | infinite
+        finite = odd.ifelse(None, column)
+        asked |= {"odd": odd.sum(), "below": (infinite & (column < 0)).sum()}
+        asked |= {"low": finite.min(), "high": finite.max()}
+    return asked
+
+
+def _check(reader, own, name, n, entries):
     """ValueError for entries of a column that are not what they should be."""
-    n, columns = facts["n"], reader.columns
+    columns = reader.columns
 
     def refuse(expected, got, remedy):
         raise ValueError(
             f"{reader.source.name}: column {name!r}: expected {expected}, got {got}; {remedy}"
         )
 
-    if missing := facts[f"{own}_missing"]:
+    if missing := entries.missing:
         remedy = REMEDY if own == "reward" else "fill in or drop these rows"
         refuse("a value", f"a missing value, in {missing:,} of {n:,} rows", remedy)
-    if facts.get(f"{own}_empty"):
-        refuse("a cluster", f"an empty text, in {facts['cluster_empty']:,} rows", "name or drop it")
-    odd = facts.get(f"{own}_odd", 0)
+    if entries.empty:
+        refuse("a cluster", f"an empty text, in {entries.empty:,} rows", "name or drop it")
+    odd = entries.odd or 0
     if own == "log_target" and columns.log_target_propensity:
-        odd -= facts[f"{own}_below"]
+        odd -= entries.below or 0
     if odd:
         refuse("finite numbers", f"others in {odd:,} of {n:,} rows", "repair or drop these rows")
-    low, high = facts.get(f"{own}_low"), facts.get(f"{own}_high")
+    low, high = entries.low, entries.high
     logs = {"log_propensity": columns.log_propensity, "log_target": columns.log_target_propensity}
     if low is None or high is None:
         return

@@ -24,8 +24,9 @@ from mopl_jax.evaluation.precision import more_units
 from mopl_jax.intervals.ess_corrected import ess_skew
 from mopl_jax.intervals.interval import Interval
 from mopl_jax.intervals.simultaneous import simultaneous_alpha
+from mopl_jax.io.column_spec import weight_names
 from mopl_jax.io.log_reader import LogReader, Rows, chunks
-from mopl_jax.io.policy_json import read_policy
+from mopl_jax.io.policy_json import given_policy
 from mopl_jax.io.read import open_log
 from mopl_jax.io.reward_note import provenance_of
 from mopl_jax.io.table_source import distinct
@@ -95,7 +96,7 @@ def choose_arm(
     return ChosenArm(
         log=log_name(reader, log),
         note=provenance_of(reader.source.schema, reader.columns.reward),
-        objectives=_objectives(reader.columns.action, arms.shape[1]),
+        objectives=weight_names(reader.columns.action, arms.shape[1]),
         reward=reader.columns.reward or "reward",
         estimator=name_of(estimator),
         alpha=alpha,
@@ -183,18 +184,9 @@ def _as_arms(policy: Any) -> Any:
     return (combined(policy) if few else None) or policy
 
 
-def _objectives(names, d) -> tuple[str, ...]:
-    """The names of the weights; one column may hold them all, and `Logs` in memory have none."""
-    if not isinstance(names, str) and len(names or ()) == d:
-        return tuple(names)
-    return tuple(f"action[{k}]" for k in range(d))
-
-
 def _current(production, reader) -> Any:
     """What is played now: weights (d,), or a policy on arms."""
-    if isinstance(production, str) or hasattr(production, "__fspath__"):
-        production = read_policy(production, reader.columns.action or ())[0]
-    production = _as_arms(production)
+    production = _as_arms(given_policy(production, reader.columns.action or ()))
     if production is None or isinstance(production, Discrete):
         return production
     if hasattr(production, "log_density"):

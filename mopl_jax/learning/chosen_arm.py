@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mopl_jax.diagnostics.verdicts import VERDICTS
+from mopl_jax.diagnostics.verdicts import VERDICTS, grave_first, gravest
 from mopl_jax.io import storage
 from mopl_jax.policies.discrete import Discrete
 
@@ -107,14 +107,13 @@ class ChosenArm:
     @property
     def verdict(self) -> str:
         """The gravest on the log, on what is played now and on the chosen arm."""
-        return max((self.chosen.verdict, *(x for x, _ in self.doubts)), key=VERDICTS.index)
+        return gravest(self.chosen.verdict, *(level for level, _ in self.doubts))
 
     @property
     def reasons(self) -> tuple[str, ...]:
         """Why it is not trust, the grave ones first."""
         own = [(self.chosen.verdict, text) for text in self.chosen.reasons]
-        said = sorted([*self.doubts, *own], key=lambda x: -VERDICTS.index(x[0]))
-        return tuple(dict.fromkeys(text for _, text in said))
+        return tuple(dict.fromkeys(grave_first([*self.doubts, *own])))
 
     @property
     def advice(self) -> str:

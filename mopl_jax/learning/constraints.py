@@ -194,11 +194,6 @@ def spherical_cap(centre: Vector, radius: float) -> Projection:
     return project
 
 
-def radius_of(divergence: float) -> float:
-    """The radius of `ball` for KL(π‖π₀) ≤ divergence at the logging covariance."""
-    return math.sqrt(2 * divergence)
-
-
 def intersection(first: Projection, second: Projection) -> Projection:
     """The intersection of two sets by alternating projections, ending in `second` (von Neumann).
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from mopl_jax.diagnostics.verdicts import VERDICTS
+from mopl_jax.diagnostics.verdicts import VERDICTS, gravest
 from mopl_jax.learning.certification import Certificate, withdrawn
 from mopl_jax.policies.contextual import Level, shown
 
@@ -110,7 +110,7 @@ class ContextualWeights:
         what is served.
         """
         own = [self.over_global.verdict] if self.personalise else []
-        return max([self.learnt.verdict, *own], key=VERDICTS.index)
+        return gravest(self.learnt.verdict, *own)
 
     @property
     def reasons(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from mopl_jax.diagnostics.verdicts import VERDICTS
+from mopl_jax.diagnostics.verdicts import grave_first, gravest
 from mopl_jax.io import storage
 from mopl_jax.io.policy_json import document
 from mopl_jax.learning.certification import Certificate, withdrawn
@@ -234,7 +234,7 @@ class LearntWeights:
         """The gravest of what the checks of the log and the weights that certify say."""
         judged = [judge.verdict for judge in (self.checks, self.deciding) if judge is not None]
         judged += ["caution"] if self._doubt else []
-        return max(judged, key=VERDICTS.index, default="trust")
+        return gravest(*judged)
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -244,7 +244,7 @@ class LearntWeights:
         if self.deciding is not None:
             said += [(self.deciding.verdict, text) for text in self.deciding.reasons]
         said += [("caution", text) for text in self._doubt]
-        return tuple(text for _, text in sorted(said, key=lambda x: -VERDICTS.index(x[0])))
+        return grave_first(said)
 
     @property
     def _doubt(self) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from mopl_jax.evaluation.answer import IN_MEMORY
 from mopl_jax.evaluation.mixed import by_file
 from mopl_jax.intervals.registry import bind
 from mopl_jax.io import log_reader, read
+from mopl_jax.io.column_spec import weight_names
 from mopl_jax.io.reward_note import provenance_of
 from mopl_jax.learning import stages
 from mopl_jax.learning.constraints import (
@@ -255,7 +256,7 @@ class _TakenLog(NamedTuple):
 
     reader: log_reader.LogReader
     logs: Logs
-    names: list[str]
+    names: tuple[str, ...]
     reward: str
     place: str
     path: str
@@ -263,7 +264,7 @@ class _TakenLog(NamedTuple):
     logarithms: bool = False
 
     def as_learnt(self, minimise: bool) -> "_TakenLog":
-        """The same with rewards of which more is better, and with logarithms of log-normal weights.
+        """The log with rewards of which more is better, and with logarithms of log-normal weights.
 
         What a log of costs has is the negative; the reader of all, which is checked, has it as it
         is.
@@ -280,12 +281,12 @@ class _TakenLog(NamedTuple):
     def called(self, **method: Any) -> Names:
         """The names for documents, with those of the `method`."""
         note = provenance_of(self.reader.source.schema, self.reward)
-        own = self.path, tuple(self.names), self.reward
+        own = self.path, self.names, self.reward
         return Names(*own, logarithms=self.logarithms, note=note, **method)
 
     @property
     def share(self) -> float:
-        """Of the rows, those that are not held."""
+        """The share of the rows that is not held."""
         return 1 - len(self.logs.reward) / self.reader.source.count()
 
 
@@ -307,7 +308,8 @@ def _read(log, roles, given, guardrails, long) -> _TakenLog:
         log_reader.check_densities(reader, None)
     place, reward = reader.source.name, reader.columns.reward or "reward"
     path = place if isinstance(log, log_reader.LogReader) else public(str(log))
-    return _TakenLog(reader, logs, _objectives(reader, logs), reward, place, path, others)
+    names = weight_names(reader.columns.action, logs.action.shape[1])
+    return _TakenLog(reader, logs, names, reward, place, path, others)
 
 
 def _on_one_level(reader) -> Logs:
@@ -333,7 +335,7 @@ def _in_memory(log, roles, given, guardrails) -> _TakenLog:
     context = None if outcomes is None else np.stack(outcomes, axis=1)
     logs = dataclasses.replace(jax.tree.map(np.asarray, log), context=context)
     logs = check(logs)
-    names = [f"action[{k}]" for k in range(logs.action.shape[1])]
+    names = weight_names(None, logs.action.shape[1])
     return _TakenLog(read.open_log(logs), logs, names, "reward", "memory", "memory")
 
 
@@ -349,11 +351,3 @@ def _design(taken: _TakenLog, split_already, share, folds) -> tuple[float | None
         return None, 0
     few = folds is None and len(taken.logs.reward) <= FEW
     return (None, min(FOLDS, num_units(taken.logs))) if few else (SHARE, 0)
-
-
-def _objectives(reader, logs) -> list[str]:
-    """The names of the weights, in the order of the columns."""
-    names, d = reader.columns.action, logs.action.shape[1]
-    if not isinstance(names, str) and len(names) == d:
-        return list(names)
-    return [f"{names}[{k}]" for k in range(d)]

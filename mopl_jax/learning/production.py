@@ -3,7 +3,6 @@ played.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mopl_jax.evaluation.smoothing import smoothing_bias, users_of
-from mopl_jax.io.policy_json import read_policy
+from mopl_jax.io.policy_json import given_policy
 from mopl_jax.learning import certification
 from mopl_jax.learning.learnt_weights import LearntWeights, Served, spread
 from mopl_jax.learning.log_space import weights_in_logs
@@ -39,7 +38,7 @@ def weights_now(given: Any, names: Sequence[str], logarithms: bool) -> Weights |
 
 def policy_now(given: Any, names: Sequence[str], logarithms: bool) -> Any:
     """The policy that is played now, from weights (d,), a policy or the path of its document."""
-    policy = read_policy(given, names)[0] if isinstance(given, str | Path) else given
+    policy = given_policy(given, names)
     if is_contextual(policy):
         raise ValueError(f"production: {no_weights(policy)}")
     return weights_in_logs(policy) if logarithms else policy

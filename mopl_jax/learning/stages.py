@@ -135,7 +135,7 @@ class _Certifying(NamedTuple):
     guarded: Guarded | None
 
     def certificate(self, baseline, policies, alpha) -> Certificate:
-        """Of the policies that were taught, over the baseline."""
+        """The certificate of the policies that were taught, over the baseline."""
         each = certify_compiled(
             policies[0] if self.fold is None else stacked(policies),
             self.held,
@@ -158,7 +158,7 @@ class _Certifying(NamedTuple):
 
 
 def _taught_surfaces(made, fold) -> Any:
-    """Those of the reward and of the outcomes, of each fold."""
+    """The surfaces of the reward and of the outcomes, of each fold."""
     if fold is None:
         return made[0].surfaces
     return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), stacked([each.surfaces for each in made]))

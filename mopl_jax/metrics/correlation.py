@@ -16,6 +16,7 @@ from mopl_jax.io.columns import Place, numbers
 from mopl_jax.io.documents import load, numbered
 from mopl_jax.io.refusals import within
 from mopl_jax.io.sources import open_source
+from mopl_jax.metrics.experiments import Square
 from mopl_jax.metrics.snapshots import Looks, increments, thinned
 
 FEWEST = 10  # A/A tests, or increments, a metric: the error of a correlation is then 0.2 at most
@@ -23,7 +24,6 @@ FEWEST = 10  # A/A tests, or increments, a metric: the error of a correlation is
 # (ASOS), those of half a day spread 1.2 to 1.5 times as far as users make them and correlate 0.14
 # to 0.33, those of quarters of a test 1.0 times and 0.35 to 0.58. Quarters, where they are enough.
 PARTS = (4, 8, 16, 32, None)
-Square = Float[np.ndarray, "k k"]
 Scores = Float[np.ndarray, "m k"]
 
 

@@ -43,7 +43,7 @@ class Drift(NamedTuple):
 
 
 class _Scores(NamedTuple):
-    """Of the regression, test by test, in r directions of the signals.
+    """Scores of the regression, test by test, in r directions of the signals.
 
     `found`: design × residual.
     `spread`: the same by residuals that have the variance of errors, which fitting took away.

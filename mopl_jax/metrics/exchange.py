@@ -36,7 +36,7 @@ SIGNIFICANT = 0.05  # of the test where it is told
 
 
 class Moments(NamedTuple):
-    """Of measured effects and of their noise, the North Star first, then k signals.
+    """Second moments of measured effects and of their noise, the North Star first, then k signals.
 
     `total`, `noise`: T and V.
     `tests`: how many tests they come from.
@@ -79,7 +79,7 @@ ALONE = 1e6
 
 
 def eigenvalues(total: Square, noise: Square) -> Float[Array, " m"]:
-    """Of V⁻¹T, from the smallest: 1 in a direction of noise alone."""
+    """The eigenvalues of V⁻¹T, from the smallest: 1 in a direction of noise alone."""
     root = jnp.linalg.cholesky(noise)
     half = jnp.linalg.solve(root, total)
     return jnp.linalg.eigvalsh(jnp.linalg.solve(root, half.T))
@@ -111,7 +111,7 @@ def direct_effects(history: History, include: PerDifference, allowed: Allowed) -
 
 @jax.jit
 def p_value(history: History, allowed: Allowed) -> Scalar:
-    """That of the test of direct effects, of all tests."""
+    """p-value of the test of direct effects, of all tests."""
     return direct_effects(history, jnp.ones_like(history.sign), allowed).p_value
 
 

@@ -39,22 +39,23 @@ _PART = 0.1  # of a metric in what another metric determines: less is not named
 
 Users = Annotated[float, Meta(ge=2, le=1e15)]  # more are no number of users
 Row = Mapping[str, Any]
+Square = Float[np.ndarray, "k k"]
 Complain = Callable[[str], None]
 
 
 class Difference(NamedTuple):
-    """Of a treatment to its control; fields as in `History`, and
+    """The difference of a treatment to its control; fields as in `History`, and
 
     `base`: the means of the control.
     `apart`: the difference, in standard deviations of a user of the arm where that is smaller.
     """
 
     effect: Float[np.ndarray, " k"]
-    covariance: Float[np.ndarray, "k k"]
+    covariance: Square
     size: float
     sign: float
     null: bool
-    user_covariance: Float[np.ndarray, "k k"]
+    user_covariance: Square
     base: Float[np.ndarray, " k"]
     apart: Float[np.ndarray, " k"]
 
@@ -89,7 +90,7 @@ def row(
     label: str,
     n: int,
     means: Mapping[str, float],
-    covariance: Float[np.ndarray, "k k"],
+    covariance: Square,
 ) -> dict[str, Any]:
     """One row of the experiments table; `means` by metric name, `covariance` over users in the same
     order.
@@ -145,7 +146,7 @@ def _metrics(row):
 
 
 def _variances(given, names):
-    """Those of all metrics, or nothing where the row has none."""
+    """The variances of all metrics, or nothing where the row has none."""
     if not any(key.startswith(("variance_", "std_error_")) for key in given):
         return {}
     found = []
@@ -188,7 +189,7 @@ def history(
     names: Sequence[str],
     north_star: str,
     *,
-    correlation: Float[np.ndarray, "k k"] | None = None,
+    correlation: Square | None = None,
     halves: Mapping[tuple[str, str], Float[np.ndarray, "2 k"]] | None = None,
     standardise: bool = False,
     complain: Complain = refuse,
@@ -212,14 +213,10 @@ def history(
         effect, covariance, users = effect / unit, covariance / outer, users / outer
         half = None if half is None else half / unit[:, None]
     pooled = np.einsum("e,eij->ij", size / size.sum(), users)
+    experiment = np.unique(index, return_inverse=True)[1]
+    columns = effect, covariance, size, sign, null, experiment, pooled
     return History(
-        effect=jnp.asarray(effect),
-        covariance=jnp.asarray(covariance),
-        size=jnp.asarray(size),
-        sign=jnp.asarray(sign),
-        null=jnp.asarray(null),
-        experiment=jnp.asarray(np.unique(index, return_inverse=True)[1]),
-        user_covariance=jnp.asarray(pooled),
+        *map(jnp.asarray, columns),
         names=tuple(names),
         north_star=list(names).index(north_star),
         halves=None if half is None else jnp.asarray(half),
@@ -290,7 +287,7 @@ def differences(
     name: str,
     arms: Sequence[tuple[Path, Arm]],
     names: Sequence[str],
-    correlation: Float[np.ndarray, "k k"] | None = None,
+    correlation: Square | None = None,
     complain: Complain = refuse,
 ) -> Iterator[tuple[str, Difference]]:
     """Each treated arm of the experiment `name`, and its difference to the control."""
@@ -420,7 +417,7 @@ def _square(numbers, k, column):
     return numbers.reshape(k, k)
 
 
-def determined(correlation: Float[np.ndarray, "k k"], names: Sequence[str]) -> str:
+def determined(correlation: Square, names: Sequence[str]) -> str:
     """The metrics that have a part in the direction without variance."""
     part = np.abs(np.linalg.eigh(correlation)[1][:, 0])
     return ", ".join(name for name, x in zip(names, part, strict=True) if x > _PART)

@@ -82,7 +82,7 @@ class LearntMetric:
 
     @property
     def validation(self) -> Validation:
-        """That of the objective itself."""
+        """The validation of the objective itself."""
         return self.compared[0].validation
 
     def __repr__(self) -> str:
@@ -134,7 +134,7 @@ def learn_metric(
     whatever cannot be learnt from.
     """
     check_alpha(alpha)
-    paths = [Path(x) for x in ([tables] if isinstance(tables, str | Path) else tables)]
+    paths = scorecards.paths_of(tables)
     tests = past.past(paths, north_star, scorecards.Reading(**reading))
     history, labels = labelled(tests, alpha)
     objective = objective or ("gls" if tests.labelled else "proxy")
@@ -278,7 +278,7 @@ def _implausible(history):
 
 
 def _drifted(weights, history):
-    """That the North Star followed the signals otherwise before some test of the table."""
+    """A warning where the North Star followed the signals otherwise before some test."""
     found = drift.drift(np.asarray(weights), history)
     if found.p_value < drift.LEVEL:
         yield (

@@ -110,7 +110,7 @@ def apply(
 
 
 def apply_stored(metric: Path, log: Path, out: Path) -> Rewarded:
-    """The same by a metric that `mopl metric --out` stored."""
+    """Write `log` to `out` with the stored `metric` as reward, as `apply` does."""
     names, weights = metric_json.read_metric(metric)
     return apply(log, out, names, weights, metric_json.north_star_of(metric))
 
@@ -140,7 +140,7 @@ def _reward(piece, signals, weights):
 
 
 class _Sums:
-    """Of the reward and the North Star, about the first row; not finite where a square is not."""
+    """Sums of the reward and the North Star, about the first row, and of their squares."""
 
     def __init__(self):
         self.rows, self.total, self.square = 0, np.zeros(2), np.zeros((2, 2))

@@ -129,7 +129,7 @@ def monitor(
     choose([bound], VALID, "bound")
     if not (isinstance(planned, int | float) and 0 < planned < math.inf):
         raise ValueError(f"planned: expected users > 0, all arms together, got {planned}")
-    paths = [Path(x) for x in ([tables] if isinstance(tables, str | Path) else tables)]
+    paths = scorecards.paths_of(tables)
     metric = None if metric is None else Path(metric)
     rows, how = past.table_rows(paths, scorecards.Reading(**reading))
     signals = {} if metric is None else _signals(metric)
@@ -215,7 +215,7 @@ def _outcomes(names, north_star, signals) -> Outcomes:
 
 
 def _watched(by_experiment, names, outcomes, how, complain, said) -> Iterator[tuple]:
-    """Of each treatment and outcome: whose, how many share a level, and its looks."""
+    """Each treatment and outcome: its names, how many share a level, and its looks."""
     snapped = [each for some in by_experiment for each in past.looks_of(some, names, complain)]
     tests = {past.name_of(some): list(_by_time(some, names, complain)) for some in by_experiment}
     last = [arm for looks in tests.values() if looks for arm in looks[-1][2]]

@@ -3,7 +3,7 @@
 import collections
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,16 +11,15 @@ from mopl_jax.io.refusals import within
 from mopl_jax.metrics import correlation, experiments, sample_ratio, scorecards, snapshots, splits
 from mopl_jax.metrics.experiments import Arm, Complain
 from mopl_jax.metrics.objectives import History
-from mopl_jax.metrics.scorecards import Reading
+from mopl_jax.metrics.scorecards import Reading, Row
 from mopl_jax.metrics.snapshots import Looks
+from mopl_jax.metrics.splits import Rows
 from mopl_jax.numerics.check import choose
 
 # Smallest eigenvalue of the correlation of effects, below which a metric is a combination of
 # others: two of correlation 1 − 1e-8 over users have as much. A sum of means rounded to four digits
 # leaves 1e-5 or so.
 NO_NOISE, ROUNDED = 1e-8, 1e-4
-
-Rows = list[tuple[Path, dict[str, Any]]]
 
 
 class Past(NamedTuple):
@@ -46,7 +45,7 @@ def read(tables: Iterable[Path], north_star: str, reading: Reading | None = None
 
 
 def past(tables: Iterable[Path], north_star: str, reading: Reading) -> Past:
-    """The same, with what must be said."""
+    """What the tables say of past tests; ValueError in one line as for `read`."""
     left: list[str] = []
     lost: list[str] = []
     complain, pass_over = (
@@ -210,7 +209,7 @@ def _arms(by_experiment, names, reading, complain, pass_over) -> Iterator[tuple[
 
 
 def arms_of(
-    path: Path, rows: Iterable[dict[str, Any]], names: Sequence[str], complain: Complain
+    path: Path, rows: Iterable[Row], names: Sequence[str], complain: Complain
 ) -> Iterator[tuple[Path, Arm]]:
     """The arms of rows of one time; `complain` is told of those that cannot be used."""
     for row in rows:
@@ -286,7 +285,7 @@ def _filled_in(arm):
 
 
 def _moments(history):
-    """Of z-scores about 0, a correlation of the metrics over tests; 0 where one never moves."""
+    """Correlations of the metrics over tests, of z-scores about 0; 0 where one never moves."""
     z = np.asarray(history.effect) / np.sqrt(np.diagonal(history.covariance, axis1=1, axis2=2))
     moments = z.T @ z
     scale = np.sqrt(np.outer(np.diagonal(moments), np.diagonal(moments)))

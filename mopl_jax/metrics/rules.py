@@ -120,7 +120,7 @@ def returns(
 def of_history(
     history: History, objective: Objective, allowed: Allowed | None = None, alpha: float = 0.05
 ) -> list[Return]:
-    """The same of past tests, by the metric that was learnt without each one's experiment."""
+    """What the rules would have earned on each past test by the metric that the others teach."""
     weights = np.asarray(leave_one_out(history, objective, allowed))
     north = np.broadcast_to(np.eye(len(history.names))[history.north_star], weights.shape)
     both = np.stack([weights, north], axis=1)

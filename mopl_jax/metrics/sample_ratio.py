@@ -14,7 +14,7 @@ MISMATCH = 1e-4  # platforms are alarmed at 5e-4 to 1e-3; tables here hold hundr
 
 
 def p_value(users: Sequence[float], shares: Sequence[float] | None) -> float:
-    """Of the χ² test that the arms have `users` by the planned `shares`, in any unit.
+    """p-value of the χ² test that the arms have `users` by the planned `shares`, in any unit.
 
     Without shares equal ones were meant, most likely, where all are between half and twice the
     first; elsewhere nothing is tested, and the p-value is NaN.

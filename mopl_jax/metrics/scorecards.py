@@ -36,7 +36,7 @@ ERRORS = ("variance", "std_error")
 USERS = "users by metric"  # of a wide row made of long ones
 SHOWN = 40  # columns that a complaint lists
 
-Row = dict[str, Any]
+Row = dict[str, Any]  # of a table, whose columns are its own, until `experiments.arm_of` reads it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +82,11 @@ def read_columns(texts: Sequence[str]) -> dict[str, str]:
     return {role: name for role, _, name in pairs}
 
 
+def paths_of(tables: Path | str | Sequence[Path | str]) -> list[Path]:
+    """The paths of one table, or of several."""
+    return [Path(x) for x in ([tables] if isinstance(tables, str | Path) else tables)]
+
+
 def described(path: Path, reading: Reading) -> tuple[Path, Reading]:
     """The table that a path names, and how to read it: TOML says both, options come before it."""
     if path.suffix.lower() != ".toml":
@@ -114,7 +119,7 @@ def rows(path: Path, reading: Reading) -> list[Row]:
         return [_scaled(row) | {"row": number} for number, row in enumerate(made, 1)]
 
 
-def metrics(row: Mapping[str, Any]) -> tuple[str, ...]:
+def metrics(row: Row) -> tuple[str, ...]:
     """The metrics of a wide row, in the order of its columns."""
     return tuple(key.removeprefix("mean_") for key in row if key.startswith("mean_"))
 

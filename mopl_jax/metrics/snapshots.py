@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from mopl_jax.io.refusals import short, within
 from mopl_jax.metrics.experiments import Complain, refuse, told
-from mopl_jax.metrics.scorecards import USERS
+from mopl_jax.metrics.scorecards import USERS, Row
 
 LEAST = 1.0 + 1e-9  # growth of a test between two looks that says anything
 
@@ -50,14 +50,14 @@ def _seconds(text):
 
 
 def common(
-    rows: Sequence[dict[str, Any]], complain: Complain = refuse, where: str = ""
-) -> dict[float, list[dict[str, Any]]]:
+    rows: Sequence[Row], complain: Complain = refuse, where: str = ""
+) -> dict[float, list[Row]]:
     """The rows of one experiment at each time at which all arms have one, from the first.
 
     `complain` is told of an arm with two rows at one time, and of one whose users become fewer,
     with `where` before it; both are left out.
     """
-    arms: dict[str, list[dict]] = {}
+    arms: dict[str, list[Row]] = {}
     for row in rows:
         arms.setdefault(str(row.get("arm")), []).append(row)
     good = {}
@@ -70,10 +70,10 @@ def common(
 
 def until(
     when: float | None,
-    rows: Sequence[dict[str, Any]],
+    rows: Sequence[Row],
     complain: Complain = refuse,
     where: str = "",
-) -> list[list[dict[str, Any]]]:
+) -> list[list[Row]]:
     """The rows of `common` at each of its times, not after `when`."""
     looks = common(rows, complain, where)
     return [some for time, some in looks.items() if when is None or time <= when]
@@ -81,7 +81,7 @@ def until(
 
 def _in_time(name, rows):
     """The rows of one arm by time; ValueError for two at one time, or users who become fewer."""
-    looks: dict[float, dict] = {}
+    looks: dict[float, Row] = {}
     for row in rows:
         at = moment(row["time"]) if row.get("time") is not None else 0.0
         if at in looks:
@@ -113,9 +113,9 @@ def _remedy(row):
     return "; merge the rows, or name the time of snapshots by --column time=COLUMN"
 
 
-def looks(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> Iterator[Looks]:
+def looks(rows: Sequence[Row], names: Sequence[str]) -> Iterator[Looks]:
     """The looks at each treatment of one experiment that can be used: all variances, more users."""
-    arms: dict[str, dict[float, dict]] = {}
+    arms: dict[str, dict[float, Row]] = {}
     for row in rows:
         if row.get("time") is not None and usable(row, names):
             arms.setdefault(str(row["arm"]), {})[moment(row["time"])] = row
@@ -132,7 +132,7 @@ def _label(some):
     return next(iter(some.values())).get("label")
 
 
-def usable(row: dict[str, Any], names: Sequence[str]) -> bool:
+def usable(row: Row, names: Sequence[str]) -> bool:
     """Whether a row has users, means and variances of all metrics."""
     columns = ["n", *(f"{kind}_{name}" for kind in ("mean", "variance") for name in names)]
     values = [row.get(column) for column in columns]
@@ -141,20 +141,21 @@ def usable(row: dict[str, Any], names: Sequence[str]) -> bool:
 
 
 def _growing(experiment, arm, times, pairs, names):
-    treated, control = (
-        {
-            key: np.array([[row[f"{key}_{name}"] for name in names] for row in side], float)
-            for key in ("mean", "variance")
-        }
-        | {"n": np.array([row["n"] for row in side], float)[:, None]}
-        for side in zip(*pairs, strict=True)
-    )
-    size = (1 / (1 / treated["n"] + 1 / control["n"]))[:, 0]
+    treated, control = (_sides(rows, names) for rows in zip(*pairs, strict=True))
+    (mean, variance, n), (base, base_variance, base_n) = treated, control
+    size = (1 / (1 / n + 1 / base_n))[:, 0]
     keep = np.concatenate([[True], size[1:] > LEAST * np.maximum.accumulate(size)[:-1]])
-    effect = treated["mean"] - control["mean"]
-    variance = treated["variance"] / treated["n"] + control["variance"] / control["n"]
-    found = np.array(times), size, effect, variance
+    found = np.array(times), size, mean - base, variance / n + base_variance / base_n
     return Looks(experiment, arm, *(part[keep] for part in found))
+
+
+def _sides(rows, names):
+    """Means (s, k), variances (s, k) and users (s, 1) of one arm's rows."""
+    mean, variance = (
+        np.array([[row[f"{key}_{name}"] for name in names] for row in rows], float)
+        for key in ("mean", "variance")
+    )
+    return mean, variance, np.array([row["n"] for row in rows], float)[:, None]
 
 
 def thinned(looks: Looks, parts: int | None) -> Looks:

@@ -10,9 +10,8 @@ from jaxtyping import Float
 from mopl_jax.io.documents import Number
 from mopl_jax.io.refusals import within
 from mopl_jax.metrics.experiments import number
-from mopl_jax.metrics.scorecards import USERS
+from mopl_jax.metrics.scorecards import USERS, Row
 
-Row = dict[str, Any]
 Rows = list[tuple[Path, Row]]
 Halves = dict[tuple[str, str], Float[np.ndarray, "2 k"]]
 

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from mopl_jax.evaluation.answer import IN_MEMORY
+from mopl_jax.io.column_spec import weight_names
 from mopl_jax.io.log_reader import LogReader
 from mopl_jax.io.policy_json import describe
 from mopl_jax.io.read import sample_of
@@ -34,7 +35,8 @@ def read_pilot(reader: LogReader) -> Pilot:
                 f" what is planned, got those of a policy of kind {kind}{REMEDY}"
             )
     logs = sample_of(reader, IN_MEMORY)
-    return pilot_of(logs, _names(reader, logs), logarithms)
+    names = weight_names(reader.columns.action, np.shape(logs.action)[1])
+    return pilot_of(logs, names, logarithms)
 
 
 def _parts(policy) -> list[Any]:
@@ -43,8 +45,3 @@ def _parts(policy) -> list[Any]:
         parts = policy.components if isinstance(policy, Mixture) else policy.parts
         return [each for part in parts for each in _parts(part)]
     return [policy]
-
-
-def _names(reader, logs) -> tuple[str, ...]:
-    names, d = tuple(reader.columns.action or ()), np.shape(logs.action)[1]
-    return names if len(names) == d else tuple(f"{', '.join(names)}[{k}]" for k in range(d))

@@ -81,7 +81,7 @@ class ContextNormal:
 
     @property
     def numeric(self) -> tuple[bool, ...]:
-        """Of each column whether it is read as numbers."""
+        """Whether each column is read as numbers."""
         return tuple(each.levels is None for each in self.inputs)
 
     @property

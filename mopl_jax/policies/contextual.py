@@ -87,7 +87,7 @@ class Segmented:
 
     @property
     def numeric(self) -> tuple[bool, ...]:
-        """Of each column whether it is read as numbers: none."""
+        """Whether each column is read as numbers: none is."""
         return (False,) * len(self.columns)
 
     def encode(

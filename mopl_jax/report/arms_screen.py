@@ -9,18 +9,14 @@ from mopl_jax.report import terminal
 def show(made: ChosenArm, out: Path) -> None:
     """Advice, arms, what the bounds mean, why it is not trust."""
     console = terminal.console()
-    console.print()
-    console.print(terminal.headed(made.advice, f": {made.reason}"), soft_wrap=True)
+    terminal.advise(console, made)
     console.print(_table(made))
     console.print(
         f"{terminal.units(made.n, made.units)}, values by {made.estimator}; all {_gain(made)}s are"
         f" at least so much with confidence {1 - made.alpha:.6g}"
     )
-    console.print(terminal.verdict_line(made.verdict))
-    for text in made.reasons:
-        console.print(f"  {text}", highlight=False, markup=False)
-    for text in made.warnings:
-        console.print(text, style="yellow", highlight=False, markup=False)
+    terminal.judge(console, made)
+    terminal.warn(console, made.warnings, head="")
     kept = ", which is not to be played" if made.keep else ""
     console.print(f"Written: {out}: arm {made.chosen.number}{kept}", soft_wrap=True)
 

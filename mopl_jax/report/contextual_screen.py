@@ -18,13 +18,8 @@ SHOWN = 20  # segments in the table
 def show(made: ContextualWeights, out: Path) -> None:
     """Advice, what each segment changes, numbers, why it is not trust."""
     console = terminal.console()
-    console.print()
-    console.print(terminal.headed(made.advice, f": {made.reason}"), soft_wrap=True)
-    header, rows = weights_table(made.learnt)
-    table = terminal.table(*header, title="Global weights")
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
+    terminal.advise(console, made)
+    console.print(terminal.filled(*weights_table(made.learnt), title="Global weights"))
     if made.segments:
         console.print(_table(made))
         console.print(_said(made), soft_wrap=True)
@@ -32,11 +27,8 @@ def show(made: ContextualWeights, out: Path) -> None:
         console.print(personalising(made), soft_wrap=True)
     explored = exploration(made.learnt, "the learnt global weights")
     console.print(f"for all contexts alike, {explored}", soft_wrap=True)
-    console.print(terminal.verdict_line(made.verdict))
-    for text in made.reasons:
-        console.print(f"  {text}", highlight=False, markup=False)
-    for text in forbidden(made.outside):
-        console.print(text, style="yellow")
+    terminal.judge(console, made)
+    terminal.warn(console, forbidden(made.outside), head="")
     kept = ", which is not to be played" if made.keep else ""
     what = "the weights by context" if made.personalise else "the global weights"
     console.print(f"Written: {out}: {what}{kept}", soft_wrap=True)
@@ -47,10 +39,8 @@ def _table(made):
     noun = made.learnt.names.gains[1]
     title = f"By {', '.join(made.columns)}: change from the global weights, and {noun}"
     header, rows = segments_table(made)
-    table = terminal.table(*header, title=title)
+    table = terminal.filled(header, rows[:SHOWN], title=title)
     table.columns[0].max_width = 30
-    for row in rows[:SHOWN]:
-        table.add_row(*row)
     return table
 
 

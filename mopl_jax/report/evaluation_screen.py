@@ -16,7 +16,7 @@ def show(made: Evaluation) -> None:
     out = terminal.console()
     units = terminal.units(made.n, made.units)
     if made.verdict == "refuse":  # before the number that is not to be used
-        _judge(out, made)
+        terminal.judge(out, made)
     value, what = number(made.value, *made.intervals), f"{_target(made)} by {made.estimator}"
     out.print(terminal.headed(value, f"  value of the {what}, {units}\n"))
     if made.smoothing is not None:
@@ -25,16 +25,10 @@ def show(made: Evaluation) -> None:
     for text in _answers(made):
         out.print(text)
     if made.verdict != "refuse":
-        _judge(out, made)
+        terminal.judge(out, made)
     terminal.warn(out, made.warnings)
     for text in _details(made):
         out.print(text)
-
-
-def _judge(out, made):
-    out.print(terminal.verdict_line(made.verdict))
-    for text in made.reasons:
-        out.print(f"  {text}", highlight=False)
 
 
 def _answers(made):

@@ -63,42 +63,21 @@ def progress(quiet: bool):
 def show(learnt: LearntWeights, out: Path) -> None:
     """Advice, weights, numbers, how it was decided, warnings, and the advice again."""
     console = terminal.console()
-    _advise(console, learnt)
-    header, rows = weights_table(learnt)
-    table = terminal.table(*header)
+    terminal.advise(console, learnt)
+    table = terminal.filled(*weights_table(learnt))
     table.columns[0].max_width = 30
-    for row in rows:
-        table.add_row(*row)
     console.print(table)
-    for made in (guardrails_table, front_table):
-        _print_table(console, *made(learnt))
+    for header, rows in (guardrails_table(learnt), front_table(learnt)):
+        if rows:
+            console.print(terminal.filled(header, rows))
     for text in remarks(learnt):
         console.print(text, soft_wrap=True)
     for label, text in numbers(learnt):
         console.print(f"{label:<58}{text:>12}")
-    console.print(terminal.verdict_line(learnt.verdict))
-    for text in learnt.reasons:
-        console.print(f"  {text}", highlight=False, markup=False)
-    for text in (*learnt.warnings, *forbidden(learnt.outside)):
-        console.print(text, style="yellow")
-    if learnt.interrupted:
-        console.print("interrupted: the best policy so far", style="yellow")
-    _advise(console, learnt)
+    terminal.judge(console, learnt)
+    interrupted = ["interrupted: the best policy so far"] * learnt.interrupted
+    terminal.warn(console, [*learnt.warnings, *forbidden(learnt.outside), *interrupted], head="")
+    terminal.advise(console, learnt)
     kept = ", which is not to be played" if learnt.keep else ""
     written = f"Written: {out}{kept}; its value on any log: mopl evaluate LOG --target {out}"
     console.print(written, soft_wrap=True)
-
-
-def _print_table(console, header, rows):
-    """A table, where it has rows."""
-    made = terminal.table(*header)
-    for row in rows:
-        made.add_row(*row)
-    if rows:
-        console.print(made)
-
-
-def _advise(console, learnt):
-    """The answer: the first thing seen, and the last."""
-    console.print()
-    console.print(terminal.headed(learnt.advice, f": {learnt.reason}"), soft_wrap=True)

@@ -15,10 +15,8 @@ def show(found: Simulation, folder: Path) -> None:
     out, last, north = terminal.console(), found.rounds[-1], found.signals[-1]
     weights = zip(found.objectives, last.done.production, strict=True)
     out.print("weights now: " + ", ".join(f"{weight:.2f} {name}" for name, weight in weights))
-    table = terminal.table(*(header.format(north=north) for header in HEADERS))
-    for played in found.rounds:
-        table.add_row(*_cells(played))
-    out.print(table)
+    headers = (header.format(north=north) for header in HEADERS)
+    out.print(terminal.filled(headers, map(_cells, found.rounds)))
     if found.metric is not None:
         out.print(_metric_line(found))
     out.print(

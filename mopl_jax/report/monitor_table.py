@@ -36,16 +36,15 @@ def _decided(each):
 
 def _looks(each, found):
     shown = each.looks[-SHOWN:]
-    table = terminal.table(
-        "time" if len(shown) == len(each.looks) else f"time (last of {len(each.looks)} looks)",
-        *("users", "part of the planned", "effect", "interval"),
-    )
-    for look in shown:
-        table.add_row(
+    time = "time" if len(shown) == len(each.looks) else f"time (last of {len(each.looks)} looks)"
+    rows = (
+        (
             look.time or "",
             count(look.users),
             f"{look.users / found.planned:.0%}",
             number(look.effect, "{:+.4g}"),
             f"{number(look.lower, '{:+.4g}')} to {number(look.upper, '{:+.4g}')}",
         )
-    return table
+        for look in shown
+    )
+    return terminal.filled((time, "users", "part of the planned", "effect", "interval"), rows)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -39,6 +40,14 @@ def table(*headers: str, title: str | None = None) -> Table:
     return made
 
 
+def filled(header: Iterable[str], rows: Iterable[Iterable[str]], title: str | None = None) -> Table:
+    """A table of the `header` with these rows."""
+    made = table(*header, title=title)
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
 def coloured(verdict: str, *more: str) -> Text:
     """One of `diagnostics.verdicts.VERDICTS`, in its colour and `more` styles."""
     return Text(verdict, " ".join((STYLES[verdict], *more)))
@@ -47,6 +56,19 @@ def coloured(verdict: str, *more: str) -> Text:
 def verdict_line(verdict: str) -> Text:
     """A verdict by itself."""
     return Text("verdict: ").append_text(coloured(verdict, "bold"))
+
+
+def judge(out: Console, made: Any) -> None:
+    """The verdict of a result, and its reasons."""
+    out.print(verdict_line(made.verdict))
+    for text in made.reasons:
+        out.print(f"  {text}")
+
+
+def advise(out: Console, made: Any) -> None:
+    """The advice of what was learnt, and its reason."""
+    out.print()
+    out.print(headed(made.advice, f": {made.reason}"), soft_wrap=True)
 
 
 def headed(head: str, rest: str) -> Text:
@@ -86,7 +108,7 @@ def units(n: int, units: int) -> str:
     return f"n = {n:,}" + ("" if units == n else f", {units:,} clusters")
 
 
-def warn(out: Console, texts: Iterable[str]) -> None:
-    """Each text on a line of its own."""
+def warn(out: Console, texts: Iterable[str], head: str = "warning: ") -> None:
+    """Each text on a line of its own, behind the `head`."""
     for text in texts:
-        out.print(f"warning: {text}", style="yellow")
+        out.print(f"{head}{text}", style="yellow")

@@ -234,8 +234,9 @@ def _halves(words):
 
 # The default world.
 
-_FACTORS = ("quality", "bait", "depth", "emotion", "controversy", "creator", "novelty", "recency")
-_EVENTS = {  # rate, unseen, personal, loading on each factor
+# Rate, unseen, personal, and the loading on each factor: quality, bait, depth, emotion,
+# controversy, creator, novelty, recency.
+_EVENTS = {
     "click": (0.30, 0.3, 0.35, (0.35, 0.60, -0.10, 0.15, 0.10, 0.10, -0.05, 0.10)),
     "long_view": (0.20, 0.5, 0.45, (0.50, -0.30, 0.45, 0.10, 0.00, 0.10, -0.05, 0.00)),
     "like": (0.05, 0.5, 0.25, (0.40, 0.00, 0.00, 0.40, -0.15, 0.20, 0.00, 0.05)),

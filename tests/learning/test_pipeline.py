@@ -6,6 +6,7 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pyarrow as pa
 import pytest
 from scipy import stats
 
@@ -185,6 +186,14 @@ def test_what_to_explore_with_next_is_as_constraints_allow():
     said = learnt.to_dict()["explore_next"]["outside_constraints"]
     assert said == learnt.explored_outside > 0.99  # of no plane a normal policy stays in
     assert f"; {said:.0%} of its draws are outside the constraints" in words.exploration(learnt)
+
+
+def test_weights_of_one_column_of_lists_are_named_by_it():
+    action = np.column_stack([np.linspace(0, 1, 50), np.full(50, 2.0)])
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(action.ravel()), 2)
+    log = pa.table({"w": lists, "reward": action[:, 0] ** 2, "log_propensity": np.zeros(50)})
+    with pytest.raises(ValueError, match=r"weight 'w\[1\]': all 50 rows played 2"):
+        learn(log, action="w")
 
 
 def test_roles_need_a_path():
