@@ -21,6 +21,7 @@ from mopl_jax.evaluation.weighed_logs import weigh_logs
 from mopl_jax.intervals.facts import Facts
 from mopl_jax.intervals.registry import WALD
 from mopl_jax.intervals.simultaneous import simultaneous_alpha
+from mopl_jax.io.known_before import check_asked
 from mopl_jax.io.log_reader import Rows
 from mopl_jax.io.read import open_log
 from mopl_jax.numerics.check import check_alpha, choose
@@ -59,6 +60,7 @@ def compare(
             "expected at least two policies to compare; logging is the name of the one that was "
             "logging"
         )
+    check_asked(reader, targets, adjust)
     reader = weigh_logs(reader, targets)
     asked = reader, targets, estimator, reward_range or UNBOUNDED, in_memory, watch
     answers = gather(*asked, adjust=adjust)
