@@ -100,7 +100,7 @@ def _read(reader, names) -> tuple[Any, dict[str, Any]]:
 
 
 def _first(reader):
-    rows = next(log_reader.chunks(reader, LOOKED_AT))
+    rows: Any = next(log_reader.chunks(reader, LOOKED_AT))
     few = max(ENTRIES // rows.action.shape[1], 1)
     return jax.tree.map(lambda x: x[:few], rows)
 
