@@ -9,6 +9,9 @@ TRY = """mopl check    {0}/log.toml --time day
 mopl evaluate {0}/log.toml --target {0}/target.json
 mopl compare  {0}/log.toml logging {0}/target.json
 mopl learn    {0}/log.toml --production 1,2,5,0.5 --report {0}/report --out {0}/learnt.json
+mopl learn    {0}/log.toml --context country,platform --out {0}/contextual.json
+mopl evaluate {0}/log.toml --target {0}/target.json --time time --half-life 7d
+mopl evaluate {0}/log.toml --target {0}/target.json --time time --time-feature weekday
 mopl draw     {0}/target.json --n 3
 mopl plan     --pilot {0}/log.toml --step 0.1
 mopl metric   {0}/past.parquet --north-star days
@@ -26,7 +29,7 @@ def example(out, force, seed):
     """A small log, its logging policy and a target, so that every command can be tried.
 
     Writes log.parquet (visits of users, four weights, whether the user was
-    retained, clicks, shares, days of use), log.toml, logging.json,
+    retained, clicks, shares, days of use, platform, country, time), log.toml, logging.json,
     target.json, production.json, past.parquet and scorecards.csv (past A/B
     tests for mopl metric) and running.csv (one for mopl monitor), and prints
     what to try.

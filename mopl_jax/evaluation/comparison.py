@@ -21,6 +21,7 @@ from mopl_jax.evaluation.weighed_logs import weigh_logs
 from mopl_jax.intervals.facts import Facts
 from mopl_jax.intervals.registry import WALD
 from mopl_jax.intervals.simultaneous import simultaneous_alpha
+from mopl_jax.io.known_before import check_asked
 from mopl_jax.io.log_reader import Rows
 from mopl_jax.io.policy_json import given_policy
 from mopl_jax.io.read import open_log
@@ -55,6 +56,7 @@ def compare(
     check_alpha(alpha)
     choose([interval], WALD, "interval for differences")
     targets = _targets(reader, policies, bandwidth)
+    check_asked(reader, targets, adjust)
     reader = weigh_logs(reader, targets)
     asked = reader, targets, estimator, reward_range or UNBOUNDED, in_memory, watch
     answers = gather(*asked, adjust=adjust)

@@ -27,6 +27,7 @@ from mopl_jax.evaluation.weighed_logs import weigh_logs
 from mopl_jax.intervals.facts import Facts, policy_facts
 from mopl_jax.intervals.registry import METHODS
 from mopl_jax.io import log_reader
+from mopl_jax.io.known_before import check_asked
 from mopl_jax.io.log_reader import LogReader, Rows
 from mopl_jax.io.read import open_log
 from mopl_jax.io.table_source import extent
@@ -73,6 +74,7 @@ def evaluate(
     reader = open_log(log, **columns)._replace(reward_range=reward_range)
     policy, smoothing = _target(reader, target, bandwidth, estimator, alpha)
     bind_estimator(estimator, policy)
+    check_asked(reader, [policy], adjust)
     facts = _facts(reader, policy, reward_range, w_max, d2)
     check_known(reader, reward_range, adjust, w_max=w_max, d2=d2)
     check_intervals(reader, names, facts, in_memory, of_mean=not (adjust or reader.columns.per))

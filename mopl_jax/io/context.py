@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float
 
+from mopl_jax.io.arrow import kernels as pc
 from mopl_jax.io.column_spec import ColumnSpec
 from mopl_jax.io.columns import Place, coded, numbers, plain
 from mopl_jax.io.kinds import is_number
@@ -90,12 +91,15 @@ def levels_of(column: Any, place: Place) -> Levels:
 
 def _measured(column: Any, place: Place) -> Float[np.ndarray, " n"]:
     """A column of numbers, NaN where one is missing."""
-    if not column.null_count:
-        return numbers(column, place)
-    there = np.asarray(column.is_valid())
-    values = np.full(len(column), np.nan)
-    values[there] = numbers(column.drop_null(), place)
-    return values
+    column = plain(column, place)
+    if pa.types.is_null(column.type):
+        return np.full(len(column), np.nan)
+    if not is_number(column.type):
+        return numbers(column, place)  # which says what is wrong with it
+    column = column.cast(pa.float64(), safe=False)
+    missing = pc.is_null(column, nan_is_null=True)
+    there = numbers(pc.if_else(missing, 0.0, column), place)
+    return np.where(np.asarray(missing), np.nan, there)
 
 
 class Recorder:

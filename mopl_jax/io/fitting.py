@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from scipy.special import fdtrc
 
+from mopl_jax.io.dependence import dependence, first_of_each
 from mopl_jax.io.refusals import within
 from mopl_jax.policies.fitted import Fitted, fit_policy, levels_of
 
@@ -25,18 +26,20 @@ def fit_logging(rows: Any, place: str) -> Fitted:
     action = np.asarray(rows.action, float)
     groups, one, same = dict(_groups(rows)), None, False
     if rows.cluster is not None:
-        one, same = _one_each(action, rows.cluster)
+        one, same = first_of_each(action, rows.cluster)
         if same:  # weights are drawn once a user
             action, groups = action[one], {x: y[one] for x, y in groups.items() if x != "user"}
     tests = {name: _between(action, group) for name, group in groups.items()}
     if rows.context is not None:
-        context = rows.context[one] if same else rows.context
-        tests["context"] = _explained(action, np.asarray(context, float))
+        known = [dependence(rows.action, x, rows.cluster) for x in rows.context.T]
+        tests["context"] = min(known) * len(known)
     for name, p_value in tests.items():
         if p_value * len(tests) < LEVEL:
             remedy = "log the density of each action (--propensity)"
             if name in ("time", ORDER):
                 remedy = "name the files of each period apart ([[files]])"
+            if name == "context":
+                remedy += ", or, if it is an outcome of them, name another context"
             raise ValueError(
                 f"{place}: --fit-logging: actions depend on the {name} (p = {p_value:.1g}), so no"
                 f" one policy played them; {remedy}"
@@ -71,12 +74,6 @@ def _groups(rows) -> Iterator[tuple[str, np.ndarray]]:
         yield "time", np.argsort(np.argsort(rows.time, kind="stable")) * PERIODS // n
 
 
-def _one_each(action, cluster):
-    """The first row of each user, and whether all rows of a user have its action."""
-    _, first, user = np.unique(cluster, return_index=True, return_inverse=True)
-    return first, bool((action == action[first][user]).all()) and len(first) < len(user)
-
-
 def _between(action, group) -> float:
     """p-value of one mean, and of one size of deviations, in all groups, by analysis of variance;
     the least of all weights, corrected for their number.
@@ -96,16 +93,3 @@ def _anova(x, group) -> float:
     between = (count * np.square(means - x.mean())).sum() / (k - 1)
     within = np.square(x - means[group]).sum() / (n - k)
     return float(fdtrc(k - 1, n - k, between / within)) if within > 0 else 0.0
-
-
-def _explained(action, context) -> float:
-    """p-value of no regression of any weight on the context, corrected for their number."""
-    n, away = len(action), context - context.mean(axis=0)
-    basis = np.linalg.qr(away[:, away.std(axis=0) > 0])[0]
-    k, centred = basis.shape[1], action - action.mean(axis=0)
-    if not k or n <= k + 1:
-        return 1.0
-    found = np.square(basis.T @ centred).sum(axis=0)
-    left = np.square(centred).sum(axis=0) - found
-    ratio = found / k / np.maximum(left / (n - k - 1), 1e-300)
-    return min(1.0, float(fdtrc(k, n - k - 1, ratio).min()) * action.shape[1])

@@ -25,6 +25,7 @@ from mopl_jax.intervals.ess_corrected import ess_skew
 from mopl_jax.intervals.interval import Interval
 from mopl_jax.intervals.simultaneous import simultaneous_alpha
 from mopl_jax.io.column_spec import weight_names
+from mopl_jax.io.known_before import check_asked
 from mopl_jax.io.log_reader import LogReader, Rows, chunks
 from mopl_jax.io.policy_json import given_policy
 from mopl_jax.io.read import open_log
@@ -78,6 +79,7 @@ def choose_arm(
             f"{reader.source.name}: expected a log of at most {MOST} arms, {ROWS} rows each, got"
             " weights that vary; learn from it"
         )
+    check_asked(reader)
     check_alpha(alpha)
     if alpha >= 0.5:
         raise ValueError(f"alpha: expected a bound on one side below 0.5, got {alpha:g}")

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mopl_jax.logs import Logs
+from mopl_jax.numerics.quadratic import TOLD_BY, left_over
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.mixture import Mixture
 from mopl_jax.policies.transformed import EXP, Transformed
@@ -22,7 +23,6 @@ def is_log_normal(logging: Any) -> bool:
     return all(isinstance(x, Transformed) and x.map is EXP for x in policies)
 
 
-LOOKED_AT = 2**12  # rows by which a column of densities is told
 SHARE, FEWER = 1e-3, 0.05  # of the densities' variance, and of what the other kind leaves
 
 
@@ -30,24 +30,13 @@ def has_log_normal_densities(logs: Logs) -> bool:
     """Whether the log densities of the rows are those of exponentials of a normal: all but for
     rounding quadratic in the weights' logarithms, and not in the weights.
     """
-    action = np.asarray(logs.action, float)[:LOOKED_AT]
-    density = np.asarray(logs.log_propensity, float)[:LOOKED_AT]
+    action = np.asarray(logs.action, float)[:TOLD_BY]
+    density = np.asarray(logs.log_propensity, float)[:TOLD_BY]
     if not (action > 0).all() or np.ptp(density) == 0:
         return False
     logarithm = np.log(action)
-    log_normal = _left(logarithm, density + logarithm.sum(axis=1))
-    return log_normal < SHARE and log_normal < FEWER * _left(action, density)
-
-
-def _left(x, density) -> float:
-    """The share of the variance of log densities that a quadratic of `x` leaves; 1 of few rows."""
-    z = (x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 1e-300)
-    of, by = np.triu_indices(z.shape[1])
-    terms = np.concatenate([np.ones((len(z), 1)), z, z[:, of] * z[:, by]], axis=1)
-    if len(z) < 2 * terms.shape[1]:
-        return 1.0
-    rest = density - terms @ np.linalg.lstsq(terms, density, rcond=None)[0]
-    return float(np.var(rest) / max(np.var(density), 1e-300))
+    log_normal = left_over(logarithm, density + logarithm.sum(axis=1))
+    return log_normal < SHARE and log_normal < FEWER * left_over(action, density)
 
 
 def in_logs(logs: Logs) -> Logs:

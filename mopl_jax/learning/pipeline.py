@@ -18,6 +18,7 @@ from mopl_jax.evaluation.mixed import by_file
 from mopl_jax.intervals.registry import bind
 from mopl_jax.io import log_reader, read
 from mopl_jax.io.column_spec import weight_names
+from mopl_jax.io.known_before import check_asked, check_known_before
 from mopl_jax.io.reward_note import provenance_of
 from mopl_jax.learning import stages
 from mopl_jax.learning.constraints import (
@@ -38,7 +39,7 @@ from mopl_jax.learning.objective import valuation_of
 from mopl_jax.learning.personal import MEANS, TABLE
 from mopl_jax.learning.plan import RADIUS, Plan, Stop, Watch, check_plan
 from mopl_jax.learning.production import served_now, weights_now
-from mopl_jax.learning.seen import check_known_before, context_names, seen_of
+from mopl_jax.learning.seen import check_no_user, context_names, seen_of
 from mopl_jax.learning.stages import Task
 from mopl_jax.learning.teachable import check_kind, check_outcomes, check_teaches
 from mopl_jax.logs import Logs, check, num_units, split
@@ -227,13 +228,14 @@ def learn_contextual(
         )
     reader = read.open_log(log, **options)
     names = context_names(context, reader)
-    check_known_before(reader, names)
+    check_no_user(reader, names)
     n, most = reader.source.count(), settings.get("in_memory", IN_MEMORY)
     if n > most:
         raise ValueError(
             f"context: expected at most {most:,} rows, which are held, got {n:,} in"
             f" {reader.source.name}; raise --in-memory, or keep a sample of the users"
         )
+    check_known_before(reader, names, "context")
     if mean != TABLE:
         check_one_split(mean, constraints, folds)
         share = SHARE if share is None else share
@@ -297,6 +299,7 @@ def _read(log, roles, given, guardrails, long) -> _TakenLog:
     if isinstance(log, Logs):
         return _in_memory(log, roles, given, guardrails)
     reader = read.open_log(log, **roles)
+    check_asked(reader)
     for each in guardrails:
         reader.source.column(each.name)
     outcomes = tuple(each.name for each in guardrails) or None

@@ -90,26 +90,14 @@ def _check_numbers(column, name, place):
         )
 
 
-def check_known_before(reader: LogReader, names: Sequence[str]) -> None:
-    """ValueError for a column that is not known before the action, or is the user."""
+def check_no_user(reader: LogReader, names: Sequence[str]) -> None:
+    """ValueError for a context with the column of the user."""
     columns = reader.columns
     if columns.cluster in names:
         raise ValueError(
             f"{reader.source.name}: context column {columns.cluster!r}: it names the user, and"
             " nothing is learnt of one for another; name what many share"
         )
-    known = {
-        "reward": (columns.reward or "reward",),
-        "action": columns.action or (),
-        "density": (columns.density,),
-    }
-    for what, own in known.items():
-        for name in names:
-            if name in own:
-                raise ValueError(
-                    f"{reader.source.name}: context column {name!r}: expected what is known before"
-                    f" the action, got its {what}; name another"
-                )
 
 
 def context_names(context: str | Sequence[str], reader: LogReader) -> tuple[str, ...]:

@@ -41,6 +41,22 @@ def few_features(z: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n f"]:
     return np.concatenate([np.ones_like(z[:, :1]), z, np.square(z)], axis=1)
 
 
+TOLD_BY = 2**12  # rows by which it is told whether numbers are a quadratic
+
+
+def left_over(x: Float[np.ndarray, "n d"], y: Float[np.ndarray, " n"]) -> float:
+    """The share of the variance of `y` that a quadratic of `x` leaves in the first rows; 1 of few.
+
+    For densities: the logarithms of those of one normal policy are a quadratic of its draws.
+    """
+    x, y = x[:TOLD_BY], y[:TOLD_BY]
+    if len(x) < 2 * size(x.shape[1]):
+        return 1.0
+    terms = np.asarray(features((x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 1e-300)))
+    rest = y - terms @ np.linalg.lstsq(terms, y, rcond=None)[0]
+    return float(np.var(rest) / max(np.var(y), 1e-300))
+
+
 def expected_features(mean: Vector, covariance: Matrix) -> Float[Array, " f"]:
     """E features(z) of a normal z: 1, mᵢ and mᵢmⱼ + Sᵢⱼ for i ≤ j."""
     d = mean.shape[0]

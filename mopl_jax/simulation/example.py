@@ -3,6 +3,8 @@ command can be tried at once.
 
 Users come back on several days; every visit is ranked by weights drawn from the logging policy. A
 user is retained with a probability that a quadratic of the weights and the user's own habit decide.
+On the web clicks are worth more and likes less than that, in the app the other way round; the
+country says nothing.
 """
 
 import datetime
@@ -28,12 +30,15 @@ NAMES = ("w_click", "w_like", "w_share", "w_watch")
 MEAN, SCALE = np.array([1.0, 2.0, 5.0, 0.5]), np.array([0.2, 0.4, 1.0, 0.1])
 SLOPE, BEND = np.array([0.03, 0.0, 0.05, -0.01]), 0.02  # of retention, a scale of each weight
 USERS, DAYS = 12_000, 28
+WEB, TURN = 0.4, np.array([0.06, -0.06, 0.0, 0.0])  # its share; how much steeper than in the app
+COUNTRIES, SHARES = ("DE", "FR", "US", None), (0.45, 0.3, 0.2, 0.05)
 PAST, ARM = 40, 20_000  # past experiments, and users in each of their arms
 SIGNALS = ("clicks", "shares", "days")
 OVER_USERS = np.array([[1.0, 0.2, 0.1], [0.2, 1.0, 0.2], [0.1, 0.2, 4.0]])
 LIFT = np.array([0.6, 1.0, 0.8])  # of the signals, of an experiment of size 1
 WEEKS, RUNNING = 4, 14  # looks at an experiment of the scorecards; days of the one that runs
 FIRST = datetime.date(2026, 3, 1)
+SECONDS = 86_400  # of a day
 README = """path = "log.parquet"
 action = "w_"
 reward = "retained"
@@ -77,7 +82,7 @@ def _write_csv(path, rows):
 
 
 def _log(rng) -> pa.Table:
-    other = rng.spawn(1)[0]  # of what came later into the log
+    other, later = rng.spawn(1)[0], rng.spawn(1)[0]  # of what came later into the log, and then
     visits = 1 + rng.poisson(2.5, USERS)
     user = np.repeat(np.arange(USERS), visits)
     order = rng.permutation(len(user))
@@ -94,7 +99,27 @@ def _log(rng) -> pa.Table:
     }
     rates = 1 + LIFT * (retention(action) - 0.4)[:, None]
     counts = other.poisson(np.maximum(rates, 0)).astype(np.int8)
-    return pa.table(columns | dict(zip(SIGNALS, counts.T, strict=True)))
+    columns |= dict(zip(SIGNALS, counts.T, strict=True))
+    web = later.random(len(user)) < _share_of_web(z, rate, columns["retained"])
+    columns["platform"] = np.where(web, "web", "app")
+    columns["country"] = later.choice(np.array(COUNTRIES, object), USERS, p=SHARES)[user]
+    return pa.table(columns | {"time": _moments(later, columns["day"])})
+
+
+def _share_of_web(z, rate, retained):
+    """The probability that a visit was on the web, given what came of it: where the retained are
+    of `rate` over both platforms, of which neither has another's weights.
+    """
+    room = np.minimum(rate, 1 - rate)
+    more = (1 - WEB) * np.clip(z @ TURN, -room, room)
+    on_web, of_all = (np.where(retained, x, 1 - x) for x in (rate + more, rate))
+    return WEB * np.divide(on_web, of_all, out=np.ones_like(rate), where=of_all > 0)
+
+
+def _moments(rng, day):
+    """Times in order, within their days."""
+    second = np.sort(day * SECONDS + rng.integers(0, SECONDS, len(day)))
+    return np.datetime64(FIRST, "s") + second.astype("timedelta64[s]")
 
 
 def _past(rng):

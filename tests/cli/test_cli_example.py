@@ -6,18 +6,31 @@ import io
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from command import assert_refused, document, mopl
 from scipy import stats
 
 from mopl_jax.diagnostics.check import check_log
 from mopl_jax.io.draws import draw
+from mopl_jax.io.known_before import check_known_before
 from mopl_jax.io.policy_json import read_policy, write_policy
 from mopl_jax.io.read import open_log, read_logs
 from mopl_jax.metrics import metric_json
 from mopl_jax.policies import Deterministic, Gaussian
 from mopl_jax.policies.policy import sample_with_density
-from mopl_jax.simulation.example import BEND, LIFT, MEAN, NAMES, SCALE, SIGNALS, SLOPE
+from mopl_jax.simulation.example import (
+    BEND,
+    FIRST,
+    LIFT,
+    MEAN,
+    NAMES,
+    SCALE,
+    SIGNALS,
+    SLOPE,
+    TURN,
+    WEB,
+)
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +98,28 @@ def test_its_log_has_the_signals_of_the_metric(folder, tmp_path):
     error = said["deviation"] / said["rows"] ** 0.5
     assert abs(said["mean"] - expected) < 4 * error
     assert said["guarded"]
+
+
+def test_its_platforms_want_other_weights_and_its_countries_do_not(folder):
+    """Slopes of retention differ by TURN between web and app, and no weight goes along with what
+    was known before; times are in order, each in its day.
+    """
+    reader = open_log(folder / "log.toml")
+    check_known_before(reader, ["platform", "country"], "context")
+    table = pq.read_table(folder / "log.parquet")
+    z = (np.stack([table[name] for name in NAMES], axis=1) - MEAN) / SCALE
+    score = z * (np.asarray(table["retained"]) - 0.4)[:, None]
+    web = np.asarray(table["platform"]) == "web"
+    of_each = [
+        (score[part].mean(axis=0), score[part].var(axis=0) / part.sum()) for part in (web, ~web)
+    ]
+    (here, own), (there, others) = of_each
+    assert (np.abs(here - there - TURN) < 4 * np.sqrt(own + others)).all()
+    assert web.mean() == pytest.approx(WEB, abs=0.01)
+    time = np.asarray(table["time"]).astype("datetime64[s]")
+    assert (np.diff(time) >= np.timedelta64(0)).all()
+    day = (time - np.datetime64(FIRST, "s")).astype(int) // 86_400
+    np.testing.assert_array_equal(day, table["day"])
 
 
 # Draws.

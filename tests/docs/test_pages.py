@@ -36,7 +36,7 @@ def blocks(page):
 WITH_BLOCKS = [page for page in PAGES if blocks(page)]
 # in the nightly form; what they show is shown by the others as well
 LONG = ("README", "agents", "choose-interval", "plan-exploration", "python", "read-the-report")
-LONG += ("scaling", "guardrails")
+LONG += ("scaling", "guardrails", "contextual")
 CASES = [
     pytest.param(page, id=page.stem, marks=[pytest.mark.nightly] if page.stem in LONG else [])
     for page in WITH_BLOCKS
