@@ -13,7 +13,7 @@ from jaxtyping import Float
 from mopl_jax.diagnostics.appearance import Appearance
 from mopl_jax.diagnostics.log_report import Range
 from mopl_jax.diagnostics.sketch import Sketch, hashes_of
-from mopl_jax.io.log_reader import LogReader, Rows, declared_densities, precision
+from mopl_jax.io.log_reader import LogReader, Rows, declared_densities, precision, room
 from mopl_jax.io.precision import Precision
 from mopl_jax.policies.bounded import TruncatedNormal
 from mopl_jax.policies.discrete import Discrete
@@ -95,7 +95,7 @@ class LogStatistics:
     `arms`: how often each action of a discrete policy was played.
     `log_ratio`: of declared density over propensity.
     `written`: how precisely propensities were.
-    `held`: time, reward, user and action of about `HELD` rows, all those of a user or none.
+    `held`: time, reward, user and action of a `share` of the units, all rows of a user or none.
     """
 
     def __init__(self, reader: LogReader, spans: Spans):
@@ -123,6 +123,7 @@ class LogStatistics:
         self.random = np.random.default_rng(0)
         self.reward = np.zeros(2)
         self.held: list[tuple] = []
+        self.share = min(room(reader, HELD) / max(spans.n, 1), 1)  # of the units
 
     @property
     def users(self) -> UserSizes | None:
@@ -174,9 +175,8 @@ class LogStatistics:
         """The rows of a share of the users, by their number."""
         if rows.action is None:
             return
-        share = min(HELD / self.spans.n, 1)
         unit = np.arange(len(at)) + self.seen if rows.cluster is None else rows.cluster
-        held = kept & ((unit * GOLDEN) % 1 < share)
+        held = kept & ((unit * GOLDEN) % 1 < self.share)
         columns = (at, rows.reward, unit, rows.action)
         self.held.append(tuple(column[held] for column in columns))
 

@@ -96,7 +96,8 @@ def gather(
     if in_engine:
         return _from_engine(reader, policies, question)
     in_blocks = functools.partial(_from_blocks, watch=watch)
-    found = (_from_memory if n <= in_memory else in_blocks)(reader, policies, question, seen)
+    small = n <= log_reader.room(reader, in_memory)
+    found = (_from_memory if small else in_blocks)(reader, policies, question, seen)
     return found._replace(remarks=tuple(filter(None, map(remark_on, reader.contexts))))
 
 
@@ -438,7 +439,7 @@ def _from_blocks(reader, policies, question, seen, watch) -> Answers:
     def blocks(size=row_blocks.SIZE):
         chunks = watch(log_reader.chunks(reader, size))
         asked = (_asked(question, rows) for rows in _looking(reader, chunks, seen, n))
-        return row_blocks.blocks(asked, n, size)
+        return row_blocks.blocks(asked, n, log_reader.room(reader, size))
 
     first, n = next(log_reader.chunks(reader, row_blocks.SIZE)), question.n
     question = question._replace(precisions=_precisions(reader, first))

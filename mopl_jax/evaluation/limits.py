@@ -1,5 +1,6 @@
 """The ends of intervals by name, from an answer: of sums where they do, of rows otherwise."""
 
+import math
 from collections.abc import Sequence
 
 import jax
@@ -10,7 +11,7 @@ from mopl_jax.intervals.facts import Facts
 from mopl_jax.intervals.formulas import Wald, batched_intervals
 from mopl_jax.intervals.interval import NamedInterval
 from mopl_jax.intervals.registry import METHODS, WALD, bind, bind_sums
-from mopl_jax.io.log_reader import LogReader
+from mopl_jax.io.log_reader import LogReader, room
 from mopl_jax.numerics.check import choose
 from mopl_jax.numerics.quick_jit import quick_jit
 
@@ -28,7 +29,8 @@ def check_intervals(
     """
     choose(names, METHODS, "interval")
     in_engine = reader.source.table is not None
-    large = in_engine or (reader.source.count() > in_memory and reader.columns.cluster is None)
+    most = math.inf if reader.columns.cluster is not None else room(reader, in_memory)
+    large = in_engine or reader.source.count() > most
     for name in names:
         bind(name, facts)
         if not of_mean and name not in (*WALD, "recommended"):

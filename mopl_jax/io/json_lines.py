@@ -5,7 +5,6 @@
 import contextlib
 import io
 from collections.abc import Collection, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,8 @@ from mopl_jax.io import packed
 
 SUFFIXES = (".jsonl", ".ndjson", ".dsjson")
 FIRST = 1000  # rows by which types are told
-BATCH = 2**15
+BATCH = 2**22  # bytes of text, and those of a line more
+LONGEST = 2**24  # bytes of a line
 KINDS = {"double": "a number", "string": "text", "bool": "true or false"}
 
 
@@ -27,7 +27,7 @@ def remarks(path: Path) -> tuple[str, ...]:
 
 def schema_of(path: Path) -> pa.Schema:
     """Names and guessed types of the columns; the first value's, where they are of no one type."""
-    return pa.schema(_struct(list(islice(_rows(path), FIRST))))
+    return pa.schema(_struct(next(_parts(path), [])[:FIRST]))
 
 
 def batches(
@@ -35,8 +35,8 @@ def batches(
 ) -> Iterator[pa.RecordBatch]:
     """The columns `names`: whole numbers are numbers of any kind, those of `text` as they are."""
     kinds = [_wide(schema.field(name).type, name, text) for name in names]
-    rows, first = _rows(path), 0
-    while part := list(islice(rows, BATCH)):
+    first = 0
+    for part in _parts(path):
         columns = [
             _column([row.get(name) for row in part], kind, f"{path}: column {name!r}, row", first)
             for name, kind in zip(names, kinds, strict=True)
@@ -68,15 +68,32 @@ def _fits(value, kind):
 
 def count(path: Path) -> int:
     """The lines that are not empty."""
-    with packed.text_of(path) as stream:
-        return sum(1 for line in io.BufferedReader(stream) if line.strip())
+    return sum(1 for _ in _lines(path))
 
 
-def _rows(path) -> Iterator[dict[str, Any]]:
-    with packed.text_of(path) as stream:
-        for number, line in enumerate(io.BufferedReader(stream), 1):
+def _lines(path) -> Iterator[tuple[int, bytes]]:
+    with packed.text_of(path) as stream, io.BufferedReader(stream) as file:
+        for number, line in enumerate(iter(lambda: file.readline(LONGEST), b""), 1):
+            if len(line) == LONGEST:
+                raise ValueError(
+                    f"{path}: line {number}: expected an object of less than {LONGEST:,} bytes, got"
+                    " a longer line; store one row a line"
+                )
             if line.strip():
-                yield _row(path, number, line)
+                yield number, line
+
+
+def _parts(path) -> Iterator[list[dict[str, Any]]]:
+    """The rows, those of `BATCH` bytes at a time."""
+    rows, size = [], 0
+    for number, line in _lines(path):
+        rows.append(_row(path, number, line))
+        size += len(line)
+        if size >= BATCH:
+            yield rows
+            rows, size = [], 0
+    if rows:
+        yield rows
 
 
 def _row(path, number, line):

@@ -229,7 +229,7 @@ def _fitted(reader: LogReader) -> tuple[Source, Policy]:
     if reader.columns.action is None or thinned:
         raise ValueError(f"{name}: --fit-logging: expected actions, and rows that are not thinned")
     pieces = alike(reader.source.scan(*_scanned(reader)))
-    rows = next(_in_chunks(_parts(reader, pieces), FITTED), None)
+    rows = next(_in_chunks(_parts(reader, pieces), room(reader, FITTED)), None)
     if rows is None:
         raise ValueError(empty(name))
     found = fit_logging(rows, name)
@@ -280,7 +280,8 @@ def _list_length(reader):
         raise ValueError(empty(reader.source.name))
     columns = msgspec.structs.replace(reader.columns, cluster=None)
     d = getattr(reader.logging, "dim", None)
-    action = _rows(reader._replace(columns=columns), first, {}, d).action
+    row = first._replace(rows=first.rows.slice(0, 1))
+    action = _rows(reader._replace(columns=columns), row, {}, d).action
     return 0 if action is None else action.shape[1]
 
 
@@ -344,6 +345,17 @@ def declared_densities(reader: LogReader, rows: Rows) -> Column:
 
 
 PICKED_FROM = 2**17  # rows held at once where few of them are kept
+USUAL = 32  # numbers of a row
+
+
+def room(reader: LogReader, rows: int) -> int:
+    """As many rows as hold the numbers of `rows` usual ones: of wider ones fewer."""
+    if reader.source.table is not None:
+        return rows
+    width = len(_scanned(reader)[0])
+    if reader.has_list_column:
+        width += _list_length(reader)
+    return max(min(rows, 1), rows * USUAL // max(width, USUAL))
 
 
 def whole(reader: LogReader) -> Rows:
@@ -354,10 +366,10 @@ def whole(reader: LogReader) -> Rows:
 
 
 def chunks(reader: LogReader, size: int | None) -> Iterator[Rows]:
-    """All rows, `size` at a time, the last chunk shorter; all at once if None. ValueError if there
-    are none.
+    """All rows, `size` at a time or as many as there is `room` for, the last chunk shorter; all at
+    once if None. ValueError if there are none.
     """
-    seen = 0
+    seen, size = 0, size and room(reader, size)
     pieces = alike(reader.source.scan(*_scanned(reader)))
     pick = (lambda rows: rows) if reader.half is None else reader.half.picker()
     for chunk in _in_chunks(_parts(reader, pieces), size):

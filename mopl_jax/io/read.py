@@ -12,7 +12,7 @@ import pyarrow as pa
 from mopl_jax.io.column_spec import ROLES, ColumnSpec
 from mopl_jax.io.half import Half, table_halves
 from mopl_jax.io.log_description import described_log
-from mopl_jax.io.log_reader import LogReader, Rows, log_reader_of, whole
+from mopl_jax.io.log_reader import LogReader, Rows, log_reader_of, room, whole
 from mopl_jax.io.sources import open_source
 from mopl_jax.logs import Logs, check_shapes
 from mopl_jax.policies.policy import Policy
@@ -74,7 +74,7 @@ def read_logs(source: Any, *, logging: Policy | Path | str | None = None, **role
 
 def sample_of(reader: LogReader, most: int, seed: int = 0) -> Logs:
     """All rows of a log, or of one with more than `most` a sample of about so many, by users."""
-    n = reader.source.count()
+    n, most = reader.source.count(), room(reader, most)
     return read_logs(reader) if n <= most else halves(reader, most / n, seed)[0]
 
 

@@ -1,9 +1,9 @@
 """Where rows come from: Parquet, Arrow, CSV and JSON lines, folders of them, and anything with the
 Arrow interface; in batches.
 
-A source may be scanned as often as a formula needs; one scan holds 131,072 rows (Parquet), a
-record batch (Arrow) or 16 MiB of text at a time. Complaints are one-line ValueErrors with the file
-and what to do.
+A source may be scanned as often as a formula needs; one scan holds up to 131,072 rows of some
+32 MiB (Parquet), a record batch (Arrow) or 16 MiB of text at a time. Complaints are one-line
+ValueErrors with the file and what to do.
 """
 
 import contextlib
@@ -35,7 +35,9 @@ _FORMATS = {
     **dict.fromkeys(json_lines.SUFFIXES, "JSON lines"),
 }
 _TEXT = ("csv", "JSON lines")  # which may be packed
-_BATCH = 2**17  # rows of one batch
+_BATCH = 2**17  # rows of one batch, fewer where they are more bytes than
+_BYTES = 2**25  # as those of `_LOOKED_AT` tell: 32 numbers a row
+_LOOKED_AT = 2**10
 _DAMAGED = (
     *(pa.ArrowException, UnicodeError, zipfile.BadZipFile, zlib.error, EOFError),
     OverflowError,  # a whole number that no column holds
@@ -235,8 +237,36 @@ def _pieces(path, folders, schema, names, text, batches):
 def _parquet_batches(path, names, schema, text):
     """The columns `names` that the file has, in batches."""
     with pq.ParquetFile(path, pre_buffer=False) as file:
+        asked = set(names)
+        leaves = [i for i, leaf in enumerate(file.schema) if _column_of(leaf, asked) in asked]
         for group in range(file.num_row_groups):  # of all at once, it holds what it has read
-            yield from file.iter_batches(_BATCH, row_groups=[group], columns=names)
+            rows = functools.partial(file.iter_batches, row_groups=[group], columns=names)
+            yield from rows(_at_once(file.metadata.row_group(group), leaves, rows))
+
+
+def _column_of(leaf, names):
+    return leaf.path if leaf.path in names else leaf.path.partition(".")[0]
+
+
+def _at_once(group, leaves, rows):
+    """Rows of a batch of about `_BYTES`: a file of a kilobyte may hold lists of a gigabyte.
+
+    As wide as the first rows are, or as the file's own count of numbers says of all.
+    """
+    if group.num_rows <= _LOOKED_AT:
+        return _LOOKED_AT
+    counted = sum(8 * group.column(leaf).num_values for leaf in leaves) / group.num_rows
+    return _fitting(max(counted, _bytes_of_a_row(next(rows(_LOOKED_AT)))))
+
+
+def _fitting(bytes_of_a_row):
+    return min(_BATCH, max(1, int(_BYTES / max(bytes_of_a_row, 1))))
+
+
+def _bytes_of_a_row(rows):
+    """As it is worked with, without dictionaries."""
+    decoded = (x.dictionary_decode() if pa.types.is_dictionary(x.type) else x for x in rows.columns)
+    return sum(column.nbytes for column in decoded) / max(rows.num_rows, 1)
 
 
 def _parquet_rows(path):
@@ -244,16 +274,22 @@ def _parquet_rows(path):
 
 
 def _ipc_batches(path, names, schema, text):
-    with pa.ipc.open_file(path) as file:
-        here = [name for name in names if name in file.schema.names]
+    asked = set(names)
+    for rows in _ipc(path, [i for i, x in enumerate(_ipc_schema(path).names) if x in asked]):
+        all_of = rows.nbytes / max(rows.num_rows, 1)
+        size = _fitting(max(all_of, _bytes_of_a_row(rows.slice(0, _LOOKED_AT))))
+        yield from (rows.slice(start, size) for start in range(0, rows.num_rows, size))
+
+
+def _ipc(path, fields):
+    """The record batches, of some of the columns."""
+    with pa.ipc.open_file(path, options=pa.ipc.IpcReadOptions(included_fields=fields)) as file:
         for i in range(file.num_record_batches):
-            rows = file.get_batch(i).select(here)
-            yield from (rows.slice(start, _BATCH) for start in range(0, rows.num_rows, _BATCH))
+            yield file.get_batch(i)
 
 
 def _ipc_rows(path):
-    with pa.ipc.open_file(path) as file:
-        return sum(file.get_batch(i).num_rows for i in range(file.num_record_batches))
+    return sum(rows.num_rows for rows in _ipc(path, [0]))
 
 
 def _ipc_schema(path):

@@ -229,7 +229,7 @@ def learn_contextual(
     reader = read.open_log(log, **options)
     names = context_names(context, reader)
     check_no_user(reader, names)
-    n, most = reader.source.count(), settings.get("in_memory", IN_MEMORY)
+    n, most = reader.source.count(), log_reader.room(reader, settings.get("in_memory", IN_MEMORY))
     if n > most:
         raise ValueError(
             f"context: expected at most {most:,} rows, which are held, got {n:,} in"
@@ -304,6 +304,7 @@ def _read(log, roles, given, guardrails, long) -> _TakenLog:
         reader.source.column(each.name)
     outcomes = tuple(each.name for each in guardrails) or None
     reader = reader._replace(columns=reader.columns.replace(context=outcomes))
+    long = long._replace(in_memory=log_reader.room(reader, long.in_memory))
     if long.is_one(reader.source):
         logs, others = read.halves(reader, long.taught(reader.source), long.seed)
     else:
