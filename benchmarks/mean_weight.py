@@ -16,7 +16,7 @@ from scipy import stats
 
 from benchmarks import _study
 from mopl_jax.diagnostics.verdicts import CAUTION_P_VALUE, REFUSE_P_VALUE
-from mopl_jax.diagnostics.weight_diagnostics import Asked, diagnosis_stage
+from mopl_jax.diagnostics.weight_diagnostics import DiagnosisFacts, diagnosis_stage
 from mopl_jax.estimators.cluster import clustered
 from mopl_jax.estimators.estimator import given
 from mopl_jax.estimators.importance import snips
@@ -90,9 +90,9 @@ def _studentised(diagnosis):
     return jnp.nan_to_num(erfc(z * np.sqrt(0.5)))
 
 
-def _diagnosed(made, n, asked):
+def _diagnosed(made, n, facts):
     rows = given(lambda columns: columns)
-    stages = (*rows.stages, diagnosis_stage(rows, n, asked))
+    stages = (*rows.stages, diagnosis_stage(rows, n, facts))
     return run_passes(Whole(whole_block(made)), stages)
 
 
@@ -102,7 +102,7 @@ def _of_rows(log_weight):
 
     def one(log_weight):
         made = snips(log_weight, jnp.zeros_like(log_weight))
-        found = _diagnosed(made, log_weight.shape[0], Asked())
+        found = _diagnosed(made, log_weight.shape[0], DiagnosisFacts())
         return _studentised(found), found.mean_weight_p_value
 
     return jax.lax.map(one, log_weight, batch_size=256)
@@ -112,12 +112,12 @@ def _of_rows(log_weight):
 def _of_users(log_weight, user, users):
     """The same of logs whose rows are of users."""
     rows = jnp.bincount(user, length=users) * (users / user.shape[0])
-    asked = Asked(size=lambda block: rows, sizes=(jnp.min(rows), jnp.max(rows)))
+    facts = DiagnosisFacts(size=lambda block: rows, sizes=(jnp.min(rows), jnp.max(rows)))
 
     def one(log_weight):
         made = clustered(snips(log_weight, jnp.zeros_like(log_weight)), user, users)
-        before = _diagnosed(made, users, Asked())
-        return _studentised(before), _diagnosed(made, users, asked).mean_weight_p_value
+        before = _diagnosed(made, users, DiagnosisFacts())
+        return _studentised(before), _diagnosed(made, users, facts).mean_weight_p_value
 
     return jax.lax.map(one, log_weight, batch_size=256)
 

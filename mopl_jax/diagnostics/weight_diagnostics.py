@@ -78,8 +78,8 @@ def diagnose(
     that of the policies, if they are known; `modal_reward` what rewards are compared to.
     """
     rows, n = given(lambda columns: columns), estimate.influence.shape[0]
-    asked = Asked(reward_range, lambda totals: unseen, modal_reward)
-    stage = diagnosis_stage(rows, n, asked)
+    facts = DiagnosisFacts(reward_range, lambda totals: unseen, modal_reward)
+    stage = diagnosis_stage(rows, n, facts)
     return run_passes(Whole(whole_block(estimate)), (*rows.stages, stage))
 
 
@@ -127,7 +127,7 @@ def _empty(part: WeightSums) -> WeightSums:
     return ADD.empty(part)._replace(tail=none, influence=none)
 
 
-class Asked(NamedTuple):
+class DiagnosisFacts(NamedTuple):
     """What else a diagnosis looks at.
 
     `reward_range`: ends between which all rewards are said to be
@@ -146,28 +146,30 @@ class Asked(NamedTuple):
     rounding: Callable[[Block], ArrayLike] = lambda block: 0.0
 
 
-def diagnosis_stage(member: Member, n: int, asked: Asked = Asked()) -> Stage:  # noqa: B008
+def diagnosis_stage(member: Member, n: int, facts: DiagnosisFacts = DiagnosisFacts()) -> Stage:  # noqa: B008
     """The pass after which the state is the diagnosis of `member`, whose log has `n` units."""
 
     def summarise(state, block):
-        return _sums(state.totals, member.rows(state, block), block, n, asked)
+        return _sums(state.totals, member.rows(state, block), block, n, facts)
 
     def finish(state, sums):
-        return _diagnosis(state.totals, sums, n, asked)
+        return _diagnosis(state.totals, sums, n, facts)
 
     return Stage(summarise, Monoid(_merge, _empty), finish)
 
 
-def _sums(totals: WeightTotals, rows: Estimate, block: Block, n: int, asked: Asked) -> WeightSums:
+def _sums(
+    totals: WeightTotals, rows: Estimate, block: Block, n: int, facts: DiagnosisFacts
+) -> WeightSums:
     log_weight, reward = rows.log_weight, rows.reward
     p, one = totals.share(log_weight), block.mask(jnp.ones_like(log_weight))
-    low, high = (jnp.asarray(end, reward.dtype) for end in asked.reward_range)
-    modal = jnp.asarray(asked.modal_reward, reward.dtype)
+    low, high = (jnp.asarray(end, reward.dtype) for end in facts.reward_range)
+    modal = jnp.asarray(facts.modal_reward, reward.dtype)
     residual = jnp.nan_to_num(rows.residual)
     influence = block.mask(jnp.nan_to_num(rows.influence))
     unit = safe.reciprocal(totals.num_rows * totals.max_p)
-    size = jnp.broadcast_to(jnp.asarray(asked.size(block), p.dtype), p.shape)
-    error = jnp.broadcast_to(jnp.asarray(asked.rounding(block), p.dtype), p.shape)
+    size = jnp.broadcast_to(jnp.asarray(facts.size(block), p.dtype), p.shape)
+    error = jnp.broadcast_to(jnp.asarray(facts.rounding(block), p.dtype), p.shape)
     excess = block.mask(jnp.exp(log_weight) - size)
 
     def count(hits):
@@ -178,7 +180,7 @@ def _sums(totals: WeightTotals, rows: Estimate, block: Block, n: int, asked: Ask
         rest = max(kept - values.shape[0], 0)
         return lax.top_k(jnp.pad(values, (0, rest), constant_values=-jnp.inf), kept)[0]
 
-    bets = signed_bets(totals, asked.sizes)
+    bets = signed_bets(totals, facts.sizes)
     return WeightSums(
         residual=jnp.sum(p * jnp.square(residual)),
         heavy=jnp.sum(jnp.square(p * residual)),
@@ -197,7 +199,7 @@ def _sums(totals: WeightTotals, rows: Estimate, block: Block, n: int, asked: Ask
     )
 
 
-def _diagnosis(totals: WeightTotals, sums: WeightSums, n: int, asked: Asked) -> Diagnosis:
+def _diagnosis(totals: WeightTotals, sums: WeightSums, n: int, facts: DiagnosisFacts) -> Diagnosis:
     mean, error = totals.mean_weight, jnp.sqrt(sums.square / max(n - 1, 1) / n)
     rounding = sums.rounding + 64 * jnp.finfo(mean.dtype).eps
     found = Diagnosis(
@@ -208,7 +210,7 @@ def _diagnosis(totals: WeightTotals, sums: WeightSums, n: int, asked: Asked) -> 
         largest_share=totals.max_p,
         mean_weight=mean,
         mean_weight_error=error,
-        mean_weight_p_value=mean_weight_p_value(totals, sums.betting, rounding, asked.sizes),
+        mean_weight_p_value=mean_weight_p_value(totals, sums.betting, rounding, facts.sizes),
         rounding=rounding,
         pareto_k=tail_shape(jnp.flip(sums.tail)),
         influence_k=jnp.where(sums.graded > 0, tail_shape(jnp.flip(sums.influence)), -jnp.inf),
@@ -216,8 +218,8 @@ def _diagnosis(totals: WeightTotals, sums: WeightSums, n: int, asked: Asked) -> 
         out_of_range=sums.outside.astype(jnp.int32),
         num_not_modal=sums.not_modal,
         num_interior=sums.interior,
-        unseen=jnp.asarray(asked.unseen(totals), mean.dtype),
-        bounded=jnp.asarray(any(map(math.isfinite, asked.reward_range))),
+        unseen=jnp.asarray(facts.unseen(totals), mean.dtype),
+        bounded=jnp.asarray(any(map(math.isfinite, facts.reward_range))),
         verdict=jnp.zeros((), jnp.int32),
     )
     return dataclasses.replace(found, verdict=verdict_of(found, n))

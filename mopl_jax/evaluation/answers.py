@@ -12,7 +12,7 @@ import functools
 import inspect
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -33,10 +33,10 @@ from mopl_jax.estimators.registry import Choice, bind_estimator, is_of_target
 from mopl_jax.evaluation import row_blocks
 from mopl_jax.evaluation.answer import IN_MEMORY, LOGGING, Answer, Answers
 from mopl_jax.evaluation.parts import part_stage
-from mopl_jax.evaluation.target_sums import Known, sum_targets
+from mopl_jax.evaluation.target_sums import LogFacts, sum_targets
 from mopl_jax.io import log_reader
 from mopl_jax.io.context import remark_on
-from mopl_jax.io.log_reader import LogReader, Rows
+from mopl_jax.io.log_reader import LogReader, Rows, WatchRows
 from mopl_jax.io.precision import Precision
 from mopl_jax.numerics.quick_jit import quick_jit
 from mopl_jax.numerics.reduce import (
@@ -66,7 +66,7 @@ def gather(
     estimator: Choice,
     reward_range: tuple[float, float] = UNBOUNDED,
     in_memory: int = IN_MEMORY,
-    watch: Callable[[Iterator[Rows]], Iterable[Rows]] = iter,
+    watch: WatchRows = iter,
     adjust: bool = False,
 ) -> Answers:
     """The answers of a log; users are the units where the log knows them.
@@ -137,7 +137,7 @@ def _in_context(reader, targets) -> tuple[LogReader, list[int | None]]:
 
 
 class _Question(NamedTuple):
-    """What is asked, as far as it shapes the computation."""
+    """What is asked of a log, by which the computation is compiled."""
 
     kinds: tuple[str | int, ...]
     estimator: Choice
@@ -240,9 +240,9 @@ def _fit(place, members: Sequence[Member]) -> tuple:
     return run_passes(place, beside(*[each.stages for each in members]))
 
 
-def _known(question, *facts) -> Known:
+def _known(question, *facts) -> LogFacts:
     """Rows that speak for more or fewer rows have sizes, as users have."""
-    known = Known(question.units, question.reward_range, *facts, ordered=question.ordered)
+    known = LogFacts(question.units, question.reward_range, *facts, ordered=question.ordered)
     if question.sampling is None:
         return known
     return known._replace(size=_rows_of, sizes=question.sampling)
@@ -380,7 +380,7 @@ def _by_user(members, roundings, states, users):
     return beside(*stages, *means, (_count_rows(users),)), (*states, *states, None)
 
 
-def _given(found: Sequence, known: Known):
+def _given(found: Sequence, known: LogFacts):
     """The place of the users, and what is known of them."""
     *both, rows = found
     k = len(both) // 2

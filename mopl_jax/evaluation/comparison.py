@@ -1,6 +1,6 @@
 """How much more several policies would have earned than a first one, all intervals at once."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from mopl_jax.intervals.facts import Facts
 from mopl_jax.intervals.registry import WALD
 from mopl_jax.intervals.simultaneous import simultaneous_alpha
 from mopl_jax.io.known_before import check_asked
-from mopl_jax.io.log_reader import Rows
+from mopl_jax.io.log_reader import WatchRows
 from mopl_jax.io.policy_json import given_policy
 from mopl_jax.io.read import open_log
 from mopl_jax.numerics.check import check_alpha, choose
@@ -41,7 +41,7 @@ def compare(
     reward_range: tuple[float, float] | None = None,
     adjust: bool = False,
     in_memory: int = IN_MEMORY,
-    watch: Callable[[Iterator[Rows]], Iterable[Rows]] = iter,
+    watch: WatchRows = iter,
     **columns: Any,
 ) -> Comparison:
     """Differences of policies to the first of them, with intervals that hold at once.

@@ -1,7 +1,7 @@
 """What another policy would have earned, from a log; and whether to believe it."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from mopl_jax.intervals.facts import Facts, policy_facts
 from mopl_jax.intervals.registry import METHODS
 from mopl_jax.io import log_reader
 from mopl_jax.io.known_before import check_asked
-from mopl_jax.io.log_reader import LogReader, Rows
+from mopl_jax.io.log_reader import LogReader, WatchRows
 from mopl_jax.io.read import open_log
 from mopl_jax.io.table_source import extent
 from mopl_jax.numerics.check import check_alpha, choose
@@ -50,7 +50,7 @@ def evaluate(
     adjust: bool = False,
     goal: float | None = None,
     in_memory: int = IN_MEMORY,
-    watch: Callable[[Iterator[Rows]], Iterable[Rows]] = iter,
+    watch: WatchRows = iter,
     **columns: Any,
 ) -> Evaluation:
     """What another policy would have earned: value, intervals, effective sample size, verdict.

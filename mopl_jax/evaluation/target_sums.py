@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mopl_jax.diagnostics.weight_diagnostics import Asked, Diagnosis, diagnosis_stage
+from mopl_jax.diagnostics.weight_diagnostics import Diagnosis, DiagnosisFacts, diagnosis_stage
 from mopl_jax.estimators.contrast import Contrast, contrast
 from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.estimators.estimator import Member, given
@@ -23,7 +23,7 @@ from mopl_jax.numerics.pytree import entries, stacked
 from mopl_jax.numerics.reduce import ADD, Stage, of_each, together
 
 
-class Known(NamedTuple):
+class LogFacts(NamedTuple):
     """What is known of the log when its weights are summed.
 
     `n`: the number of its units
@@ -31,7 +31,7 @@ class Known(NamedTuple):
     `modal`: what rewards are compared to
     `shares`: what is unseen of each target
     `rounding`: of each target, the errors of a block's log weights
-    `size`, `sizes`: of the units, see `Asked`
+    `size`, `sizes`: of the units, see `DiagnosisFacts`
     `ordered`: whether rows have an order
     """
 
@@ -40,13 +40,13 @@ class Known(NamedTuple):
     modal: float
     shares: Sequence
     rounding: Sequence[Callable]
-    size: Callable = Asked().size
+    size: Callable = DiagnosisFacts().size
     sizes: Any = (1.0, 1.0)
     ordered: bool = True
 
     def diagnosis(self, share: Any = math.nan, size: Any = 1.0, error: Any = 0.0) -> Stage:
         """The stage of a target's diagnosis, given what is unseen of it and its errors."""
-        asked = Asked(
+        facts = DiagnosisFacts(
             self.reward_range,
             lambda totals: share,
             self.modal,
@@ -54,7 +54,7 @@ class Known(NamedTuple):
             self.sizes,
             lambda block: error,
         )
-        return diagnosis_stage(_ONE, self.n, asked)
+        return diagnosis_stage(_ONE, self.n, facts)
 
 
 class TargetSums(NamedTuple):
@@ -81,7 +81,7 @@ _ONE = given(lambda columns: columns)
 _PAIR = contrast(given(lambda columns: columns[0]), given(lambda columns: columns[1]))
 
 
-def sum_targets(place: Any, members: Sequence[Member], states: tuple, known: Known) -> Any:
+def sum_targets(place: Any, members: Sequence[Member], states: tuple, known: LogFacts) -> Any:
     """The `TargetSums` of the members, whose passes gave their `states`; and a function from a
     block to the estimates of its rows, 2k − 1 of them.
     """

@@ -6,7 +6,7 @@ count from 1, the first row of data (a CSV header is not counted).
 """
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -81,6 +81,9 @@ class Rows(NamedTuple):
     log_sampling: Column | None = None
     per: Column | None = None
     codes: tuple[Any, ...] = ()
+
+
+WatchRows = Callable[[Iterator[Rows]], Iterable[Rows]]  # may count the rows of a pass
 
 
 class Part(NamedTuple):

@@ -5,7 +5,7 @@ bounds of all gains hold at once, and so the arm with the largest may be chosen 
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -26,7 +26,7 @@ from mopl_jax.intervals.interval import Interval
 from mopl_jax.intervals.simultaneous import simultaneous_alpha
 from mopl_jax.io.column_spec import weight_names
 from mopl_jax.io.known_before import check_asked
-from mopl_jax.io.log_reader import LogReader, Rows, chunks
+from mopl_jax.io.log_reader import LogReader, WatchRows, chunks
 from mopl_jax.io.policy_json import given_policy
 from mopl_jax.io.read import open_log
 from mopl_jax.io.reward_note import provenance_of
@@ -56,7 +56,7 @@ def choose_arm(
     estimator: Choice = "snips",
     alpha: float = 0.05,
     minimise: bool = False,
-    watch: Callable[[Iterator[Rows]], Iterable[Rows]] = iter,
+    watch: WatchRows = iter,
     **roles: Any,
 ) -> ChosenArm:
     """The arm with the largest certain gain over `production`: weights (d,) that are an arm, a

@@ -27,7 +27,7 @@ PARTS = (4, 8, 16, 32, None)
 Scores = Float[np.ndarray, "m k"]
 
 
-class Shared(NamedTuple):
+class SharedCorrelation(NamedTuple):
     """A correlation, where it comes from, in words, and whether it is a guess."""
 
     matrix: Square
@@ -45,7 +45,7 @@ INDEPENDENT = (
 
 def shared(
     given: Path | str | None, names: Sequence[str], nulls: Scores, looks: Sequence[Looks]
-) -> Shared:
+) -> SharedCorrelation:
     """The correlation that is `given` by a name or a file, or the best that the table has.
 
     `nulls`: z-scores of A/A differences; `looks`: snapshots of tests.
@@ -55,13 +55,15 @@ def shared(
         enough = [len(some) >= FEWEST * len(names) for some in (nulls, moved)]
         given = "nulls" if enough[0] else "increments" if enough[1] else "independent"
     if given == "independent":
-        return Shared(np.eye(len(names)), INDEPENDENT, guess=True)
+        return SharedCorrelation(np.eye(len(names)), INDEPENDENT, guess=True)
     if given == "nulls":
         words = f"correlation of the metrics from {len(nulls)} A/A differences"
-        return Shared(_of_scores(nulls, "A/A differences"), words)
+        return SharedCorrelation(_of_scores(nulls, "A/A differences"), words)
     if given == "increments":
         return _of_increments(moved, len(looks))
-    return Shared(_of_file(Path(given), names), f"correlation of the metrics from {given}")
+    return SharedCorrelation(
+        _of_file(Path(given), names), f"correlation of the metrics from {given}"
+    )
 
 
 def _moved(looks, k) -> Scores:
@@ -84,7 +86,7 @@ def _of_increments(moved, tests):
         f" treatments, which spread {spread:.2f} times as far as users alone would make them: what"
         " is beyond 1.00 are effects that changed and users who came back"
     )
-    return Shared(_of_scores(calm, "increments between snapshots"), words)
+    return SharedCorrelation(_of_scores(calm, "increments between snapshots"), words)
 
 
 def _of_scores(scores, what):

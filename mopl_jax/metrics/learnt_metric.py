@@ -37,7 +37,7 @@ IMPLAUSIBLE = 0.5  # standard deviations of a user between arms: a medium effect
 
 
 @dataclasses.dataclass(frozen=True)
-class Judged:
+class JudgedObjective:
     """An objective, by name, and how the metric that it learns does on experiments held out."""
 
     objective: str
@@ -76,7 +76,7 @@ class LearntMetric:
     direct_effects: float
     returns: tuple[rules.Return, ...]
     reward: learnt_reward.Rewarded | None
-    compared: tuple[Judged, ...]
+    compared: tuple[JudgedObjective, ...]
     warnings: tuple[str, ...]
     provenance: dict[str, Any]
 
@@ -146,7 +146,7 @@ def learn_metric(
     tried = {objective: chosen} | {name: x for name, x in others.items() if name != objective}
     judged = []
     for name, function in tried.items():
-        judged.append(Judged(name, validate(history, function, allowed, alpha)))
+        judged.append(JudgedObjective(name, validate(history, function, allowed, alpha)))
         advance("validating", 1, len(tried))
     users = np.asarray(history.user_covariance)
     spread = np.sqrt(np.diagonal(users))

@@ -118,7 +118,7 @@ def _check_kept(path, kept, odd, left, reading):
 
 def shared_correlation(
     arms: Sequence[tuple[Path, Arm]], names: Sequence[str], reading: Reading, looks: Sequence[Looks]
-) -> correlation.Shared | None:
+) -> correlation.SharedCorrelation | None:
     """One for all arms, where any has variances alone."""
     if any(arm.variances for _, arm in arms):
         nulls = experiments.nulls(arms)

@@ -40,7 +40,7 @@ class Cell:
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class Aggregate:
     """A number that the engine is asked for.
 
     `kind`: sum, max, min, or top: the `k` largest

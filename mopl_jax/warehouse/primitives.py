@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mopl_jax.warehouse.cells import Asked, Cells, Relation, unsupported
+from mopl_jax.warehouse.cells import Aggregate, Cells, Relation, unsupported
 
 
 class OfRows(NamedTuple):
@@ -206,7 +206,7 @@ def _fold(context, op, cells, axes):
 def _ask(kind, cells, rows):
     asked = np.empty(np.shape(cells), object)
     for index, cell in np.ndenumerate(cells):
-        asked[index] = Asked(kind, cell, rows)
+        asked[index] = Aggregate(kind, cell, rows)
     return asked
 
 
@@ -258,7 +258,7 @@ def _top(context, equation, x):
         raise unsupported("the largest of several columns")
     rows = context.relations[equation.invars[0].aval.shape[x.axis]]
     asked = np.empty((), object)
-    asked[()] = Asked("top", x.cells.item(), rows, k)
+    asked[()] = Aggregate("top", x.cells.item(), rows, k)
     return Later(asked), None
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from mopl_jax.warehouse.cells import Asked, Cell, Relation, unsupported
+from mopl_jax.warehouse.cells import Aggregate, Cell, Relation, unsupported
 from mopl_jax.warehouse.connection import complaints
 
 LOG = logging.getLogger(__name__)
@@ -70,9 +70,9 @@ class Queries:
             text = f"{name} AS {hint}({self.engine.compile(expression)})"
         return ibis.table(expression.schema(), name=name), [*before, text]
 
-    def answer(self, asked: Sequence[Asked]) -> list[Any]:
+    def answer(self, asked: Sequence[Aggregate]) -> list[Any]:
         """What is asked for: everything over all rows in one query, each `top` in one."""
-        found: dict[Asked, Any] = {}
+        found: dict[Aggregate, Any] = {}
         totals = [each for each in asked if each.kind != "top"]
         for relation in dict.fromkeys(each.relation for each in totals):
             here = [each for each in totals if each.relation is relation]

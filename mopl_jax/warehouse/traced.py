@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mopl_jax.warehouse.cells import Asked, Cells, Relation, unsupported
+from mopl_jax.warehouse.cells import Aggregate, Cells, Relation, unsupported
 from mopl_jax.warehouse.primitives import RULES, Context, Later, OfRows
 
 # Lengths that stand for the number of rows and of groups while a function is traced: primes that
@@ -23,7 +23,7 @@ ROWS, GROUPS = 15_485_863, 15_485_867
 class Engine(Protocol):
     """What answers: a number, or the largest entries, for each question."""
 
-    def answer(self, asked: Sequence[Asked]) -> Sequence[Any]: ...
+    def answer(self, asked: Sequence[Aggregate]) -> Sequence[Any]: ...
 
 
 class Step(NamedTuple):

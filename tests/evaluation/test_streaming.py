@@ -15,7 +15,7 @@ from yardsticks import eps
 
 from mopl_jax import estimators, intervals
 from mopl_jax.diagnostics import weight_diagnostics
-from mopl_jax.diagnostics.weight_diagnostics import Asked, diagnosis_stage
+from mopl_jax.diagnostics.weight_diagnostics import DiagnosisFacts, diagnosis_stage
 from mopl_jax.estimators.cluster import cluster_stage
 from mopl_jax.estimators.estimator import member
 from mopl_jax.estimators.reward_model import FOLDS, doubly_robust
@@ -64,7 +64,8 @@ def member_of(name, target):
 def summed(made, stream, modal=0.0):
     """Moments and diagnosis."""
     both = beside(
-        (moments_stage(made),), (diagnosis_stage(made, N, Asked(RANGE, modal_reward=modal)),)
+        (moments_stage(made),),
+        (diagnosis_stage(made, N, DiagnosisFacts(RANGE, modal_reward=modal)),),
     )
     state = run_passes(stream, made.stages)
     return run_passes(stream, both, (state, state))
@@ -125,7 +126,7 @@ def test_blocks_give_the_difference_of_the_whole(name):
     members = [member_of(name, target) for target in TARGETS]
     states = run_passes(stream(), beside(*[each.stages for each in members]))
     nothing = [lambda block: 0.0] * 2
-    known = target_sums.Known(N, RANGE, 0.0, [math.nan] * 2, nothing)
+    known = target_sums.LogFacts(N, RANGE, 0.0, [math.nan] * 2, nothing)
     sums, _ = target_sums.sum_targets(stream(), members, states, known)
     expected = difference(b, a)
     assert_same(sums.moments, [moments(each) for each in (a, b, expected)])
