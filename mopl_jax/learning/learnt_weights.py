@@ -22,6 +22,7 @@ from mopl_jax.learning.log_space import served
 from mopl_jax.learning.plan import Plan
 from mopl_jax.learning.proposal import Proposal
 from mopl_jax.learning.response_surface import Surface
+from mopl_jax.learning.teachable import thin
 from mopl_jax.logs import Logs, num_units
 from mopl_jax.numerics.pytree import entries
 from mopl_jax.policies.gaussian import Gaussian
@@ -131,9 +132,11 @@ class LearntWeights:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What was done to read the log that one may not expect."""
+        """What was done to read the log that one may not expect, and whether few rows teach."""
         found = () if self.checks is None else self.checks.findings
-        return tuple(x.found for x in found if x.check == "read" and x.level == "trust")
+        few = thin(*np.shape(self.logs.action))
+        read = tuple(x.found for x in found if x.check == "read" and x.level == "trust")
+        return read if few is None else (few, *read)
 
     @property
     def played(self) -> Policy:

@@ -12,6 +12,7 @@ from mopl_jax.learning.guardrails import Guarded, Guardrail
 from mopl_jax.learning.learnt_weights import LearntWeights, Names
 from mopl_jax.learning.plan import Plan, Stop, Watch
 from mopl_jax.learning.proposal import Proposal, propose
+from mopl_jax.learning.teachable import check_part
 from mopl_jax.logs import Logs, folds_of, logged_mean, rows, speaks_for
 from mopl_jax.numerics.pytree import entries, stacked
 from mopl_jax.policies.gaussian import Gaussian
@@ -104,6 +105,7 @@ def _guarded(logs, task) -> Guarded | None:
 
 def _proposed(logs, size, task, kept=None) -> Proposal:
     """What to certify on `size` rows, and what to believe in, taught by those `kept`."""
+    check_part(logs.action, kept)
     plan, logs = task.plan, _floats(logs)
     current = task.current
     made = propose(

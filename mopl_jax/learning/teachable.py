@@ -4,16 +4,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import ArrayLike, Float
 
 from mopl_jax.io.policy_json import describe
 from mopl_jax.learning.guardrails import Guardrail
-from mopl_jax.logs import Logs, check
+from mopl_jax.logs import Logs, check, check_precision
+from mopl_jax.numerics import quadratic
 from mopl_jax.policies.bounded import ClippedNormal
 from mopl_jax.policies.dirichlet import Dirichlet
 from mopl_jax.policies.discrete import Discrete
 from mopl_jax.policies.mixture import Mixture
 from mopl_jax.policies.product import Product
 from mopl_jax.policies.transformed import SHARES, Transformed
+
+LEAST = 4  # rows for each weight and two more: a half of them, or three of four folds, has a spread
+EACH = 8  # rows a coefficient, from which a log teaches more than its prior
 
 
 def check_teaches(
@@ -42,19 +47,50 @@ def check_teaches(
                 f"{place}: weight {name!r}: all {n} rows played {logs.action[0, k]:g}: "
                 "randomise it, or leave the column out"
             )
-    least = 4 * (d + 1) * (d + 2)
+    least = LEAST * (d + 2)
     if n < least:
         raise ValueError(
             f"{place}: expected at least {least} rows to learn {d} weights, got {n}; {remedy}"
         )
-    spread = np.linalg.svd(np.cov(logs.action.T).reshape(d, d), compute_uv=False)
-    if spread[-1] < 1e-10 * spread[0]:
+    if _depend(logs.action):
         raise ValueError(
             f"{place}: the logged weights are linearly dependent (do they add up to a constant?): "
             f"{', '.join(names or ['action'])}; leave one column out, and its weight out of the"
             " densities; or, where they are shares, compare policies of kind logistic_normal or"
             " dirichlet"
         )
+
+
+def check_part(action: Float[ArrayLike, "n d"], kept: Any = None) -> None:
+    """ValueError where the actions of the rows `kept`, all unless given, do not tell weights apart:
+    those that teach while the others certify.
+    """
+    part = np.asarray(action, float) if kept is None else np.asarray(action, float)[kept]
+    n, d = part.shape
+    if n < d + 2 or _depend(part):
+        raise ValueError(
+            f"expected rows of {d + 2} or more different actions to teach {d} weights while the"
+            f" others certify, got {len(np.unique(part, axis=0))}; collect more, or change the"
+            " share or the number of folds"
+        )
+
+
+def _depend(action):
+    """Whether weights are linearly dependent."""
+    spread = np.linalg.svd(np.atleast_2d(np.cov(np.asarray(action, float).T)), compute_uv=False)
+    return spread[-1] < 1e-10 * spread[0]
+
+
+def thin(n: int, d: int) -> str | None:
+    """What so few rows can teach of d weights, where that is hardly more than the prior."""
+    enough = EACH * quadratic.size(d)
+    if n >= enough:
+        return None
+    return (
+        f"{n:,} rows teach {d} weights: fewer than {EACH} for each coefficient of a quadratic"
+        f" ({enough:,}), so the surface stays near its prior, the mean reward, and little is"
+        " certain"
+    )
 
 
 def check_kind(logging: Any, place: str) -> None:
@@ -91,6 +127,7 @@ def check_outcomes(logs: Logs, guardrails: Sequence[Guardrail], trades: int, pla
         if not np.isfinite(outcome).all():
             row = int(np.argmin(np.isfinite(outcome)))
             raise ValueError(f"{place}: guardrail {each.name!r}: not a finite number in row {row}")
+        check_precision(outcome, f"{place}: guardrail {each.name!r}")
         if np.ptp(outcome) == 0:
             raise ValueError(
                 f"{place}: guardrail {each.name!r}: all {len(outcome)} rows are {outcome[0]:g}:"

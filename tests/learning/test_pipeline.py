@@ -291,3 +291,60 @@ def test_policies_beside_which_a_normal_one_has_no_density(logging):
         with pytest.raises(ValueError, match=f"place: .*kind {kind}, .*mopl compare"):
             check_kind(policy, "place")
     check_kind(Product((Gaussian.diagonal([0.5], 0.3), Gaussian.diagonal([0.1], 0.3))), "place")
+
+
+FEW = [(20, 2, None), (40, 5, None), (48, 10, None), (24, 2, 3)]
+
+
+@pytest.mark.parametrize(("n", "d", "each"), FEW[:1])
+def test_fewer_rows_than_coefficients_keep_the_weights(n, d, each):
+    """The surface is its prior: nothing fails, nothing is promised, and a line says why."""
+    _assert_kept(n, d, each)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(("n", "d", "each"), FEW[1:])
+def test_fewer_rows_than_coefficients_keep_the_weights_of_more(n, d, each):
+    _assert_kept(n, d, each)
+
+
+def _assert_kept(n, d, each):
+    rng = np.random.default_rng(0)
+    action = rng.normal(size=(n, d))
+    density = stats.norm.logpdf(action).sum(axis=1)
+    cluster = None if each is None else np.arange(n) // each
+    found = learn(Logs(action, density, rng.normal(size=n), cluster=cluster), folds=4)
+    assert found.keep
+    assert np.isfinite(found.policy.mean).all()
+    assert any("the surface stays near its prior" in text for text in found.warnings)
+
+
+def test_rows_that_do_not_tell_weights_apart_are_refused():
+    """Too few of them in all, and too few different ones beside those that certify."""
+    rng = np.random.default_rng(0)
+    action = rng.normal(size=(40, 2))
+    density = stats.norm.logpdf(action).sum(axis=1)
+    with pytest.raises(ValueError, match="expected at least 16 rows to learn 2 weights, got 15"):
+        learn(Logs(action[:15], density[:15], density[:15]))
+    with pytest.raises(ValueError, match="4 or more different actions to teach 2 weights.*got 2"):
+        learn(Logs(action, density, action[:, 0]), share=0.95)
+    two = np.repeat(action[:4], 10, axis=0)
+    users = np.repeat(np.arange(4), 10)
+    with pytest.raises(ValueError, match="to teach 2 weights while the others certify, got 2"):
+        learn(Logs(two, np.repeat(density[:4], 10), rng.normal(size=40), cluster=users), folds=2)
+    outcome = {"clicks:-1%": np.full(40, 0.5)}
+    with pytest.raises(ValueError, match="guardrail 'clicks': all 40 rows are 0.5: nothing can"):
+        learn(Logs(action, density, action[:, 0]), guardrails=outcome)
+
+
+@pytest.mark.parametrize("unit", [1e30, 1e-30])
+def test_a_certificate_has_the_unit_of_the_reward(made, unit):
+    """Of what other outcomes may lose as well."""
+    logs = dataclasses.replace(made[0], reward=made[0].reward * unit)
+    found = learn(logs, constraints=constraints.box(0, 1), **CHEAP)
+    plain, other = (
+        certify(x, dataclasses.replace(made[1], reward=made[1].reward * size))
+        for x, size in ((made[2], 1.0), (found, unit))
+    )
+    assert float(other.gain_bound) == pytest.approx(float(plain.gain_bound) * unit, rel=1e-2)
+    assert float(plain.gain_bound) > 0
