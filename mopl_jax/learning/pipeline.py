@@ -30,15 +30,17 @@ from mopl_jax.learning.contextual_weights import ContextualWeights
 from mopl_jax.learning.guardrails import guardrail
 from mopl_jax.learning.learnt_weights import LearntWeights, Names
 from mopl_jax.learning.levels import level_above
-from mopl_jax.learning.log_space import has_log_normal_densities, in_logs, is_log_normal
 from mopl_jax.learning.long_log import LongLog, certified_in_passes
 from mopl_jax.learning.objective import valuation_of
 from mopl_jax.learning.personal import MEANS, TABLE
 from mopl_jax.learning.plan import RADIUS, Plan, Stop, Watch, check_plan
 from mopl_jax.learning.production import served_now, weights_now
 from mopl_jax.learning.seen import check_known_before, context_names, seen_of
+from mopl_jax.learning.space import LOGARITHMS, WEIGHTS
+from mopl_jax.learning.space_bounds import projection_of
 from mopl_jax.learning.stages import Asked
-from mopl_jax.learning.teachable import check_kind, check_outcomes, check_teaches
+from mopl_jax.learning.teachable import check_outcomes, check_teaches
+from mopl_jax.learning.which_space import space_of
 from mopl_jax.logs import Logs, check, num_units, split
 from mopl_jax.numerics.check import check_alpha, check_seed, choose
 from mopl_jax.warehouse.connection import public
@@ -95,8 +97,8 @@ def learn(
 
     `minimise`: the reward is a cost. All is then learnt of its negative, whose gains are savings.
 
-    From a log of log-normal weights, by its logging policy or by the densities that it has, a
-    normal policy of their logarithms is learnt, and `played` is what to serve.
+    From a log of log-normal, truncated or clipped weights, or of shares, a normal policy is learnt
+    of which these are a function (`learning.space`), and `played` is what to serve.
 
     `estimator` values what certifies: "doubly_robust", the surface and SNIPS of what it leaves of
     the rewards, "snips", "beta_ips", "ips", or an `Estimator` of one's own of the rewards.
@@ -114,21 +116,24 @@ def learn(
     limits = tuple(guardrail(text) for text in guardrails)
     long = LongLog(in_memory, share, folds, bool(limits), trades, certificate, seed)
     taken = _read(log, roles, guardrails, limits, long)
-    check_kind(taken.reader.logging, taken.place)
+    space = space_of(taken.reader.logging, taken.logs, taken.place)
+    if taken.others is not None and space.clipped is not None:
+        raise ValueError(
+            f"in_memory: {taken.place}: clipped weights are learnt in memory; raise it"
+        )
+    logs = space.rows(taken.logs)
     remedy = "collect more" if taken.others is None else HOLD_MORE
-    check_teaches(
-        taken.logs, names=taken.names, reward=taken.reward, place=taken.place, remedy=remedy
-    )
+    labels = space.labels(tuple(taken.names))
+    check_teaches(logs, names=labels, reward=taken.reward, place=taken.place, remedy=remedy)
     check_outcomes(taken.logs, limits, trades, taken.place)
     check_alpha(alpha)
     valuation = valuation_of(estimator)
     taken = taken.of_costs if minimise else taken
-    logarithms = _are_logarithms(taken)
-    logs = in_logs(taken.logs) if logarithms else taken.logs
-    current = weights_now(production, taken.names, logarithms)
+    logs = dataclasses.replace(logs, reward=taken.logs.reward)
+    current = weights_now(production, taken.names, space)
     d = logs.action.shape[1]
     if isinstance(constraints, Bounds):
-        constraints = constraints.projection(d, current, logarithms)
+        constraints = projection_of(constraints, space, len(taken.names), current)
     plan = Plan(bind(certificate), alpha, valuation, constraints, radius)
     check_plan(plan)
     check_seed(seed, "seed")
@@ -143,7 +148,7 @@ def learn(
         seed,
         folds,
         share or 0.0,
-        logarithms,
+        space,
         provenance_of(taken.reader.source.schema, taken.reward),
         minimise,
     )
@@ -236,6 +241,11 @@ def learn_contextual(
     seen = seen_of(reader, names, mean)
     settings |= {"constraints": constraints, "share": share, "folds": folds}
     learnt = learn(reader, **settings)
+    if mean != TABLE and learnt.names.space not in (WEIGHTS, LOGARITHMS):
+        raise ValueError(
+            f"mean: expected a table beside weights of a {learnt.names.space.kind} policy, got"
+            f" {mean}, which is for normal and log-normal ones"
+        )
     return learnt if learnt.interrupted else personalised(learnt, seen, mean)
 
 
@@ -318,12 +328,6 @@ def _in_memory(log, roles, given, guardrails) -> _Read:
     logs = check(logs)
     names = [f"action[{k}]" for k in range(logs.action.shape[1])]
     return _Read(read.open_log(logs), logs, names, "reward", "memory", "memory")
-
-
-def _are_logarithms(taken: _Read) -> bool:
-    """Whether the log is of log-normal weights, by its logging policy or by its densities."""
-    known = taken.reader.logging
-    return has_log_normal_densities(taken.logs) if known is None else is_log_normal(known)
 
 
 def _design(taken: _Read, split_already, share, folds) -> tuple[float | None, int]:

@@ -116,6 +116,7 @@ def _proposed(logs, size, given, kept=None) -> Proposal:
         kept=None if kept is None else jnp.asarray(kept, logs.action.dtype),
         guarded=_guarded(logs, given),
         trades=given.trades,
+        independent=given.names.space.clipped is not None,
     )
     return jax.block_until_ready(made)
 

@@ -1,19 +1,11 @@
 """Logs that cannot teach: refused in one line before anything is compiled."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from mopl_jax.io.policy_json import describe
 from mopl_jax.learning.guardrails import Guardrail
 from mopl_jax.logs import Logs, check
-from mopl_jax.policies.bounded import ClippedNormal
-from mopl_jax.policies.dirichlet import Dirichlet
-from mopl_jax.policies.discrete import Discrete
-from mopl_jax.policies.mixture import Mixture
-from mopl_jax.policies.product import Product
-from mopl_jax.policies.transformed import SHARES, Transformed
 
 
 def check_teaches(
@@ -55,28 +47,6 @@ def check_teaches(
             " densities; or, where they are shares, compare policies of kind logistic_normal or"
             " dirichlet"
         )
-
-
-def check_kind(logging: Any, place: str) -> None:
-    """ValueError for a logging policy beside which no normal policy has a density: of shares, which
-    add up to one, or with atoms.
-    """
-    policies = logging.components if isinstance(logging, Mixture) else (logging,)
-    for policy in filter(_has_no_density, policies):
-        kind = describe(policy)["kind"]
-        raise ValueError(
-            f"{place}: expected a log of normal or log-normal weights, or of a few arms, got one of"
-            f" a policy of kind {kind}, beside which what is learnt has no density; write"
-            " candidates of that kind, and compare them (mopl compare)"
-        )
-
-
-def _has_no_density(policy):
-    """Whether it plays shares or atoms, in some coordinates."""
-    if isinstance(policy, Product):
-        return any(isinstance(x, Discrete) or _has_no_density(x) for x in policy.parts)
-    shares = isinstance(policy, Transformed) and policy.map is SHARES
-    return shares or isinstance(policy, ClippedNormal | Dirichlet)
 
 
 def check_outcomes(logs: Logs, guardrails: Sequence[Guardrail], trades: int, place: str) -> None:
