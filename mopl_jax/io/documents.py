@@ -7,6 +7,7 @@ msgspec checks types, keys and kinds (structs that share a `kind` are its tagged
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -32,7 +33,7 @@ class KindEntry(Entry, tag_field="kind"):
     """A table whose key `kind` says which keys it has."""
 
 
-def load(path: Path | str, parse: Callable[[str], Any], refusal: str) -> Any:
+def load(path: os.PathLike[str] | str, parse: Callable[[str], Any], refusal: str) -> Any:
     """What `parse` makes of a file's text; ValueError with `refusal`, of which {} is the reason."""
     try:
         return parse(Path(path).read_text(encoding="utf-8"))

@@ -11,6 +11,8 @@ reads back.
 | `deterministic` | `action` (d,) |
 | `log_normal` | as `normal`, of the logarithms |
 | `logistic_normal` | as `normal`, of the log ratios to the last share, (d − 1) |
+| `soft_clipped_normal` | as `normal`, of what `SoftClip` keeps between `low` and `high`, bending \
+over `softness` (d,) or a number |
 | `truncated_normal`, `clipped_normal` | `mean` (d,), `scale`; `low`, `high` or none |
 | `dirichlet` | `concentration` (d,) > 0 |
 | `discrete` | `actions` (k, d), `probabilities` (k,) > 0 |
@@ -57,6 +59,7 @@ from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.mixture import Mixture
 from mopl_jax.policies.policy import Policy
 from mopl_jax.policies.product import Product
+from mopl_jax.policies.soft_clip import SoftClip
 from mopl_jax.policies.transformed import EXP, SHARES, Transformed
 from mopl_jax.policies.uniform import Uniform
 
@@ -77,7 +80,7 @@ def write_policy(path: Path | str, policy: Policy, **about: Any) -> Path:
 
 
 def read_policy(
-    path: os.PathLike | str, names: Sequence[str] = ()
+    path: os.PathLike[str] | str, names: Sequence[str] = ()
 ) -> tuple[Policy, dict[str, Any]]:
     """The policy and its whole document; ValueError in one line for anything that is not one.
 
@@ -195,18 +198,28 @@ def _describe_gaussian(policy: Gaussian):
 @describe.register
 def _describe_transformed(policy: Transformed):
     kinds = {EXP: "log_normal", SHARES: "logistic_normal"}
-    if policy.map not in kinds or not isinstance(policy.base, Gaussian):
+    made = policy.map
+    known = made in kinds or isinstance(made, SoftClip)
+    if not known or not isinstance(policy.base, Gaussian):
         raise ValueError("expected a map and a base with a JSON form, got others; nothing written")
-    return describe(policy.base) | {"kind": kinds[policy.map]}
+    if isinstance(made, SoftClip):
+        softness = {"softness": list(made.softness)}
+        kind = {"kind": "soft_clipped_normal"}
+        return describe(policy.base) | kind | _described_ends(made) | softness
+    return describe(policy.base) | {"kind": kinds[made]}
+
+
+def _described_ends(policy):
+    """The bounds that there are."""
+    ends = {"low": policy.low, "high": policy.high}
+    return {name: _list(np.nan_to_num(x)) for name, x in ends.items() if not np.isinf(x).all()}
 
 
 @describe.register(TruncatedNormal)
 @describe.register(ClippedNormal)
 def _describe_bounded(policy):
     kind = "truncated_normal" if isinstance(policy, TruncatedNormal) else "clipped_normal"
-    ends = {"low": policy.low, "high": policy.high}
-    bounds = {name: _list(np.nan_to_num(x)) for name, x in ends.items() if not np.isinf(x).all()}
-    return describe(policy.normal) | {"kind": kind} | bounds
+    return describe(policy.normal) | {"kind": kind} | _described_ends(policy)
 
 
 @describe.register
@@ -384,16 +397,15 @@ class TruncatedNormalEntry(PolicyEntry, tag="truncated_normal"):
     def _parts(self, d):
         scale = positive(full(self.scale, (d,), "scale"), "scale")
         normal = Gaussian(jnp.asarray(self.mean), jnp.asarray(scale))
-        low, high = (
-            np.full(d, end) if given is None else full(given, (d,), key)
-            for given, end, key in ((self.low, -np.inf, "low"), (self.high, np.inf, "high"))
-        )
-        _check_bounds(low, high)
-        return normal, *(_unbounded(x) for x in (low, high))
+        return normal, *map(jnp.asarray, _ends(self, d))
 
 
-def _unbounded(ends):
-    return jnp.asarray(np.where(abs(ends) < LARGEST, ends, np.copysign(np.inf, ends)))
+def _ends(entry, d):
+    """Lower and upper bounds (d,), infinite where there is none."""
+    ends = ("low", entry.low, -np.inf), ("high", entry.high, np.inf)
+    low, high = (np.full(d, x) if each is None else full(each, (d,), k) for k, each, x in ends)
+    _check_bounds(low, high)
+    return [np.where(abs(x) < LARGEST, x, np.copysign(np.inf, x)) for x in (low, high)]
 
 
 class ClippedNormalEntry(TruncatedNormalEntry, tag="clipped_normal"):
@@ -401,6 +413,22 @@ class ClippedNormalEntry(TruncatedNormalEntry, tag="clipped_normal"):
 
     def build(self, d: int) -> ClippedNormal:
         return ClippedNormal(*self._parts(d))
+
+
+class SoftClippedNormalEntry(NormalEntry, tag="soft_clipped_normal"):
+    """A normal policy that a `SoftClip` keeps between bounds."""
+
+    softness: Numbers = ABSENT
+    low: Numbers = ABSENT
+    high: Numbers = ABSENT
+
+    def build(self, d: int) -> Transformed:  # pyright: ignore[reportIncompatibleMethodOverride]
+        if self.softness is None:
+            raise ValueError("kind 'soft_clipped_normal': expected the key 'softness'; add it")
+        softness = positive(full(self.softness, (d,), "softness"), "softness")
+        low, high = _ends(self, d)
+        numbers = (tuple(x.tolist()) for x in (low, high, softness))
+        return Transformed(super().build(d), SoftClip(*numbers))
 
 
 class DirichletEntry(PolicyEntry, tag="dirichlet"):
@@ -660,6 +688,7 @@ Plain = (
     | MixtureEntry
     | LogNormalEntry
     | LogisticNormalEntry
+    | SoftClippedNormalEntry
     | TruncatedNormalEntry
     | ClippedNormalEntry
     | DirichletEntry

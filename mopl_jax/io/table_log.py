@@ -33,7 +33,7 @@ class TableLog(NamedTuple):
     queries: Queries
     n: int
     users: int | None
-    ranges: dict[str, tuple[float, float]]
+    ranges: dict[str, tuple[float | None, float | None]]
 
     def sums(self, function: Any, *arguments: Any) -> Any:
         """`function(rows, *arguments)` of JAX, computed by the engine."""

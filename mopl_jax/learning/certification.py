@@ -27,7 +27,6 @@ from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.intervals.ess_corrected import ess_skew
 from mopl_jax.intervals.interval import IntervalFunction, lower
 from mopl_jax.learning.guardrails import Guarded, room
-from mopl_jax.learning.log_space import in_logs, weights_in_logs
 from mopl_jax.learning.objective import Valuation, ValueEstimator, cross_fitted, estimates
 from mopl_jax.learning.response_surface import Surface
 from mopl_jax.logs import Logs, check, num_units
@@ -122,12 +121,14 @@ def certify(
     for a saturating metric at ESS 29, where `ess_exact` covers 0.81).
     """
     if not isinstance(logs.reward, Tracer):
-        _check_density(check(logs))
+        check(logs)
     if not isinstance(learnt, Gaussian) and learnt.names.minimise:
         logs = dataclasses.replace(logs, reward=0.0 - logs.reward)
-    if not isinstance(learnt, Gaussian) and learnt.names.logarithms:
-        logs = in_logs(logs)
-        baseline = None if baseline is None else weights_in_logs(baseline)
+    if not isinstance(learnt, Gaussian):
+        logs = learnt.names.space.rows(logs)
+        baseline = None if baseline is None else learnt.names.space.place(baseline)
+    if not isinstance(logs.reward, Tracer):
+        _check_density(logs)
     return withdrawn(certified(learnt, logs, baseline, value_estimator, interval, alpha))
 
 

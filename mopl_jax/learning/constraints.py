@@ -11,7 +11,6 @@ import optax
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float
 
-from mopl_jax.learning.log_space import bounds_in_logs
 from mopl_jax.numerics import linalg
 from mopl_jax.numerics.roots import crossing, implicit
 from mopl_jax.numerics.shapes import Vector
@@ -114,33 +113,26 @@ class Bounds(NamedTuple):
     total: float | None = None
     max_change: ArrayLike | None = None
 
-    def projection(
-        self,
-        d: int,
-        production: Float[np.ndarray, " d"] | None = None,
-        logarithms: bool = False,
-    ) -> Projection:
-        """The projection of d weights; ValueError if nothing is feasible. With `logarithms` that of
-        the logarithms, of which `production` has those of its weights.
-        """
+    def projection(self, d: int, production: Float[np.ndarray, " d"] | None = None) -> Projection:
+        """The projection of d weights; ValueError if nothing is feasible."""
         if all(bound is None for bound in self):
             return unconstrained
-        if logarithms and production is not None:
-            production = np.exp(production)
-        bottom, top = _each("low", self.low, -math.inf, d), _each("high", self.high, math.inf, d)
-        if self.max_change is not None:
-            if production is None:
-                raise ValueError("max_change: change from what? give the production weights")
-            reach = _each("max_change", self.max_change, math.inf, d)
-            bottom = np.maximum(bottom, production - reach)
-            top = np.minimum(top, production + reach)
-        if logarithms and self.total is not None:
-            raise ValueError("sum: logarithms of weights have no bound of their sum; leave it out")
-        if logarithms:
-            bottom, top = bounds_in_logs(bottom, top)
+        bottom, top = self.ends(d, production)
         if self.total is None:
             return box(bottom, top)
         return box_and_hyperplane(bottom, top, self.total)
+
+    def ends(
+        self, d: int, production: Float[np.ndarray, " d"] | None = None
+    ) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, " d"]]:
+        """Lower and upper bounds of each weight, ±inf where there is none."""
+        bottom, top = _each("low", self.low, -math.inf, d), _each("high", self.high, math.inf, d)
+        if self.max_change is None:
+            return bottom, top
+        if production is None:
+            raise ValueError("max_change: change from what? give the production weights")
+        reach = _each("max_change", self.max_change, math.inf, d)
+        return np.maximum(bottom, production - reach), np.minimum(top, production + reach)
 
 
 def _each(name, bound, default, d):

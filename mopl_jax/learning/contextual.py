@@ -28,7 +28,6 @@ from mopl_jax.learning.deviations import (
     fit_deviations,
 )
 from mopl_jax.learning.learnt_weights import LearntWeights
-from mopl_jax.learning.log_space import served
 from mopl_jax.learning.personal import (
     TABLE,
     Model,
@@ -136,14 +135,13 @@ def _joined(learnt, parts, share) -> Segmented | ContextNormal:
         return first
     each = [[*policy.segments().values(), policy.otherwise] for policy in policies]
     mixed = [x[0] if len(x) == 1 else Mixture.of(share, x) for x in zip(*each, strict=True)]
-    if learnt.names.logarithms:
-        mixed = list(map(served, mixed))
+    mixed = list(map(learnt.names.space.served, mixed))
     return Segmented.of(first.columns, first.levels, mixed[:-1], mixed[-1])
 
 
 def _segments(learnt, policy, found):
     """The rows of the table."""
-    space = (lambda x: x.base) if learnt.names.logarithms else (lambda x: x)
+    space = learnt.names.space.place
     *each, otherwise = [*policy.segments().values(), policy.otherwise]
     middle = _middle(otherwise, space)
     for values, own, *numbers in zip(policy.levels, each, *found, strict=True):

@@ -18,10 +18,10 @@ from mopl_jax.learning.certification import Certificate, withdrawn
 from mopl_jax.learning.constraints import share_outside
 from mopl_jax.learning.exploration import Exploration, next_exploration
 from mopl_jax.learning.guardrails import Change, Guardrail, JudgedGuardrail, TradedPolicy
-from mopl_jax.learning.log_space import served
 from mopl_jax.learning.plan import Plan
 from mopl_jax.learning.proposal import Proposal
 from mopl_jax.learning.response_surface import Surface
+from mopl_jax.learning.space import LOGARITHMS, WEIGHTS, Space
 from mopl_jax.learning.teachable import thin
 from mopl_jax.logs import Logs, num_units
 from mopl_jax.numerics.pytree import entries
@@ -37,7 +37,7 @@ class Names(NamedTuple):
     `objectives`, `reward`: the weights and the reward
     `estimator`, `certificate`: the method that estimates, and the interval that is certified
     `seed`, `folds`, `share`: of the split
-    `logarithms`: whether the weights are exponentials of what was learnt, see `log_space`
+    `space`: of what was learnt, of which the weights are a function
     `note`: what the log says of the reward, for the provenance, see `reward_note`
     `minimise`: whether the reward is a cost, of whose negative all is learnt
     """
@@ -50,7 +50,7 @@ class Names(NamedTuple):
     seed: int
     folds: int
     share: float
-    logarithms: bool = False
+    space: Space = WEIGHTS
     note: Mapping[str, Any] = {}
     minimise: bool = False
 
@@ -62,9 +62,12 @@ class Names(NamedTuple):
     @property
     def labels(self) -> tuple[str, ...]:
         """The coordinates that were learnt."""
-        return (
-            tuple(f"log {name}" for name in self.objectives) if self.logarithms else self.objectives
-        )
+        return self.space.labels(self.objectives)
+
+    @property
+    def logarithms(self) -> bool:
+        """Whether they are the logarithms of the weights."""
+        return self.space == LOGARITHMS
 
 
 class Served(NamedTuple):
@@ -141,7 +144,7 @@ class LearntWeights:
     @property
     def played(self) -> Policy:
         """The policy of the weights: that of a log-normal log plays exponentials."""
-        return served(self.policy) if self.names.logarithms else self.policy
+        return self.names.space.served(self.policy)
 
     @property
     def middle(self) -> Gaussian:
@@ -355,12 +358,12 @@ class LearntWeights:
             "advice": self.advice,
             "reason": self.reason,
             "objectives": list(names.objectives),
-            "space": "logarithms" if names.logarithms else "weights",
+            "space": names.space.name,
             "reward": names.reward,
             "estimator": names.estimator,
             "alpha": self.plan.alpha,
-            "best_guess": _predicted(made.guess, made.guessed),
-            "certified": _predicted(made.certified, made.promised),
+            "best_guess": _predicted(made.guess, made.guessed, names.space),
+            "certified": _predicted(made.certified, made.promised, names.space),
             "explore_next": _explored(self),
         }
         if self.certificate is not None:
@@ -378,8 +381,7 @@ class LearntWeights:
             "outside_constraints": self.outside,
         }
         if self.production is not None:
-            now = np.exp(self.production) if names.logarithms else self.production
-            about |= {"production": now.tolist()}
+            about |= {"production": names.space.weights(self.production).tolist()}
         if self.against_production is not None:
             if self.served is not None:
                 about |= {"served": self.served._asdict()}
@@ -410,11 +412,13 @@ def _costs(about):
     return {"value": -about["value"], "certified_upper_bound": -bound}
 
 
-def _predicted(policy, promise):
-    """A policy as plain numbers, with what the surface predicts of it."""
+def _predicted(policy, promise, space):
+    """A policy as plain numbers, with what the surface predicts of it, and what its mean plays."""
     named = {name: float(x) for name, x in promise._asdict().items() if name != "room"}
     predicted = {f"predicted_{name}": x for name, x in named.items()}
     covariance = np.asarray(policy.covariance).tolist()
+    if space != WEIGHTS:
+        predicted |= {"weights": space.weights(np.asarray(policy.mean)).tolist()}
     return _moments(policy) | {"covariance": covariance} | predicted
 
 
@@ -422,7 +426,7 @@ def _explored(learnt):
     """What to explore with next: the document of a policy, and what is expected of it."""
     made, names = learnt.exploration, learnt.names
     return document(
-        served(made.policy) if names.logarithms else made.policy,
+        names.space.served(made.policy),
         objectives=list(names.objectives),
         expected_certified_gain=float(made.worth),
         expected_of_repeating=float(made.repeated),

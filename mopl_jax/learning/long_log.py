@@ -20,10 +20,10 @@ from mopl_jax.io.log_reader import LogReader
 from mopl_jax.io.source import Source
 from mopl_jax.learning.certification import Certificate
 from mopl_jax.learning.learnt_weights import LearntWeights
-from mopl_jax.learning.log_space import served
 from mopl_jax.learning.objective import VALUATIONS, Valuation
 from mopl_jax.learning.plan import Watch
 from mopl_jax.learning.response_surface import Surface, fit_surface
+from mopl_jax.learning.space import WEIGHTS, Space
 from mopl_jax.logs import speaks_for
 from mopl_jax.numerics import linalg
 from mopl_jax.numerics.check import check_count, check_seed
@@ -74,20 +74,20 @@ class LongLog(NamedTuple):
 
 
 def given_surface(
-    surface: Surface, logarithms: bool = False, estimator: Estimator = snips
+    surface: Surface, space: Space = WEIGHTS, estimator: Estimator = snips
 ) -> Callable[[Any], Estimator]:
     """`objective.doubly_robust` as an estimator in passes: that of r − q(a) + E_π q, for a
-    quadratic surface that was fitted on other rows. `logarithms`: of those of the weights.
+    quadratic surface that was fitted on other rows, in the `space`.
 
     Waves would take a hundred times as long for each row, and an engine has none.
     """
 
     def of(target):
-        expected = surface.expectation(target.base if logarithms else target)
+        expected = surface.expectation(space.place(target))
 
         def adjust(fitted, block):
             action = block.columns.action
-            predicted = _of_rows(surface, jnp.log(action) if logarithms else action)
+            predicted = _of_rows(surface, space.backward(action))
             gap = block.columns.reward - predicted + expected
             return gap, jnp.zeros_like(gap)
 
@@ -113,7 +113,7 @@ def certify_in_passes(
     valuation: Valuation = VALUATIONS["doubly_robust"],
     certificate: str = "ess_skew",
     alpha: float = 0.05,
-    logarithms: bool = False,
+    space: Space = WEIGHTS,
     watch: Callable = iter,
 ) -> list[Certificate]:
     """The certificates of a policy on the rows of `reader` against each of the `baselines` (d,),
@@ -125,9 +125,9 @@ def certify_in_passes(
     bind_sums(certificate)
     means = [jnp.asarray(x, policy.mean.dtype) for x in baselines]
     played = [policy, *(Gaussian(mean, policy.scale) for mean in means)]
-    targets = [served(each) for each in played] if logarithms else played
+    targets = [space.served(each) for each in played]
     own = valuation.estimator
-    choice = given_surface(surface, logarithms, own) if valuation.of_rest else own
+    choice = given_surface(surface, space, own) if valuation.of_rest else own
     answers = gather(reader, targets, choice, in_memory=0, watch=watch)
     return [
         _certificate(answers, k, certificate, alpha, same=bool(jnp.all(mean == policy.mean)))
@@ -156,7 +156,7 @@ def certified_in_passes(found: LearntWeights, others: LogReader, watch: Watch) -
         valuation=found.plan.valuation,
         certificate=names.certificate,
         alpha=found.plan.alpha,
-        logarithms=names.logarithms,
+        space=names.space,
         watch=counted,
     )
     return dataclasses.replace(

@@ -33,15 +33,17 @@ from mopl_jax.learning.contextual_weights import ContextualWeights
 from mopl_jax.learning.guardrails import guardrail
 from mopl_jax.learning.learnt_weights import LearntWeights, Names
 from mopl_jax.learning.levels import level_above
-from mopl_jax.learning.log_space import has_log_normal_densities, in_logs, is_log_normal
 from mopl_jax.learning.long_log import LongLog, certified_in_passes
 from mopl_jax.learning.objective import valuation_of
 from mopl_jax.learning.personal import MEANS, TABLE
 from mopl_jax.learning.plan import RADIUS, Plan, Stop, Watch, check_plan
 from mopl_jax.learning.production import served_now, weights_now
 from mopl_jax.learning.seen import check_no_user, context_names, seen_of
+from mopl_jax.learning.space import LOGARITHMS, WEIGHTS, Space
+from mopl_jax.learning.space_bounds import projection_of
 from mopl_jax.learning.stages import Task
-from mopl_jax.learning.teachable import check_kind, check_outcomes, check_teaches
+from mopl_jax.learning.teachable import check_outcomes, check_teaches
+from mopl_jax.learning.which_space import space_of
 from mopl_jax.logs import Logs, check, num_units, split
 from mopl_jax.numerics.check import check_alpha, check_seed, choose
 from mopl_jax.warehouse.connection import public
@@ -98,8 +100,8 @@ def learn(
 
     `minimise`: the reward is a cost. All is then learnt of its negative, whose gains are savings.
 
-    From a log of log-normal weights, by its logging policy or by the densities that it has, a
-    normal policy of their logarithms is learnt, and `played` is what to serve.
+    From a log of log-normal, truncated or clipped weights, or of shares, a normal policy is learnt
+    of which these are a function (`learning.space`), and `played` is what to serve.
 
     `estimator` values what certifies: "doubly_robust", the surface and SNIPS of what it leaves of
     the rewards, "snips", "beta_ips", "ips", or an `Estimator` of one's own of the rewards.
@@ -116,12 +118,12 @@ def learn(
     """
     limits = tuple(guardrail(text) for text in guardrails)
     long = LongLog(in_memory, share, folds, bool(limits), trades, certificate, seed)
-    taken = _read(log, roles, guardrails, limits, long)
+    taken = _read(log, roles, guardrails, limits, long).in_space()
     _check(taken, limits, trades)
     check_alpha(alpha)
     valuation = valuation_of(estimator)
-    taken = taken.as_learnt(minimise)
-    current = weights_now(production, taken.names, taken.logarithms)
+    taken = taken.of_costs if minimise else taken
+    current = weights_now(production, taken.names, taken.space)
     project = _projection(constraints, taken, current)
     plan = Plan(bind(certificate), alpha, valuation, project, radius)
     check_plan(plan)
@@ -142,19 +144,17 @@ def learn(
 
 def _check(taken, limits, trades):
     """ValueError for a log that cannot teach."""
-    check_kind(taken.reader.logging, taken.place)
     remedy = "collect more" if taken.others is None else HOLD_MORE
-    check_teaches(
-        taken.logs, names=taken.names, reward=taken.reward, place=taken.place, remedy=remedy
-    )
+    names, place = taken.space.labels(taken.names), taken.place
+    check_teaches(taken.logs, names=names, reward=taken.reward, place=place, remedy=remedy)
     check_outcomes(taken.logs, limits, trades, taken.place)
 
 
 def _projection(constraints, taken, current) -> Projection:
-    """Onto what the constraints leave of the weights, or of their logarithms."""
+    """Onto what the constraints leave of the weights, in the space that is learnt in."""
     if not isinstance(constraints, Bounds):
         return constraints
-    return constraints.projection(taken.logs.action.shape[1], current, taken.logarithms)
+    return projection_of(constraints, taken.space, len(taken.names), current)
 
 
 def _found(taken, task: Task, share, watch: Watch, stop: Stop) -> LearntWeights:
@@ -242,6 +242,11 @@ def learn_contextual(
     seen = seen_of(reader, names, mean)
     settings |= {"constraints": constraints, "share": share, "folds": folds}
     learnt = learn(reader, **settings)
+    if mean != TABLE and learnt.names.space not in (WEIGHTS, LOGARITHMS):
+        raise ValueError(
+            f"mean: expected a table beside weights of a {learnt.names.space.kind} policy, got"
+            f" {mean}, which is for normal and log-normal ones"
+        )
     return learnt if learnt.interrupted else personalised(learnt, seen, mean)
 
 
@@ -253,7 +258,7 @@ class _TakenLog(NamedTuple):
     `names`, `reward`: of the weights and the reward
     `place`, `path`: for complaints and for documents
     `others`: of a long log those rows that are not held
-    `logarithms`: whether `logs` has the logarithms of the weights
+    `space`: of the actions of `logs`
     """
 
     reader: log_reader.LogReader
@@ -263,28 +268,31 @@ class _TakenLog(NamedTuple):
     place: str
     path: str
     others: log_reader.LogReader | None = None
-    logarithms: bool = False
+    space: Space = WEIGHTS
 
-    def as_learnt(self, minimise: bool) -> "_TakenLog":
-        """The log with rewards of which more is better, and with logarithms of log-normal weights.
+    def in_space(self) -> "_TakenLog":
+        """The log with the actions that a normal policy is learnt of; ValueError for none such."""
+        space = space_of(self.reader.logging, self.logs, self.place)
+        if self.others is not None and space.clipped is not None:
+            raise ValueError(
+                f"in_memory: {self.place}: clipped weights are learnt in memory; raise it"
+            )
+        return self._replace(logs=space.rows(self.logs), space=space)
 
-        What a log of costs has is the negative; the reader of all, which is checked, has it as it
-        is.
+    @property
+    def of_costs(self) -> "_TakenLog":
+        """The same with the negative of the reward; the reader of all, which is checked, has it as
+        it is.
         """
-        logs, others = self.logs, self.others
-        if minimise:
-            logs = dataclasses.replace(logs, reward=0.0 - logs.reward)
-            others = others and others._replace(negated=True)
-        known = self.reader.logging
-        logarithms = has_log_normal_densities(logs) if known is None else is_log_normal(known)
-        logs = in_logs(logs) if logarithms else logs
-        return self._replace(logs=logs, others=others, logarithms=logarithms)
+        logs = dataclasses.replace(self.logs, reward=0.0 - self.logs.reward)
+        others = self.others and self.others._replace(negated=True)
+        return self._replace(logs=logs, others=others)
 
     def called(self, **method: Any) -> Names:
         """The names for documents, with those of the `method`."""
         note = provenance_of(self.reader.source.schema, self.reward)
         own = self.path, self.names, self.reward
-        return Names(*own, logarithms=self.logarithms, note=note, **method)
+        return Names(*own, space=self.space, note=note, **method)
 
     @property
     def share(self) -> float:

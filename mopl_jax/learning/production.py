@@ -13,7 +13,7 @@ from mopl_jax.evaluation.smoothing import smoothing_bias, users_of
 from mopl_jax.io.policy_json import given_policy
 from mopl_jax.learning import certification
 from mopl_jax.learning.learnt_weights import LearntWeights, Served, spread
-from mopl_jax.learning.log_space import weights_in_logs
+from mopl_jax.learning.space import Space
 from mopl_jax.logs import speaks_for
 from mopl_jax.policies.contextual import is_contextual, no_weights
 
@@ -21,36 +21,38 @@ Weights = Float[np.ndarray, " d"]
 SURFACED = 2**18  # rows that tell what production has more as it is played
 
 
-def weights_now(given: Any, names: Sequence[str], logarithms: bool) -> Weights | None:
-    """The current weights, (d,), in the order of the `names`, or their logarithms."""
+def weights_now(given: Any, names: Sequence[str], space: Space) -> Weights | None:
+    """The current weights, in the order of the `names`, in the space that is learnt in."""
     if given is None:
         return None
-    policy = policy_now(given, names, logarithms)
-    weights = np.asarray(certification.weights_of(policy), float)
-    if weights.shape != (len(names),):
-        raise ValueError(
-            f"production: expected {len(names)} weights, as many as the log has, got {weights.size}"
-        )
+    weights = np.asarray(certification.weights_of(policy_now(given, names, space)), float)
     if not np.isfinite(weights).all():
         raise ValueError(f"production: expected finite numbers, got {weights.tolist()}")
     return weights
 
 
-def policy_now(given: Any, names: Sequence[str], logarithms: bool) -> Any:
-    """The policy that is played now, from weights (d,), a policy or the path of its document."""
+def policy_now(given: Any, names: Sequence[str], space: Space) -> Any:
+    """The policy that is played now, in the space that is learnt in, from weights (d,), a policy or
+    the path of its document.
+    """
     policy = given_policy(given, names)
     if is_contextual(policy):
         raise ValueError(f"production: {no_weights(policy)}")
-    return weights_in_logs(policy) if logarithms else policy
+    known = getattr(policy, "dim", None) or np.size(np.asarray(policy))
+    if known != len(names):
+        raise ValueError(
+            f"production: expected {len(names)} weights, as many as the log has, got {known}"
+        )
+    return space.place(policy)
 
 
 def served_now(given: Any, names: Sequence[str], found: LearntWeights) -> Served | None:
     """What production has more as it is played, at one point or with a spread of its own."""
     if given is None:
         return None
-    policy = policy_now(given, names, found.names.logarithms)
+    policy = policy_now(given, names, found.names.space)
     rows = found.logs if found.held is None else found.held
-    own = spread(policy) if hasattr(policy, "covariance") else np.zeros(len(names))
+    own = spread(policy) if hasattr(policy, "covariance") else np.zeros(len(found.names.labels))
     known = rows.action[:SURFACED], rows.reward[:SURFACED], found.production
     each = speaks_for(rows)[:SURFACED]
     users = users_of(None if rows.cluster is None else rows.cluster[:SURFACED])

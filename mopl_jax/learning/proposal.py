@@ -135,6 +135,7 @@ def propose(
     guarded: Guarded | None = None,
     trades: int = 0,
     logging: Gaussian | None = None,
+    independent: ArrayLike = False,
 ) -> Proposal:
     """What to certify on `rows` more rows, and what to believe in, against the `baseline` (d,),
     the logging mean unless given.
@@ -144,11 +145,14 @@ def propose(
     given. Bounds hold at once at `alpha`: that of the gain, and that of what each of the `guarded`
     outcomes loses, which is not more than allowed wherever that is predicted to be confirmed.
     `trades` policies trade the first of them for the gain. `logging` plays the rows that certify,
-    where that is not what the rows that teach were played by, as of several rounds. Traced by `jit`
-    and `vmap`; users must be counted.
+    where that is not what the rows that teach were played by, as of several rounds. Policies play
+    `independent` weights where that is said. Traced by `jit` and `vmap`; users must be counted.
     """
     kept = speaks_for(logs, kept)
     whitening = moments_of(jnp.asarray(logs.action), kept)
+    own = jnp.diag(jnp.sqrt(jnp.diagonal(whitening.covariance)))
+    factor = jnp.where(independent, own, whitening.scale)
+    whitening = Gaussian(whitening.mean, factor)
     if baseline is None:
         baseline = whitening.mean
     origin = whiten_action(baseline, whitening)

@@ -118,6 +118,7 @@ def _proposed(logs, size, task, kept=None) -> Proposal:
         kept=None if kept is None else jnp.asarray(kept, logs.action.dtype),
         guarded=_guarded(logs, task),
         trades=task.trades,
+        independent=task.names.space.clipped is not None,
     )
     return jax.block_until_ready(made)
 

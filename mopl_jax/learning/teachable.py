@@ -6,16 +6,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
-from mopl_jax.io.policy_json import describe
 from mopl_jax.learning.guardrails import Guardrail
 from mopl_jax.logs import Logs, check, check_precision
 from mopl_jax.numerics import quadratic
-from mopl_jax.policies.bounded import ClippedNormal
-from mopl_jax.policies.dirichlet import Dirichlet
-from mopl_jax.policies.discrete import Discrete
-from mopl_jax.policies.mixture import Mixture
-from mopl_jax.policies.product import Product
-from mopl_jax.policies.transformed import SHARES, Transformed
 
 LEAST = 4  # rows for each weight and two more: a half of them, or three of four folds, has a spread
 EACH = 8  # rows a coefficient, from which a log teaches more than its prior
@@ -91,28 +84,6 @@ def thin(n: int, d: int) -> str | None:
         f" ({enough:,}), so the surface stays near its prior, the mean reward, and little is"
         " certain"
     )
-
-
-def check_kind(logging: Any, place: str) -> None:
-    """ValueError for a logging policy beside which no normal policy has a density: of shares, which
-    add up to one, or with atoms.
-    """
-    policies = logging.components if isinstance(logging, Mixture) else (logging,)
-    for policy in filter(_has_no_density, policies):
-        kind = describe(policy)["kind"]
-        raise ValueError(
-            f"{place}: expected a log of normal or log-normal weights, or of a few arms, got one of"
-            f" a policy of kind {kind}, beside which what is learnt has no density; write"
-            " candidates of that kind, and compare them (mopl compare)"
-        )
-
-
-def _has_no_density(policy):
-    """Whether it plays shares or atoms, in some coordinates."""
-    if isinstance(policy, Product):
-        return any(isinstance(x, Discrete) or _has_no_density(x) for x in policy.parts)
-    shares = isinstance(policy, Transformed) and policy.map is SHARES
-    return shares or isinstance(policy, ClippedNormal | Dirichlet)
 
 
 def check_outcomes(logs: Logs, guardrails: Sequence[Guardrail], trades: int, place: str) -> None:

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from mopl_jax.diagnostics.appearance import Appearance, findings_of
 from mopl_jax.diagnostics.verdicts import VERDICTS
-from mopl_jax.learning.log_space import has_log_normal_densities, in_logs
+from mopl_jax.learning.space import LOGARITHMS
+from mopl_jax.learning.which_space import has_log_normal_densities
 from mopl_jax.logs import Logs, check_unsampled
 
 REMEDY = "; drop --pilot and give --d, --scale, --noise and --gain in units of what will be played"
@@ -46,4 +47,4 @@ def pilot_of(logs: Logs, names: tuple[str, ...] = (), logarithms: bool | None = 
             raise ValueError(f"--pilot: {finding.check}: {finding.found}{REMEDY}")
     if logarithms is None:
         logarithms = has_log_normal_densities(logs)
-    return Pilot(in_logs(logs) if logarithms else logs, names, logarithms)
+    return Pilot(LOGARITHMS.rows(logs) if logarithms else logs, names, logarithms)

@@ -9,7 +9,7 @@ from mopl_jax.io.column_spec import weight_names
 from mopl_jax.io.log_reader import LogReader
 from mopl_jax.io.policy_json import describe
 from mopl_jax.io.read import sample_of
-from mopl_jax.learning.log_space import is_log_normal
+from mopl_jax.learning.which_space import is_log_normal
 from mopl_jax.planning.pilot import REMEDY, Pilot, pilot_of
 from mopl_jax.policies.bounded import ClippedNormal, TruncatedNormal
 from mopl_jax.policies.dirichlet import Dirichlet

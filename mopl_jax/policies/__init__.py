@@ -8,7 +8,7 @@ from mopl_jax.policies.dirichlet import Dirichlet
 from mopl_jax.policies.discrete import Discrete
 from mopl_jax.policies.distribution import Distribution
 from mopl_jax.policies.gaussian import Gaussian
-from mopl_jax.policies.mapped_normal import log_normal, logistic_normal
+from mopl_jax.policies.mapped_normal import log_normal, logistic_normal, soft_clipped_normal
 from mopl_jax.policies.mixture import Mixture
 from mopl_jax.policies.policy import Policy
 from mopl_jax.policies.product import Product
@@ -33,4 +33,5 @@ __all__ = [
     "log_normal",
     "logistic_normal",
     "smooth",
+    "soft_clipped_normal",
 ]

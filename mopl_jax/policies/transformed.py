@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.numerics.shapes import Matrix, OneKey, Scalar, Vector
+from mopl_jax.policies.soft_clip import SoftClip
 
 ON_SIMPLEX = 1e-6  # by how much shares may fail to add up to one
 
@@ -71,7 +72,7 @@ class Transformed:
     """
 
     base: Any
-    map: Map
+    map: Map | SoftClip
 
     @property
     def dim(self) -> int:

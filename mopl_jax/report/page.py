@@ -63,10 +63,9 @@ def write(folder: Path, made: LearntWeights | ContextualWeights) -> Path:
 def _settings(learnt):
     made, taught = learnt.names, len(learnt.logs.reward)
     split = f"{made.share:.3g} of the users (rows) certify"
-    space = "the logarithms of the weights, whose exponentials are served"
     return [
         ("log", made.log),
-        *([("learnt of", space)] if made.logarithms else []),
+        *([("learnt of", made.space.name)] if made.space.name != "weights" else []),
         ("rows learnt from", f"{taught:,}"),
         ("rows that certify", f"{learnt.certifying:,}"),
         ("split", f"{made.folds} folds" if made.folds else split),

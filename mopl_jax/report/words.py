@@ -7,6 +7,7 @@ import numpy as np
 
 from mopl_jax.learning.contextual_weights import ContextualWeights, labelled
 from mopl_jax.learning.learnt_weights import LearntWeights, spread
+from mopl_jax.learning.space import WEIGHTS
 from mopl_jax.report import terminal
 
 
@@ -81,6 +82,8 @@ def remarks(learnt: LearntWeights) -> list[str]:
         f" rows that certify leave about ± {float(made.promised.noise):.3g}"
     )
     lines += binds
+    if learnt.names.space != WEIGHTS:
+        lines.append(_in_weights(learnt))
     if apart < 0.1:
         return [*lines, "both means are nearly the same", exploration(learnt)]
     return [
@@ -90,6 +93,15 @@ def remarks(learnt: LearntWeights) -> list[str]:
         " the best guess in an experiment",
         exploration(learnt),
     ]
+
+
+def _in_weights(learnt):
+    """What both means play, where they are not weights."""
+    each = (learnt.proposal.guess, learnt.policy)
+    guess, certified = (learnt.names.space.weights(np.asarray(x.mean)) for x in each)
+    pairs = zip(learnt.names.objectives, guess, certified, strict=True)
+    played = ", ".join(f"{name} {best:.3g} and {sure:.3g}" for name, best, sure in pairs)
+    return f"in weights, the means of best guess and certified policy: {played}"
 
 
 def exploration(learnt: LearntWeights, name: str = "the learnt weights") -> str:

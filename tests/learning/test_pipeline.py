@@ -4,7 +4,6 @@ import dataclasses
 import json
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -13,18 +12,12 @@ from scipy import stats
 from mopl_jax.diagnostics.weight_diagnostics import diagnose
 from mopl_jax.estimators import snips
 from mopl_jax.evaluation.evaluation import evaluate
-from mopl_jax.io.policy_json import describe, finite, read_policy, write_policy
+from mopl_jax.io.policy_json import finite, read_policy, write_policy
 from mopl_jax.learning import constraints, production
 from mopl_jax.learning.certification import Certificate, certify
 from mopl_jax.learning.pipeline import learn
-from mopl_jax.learning.teachable import check_kind
 from mopl_jax.logs import Logs, split
-from mopl_jax.policies import Gaussian, Mixture
-from mopl_jax.policies.bounded import ClippedNormal
-from mopl_jax.policies.dirichlet import Dirichlet
-from mopl_jax.policies.discrete import Discrete
-from mopl_jax.policies.mapped_normal import logistic_normal
-from mopl_jax.policies.product import Product
+from mopl_jax.policies import Gaussian
 from mopl_jax.report import words
 
 BEST = np.array([0.9, 0.4])
@@ -272,25 +265,6 @@ def test_a_certificate_prints_what_can_be_read_of_it(made):
     certificate = certify(learnt, test, baseline=[0.5, 0.5])
     assert f"gain_bound={float(certificate.gain_bound):.4g}" in repr(certificate)
     assert f"keep={bool(certificate.keep)}" in repr(certificate)
-
-
-@pytest.mark.parametrize(
-    "logging",
-    [
-        logistic_normal([0.2], 0.5),
-        Dirichlet(jnp.array([2.0, 3.0])),
-        ClippedNormal(Gaussian.diagonal([0.5, 0.5], 0.3), jnp.zeros(2), jnp.ones(2)),
-        Product((Gaussian.diagonal([0.5], 0.3), Discrete.of([[0.0], [1.0]], np.ones(2)))),
-    ],
-    ids=lambda policy: type(policy).__name__,
-)
-def test_policies_beside_which_a_normal_one_has_no_density(logging):
-    """Refused by the name of their kind, with what to do; a product of normals is not."""
-    kind = describe(logging)["kind"]
-    for policy in (logging, Mixture.of([0.5, 0.5], [logging, logging])):
-        with pytest.raises(ValueError, match=f"place: .*kind {kind}, .*mopl compare"):
-            check_kind(policy, "place")
-    check_kind(Product((Gaussian.diagonal([0.5], 0.3), Gaussian.diagonal([0.1], 0.3))), "place")
 
 
 FEW = [(20, 2, None), (40, 5, None), (48, 10, None), (24, 2, 3)]

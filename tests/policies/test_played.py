@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 import pytest
-from scipy import stats
+from scipy import optimize, special, stats
 from worlds import sample_rows, write
 from yardsticks import KEY, standard_errors
 
@@ -25,9 +25,11 @@ from mopl_jax.policies import (
     Discrete,
     Gaussian,
     Product,
+    Transformed,
     TruncatedNormal,
     log_normal,
     logistic_normal,
+    soft_clipped_normal,
 )
 
 MEAN, SCALE = np.array([0.5, -1.0]), np.array([0.3, 1.0])
@@ -35,6 +37,7 @@ LOW, HIGH = np.array([0.0, 0.5]), np.array([1.0, np.inf])
 NORMAL = Gaussian.diagonal(MEAN, SCALE)
 ARMS = np.array([[0.1, 1.0], [0.2, 1.0], [0.3, 0.5]])
 SHARE = np.array([0.5, 0.3, 0.2])
+SOFT = np.array([0.3, 0.2])
 POLICIES = {
     "log_normal": log_normal(MEAN, SCALE),
     "logistic_normal": logistic_normal(MEAN, SCALE),
@@ -42,6 +45,7 @@ POLICIES = {
     "clipped": ClippedNormal(NORMAL, jnp.array([0.3, -1.5]), jnp.array([0.9, 0.0])),
     "dirichlet": Dirichlet(jnp.array([2.0, 0.7, 3.0])),
     "arms": Discrete.of(ARMS, SHARE),
+    "soft_clipped": soft_clipped_normal(MEAN, SCALE, [0.2, -np.inf], [1.0, 0.1], SOFT),
 }
 POLICIES["product"] = Product((POLICIES["log_normal"], POLICIES["arms"]))
 every_policy = pytest.mark.parametrize("name", POLICIES)
@@ -64,6 +68,19 @@ def _shares(actions):
     return stats.norm.logpdf(ratios, MEAN, SCALE).sum(axis=1) - np.log(actions).sum(axis=1)
 
 
+def _bent(z, low, high, s, action=0.0):
+    return z + s * (np.logaddexp(0, (low - z) / s) - np.logaddexp(0, (z - high) / s)) - action
+
+
+def _soft_clipped(actions):
+    """By a root of the map, and its slope there."""
+    numbers = np.array([0.2, -np.inf]), np.array([1.0, 0.1]), SOFT
+    root = np.vectorize(lambda *x: optimize.brentq(_bent, -30, 30, x, xtol=1e-14))
+    z, (low, high, s) = root(*numbers, actions), numbers
+    slope = special.expit((z - low) / s) - special.expit((z - high) / s)
+    return (stats.norm.logpdf(z, MEAN, SCALE) - np.log(slope)).sum(axis=1)
+
+
 def _arms(actions):
     return np.log(SHARE)[np.argmin(np.abs(actions[:, :1] - ARMS[:, 0]), axis=1)]
 
@@ -75,6 +92,7 @@ DENSITIES = {
     "clipped": _clipped,
     "dirichlet": lambda a: np.array([stats.dirichlet.logpdf(x, [2.0, 0.7, 3.0]) for x in a]),
     "arms": _arms,
+    "soft_clipped": _soft_clipped,
     "product": lambda a: DENSITIES["log_normal"](a[:, :2]) + _arms(a[:, 2:]),
 }
 OUTSIDE = {
@@ -84,6 +102,7 @@ OUTSIDE = {
     "clipped": [0.2, -1.0],
     "dirichlet": [0.5, 0.6, -0.1],
     "arms": [0.1, 0.5],
+    "soft_clipped": [0.5, 0.2],
     "product": [1.0, 1.0, 0.1, 0.5],
 }
 
@@ -146,6 +165,7 @@ OTHERS = {
     "clipped": ClippedNormal(NEAR, POLICIES["clipped"].low, POLICIES["clipped"].high),
     "dirichlet": Dirichlet(jnp.array([2.2, 0.8, 3.1])),
     "arms": Discrete.of(ARMS, [0.3, 0.3, 0.4]),
+    "soft_clipped": Transformed(NEAR, POLICIES["soft_clipped"].map),
 }
 OTHERS["product"] = Product((OTHERS["log_normal"], OTHERS["arms"]))
 
