@@ -1,10 +1,11 @@
 """What would another default bring? `extreme_terms` and `ess_borrowed` beside `recommended`.
 
-Two files. The first has worlds of the study of differences in d = 2, 10, other dimensions and seeds
-than those that both were chosen on: values and differences. The second has rewards whose largest
-values decide, unrelated to the action, some in a range that is declared: logs of the policy itself,
-and logs of N(0, 1) for the target N(0.5, 0.7²), whose ESS is 0.73 n. Widths are over those of an
-oracle's normal interval.
+Three files. The first has worlds of the study of differences in d = 2, 10, other dimensions and
+seeds than those that both were chosen on: values and differences. The second has rewards whose
+largest values decide, unrelated to the action, some in a range that is declared: logs of the policy
+itself, and logs of N(0, 1) for the target N(0.5, 0.7²), whose ESS is 0.73 n. The third has users
+whose rows share half of what they are worth, two rows each or up to sixteen, which few users have;
+intervals are of the users. Widths are over those of an oracle's normal interval.
 """
 
 import functools
@@ -19,14 +20,14 @@ from benchmarks import _study
 from benchmarks._judge import below, bound_fails, fails
 from benchmarks._sweep import batch_keys, logs_of, stress_worlds
 from mopl_jax.coverage import engine
-from mopl_jax.estimators import snips
+from mopl_jax.estimators import clustered, snips
 from mopl_jax.estimators.contrast import difference
 from mopl_jax.estimators.ess import kish
 from mopl_jax.intervals import ess_borrowed, extreme_terms, recommended
 
 SIZES = {"replicates": 200, "n": (32, 128, 512, 2048), "d": (2, 10), "logs": 1000, "seed": 12}
 QUICK = {"replicates": 16, "n": (32,), "d": (2,), "logs": 32}
-RESULTS = ("candidates", "candidates_tails")
+RESULTS = ("candidates", "candidates_tails", "candidates_users")
 FAMILIES = ("linear", "cosine", "student_t3", "zero_inflated", "log_normal", "rare_revenue")
 SKEWED = ("zero_inflated", "log_normal", "rare_revenue")
 RANGED = {"recommended": recommended, "extreme_terms": extreme_terms}
@@ -41,6 +42,7 @@ def run(options) -> Iterator[list[dict]]:
     yield [row for world in worlds if world.d in options.d for row in _cells(world, options)]
     rng = np.random.default_rng(options.seed)
     yield [row for name in REWARDS for row in _tails(rng, name, options.logs)]
+    yield of_users(options.logs, options.seed)
 
 
 # The map.
@@ -149,11 +151,74 @@ def _tails(rng, name, logs) -> Iterator[dict]:
         yield from _rows(about, names, truth, *map(np.asarray, found))
 
 
+# Users.
+
+
+def _shared_log_normal(rng, size):
+    """Rewards of rows of one user: half of the variance of the logarithm is the user's."""
+    return np.exp(rng.standard_normal((*size[:2], 1)) + rng.standard_normal(size))
+
+
+def _normal(rng, size):
+    return np.log(_shared_log_normal(rng, size))
+
+
+def _spenders(rng, size):
+    """One user in ten spends."""
+    return (rng.random((*size[:2], 1)) < 0.1) * _shared_log_normal(rng, size)
+
+
+# name -> draws of (log, user, row), and their mean
+OF_USERS = {
+    "normal": (_normal, 0.0),
+    "log-normal": (_shared_log_normal, np.e),
+    "one user in ten spends": (_spenders, 0.1 * np.e),
+}
+MOST_ROWS = 16
+ROWS = {  # of a user
+    "two": lambda rng, size: np.full(size, 2),
+    "1 to 16": lambda rng, size: np.minimum(rng.zipf(2.0, size), MOST_ROWS),
+}
+
+
+@jax.jit
+def _ends_of_users(log_weight, reward):
+    """As `_limits`, of logs (r, user, row)."""
+    users = log_weight.shape[1]
+
+    def one(log):
+        made = snips(*(x.ravel() for x in log))
+        made = clustered(made, jnp.repeat(jnp.arange(users), MOST_ROWS), users)
+        ends = [f(made, ALPHA) for f in INTERVALS.values()]
+        return made.value, kish(made.log_weight), *_stacked(ends)
+
+    return jax.lax.map(one, (log_weight, reward), batch_size=32)
+
+
+def of_users(logs: int, seed: int) -> list[dict]:
+    """The rows of the third file."""
+    rng = np.random.default_rng(seed + 1)
+    kinds = itertools.product(OF_USERS, ROWS, (32, 128, 512), ("itself", "another"))
+    return [row for kind in kinds for row in _users(rng, *kind, logs)]
+
+
+def _users(rng, name, rows, users, policy, logs) -> Iterator[dict]:
+    (draw, truth), size = OF_USERS[name], (logs, users, MOST_ROWS)
+    action = rng.standard_normal(size)
+    log_weight = 0.5 * action**2 - 0.5 * ((action - SHIFT) / SCALE) ** 2
+    log_weight = log_weight if policy == "another" else 0 * action
+    there = np.arange(MOST_ROWS) < ROWS[rows](rng, size[:2])[..., None]
+    columns = np.where(there, log_weight, -np.inf), draw(rng, size)
+    found = _ends_of_users(*(jnp.asarray(x, jnp.float32) for x in columns))
+    about = {"rewards": name, "rows of a user": rows, "policy": policy, "n": users}
+    yield from _rows(about, INTERVALS, truth, *map(np.asarray, found))
+
+
 # Tables.
 
 
-def table(rows: list[dict], tails: list[dict]) -> str:
-    """By kind of rewards and effective rows; then each reward with a long tail."""
+def table(rows: list[dict], tails: list[dict], users: list[dict]) -> str:
+    """By kind of rewards and effective rows; then each reward with a long tail; then users."""
     kept = [row for row in rows if row["ess_median"] >= 2]
     head = ("rewards, estimand, ESS", "interval", "cells", "fails", "fails, recommended")
     head += ("new failures", "worst", "worst, recommended", "upper end fails")
@@ -169,18 +234,21 @@ def table(rows: list[dict], tails: list[dict]) -> str:
         " of logs; the last two columns are over the oracle's.\n\n"
         + _study.markdown(head, lines, "llr")
         + "\n\nCoverage, width over the oracle's (median · mean); `*` below 0.945 by two standard"
-        " errors.\n\n" + _of_tails(tails)
+        " errors.\n\n"
+        + _each(tails, (*INTERVALS, *(f"{x}, range" for x in RANGED)), "rewards", "policy", "n")
+        + "\n\nThe same of users, who are what n counts.\n\n"
+        + _each(users, tuple(INTERVALS), "rewards", "rows of a user", "policy", "n")
     )
 
 
-def _of_tails(rows):
-    names = (*INTERVALS, *(f"{x}, range" for x in RANGED))
+def _each(rows, names, *keys):
+    """Every interval in every cell."""
     lines = []
-    for key, some in _study.grouped(rows, "rewards", "policy", "n").items():
+    for key, some in _study.grouped(rows, *keys).items():
         by_name = {row["interval"]: row for row in some}
         cells = (_cell(by_name.get(name)) for name in names)
         lines.append((*key, f"{some[0]['ess_median']:,.0f}", *cells))
-    return _study.markdown(("rewards", "policy", "n", "ESS", *names), lines, "llr")
+    return _study.markdown((*keys, "ESS", *names), lines, "l" * (len(keys) - 1) + "r")
 
 
 def _groups(rows):
