@@ -170,7 +170,7 @@ def _taught(learnt, made, seen, which, mean) -> Part:
     """What the rows that are kept teach of deviations by context, all of them if None."""
     kept: Any = np.asarray(speaks_for(learnt.logs, which), float)
     rows, surface = _whitened(learnt.logs, made)
-    left = dataclasses.replace(rows, reward=rows.reward - surface.of_rows(rows.action))
+    left = dataclasses.replace(rows, reward=_left(surface, rows.action, rows.reward))
     fitted = fit_deviations(left, seen.situation, kept, seen.blocks)
     whitening = made.whitening
     origin = whiten_action(made.certified.mean, whitening)
@@ -189,6 +189,12 @@ def _whitened(logs, made):
     """Rows in whitened weights, and the surface of them."""
     rows = whiten(jax.tree.map(jnp.asarray, logs), made.whitening)
     return rows, dataclasses.replace(made.surface, reference=standard(made.whitening.mean))
+
+
+@quick_jit()
+def _left(surface, action, reward):
+    """What a surface leaves of rewards; compiled once for the parts of all logs of one shape."""
+    return reward - surface.of_rows(action)
 
 
 def _whitened_scale(made) -> Float[Array, " d"]:
