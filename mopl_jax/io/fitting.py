@@ -25,6 +25,7 @@ def fit_logging(rows: Any, place: str) -> Fitted:
     """
     action = np.asarray(rows.action, float)
     groups, one, same = dict(_groups(rows)), None, False
+    when = np.arange(len(action)) if rows.time is None else np.asarray(rows.time)
     if rows.cluster is not None:
         one, same = first_of_each(action, rows.cluster)
         if same:  # weights are drawn once a user
@@ -37,7 +38,7 @@ def fit_logging(rows: Any, place: str) -> Fitted:
         if p_value * len(tests) < LEVEL:
             remedy = "log the density of each action (--propensity)"
             if name in ("time", ORDER):
-                remedy = "name the files of each period apart ([[files]])"
+                remedy = _apart(action, when[one] if same else when, name)
             if name == "context":
                 remedy += ", or, if it is an outcome of them, name another context"
             raise ValueError(
@@ -48,6 +49,21 @@ def fit_logging(rows: Any, place: str) -> Fitted:
         found = fit_policy(action)
         _check_shape(found, action)
     return found
+
+
+def _apart(action, when, name) -> str:
+    """What to do about actions that change over time, and where they change most."""
+    moves = np.concatenate([action, np.abs(action - np.median(action, axis=0))], axis=1)
+    moves = moves[np.argsort(when, kind="stable")]
+    n, gap = len(moves), np.cumsum(moves - moves.mean(axis=0), axis=0)[:-1]
+    before = np.arange(1, n)[:, None]
+    size = np.abs(gap) / (moves.std(axis=0) * np.sqrt(before * (n - before)))
+    most = int(np.argmax(size.max(axis=1))) + 1
+    by = "" if name == ORDER else " by time"
+    return (
+        "name the files of each period apart ([[files]]), each of which is then estimated for"
+        f" itself: they change most after about {most:,} of {n:,} rows{by}"
+    )
 
 
 def _check_shape(found: Fitted, action) -> None:

@@ -78,6 +78,17 @@ def test_where_no_one_policy_played_it_is_said(case):
         open_log(table, action="w_", fit_logging=True, **roles)
 
 
+@pytest.mark.parametrize("time", [None, "t"])
+def test_where_the_policy_changed_is_said(time):
+    """By the order of the rows, and by the time of rows in any order: 1,501 are before."""
+    order = np.arange(3000) if time is None else np.random.default_rng(1).permutation(3000)
+    table = table_of(SHIFTED[order], t=order)
+    with pytest.raises(ValueError, match="they change most after about ") as refused:
+        open_log(table, action="w_", fit_logging=True, time=time)
+    after = str(refused.value).partition("after about ")[2].split()[0]
+    assert abs(int(after.replace(",", "")) - 1501) <= 30
+
+
 def test_what_does_not_depend_is_estimated():
     """A context that says nothing; users who each keep one draw, which count once."""
     user = np.arange(3000) // 10
