@@ -20,8 +20,8 @@ from mopl_jax.evaluation.limits import check_facts, check_intervals, limits
 from mopl_jax.evaluation.mixed import doubts_of_mixture
 from mopl_jax.evaluation.precision import check_known, more_units, saving
 from mopl_jax.evaluation.result import Adjustment, EffectiveSizes, Evaluation, InLog
-from mopl_jax.evaluation.smoothing import Smoothing
-from mopl_jax.evaluation.targets import BANDWIDTHS, choose_target
+from mopl_jax.evaluation.smoothing import CHOSEN, Smoothing
+from mopl_jax.evaluation.targets import choose_target
 from mopl_jax.evaluation.warnings import undeclared_range, warnings_of
 from mopl_jax.evaluation.weighed_logs import weigh_logs
 from mopl_jax.intervals.facts import Facts, policy_facts
@@ -76,11 +76,7 @@ def evaluate(
         raise ValueError(
             "expected a target: either --target POLICY.json or --target-propensity COLUMN"
         )
-    policy, smoothing = (
-        (None, None)
-        if target is None
-        else choose_target(reader, target, bandwidth, estimator, alpha)
-    )
+    policy, smoothing = (None, None) if target is None else choose_target(reader, target, bandwidth)
     bind_estimator(estimator, policy)
     facts = _facts(reader, policy, reward_range, w_max, d2)
     check_known(reader, reward_range, adjust, w_max=w_max, d2=d2)
@@ -89,7 +85,7 @@ def evaluate(
         reader = weigh_logs(reader, [policy])
     asked = reader, [policy], estimator, reward_range or UNBOUNDED, in_memory, watch
     answers = gather(*asked, adjust=adjust)
-    level = alpha / len(BANDWIDTHS) if smoothing and smoothing.selected else alpha
+    level = alpha / CHOSEN if smoothing and smoothing.selected else alpha
     mixed = doubts_of_mixture(reader, [policy], check_rows)
     verdict = judge(reader, policy, answers.policies[0], answers.appearance, mixed)
     made = _evaluation(answers.policies[0], verdict, estimator, alpha, level, names, facts)
