@@ -29,9 +29,7 @@ MATERIAL = 0.5  # of half the interval's width: a bias as large moves a nominal 
 NEAREST = 150
 FLAT = 0.2  # of the largest curvature: a direction without any is smoothed √6 times as far
 ERRORS = 2.0  # standard errors of a curvature within which it is not told from none
-CHOSEN = (
-    2  # intervals of a kernel that was chosen are at alpha over it: its shape follows the noise
-)
+CHOSEN = 2  # intervals of a chosen kernel are at alpha over this: its shape follows the noise
 SIZES = np.geomspace(1.0, 0.01, 24)  # geometric means of deviations that are tried, of logged ones
 WIDEST = 1.0  # logged deviations of any direction, with which few rows have all of the weight
 
@@ -156,6 +154,7 @@ def least_error(logs: Logs, weights: Vector, bend: Bend) -> Gaussian:
     size, axes = linalg.eigh(bend.curvature)
     size = jnp.abs(size)
     flat = safe.positive(size + FLAT * jnp.max(size) + ERRORS * bend.error)
+    flat = jnp.where(jnp.isfinite(flat), flat, 1)  # of weights that depend on one another
     share = jnp.exp(jnp.mean(jnp.log(flat))) / flat
     to_weights = bend.unit[:, None] * axes
 

@@ -76,8 +76,10 @@ def test_the_error_of_what_smoothing_adds_is_of_users():
 
 def test_weights_that_depend_on_one_another_have_no_known_bend():
     z = jax.random.normal(KEY, (500, 1))
-    bend = bend_about(jnp.concatenate([z, 2 * z], axis=1), z[:, 0] ** 2, jnp.zeros(2))
+    logs = logged(jnp.concatenate([z, 2 * z], axis=1), z[:, 0] ** 2)
+    bend = bend_about(logs.action, logs.reward, jnp.zeros(2))
     assert np.isinf(bend.added(jnp.eye(2))[1])
+    assert np.isfinite(least_error(logs, jnp.zeros(2), bend).scale).all()
 
 
 def bend_of(curvature):
