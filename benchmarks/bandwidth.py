@@ -4,12 +4,11 @@ beside simulation.
 The target plays τ for certain; smoothing plays N(τ, h² I). On a quadratic North Star the bias is
 exactly −½h² tr C; the standard deviation falls with h as ESS ≈ n h^d grows. Coverage of V(τ) and
 of the smoothed value V(N(τ, h²I)) are reported apart: an interval promises only the second.
-SLOPE (`--bandwidth auto`) chooses among eight bandwidths on each log; its intervals are at
-alpha/m ("joint"), those that `mopl evaluate` then gives at alpha ("plain").
+`--bandwidth auto` chooses a covariance on each log, and gives `ess_exact` at half of alpha.
 """
 
-import functools
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,19 +20,17 @@ from mopl_jax.coverage import engine
 from mopl_jax.coverage.replicates import concatenate
 from mopl_jax.coverage.world import Grid, World
 from mopl_jax.estimators import divergence
-from mopl_jax.evaluation.smoothing import lepski, slope
-from mopl_jax.evaluation.targets import BANDWIDTHS as CANDIDATES
+from mopl_jax.evaluation.smoothing import CHOSEN, bend_about, least_error
 from mopl_jax.logs import log_weights
 from mopl_jax.policies import Gaussian, smooth
 from mopl_jax.simulation.environments import Environment, Normal, Quadratic
 
 SIZES = {"replicates": 1000, "n": 4096}
 QUICK = {"replicates": 50, "n": 256}
-RESULTS = ("bandwidth", "bandwidth_slope")
+RESULTS = ("bandwidth", "bandwidth_auto")
 D, ACTION, ALPHA = 3, 0.5, 0.05
 BANDWIDTHS = tuple(float(h) for h in np.geomspace(0.03, 0.9, 13).round(4))
 INTERVALS = ("normal", "ess_exact")
-WIDENINGS = (2.0, 1.0)  # SLOPE's, and intervals as they are
 
 
 def world() -> World:
@@ -45,14 +42,15 @@ def world() -> World:
 
 
 def run(options) -> Iterator[list[dict]]:
-    """Each bandwidth, then what is selected."""
+    """Each bandwidth, then what is chosen."""
     made = world()
     point = float(made.environment.mean_reward(jnp.full(D, ACTION)))
-    yield each_bandwidth(made, point, options)
-    yield selected(made, point, options)
+    each = each_bandwidth(made, point, options)
+    yield each
+    yield [chosen(made, point, options, min(row["rmse"] for row in each))]
 
 
-def covered(limits, truths: dict[str, float], label: str) -> dict[str, float]:
+def covered(limits, truths: dict[str, Any], label: str) -> dict[str, float]:
     """Coverage of each truth by limits (r, 2)."""
     low, high = limits.T
     return {
@@ -91,59 +89,39 @@ def _row(world, name, cell, point, n):
     }
 
 
-@functools.partial(jax.jit, static_argnames="n")
-def _choices(keys, environment, logging, n):
-    """Of each log and widening: index, value and smoothed policy's value, limits (at alpha/m and
-    alpha, lower and upper).
-    """
-    candidates, played = jnp.asarray(CANDIDATES), jnp.full(D, ACTION)
-
-    def one(key):
-        log = engine.replicate(key, environment, logging, n)
-        tried = slope(log, played, candidates, intervals.ess_exact, ALPHA)
-        return [choose(log, lepski(tried.values, tried.intervals, w)) for w in WIDENINGS]
-
-    def choose(log, index):
-        target = smooth(played, candidates[index])
-        estimate = estimators.snips(log_weights(target, log), log.reward)
-        made = [intervals.ess_exact(estimate, level) for level in (ALPHA / candidates.size, ALPHA)]
-        limits = jnp.asarray([[x.lower, x.upper] for x in made])
-        return index, estimate.value, environment.policy_value(target), limits
-
-    return jax.lax.map(one, keys, batch_size=50)
+def auto(logs, action):
+    """The kernel that is chosen for an action, and value and ends of its interval."""
+    target = least_error(logs, action, bend_about(logs.action, logs.reward, action))
+    estimate = estimators.snips(log_weights(target, logs), logs.reward)
+    ends = intervals.ess_exact(estimate, ALPHA / CHOSEN)
+    return target, estimate.value, jnp.stack([ends.lower, ends.upper])
 
 
-def selected(world: World, point: float, options) -> list[dict]:
-    """What is selected with each widening: over all logs, then over those of each bandwidth."""
-    keys = jax.random.split(jax.random.key(1), options.replicates)
-    found = _choices(keys, world.environment, world.logging, options.n)
-    rows = []
-    for widening, choices in zip(WIDENINGS, found, strict=True):
-        index, *arrays = map(np.asarray, choices)
-        groups = {"all": np.full(index.size, True)}
-        groups |= {f"{h:.3g}": index == i for i, h in enumerate(CANDIDATES)}
-        for name, inside in groups.items():
-            if inside.any():
-                row = {"widening": widening, "selected": name, "share": float(inside.mean())}
-                rows.append(row | _selection(point, *(x[inside] for x in arrays)))
-    return rows
+def chosen(world: World, point: float, options, best: float) -> dict:
+    """Error and coverage of what is chosen, on other logs than those of each bandwidth."""
+
+    @jax.jit
+    def all_of(keys):
+        def one(key):
+            logs = engine.replicate(key, world.environment, world.logging, options.n)
+            target, value, ends = auto(logs, jnp.full(D, ACTION))
+            return target.covariance, value, ends, world.environment.policy_value(target)
+
+        return jax.lax.map(one, keys, batch_size=50)
+
+    found = all_of(jax.random.split(jax.random.key(1), options.replicates))
+    covariance, value, ends, smoothed = (np.asarray(x, float) for x in found)
+    sizes = np.linalg.det(covariance) ** (0.5 / D)
+    row = {"replicates": len(value), "rmse": _rmse(value, point)}
+    row |= {"rmse_over_best": row["rmse"] / best}
+    row |= {f"bandwidth_{q}": float(np.quantile(sizes, q / 100)) for q in (10, 50, 90)}
+    truths = {"point": point, "smoothed": smoothed}
+    return row | covered(ends, truths, "ess_exact") | {"width": float(np.median(np.ptp(ends, 1)))}
 
 
-def _selection(point, value, smoothed, limits):
-    row = {"rmse": _rmse(value.astype(float), point)}
-    for i, level in enumerate(("joint", "plain")):
-        ends = limits[:, i].astype(float)
-        row |= covered(ends, {"point": point, "smoothed": smoothed}, level)
-        row[f"width_{level}"] = float(np.median(ends[:, 1] - ends[:, 0]))
-    return row
-
-
-def table(each: list[dict], chosen: list[dict]) -> str:
+def table(each: list[dict], auto: list[dict]) -> str:
     """Both."""
     names = ("bandwidth", "bias_exact", "bias", "sd", "rmse", "ess")
     kinds = ("point_ess_exact", "smoothed_ess_exact", "point_normal", "smoothed_normal")
     first = _study.columns(each, (*names, *(f"coverage_{kind}" for kind in kinds)))
-    return (
-        f"## Each bandwidth\n\n{first}\n\n## What is selected: `--bandwidth auto` has widening 1,"
-        f" SLOPE 2\n\n{_study.plain(chosen)}"
-    )
+    return f"## Each bandwidth\n\n{first}\n\n## `--bandwidth auto`\n\n{_study.plain(auto)}"

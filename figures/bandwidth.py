@@ -12,14 +12,13 @@ TRUTHS = {
     "smoothed": ("#009E73", "V(N(τ, h²I)), which it promises"),
     "point": ("#CC79A7", "V(τ), bias included"),
 }
-DRAWN = 0.05  # least share of logs in which a bandwidth is selected
 
 
 def draw() -> Figure:
     """Left: bias, standard deviation and error; right: coverage of the smoothed and of the
     deterministic value.
     """
-    rows, chosen = results("bandwidth"), [*filter(_often_chosen, results("bandwidth_slope"))]
+    rows, (chosen,) = results("bandwidth"), results("bandwidth_auto")
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 4.1))
     errors(left, rows)
     coverage(right, rows, chosen)
@@ -30,10 +29,6 @@ def draw() -> Figure:
         ax.set_xlabel("bandwidth h (standard deviation, weight units)")
         ax.legend(fontsize=7.5, loc="upper center", bbox_to_anchor=(0.45, -0.16), ncols=2)
     return figure
-
-
-def _often_chosen(row):
-    return row["widening"] == 1 and row["selected"] != "all" and row["share"] > DRAWN
 
 
 def errors(ax, rows) -> None:
@@ -52,20 +47,20 @@ def errors(ax, rows) -> None:
 
 def coverage(ax, rows, chosen) -> None:
     """Of both truths at each bandwidth, and where `auto` selects one."""
-    h, at = column(rows, "bandwidth"), [float(x) for x in column(chosen, "selected")]
+    h = column(rows, "bandwidth")
     for what, (colour, label) in TRUTHS.items():
         exact, normal = (column(rows, f"coverage_{what}_{x}") for x in ("ess_exact", "normal"))
         ax.plot(h, exact, "o-", color=colour, markersize=3.5, label=f"ess_exact, {label}")
         ax.plot(h, normal, ":", color=colour, label=f"normal, {label}")
-        ax.plot(at, column(chosen, f"coverage_{what}_plain"), "*", color=colour, markersize=11)
-    ax.plot([], [], "*", color="grey", markersize=9, label="ess_exact where auto selects h")
+        held = chosen[f"coverage_{what}_ess_exact"]
+        ax.plot(chosen["bandwidth_50"], held, "*", color=colour, markersize=11)
+    ax.plot([], [], "*", color="grey", markersize=9, label="ess_exact of what auto selects")
     ax.axhline(0.95, **DASHED)
     ax.set_ylabel("coverage")
 
 
 def selected(ax, chosen) -> None:
-    """A line at each selected bandwidth, as wide as its share of the logs."""
-    look = {"color": "grey", "alpha": 0.35}
-    for row in chosen:
-        ax.axvline(float(row["selected"]), linewidth=8 * row["share"], **look)
-    ax.plot([], [], linewidth=5, label="selected by auto (as wide as its share)", **look)
+    """What is selected in four of five logs, and its error."""
+    ends = chosen["bandwidth_10"], chosen["bandwidth_90"]
+    ax.axvspan(*ends, color="grey", alpha=0.35, label="selected by auto in 80 % of the logs")
+    ax.plot(chosen["bandwidth_50"], chosen["rmse"], "*", color="black", markersize=11)

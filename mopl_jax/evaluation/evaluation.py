@@ -20,8 +20,8 @@ from mopl_jax.evaluation.limits import check_facts, check_intervals, limits
 from mopl_jax.evaluation.mixed import doubts_of_mixture
 from mopl_jax.evaluation.precision import check_known, more_units, saving
 from mopl_jax.evaluation.result import Adjustment, EffectiveSizes, Evaluation, InLog
-from mopl_jax.evaluation.smoothing import Smoothing
-from mopl_jax.evaluation.targets import BANDWIDTHS, choose_target
+from mopl_jax.evaluation.smoothing import CHOSEN, Smoothing
+from mopl_jax.evaluation.targets import choose_target
 from mopl_jax.evaluation.warnings import undeclared_range, warnings_of
 from mopl_jax.evaluation.weighed_logs import weigh_logs
 from mopl_jax.intervals.facts import Facts, policy_facts
@@ -72,7 +72,7 @@ def evaluate(
     names = (interval,) if isinstance(interval, str) else tuple(dict.fromkeys(interval or FIRST))
     choose(names, METHODS, "interval")
     reader = open_log(log, **columns)._replace(reward_range=reward_range)
-    policy, smoothing = _target(reader, target, bandwidth, estimator, alpha)
+    policy, smoothing = _target(reader, target, bandwidth)
     bind_estimator(estimator, policy)
     check_asked(reader, [policy], adjust)
     facts = _facts(reader, policy, reward_range, w_max, d2)
@@ -82,9 +82,8 @@ def evaluate(
         reader = weigh_logs(reader, [policy])
     asked = [policy], estimator, reward_range or UNBOUNDED, in_memory, watch
     answers = gather(reader, *asked, adjust=adjust)
-    answer, level = answers.policies[0], alpha
-    if smoothing and smoothing.selected:
-        level = alpha / len(BANDWIDTHS)
+    answer = answers.policies[0]
+    level = alpha / CHOSEN if smoothing and smoothing.selected else alpha
     mixed = doubts_of_mixture(reader, [policy], check_rows)
     verdict = judge(reader, policy, answer, answers.appearance, mixed)
     made = _evaluation(answer, verdict, estimator, alpha, level, names, facts)
@@ -105,7 +104,7 @@ def evaluate(
     return made if smoothing is None else _smoothed(made, smoothing)
 
 
-def _target(reader, target, bandwidth, estimator, alpha) -> tuple[Any, Smoothing | None]:
+def _target(reader, target, bandwidth) -> tuple[Any, Smoothing | None]:
     """The target policy, None where a column holds its densities, and how it was smoothed."""
     stated = reader.columns.target_propensity or reader.columns.log_target_propensity
     if (target is None) == (stated is None):
@@ -114,7 +113,7 @@ def _target(reader, target, bandwidth, estimator, alpha) -> tuple[Any, Smoothing
         )
     if target is None:
         return None, None
-    return choose_target(reader, target, bandwidth, estimator, alpha)
+    return choose_target(reader, target, bandwidth)
 
 
 def _named(made: Evaluation, reader, answers, log, target) -> Evaluation:

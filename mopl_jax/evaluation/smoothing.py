@@ -1,10 +1,12 @@
-"""Smoothing a deterministic target: how much, little bias from a small bandwidth, little variance
-from a large one; and what it does to the value.
+"""Smoothing a deterministic target: how much and in which directions, and what it does to the
+value.
+
+Little smoothing is faithful and leaves few effective rows, much has many and is another policy.
+The curvature of the rewards about the target says what smoothing adds, and so how to share it
+among directions and how much of it is worth its rows.
 """
 
-import functools
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -12,16 +14,24 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from mopl_jax.estimators.estimate import Estimate
-from mopl_jax.estimators.importance import snips
-from mopl_jax.intervals.interval import Interval, IntervalFunction, NamedInterval
+from mopl_jax.estimators import ess
+from mopl_jax.intervals.interval import NamedInterval
 from mopl_jax.logs import Logs, log_weights
-from mopl_jax.numerics import quadratic, safe
-from mopl_jax.numerics.pytree import pytree_dataclass
-from mopl_jax.numerics.shapes import Count, PerBlockRow, PerRow, Scalar, Vector
-from mopl_jax.policies.deterministic import smooth
+from mopl_jax.numerics import linalg, quadratic, safe
+from mopl_jax.numerics.quick_jit import quick_jit
+from mopl_jax.numerics.shapes import Matrix, PerRow, Scalar, Vector
+from mopl_jax.policies.gaussian import Gaussian
 
 MATERIAL = 0.5  # of half the interval's width: a bias as large moves a nominal 95 % to 92 %
+# Of 20, 40, 80 and 150 rows (users) a coefficient, of the curvature's size and of its signed part,
+# and of shares that no direction's curvature is below, those of least error on the worlds that
+# `benchmarks/bandwidth_worlds.py` names as chosen by.
+NEAREST = 150
+FLAT = 0.2  # of the largest curvature: a direction without any is smoothed √6 times as far
+ERRORS = 2.0  # standard errors of a curvature within which it is not told from none
+CHOSEN = 2  # intervals of a chosen kernel are at alpha over this: its shape follows the noise
+SIZES = np.geomspace(1.0, 0.01, 24)  # geometric means of deviations that are tried, of logged ones
+WIDEST = 1.0  # logged deviations of any direction, with which few rows have all of the weight
 
 
 class Smoothing(NamedTuple):
@@ -29,15 +39,17 @@ class Smoothing(NamedTuple):
 
     `bandwidth`: standard deviation of the Gaussian around each weight
     `selected`: whether the data chose it
-    `bias`: what the smoothing adds to the value, by a quadratic surface of the rewards; NaN where
-        there are too few rows for one
+    `bias`: what the smoothing adds to the value, by a quadratic surface of the rewards nearby; NaN
+        where there are too few rows for one
     `bias_error`: its standard error
+    `covariance`: (d, d) of that Gaussian, where the data chose it
     """
 
     bandwidth: tuple[float, ...]
     selected: bool
     bias: float
     bias_error: float
+    covariance: tuple[tuple[float, ...], ...] | None = None
 
     def doubt(self, interval: NamedInterval) -> str | None:
         """Why an interval of the smoothed value does not speak of the weights themselves."""
@@ -55,41 +67,113 @@ class Smoothing(NamedTuple):
         )
 
 
-@functools.partial(jax.jit, static_argnames="users")
-def smoothing_bias(
+class Bend(NamedTuple):
+    """How rewards bend about some weights: a quadratic surface of the rows nearest to them.
+
+    `unit` (d,): standard deviation of each logged weight, in which the others are
+    `curvature` (d, d): second derivatives
+    `covariance` (f, f): of the surface's coefficients, in the order of `quadratic.features`
+    `noise`: variance of the rewards about the surface
+    """
+
+    unit: Vector
+    curvature: Matrix
+    covariance: Float[Array, "f f"]
+    noise: Scalar
+
+    @property
+    def error(self) -> Scalar:
+        """The standard error of a curvature: √(Σ var Hᵢⱼ / d)."""
+        d = len(self.unit)
+        rows, columns = np.triu_indices(d)
+        each = jnp.diagonal(self.covariance)[1 + d :] * np.where(rows == columns, 4.0, 2.0)
+        return jnp.sqrt(jnp.sum(each) / d)
+
+    def added(self, covariance: Matrix) -> tuple[Scalar, Scalar]:
+        """½ tr ΣH, what weights of covariance Σ (d, d) about these add to the value, and its
+        standard error.
+        """
+        d = len(self.unit)
+        each = covariance / (self.unit[:, None] * self.unit[None])
+        share = jnp.zeros(quadratic.size(d), each.dtype).at[1 + d :].set(each[np.triu_indices(d)])
+        error = jnp.sqrt(jnp.maximum(share @ self.covariance @ share, 0))
+        unknown = jnp.isinf(self.covariance[0, 0])
+        return 0.5 * jnp.sum(each * self.curvature), jnp.where(unknown, jnp.inf, error)
+
+
+@quick_jit("users")
+def bend_about(
     action: Float[Array, "n d"],
     reward: PerRow,
     weights: Vector,
-    bandwidth: Vector,
     rows: ArrayLike = 1.0,
     cluster: Int[Array, " n"] | None = None,
     users: int = 0,
-) -> tuple[Scalar, Scalar]:
-    """E V(weights + bandwidth Z) − V(weights), Z standard normal, and its standard error.
+) -> Bend:
+    """By least squares on the `NEAREST` rows (users) a coefficient, the nearer ones more (Cleveland
+    & Devlin 1988). NaN below 3 rows a coefficient, an infinite error of weights that depend on one
+    another.
 
-    ½ Σ Hⱼⱼ hⱼ² of the curvature H of the rewards, by least squares on a quadratic surface, which a
-    surface that is none bends: then it is an estimate of the size. NaN below 3 rows a coefficient.
     `rows` (n,): how many each row speaks for. `cluster` (n,): the user of each, 0 … `users` − 1,
     whose rows depend on one another.
     """
     n, d = action.shape
-    if n < 3 * quadratic.size(d):
-        unknown = jnp.full((), jnp.nan, reward.dtype)
-        return unknown, unknown
+    f, units = quadratic.size(d), n if cluster is None else users
     spread = jnp.std(action, axis=0)
     unit = jnp.where(spread > 0, spread, 1)
+    if n < 3 * f:
+        unknown = jnp.full((f, f), jnp.nan, reward.dtype)
+        return Bend(unit, unknown[:d, :d], unknown, unknown[0, 0])
+    z = (action - weights[None]) / unit[None]
     root = jnp.sqrt(jnp.broadcast_to(jnp.asarray(rows, reward.dtype), reward.shape))
-    features = quadratic.features((action - weights[None]) / unit[None])
-    features, left = root[:, None] * features, root * (reward - jnp.mean(jnp.square(root) * reward))
+    if NEAREST * f < units:
+        far = jnp.sum(jnp.square(z), axis=1)
+        root *= safe.sqrt(1 - far / jnp.quantile(far, NEAREST * f / units))
+    kept = jnp.square(root) / jnp.sum(jnp.square(root))
+    features, left = root[:, None] * quadratic.features(z), root * (reward - kept @ reward)
     value, error, _ = quadratic.least_squares(features, left)
-    if cluster is not None:
-        residual, alone = left - features @ value, jnp.arange(n)
-        by_user = quadratic.error_by_user(features, residual, cluster, users)
-        by_row = quadratic.error_by_user(features, residual, alone, n)
-        error = error * jnp.maximum(safe.divide(by_user, by_row, 1.0), 1)
-    bend, error = (jnp.diagonal(quadratic.unpack(x, d)[2]) for x in (value, error))
-    share = 0.5 * jnp.square(bandwidth / unit)
-    return share @ bend, jnp.sqrt(jnp.sum(jnp.square(share * error)))
+    residual = left - features @ value
+    spare = 1 / jnp.maximum(1 - f * jnp.sum(jnp.square(kept)), 0.5)
+    known = spare * quadratic.covariance_by_user(features, residual, cluster, users)
+    noise = spare * jnp.sum(jnp.square(residual)) / jnp.sum(jnp.square(root))
+    covariance = jnp.where(jnp.all(jnp.isfinite(error)), known, jnp.inf)
+    return Bend(unit, quadratic.unpack(value, d)[2], covariance, noise)
+
+
+@quick_jit()
+def least_error(logs: Logs, weights: Vector, bend: Bend) -> Gaussian:
+    """N(weights, Σ) of the least estimated error of its value as that of the `weights`: the square
+    of ½ tr Σ|H|, the most that the curvature H may add, and the variance, that of the rewards about
+    the surface over the effective rows (users).
+
+    Σ has the axes of H, and variances in inverse proportion to |H| along them, as far as it is
+    known: of its determinant it then adds least. That is the kernel metric of Lee et al. (KMIS,
+    NeurIPS 2022, arXiv 2210.13373) where all curvatures have one sign; curvatures of two signs,
+    which it lets cancel, are not known well enough. One of `SIZES` is chosen by trying them all.
+    """
+    size, axes = linalg.eigh(bend.curvature)
+    size = jnp.abs(size)
+    flat = safe.positive(size + FLAT * jnp.max(size) + ERRORS * bend.error)
+    flat = jnp.where(jnp.isfinite(flat), flat, 1)  # of weights that depend on one another
+    share = jnp.exp(jnp.mean(jnp.log(flat))) / flat
+    to_weights = bend.unit[:, None] * axes
+
+    def variances(h):
+        return jnp.minimum(jnp.square(h) * share, WIDEST**2)
+
+    def kernel(h):
+        covariance = (to_weights * variances(h)[None]) @ to_weights.T
+        return Gaussian(weights, linalg.cholesky(covariance))
+
+    def error(h):
+        p = ess.normalise(log_weights(kernel(h), logs))
+        if logs.cluster is not None:
+            p = jax.ops.segment_sum(p, logs.cluster, logs.num_clusters)
+        noise = jnp.where(jnp.sum(p) > 0, bend.noise * jnp.sum(jnp.square(p)), jnp.inf)
+        return jnp.square(0.5 * variances(h) @ size) + noise
+
+    sizes = jnp.asarray(SIZES, weights.dtype)
+    return kernel(sizes[jnp.argmin(jax.lax.map(error, sizes))])
 
 
 def users_of(cluster: Any) -> tuple[Any, int]:
@@ -98,63 +182,3 @@ def users_of(cluster: Any) -> tuple[Any, int]:
         return None, 0
     names, own = np.unique(np.asarray(cluster), return_inverse=True)
     return jnp.asarray(own), len(names)
-
-
-@pytree_dataclass()
-class Selection:
-    """The chosen bandwidth with its estimate and interval, and what every bandwidth gave, (m,), to
-    look at.
-    """
-
-    index: Count
-    bandwidth: Scalar
-    estimate: Estimate
-    interval: Interval
-    values: PerBlockRow
-    intervals: Interval
-
-
-def lepski(value: PerBlockRow, interval: Interval, widening: float = 1.0) -> Count:
-    """The last index whose interval, widened about its value, still meets those of all before
-    it; 0 if none does.
-
-    In the order of rising bias and falling width: Lepski's rule (1991), for off-policy estimates
-    that of Su, Srinath & Krishnamurthy (SLOPE, ICML 2020, arXiv 2002.07729). They double the
-    intervals, so that the error is within a constant factor of the best choice's; simultaneous
-    intervals are wide already, and doubled they hide more bias than they save.
-    """
-    lower = jnp.where(
-        jnp.isfinite(interval.lower), value - widening * (value - interval.lower), -jnp.inf
-    )
-    upper = jnp.where(
-        jnp.isfinite(interval.upper), value + widening * (interval.upper - value), jnp.inf
-    )
-    meets = jax.lax.cummax(lower) <= jax.lax.cummin(upper)
-    return jnp.maximum(jnp.sum(jnp.cumprod(meets.astype(jnp.int32))) - 1, 0)
-
-
-def slope(
-    logs: Logs,
-    action: Vector,
-    bandwidths: PerBlockRow,
-    interval: IntervalFunction,
-    alpha: float,
-    estimator: Callable[..., Estimate] = snips,
-) -> Selection:
-    """The value of playing `action`, smoothed as much as the data leave unnoticed; `bandwidths`
-    (m,) rising.
-
-    Each bandwidth is the standard deviation of the smoothing Gaussian. Intervals are at alpha/m,
-    so that all hold at once; the chosen one covers the value of its *smoothed* policy.
-    Bandwidths without data have infinite intervals and exclude nothing. Assumption: bias rises
-    with the bandwidth.
-    """
-
-    def evaluate(bandwidth):
-        estimate = estimator(log_weights(smooth(action, bandwidth), logs), logs.reward)
-        return estimate, interval(estimate, alpha / bandwidths.shape[0])
-
-    estimates, intervals = jax.lax.map(evaluate, bandwidths)
-    index = lepski(estimates.value, intervals)
-    chosen, ends = jax.tree.map(lambda x: x[index], (estimates, intervals))
-    return Selection(index, bandwidths[index], chosen, ends, estimates.value, intervals)

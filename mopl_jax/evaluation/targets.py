@@ -8,19 +8,15 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from mopl_jax.estimators.cluster import clustered
-from mopl_jax.estimators.importance import snips
-from mopl_jax.estimators.registry import Choice, bind_estimator, is_of_target
 from mopl_jax.evaluation.answer import IN_MEMORY
-from mopl_jax.evaluation.smoothing import Smoothing, slope, smoothing_bias, users_of
-from mopl_jax.intervals.ess_corrected import ess_exact
+from mopl_jax.evaluation.smoothing import Bend, Smoothing, bend_about, least_error, users_of
 from mopl_jax.io.log_reader import LogReader, check_weights, chunks
 from mopl_jax.io.policy_json import given_policy
 from mopl_jax.logs import Logs
+from mopl_jax.numerics import quadratic
 from mopl_jax.policies.deterministic import Deterministic, smooth
+from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.policy import Policy, check_policy
-
-BANDWIDTHS = np.geomspace(0.05, 1.0, 8)  # of the standard deviation of each logged weight, for auto
 
 
 def read_target(
@@ -71,7 +67,7 @@ def _positive(bandwidth, d):
 
 
 def choose_target(
-    reader: LogReader, target: Any, bandwidth: Any, estimator: Choice, alpha: float
+    reader: LogReader, target: Any, bandwidth: Any
 ) -> tuple[Policy, Smoothing | None]:
     """The target, and what smoothing it took if it is deterministic; the data choose how much
     ("auto").
@@ -80,13 +76,20 @@ def choose_target(
     check_weights(reader, policy, "target policy")
     if not isinstance(given, Deterministic):
         return policy, None
-    selected = isinstance(policy, Deterministic)
-    rows = _first_rows(reader)
-    chosen = _select(reader, rows, policy, estimator, alpha) if selected else policy
-    columns = map(jnp.asarray, (rows.action, rows.reward, given.action, chosen.scale))
-    rows_each = 1.0 if rows.log_sampling is None else jnp.exp(rows.log_sampling)
-    bias, error = map(float, smoothing_bias(*columns, rows_each, *users_of(rows.cluster)))
-    return chosen, Smoothing(tuple(map(float, chosen.scale)), selected, bias, error)
+    rows, selected = _first_rows(reader), isinstance(policy, Deterministic)
+    bend = _bend(rows, given)
+    chosen = _select(reader, rows, policy, bend) if selected else policy
+    covariance = np.asarray(chosen.covariance)
+    added, error = map(float, bend.added(chosen.covariance))
+    bandwidth = tuple(np.sqrt(np.diagonal(covariance)).tolist())
+    shape = tuple(map(tuple, covariance.tolist())) if selected else None
+    return chosen, Smoothing(bandwidth, selected, added, error, shape)
+
+
+def _bend(rows, given) -> Bend:
+    speaks = 1.0 if rows.log_sampling is None else jnp.exp(rows.log_sampling)
+    columns = map(jnp.asarray, (rows.action, rows.reward, given.action))
+    return bend_about(*columns, speaks, *users_of(rows.cluster))
 
 
 def _first_rows(reader):
@@ -100,26 +103,21 @@ def _first_rows(reader):
     return rows
 
 
-def _select(reader, rows, policy, estimator, alpha):
-    """Lepski's rule: multiples of the standard deviation of each logged weight."""
-    deviation = np.std(rows.action, axis=0)
-    if not deviation.min() > 0:
+def _select(reader, rows, policy, bend) -> Gaussian:
+    """The kernel of least estimated error."""
+    if not np.std(rows.action, axis=0).min() > 0:
         raise ValueError(
             f"{reader.source.name}: --bandwidth auto: a logged weight does not vary; give a"
             " bandwidth"
         )
+    if not np.isfinite(bend.curvature).all():
+        raise ValueError(
+            f"{reader.source.name}: --bandwidth auto: expected at least"
+            f" {3 * quadratic.size(policy.dim)} rows, which tell how rewards bend about the target,"
+            f" got {len(rows.reward)}; give a bandwidth"
+        )
     kept = 0.0 if rows.log_sampling is None else rows.log_sampling
     columns = rows.action, rows.log_propensity - kept, rows.reward
-    logs = Logs(*map(jnp.asarray, columns))
-    candidates = jnp.asarray(BANDWIDTHS[:, None] * deviation[None, :])
-    plain = snips if is_of_target(estimator) else bind_estimator(estimator)
-    chosen = slope(logs, policy.action, candidates, _by_user(rows.cluster), alpha, plain)
-    return smooth(policy.action, chosen.bandwidth)
-
-
-def _by_user(cluster):
-    """The interval that it compares bandwidths by."""
-    if cluster is None:
-        return ess_exact
-    user, count = jnp.asarray(cluster), int(cluster.max()) + 1
-    return lambda estimate, alpha: ess_exact(clustered(estimate, user, count), alpha)
+    user, users = users_of(rows.cluster)
+    logs = Logs(*map(jnp.asarray, columns), cluster=user, num_clusters=users)
+    return least_error(logs, policy.action, bend)

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from mopl_jax.evaluation.smoothing import smoothing_bias, users_of
+from mopl_jax.evaluation.smoothing import bend_about, users_of
 from mopl_jax.io.policy_json import given_policy
 from mopl_jax.learning import certification
-from mopl_jax.learning.learnt_weights import LearntWeights, Served, spread
+from mopl_jax.learning.learnt_weights import LearntWeights, Served
 from mopl_jax.learning.space import Space
 from mopl_jax.logs import speaks_for
 from mopl_jax.policies.contextual import is_contextual, no_weights
@@ -52,12 +52,9 @@ def served_now(given: Any, names: Sequence[str], found: LearntWeights) -> Served
         return None
     policy = policy_now(given, names, found.names.space)
     rows = found.logs if found.held is None else found.held
-    own = spread(policy) if hasattr(policy, "covariance") else np.zeros(len(found.names.labels))
     known = rows.action[:SURFACED], rows.reward[:SURFACED], found.production
     each = speaks_for(rows)[:SURFACED]
     users = users_of(None if rows.cluster is None else rows.cluster[:SURFACED])
-    added = [
-        smoothing_bias(*map(jnp.asarray, (*known, width, each)), *users)
-        for width in (own, spread(found.policy))
-    ]
-    return Served(float(added[0][0] - added[1][0]), float(added[1][1]))
+    bend = bend_about(*map(jnp.asarray, (*known, each)), *users)
+    wider = getattr(policy, "covariance", 0.0) - jnp.asarray(found.policy.covariance)
+    return Served(*map(float, bend.added(wider)))

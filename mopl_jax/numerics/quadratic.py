@@ -116,12 +116,18 @@ def least_squares(
     return coefficients / scale, error / scale, noise
 
 
-def error_by_user(
-    features: Float[Array, "n f"], residual: PerRow, cluster: Int[Array, " n"], users: int
-) -> Float[Array, " f"]:
-    """Standard errors of `least_squares` where the rows of each of so many `users` depend on one
-    another: of sums of scores (Liang & Zeger, Biometrika 1986).
+def covariance_by_user(
+    features: Float[Array, "n f"],
+    residual: PerRow,
+    cluster: Int[Array, " n"] | None = None,
+    users: int = 0,
+) -> Float[Array, "f f"]:
+    """Covariance of the coefficients of `least_squares` where the rows of each of so many `users`
+    depend on one another, each row by itself unless given: of sums of scores (Liang & Zeger,
+    Biometrika 1986).
     """
-    inverse = jnp.linalg.pinv(features.T @ features)
-    sums = jax.ops.segment_sum(features * residual[:, None], cluster, users)
-    return jnp.sqrt(jnp.diagonal(inverse @ (sums.T @ sums) @ inverse) * users / max(users - 1, 1))
+    inverse, sums = jnp.linalg.pinv(features.T @ features), features * residual[:, None]
+    units = len(residual) if cluster is None else users
+    if cluster is not None:
+        sums = jax.ops.segment_sum(sums, cluster, users)
+    return inverse @ (sums.T @ sums) @ inverse * (units / max(units - 1, 1))

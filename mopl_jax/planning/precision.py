@@ -218,7 +218,8 @@ def surface(
     if cluster is not None:
         users = int(jnp.max(cluster)) + 1
         left = reward - kept @ value
-        by_user = quadratic.error_by_user(kept, left, jnp.asarray(cluster), users)
+        covariance = quadratic.covariance_by_user(kept, left, jnp.asarray(cluster), users)
+        by_user = jnp.sqrt(jnp.diagonal(covariance))
         inflation = jnp.maximum(jnp.mean(jnp.square(by_user / error)[1 : 1 + d]), 1)
         error = jnp.maximum(by_user, error)
     unknown = jnp.full(features.shape[1] - kept.shape[1], jnp.nan, features.dtype)

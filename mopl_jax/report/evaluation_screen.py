@@ -58,7 +58,7 @@ def _target(made):
 def _smoothing(made):
     """How the target was smoothed, and what that does to the value."""
     chosen = ", ".join(f"{h:.3g}" for h in made.bandwidth)
-    how = " (Lepski; intervals hold for all at once)" if made.selected else ""
+    how = " (of least estimated error, shaped by the curvature)" if made.selected else ""
     if math.isnan(made.bias):
         return f"smoothed by bandwidth {chosen}{how}"
     adds = f"{made.bias:+.3g} ± {made.bias_error:.1g}"

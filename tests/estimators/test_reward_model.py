@@ -1,6 +1,4 @@
-"""Doubly robust estimation and bandwidth choice: exact on quadratics, influence, dense least
-squares, Lepski by hand.
-"""
+"""Doubly robust estimation: exact on quadratics, influence, dense least squares."""
 
 import functools
 
@@ -11,11 +9,9 @@ import pytest
 from worlds import MEAN_REWARDS, log_of
 from yardsticks import DTYPES, KEY, cast, standard_errors
 
-from mopl_jax.estimators import clipped, harmonic, ips, snips
+from mopl_jax.estimators import clipped, harmonic, ips
 from mopl_jax.estimators.reward_model import doubly_robust
 from mopl_jax.estimators.target_features import expected_features, quadratic_features
-from mopl_jax.evaluation.smoothing import lepski, slope
-from mopl_jax.intervals import Interval, ess_exact
 from mopl_jax.logs import log_weights
 from mopl_jax.policies import Gaussian
 
@@ -113,35 +109,3 @@ def test_modified_weights():
     np.testing.assert_allclose(np.exp(harmonic(log_weight, 0.2))[4], 5.0, rtol=1e-12)
     np.testing.assert_array_equal(harmonic(log_weight, 0.0), log_weight)
     np.testing.assert_array_equal(harmonic(log_weight, 1.0)[1:], 0.0)
-
-
-# Bandwidths.
-
-
-@pytest.mark.parametrize(
-    ("lower", "upper", "index"),
-    [
-        ([0.0, 0.2, 0.3], [1.0, 0.8, 0.6], 2),  # all meet
-        ([0.0, 0.2, 2.0], [1.0, 0.8, 2.2], 1),  # the last is biased
-        ([0.0, 2.0, 0.4], [1.0, 2.2, 0.6], 0),  # a later return does not count
-        ([-np.inf, 0.2, 0.3], [np.inf, 0.8, 0.6], 2),  # no data excludes nothing
-        ([np.nan, 0.2, 0.3], [np.nan, 0.8, 0.6], 2),
-    ],
-)
-def test_lepski_by_hand(lower, upper, index):
-    lower, upper = jnp.asarray(lower), jnp.asarray(upper)
-    assert lepski(0.5 * (lower + upper), Interval(lower, upper)) == index
-
-
-def test_slope_smooths_more_where_the_reward_is_flat():
-    bandwidths, action = jnp.asarray([0.1, 0.2, 0.4, 0.8]), jnp.asarray([0.2, 0.1, -0.3])
-    sharp, flat = log_of(KEY, 4000, 0.1), log_of(KEY, 4000, 0.1, MEAN_REWARDS["linear"])
-    choose = jax.jit(lambda logs: slope(logs, action, bandwidths, ess_exact, 0.05))
-    chosen = choose(sharp), choose(flat)
-    assert chosen[0].bandwidth < chosen[1].bandwidth == 0.8
-    assert chosen[1].interval.width < chosen[1].intervals.width[0]
-    alone = ess_exact(chosen[1].estimate, 0.05 / 4)  # four at once
-    assert chosen[1].interval.width == pytest.approx(alone.width)
-    assert snips(chosen[1].estimate.log_weight, flat.reward).value == pytest.approx(
-        chosen[1].values[-1]
-    )

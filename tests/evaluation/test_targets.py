@@ -21,7 +21,6 @@ from mopl_jax.estimators.divergence import population_d2, product
 from mopl_jax.evaluation.comparison import compare
 from mopl_jax.evaluation.evaluation import evaluate
 from mopl_jax.evaluation.parts import Part, p_value_of_one_value
-from mopl_jax.evaluation.smoothing import smoothing_bias, users_of
 from mopl_jax.evaluation.weighed_logs import second_moment
 from mopl_jax.intervals.simultaneous import simultaneous_alpha
 from mopl_jax.io import read
@@ -189,22 +188,6 @@ def test_smoothed_values_are_called_so(folder):
     assert "smoothed by bandwidth 0.4, 0.3; that adds about" in out
     with pytest.raises(ValueError, match="one for each weight"):
         evaluated("point", bandwidth="0.1,0.2,0.3")
-
-
-@pytest.mark.parametrize("cluster", [None, "user"])
-def test_the_bandwidth_is_selected_and_paid_for(cluster):
-    """SLOPE's choice is one of the grid, and the intervals are at alpha over its size."""
-    said = evaluated("point", bandwidth="auto", interval=["normal"], cluster=cluster)
-    fixed = evaluated_log(
-        TABLE,
-        target=Gaussian.diagonal(TARGETS["point"].action, np.array(said["smoothing"]["bandwidth"])),
-        logging=LOGGING,
-        interval=["normal"],
-        alpha=0.05 / 8,
-        cluster=cluster,
-        **ROLES,
-    )
-    assert said["intervals"] == fixed["intervals"]
 
 
 def test_equal_rewards_and_no_overlap_are_refused():
@@ -729,19 +712,3 @@ def test_the_screen_answers_in_one_line(folder):
     roles = ("--logging", folder / "logging.json", "--action", "w_", "--reward", "click")
     assert "normal: better than logging, by at least 0." in mopl(*asked, *roles).out
     assert "normal: worse than logging" in mopl(*asked, *roles, "--minimise").out
-
-
-def test_the_error_of_what_smoothing_adds_is_of_users():
-    """Users whose rows are one row, said often, tell what one row each tells."""
-    rng = np.random.default_rng(0)
-    action = rng.standard_normal((300, 2))
-    reward = -np.sum(action**2, axis=1) + rng.standard_normal(300)
-    asked = jnp.zeros(2), jnp.full(2, 0.3)
-    bias, error = smoothing_bias(action, reward, *asked)
-    repeated = np.repeat(action, 3, axis=0), np.repeat(reward, 3)
-    users = users_of(np.repeat(7 * np.arange(300), 3))
-    again, by_user = smoothing_bias(*repeated, *asked, 1.0, *users)
-    _, by_row = smoothing_bias(*repeated, *asked)
-    assert float(again) == pytest.approx(float(bias), rel=1e-9)
-    assert float(by_user) == pytest.approx(float(error), rel=0.02)
-    assert float(by_row) < 0.6 * float(error)
