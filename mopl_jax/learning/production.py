@@ -55,6 +55,6 @@ def served_now(given: Any, names: Sequence[str], found: LearntWeights) -> Served
     known = rows.action[:SURFACED], rows.reward[:SURFACED], found.production
     each = speaks_for(rows)[:SURFACED]
     users = users_of(None if rows.cluster is None else rows.cluster[:SURFACED])
-    bend = bend_about(*map(jnp.asarray, (*known, each)), *users)
+    bend = bend_about(*map(jnp.asarray, (*known, each)), *users, nearest=None)
     wider = getattr(policy, "covariance", 0.0) - jnp.asarray(found.policy.covariance)
     return Served(*map(float, bend.added(wider)))
