@@ -112,8 +112,8 @@ def bend_about(
     nearest: int | None = NEAREST,
 ) -> Bend:
     """By least squares on the `nearest` rows (users) a coefficient, the nearer ones more (Cleveland
-    & Devlin 1988), or on all rows alike, which errs less by chance and more by shape. NaN below 3 rows a coefficient, an infinite error of weights that depend on one
-    another.
+    & Devlin 1988), or on all rows alike, which errs less by chance and more by shape. NaN below 3
+    rows a coefficient, an infinite error of weights that depend on one another.
 
     `rows` (n,): how many each row speaks for. `cluster` (n,): the user of each, 0 … `users` − 1,
     whose rows depend on one another.
