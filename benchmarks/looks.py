@@ -38,7 +38,7 @@ from mopl_jax.simulation import closed_loop, online
 from mopl_jax.simulation.recommender import Visit
 from mopl_jax.simulation.small_rounds import Search, search
 
-SIZES = {"runs": (40, 40, 4), "rounds": 16, "users": 512, "experiments": 300, "seed": 5}
+SIZES = {"runs": (20, 20, 4), "rounds": 16, "users": 512, "experiments": 300, "seed": 5}
 SIZES |= {"arm": closed_loop.ARM, "truth": 2**14}
 QUICK = {"runs": (2, 1, 1), "rounds": 3, "experiments": 12, "arm": 512, "truth": 512}
 WORLDS = ("bowl", "flat", "platform")
