@@ -11,9 +11,9 @@ is looked at again and again; here it is another one after every round, for whic
 proved. `at the end`: as many certifying users, spent once the last round has taught, between its
 weights and the first; one look.
 
-Worlds: `bowl`, a quadratic of eight weights whose gain is as large beside the noise as that of the
-platform in the learnt metric; `flat`, nothing to gain; the simulated platform, by that metric. A
-run fails where the bound of any look exceeds the true gain at that look. Users are all of them.
+Worlds: `bowl`, a quadratic of eight weights that can gain a third of the noise's standard
+deviation; `flat`, nothing to gain; the simulated platform, by the learnt metric. A run fails where
+the bound of any look exceeds the true gain at that look. Users are all of them.
 """
 
 from collections.abc import Iterator
