@@ -11,9 +11,9 @@ is looked at again and again; here it is another one after every round, for whic
 proved. `at the end`: as many certifying users, spent once the last round has taught, between its
 weights and the first; one look.
 
-Worlds: `bowl`, a quadratic of eight weights whose gain is as large beside the noise as that of the
-platform in the learnt metric; `flat`, nothing to gain; the simulated platform, by that metric. A
-run fails where the bound of any look exceeds the true gain at that look. Users are all of them.
+Worlds: `bowl`, a quadratic of eight weights that can gain a third of the noise's standard
+deviation; `flat`, nothing to gain; the simulated platform, by the learnt metric. A run fails where
+the bound of any look exceeds the true gain at that look. Users are all of them.
 """
 
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ from mopl_jax.simulation import closed_loop, online
 from mopl_jax.simulation.recommender import Visit
 from mopl_jax.simulation.small_rounds import Search, search
 
-SIZES = {"runs": (40, 40, 4), "rounds": 16, "users": 512, "experiments": 300, "seed": 5}
+SIZES = {"runs": (20, 20, 4), "rounds": 16, "users": 512, "experiments": 300, "seed": 5}
 SIZES |= {"arm": closed_loop.ARM, "truth": 2**14}
 QUICK = {"runs": (2, 1, 1), "rounds": 3, "experiments": 12, "arm": 512, "truth": 512}
 WORLDS = ("bowl", "flat", "platform")
