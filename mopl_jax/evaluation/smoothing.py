@@ -101,7 +101,7 @@ class Bend(NamedTuple):
         return 0.5 * jnp.sum(each * self.curvature), jnp.where(unknown, jnp.inf, error)
 
 
-@quick_jit("users")
+@quick_jit("users", "nearest")
 def bend_about(
     action: Float[Array, "n d"],
     reward: PerRow,
@@ -109,10 +109,11 @@ def bend_about(
     rows: ArrayLike = 1.0,
     cluster: Int[Array, " n"] | None = None,
     users: int = 0,
+    nearest: float = NEAREST,
 ) -> Bend:
-    """By least squares on the `NEAREST` rows (users) a coefficient, the nearer ones more (Cleveland
-    & Devlin 1988). NaN below 3 rows a coefficient, an infinite error of weights that depend on one
-    another.
+    """By least squares on the `nearest` rows (users) a coefficient, the nearer ones more (Cleveland
+    & Devlin 1988); on all alike where there are no more. NaN below 3 rows a coefficient, an
+    infinite error of weights that depend on one another.
 
     `rows` (n,): how many each row speaks for. `cluster` (n,): the user of each, 0 … `users` − 1,
     whose rows depend on one another.
@@ -126,9 +127,9 @@ def bend_about(
         return Bend(unit, unknown[:d, :d], unknown, unknown[0, 0])
     z = (action - weights[None]) / unit[None]
     root = jnp.sqrt(jnp.broadcast_to(jnp.asarray(rows, reward.dtype), reward.shape))
-    if NEAREST * f < units:
+    if nearest * f < units:
         far = jnp.sum(jnp.square(z), axis=1)
-        root *= safe.sqrt(1 - far / jnp.quantile(far, NEAREST * f / units))
+        root *= safe.sqrt(1 - far / jnp.quantile(far, nearest * f / units))
     kept = jnp.square(root) / jnp.sum(jnp.square(root))
     features, left = root[:, None] * quadratic.features(z), root * (reward - kept @ reward)
     value, error, _ = quadratic.least_squares(features, left)
