@@ -88,10 +88,10 @@ def choose_target(
     bend = _bend(rows, given)
     chosen = _select(reader, rows, policy, bend) if selected else policy
     covariance = np.asarray(chosen.covariance)
-    added = map(float, bend.added(chosen.covariance))
+    added, error = map(float, bend.added(chosen.covariance))
     bandwidth = tuple(np.sqrt(np.diagonal(covariance)).tolist())
     shape = tuple(map(tuple, covariance.tolist())) if selected else None
-    return chosen, Smoothing(bandwidth, selected, *added, shape)
+    return chosen, Smoothing(bandwidth, selected, added, error, shape)
 
 
 def _bend(rows, given) -> Bend:
