@@ -109,11 +109,11 @@ def bend_about(
     rows: ArrayLike = 1.0,
     cluster: Int[Array, " n"] | None = None,
     users: int = 0,
-    nearest: int | None = NEAREST,
+    nearest: float = NEAREST,
 ) -> Bend:
     """By least squares on the `nearest` rows (users) a coefficient, the nearer ones more (Cleveland
-    & Devlin 1988), or on all rows alike, which errs less by chance and more by shape. NaN below 3
-    rows a coefficient, an infinite error of weights that depend on one another.
+    & Devlin 1988); on all alike where there are no more. NaN below 3 rows a coefficient, an
+    infinite error of weights that depend on one another.
 
     `rows` (n,): how many each row speaks for. `cluster` (n,): the user of each, 0 … `users` − 1,
     whose rows depend on one another.
@@ -127,7 +127,7 @@ def bend_about(
         return Bend(unit, unknown[:d, :d], unknown, unknown[0, 0])
     z = (action - weights[None]) / unit[None]
     root = jnp.sqrt(jnp.broadcast_to(jnp.asarray(rows, reward.dtype), reward.shape))
-    if nearest is not None and nearest * f < units:
+    if nearest * f < units:
         far = jnp.sum(jnp.square(z), axis=1)
         root *= safe.sqrt(1 - far / jnp.quantile(far, nearest * f / units))
     kept = jnp.square(root) / jnp.sum(jnp.square(root))

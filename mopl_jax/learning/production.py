@@ -2,6 +2,7 @@
 played.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,6 +56,7 @@ def served_now(given: Any, names: Sequence[str], found: LearntWeights) -> Served
     known = rows.action[:SURFACED], rows.reward[:SURFACED], found.production
     each = speaks_for(rows)[:SURFACED]
     users = users_of(None if rows.cluster is None else rows.cluster[:SURFACED])
-    bend = bend_about(*map(jnp.asarray, (*known, each)), *users, nearest=None)
+    # of all rows: policies with the learnt scale play nearly as widely as the log
+    bend = bend_about(*map(jnp.asarray, (*known, each)), *users, nearest=math.inf)
     wider = getattr(policy, "covariance", 0.0) - jnp.asarray(found.policy.covariance)
     return Served(*map(float, bend.added(wider)))

@@ -67,7 +67,13 @@ class Surface:
 
     def error(self, action: Vector) -> Scalar:
         """The standard error of q(a)."""
-        x = self.features(action)
+        return self._error(self.features(action))
+
+    def known(self, policy: Gaussian) -> tuple[Scalar, Scalar]:
+        """E q(a) under a Gaussian policy, and its standard error."""
+        return self.expectation(policy), self._error(self.expected_features(policy))
+
+    def _error(self, x):
         return jnp.sqrt(jnp.maximum(x @ self.covariance @ x, jnp.finfo(x.dtype).tiny))
 
     def expectation(self, policy: Gaussian) -> Scalar:

@@ -22,7 +22,7 @@ from mopl_jax.logs import Logs, log_weights
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.report.style import literal
 
-BLUE, RED, GREY = "#0072B2", "#D55E00", "#999999"
+BLUE, RED, GREY, GREEN = "#0072B2", "#D55E00", "#999999", "#009E73"
 POINTS = 25  # along each weight
 REACH = 2.0  # logged standard deviations each side
 BANDWIDTHS = np.geomspace(0.15, 1.0, 8)  # of the logged standard deviation
@@ -75,12 +75,15 @@ def _weights(learnt):
 
 @jax.jit
 def _along(logs, surface, means, scale):
-    """Value, interval and ESS of normal policies with these means (m, d) and one scale."""
+    """Value, interval and ESS of normal policies with these means (m, d) and one scale, and what
+    the surface expects of them, with its error.
+    """
     value = estimates(logs, doubly_robust(surface))
 
     def at(mean):
-        made = value(Gaussian(mean, scale))
-        return made.value, ess_exact(made, LEVEL), ess.kish(made.log_weight)
+        policy = Gaussian(mean, scale)
+        made, expected = value(policy), surface.known(policy)
+        return made.value, ess_exact(made, LEVEL), ess.kish(made.log_weight), *expected
 
     return jax.lax.map(at, means)
 
@@ -100,7 +103,11 @@ def _profiles(learnt):
         means = jnp.asarray(
             np.where(np.arange(d) == k, path[:, None], np.asarray(policy.mean)), policy.mean.dtype
         )
-        value, band, size = jax.device_get(_along(rows_judged, learnt.surface, means, policy.scale))
+        found = _along(rows_judged, learnt.surface, means, policy.scale)
+        value, band, size, expected, error = jax.device_get(found)
+        posterior = expected - 1.96 * error, expected + 1.96 * error
+        ax.plot(path, expected, color=GREEN, linewidth=1, linestyle="--", label="by the surface")
+        ax.fill_between(path, *posterior, color=GREEN, alpha=0.15, linewidth=0)
         seen = size >= REFUSE_ESS
         value, *ends = (
             np.where(seen & np.isfinite(x), x, np.nan) for x in (value, band.lower, band.upper)
@@ -120,8 +127,8 @@ def _profiles(learnt):
         "Each curve moves one weight and keeps the others at the learnt mean, so all pass the"
         " learnt policy's value at the solid line, and at the other lines only one weight is"
         f" the logged (or production) one. Played with the learnt scale, {_on(learnt)},"
-        f" doubly robust. Curves end where fewer than {REFUSE_ESS:g} effective"
-        " rows are left."
+        f" doubly robust; that curve ends where fewer than {REFUSE_ESS:g} effective rows are left."
+        " Green: what the surface that learnt expects everywhere, with its 95 % posterior band."
     )
     return figure, caption
 

@@ -12,6 +12,7 @@ from yardsticks import DTYPES, KEY, cast, standard_errors
 from mopl_jax.estimators import clipped, harmonic, ips
 from mopl_jax.estimators.reward_model import doubly_robust
 from mopl_jax.estimators.target_features import expected_features, quadratic_features
+from mopl_jax.intervals import ess_exact
 from mopl_jax.logs import log_weights
 from mopl_jax.policies import Gaussian
 

@@ -373,3 +373,13 @@ def test_the_winners_curse_is_in_the_maximised_bound_and_not_in_the_certificate(
     )
     assert binomial_tail(int(certified.sum()), 200, 0.2) > 1e-3
     assert stats.binom.sf(int(optimistic.sum()) - 1, 200, 0.2) < 1e-6
+
+
+def test_what_a_surface_expects_is_known_as_its_posterior_draws_differ():
+    policy = Gaussian.diagonal(np.full(3, 0.4), 0.6)
+    value, error = SURFACE.known(policy)
+    root = np.linalg.cholesky(np.asarray(SURFACE.covariance, float))
+    draws = root @ np.random.default_rng(0).normal(size=(len(root), 4000))
+    drawn = np.asarray(SURFACE.expected_features(policy)) @ draws
+    assert float(value) == pytest.approx(float(SURFACE.expectation(policy)))
+    assert float(error) == pytest.approx(np.std(drawn), rel=4 / np.sqrt(2 * 4000))
