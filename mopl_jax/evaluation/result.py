@@ -234,12 +234,12 @@ class Comparison:
         return pa.Table.from_pylist([_row(candidate) for candidate in self.policies])
 
 
-def _fields(result):
+def _fields(result) -> dict[str, Any]:
     """A result as a dictionary."""
     return {field.name: _plain(getattr(result, field.name)) for field in dataclasses.fields(result)}
 
 
-def _plain(value):
+def _plain(value) -> Any:
     """Records as dictionaries, tuples as lists."""
     if hasattr(value, "_asdict"):
         return {name: _plain(each) for name, each in value._asdict().items()}
