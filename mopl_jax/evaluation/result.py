@@ -110,16 +110,7 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain Python, with infinite ends as ±inf: the JSON of `mopl evaluate`."""
-        plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        for name in ("smoothing", "adjustment", "in_log"):
-            record = plain[name]
-            plain[name] = None if record is None else record._asdict()
-        plain["intervals"] = [entry._asdict() for entry in self.intervals]
-        plain["parts"] = [part._asdict() for part in self.parts]
-        lists = {name: list(value) for name, value in plain.items() if type(value) is tuple}
-        return (
-            plain | lists | {"ess": self.ess._asdict(), "mean_weight": self.mean_weight._asdict()}
-        )
+        return _fields(self)
 
 
 DECISIONS = ("better", "worse", "not distinguishable", "not answerable")
@@ -232,24 +223,31 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain Python: the JSON of `mopl compare`."""
-        plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         policies = [
-            _plain(candidate) | {"decision": decision}
+            _row(candidate) | {"decision": decision}
             for candidate, decision in zip(self.policies, self.decisions, strict=True)
         ]
-        lists = {name: list(plain[name]) for name in ("warnings", "adjusted_by")}
-        return plain | lists | {"policies": policies}
+        return _fields(self) | {"policies": policies}
 
     def to_arrow(self) -> pa.Table:
         """One row a policy."""
-        return pa.Table.from_pylist([_plain(candidate) for candidate in self.policies])
+        return pa.Table.from_pylist([_row(candidate) for candidate in self.policies])
 
 
-def _plain(candidate):
-    parts = [part._asdict() for part in candidate.parts]
-    plain = candidate._asdict() | {"reasons": list(candidate.reasons), "parts": parts}
-    plain |= {"mean_weight": candidate.mean_weight._asdict()}
+def _fields(result) -> dict[str, Any]:
+    """A result as a dictionary."""
+    return {field.name: _plain(getattr(result, field.name)) for field in dataclasses.fields(result)}
+
+
+def _plain(value) -> Any:
+    """Records as dictionaries, tuples as lists."""
+    if hasattr(value, "_asdict"):
+        return {name: _plain(each) for name, each in value._asdict().items()}
+    return [_plain(each) for each in value] if isinstance(value, tuple) else value
+
+
+def _row(candidate):
+    """A candidate, without a difference if it is what the others are compared to."""
+    plain = _plain(candidate)
     change = plain.pop("difference")
-    if change is None:
-        return plain
-    return plain | {"difference": change._asdict() | {"alone": change.alone._asdict()}}
+    return plain if change is None else plain | {"difference": change}

@@ -79,9 +79,7 @@ def write_policy(path: Path | str, policy: Policy, **about: Any) -> Path:
     return write_json(Path(path), document(policy, **about))
 
 
-def read_policy(
-    path: os.PathLike[str] | str, names: Sequence[str] = ()
-) -> tuple[Policy, dict[str, Any]]:
+def read_policy(path: Path | str, names: Sequence[str] = ()) -> tuple[Policy, dict[str, Any]]:
     """The policy and its whole document; ValueError in one line for anything that is not one.
 
     `names` of the weights of a log: where they are the document's objectives in another order, the
@@ -95,7 +93,8 @@ def read_policy(
 
 def given_policy(target: Any, names: Sequence[str] = ()) -> Any:
     """A policy, or that of a path, in the order of the `names`; anything else as it is."""
-    return read_policy(target, names)[0] if isinstance(target, str | os.PathLike) else target
+    is_path = isinstance(target, str) or hasattr(target, "__fspath__")
+    return read_policy(target, names)[0] if is_path else target
 
 
 def document(policy: Policy, **about: Any) -> dict[str, Any]:

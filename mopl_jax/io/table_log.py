@@ -91,8 +91,8 @@ class _Entries(NamedTuple):
     different: int | None = None
     odd: int | None = None
     below: int | None = None
-    low: float | None = None
-    high: float | None = None
+    low: Any = None
+    high: Any = None
 
 
 def _names(reader) -> dict[str, str]:

@@ -142,8 +142,9 @@ def learn_metric(
     _check(history)
     allowed = objectives.signals_only(history) | with_north_star
     weights = _weights(history, objective, chosen, allowed)
-    others = _that_fit(history) if compare else {}
-    tried = {objective: chosen} | {name: x for name, x in others.items() if name != objective}
+    left = {objective} if history.halves is not None else {objective, "cross_fold"}
+    others = {name: x for name, x in NAMED.items() if compare and name not in left}
+    tried = {objective: chosen} | others
     judged = []
     for name, function in tried.items():
         judged.append(JudgedObjective(name, validate(history, function, allowed, alpha)))
@@ -174,11 +175,6 @@ def learn_metric(
         ),
         provenance=storage.provenance(tables=[path.name for path in paths]),
     )
-
-
-def _that_fit(history):
-    """The objectives that a history has what it takes for."""
-    return {k: x for k, x in NAMED.items() if k != "cross_fold" or history.halves is not None}
 
 
 def write(path: Path, learnt: LearntMetric) -> Path:

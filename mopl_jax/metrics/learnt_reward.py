@@ -81,20 +81,13 @@ def apply(
     said = formula(names, weights)
     metadata = noted({"column": COLUMN, "formula": said, "north_star": north_star})
 
-    def write(path):
-        writer = None
+    def rewarded():
         for piece in source.scan(columns, ()):
             reward = _reward(piece, signals, used)
             sums.add(reward, _numbers(piece, north_star) if north_star in columns else None)
-            rows = pa.Table.from_batches([piece.rows]).append_column(COLUMN, pa.array(reward))
-            if writer is None:
-                writer = pq.ParquetWriter(path, rows.schema.with_metadata(metadata))
-            writer.write_table(rows.cast(writer.schema))
-        if writer is None:
-            raise ValueError(f"{log}: expected at least one row, got an empty log")
-        writer.close()
+            yield pa.Table.from_batches([piece.rows]).append_column(COLUMN, pa.array(reward))
 
-    write_atomically(out, write)
+    write_atomically(out, lambda path: _write(path, rewarded(), metadata, log))
     mean, deviation, correlation = sums.moments()
     return Rewarded(
         log=str(out),
@@ -107,6 +100,17 @@ def apply(
         guarded=north_star in columns,
         correlation=correlation,
     )
+
+
+def _write(path, tables, metadata, log):
+    """Parquet of tables with one schema, that of the first."""
+    writer = None
+    for rows in tables:
+        writer = writer or pq.ParquetWriter(path, rows.schema.with_metadata(metadata))
+        writer.write_table(rows.cast(writer.schema))
+    if writer is None:
+        raise ValueError(f"{log}: expected at least one row, got an empty log")
+    writer.close()
 
 
 def apply_stored(metric: Path, log: Path, out: Path) -> Rewarded:

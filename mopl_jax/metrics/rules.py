@@ -25,47 +25,17 @@ from mopl_jax.metrics.objectives import Allowed, History, Objective, leave_one_o
 FOLDS = 10
 DRAWS = 400  # of ε for each treatment: its error is far below that of the sum over treatments
 Z = Any  # z-scores: a float or an array of any shape
-Rule = Callable[[Z, Z, float], Any]  # of the metric and the North Star; what is shipped
-
-
-def metric_up(metric: Z, north: Z, critical: float) -> Any:
-    """Ship what the learnt metric takes for better."""
-    return metric > 0
-
-
-def north_star_up(metric: Z, north: Z, critical: float) -> Any:
-    """Ship what the North Star takes for better."""
-    return north > 0
-
-
-def both_up(metric: Z, north: Z, critical: float) -> Any:
-    """Ship what both take for better."""
-    return (metric > 0) & (north > 0)
-
-
-def metric_significant(metric: Z, north: Z, critical: float) -> Any:
-    """Ship what the learnt metric shows to be better."""
-    return metric > critical
-
-
-def north_star_significant(metric: Z, north: Z, critical: float) -> Any:
-    """Ship what the North Star shows to be better."""
-    return north > critical
-
-
-def guarded(metric: Z, north: Z, critical: float) -> Any:
-    """Ship what the learnt metric shows to be better and the North Star not to be worse."""
-    return (metric > critical) & (north > -critical)
+Rule = Callable[[Z, Z, float], Any]  # z of metric and North Star, critical value: what is shipped
 
 
 GUARDED = "metric significant, North Star not worse"
 RULES: dict[str, Rule] = {
-    "North Star up": north_star_up,
-    "metric up": metric_up,
-    "both up": both_up,
-    "North Star significant": north_star_significant,
-    "metric significant": metric_significant,
-    GUARDED: guarded,
+    "North Star up": lambda metric, north, critical: north > 0,
+    "metric up": lambda metric, north, critical: metric > 0,
+    "both up": lambda metric, north, critical: (metric > 0) & (north > 0),
+    "North Star significant": lambda metric, north, critical: north > critical,
+    "metric significant": lambda metric, north, critical: metric > critical,
+    GUARDED: lambda metric, north, critical: (metric > critical) & (north > -critical),
 }
 # Those that launch a change without effect in α of tests at most, not in every other one.
 SIGNIFICANT = ("North Star significant", "metric significant", GUARDED)

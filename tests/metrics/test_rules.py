@@ -8,7 +8,7 @@ from benchmarks.decision_rules import ARM, NOISE, PROXY, REWARD, _covariance
 from mopl_jax.metrics import rules
 
 S = 2 / ARM * _covariance(PROXY[1], REWARD[1], NOISE)
-UP = {"metric up": rules.metric_up}
+UP = {"metric up": rules.RULES["metric up"]}
 
 
 def past(seed, tests=100, correlation=0.8):
