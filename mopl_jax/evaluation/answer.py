@@ -8,8 +8,7 @@ from jaxtyping import Array, Float
 from mopl_jax.diagnostics.appearance import Appearance
 from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.evaluation.parts import PartSums
-from mopl_jax.intervals.moments import Moments
-from mopl_jax.intervals.two_halves import Halves
+from mopl_jax.intervals.moments import Halves, Moments
 
 IN_MEMORY = 1_000_000  # rows up to which a log is held at once
 LOGGING = "logging"  # the target that is the logging policy itself

@@ -19,8 +19,7 @@ from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.estimators.estimator import Member, given
 from mopl_jax.estimators.importance import snips
 from mopl_jax.estimators.weight_totals import MERGE, WeightTotals
-from mopl_jax.intervals.moments import Moments, moments_stage
-from mopl_jax.intervals.two_halves import Halves
+from mopl_jax.intervals.moments import Halves, Moments, moments_stage
 from mopl_jax.numerics.pytree import entries, stacked
 from mopl_jax.numerics.reduce import ADD, Stage, of_each, together
 

@@ -13,28 +13,16 @@ from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.estimators.estimator import given
 from mopl_jax.intervals.ess_corrected import caution, ess_skew
 from mopl_jax.intervals.interval import Interval
-from mopl_jax.intervals.moments import Moments, moments_of
+from mopl_jax.intervals.moments import Halves, Moments, moments_of
 from mopl_jax.intervals.proportions import ess_score, place, spread_share
 from mopl_jax.intervals.reward_range import Range, cut, range_ends
 from mopl_jax.numerics import safe
-from mopl_jax.numerics.pytree import pytree_dataclass, stacked
+from mopl_jax.numerics.pytree import stacked
 from mopl_jax.numerics.reduce import Whole, run_passes, whole_block
-from mopl_jax.numerics.shapes import Batch
 
 # Of 0, 2, 4, 8 the narrowest that fails in no cell of the half of benchmarks/click_differences.py
 # that chose, at n = 32 and 128.
 FEW_ROWS = 2.0
-
-
-@pytree_dataclass()
-class Halves:
-    """The moments of the rows that the `first` policy plays more often, and of those that the
-    `second` does; `share`: s, the weight that the two policies do not share.
-    """
-
-    share: Batch
-    first: Moments
-    second: Moments
 
 
 def recommended_difference(
@@ -72,8 +60,7 @@ def of_halves(sums: Moments, halves: Halves, alpha: float, *, reward_range: Rang
     halves' shares. The interval lies within ± the width of the range, and is all of that where
     fewer than two rows carry weight.
     """
-    low, high = range_ends(reward_range, sums.value)
-    width, skewed = high - low, ess_skew.at(sums).interval(alpha)
+    width, skewed = reward_range[1] - reward_range[0], ess_skew.at(sums).interval(alpha)
     both = stacked((halves.first, halves.second))
     few = jnp.minimum(1, FEW_ROWS * sums.sum_p2)
     scale = (1 + few) * halves.share * jnp.sqrt(_variance_ratio(sums, halves))
