@@ -128,8 +128,9 @@ def _limits(first, second, reward, n, each):
         parts = [snips(log_weight[:n], log[2][:n]) for log_weight in log[:2]]
         if each > 1:
             parts = [clustered(x, jnp.arange(n) // each, -(-n // each)) for x in parts]
-        made = difference(*parts)
-        ends = ess_skew(made, ALPHA), recommended_difference(*parts, ALPHA, reward_range=RANGE)
+        a, b = parts
+        made = difference(a, b)
+        ends = ess_skew(made, ALPHA), recommended_difference(a, b, ALPHA, reward_range=RANGE)
         lower, upper = (jnp.stack([getattr(x, end) for x in ends]) for end in ("lower", "upper"))
         return made.value, kish(made.log_weight), lower, upper
 

@@ -54,7 +54,7 @@ def compare(
     reader = open_log(log, **columns)._replace(reward_range=reward_range)
     check_known(reader, reward_range, adjust)
     check_alpha(alpha)
-    choose([interval], ["recommended", *WALD], "interval for differences")
+    choose([interval], dict.fromkeys(("recommended", *WALD)), "interval for differences")
     targets = [_target(reader, policy, bandwidth) for policy in policies]
     if len(targets) < 2:
         raise ValueError(
