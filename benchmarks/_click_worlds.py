@@ -127,10 +127,10 @@ def gaussian(half, family, name, target, rate, reward=clicks, logger=NORMAL) -> 
             z += a / math.sqrt(d)
         return log_weight, reward(rng, rate(z))
 
-    return World(half, family, name, draw, _mean(rate, mean * math.sqrt(d), scale))
+    return World(half, family, name, draw, mean_of(rate, mean * math.sqrt(d), scale))
 
 
-def _mean(rate, mean, scale):
+def mean_of(rate: Callable, mean: float, scale: float) -> float:
     """The mean of a rate under a normal z, by a sum over a grid (a jump costs 1e-3 of a width)."""
     z = np.linspace(-9, 9, 200_001)
     weight = np.exp(-z * z / 2)

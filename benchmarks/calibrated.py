@@ -5,9 +5,13 @@ The nine families of the stress study in d = 1 and 5 chose the constants of
 `estimators.calibration`; d = 2 and 10, and worlds of another structure (what the reward depends on,
 how steeply, pooled loggers, mixtures as targets), are held out. Width is the ratio of the two
 median widths on the same logs, over cells with twelve effective rows or more; the standard
-deviation likewise.
+deviation likewise. A second file has what any model could save: the standard deviation of SNIPS of
+r − E[r | a] over that of SNIPS, √(E w²(r−E[r|a])² / E w²(r−V)²), by simulation of the target.
 """
 
+import math
+
+import jax
 import numpy as np
 
 from benchmarks import _coverage, _study
@@ -16,24 +20,49 @@ from benchmarks._stress_tables import reach
 from mopl_jax.coverage import study
 
 SIZES = {"replicates": 0, "n": "", "d": (1, 2, 3, 5, 8, 10)}  # none: as the study says
-QUICK = {"replicates": 8, "n": "64", "d": (1,)}
+SIZES |= {"draws": 200_000}
+QUICK = {"replicates": 8, "n": "64", "d": (1,), "draws": 1000}
+RESULTS = ("calibrated", "calibrated_limit")
 ENOUGH, WIDER = 12, 1.05
 HALVES = ("chosen on", "held out", "another structure")
 STRESS = ("linear", "quadratic", "cosine", "bernoulli_10", "bernoulli_1", "zero_inflated")
 STRESS += ("log_normal", "student_t3", "heteroscedastic")
 
 
-def run(options) -> _study.Rows:
-    """One row for each world, target, n, estimator and interval."""
+def run(options):
+    """One row for each world, target, n, estimator and interval; then one for each target."""
     spec = study.read(_study.STUDIES / "calibrated.toml")
     for world in spec["world"]:
         world["d"] = [d for d in world["d"] if d in options.d]
     spec["world"] = [world for world in spec["world"] if world["d"]]
-    return _coverage.swept(spec, options.replicates, options.n)
+    yield _coverage.swept(spec, options.replicates, options.n)
+    yield limits(study.build(spec).worlds, options.draws)
 
 
-def table(rows: list[dict]) -> str:
-    """Each interval by half, by family, and by reach."""
+def limits(worlds, draws: int) -> list[dict]:
+    """The least ratio of standard deviations that a model of the rewards can have, by target."""
+    return [
+        {"world": world.name, "d": world.d, "estimand": name, "limit": _limit(world, name, draws)}
+        for world in worlds
+        for name in world.targets
+    ]
+
+
+def _limit(world, name, draws):
+    """By pairs of rewards of one action, of the target: E[w f] under it is E[w²f] of the log."""
+    target, truth = world.targets[name], float(world.environment.policy_value(world.targets[name]))
+    keys = [jax.random.split(jax.random.key(seed), draws) for seed in range(3)]
+    action = jax.vmap(target.sample)(keys[0])
+    log_weight = jax.vmap(target.log_density)(action) - jax.vmap(world.logging.log_density)(action)
+    weight = np.where(np.isfinite(log_weight), np.exp(np.asarray(log_weight, float)), 0)  # in a box
+    draw = jax.vmap(world.environment.sample_reward)
+    one, other = (np.asarray(draw(key, action), float) for key in keys[1:])
+    whole = weight @ (np.square(one - truth) + np.square(other - truth))
+    return min(1.0, math.sqrt(weight @ np.square(one - other) / whole)) if whole else 1.0
+
+
+def table(rows: list[dict], limits: list[dict]) -> str:
+    """Each interval by half, by family, and by reach; then what any model could save."""
     pairs = _pairs(rows)
     head = ("cells", "fails, SNIPS", "calibrated", "worst, SNIPS", "calibrated")
     head += ("lower end fails, SNIPS", "calibrated", "upper end fails, SNIPS", "calibrated")
@@ -48,7 +77,23 @@ def table(rows: list[dict]) -> str:
         _study.markdown((name, *head), _lines(pairs, key), "l" + "r" * len(head))
         for name, key in keys.items()
     ]
-    return "\n\n".join(tables)
+    return "\n\n".join([*tables, _of_limits(pairs, limits)])
+
+
+def _of_limits(pairs, limits):
+    """Over the cells that the widths are of."""
+    least = {(row["world"], row["d"], row["estimand"]): row["limit"] for row in limits}
+    many = [x for x in pairs if x[0]["ess_median"] >= ENOUGH and x[0]["interval"] == "recommended"]
+    kinds = (lambda row: half(row), lambda row: f"{half(row)}, {family(row)}")
+    lines = []
+    for kind in kinds:
+        for name in sorted({kind(pair[0]) for pair in many}, key=_place):
+            some = [pair for pair in many if kind(pair[0]) == name]
+            known = [least[x["world"], x["d"], x["estimand"]] for x, _ in some]
+            medians = (_median(known), _median(_ratios(some, "median_width")))
+            lines.append((name, len(some), *medians))
+    head = ("recommended, ESS ≥ 12", "cells", "any model", "calibrated")
+    return _study.markdown(head, lines)
 
 
 def half(row: dict) -> str:

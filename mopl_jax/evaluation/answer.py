@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from mopl_jax.diagnostics.appearance import Appearance
 from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.evaluation.parts import PartSums
-from mopl_jax.intervals.moments import Moments
+from mopl_jax.intervals.moments import Halves, Moments
 
 IN_MEMORY = 1_000_000  # rows up to which a log is held at once
 LOGGING = "logging"  # the target that is the logging policy itself
@@ -23,6 +23,7 @@ class Answer(NamedTuple):
     `moments`, `diagnosis`: over the units; of a difference the diagnosis is None
     `estimate`: the terms of the units, where they fit in memory; else None
     `parts`: sums over the rows of each of the logs that are pooled; else None
+    `halves`: of a difference, where the range of the rewards is known; else None
     """
 
     value: Array
@@ -32,6 +33,7 @@ class Answer(NamedTuple):
     diagnosis: Any
     estimate: Estimate | None = None
     parts: PartSums | None = None
+    halves: Halves | None = None
 
 
 class Answers(NamedTuple):

@@ -256,14 +256,16 @@ def _parts(place, members: Sequence[Member], states: tuple, parts: int) -> tuple
 
 
 def _answers(question, seen, sums, parts, estimates=()) -> Answers:
-    moments, diagnoses, products = jax.device_get(sums)
+    moments, diagnoses, products, halves = jax.device_get(sums)
     found = itertools.zip_longest(moments, diagnoses, estimates, jax.device_get(parts))
     answers = [
         Answer(moments.value, question.n, question.units, moments, *more)
         for moments, *more in found
     ]
     k = len(question.kinds)
-    return Answers(answers[:k], answers[k:], correlation_of(products), seen)
+    pairs = itertools.zip_longest(answers[k:], halves)
+    contrasts = [answer._replace(halves=both) for answer, both in pairs]
+    return Answers(answers[:k], contrasts, correlation_of(products), seen)
 
 
 def correlation_of(products: Float[np.ndarray, "k k"]) -> Float[np.ndarray, "k k"]:

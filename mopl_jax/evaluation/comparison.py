@@ -36,7 +36,7 @@ def compare(
     bandwidth: Any = None,
     estimator: Choice = "snips",
     alpha: float = 0.05,
-    interval: str = "ess_skew",
+    interval: str = "recommended",
     minimise: bool = False,
     reward_range: tuple[float, float] | None = None,
     adjust: bool = False,
@@ -49,12 +49,14 @@ def compare(
     `log` as for `evaluate`; `policies` are policies, paths of them, or "logging". Each difference
     is estimated on the same rows, so that what the policies share cancels. `minimise`: the reward
     is a cost, and less is better. With a `reward_range` each value has the recommended interval for
-    it. `adjust`: by the columns of the context. ValueError as for `evaluate`.
+    it, and each difference of SNIPS over rows as well (`intervals.recommended_difference`) unless
+    another is named; of users, or of other estimators, it is `ess_skew`. `adjust`: by the columns
+    of the context. ValueError as for `evaluate`.
     """
     reader = open_log(log, **columns)._replace(reward_range=reward_range)
     check_known(reader, reward_range, adjust)
     check_alpha(alpha)
-    choose([interval], WALD, "interval for differences")
+    choose([interval], dict.fromkeys(("recommended", *WALD)), "interval for differences")
     targets = _targets(reader, policies, bandwidth)
     check_asked(reader, targets, adjust)
     reader = weigh_logs(reader, targets)
@@ -62,8 +64,10 @@ def compare(
     answers = gather(*asked, adjust=adjust)
     plain = gather(*asked) if adjust else answers
     level = simultaneous_alpha(answers.correlation, alpha)
+    of_rows = answers.policies[0].units == answers.policies[0].n
+    ranged = Facts(reward_range if of_rows and estimator == "snips" else None)
     changes = [
-        _difference(x, interval, alpha, level)._replace(saved=saving(without, x))
+        _difference(x, interval, alpha, level, ranged)._replace(saved=saving(without, x))
         for x, without in zip(answers.contrasts, plain.contrasts, strict=True)
     ]
     own = interval if reward_range is None else "recommended"
@@ -148,8 +152,9 @@ def _target(reader, policy, bandwidth):
     return target
 
 
-def _difference(answer: Answer, interval, alpha, level) -> Difference:
-    alone, together = (limits(answer, [interval], a, Facts())[0] for a in (alpha, level))
+def _difference(answer: Answer, interval, alpha, level, ranged) -> Difference:
+    facts = ranged if answer.halves is not None else Facts()
+    alone, together = (limits(answer, [interval], a, facts)[0] for a in (alpha, level))
     share = float(answer.moments.sum_p2)
     return Difference(
         float(answer.value),

@@ -11,6 +11,7 @@ from mopl_jax.intervals.facts import Facts
 from mopl_jax.intervals.formulas import Wald, batched_intervals
 from mopl_jax.intervals.interval import NamedInterval
 from mopl_jax.intervals.registry import METHODS, WALD, bind, bind_sums
+from mopl_jax.intervals.two_halves import of_halves
 from mopl_jax.io.log_reader import LogReader, room
 from mopl_jax.numerics.check import choose
 from mopl_jax.numerics.quick_jit import quick_jit
@@ -87,6 +88,18 @@ def _wald(moments, alpha, names):
 
 
 def _of(answer, name, alpha, facts):
+    if answer.halves is not None:
+        return _of_halves(answer.moments, answer.halves, alpha, facts.reward_range)
     if not METHODS[name].from_sums:
         return jax.jit(lambda estimate: bind(name, facts)(estimate, alpha))(answer.estimate)
-    return jax.jit(lambda sums: bind_sums(name, facts)(sums, alpha))(answer.moments)
+    return _of_sums(answer.moments, alpha, facts, name)
+
+
+@quick_jit("name")
+def _of_sums(moments, alpha, facts, name):
+    return bind_sums(name, facts)(moments, alpha)
+
+
+@quick_jit("reward_range")
+def _of_halves(moments, halves, alpha, reward_range):
+    return of_halves(moments, halves, alpha, reward_range=reward_range)

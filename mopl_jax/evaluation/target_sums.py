@@ -4,7 +4,7 @@ In memory and in blocks what becomes of every target is compiled once; a query e
 have no order, is asked for one target after the other.
 """
 
-import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -14,11 +14,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mopl_jax.diagnostics.weight_diagnostics import Diagnosis, DiagnosisFacts, diagnosis_stage
-from mopl_jax.estimators.contrast import Contrast, contrast
+from mopl_jax.estimators.contrast import Contrast, contrast, half
 from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.estimators.estimator import Member, given
+from mopl_jax.estimators.importance import snips
 from mopl_jax.estimators.weight_totals import MERGE, WeightTotals
-from mopl_jax.intervals.moments import Moments, moments_stage
+from mopl_jax.intervals.moments import Halves, Moments, moments_stage
 from mopl_jax.numerics.pytree import entries, stacked
 from mopl_jax.numerics.reduce import ADD, Stage, of_each, together
 
@@ -63,11 +64,13 @@ class TargetSums(NamedTuple):
     `moments`: 2k − 1 of them
     `diagnoses`: k of them
     `products`: of the influences of the differences, summed over rows
+    `halves`: of the differences, where the range of the rewards is known; else none
     """
 
     moments: list[Moments]
     diagnoses: list[Diagnosis]
     products: Float[Array, "k-1 k-1"]
+    halves: list[Halves]
 
 
 class _State(NamedTuple):
@@ -78,7 +81,8 @@ class _State(NamedTuple):
 
 
 _ONE = given(lambda columns: columns)
-_PAIR = contrast(given(lambda columns: columns[0]), given(lambda columns: columns[1]))
+_BOTH = given(lambda columns: columns[0]), given(lambda columns: columns[1])
+_PAIR, _HALVES = contrast(*_BOTH), (half(*_BOTH, 1), half(*_BOTH, -1))
 
 
 def sum_targets(place: Any, members: Sequence[Member], states: tuple, known: LogFacts) -> Any:
@@ -86,6 +90,8 @@ def sum_targets(place: Any, members: Sequence[Member], states: tuple, known: Log
     block to the estimates of its rows, 2k − 1 of them.
     """
     k, each = len(members), _Each(known.ordered)
+    ranged = all(map(math.isfinite, known.reward_range))
+    pairs = (_PAIR, *(_HALVES if ranged else ())) if k > 1 else ()
 
     def of_targets(states, block):
         return [x.rows(state, block) for x, state in zip(members, states, strict=True)]
@@ -101,12 +107,16 @@ def sum_targets(place: Any, members: Sequence[Member], states: tuple, known: Log
 
     def sum_sizes(states, block):
         rows = of_targets(states, block)
-        return of_differences(_PAIR.stages[-1].summarise, states, rows, block)
+        return [of_differences(x.stages[-1].summarise, states, rows, block) for x in pairs]
 
     def all_rows(known_of, block):
         states, sizes = known_of
         rows = of_targets(states, block)
-        return [*rows, *of_differences(_PAIR.rows, states, rows, block, sizes)]
+        found = (
+            of_differences(x.rows, states, rows, block, totals)
+            for x, totals in zip(pairs, sizes, strict=True)
+        )
+        return [*rows, *itertools.chain(*found)]
 
     def summarise(known_of, block):
         every, rows, size = _states(*known_of), all_rows(known_of, block), known.size(block)
@@ -120,7 +130,7 @@ def sum_targets(place: Any, members: Sequence[Member], states: tuple, known: Log
             return stage.summarise(state, block._replace(columns=own))
 
         looks = each(diagnosis, every[:k], rows[:k], errors)
-        return each(moments, every, rows), looks, _products(rows[k:])
+        return each(moments, every, rows), looks, _products(rows[k : 2 * k - 1])
 
     def finish(known_of, sums):
         every, (moments, looks, products) = _states(*known_of), sums
@@ -130,20 +140,26 @@ def sum_targets(place: Any, members: Sequence[Member], states: tuple, known: Log
             return known.diagnosis(share=share).finish(state, sums)
 
         diagnoses = each(diagnosis, every[:k], looks, shares)
-        return TargetSums(each(moments_stage(_ONE).finish, every, moments), diagnoses, products)
+        found = each(moments_stage(_ONE).finish, every, moments)
+        apart = [jnp.exp(totals.log_sum) for totals in itertools.chain(*known_of[1][1:2])]
+        halves = map(Halves, apart, found[2 * k - 1 : 3 * k - 2], found[3 * k - 2 :])
+        return TargetSums(found[: 2 * k - 1], diagnoses, products, list(halves))
 
-    begin = Stage(sum_sizes, of_each(MERGE), lambda states, sizes: (states, sizes))
+    begin = Stage(sum_sizes, of_each(of_each(MERGE)), lambda states, sizes: (states, sizes))
     met = together(of_each(ADD), of_each(known.diagnosis().monoid), ADD)
     known_of = place.apply(begin, states) if k > 1 else (states, [])
     sums = place.apply(Stage(summarise, met, finish), known_of)
-    return sums, functools.partial(all_rows, known_of)
+    return sums, lambda block: all_rows(known_of, block)[: 2 * k - 1]
 
 
 def _states(states, sizes) -> list[_State]:
-    """The states of the targets, and of their differences from the first one."""
-    pairs = zip(states[1:], sizes, strict=True)
-    differences = [_State(size, Contrast(x, states[0], size).value) for x, size in pairs]
-    return [*[_State(state.totals, state.value) for state in states], *differences]
+    """The states of the targets, of their differences from the first one, and of the halves."""
+    found = [_State(state.totals, state.value) for state in states]
+    for totals in sizes[:1]:
+        pairs = zip(states[1:], totals, strict=True)
+        found += [_State(size, Contrast(x, states[0], size).value) for x, size in pairs]
+    halves = itertools.chain(*sizes[1:])
+    return [*found, *(_State(totals, snips.finish(totals).value) for totals in halves)]
 
 
 def _products(rows: Sequence[Estimate]):

@@ -40,6 +40,7 @@ from mopl_jax.intervals.moments import Moments, moments_of
 from mopl_jax.intervals.proportions import clopper_pearson, ess_score, ess_wilson, ess_wilson_skew
 from mopl_jax.intervals.registry import METHODS, WALD, Method, available, bind, bind_sums, missing
 from mopl_jax.intervals.tails import extreme_terms
+from mopl_jax.intervals.two_halves import recommended_difference
 from mopl_jax.intervals.wald import hc2, hc3, normal
 
 __all__ = [
@@ -91,6 +92,7 @@ __all__ = [
     "percentile",
     "policy_facts",
     "recommended",
+    "recommended_difference",
     "recommended_lower",
     "studentised",
     "upper",

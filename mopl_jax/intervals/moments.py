@@ -69,6 +69,19 @@ class Moments:
         return 1 / safe.positive(self.sum_p2)
 
 
+@pytree_dataclass()
+class Halves:
+    """Of a difference of two policies.
+
+    `share`: s, the weight that the two do not share
+    `first`, `second`: the moments of the rows that the first, that the second plays more often
+    """
+
+    share: Batch
+    first: Moments
+    second: Moments
+
+
 def moments_of(estimate: Estimate) -> Moments:
     """The moments of an estimate in memory."""
     rows = given(lambda columns: columns)

@@ -48,8 +48,8 @@ def test_an_engine_of_few_words(tmp_path):
 
 @pytest.mark.nightly
 def test_differences_are_those_in_memory():
-    table, policies = columns(), [LOGGING, TARGET, NEAR]
-    for options in ({}, {"cluster": "user"}):
+    table, policies, ranged = columns(), [LOGGING, TARGET, NEAR], {"reward_range": (-20.0, 20.0)}
+    for options in ({}, {"cluster": "user"}, ranged, ranged | {"cluster": "user"}):
         found = mopl.compare(engine(table), policies, **options).to_dict()
         assert_same(found, mopl.compare(pa.table(table), policies, **options).to_dict())
 
