@@ -14,6 +14,7 @@ from mopl_jax.evaluation.evaluation import evaluate
 from mopl_jax.io.policy_json import finite, read_policy, write_policy
 from mopl_jax.learning import constraints, production
 from mopl_jax.learning.certification import Certificate, certify
+from mopl_jax.learning.exploration import Exploration
 from mopl_jax.learning.pipeline import learn
 from mopl_jax.logs import Logs, split
 from mopl_jax.policies import Gaussian
@@ -256,3 +257,13 @@ def test_a_certificate_prints_what_can_be_read_of_it(made):
     certificate = certify(learnt, test, baseline=[0.5, 0.5])
     assert f"gain_bound={float(certificate.gain_bound):.4g}" in repr(certificate)
     assert f"keep={bool(certificate.keep)}" in repr(certificate)
+
+
+def test_a_log_whose_own_policy_is_the_best_to_explore_with_says_so(made):
+    """It is named once, beside what its rows are expected to certify."""
+    again = dataclasses.replace(made[2])
+    worth = np.float64(0.25)
+    again.__dict__["exploration"] = Exploration(again.whitening, worth, worth)
+    said = words.exploration(again)
+    assert said.startswith("to explore with next: this log's policy again (explore_next")
+    assert "certify a gain of 0.25 over" in said
