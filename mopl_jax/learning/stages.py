@@ -13,6 +13,7 @@ from mopl_jax.learning.learnt_weights import LearntWeights, Names
 from mopl_jax.learning.plan import Plan, Stop, Watch
 from mopl_jax.learning.proposal import Proposal, propose
 from mopl_jax.logs import Logs, folds_of, logged_mean, rows, speaks_for
+from mopl_jax.numerics.memory import give_back
 from mopl_jax.numerics.pytree import entries, stacked
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.mixture import Mixture
@@ -46,7 +47,10 @@ def halved(
 
 def taught(logs: Logs, size: int, given: Asked) -> LearntWeights:
     """What rows teach, to be certified on `size` others."""
-    return _found(_proposed(logs, size, given), logs, given, interrupted=False)
+    give_back()  # what reading the log took
+    made = _proposed(logs, size, given)
+    give_back()
+    return _found(made, logs, given, interrupted=False)
 
 
 def cross_fitted(logs: Logs, given: Asked, watch: Watch, stop: Stop) -> LearntWeights:
