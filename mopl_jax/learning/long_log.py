@@ -142,6 +142,7 @@ def certified_in_passes(found: LearntWeights, others: LogReader, watch: Watch) -
     known = [] if found.production is None else [found.production]
 
     def counted(chunks):
+        give_back()  # what was compiled for the pass before
         done = 0
         for chunk in chunks:
             yield chunk
