@@ -311,6 +311,10 @@ MIXED = (
     "; the logging policy is a mixture: if its policies played at different times, what changed"
     " between them counts as their work; name each log with its own policy ([[files]])"
 )
+CHANGED = (
+    "; a surface takes for its work what else changed then: name the file of each period apart"
+    " ([[files]])"
+)
 
 
 def _drift(reader, facts):
@@ -335,8 +339,8 @@ def _drift(reader, facts):
             "reward": ": it changed over the log; values are averages over it",
             "action": f": of {declared} logging policies" if meant else ": the logger changed",
         }[kind]
-        if kind == "action" and mixed:
-            said += MIXED
+        if kind == "action" and (mixed or not meant):
+            said += MIXED if mixed else CHANGED
         found = (
             f"{PERIODS} periods by {by} differ by {size:.2g} standard deviations at most, p ="
             f" {min(p_value, 1):.2g}"

@@ -27,6 +27,7 @@ from mopl_jax.learning.space import WEIGHTS, Space
 from mopl_jax.logs import speaks_for
 from mopl_jax.numerics import linalg
 from mopl_jax.numerics.check import check_count, check_seed
+from mopl_jax.numerics.memory import give_back
 from mopl_jax.numerics.reduce import NOTHING
 from mopl_jax.policies.gaussian import Gaussian
 
@@ -141,6 +142,7 @@ def certified_in_passes(found: LearntWeights, others: LogReader, watch: Watch) -
     known = [] if found.production is None else [found.production]
 
     def counted(chunks):
+        give_back()  # what was compiled for the pass before
         done = 0
         for chunk in chunks:
             yield chunk
@@ -159,6 +161,7 @@ def certified_in_passes(found: LearntWeights, others: LogReader, watch: Watch) -
         space=names.space,
         watch=counted,
     )
+    give_back()
     return dataclasses.replace(
         found, certificate=first, against_production=rest[0] if rest else None, certifying=n
     )

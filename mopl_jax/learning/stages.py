@@ -14,6 +14,7 @@ from mopl_jax.learning.plan import Plan, Stop, Watch
 from mopl_jax.learning.proposal import Proposal, propose
 from mopl_jax.learning.teachable import check_part
 from mopl_jax.logs import Logs, folds_of, logged_mean, rows, speaks_for
+from mopl_jax.numerics.memory import give_back
 from mopl_jax.numerics.pytree import entries, stacked
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.mixture import Mixture
@@ -47,7 +48,10 @@ def halved(
 
 def taught(logs: Logs, size: int, task: Task) -> LearntWeights:
     """What rows teach, to be certified on `size` others."""
-    return _found(_proposed(logs, size, task), logs, task, interrupted=False)
+    give_back()  # what reading the log took
+    made = _proposed(logs, size, task)
+    give_back()
+    return _found(made, logs, task, interrupted=False)
 
 
 def cross_fitted(logs: Logs, task: Task, watch: Watch, stop: Stop) -> LearntWeights:

@@ -5,6 +5,11 @@ from pathlib import Path
 from mopl_jax.learning.chosen_arm import ChosenArm
 from mopl_jax.report import terminal
 
+BETWEEN = (
+    "of weights between the arms no row was played, and nothing is certain of them: to search"
+    " there, randomise around an arm (kind normal) and learn from that log"
+)
+
 
 def show(made: ChosenArm, out: Path) -> None:
     """Advice, arms, what the bounds mean, why it is not trust."""
@@ -15,6 +20,7 @@ def show(made: ChosenArm, out: Path) -> None:
         f"{terminal.units(made.n, made.units)}, values by {made.estimator}; all {_gain(made)}s are"
         f" at least so much with confidence {1 - made.alpha:.6g}"
     )
+    console.print(BETWEEN, soft_wrap=True)
     terminal.judge(console, made)
     terminal.warn(console, made.warnings, head="")
     kept = ", which is not to be played" if made.keep else ""

@@ -10,6 +10,8 @@ from mopl_jax.learning.learnt_weights import LearntWeights, spread
 from mopl_jax.learning.space import WEIGHTS
 from mopl_jax.report import terminal
 
+NEAR = 1e-6  # scales: rounding
+
 
 def numbers(learnt: LearntWeights) -> list[tuple[str, str]]:
     """What was found, each number with its name."""
@@ -111,6 +113,12 @@ def exploration(learnt: LearntWeights, name: str = "the learnt weights") -> str:
     made, noun = learnt.exploration, learnt.names.gains[1]
     over = "the current weights" if learnt.keep else name
     means, scales = np.asarray(made.policy.mean), spread(made.policy)
+    if _is_repeated(learnt):
+        return (
+            "to explore with next: this log's policy again (explore_next of the artifact); as many"
+            f" rows again are expected to certify a {noun} of {float(made.repeated):.3g} over"
+            f" {over}, and nothing else that was tried more{_unbound(learnt)}"
+        )
     each = zip(learnt.names.labels, means, scales, strict=True)
     played = ", ".join(f"{name} {mean:.3g} ± {scale:.2g}" for name, mean, scale in each)
     return (
@@ -120,6 +128,17 @@ def exploration(learnt: LearntWeights, name: str = "the learnt weights") -> str:
         " two thirds of what was expected was found where that was tried"
         f"{_unbound(learnt)}"
     )
+
+
+def _is_repeated(learnt):
+    """Whether what is proposed to explore with is what the log was explored with."""
+    proposed, last = learnt.exploration.policy, learnt.whitening
+    scale = spread(last)
+    apart = (
+        np.abs(np.asarray(proposed.mean) - np.asarray(last.mean)),
+        np.abs(spread(proposed) - scale),
+    )
+    return all((gap <= NEAR * scale).all() for gap in apart)
 
 
 def forbidden(share: float) -> list[str]:

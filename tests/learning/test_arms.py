@@ -236,6 +236,7 @@ def test_the_command_chooses_and_its_artifact_is_a_policy(tmp_path, monkeypatch,
     shown = mopl("learn", "log.csv", *roles, "--production", "0.2,1", "--out", "other.json")
     assert shown.code == 0
     assert "change to arm 3: it (a_x 1, a_y 0.2) gains at least" in " ".join(shown.out.split())
+    assert "of weights between the arms no row was played" in " ".join(shown.out.split())
     refused = mopl("learn", "log.csv", *roles, "--folds", "4", "--out", "no.json")
     assert (refused.code, refused.err.count("\n")) == (2, 1)
     assert "--folds: expected a log of weights that vary, got one of arms" in refused.err

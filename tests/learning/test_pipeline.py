@@ -15,6 +15,7 @@ from mopl_jax.evaluation.evaluation import evaluate
 from mopl_jax.io.policy_json import finite, read_policy, write_policy
 from mopl_jax.learning import constraints, production
 from mopl_jax.learning.certification import Certificate, certify
+from mopl_jax.learning.exploration import Exploration
 from mopl_jax.learning.pipeline import learn
 from mopl_jax.logs import Logs, split
 from mopl_jax.policies import Gaussian
@@ -322,3 +323,13 @@ def test_a_certificate_has_the_unit_of_the_reward(made, unit):
     )
     assert float(other.gain_bound) == pytest.approx(float(plain.gain_bound) * unit, rel=1e-2)
     assert float(plain.gain_bound) > 0
+
+
+def test_a_log_whose_own_policy_is_the_best_to_explore_with_says_so(made):
+    """It is named once, beside what its rows are expected to certify."""
+    again = dataclasses.replace(made[2])
+    worth = np.float64(0.25)
+    again.__dict__["exploration"] = Exploration(again.whitening, worth, worth)
+    said = words.exploration(again)
+    assert said.startswith("to explore with next: this log's policy again (explore_next")
+    assert "certify a gain of 0.25 over" in said
