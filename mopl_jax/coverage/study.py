@@ -27,7 +27,7 @@ from mopl_jax.numerics.check import MOST_WEIGHTS, check_alpha, choose
 from mopl_jax.simulation.environments import Environment
 
 DEFAULT = Path(__file__).parent / "studies" / "default.toml"
-_MOST = 2**31 - 1  # rows of an array
+_MOST = 2**31 - 1  # rows of an array, and numbers of a log: 8 GiB
 Dimension = Annotated[int, Meta(ge=1, le=MOST_WEIGHTS)]
 Size = Annotated[int, Meta(ge=2, le=_MOST)]
 
@@ -144,6 +144,7 @@ def build(spec: Mapping[str, Any]) -> Study:
     if not worlds:
         raise ValueError("expected at least one [[world]] in the study, got none")
     _check_available(worlds, grid.intervals)
+    _check_sizes(worlds, grid.n)
     labels = [(world.name, world.d) for world in worlds]
     if len(set(labels)) < len(labels):
         raise ValueError("expected a different name for each [[world]] of the same d; rename one")
@@ -177,6 +178,17 @@ def _check_means(environment, logging, draws=4096):
             f" {float(means.min()):.3g} to {float(means.max()):.3g} for logged actions; set"
             " amplitude and offset of a cosine or exponential reward"
         )
+
+
+def _check_sizes(worlds, sizes):
+    """ValueError for logs that no memory holds."""
+    for world in worlds:
+        if sizes[-1] * world.d > _MOST:
+            raise ValueError(
+                f"world {world.name!r} at d={world.d}: expected logs of at most"
+                f" {_MOST // world.d:,} rows, which are held, got n = {sizes[-1]:,}; give a smaller"
+                " one (--n)"
+            )
 
 
 def _check_available(worlds, names):

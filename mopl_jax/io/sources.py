@@ -239,32 +239,31 @@ def _parquet_batches(path, names, schema, text):
     with pq.ParquetFile(path, pre_buffer=False) as file:
         asked = set(names)
         leaves = [i for i, leaf in enumerate(file.schema) if _column_of(leaf, asked) in asked]
+        seen = 0.0  # bytes of a row, of the first ones
         for group in range(file.num_row_groups):  # of all at once, it holds what it has read
             rows = functools.partial(file.iter_batches, row_groups=[group], columns=names)
-            yield from rows(_at_once(file.metadata.row_group(group), leaves, rows))
+            seen = seen or _bytes_of_a_row(next(rows(_LOOKED_AT), None))
+            yield from rows(_fitting(max(seen, _counted(file.metadata.row_group(group), leaves))))
 
 
 def _column_of(leaf, names):
     return leaf.path if leaf.path in names else leaf.path.partition(".")[0]
 
 
-def _at_once(group, leaves, rows):
-    """Rows of a batch of about `_BYTES`: a file of a kilobyte may hold lists of a gigabyte.
-
-    As wide as the first rows are, or as the file's own count of numbers says of all.
-    """
-    if group.num_rows <= _LOOKED_AT:
-        return _LOOKED_AT
-    counted = sum(8 * group.column(leaf).num_values for leaf in leaves) / group.num_rows
-    return _fitting(max(counted, _bytes_of_a_row(next(rows(_LOOKED_AT)))))
+def _counted(group, leaves):
+    """Bytes of a row, by the file's own count of numbers."""
+    return sum(8 * group.column(leaf).num_values for leaf in leaves) / max(group.num_rows, 1)
 
 
 def _fitting(bytes_of_a_row):
+    """Rows of a batch of about `_BYTES`: a file of a kilobyte may hold lists of a gigabyte."""
     return min(_BATCH, max(1, int(_BYTES / max(bytes_of_a_row, 1))))
 
 
 def _bytes_of_a_row(rows):
-    """As it is worked with, without dictionaries."""
+    """As it is worked with, without dictionaries; of no rows none."""
+    if rows is None:
+        return 0.0
     decoded = (x.dictionary_decode() if pa.types.is_dictionary(x.type) else x for x in rows.columns)
     return sum(column.nbytes for column in decoded) / max(rows.num_rows, 1)
 

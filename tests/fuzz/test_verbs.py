@@ -3,7 +3,7 @@ exit code 2 and one line that names it, or a file that it does not suit, or answ
 schema says.
 
 A verb has its smallest valid call, a file its smallest valid content. What a file says is the same
-in every form that is read, and so then is the answer. `--nightly` tries some 4,000 damaged files.
+in every form that is read, and so then is the answer. `--nightly` tries some 4,500 damaged files.
 """
 
 import bz2
@@ -12,6 +12,7 @@ import gzip
 import json
 import signal
 
+import jax
 import jsonschema
 import numpy as np
 import pyarrow as pa
@@ -21,6 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 from command import mopl, schema
 from test_fuzz import EXPERIMENTS, POLICY, ROWS, columns, damaged, replaced, rng_of, toml
+from worlds import kuairand
 
 LONGEST = 1200  # letters of a complaint, whatever the input
 RNG = np.random.default_rng(7)
@@ -67,6 +69,37 @@ LOOKS = pa.Table.from_pylist(
         for name in ("x", "y")
     ]
 )
+PLAYS = kuairand()  # of interactions, of a few users on one day
+REPLAY = pa.table(
+    {name: x[:ROWS] for name, x in PLAYS.items()}
+    | {"user_id": NOW % 3, "date": np.full(ROWS, 20220422)}
+)
+SEGMENTED = {
+    "mopl_policy": 1,
+    "kind": "segmented",
+    "context": ["user"],
+    "segments": [{"values": [1.0], "policy": NORMAL}],
+    "otherwise": NORMAL | {"mean": [0.0, 0.1]},
+    "objectives": ["a", "b"],
+}
+FOUR = {"mopl_policy": 1, "kind": "mixture", "weights": [1.0, 1.0], "components": [NORMAL, NORMAL]}
+FOUR |= {name: LEARNT[name] for name in LEARNT if name not in NORMAL and name != "mopl_policy"}
+FOUR["explore_next"] = NORMAL | {"expected_gain": 0.1}
+STUDY = {
+    "replicates": 4,
+    "n": [8],
+    "intervals": ["normal"],
+    "world": [
+        {
+            "name": "w",
+            "d": [2],
+            "reward": {"kind": "linear"},
+            "noise": {"kind": "normal", "scale": 0.25},
+            "logging": {"kind": "normal", "mean": 0.0, "scale": 1.0},
+            "target": {"new": {"mean": 0.3, "scale": 0.5}},
+        }
+    ],
+}
 METRIC = {"mopl_metric": 1, "metrics": ["x", "y"], "weights": [1.0, 0.0], "north_star": "y"}
 METRIC["user_correlation"] = IDENTITY
 CORRELATION = {"metrics": ["x", "y"], "correlation": IDENTITY}
@@ -80,6 +113,9 @@ DESCRIPTION = {
 DOCUMENTS = {
     "policy.json": POLICY,
     "learnt.json": LEARNT,
+    "folds.json": FOUR,
+    "segments.json": SEGMENTED,
+    "study.toml": STUDY,
     "snapshots.json": SNAPSHOTS,
     "experiments.json": EXPERIMENTS,
     "metric.json": METRIC,
@@ -112,15 +148,19 @@ FORMS = {  # of a table
     "log.jsonl": as_lines,
     "looks.csv": as_csv,
     "looks.parquet": pq.write_table,
+    "replay.csv": as_csv,
+    "replay.parquet": pq.write_table,
 }
-LOGS = [name for name in FORMS if not name.startswith("looks")]
+OTHERS = {"looks": LOOKS, "replay": REPLAY}
+LOGS = [name for name in FORMS if not name.startswith(tuple(OTHERS))]
 
 
 def table_of(name):
-    return LOG if name in LOGS else LOOKS
+    return OTHERS.get(name.partition(".")[0], LOG)
 
 
 COLUMNS = "--action a,b --cluster user"
+REPLAYED = "simulate --replay {} --rounds 1 --explore 1000 --test 100 --small 0 --out loop"
 VERBS = {  # by the kind of file that they read, {}
     "log": [
         f"check {{}} {COLUMNS}",
@@ -150,6 +190,18 @@ VERBS = {  # by the kind of file that they read, {}
         f"compare log.parquet {COLUMNS} logging {{}}",
         f"learn log.parquet {COLUMNS} --production {{}} --out new.json --force",
     ],
+    "folds.json": [
+        "draw {} --n 2 --seed 1",
+        f"evaluate log.parquet {COLUMNS} --target {{}}",
+        f"compare log.parquet {COLUMNS} logging {{}}",
+    ],
+    "segments.json": [
+        f"evaluate log.parquet {COLUMNS} --target {{}}",
+        f"compare log.parquet {COLUMNS} logging {{}}",
+    ],
+    "replay.csv": [REPLAYED],
+    "replay.parquet": [REPLAYED],
+    "study.toml": ["coverage --config {} --out sweep"],
     "snapshots.json": ["monitor {} --planned 1e4 --north-star y"],
     "metric.json": [
         "monitor snapshots.json --planned 1e4 --metric {}",
@@ -157,13 +209,14 @@ VERBS = {  # by the kind of file that they read, {}
     ],
     "correlation.json": ["monitor snapshots.json --planned 1e4 --north-star y --correlation {}"],
 }
-LONG = ("learn", "plan")  # in the nightly form
+LONG = ("learn", "plan", "simulate", "coverage")  # in the nightly form
 ORDINARY, NIGHTLY = 4, 60  # tries of a verb with a file
 
 
 def ask(command, name):
     """The command on the file, within a minute: an answer as its schema says, or a complaint."""
-    with within_a_minute():
+    double = jax.enable_x64(not command.startswith("simulate"))  # as it does by itself
+    with within_a_minute(), double:
         ended = mopl(*command.format(name).split(), "--json")
     assert ended.code in (0, 2, 3), ended
     if ended.code == 2:
@@ -283,6 +336,21 @@ def test_a_log_is_the_same_in_every_form(name, here):
 @pytest.mark.nightly
 def test_every_call_is_valid(name, command, here):
     assert ask(command, name).code in (0, 3)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("place", ["parts/*.npz", "results.parquet"])
+def test_a_sweep_resumes_from_what_is_damaged_or_refuses_it(place, here):
+    """The same numbers as before, or the file by its name."""
+    command = "coverage --n 8,64 --d 2 --interval normal --replicates 8 --out resumed"
+    rows = ask(command, "").json["rows"]
+    (path,) = (here / "resumed").glob(place)
+    whole = path.read_bytes()
+    for k in range(NIGHTLY):
+        path.write_bytes(damaged(whole, rng_of(9, k)))
+        ended = ask(command, "")
+        assert path.name in ended.err or ended.json["rows"] == rows, (k, ended)
+        path.write_bytes(whole)
 
 
 NAME = "n" * 5000

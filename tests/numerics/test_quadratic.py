@@ -95,3 +95,11 @@ def test_dependent_features_have_infinite_errors():
     for table in (Z.at[:, 1].set(0.5), Z.at[:, 1].set(2 * Z[:, 0]), Z.at[:, 1].set(0)):
         error = quadratic.least_squares(quadratic.features(table), REWARD)[1]
         assert np.isinf(error).all()
+
+
+def test_the_error_of_a_mean_by_user_is_that_of_sums_of_users():
+    """√(U/(U − 1) Σ_u S_u²)/n, with S_u the sum of a user's residuals: here 3, −3 and 0."""
+    residual = jnp.array([1.0, 2.0, -1.0, -2.0, 3.0, -3.0])
+    users = jnp.array([0, 0, 1, 1, 2, 2])
+    (error,) = quadratic.error_by_user(jnp.ones((6, 1)), residual, users, 3)
+    np.testing.assert_allclose(error, np.sqrt(18 * 3 / 2) / 6, rtol=1e-12)
