@@ -2,6 +2,7 @@
 
 import functools
 import math
+import operator
 from typing import Any
 
 import jax
@@ -102,15 +103,26 @@ def _time(log):
 
 
 def _one_of_each_user(log: TableLog) -> TableLog:
+    """The first row of each user; of those of one time, or of none, any but always the same."""
     import ibis
 
     if log.users is None:
         return log
-    table = log.queries.table
-    number = ibis.row_number().over(group_by="cluster", order_by=_time(log) or None)
+    table, order = log.queries.table, [*_time(log), *_shuffled(log)]
+    number = ibis.row_number().over(group_by="cluster", order_by=order or None)
     first = table.mutate(mopl_number=number)
     first = first.filter(first.mopl_number == 0).drop("mopl_number")
     return log._replace(queries=log.queries.of(first), n=log.users)
+
+
+def _shuffled(log) -> list[Any]:
+    """An order of rows that goes along with none of their numbers, where the engine has hashes."""
+    from ibis.expr.operations import Hash
+
+    if not log.queries.engine.has_operation(Hash):
+        return []
+    names = ["cluster", "reward", *(log.rows.action.names if log.rows.action else ())]
+    return [functools.reduce(operator.xor, (log.queries.table[name].hash() for name in names))]
 
 
 def _periods(log, spans, origin) -> np.ndarray:

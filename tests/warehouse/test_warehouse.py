@@ -46,6 +46,24 @@ def test_an_engine_of_few_words(tmp_path):
         mopl.learn(log, logging=LOGGING, in_memory=200)
 
 
+def test_one_row_of_each_user_is_tested_in_whatever_order_they_lie():
+    """A table without times has no first row."""
+    table = {name: np.asarray(column) for name, column in columns().items()}
+    order = np.random.default_rng(0).permutation(len(table["reward"]))
+    found = [
+        mopl.check_log(
+            engine({name: column[rows] for name, column in table.items()}),
+            logging=LOGGING,
+            action="action_",
+            reward="reward",
+            cluster="user",
+        ).findings
+        for rows in (np.arange(len(order)), order)
+    ]
+    assert sum("p = " in x.found for x in found[0]) >= 4
+    assert found[0] == found[1]
+
+
 @pytest.mark.nightly
 def test_differences_are_those_in_memory():
     table, policies, ranged = columns(), [LOGGING, TARGET, NEAR], {"reward_range": (-20.0, 20.0)}
