@@ -1,5 +1,6 @@
 """How much more several policies would have earned than a first one, all intervals at once."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,8 @@ def compare(
         for x, without in zip(answers.contrasts, plain.contrasts, strict=True)
     ]
     own = interval if reward_range is None else "recommended"
-    rows = _candidates(reader, _names(policies), targets, answers, own, alpha)
+    names = _names(policies)
+    rows = _candidates(reader, names, targets, answers, own, alpha)
     return Comparison(
         name_of(estimator),
         interval,
@@ -84,7 +86,8 @@ def compare(
         + undeclared_range(answers.appearance.reward, reward_range)
         + taught(log, policies)
         + by_log(reader, *of_policies(targets, answers.policies))[1]
-        + answers.remarks,
+        + answers.remarks
+        + _balanced(names, changes, answers),
         log=log_name(reader, log),
         minimise=minimise,
         adjusted_by=tuple(reader.columns.context or ()) if adjust else (),
@@ -162,7 +165,20 @@ def _difference(answer: Answer, interval, alpha, level, ranged) -> Difference:
         together.upper,
         Ends(alone.lower, alone.upper),
         1 / share if share > 0 else 0.0,
-        more_units(answer, together, level),
+        more_units(answer, together, level) if share > 0 or not answer.value else math.inf,
+    )
+
+
+def _balanced(names, changes, answers) -> tuple[str, ...]:
+    """What to know of differences that users tell nothing of, each of whom weighs the same under
+    both policies.
+    """
+    by_user = answers.policies[0].units < answers.policies[0].n
+    return tuple(
+        f"{name}: each user has the same weight under it and under {names[0]}, by the rows of both"
+        " kinds that it has, so no interval of their difference by users is known"
+        for name, change in zip(names[1:], changes, strict=True)
+        if by_user and change.value and not change.ess
     )
 
 

@@ -29,6 +29,7 @@ from mopl_jax.io.read import open_log, read_logs
 from mopl_jax.learning.pipeline import learn
 from mopl_jax.logs import Logs, log_weights
 from mopl_jax.policies import Deterministic, Gaussian, Mixture, Uniform, smooth
+from mopl_jax.policies.discrete import Discrete
 
 N, D = 2000, 2
 RNG = np.random.default_rng(3)
@@ -394,6 +395,22 @@ def test_a_season_between_the_policies_of_a_mixture_is_refused(tmp_path):
     assert change.lower < 0 < change.upper
     assert {each.verdict for each in right.policies} == {"trust"}
     assert not any("mixture" in text for text in right.warnings)
+
+
+@pytest.mark.parametrize("balanced", [True, False])
+def test_users_who_play_both_policies_in_balance_tell_no_difference(balanced):
+    """Their weights are the same under both, and no number of users would change that."""
+    rng = np.random.default_rng(0)
+    user = np.repeat(np.arange(100), 4)
+    arm = np.arange(400) % 2 if balanced else rng.integers(0, 2, 400)
+    log = pa.table({"user": user, "w": 1.0 * arm, "r": arm + rng.normal(size=400)})
+    pair = [Discrete.of([[0.0], [1.0]], np.array(p)) for p in ([0.9, 0.1], [0.1, 0.9])]
+    logging = Discrete.of([[0.0], [1.0]], np.array([0.5, 0.5]))
+    made = compare(log, pair, logging=logging, action="w", reward="r", cluster="user")
+    change = made.policies[1].difference
+    assert np.isinf(change.upper) == np.isinf(change.more) == balanced
+    assert any("each user has the same weight" in text for text in made.warnings) == balanced
+    assert change.value > 0.3
 
 
 def test_what_was_logging_differs_by_its_policies_alone(tmp_path):
