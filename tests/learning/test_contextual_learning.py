@@ -131,7 +131,7 @@ def test_the_screen_says_what_the_artifact_says(capsys, learnt):
         f"{learnt.advice}: {learnt.reason}",
         f"with confidence 0.95 between {lower:.4g} and {upper:.4g}",
         *(contextual_weights.labelled(each) for each in learnt.segments),
-        f"for all contexts alike, to explore with next: w_0 {next_round['mean'][0]:.3g} ±",
+        "for all contexts alike, to explore with next: this log's policy again",
         f"certify a gain of {next_round['expected_certified_gain']:.3g} over",
     ):
         assert text in printed

@@ -98,8 +98,8 @@ def test_dependent_features_have_infinite_errors():
 
 
 def test_the_error_of_a_mean_by_user_is_that_of_sums_of_users():
-    """√(U/(U − 1) Σ_u S_u²)/n, with S_u the sum of a user's residuals: here 3, −3 and 0."""
+    """Its square is U/(U − 1) Σ S²/n², with S the sums of users' residuals: here 3, −3 and 0."""
     residual = jnp.array([1.0, 2.0, -1.0, -2.0, 3.0, -3.0])
     users = jnp.array([0, 0, 1, 1, 2, 2])
-    (error,) = quadratic.error_by_user(jnp.ones((6, 1)), residual, users, 3)
-    np.testing.assert_allclose(error, np.sqrt(18 * 3 / 2) / 6, rtol=1e-12)
+    ((variance,),) = quadratic.covariance_by_user(jnp.ones((6, 1)), residual, users, 3)
+    np.testing.assert_allclose(variance, 18 * 3 / 2 / 36, rtol=1e-12)

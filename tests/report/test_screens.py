@@ -5,6 +5,7 @@ from types import SimpleNamespace as Record
 import pytest
 
 from mopl_jax.intervals.interval import NamedInterval
+from mopl_jax.learning.guardrails import Change, JudgedGuardrail
 from mopl_jax.report import (
     comparison_screen,
     coverage_table,
@@ -151,7 +152,7 @@ def test_a_factor_whose_error_is_larger_is_not_said():
 
 @pytest.mark.parametrize(("text", "sign"), [("revenue:-0.5%", "≥"), ("reports:+1%", "≤")])
 def test_a_guardrail_is_certain_on_the_side_that_it_guards(text, sign):
-    each = {"guardrail": text, "binds": False, "holds": False, "promised_without": 1.0}
-    each |= {"production": 2.0, "change": 0.125, "certain": 0.25, "allowed": 0.5}
+    change = Change(production=2.0, change=0.125, certain=0.25, allowed=0.5)
+    each = JudgedGuardrail(text, binds=False, promised_without=1.0, holds=False, change=change)
     cells = [text, "2", "0.125", f"{sign} 0.25", f"{sign} 0.5", "no", "no more"]
     assert words._guardrail(each) == cells
