@@ -59,13 +59,16 @@ def check_known_before(reader: LogReader, names: Sequence[str], what: str) -> No
                     f" got its {role}; name another"
                 )
     found = _dependences(reader, names)
+    user = (
+        "" if columns.cluster else "; or is one draw several rows'? then name the user (--cluster)"
+    )
     for name, p_value in found.items():
         if p_value * len(found) < LEVEL:
             raise ValueError(
                 f"{place}: {what} column {name!r}: expected what is known before the action, got"
                 f" what goes along with the weights that one policy drew for all (p = {p_value:.1g}"
                 "): an outcome of them? name another; or had they been drawn by it? then name the"
-                " contextual policy (--logging)"
+                f" contextual policy (--logging){user}"
             )
 
 

@@ -321,10 +321,16 @@ def check_densities(reader: LogReader, rows: int | None = 10_000) -> None:
     written = precision(reader, first, "log_propensity") or Precision()
     rounding = np.asarray(written.error(jnp.asarray(first.log_propensity)))
     fine = np.abs(declared - first.log_propensity) <= AGREE + rounding
+    row = np.argmin(fine)
     remedy = (
-        f"the logging policy says {declared[np.argmin(fine)]:.4g}: name the one that was played,"
+        f"the logging policy says {declared[row]:.4g}: name the one that was played,"
         " rename the other away"
     )
+    if np.isneginf(declared[row]):
+        remedy = (
+            f"the logging policy never plays {np.asarray(first.action[row]).tolist()}: mend its"
+            " bounds, or leave the row out"
+        )
     where = Place(reader.source.name, stated)
     where.require(fine, first.log_propensity, "the log density of the logging policy", remedy)
 

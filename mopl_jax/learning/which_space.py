@@ -8,7 +8,7 @@ import numpy as np
 from mopl_jax.io.policy_json import describe
 from mopl_jax.learning.space import LOG_RATIOS, LOGARITHMS, WEIGHTS, Space, Weights
 from mopl_jax.logs import Logs
-from mopl_jax.numerics.quadratic import TOLD_BY, left_over
+from mopl_jax.numerics.quadratic import left_over, told_by
 from mopl_jax.policies.bounded import ClippedNormal, TruncatedNormal
 from mopl_jax.policies.discrete import Discrete
 from mopl_jax.policies.gaussian import Gaussian
@@ -47,7 +47,7 @@ def is_log_normal(logging: Any) -> bool:
 
 
 def _looks_like(logs):
-    action = np.asarray(logs.action, float)[:TOLD_BY]
+    action = np.asarray(logs.action, float)[told_by(len(logs.reward))]
     shares = (action > 0).all() and np.abs(action.sum(axis=1) - 1).max() <= ON_SIMPLEX
     if shares and action.shape[1] > 1:
         return LOG_RATIOS
@@ -58,8 +58,8 @@ def has_log_normal_densities(logs: Logs) -> bool:
     """Whether the log densities of the rows are those of exponentials of a normal: all but for
     rounding quadratic in the weights' logarithms, and not in the weights.
     """
-    action = np.asarray(logs.action, float)[:TOLD_BY]
-    density = np.asarray(logs.log_propensity, float)[:TOLD_BY]
+    action = np.asarray(logs.action, float)[told_by(len(logs.reward))]
+    density = np.asarray(logs.log_propensity, float)[told_by(len(logs.reward))]
     if not (action > 0).all() or np.ptp(density) == 0:
         return False
     logarithm = np.log(action)

@@ -44,12 +44,18 @@ def few_features(z: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n f"]:
 TOLD_BY = 2**12  # rows by which it is told whether numbers are a quadratic
 
 
+def told_by(n: int) -> Int[np.ndarray, " m"]:
+    """Up to `TOLD_BY` of n rows, from all over the log, which may be sorted."""
+    return np.linspace(0, n - 1, min(TOLD_BY, n)).astype(int)
+
+
 def left_over(x: Float[np.ndarray, "n d"], y: Float[np.ndarray, " n"]) -> float:
-    """The share of the variance of `y` that a quadratic of `x` leaves in the first rows; 1 of few.
+    """The share of the variance of `y` that a quadratic of `x` leaves in some rows; 1 of few.
 
     For densities: the logarithms of those of one normal policy are a quadratic of its draws.
     """
-    x, y = x[:TOLD_BY], y[:TOLD_BY]
+    some = told_by(len(x))
+    x, y = x[some], y[some]
     if len(x) < 2 * size(x.shape[1]):
         return 1.0
     terms = np.asarray(features((x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 1e-300)))

@@ -64,21 +64,24 @@ def remarks(learnt: LearntWeights) -> list[str]:
     """What is predicted of both answers and how they differ, one line each."""
     made, noun = learnt.proposal, learnt.names.gains[1]
     scale, apart = (float(np.mean(x)) for x in _whitened(learnt))
-    refused = ["the log is refused: what a surface makes of it is not to be used either"]
+    refused, next_round = [], [exploration(learnt)]
+    if learnt.verdict == "refuse":
+        refused = ["the log is refused: what a surface makes of it is not to be used either"]
+        next_round = []
     sampled = f"a sample of {len(learnt.logs.reward):,} rows taught; all others certify, in passes"
-    lines = refused * (learnt.verdict == "refuse") + [sampled] * _in_passes(learnt)
+    lines = refused + [sampled] * _in_passes(learnt)
     lines += [
         "best guess: the current weights"
         if float(made.guessed.gain) == 0
-        else f"best guess: the surface expects a {noun} of {_plus(made.guessed)} at its mean; no"
-        " rows confirm it",
+        else f"best guess: the surface expects a {noun} of {_plus(made.guessed)}, played with its"
+        " scale; no rows confirm it",
     ]
     binds = [
         f"the guardrail {each} binds: without it more could be promised" for each in learnt.binding
     ]
     if float(made.promised.gain) == 0:
         none = f"certified policy: none that these rows are expected to confirm a {noun} of"
-        return [*lines, none, *binds, exploration(learnt)]
+        return [*lines, none, *binds, *next_round]
     lines.append(
         f"certified policy: the surface expects a {noun} of {_plus(made.promised)}, and the"
         f" rows that certify leave about ± {float(made.promised.noise):.3g}"
@@ -87,13 +90,15 @@ def remarks(learnt: LearntWeights) -> list[str]:
     if learnt.names.space != WEIGHTS:
         lines.append(_in_weights(learnt))
     if apart < 0.1:
-        return [*lines, "both means are nearly the same", exploration(learnt)]
+        return [*lines, "both means are nearly the same", *next_round]
+    if refused:
+        return lines
     return [
         *lines,
         f"they are {apart:.2g} logged standard deviations apart: what is certified is played at"
         f" {scale:.2g} of the logged scale and stays where these rows can confirm a {noun}; play"
         " the best guess in an experiment",
-        exploration(learnt),
+        *next_round,
     ]
 
 
@@ -103,7 +108,10 @@ def _in_weights(learnt):
     guess, certified = (learnt.names.space.weights(np.asarray(x.mean)) for x in each)
     pairs = zip(learnt.names.objectives, guess, certified, strict=True)
     played = ", ".join(f"{name} {best:.3g} and {sure:.3g}" for name, best, sure in pairs)
-    return f"in weights, the means of best guess and certified policy: {played}"
+    return (
+        f"in weights, the means of best guess and certified policy: {played}; serve them with"
+        " their spread, for which alone the gains are meant"
+    )
 
 
 def exploration(learnt: LearntWeights, name: str = "the learnt weights") -> str:
@@ -124,10 +132,16 @@ def exploration(learnt: LearntWeights, name: str = "the learnt weights") -> str:
     return (
         f"to explore with next: {played} (explore_next of the artifact, itself a policy); as many"
         f" rows again are expected to certify a {noun} of {float(made.worth):.3g} over {over},"
-        f" those of this log's policy {float(made.repeated):.3g}, by which to rank them: half to"
+        f" those of this log's policy {_repeated(made)}, by which to rank them: half to"
         " two thirds of what was expected was found where that was tried"
         f"{_unbound(learnt)}"
     )
+
+
+def _repeated(made):
+    """What the rows of the log's own policy would certify: of less than a thousandth nothing."""
+    again, worth = float(made.repeated), float(made.worth)
+    return f"{again:.3g}" if again > 1e-3 * worth else "nothing"
 
 
 def _is_repeated(learnt):

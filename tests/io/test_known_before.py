@@ -200,6 +200,30 @@ def test_densities_of_one_policy_are_as_good_as_the_policy():
     check_known_before(open_log(table(), action="w_", logging=logging), names, "x")
 
 
+@pytest.mark.parametrize("order", ["sorted", "in turn"])
+def test_a_log_by_context_may_be_sorted_by_it(order):
+    """As folders of countries and files of rounds are: its first rows are of one policy."""
+    rng = np.random.default_rng(0)
+    place = np.arange(12_000) // 6_000 if order == "sorted" else np.arange(12_000) % 2
+    action = rng.normal(size=(12_000, 1)) + place[:, None]
+    columns = {"w_0": action[:, 0], "country": np.array(["DE", "FR"])[place]}
+    columns |= {"p": -0.5 * np.square(action[:, 0] - place), "reward": rng.normal(size=12_000)}
+    reader = open_log(pa.table(columns), action="w_", log_propensity="p")
+    check_known_before(reader, ["country"], "context")
+
+
+def test_rows_of_one_draw_whose_user_is_not_named_may_be_why():
+    rng = np.random.default_rng(0)
+    draw = np.arange(6_000) // 200
+    columns = {"w_0": rng.normal(size=30)[draw], "country": rng.integers(0, 2, 30)[draw]}
+    columns |= {"reward": rng.normal(size=6_000), "user": draw}
+    roles = {"action": "w_", "logging": Gaussian.diagonal(np.zeros(1), 1.0)}
+    with pytest.raises(ValueError, match=r"then name the user \(--cluster\)"):
+        check_known_before(open_log(pa.table(columns), **roles), ["country"], "context")
+    roles |= {"cluster": "user"}
+    check_known_before(open_log(pa.table(columns), **roles), ["country"], "context")
+
+
 def test_what_was_known_passes():
     reader = open_log(table(), context=["user"], time_feature="country", **ROLES)
     check_asked(reader, [segmented("country", "DE")], adjust=True)
