@@ -328,7 +328,7 @@ def check_densities(reader: LogReader, rows: int | None = 10_000) -> None:
     )
     if np.isneginf(declared[row]):
         remedy = (
-            f"the logging policy never plays {np.asarray(first.action[row]).tolist()}: mend its"
+            f"the logging policy never plays {np.asarray(first.action)[row].tolist()}: mend its"
             " bounds, or leave the row out"
         )
     where = Place(reader.source.name, stated)
