@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from command import assert_refused, mopl
 
 from mopl_jax.coverage import study
 from mopl_jax.io import documents
@@ -238,6 +239,25 @@ def test_a_pipe_is_not_waited_for(tmp_path):
         if os.path.exists(folder):
             read_policy(f"{folder}/{read}")
         os.close(read)
+
+
+DESCRIBED = {
+    "a log": "check {0}",
+    "a log to learn from": "learn {0}",
+    "a past": "metric {0} --north-star a",
+}
+
+
+@pytest.mark.parametrize("what", DESCRIBED)
+@pytest.mark.parametrize("text", [None, "x = [", "x = 1"], ids=["none", "no TOML", "a wrong key"])
+def test_a_description_is_named_once(what, text, tmp_path):
+    """Whoever reads it first, and whatever is wrong with it."""
+    path = tmp_path / "log.toml"
+    if text:
+        path.write_text(text)
+    ended = mopl(*DESCRIBED[what].format(path).split())
+    assert_refused(ended, str(path))
+    assert ended.err.count(str(path)) == 1
 
 
 def test_a_document_without_end_is_not_held(tmp_path, monkeypatch):
