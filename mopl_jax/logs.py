@@ -231,6 +231,11 @@ def held_out(logs: Logs, share: float = 0.5, seed: int = 0) -> Bool[np.ndarray, 
     return certify_rows
 
 
+def check_splits(logs: Logs) -> None:
+    """ValueError where all rows are of one user."""
+    _units(logs)
+
+
 def rows(logs: Logs, kept: Any) -> Logs:
     """The rows where `kept` (n,), users counted and numbered anew from 0."""
     part = jax.tree.map(lambda column: jnp.asarray(np.asarray(column)[kept]), logs)

@@ -3,6 +3,7 @@
 A command's module is imported when the command is called: help waits for no library.
 """
 
+import contextlib
 import os
 import sys
 from importlib import import_module, metadata
@@ -12,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from mopl_jax.cli import interrupt
+from mopl_jax.cli import interrupt, pipe
 from mopl_jax.numerics import compiled
 
 COMMANDS = {  # each with the first line of its help
@@ -105,7 +106,9 @@ def run() -> None:
     interrupted = f"interrupted; {_kept(sys.argv[1:])}"
     interrupt.heed(interrupted)
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        code = app(standalone_mode=False) or 0
+        pipe.flush()
+        sys.exit(code)
     except (ValueError, OSError) as error:
         _leave(2, str(error))
     except (MemoryError, OverflowError) as error:
@@ -167,6 +170,8 @@ def _leave(code, message):
         f"mopl: {one_line(message)}", style="red", highlight=False, markup=False
     )
     sys.stderr.flush()
+    with contextlib.suppress(ValueError):  # one complaint is enough
+        pipe.flush()
     jax = sys.modules.get("jax")
     if jax is not None and jax.distributed.is_initialized():
         os._exit(code)  # the shutdown handshake would wait for a process that is gone

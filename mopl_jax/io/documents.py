@@ -22,6 +22,7 @@ from mopl_jax.io.refusals import refuse, short
 Numbers = np.ndarray  # a field of this type is one number or nested lists of them, all finite
 Number = Annotated[float, Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
 Positive = Annotated[float, Meta(gt=0, le=sys.float_info.max)]
+LARGEST = 2**26  # letters of a document
 ABSENT: Any = None  # the default of a key that may be left out; null is refused all the same
 
 
@@ -35,14 +36,29 @@ class KindEntry(Entry, tag_field="kind"):
 
 def load(path: os.PathLike[str] | str, parse: Callable[[str], Any], refusal: str) -> Any:
     """What `parse` makes of a file's text; ValueError with `refusal`, of which {} is the reason."""
+    check_file(Path(path))
     try:
-        return parse(Path(path).read_text(encoding="utf-8"))
+        with open(path, encoding="utf-8") as file:
+            text = file.read(LARGEST + 1)
+        if len(text) > LARGEST:
+            raise ValueError(f"expected at most {LARGEST:,} letters, got more")
+        return parse(text)
     except OSError as error:
         raise ValueError(
             f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
         ) from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: {refusal.format(str(error)[:100])}") from None
+
+
+_GIVEN = {Path("/dev/stdin"), Path("/dev/fd"), Path("/proc/self/fd")}  # pipes that a shell fills
+
+
+def check_file(path: Path) -> None:
+    """ValueError for a pipe or a device, which may be waited for without end."""
+    ends = os.path.isfile(path) or os.path.isdir(path)
+    if os.path.exists(path) and not ends and not {path, path.parent} & _GIVEN:
+        raise ValueError(f"{path}: expected a file, got a pipe or a device; store it as a file")
 
 
 def numbered(text: str) -> Any:

@@ -43,8 +43,8 @@ class LogDescription(ColumnSpec, frozen=True, kw_only=True, forbid_unknown_field
 
 def described_log(path: Path, logging: Policy | Path | str | None, roles: dict) -> LogReader:
     """The log that a TOML file describes; `logging` and `roles` come before what it says."""
+    description, files = _described(path)
     with within(str(path)):
-        description, files = _described(path)
         columns = {role: getattr(description, role) for role in ROLES} | roles
         policies = [_policy(path, file.logging, logging) for file in files]
         paths = [path.parent / file.path for file in files]
@@ -63,9 +63,11 @@ def files_of(path: Path) -> list[Path]:
 def _described(path) -> tuple[LogDescription, list[LogFile]]:
     """The description, and its files, each with its logging policy."""
     refusal = "expected a log described in TOML, got something else ({})"
-    description = documents.fit(documents.load(path, tomllib.loads, refusal), LogDescription)
-    if (description.path is None) == (description.files is None):
-        raise ValueError("expected one of the keys 'path' and 'files'; add or drop one")
+    content = documents.load(path, tomllib.loads, refusal)
+    with within(str(path)):
+        description = documents.fit(content, LogDescription)
+        if (description.path is None) == (description.files is None):
+            raise ValueError("expected one of the keys 'path' and 'files'; add or drop one")
     files = description.files or [LogFile(path=str(description.path))]
     return description, [LogFile(each.path, each.logging or description.logging) for each in files]
 

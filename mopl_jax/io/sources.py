@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mopl_jax.io import csv_files, json_lines, packed
+from mopl_jax.io.documents import check_file
 from mopl_jax.io.nested import flat
 from mopl_jax.io.source import Piece, Source
 from mopl_jax.io.table_source import table_source
@@ -93,8 +94,7 @@ def _files(path):
         )
     if not path.exists():
         raise ValueError(f"{path}: no such file; check the path")
-    if not path.is_file():
-        raise ValueError(f"{path}: expected a file, got a pipe or a device; store it as a file")
+    check_file(path)
     return [path], kind
 
 

@@ -19,6 +19,7 @@ from mopl_jax.intervals.registry import bind
 from mopl_jax.io import log_reader, read
 from mopl_jax.io.column_spec import weight_names
 from mopl_jax.io.known_before import check_asked, check_known_before
+from mopl_jax.io.refusals import within
 from mopl_jax.io.reward_note import provenance_of
 from mopl_jax.learning import stages
 from mopl_jax.learning.constraints import (
@@ -44,7 +45,7 @@ from mopl_jax.learning.space_bounds import projection_of
 from mopl_jax.learning.stages import Task
 from mopl_jax.learning.teachable import check_outcomes, check_teaches
 from mopl_jax.learning.which_space import space_of
-from mopl_jax.logs import Logs, check, num_units, split
+from mopl_jax.logs import Logs, check, check_splits, num_units, split
 from mopl_jax.numerics.check import check_alpha, check_seed, choose
 from mopl_jax.warehouse.connection import public
 
@@ -164,6 +165,9 @@ def _found(taken, task: Task, share, watch: Watch, stop: Stop) -> LearntWeights:
         found = stages.taught(taken.logs, taken.others.source.count(), task)
         found = dataclasses.replace(found, interrupted=stop())
         return certified_in_passes(found, taken.others, watch)
+    if task.names.folds or share is not None:
+        with within(taken.place):
+            check_splits(taken.logs)
     if task.names.folds:
         return stages.cross_fitted(taken.logs, task, watch, stop)
     parts = (taken.logs, None)

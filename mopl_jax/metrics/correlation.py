@@ -111,11 +111,10 @@ def _of_file(path, names):
     """Of users, a row each, with a column a metric; or JSON with `metrics` and `correlation`, or a
     stored metric.
     """
+    stored = path.suffix.lower() == ".json"
+    said = load(path, numbered, "not valid JSON ({})") if stored else open_source(path)
     with within(f"--correlation {path}"):
-        if path.suffix.lower() == ".json":
-            matrix = _stored(load(path, numbered, "not valid JSON ({})"), names)
-        else:
-            matrix = _sampled(path, names)
+        matrix = (_stored if stored else _sampled)(said, names)
         if np.linalg.eigvalsh(matrix)[0] <= 1e-10:
             raise ValueError("expected a positive definite matrix; drop a metric that others make")
     return matrix
@@ -139,8 +138,7 @@ def _stored(said, names):
     return matrix
 
 
-def _sampled(path, names):
-    source = open_source(path)
+def _sampled(source, names):
     found = [_numbers(piece) for piece in source.scan([source.column(x) for x in names], ())]
     values = np.concatenate([np.zeros((0, len(names))), *found])
     if len(values) <= len(names):

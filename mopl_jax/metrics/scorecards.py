@@ -91,9 +91,10 @@ def described(path: Path, reading: Reading) -> tuple[Path, Reading]:
     """The table that a path names, and how to read it: TOML says both, options come before it."""
     if path.suffix.lower() != ".toml":
         return path, reading
+    refusal = "expected a table described in TOML, got something else ({})"
+    content = load(path, tomllib.loads, refusal)
     with within(str(path)):
-        refusal = "expected a table described in TOML, got something else ({})"
-        said = fit(load(path, tomllib.loads, refusal), Described)
+        said = fit(content, Described)
     return path.parent / said.path, dataclasses.replace(
         reading,
         columns=said.columns | dict(reading.columns),

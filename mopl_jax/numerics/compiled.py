@@ -1,5 +1,7 @@
 """Compiled functions kept in the user's cache folder, so that a command compiles only once.
 
+What is read there is run: only a folder that nobody else can write is used.
+
 JAX reads these settings when it is imported, so nothing here imports it.
 """
 
@@ -44,14 +46,24 @@ def folder() -> Path:
 
 
 def prepared() -> Path | None:
-    """The folder, its oldest files beyond `LARGEST` bytes removed; None if it cannot be written."""
+    """The folder, its oldest files beyond `LARGEST` bytes removed; None if it cannot be written, or
+    others may write it.
+    """
     try:
         path = folder()
-        path.mkdir(parents=True, exist_ok=True)
+        for made in (path.parent, path):
+            made.mkdir(0o700, parents=True, exist_ok=True)
+            if not _private(made.stat()):
+                return None
         _forget(path, LARGEST)
         return path if os.access(path, os.W_OK) else None
     except (OSError, RuntimeError):  # no such folder to be had, or no home
         return None
+
+
+def _private(stat):
+    """Whether a folder is this user's, to write for no other; Windows keeps that elsewhere."""
+    return os.name == "nt" or (stat.st_uid == os.geteuid() and not stat.st_mode & 0o022)
 
 
 def _forget(path, room):

@@ -11,6 +11,7 @@ import math
 import os
 import pickle
 import platform
+import tempfile
 from collections.abc import Hashable
 from contextlib import suppress
 from pathlib import Path
@@ -96,9 +97,11 @@ def _made(path: Path, lowered: Lowered) -> Compiled:
     """Compiled, and written if that can be done."""
     executable = _compiled(lowered)
     with suppress(Exception):
-        part = path.with_name(f"{path.name}.{os.getpid()}")
-        part.write_bytes(pickle.dumps(serialize_executable.serialize(executable)))
-        part.replace(path)
+        data = pickle.dumps(serialize_executable.serialize(executable))
+        descriptor, part = tempfile.mkstemp(dir=path.parent)
+        with open(descriptor, "wb") as file:
+            file.write(data)
+        os.replace(part, path)
     return executable
 
 

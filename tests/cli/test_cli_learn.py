@@ -56,7 +56,14 @@ def run(path, **options):
             {},
             "log.parquet: weight 'w_like': all 600 rows played 0.5",
         ),
-        ({"user": np.zeros(600)}, {"cluster": "user"}, "all 600 rows are of one user"),
+        *(
+            (
+                {"user": np.zeros(600)},
+                {"cluster": "user", **split},
+                "log.parquet: all 600 rows are of one user",
+            )
+            for split in ({}, {"share": 0.5}, {"folds": 2})
+        ),
         ({}, {"folds": 700}, "--folds: expected 2 to 600, one user"),
         ({}, {"share": 1.0}, "strictly between 0 and 1"),
         ({}, {"low": "0.6", "high": "0.1"}, "infeasible constraints: weight 1 of 2"),

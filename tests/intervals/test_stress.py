@@ -147,9 +147,7 @@ def test_shares_stay_in_their_range(dtype, names):
 
 @pytest.mark.nightly
 @every_dtype
-@pytest.mark.parametrize(
-    "name", sorted({*METHODS} - {*WALD, *SHARES, "cressie_read", "efron_stein"})
-)
+@pytest.mark.parametrize("name", sorted({*METHODS} - {*WALD, *SHARES, "efron_stein"}))
 def test_intervals_from_rows(name, dtype):
     """Order and nesting of those that read all rows; assumptions that weights of these kinds
     contradict give the whole range.

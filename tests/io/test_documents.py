@@ -2,13 +2,16 @@
 
 import json
 import math
+import os
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from command import assert_refused, mopl
 
 from mopl_jax.coverage import study
+from mopl_jax.io import documents
 from mopl_jax.io.documents import fit
 from mopl_jax.io.policy_json import VERSION, read_policy
 from mopl_jax.io.read import open_log
@@ -218,6 +221,54 @@ def test_policies_in_policies_without_end_are_one_line(tmp_path):
         (tmp_path / "deep.json").write_text(opened * depth + part + "]}" * depth)
         said = refusal(lambda folder, x: read_policy(x), tmp_path, tmp_path / "deep.json")
         assert said is None or "\n" not in said
+
+
+NORMAL = json.dumps({"mopl_policy": VERSION, "kind": "normal", "mean": [0.0], "scale": [1.0]})
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    """But one that a shell fills, as in `mopl draw <(…)`, is read."""
+    os.mkfifo(tmp_path / "policy.json")
+    for place in (tmp_path / "policy.json", "/dev/null"):
+        with pytest.raises(ValueError, match=f"{place}: expected a file, got a pipe or a device"):
+            read_policy(place)
+    for folder in ("/dev/fd", "/proc/self/fd"):
+        read, write = os.pipe()
+        os.write(write, NORMAL.encode())
+        os.close(write)
+        if os.path.exists(folder):
+            read_policy(f"{folder}/{read}")
+        os.close(read)
+
+
+DESCRIBED = {
+    "a log": "check {0}",
+    "a log to learn from": "learn {0}",
+    "a past": "metric {0} --north-star a",
+}
+
+
+@pytest.mark.parametrize("what", DESCRIBED)
+@pytest.mark.parametrize("text", [None, "x = [", "x = 1"], ids=["none", "no TOML", "a wrong key"])
+def test_a_description_is_named_once(what, text, tmp_path):
+    """Whoever reads it first, and whatever is wrong with it."""
+    path = tmp_path / "log.toml"
+    if text:
+        path.write_text(text)
+    ended = mopl(*DESCRIBED[what].format(path).split())
+    assert_refused(ended, str(path))
+    assert ended.err.count(str(path)) == 1
+
+
+def test_a_document_without_end_is_not_held(tmp_path, monkeypatch):
+    """As many letters as are allowed are read, one more is refused."""
+    path = tmp_path / "policy.json"
+    path.write_text(NORMAL)
+    monkeypatch.setattr(documents, "LARGEST", len(NORMAL))
+    read_policy(path)
+    monkeypatch.setattr(documents, "LARGEST", len(NORMAL) - 1)
+    with pytest.raises(ValueError, match=r"policy.json: .*expected at most \d+ letters, got more"):
+        read_policy(path)
 
 
 def test_a_number_stands_for_a_constant_vector():

@@ -98,10 +98,10 @@ def test_a_correlation_of_users_is_of_any_unit_and_of_one_metric_too(tmp_path):
     users = np.random.default_rng(0).multivariate_normal(np.zeros(3), USERS, 200)
     pq.write_table(pa.table(dict(zip(NAMES, users.T, strict=True))), tmp_path / "users.parquet")
     path, expected = tmp_path / "users.parquet", np.corrcoef(users, rowvar=False)
-    np.testing.assert_allclose(correlation._sampled(path, NAMES), expected, rtol=1e-12)
-    assert correlation._sampled(path, NAMES[:1]) == [[1.0]]
+    np.testing.assert_allclose(correlation._of_file(path, NAMES), expected, rtol=1e-12)
+    assert correlation._of_file(path, NAMES[:1]) == [[1.0]]
     pq.write_table(pa.table(dict(zip(NAMES, 1e300 * users.T, strict=True))), path)
-    np.testing.assert_allclose(correlation._sampled(path, NAMES), expected, rtol=1e-12)
+    np.testing.assert_allclose(correlation._of_file(path, NAMES), expected, rtol=1e-12)
 
 
 def test_all_looks_hold_together_and_share_their_level():

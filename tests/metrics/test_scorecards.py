@@ -533,7 +533,8 @@ def test_rare_and_heavy_metrics_are_no_other_units(tmp_path):
         (("--column", "metric=kpi"), "--column metric=kpi: no such column; columns: experiment"),
         (("--shares", "A:1"), "--shares: expected NAME=SHARE"),
         (("--correlation", "nulls"), "expected at least 10 A/A differences, got 8"),
-        (("--correlation", "none.csv"), "no such file"),
+        (("--correlation", "none.csv"), "mopl: none.csv: no such file"),
+        (("--correlation", "none.json"), "mopl: none.json: cannot be read"),
         (("--at", "later"), "expected a time"),
     ],
 )

@@ -2,6 +2,7 @@
 were compiled from.
 """
 
+import os
 import subprocess
 import sys
 
@@ -119,6 +120,21 @@ def test_a_damaged_file_is_made_anew(kept):
     assert float(_call(jnp.ones(3), 2)) == 3
     executables._here.clear()
     assert float(_call(jnp.ones(3), 2, jitted=lambda *given: pytest.fail("traced"))) == 3
+
+
+def test_what_a_link_leads_to_is_not_written(kept):
+    """Under the executable's own name, or one that can be guessed while it is under way."""
+    _call(jnp.ones(3), 2)
+    (path,) = kept.iterdir()
+    path.unlink()
+    other, guess = kept / "other", path.with_name(f"{path.name}.{os.getpid()}")
+    other.write_text("mine")
+    for link in (path, guess):
+        link.symlink_to(other)
+    executables._here.clear()
+    assert float(_call(jnp.ones(3), 2)) == 3
+    assert (other.read_text(), path.is_symlink()) == ("mine", False)
+    assert sorted(kept.iterdir()) == sorted([other, path, guess])  # no part is left
 
 
 def test_a_folder_that_is_gone_costs_time_alone(kept):

@@ -67,6 +67,31 @@ def test_nobody_needs_to_read_what_is_printed(what, tmp_path):
     assert not done.stderr
 
 
+FULL = {
+    "text": "draw {0}/target.json --n 3",
+    "more than a buffer": "draw {0}/target.json --n 9999",
+    "a document": "check {0}/log.toml --json",
+    "a screen": "evaluate {0}/log.toml --target {0}/target.json",
+}
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no such device")
+@pytest.mark.parametrize("what", FULL)
+def test_an_output_on_a_full_disk_is_one_complaint(what, tmp_path):
+    """And one that nobody can hear where complaints go there, too."""
+    assert mopl("example", "--out", tmp_path).code == 0
+    command = [sys.executable, "-c", MAIN, *FULL[what].format(tmp_path).split()]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, timeout=300, stdout=full, stderr=subprocess.PIPE)
+        silent = ["check", f"{tmp_path}/none.toml"]
+        unheard = subprocess.run([*command[:3], *silent], timeout=300, stdout=full, stderr=full)
+    assert (done.returncode, unheard.returncode) == (2, 2)
+    assert done.stderr.decode() == (
+        "mopl: standard output: cannot be written (No space left on device); free some space, or"
+        " write to another place\n"
+    )
+
+
 @pytest.mark.parametrize("character", sorted(plain.WORDS))
 def test_the_words_for_characters_are_ascii(character):
     assert plain.WORDS[character].isascii()
