@@ -384,7 +384,7 @@ MOVES = {  # what to do where the surface moves
 def _has_weekdays(reader, facts) -> bool:
     """Whether times are moments, of two weeks at least."""
     name = reader.columns.time
-    if name is None or not is_time(reader.source.schema.field(name).type):
+    if name is None or not is_time(reader.source.kind(name)):
         return False
     low, high = facts.spans.ranges["time"]
     return high - low >= 14 * DAY

@@ -167,7 +167,7 @@ def _vector(source, role, what):
         role = [name.strip() for name in role.split(",")]
     if not isinstance(role, str):
         return tuple(source.column(name) for name in role)
-    if role in names and not is_nested(source.schema.field(role).type):
+    if role in names and not is_nested(source.kind(role)):
         return (source.column(role),)
     within = f"{role}." if role in names else role
     found = [name for name in names if name.startswith(within)] or fnmatch.filter(names, role)

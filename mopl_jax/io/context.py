@@ -78,6 +78,8 @@ def context_of(policy: Any, source: Source, columns: ColumnSpec, what: str) -> C
             f"{source.name}: the {what} depends on {', '.join(policy.columns)}: no column"
             f" {absent[0]!r}; columns: {', '.join(source.schema.names)}"
         )
+    for name in policy.columns:
+        source.column(name)
     return Context(policy, {})
 
 
@@ -135,7 +137,7 @@ def recorded(reader: Any, names: Sequence[str], measure: bool) -> tuple[Any, Rec
     """
     if len(set(names)) < len(names):
         raise ValueError(f"context: expected columns once each, got {', '.join(names)}")
-    types = [reader.source.schema.field(name).type for name in names]
+    types = [reader.source.kind(name) for name in names]
     numbers = [is_number(kind) and not pa.types.is_boolean(kind) for kind in types]
     kinds = Recorder(names, [measure and x for x in numbers], numbers)
     context = context_of(kinds, reader.source, reader.columns, "context")

@@ -27,7 +27,8 @@ def draw(policy: Any, n: int = 1, seed: int | None = None) -> pa.Table:
 
     The same seed gives the same draws; without one they are new each time, as a server needs them.
     ValueError for n < 1 or more than a table holds, and for a policy without a density, which
-    cannot be logged, and for names that are no columns beside the density.
+    cannot be logged, for draws or densities that are no finite numbers, and for names that are no
+    columns beside the density.
     """
     check_count(n, MOST, "--n", "draw in parts, each by its own seed")
     path = isinstance(policy, str | Path)
@@ -38,7 +39,20 @@ def draw(policy: Any, n: int = 1, seed: int | None = None) -> pa.Table:
     keys = random.row_keys(jax.random.key(number), n)
     action, log_density = jax.jit(jax.vmap(lambda key: sample_with_density(made, key)))(keys)
     columns = dict(zip(names, np.asarray(action).T, strict=True))
-    return pa.table(columns | {DENSITY: np.asarray(log_density)})
+    columns |= {DENSITY: np.asarray(log_density)}
+    _check_finite(columns, policy if path else "policy")
+    return pa.table(columns)
+
+
+def _check_finite(columns, policy):
+    wrong = ~np.isfinite(np.stack(list(columns.values()), axis=1))
+    if wrong.any():
+        row, k = np.argwhere(wrong)[0]
+        name, drawn = list(columns.items())[k]
+        raise ValueError(
+            f"{policy}: draw {row + 1}: expected finite numbers, got {name} {drawn[row]}, which"
+            " cannot be logged; the policy's numbers are too large or too small: choose others"
+        )
 
 
 def _check_names(names, policy):

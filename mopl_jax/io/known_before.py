@@ -93,7 +93,7 @@ def _dependences(reader, names) -> dict[str, float]:
 def _read(reader, names) -> tuple[Any, dict[str, Any]]:
     """First rows, and what they have of each column; one of lists is several."""
     context, listed = reader.columns.context, len(names) == 1
-    listed = listed and is_list(reader.source.schema.field(names[0]).type)
+    listed = listed and is_list(reader.source.kind(names[0]))
     if listed and context == tuple(names):
         rows = _first(reader)
         return rows, {f"{names[0]}[{k}]": x for k, x in enumerate(rows.context.T)}

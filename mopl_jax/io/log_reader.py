@@ -142,7 +142,7 @@ class LogReader(NamedTuple):
     def has_list_column(self) -> bool:
         """Whether the action is one column of lists, whose length only the rows tell."""
         names = self.columns.action or ()
-        return len(names) == 1 and is_list(self.source.schema.field(names[0]).type)
+        return len(names) == 1 and is_list(self.source.kind(names[0]))
 
 
 def log_reader_of(
@@ -300,7 +300,7 @@ def precision(reader: LogReader, rows: Rows, name: str) -> Precision | None:
     plain, log = (getattr(reader.columns, role) for role in DENSITIES[name])
     if not (plain or log):
         return None
-    kind = str(reader.source.schema.field(log or plain).type)
+    kind = str(reader.source.kind(log or plain))
     values = getattr(rows, name)[:LOOKED_AT]
     stored = values if log else np.exp(values)
     return precision_of(stored, kind in ("float", "halffloat"), log is not None)

@@ -66,6 +66,7 @@ from mopl_jax.policies.uniform import Uniform
 VERSION = 1
 Name = Annotated[str, Meta(min_length=1)]
 Columns = Annotated[list[Name], Meta(min_length=1)]
+FARTHEST = 1000  # standard deviations from its mean to what a truncated normal plays
 LARGEST = sys.float_info.max  # a bound as large is none: JSON has no infinity
 
 
@@ -390,8 +391,15 @@ class TruncatedNormalEntry(PolicyEntry, tag="truncated_normal"):
         return length(self.mean, "mean")
 
     def build(self, d: int) -> Any:
-        """ValueError unless low < high."""
-        return TruncatedNormal(*self._parts(d))
+        """ValueError unless low < high, and not too far from the mean for what is between."""
+        normal, low, high = self._parts(d)
+        away = np.asarray(jnp.maximum(low - normal.mean, normal.mean - high) / normal.scale)
+        if away.max() > FARTHEST:
+            raise ValueError(
+                f"expected bounds within {FARTHEST} standard deviations of the mean, got"
+                f" {away.max():g} in entry {away.argmax() + 1}; widen the bounds or the scale"
+            )
+        return TruncatedNormal(normal, low, high)
 
     def _parts(self, d):
         scale = positive(full(self.scale, (d,), "scale"), "scale")

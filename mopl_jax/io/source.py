@@ -56,6 +56,10 @@ class Source(NamedTuple):
             raise ValueError(f"{self.name}: no column {named}; {hint}columns: {', '.join(known)}")
         return name
 
+    def kind(self, name: str) -> pa.DataType:
+        """The type of a column; ValueError as for `column`."""
+        return self.schema.field(self.column(name)).type
+
 
 def empty(name: object) -> str:
     """The complaint about a log without rows."""

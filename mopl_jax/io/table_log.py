@@ -114,7 +114,7 @@ def _names(reader) -> dict[str, str]:
 
 def _typed(reader, table, own, name):
     """A column as float64; a user as it is."""
-    column, kind = table[name], reader.source.schema.field(name).type
+    column, kind = table[name], reader.source.kind(name)
     if own == "cluster":
         if pa.types.is_nested(kind):
             raise ValueError(
@@ -221,7 +221,7 @@ def precisions(reader: LogReader, log: TableLog) -> tuple[tuple[str, Precision],
     for own, (plain, logged) in DENSITIES.items():
         name = getattr(reader.columns, logged) or getattr(reader.columns, plain)
         if name is not None:
-            single = reader.source.schema.field(name).type in (pa.float32(), pa.float16())
+            single = reader.source.kind(name) in (pa.float32(), pa.float16())
             is_log = getattr(reader.columns, logged) is not None
             found.append((own, _precision(log, own, single, is_log)))
     return tuple(found)

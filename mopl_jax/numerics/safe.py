@@ -6,8 +6,10 @@ the result is chosen after it.
 """
 
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import ArrayLike
 
-from mopl_jax.numerics.shapes import Floats
+from mopl_jax.numerics.shapes import Floats, Vector
 
 
 def positive(x: Floats) -> Floats:
@@ -28,6 +30,13 @@ def reciprocal(x: Floats) -> Floats:
 def log(x: Floats) -> Floats:
     """log x where x > 0, else −∞, with gradient zero."""
     return jnp.where(x > 0, jnp.log(positive(x)), -jnp.inf)
+
+
+def log_shares(parts: ArrayLike) -> Vector:
+    """log parts / Σ parts, (k,), of parts > 0 in any unit, however large or small they are."""
+    logs = np.log(np.asarray(parts, float))
+    logs -= logs.max()
+    return jnp.asarray(logs - np.log(np.exp(logs).sum()))
 
 
 def sqrt(x: Floats) -> Floats:

@@ -9,12 +9,28 @@ from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.numerics.shapes import Matrix, OneKey, Scalar, Vector
 from mopl_jax.policies.gaussian import Gaussian
 
+TAIL = 10.0  # standard deviations from which draws are found by log Φ
+
 
 def _standard(policy):
     """The bounds in standard deviations."""
     return tuple(
         (end - policy.normal.mean) / policy.normal.scale for end in (policy.low, policy.high)
     )
+
+
+def _in_tail(low, high, u):
+    """The level u of a standard normal between low and high < −TAIL, where Φ may be no float.
+
+    By Newton on log Φ, from z² that is exponential, as it nearly is.
+    """
+    outside = jnp.exp(log_ndtr(low) - log_ndtr(high))
+    log_share = jnp.log(outside + u * (1 - outside))
+    z = -jnp.sqrt(jnp.square(high) - 2 * log_share)
+    for _ in range(2):
+        miss = log_ndtr(z) - log_ndtr(high) - log_share
+        z = z - miss * jnp.exp(log_ndtr(z) - norm.logpdf(z))
+    return z
 
 
 def _log_densities(normal: Gaussian, action: Vector) -> Vector:
@@ -73,7 +89,8 @@ class TruncatedNormal:
         """One action (d,), by the inverse distribution function."""
         low, high, sign = self._ends()
         u = random.uniform(key, self.dim).astype(low.dtype)
-        z = ndtri(ndtr(low) + u * (ndtr(high) - ndtr(low)))
+        near = ndtri(ndtr(low) + u * (ndtr(high) - ndtr(low)))
+        z = jnp.where(high < -TAIL, _in_tail(low, high, u), near)
         action = self.normal.mean + self.normal.scale * sign * z
         return jnp.clip(action, self.low, self.high)
 
@@ -81,7 +98,8 @@ class TruncatedNormal:
         """The distribution function at each weight of an action, (d,)."""
         low, high, sign = self._ends()
         z = sign * (action - self.normal.mean) / self.normal.scale
-        level = (ndtr(z) - ndtr(low)) / (ndtr(high) - ndtr(low))
+        share, outside = (jnp.exp(log_ndtr(x) - log_ndtr(high)) for x in (z, low))
+        level = (share - outside) / (1 - outside)
         return jnp.where(sign > 0, level, 1 - level)
 
     def log_density(self, action: Vector) -> Scalar:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from mopl_jax.numerics import random
+from mopl_jax.numerics import random, safe
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.numerics.shapes import Matrix, OneKey, Scalar, Vector
 
@@ -29,10 +29,10 @@ class Discrete:
 
         ValueError for two actions that are the same.
         """
-        rows, share = np.asarray(actions, float), np.asarray(probability, float)
+        rows = np.asarray(actions, float)
         if len(np.unique(rows, axis=0)) < len(rows):
             raise ValueError("expected different actions, got one twice; add its probabilities")
-        return cls(jnp.asarray(rows), jnp.asarray(np.log(share / share.sum())))
+        return cls(jnp.asarray(rows), safe.log_shares(probability))
 
     @property
     def dim(self) -> int:

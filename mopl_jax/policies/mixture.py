@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from mopl_jax.numerics import random
+from mopl_jax.numerics import random, safe
 from mopl_jax.numerics.check import MOST_PARTS, check_count
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.numerics.shapes import Matrix, OneKey, Scalar, Vector
@@ -35,8 +35,7 @@ class Mixture:
         check_count(
             len(components), MOST_PARTS, "components of a mixture", "join those nearly alike"
         )
-        weight = jnp.asarray(weight) * 1.0
-        return cls(jnp.log(weight) - jnp.log(jnp.sum(weight)), tuple(components))
+        return cls(safe.log_shares(weight), tuple(components))
 
     @property
     def dim(self) -> int:

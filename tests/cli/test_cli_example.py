@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 
 import jax
 import jax.numpy as jnp
@@ -172,6 +173,45 @@ def test_what_cannot_be_logged_is_refused(folder, tmp_path):
         odd = Gaussian.diagonal([0.0, 1.0], 1.0)
         write_policy(tmp_path / "odd.json", odd, objectives=["w_a", name])
         assert_refused(mopl("draw", tmp_path / "odd.json"), "odd.json: key 'objectives'", shown)
+
+
+PAIR = [{"kind": "normal", "mean": [m], "scale": 1} for m in (0, 1)]
+REFUSED = {
+    "a nan": ({"kind": "dirichlet", "concentration": [1e-300, 1e-300]}, 1, "action_1 nan"),
+    "a corner": ({"kind": "dirichlet", "concentration": [1e-3, 1e-3]}, 3, "log_propensity -inf"),
+    "wide": ({"kind": "uniform", "low": [-1e308], "high": [1e308]}, 1, "action_1 inf"),
+    "far": ({"kind": "log_normal", "mean": [800], "scale": 1}, 1, "action_1 inf"),
+    "the second": ({"kind": "normal", "mean": [0], "scale": 1e308}, 2, "action_1 -inf"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_no_float_holds_is_not_drawn(tmp_path, name):
+    policy, row, got = REFUSED[name]
+    path, out = tmp_path / "huge.json", tmp_path / "drawn.csv"
+    path.write_text(json.dumps({"mopl_policy": 1} | policy))
+    ended = mopl("draw", path, "--n", 3, "--seed", 1, "--out", out)
+    assert_refused(ended, f"huge.json: draw {row}: expected finite numbers, got {got},", "choose")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("shares", "second"),
+    [([1e308, 1e308], 0.5), ([1e-320, 1e-320], 0.5), ([1e308, 1e-320], 0), ([1e-320, 1e308], 1)],
+)
+def test_shares_in_any_unit_are_those_of_their_quotients(tmp_path, shares, second):
+    arms = {"kind": "discrete", "actions": [[0], [1]], "probabilities": shares}
+    mixture = {"kind": "mixture", "weights": shares, "components": PAIR}
+    densities = (
+        (arms, lambda x: np.where(x == 0, 1 - second, second)),
+        (mixture, lambda x: (1 - second) * stats.norm.pdf(x) + second * stats.norm.pdf(x, loc=1)),
+    )
+    path = tmp_path / "policy.json"
+    for policy, density in densities:
+        path.write_text(json.dumps({"mopl_policy": 1} | policy))
+        draws = document("draw", path, "--n", 20, "--seed", 1)["draws"]
+        x, found = (np.array([row[k] for row in draws]) for k in ("action_1", "log_propensity"))
+        np.testing.assert_allclose(np.exp(found), density(x), rtol=1e-12)
 
 
 def test_one_draw_with_its_density():

@@ -253,6 +253,24 @@ def test_the_reward_is_no_covariate():
         evaluate(table(), TARGET, context="reward", adjust=True, **ROLES)
 
 
+TWICE = {
+    "covariate": {"context": "country", "adjust": True},
+    "covariate of a fit": {"context": "country", "fit_logging": True, "logging": None},
+    "context of a target": {"target": segmented("country", "DE")},
+    "context of the log": {"logging": segmented("country", "DE")},
+    "time feature": {"time_feature": "country"},
+    "action": {"action": "country"},
+    "user": {"cluster": "country"},
+}
+
+
+@pytest.mark.parametrize("role", TWICE)
+def test_a_column_that_is_there_twice_is_refused_in_every_role(role):
+    log = table().append_column("country", table()["country"])
+    with pytest.raises(ValueError, match="expected one column 'country', got 2; rename them$"):
+        evaluate(log, **{"target": TARGET} | ROLES | TWICE[role])
+
+
 def test_the_command_names_the_column_and_the_remedy(tmp_path):
     write(tmp_path / "log.parquet", table().to_pydict())
     write_policy(tmp_path / "logging.json", LOGGING)

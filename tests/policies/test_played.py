@@ -170,14 +170,27 @@ OTHERS = {
 OTHERS["product"] = Product((OTHERS["log_normal"], OTHERS["arms"]))
 
 
-def test_far_out_a_truncated_normal_keeps_its_digits():
-    """Eight standard deviations above the mean: scipy's density, draws inside."""
-    far = TruncatedNormal(Gaussian.diagonal([0.0], [1.0]), jnp.array([8.0]), jnp.array([9.0]))
-    expected = stats.truncnorm.logpdf(8.1, 8, 9)
-    assert far.log_density(jnp.array([8.1])) == pytest.approx(expected, rel=1e-9)
-    actions = np.asarray(sample_rows(KEY, far, 2000))
-    assert ((actions >= 8) & (actions <= 9)).all()
-    assert standard_errors(actions, stats.truncnorm.mean(8, 9)).max() < 4.5
+@pytest.mark.parametrize("far", [8, 20, 36, 38, 45, 300])
+@pytest.mark.parametrize("sign", [-1, 1])
+@pytest.mark.parametrize("width", [0.05, np.inf])
+def test_far_out_a_truncated_normal_keeps_its_digits(far, sign, width):
+    """Standard deviations from the mean, on both sides: scipy's density and mean, draws inside.
+
+    Of log Φ, jax keeps 4 · 10⁻⁹ at 20.
+    """
+    ends = np.sort(sign * np.array([far, far + width]))
+    policy = TruncatedNormal(Gaussian.diagonal([0.0], [1.0]), *jnp.asarray(ends)[:, None])
+    at, truth = sign * (far + 0.01), stats.truncnorm(far, far + width)
+    found = policy.log_density(jnp.array([at]))
+    assert found == pytest.approx(truth.logpdf(far + 0.01), rel=1e-9, abs=5e-9)
+    assert policy.mean[0] == pytest.approx(sign * truth.mean(), rel=5e-9)
+    actions = np.asarray(sample_rows(KEY, policy, 2000))
+    assert ((actions >= ends[0]) & (actions <= ends[1])).all()
+    assert standard_errors(actions, sign * truth.mean()).max() < 4.5
+    level = np.asarray(jax.vmap(policy.levels)(jnp.asarray(actions)))[:, 0]
+    assert stats.kstest(level, "uniform").pvalue > 1e-3
+    below = truth.cdf(actions[:, 0]) if sign > 0 else truth.sf(-actions[:, 0])
+    np.testing.assert_allclose(level, below, atol=1e-7)
 
 
 @every_policy
@@ -193,6 +206,14 @@ def test_documents_come_back(tmp_path, name):
     ("content", "message"),
     [
         ({"kind": "truncated_normal", "mean": [0], "scale": 1, "low": 1, "high": 0}, "low < high"),
+        (
+            {"kind": "truncated_normal", "mean": [0, 0], "scale": 1, "low": [0, 1001]},
+            "expected bounds within 1000 standard deviations of the mean, got 1001 in entry 2; wi",
+        ),
+        (
+            {"kind": "truncated_normal", "mean": [0], "scale": 0.01, "high": [-10.1]},
+            "expected bounds within 1000 standard deviations of the mean, got 1010 in entry 1; wi",
+        ),
         ({"kind": "dirichlet", "concentration": [1, 0]}, "'concentration': expected numbers > 0"),
         ({"kind": "discrete", "actions": [1, 2], "probabilities": [1, 1]}, "k lists of d numbers"),
         ({"kind": "discrete", "actions": [[1], [1]], "probabilities": [1, 1]}, "got one twice"),
