@@ -166,6 +166,12 @@ def _vector(source, role, what):
     if isinstance(role, str) and role not in names and "," in role:
         role = [name.strip() for name in role.split(",")]
     if not isinstance(role, str):
+        again = [name for k, name in enumerate(role) if name in role[:k]]
+        if again:
+            raise ValueError(
+                f"{source.name}: expected each {what} column once, got {again[0]!r} again; name"
+                " another, or leave it out"
+            )
         return tuple(source.column(name) for name in role)
     if role in names and not is_nested(source.kind(role)):
         return (source.column(role),)

@@ -247,6 +247,11 @@ BAD_LOGS = {
         {"action": "z_"},
         "no action column 'z_', and none that starts so; columns: w_1, w_10",
     ),
+    "an action twice": (
+        TABLE,
+        {"action": "w_1,w_1"},
+        "expected each action column once, got 'w_1' again",
+    ),
     "one action": (TABLE, {"action": ["w_1", "w_3"]}, "no column 'w_3'; did you mean 'w_2'?"),
     "text action": (
         TABLE,
