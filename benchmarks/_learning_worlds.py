@@ -8,7 +8,7 @@ f. Logging N(0, I).
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -163,3 +163,16 @@ def smoothed_gain(world: str, mean, scale) -> float:
     noise = np.asarray(_draws(len(mean)) @ np.asarray(scale).T)
     f = _means(world)
     return float(np.mean(np.asarray(f(np.asarray(mean) + noise)) - np.asarray(f(noise))))
+
+
+def cells(options) -> Iterator[tuple[str, str, int, int]]:
+    """World, noise and shape of each cell of a study."""
+    for d, n in zip(options.d, options.n, strict=True):
+        for world in options.worlds:
+            for noise in noises(world):
+                yield world, noise, d, n
+
+
+def noises(world: str) -> tuple[str, ...]:
+    """What a world's rewards may be: heavy tails are no bits."""
+    return ("metric",) if world == "heavy" else ("metric", "bit")

@@ -54,7 +54,7 @@ def logs_of(options) -> Iterator[tuple]:
     """World, noise, size and seed of each log, all cells in turn."""
     for seed in range(options.replicates):
         for world in options.worlds:
-            for noise in ("metric", "bit")[: 1 if world == "heavy" else 2]:
+            for noise in _learning_worlds.noises(world):
                 yield world, noise, options.n, seed
 
 

@@ -42,7 +42,7 @@ def run(options) -> _study.Rows:
 def _logs_of(options) -> Iterator[tuple]:
     for seed in range(options.replicates):
         for world in options.worlds:
-            for noise in ("metric", "bit"):
+            for noise in _learning_worlds.noises(world):
                 yield world, noise, options.n, seed
 
 

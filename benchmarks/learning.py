@@ -52,10 +52,8 @@ def run(options) -> Iterator[_study.Rows]:
 def logs_of(options) -> Iterator[tuple]:
     """World, noise, shape and seed of each log, all cells in turn."""
     for seed in range(options.replicates):
-        for d, n in zip(options.d, options.n, strict=True):
-            for world in options.worlds:
-                for noise in ("metric", "bit")[: 1 if world == "heavy" else 2]:
-                    yield world, noise, d, n, seed
+        for cell in _learning_worlds.cells(options):
+            yield *cell, seed
 
 
 def rows_of(world: str, noise: str, d: int, n: int, seed: int) -> Iterator[dict]:

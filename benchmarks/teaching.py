@@ -49,7 +49,7 @@ def logs_of(options) -> Iterator[tuple]:
     """World, noise, size and seed of each log, all cells in turn."""
     for seed in range(options.replicates):
         for world in options.worlds:
-            for noise in ("metric", "bit"):
+            for noise in _learning_worlds.noises(world):
                 yield world, noise, options.n, seed
 
 
