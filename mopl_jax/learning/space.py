@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from mopl_jax.learning.unclipped import unclipped
 from mopl_jax.logs import Logs
 from mopl_jax.policies.bounded import ClippedNormal
 from mopl_jax.policies.gaussian import Gaussian
@@ -54,6 +53,8 @@ class Space(NamedTuple):
         of the kind plays.
         """
         if self.clipped is not None:
+            from mopl_jax.learning.unclipped import unclipped  # on demand: scipy
+
             return unclipped(logs, self.clipped)
         if self.map is None:
             return logs

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.special import log_ndtr, ndtri_exp
-from scipy.stats import norm
 
 from mopl_jax.logs import Logs
 from mopl_jax.policies.bounded import ClippedNormal
@@ -33,7 +32,8 @@ def unclipped(logs: Logs, logging: ClippedNormal) -> Logs:
     below = mean + scale * ndtri_exp(chance + log_ndtr((low - mean) / scale))
     above = mean - scale * ndtri_exp(chance + log_ndtr((mean - high) / scale))
     drawn = np.where(action <= low, below, np.where(action >= high, above, action))
-    density = norm.logpdf(drawn, mean, scale).sum(axis=1)
+    normal = ((drawn - mean) / scale) ** 2 + np.log(2 * np.pi * scale**2)
+    density = -normal.sum(axis=1) / 2
     return dataclasses.replace(logs, action=drawn, log_propensity=density)
 
 

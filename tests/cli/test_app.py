@@ -43,6 +43,14 @@ def test_help_waits_for_no_library(arguments, tmp_path):
     assert done.stderr.strip() == ""
 
 
+@pytest.mark.parametrize("name", ["check", "evaluate", "compare", "learn"])
+def test_a_verb_on_a_log_waits_for_no_scipy(name):
+    """scipy takes a third of jax's import, and only rare logs need it."""
+    screens = "mopl_jax.evaluation.comparison, mopl_jax.report.learning_screen, mopl_jax.io.read"
+    code = f"import sys, mopl_jax.cli.{name}, {screens}; sys.exit('scipy' in sys.modules)"
+    assert python(code).returncode == 0
+
+
 @pytest.mark.parametrize("name", app.COMMANDS)
 def test_help_lists_the_first_sentence_of_each_command(name):
     """The list of commands is written twice, so that help imports none of them."""
