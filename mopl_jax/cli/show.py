@@ -13,7 +13,7 @@ VERSION = 1  # of the documents of all commands: another where a key changes its
 
 def print_json(document: Any) -> None:
     """One document, with the version of its form and of the program; what is not finite is null."""
-    from mopl_jax.io.policy_json import finite
+    from mopl_jax.io.files import finite
 
     about = {"mopl_json": VERSION, "mopl_version": metadata.version("mopl_jax")}
     print(json.dumps(about | finite(document), allow_nan=False, default=str))

@@ -17,7 +17,7 @@ from mopl_jax.coverage.replicates import Cell, Replicates
 from mopl_jax.coverage.sample_size import sample_size_ratio, smallest_n
 from mopl_jax.coverage.world import Grid, World
 from mopl_jax.intervals.registry import available
-from mopl_jax.io.policy_json import finite
+from mopl_jax.io.files import finite
 from mopl_jax.numerics.proportion import wilson_interval
 
 LEVEL = 0.94  # an interval holds from the n where coverage stays at or above this (nominal 0.95)

@@ -10,7 +10,7 @@ import numpy as np
 from msgspec import Meta, structs
 
 from mopl_jax.coverage.overlap import overlapping
-from mopl_jax.io import policy_json
+from mopl_jax.io import policy_entries
 from mopl_jax.io.documents import ABSENT, KindEntry, Number, Numbers, Positive, full, positive
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.mixture import Mixture
@@ -124,13 +124,13 @@ class ZeroInflatedEntry(RecordEntry, tag="zero_inflated"):
     shape: Positive = 1.0
 
 
-class NormalEntry(policy_json.NormalEntry, tag="normal", forbid_unknown_fields=True):
+class NormalEntry(policy_entries.NormalEntry, tag="normal", forbid_unknown_fields=True):
     """A normal policy; around 0 if `mean` is left out."""
 
     mean: Numbers = np.zeros(())
 
 
-class UniformEntry(policy_json.UniformEntry, tag="uniform", forbid_unknown_fields=True):
+class UniformEntry(policy_entries.UniformEntry, tag="uniform", forbid_unknown_fields=True):
     """A uniform policy; on [−1, 1] if `low` and `high` are left out."""
 
     low: Numbers = -np.ones(())
@@ -149,7 +149,7 @@ class MixtureEntry(KindEntry, tag="mixture"):
                 f"expected one weight for each component, got {self.weight.tolist()} for"
                 f" {len(self.component)}"
             )
-        parts = policy_json.components_of(self.component, d)
+        parts = policy_entries.components_of(self.component, d)
         return Mixture.of(positive(self.weight, "weight"), parts)
 
 

@@ -9,11 +9,12 @@ systems have none.
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,21 @@ def write_json(path: Path, document: Any) -> Path:
     """Write a document of finite numbers."""
     text = json.dumps(document, indent=1, allow_nan=False, default=str) + "\n"
     return write_atomically(path, lambda temporary: temporary.write_text(text))
+
+
+def finite(value: Any) -> Any:
+    """`value` as JSON can hold it: records by their `to_dict`, arrays as lists, and None for every
+    number that is not finite.
+    """
+    if hasattr(value, "to_dict"):
+        value = value.to_dict()
+    if isinstance(value, Mapping):
+        return {str(key): finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(entry) for entry in value]
+    if hasattr(value, "tolist"):
+        return finite(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> Path:

@@ -11,14 +11,12 @@ cluster = "user"
 import tomllib
 from os.path import isdir  # False where a path cannot be looked at
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
 from msgspec import Meta
 
 from mopl_jax.io import documents
 from mopl_jax.io.column_spec import ROLES, ColumnSpec
-from mopl_jax.io.log_reader import LogReader
-from mopl_jax.io.pooling import pool
 from mopl_jax.io.refusals import within
 from mopl_jax.policies.policy import Policy
 
@@ -41,14 +39,21 @@ class LogDescription(ColumnSpec, frozen=True, kw_only=True, forbid_unknown_field
     mixture: bool = False
 
 
-def described_log(path: Path, logging: Policy | Path | str | None, roles: dict) -> LogReader:
+class Pool(NamedTuple):
+    """A log as `pool` takes it."""
+
+    sources: list[Path]
+    logging: list[Policy | Path | str | None]
+    mixture: bool
+    roles: dict[str, Any]
+
+
+def described_log(path: Path, logging: Policy | Path | str | None, roles: dict) -> Pool:
     """The log that a TOML file describes; `logging` and `roles` come before what it says."""
     description, files = _described(path)
-    with within(str(path)):
-        columns = {role: getattr(description, role) for role in ROLES} | roles
-        policies = [_policy(path, file.logging, logging) for file in files]
-        paths = [path.parent / file.path for file in files]
-        return pool(paths, policies, mixture=description.mixture, **columns)
+    roles = {role: getattr(description, role) for role in ROLES} | roles
+    policies = [_policy(path, file.logging, logging) for file in files]
+    return Pool([path.parent / x.path for x in files], policies, description.mixture, roles)
 
 
 def files_of(path: Path) -> list[Path]:

@@ -5,9 +5,7 @@ Every complaint is a one-line ValueError: file, column, row, what was expected, 
 count from 1, the first row of data (a CSV header is not counted).
 """
 
-import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -16,8 +14,7 @@ import msgspec
 import numpy as np
 from jaxtyping import Float, Int
 
-from mopl_jax.io.aggregation import aggregated
-from mopl_jax.io.column_spec import ColumnSpec, action_columns, resolve
+from mopl_jax.io.column_spec import ColumnSpec
 from mopl_jax.io.columns import (
     Column,
     Place,
@@ -29,29 +26,23 @@ from mopl_jax.io.columns import (
 )
 from mopl_jax.io.context import Context, context_of
 from mopl_jax.io.half import Half
-from mopl_jax.io.half_life import chosen_half_life
 from mopl_jax.io.kinds import alike, is_list
-from mopl_jax.io.missing import refuse_missing, with_rewards
-from mopl_jax.io.policy_json import given_policy, read_policy
+from mopl_jax.io.missing import refuse_missing
 from mopl_jax.io.precision import Precision, precision_of
-from mopl_jax.io.recency import AUTO, half_life_text, recency_of
 from mopl_jax.io.sampling import (
     Sampling,
     check_squares,
-    counted,
     counts,
     repeated,
-    said_of,
     sampling_of,
     weights,
 )
 from mopl_jax.io.source import Source, empty
-from mopl_jax.io.table_source import check_roles
 from mopl_jax.logs import check_precision
 from mopl_jax.numerics.pytree import entries
-from mopl_jax.policies.contextual import is_contextual, log_densities
+from mopl_jax.policies.contextual import is_contextual
 from mopl_jax.policies.mixture import Mixture
-from mopl_jax.policies.policy import Policy, check_policy
+from mopl_jax.policies.policy import Policy
 
 
 class Rows(NamedTuple):
@@ -145,39 +136,6 @@ class LogReader(NamedTuple):
         return len(names) == 1 and is_list(self.source.kind(names[0]))
 
 
-def log_reader_of(
-    source: Source, columns: ColumnSpec, logging: Policy | Path | str | None
-) -> LogReader:
-    """A reader of columns that exist; ValueError where the logging policy has other weights."""
-    names = action_columns(source, columns.action) or _named_by(logging, source)
-    columns = columns.replace(action=names)
-    logging = logging_policy(logging, names or ())
-    columns = resolve(source, columns, logging)
-    check_roles(source, columns)
-    source, columns = aggregated(prepared(source, columns), columns)
-    if columns.half_life == AUTO:
-        source, columns = _with_half_life(LogReader(source, columns, logging))
-    sampling = sampling_of(source, columns)
-    source = said_of(source, columns, sampling)
-    if columns.fit_logging:
-        source, logging = _fitted(LogReader(source, columns, logging, sampling=sampling))
-    if logging is None:
-        return LogReader(source, columns, sampling=sampling)
-    if columns.action is None:
-        raise ValueError(
-            f"{source.name}: a logging policy needs the actions: name their columns (--action)"
-        )
-    contexts, log_density = (), jax.jit(jax.vmap(logging.log_density))
-    if is_contextual(logging):
-        contexts = (context_of(logging, source, columns, "logging policy"),)
-        log_density = jax.jit(functools.partial(log_densities, logging))
-    reader = LogReader(
-        source, columns, logging, log_density=log_density, sampling=sampling, contexts=contexts
-    )
-    check_weights(reader, logging, "logging policy")
-    return reader
-
-
 def of_the_log(reader: LogReader) -> LogReader:
     """The reader of the log's own rows, of which none speaks for less because it is old."""
     columns = reader.columns.replace(half_life=None, time_feature=None, weekdays=False)
@@ -198,68 +156,6 @@ def with_context(reader: LogReader, policy: Policy, what: str) -> LogReader:
     """
     more = context_of(policy, reader.source, reader.columns, what)
     return reader._replace(contexts=(*reader.contexts, more))
-
-
-def _with_half_life(reader: LogReader) -> tuple[Source, ColumnSpec]:
-    """The source, which says so, and the columns with the half-life that predicts best."""
-    source, columns = reader.source, reader.columns
-    recency_of(source, columns)  # which refuses what has no times
-    if columns.action is None:
-        raise ValueError(f"{source.name}: --half-life auto: of which weights? name them (--action)")
-
-    def rows():
-        return _in_chunks(_parts(reader, alike(source.scan(*_scanned(reader)))), PICKED_FROM)
-
-    found = chosen_half_life(rows)
-    said = half_life_text(source, columns, found)
-    how = "none, older rows are as good as later ones" if said is None else said
-    told = f"the half-life was chosen by how well surfaces predicted the rows after them: {how}"
-    source = source._replace(remarks=(*source.remarks, told))
-    return source, columns.replace(half_life=said)
-
-
-FITTED = 2**20  # rows from which a logging policy is estimated
-
-
-def _fitted(reader: LogReader) -> tuple[Source, Policy]:
-    """The source, which says so, and the logging policy that its actions look drawn from."""
-    from mopl_jax.io.fitting import fit_logging  # on demand: scipy takes a third of jax's import
-
-    name = reader.source.name
-    if reader.logging is not None or reader.columns.density:
-        raise ValueError(f"{name}: --fit-logging: expected a log without densities; drop one")
-    thinned = reader.columns.sampling_weight or reader.columns.keep_probability
-    if reader.columns.action is None or thinned:
-        raise ValueError(f"{name}: --fit-logging: expected actions, and rows that are not thinned")
-    pieces = alike(reader.source.scan(*_scanned(reader)))
-    rows = next(_in_chunks(_parts(reader, pieces), room(reader, FITTED)), None)
-    if rows is None:
-        raise ValueError(empty(name))
-    found = fit_logging(rows, name)
-    said = (
-        f"the logging policy was estimated from {len(rows.action):,} actions of {name}:"
-        f" {found.family}, {found.numbers} numbers; densities are guesses, log those of each action"
-    )
-    return reader.source._replace(remarks=(*reader.source.remarks, said)), found.policy
-
-
-def prepared(source: Source, columns: ColumnSpec) -> Source:
-    """The source as it is counted: rows without a reward gone or filled, equal rows apart."""
-    return counted(with_rewards(source, columns.reward, columns.missing_reward), columns)
-
-
-def _named_by(logging, source: Source) -> tuple[str, ...] | None:
-    """The objectives of a logging policy's document, where the log has a column of each name."""
-    if not isinstance(logging, str | Path):
-        return None
-    names = read_policy(logging)[1].get("objectives") or ()
-    return tuple(names) if names and set(names) <= set(source.schema.names) else None
-
-
-def logging_policy(logging: Policy | Path | str | None, names: Sequence[str] = ()) -> Policy | None:
-    """A policy, or the one in a JSON document, in the order of the `names` of the weights."""
-    logging = given_policy(logging, names)
-    return logging if logging is None else check_policy(logging, "logging")
 
 
 def check_weights(reader: LogReader, policy: Policy, what: str) -> None:
@@ -379,13 +275,17 @@ def chunks(reader: LogReader, size: int | None) -> Iterator[Rows]:
     once if None. ValueError if there are none.
     """
     seen, size = 0, size and room(reader, size)
-    pieces = alike(reader.source.scan(*_scanned(reader)))
     pick = (lambda rows: rows) if reader.half is None else reader.half.picker()
-    for chunk in _in_chunks(_parts(reader, pieces), size):
+    for chunk in as_logged(reader, size):
         yield pick(_with_propensity(reader, chunk, seen))
         seen += len(chunk.reward)
     if not seen:
         raise ValueError(empty(reader.source.name))
+
+
+def as_logged(reader: LogReader, size: int | None) -> Iterator[Rows]:
+    """All rows with the densities of their columns alone, `size` at a time."""
+    return _in_chunks(_parts(reader, alike(reader.source.scan(*_scanned(reader)))), size)
 
 
 def _scanned(reader):

@@ -8,7 +8,8 @@ import jax
 import numpy as np
 
 from mopl_jax.io.column_spec import ColumnSpec, action_columns
-from mopl_jax.io.log_reader import LogReader, Part, log_reader_of, logging_policy, prepared
+from mopl_jax.io.log_reader import LogReader, Part
+from mopl_jax.io.opening import log_reader_of, logging_policy, prepared
 from mopl_jax.io.sources import open_source, pooled
 from mopl_jax.policies.contextual import is_contextual
 from mopl_jax.policies.mixture import Mixture

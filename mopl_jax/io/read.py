@@ -12,7 +12,10 @@ import pyarrow as pa
 from mopl_jax.io.column_spec import ROLES, ColumnSpec
 from mopl_jax.io.half import Half, table_halves
 from mopl_jax.io.log_description import described_log
-from mopl_jax.io.log_reader import LogReader, Rows, log_reader_of, room, whole
+from mopl_jax.io.log_reader import LogReader, Rows, room, whole
+from mopl_jax.io.opening import log_reader_of
+from mopl_jax.io.pooling import pool
+from mopl_jax.io.refusals import within
 from mopl_jax.io.sources import open_source
 from mopl_jax.logs import Logs, check_shapes
 from mopl_jax.policies.policy import Policy
@@ -37,7 +40,9 @@ def open_log(source: Any, *, logging: Policy | Path | str | None = None, **roles
         table, given = table_of(check_shapes(source))
         return log_reader_of(open_source(table), ColumnSpec(**given), logging)
     if isinstance(source, str | Path) and Path(source).suffix.lower() == ".toml":
-        return described_log(Path(source), logging, given)
+        log = described_log(Path(source), logging, given)
+        with within(str(source)):
+            return pool(log.sources, log.logging, mixture=log.mixture, **log.roles)
     return log_reader_of(open_source(source), ColumnSpec(**given), logging)
 
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from mopl_jax.io.policy_json import describe
+from mopl_jax.io.policy_keys import describe
 from mopl_jax.learning.space import LOG_RATIOS, LOGARITHMS, WEIGHTS, Space, Weights
 from mopl_jax.logs import Logs
 from mopl_jax.numerics.quadratic import left_over, told_by

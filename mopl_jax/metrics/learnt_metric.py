@@ -14,7 +14,7 @@ import numpy as np
 from jax.scipy.stats import norm
 
 from mopl_jax.io import storage
-from mopl_jax.io.policy_json import finite
+from mopl_jax.io.files import finite
 from mopl_jax.metrics import (
     drift,
     exchange,

@@ -14,8 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float
 
-from mopl_jax.io.files import check_output, write_atomically
-from mopl_jax.io.policy_json import finite
+from mopl_jax.io.files import check_output, finite, write_atomically
 from mopl_jax.io.reward_note import noted
 from mopl_jax.io.sources import open_source
 from mopl_jax.metrics import metric_json

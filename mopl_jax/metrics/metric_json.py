@@ -10,8 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mopl_jax.io.documents import Number, fit, load, numbered
-from mopl_jax.io.files import write_json
-from mopl_jax.io.policy_json import finite
+from mopl_jax.io.files import finite, write_json
 from mopl_jax.io.refusals import short, within
 
 VERSION = 1

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from mopl_jax.io.policy_json import finite
+from mopl_jax.io.files import finite
 from mopl_jax.metrics import experiments, learnt_reward, metric_json, past, scorecards, snapshots
 from mopl_jax.metrics.experiments import Complain
 from mopl_jax.metrics.sequential import BOUNDS

@@ -18,7 +18,9 @@ from jaxtyping import Array, ArrayLike, Float
 
 from mopl_jax.diagnostics.verdicts import CAUTION_ESS
 from mopl_jax.estimators.divergence import population_max_weight
-from mopl_jax.io.policy_json import describe, finite, read_policy
+from mopl_jax.io.files import finite
+from mopl_jax.io.policy_json import read_policy
+from mopl_jax.io.policy_keys import describe
 from mopl_jax.logs import Logs
 from mopl_jax.numerics.check import MOST_WEIGHTS, check_alpha, check_count
 from mopl_jax.numerics.pytree import pytree_dataclass

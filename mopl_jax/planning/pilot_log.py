@@ -7,7 +7,7 @@ import numpy as np
 from mopl_jax.evaluation.answer import IN_MEMORY
 from mopl_jax.io.column_spec import weight_names
 from mopl_jax.io.log_reader import LogReader
-from mopl_jax.io.policy_json import describe
+from mopl_jax.io.policy_keys import describe
 from mopl_jax.io.read import sample_of
 from mopl_jax.learning.which_space import is_log_normal
 from mopl_jax.planning.pilot import REMEDY, Pilot, pilot_of

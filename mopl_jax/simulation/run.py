@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float
 
 from mopl_jax.io import files, storage
-from mopl_jax.io.policy_json import finite
+from mopl_jax.io.files import finite
 from mopl_jax.metrics import experiments, objectives, rules
 from mopl_jax.numerics.check import check_alpha, check_seed
 from mopl_jax.numerics.progress import Advance, silent

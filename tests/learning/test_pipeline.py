@@ -12,7 +12,8 @@ from scipy import stats
 from mopl_jax.diagnostics.weight_diagnostics import diagnose
 from mopl_jax.estimators import snips
 from mopl_jax.evaluation.evaluation import evaluate
-from mopl_jax.io.policy_json import finite, read_policy, write_policy
+from mopl_jax.io.files import finite
+from mopl_jax.io.policy_json import read_policy, write_policy
 from mopl_jax.learning import constraints, production
 from mopl_jax.learning.certification import Certificate, certify
 from mopl_jax.learning.exploration import Exploration
