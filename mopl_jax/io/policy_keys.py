@@ -68,7 +68,7 @@ def _describe_dirichlet(policy: Dirichlet):
 
 @describe.register
 def _describe_discrete(policy: Discrete):
-    shares = _list(jnp.exp(policy.log_probability))
+    shares = _shares(policy.log_probability)
     return {"kind": "discrete", "actions": _list(policy.actions), "probabilities": shares}
 
 
@@ -89,7 +89,7 @@ def _describe_deterministic(policy: Deterministic):
 
 @describe.register
 def _describe_mixture(policy: Mixture):
-    weights, components = _list(jnp.exp(policy.log_weight)), map(describe, policy.components)
+    weights, components = _shares(policy.log_weight), map(describe, policy.components)
     return {"kind": "mixture", "weights": weights, "components": list(components)}
 
 
@@ -124,6 +124,18 @@ def _describe_input(each: Input):
     if each.levels is not None:
         return {"column": each.column, "levels": list(each.levels)}
     return {key: x for key, x in each._asdict().items() if key != "levels"}
+
+
+def _shares(logs):
+    """Shares by their logarithms: of one, or where a float of one has not all their digits, in
+    another unit.
+    """
+    shares = np.asarray(jnp.exp(logs))
+    if shares.min() < np.finfo(shares.dtype).tiny:
+        wide = np.asarray(logs, float)
+        with np.errstate(over="ignore"):  # refused
+            shares = np.exp(wide - (wide.max() + wide.min()) / 2)
+    return _list(shares)
 
 
 def _list(array):

@@ -115,6 +115,19 @@ def _log1p(cells, params, x):
     return cells.apply("log", cells.apply("add", cells.literal(1.0), x))
 
 
+def _expm1(cells, params, x):
+    """exp(x) − 1, of which no engine has the name, to the last digits also near zero: there x times
+    the quotient of exp(x) − 1 and the logarithm of what exp(x) was rounded to, as W. Kahan does.
+    """
+    one, power = cells.literal(1.0), cells.apply("exp", x)
+    less = cells.apply("sub", power, one)
+    quotient = cells.apply("div", less, cells.apply("log", power))
+    rounded = cells.apply("eq", power, one)
+    near = cells.apply("select", rounded, cells.apply("mul", x, quotient), x)
+    small = cells.apply("le", cells.apply("abs", x), cells.literal(0.5))
+    return cells.apply("select", small, less, near)
+
+
 # Shapes.
 
 
@@ -281,13 +294,14 @@ def _scatter_add(context, equation, start, index, updates):
 RULES: dict[str, Callable] = {
     **{
         name: _plain(name)
-        for name in ("add", "sub", "mul", "div", "neg", "abs", "sign", "exp", "expm1", "log")
+        for name in ("add", "sub", "mul", "div", "neg", "abs", "sign", "exp", "log")
     },
     **{name: _plain(name) for name in ("sqrt", "floor", "max", "min", "is_finite")},
     **{name: _plain(name) for name in ("eq", "lt", "le", "gt", "ge", "and", "or", "not")},
     "ne": _elementwise(_not_equal),
     "pow": _plain("power"),
     "log1p": _elementwise(_log1p),
+    "expm1": _elementwise(_expm1),
     "square": _elementwise(lambda cells, params, x: cells.apply("mul", x, x)),
     "integer_pow": _elementwise(_integer_pow),
     "select_n": _plain("select"),

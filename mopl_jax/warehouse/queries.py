@@ -286,10 +286,9 @@ _WRITTEN: dict[str, Callable] = {
     "abs": lambda ibis, x: x.abs(),
     "sign": lambda ibis, x: x.sign().cast("float64"),
     "exp": lambda ibis, x: x.exp(),
-    "expm1": lambda ibis, x: x.exp() - 1,
     "log": lambda ibis, x: x.ln(),
     "sqrt": lambda ibis, x: x.sqrt(),
-    "floor": lambda ibis, x: x.floor().cast("float64"),
+    "floor": lambda ibis, x: floor(x),
     "max": lambda ibis, a, b: ibis.greatest(a, b),
     "min": lambda ibis, a, b: ibis.least(a, b),
     "select": lambda ibis, condition, no, yes: condition.ifelse(yes, no),
@@ -331,7 +330,17 @@ def rounded(column: Any, decimals: int) -> Any:
 
 def nearest(x: Any) -> Any:
     """The whole number nearest to each entry."""
-    return (x + 0.5).floor()
+    return floor(x + 0.5)
+
+
+def floor(x: Any) -> Any:
+    """The largest whole number up to each entry: itself where floats are no finer, and where an
+    engine's whole numbers end.
+    """
+    import ibis
+
+    fine = x.abs() < 2.0**52
+    return fine.ifelse(fine.ifelse(x, ibis.literal(0.0)).floor().cast("float64"), x)
 
 
 def _guarded_log(ibis, x):

@@ -28,7 +28,7 @@ from mopl_jax.estimators.divergence import population_d2, product
 from mopl_jax.estimators.estimator import Columns
 from mopl_jax.estimators.reward_model import doubly_robust
 from mopl_jax.estimators.weight_totals import merge, totals_of, totals_of_weights
-from mopl_jax.intervals import bootstrap, concentration, moments
+from mopl_jax.intervals import bootstrap, concentration, likelihood, moments
 from mopl_jax.intervals.formulas import Pivot
 from mopl_jax.intervals.moments import Moments
 from mopl_jax.learning import contextual, guardrails, long_log, personal, proposal, waves
@@ -278,6 +278,17 @@ def test_bounds_of_bounded_terms_written_out():
     half = np.sqrt(2 * variance * log / 400) + 7 * 2 * log / (3 * 399)
     bernstein = intervals.empirical_bernstein(made, 0.05, w_max=2.0)
     assert bernstein.lower == pytest.approx(0.75 - half, rel=1e-12)
+
+
+@pytest.mark.parametrize("n", [2, 3, 100])
+@pytest.mark.parametrize("down", [1e-3, 0.7, 1e3])
+def test_likelihood_of_a_row_below_and_equal_rows_above(n, down):
+    """Its share q of the mean 0 is 1 / (1 + down), and the others share the rest alike."""
+    g = jnp.ones(n).at[0].set(-down)
+    q = 1 / (1 + down)
+    expected = -2 * (np.log(n * q) + (n - 1) * np.log(n * (1 - q) / (n - 1)))
+    found, _ = jax.jit(likelihood._statistic)(jnp.ones(n), g)
+    assert found == pytest.approx(expected, rel=1e-9)
 
 
 # Diagnoses.

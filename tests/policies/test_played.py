@@ -24,6 +24,7 @@ from mopl_jax.policies import (
     Dirichlet,
     Discrete,
     Gaussian,
+    Mixture,
     Product,
     Transformed,
     TruncatedNormal,
@@ -191,6 +192,49 @@ def test_far_out_a_truncated_normal_keeps_its_digits(far, sign, width):
     assert stats.kstest(level, "uniform").pvalue > 1e-3
     below = truth.cdf(actions[:, 0]) if sign > 0 else truth.sf(-actions[:, 0])
     np.testing.assert_allclose(level, below, atol=1e-7)
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+@pytest.mark.parametrize(
+    ("low", "high", "above", "variance"),
+    [
+        (0.0, np.inf, 0.79788456080286536, 0.36338022763241866),
+        (3.0, np.inf, 0.28309865493043651, 0.070559186785268117),
+        (30.0, np.inf, 0.033259667433677037, 0.001103771511890091),
+        (1000.0, np.inf, 0.00099999800000999993, 9.9999400004999948e-7),
+        (0.0, 2.0**-20, 4.7683715820308886e-7, 7.5791225147741722e-14),
+        (8.0, 8 + 2.0**-20, 4.7683655187328768e-7, 7.5791225147521141e-14),
+        (1000.0, 1000 + 2.0**-20, 4.7676136697908998e-7, 7.5791221701155958e-14),
+    ],
+)
+def test_moments_of_a_truncated_normal_far_out_or_between_near_bounds(
+    sign, low, high, above, variance
+):
+    """The mean above the nearer bound and the variance, to 80 digits by mpmath from φ and Φ."""
+    ends = np.sort(sign * np.array([low, high]))[:, None]
+    policy = TruncatedNormal(Gaussian.diagonal([0.0], [1.0]), *jnp.asarray(ends))
+    assert policy.covariance[0, 0] == pytest.approx(variance, rel=2e-14)
+    assert sign * policy.mean[0] == pytest.approx(low + above, rel=3e-16, abs=1e-13 * above)
+    assert ends[0] <= policy.mean[0] <= ends[1]
+
+
+def test_a_truncated_normal_without_bounds_that_matter_is_normal():
+    ends = jnp.array([[-50.0, -np.inf], [np.inf, 60.0]])
+    policy = TruncatedNormal(NORMAL, *ends)
+    np.testing.assert_allclose(policy.mean, MEAN, rtol=1e-14)
+    np.testing.assert_allclose(policy.covariance, np.diag(SCALE**2), rtol=1e-14)
+
+
+@pytest.mark.parametrize("shares", [[1.0, 1e-320, 2.0], [1e-320, 1e280], [1e-300, 3e-300]])
+def test_shares_of_any_size_come_back(tmp_path, shares):
+    """Of arms and of components: to every digit that a float has of them."""
+    k = len(shares)
+    arms = Discrete.of(np.arange(k)[:, None], shares)
+    mixed = Mixture.of(shares, [Gaussian.diagonal([1.0 * x], [1.0]) for x in range(k)])
+    logs = np.log(shares) - np.log(np.max(shares)) - np.log(np.sum(shares / np.max(shares)))
+    for policy, name in ((arms, "log_probability"), (mixed, "log_weight")):
+        read, _ = read_policy(write_policy(tmp_path / "policy.json", policy))
+        np.testing.assert_allclose(getattr(read, name), logs, rtol=1e-12)
 
 
 @every_policy
