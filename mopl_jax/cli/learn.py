@@ -25,7 +25,7 @@ SHARE = "Instead: share of the users (rows) kept for the certificate."
 GUARDRAIL = "Outcome and what it may lose: revenue:-0.5%, reports:+0.01; repeat for several."
 CONTEXT = "Columns that weights may depend on: country,platform."
 MEAN = "With --context: weights by table (of segments), linear or network in numbers."
-KEPT = ("constraints", "production", "alpha", "estimator", "minimise")  # of arms
+KEPT = ("constraints", "production", "alpha", "estimator", "minimise", "guardrails")  # of arms
 PARETO = "So many policies that trade the first guardrail's outcome for the reward."
 
 
@@ -86,7 +86,7 @@ def learn(out, force, report_folder, as_json, **settings):
 
     A log of arms, as of an A/B/n test, has no surface: each arm is compared
     with production, or with what was played, on all rows, and all bounds hold
-    at once.
+    at once, those of guardrails among them.
 
     Exit code 0: done, also where no gain is certain. A pipeline reads the key
     "advice" of the artifact (or of --json): "change to the learnt weights" (of
@@ -156,7 +156,7 @@ def _learnt(settings, report_folder, **progress) -> Any:
 def _of_arms(settings, report_folder, context):
     """The settings of `choose_arm`; a surface says nothing of arms that their own rows do not."""
     usual = {"certificate": "ess_skew", "radius": 2.0}
-    given = {name: settings[name] for name in ("share", "folds", "guardrails", "trades")}
+    given = {name: settings[name] for name in ("share", "folds", "trades")}
     given |= {name: settings[name] != x for name, x in usual.items()} | {"report": report_folder}
     given |= {"context": context}
     for name, value in given.items():

@@ -5,24 +5,21 @@ bounds of all gains hold at once, and so the arm with the largest may be chosen 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import ArrayLike, Float
 
 from mopl_jax.diagnostics.log_checks import check_rows
 from mopl_jax.diagnostics.verdicts import VERDICTS
 from mopl_jax.estimators.registry import Choice, name_of
-from mopl_jax.evaluation.answer import LOGGING, Answer, Answers
+from mopl_jax.evaluation.answer import LOGGING, Answers
 from mopl_jax.evaluation.answers import gather
 from mopl_jax.evaluation.judgement import by_log, judge, log_name, of_policies
 from mopl_jax.evaluation.mixed import by_file
 from mopl_jax.evaluation.precision import more_units
-from mopl_jax.intervals.ess_corrected import ess_skew
-from mopl_jax.intervals.interval import Interval
 from mopl_jax.intervals.simultaneous import simultaneous_alpha
 from mopl_jax.io.column_spec import weight_names
 from mopl_jax.io.known_before import check_asked
@@ -33,8 +30,9 @@ from mopl_jax.io.reward_note import provenance_of
 from mopl_jax.io.table_source import distinct
 from mopl_jax.learning.chosen_arm import Arm, ChosenArm
 from mopl_jax.learning.constraints import Bounds, Projection, unconstrained
+from mopl_jax.learning.guarded_arms import changes, ends, outcomes_of
+from mopl_jax.learning.guardrails import Change
 from mopl_jax.numerics.check import check_alpha
-from mopl_jax.numerics.pytree import entries, stacked
 from mopl_jax.policies.discrete import SAME, Discrete
 from mopl_jax.policies.mixture import Mixture
 from mopl_jax.policies.product import Product, combined
@@ -56,6 +54,7 @@ def choose_arm(
     estimator: Choice = "snips",
     alpha: float = 0.05,
     minimise: bool = False,
+    guardrails: Sequence[str] | Mapping[str, ArrayLike] = (),
     watch: WatchRows = iter,
     **roles: Any,
 ) -> ChosenArm:
@@ -70,7 +69,14 @@ def choose_arm(
     promised nothing and does not keep the others from being chosen. Arms that `constraints` forbid
     are left out. `minimise`: the reward is a cost, and gains are what is saved.
 
-    ValueError for a log that is not of arms, a production that is none, and for none to change to.
+    `guardrails` are texts as "revenue:-0.5%" (may fall by at most) or "reports:+0.01" (may rise by
+    at most), against what is played now: of outcomes, by the names of their columns; of `Logs` in
+    memory, a dict of such texts with the outcomes (n,). An arm is then chosen among those under
+    which every outcome certainly keeps to what is allowed; the bounds of the gains and of every
+    outcome hold at once, each family at alpha over their number.
+
+    ValueError for a log that is not of arms, a production that is none, for none to change to, and
+    for outcomes that are absent or do not vary.
     """
     reader = open_log(log, **roles)
     arms = arms_of(reader)
@@ -83,6 +89,7 @@ def choose_arm(
     check_alpha(alpha)
     if alpha >= 0.5:
         raise ValueError(f"alpha: expected a bound on one side below 0.5, got {alpha:g}")
+    outcomes = outcomes_of(log, reader, guardrails)
     current = _current(production, reader)
     now, tried = _tried(arms, current, constraints)
     first = current if isinstance(current, Discrete) else LOGGING
@@ -94,7 +101,12 @@ def choose_arm(
     whole, sign = found.policies[0], -1 if minimise else 1
     called = "what was played" if current is None else "production"
     doubts = tuple(_doubts(asked, targets, found, watch))
-    compared = _compared(asked, targets, found, arms, tried, alpha, doubts)
+    level = alpha / (1 + len(outcomes))
+    changed = [
+        list(changes(limit, gather(of, targets, estimator, watch=watch), level, of.source.name))
+        for limit, of in outcomes
+    ]
+    compared = _compared(asked, targets, found, arms, tried, level, doubts, changed)
     return ChosenArm(
         log=log_name(reader, log),
         note=provenance_of(reader.source.schema, reader.columns.reward),
@@ -109,17 +121,19 @@ def choose_arm(
         arms=tuple(arm._replace(value=sign * arm.value) for arm in compared),
         doubts=doubts,
         minimise=minimise,
+        guardrails=tuple(limit for limit, _ in outcomes),
         warnings=() if reader.columns.fit_logging else reader.source.remarks,
     )
 
 
-def _compared(reader, targets, found: Answers, arms, tried, alpha, doubts) -> Iterator[Arm]:
+def _compared(
+    reader, targets, found: Answers, arms, tried, alpha, doubts, changed
+) -> Iterator[Arm]:
     """Each arm against what is played now; nothing is certain of a log that is refused."""
     level = simultaneous_alpha(found.correlation, alpha, one_sided=True)
-    ends = _ends(found.contrasts, level)
-    for k, target, answer, change, end in zip(
-        tried, targets[1:], found.policies[1:], found.contrasts, ends, strict=True
-    ):
+    limits, contrasts = ends(found.contrasts, level), found.contrasts
+    each = zip(tried, targets[1:], found.policies[1:], contrasts, limits, strict=True)
+    for place, (k, target, answer, change, end) in enumerate(each):
         verdict, value = judge(reader, target, answer, found.appearance), float(answer.value)
         refused = REFUSE in (verdict.level, *(level for level, _ in doubts))
         yield Arm(
@@ -132,7 +146,13 @@ def _compared(reader, targets, found: Answers, arms, tried, alpha, doubts) -> It
             more=math.inf if refused else more_units(change, end, level),
             verdict=verdict.level,
             reasons=verdict.reasons,
+            changes=tuple(_allowed(of[place], refused) for of in changed),
         )
+
+
+def _allowed(change: Change, refused: bool) -> Change:
+    """The same; nothing is certain of what is refused."""
+    return change._replace(certain=math.nan) if refused else change
 
 
 def _doubts(reader, targets, found: Answers, watch) -> Iterator[tuple[str, str]]:
@@ -235,14 +255,3 @@ def _same(arms, weights):
 
 def _listed(weights: Float[np.ndarray, " d"]) -> str:
     return ",".join(f"{x:g}" for x in weights.reshape(-1))
-
-
-def _ends(contrasts: list[Answer], level: float) -> list[Interval]:
-    """The interval of each gain."""
-    found = jax.device_get(_skewed(stacked([change.moments for change in contrasts]), level))
-    return [entries(found, k) for k in range(len(contrasts))]
-
-
-@jax.jit
-def _skewed(moments, level):
-    return ess_skew.at(moments).interval(level)

@@ -2,13 +2,14 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mopl_jax.diagnostics.verdicts import VERDICTS, grave_first, gravest
 from mopl_jax.io import storage
+from mopl_jax.learning.guardrails import Change, Guardrail, JudgedGuardrail
 from mopl_jax.policies.discrete import Discrete
 
 
@@ -22,6 +23,7 @@ class Arm(NamedTuple):
         at once
     `more`: rows or users more until a gain as estimated would be seen; inf where that is not known
     `verdict`: trust, caution or refuse, for `reasons`
+    `changes`: what is certain of the outcome of each guardrail, NaN where it is refused
     """
 
     number: int
@@ -33,6 +35,7 @@ class Arm(NamedTuple):
     more: float
     verdict: str
     reasons: tuple[str, ...]
+    changes: tuple[Change, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -48,6 +51,7 @@ class ChosenArm:
     `arms`: those that it may be changed to
     `minimise`: whether the reward is a cost, so that gains are savings
     `doubts`: verdicts, each with its text, on the log and on what is played now
+    `guardrails`: what other outcomes may lose
     `warnings`: what was done to read the log that one may not expect
     """
 
@@ -65,29 +69,69 @@ class ChosenArm:
     doubts: tuple[tuple[str, str], ...]
     warnings: tuple[str, ...] = ()
     minimise: bool = False
+    guardrails: tuple[Guardrail, ...] = ()
 
     @property
     def guess(self) -> Arm:
-        """The arm of the largest value (of a cost the smallest), of those that are not refused if
-        there are any.
+        """The arm of the largest value (of a cost the smallest), of those that are not refused, and
+        of which no guardrail is estimated to be broken, if there are any.
         """
         sign = -1 if self.minimise else 1
-        return max(
-            self.arms,
-            key=lambda arm: (_answered(arm), np.nan_to_num(sign * arm.value, nan=-np.inf)),
-        )
+
+        def rank(arm):
+            pairs = zip(self.guardrails, arm.changes, strict=True)
+            kept = all(made.holds(limit.sign, made.change) for limit, made in pairs)
+            return _answered(arm), kept, np.nan_to_num(sign * arm.value, nan=-np.inf)
+
+        return max(self.arms, key=rank)
 
     @property
     def chosen(self) -> Arm:
-        """The arm with the largest gain that is certain."""
-        return max(
-            self.arms,
-            key=lambda arm: (
-                _answered(arm),
-                arm.certified_gain,
-                np.nan_to_num(arm.gain, nan=-np.inf),
-            ),
-        )
+        """The arm with the largest gain that is certain, of those whose guardrails certainly hold
+        if there are any.
+        """
+        return self._best(lambda arm: not self.broken_by(arm))
+
+    def _best(self, kept: Callable[[Arm], bool]) -> Arm:
+        def rank(arm):
+            gain = np.nan_to_num(arm.gain, nan=-np.inf)
+            return _answered(arm), kept(arm), arm.certified_gain, gain
+
+        return max(self.arms, key=rank)
+
+    def broken_by(self, arm: Arm) -> tuple[str, ...]:
+        """The guardrails that are not certain to hold under an arm."""
+        pairs = zip(self.guardrails, arm.changes, strict=True)
+        return tuple(str(limit) for limit, made in pairs if not made.holds(limit.sign))
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """The guardrails that are not certain to hold under the chosen arm."""
+        return self.broken_by(self.chosen)
+
+    @property
+    def judged_guardrails(self) -> list[JudgedGuardrail]:
+        """Each guardrail under the chosen arm, and what could be promised without it."""
+        promised = -math.inf if self.broken else self.chosen.certified_gain
+        return [
+            JudgedGuardrail(
+                text,
+                (other := self._without(text)) > max(promised, 0),
+                other,
+                text not in self.broken,
+                made,
+            )
+            for text, made in zip(map(str, self.guardrails), self.chosen.changes, strict=True)
+        ]
+
+    def _without(self, text: str) -> float:
+        """The largest certain gain of the arms under which all other guardrails hold."""
+        gains = [
+            arm.certified_gain
+            for arm in self.arms
+            if _answered(arm) and not set(self.broken_by(arm)) - {text}
+        ]
+        return max(gains, default=-math.inf)
 
     @property
     def policy(self) -> Discrete:
@@ -101,8 +145,11 @@ class ChosenArm:
 
     @property
     def keep(self) -> bool:
-        """Whether what is played now is to be kept: where no gain is certain."""
-        return not self.chosen.certified_gain > 0 or self.verdict == "refuse"
+        """Whether what is played now is to be kept: where no gain is certain, or a guardrail is not
+        certain to hold.
+        """
+        unsure = not self.chosen.certified_gain > 0 or bool(self.broken)
+        return unsure or self.verdict == "refuse"
 
     @property
     def verdict(self) -> str:
@@ -132,6 +179,13 @@ class ChosenArm:
                 f"it ({self._weights(made)}) {verb}s at least {made.certified_gain:.4g} over"
                 f" {self.now}, {confidence} for all arms at once (estimate {made.gain:.4g})"
             )
+        gainful = self._best(lambda arm: arm.certified_gain > 0)
+        if self.broken and gainful.certified_gain > 0:
+            return (
+                f"no arm is certain to {verb} over {self.now} and to keep to all guardrails (arm"
+                f" {gainful.number} {verb}s at least {gainful.certified_gain:.4g} {confidence};"
+                f" {self.broken_by(gainful)[0]} is not certain to hold)"
+            )
         least = f"at least {made.certified_gain:.4g} {confidence}"
         bound = least if math.isfinite(made.certified_gain) else "no bound"
         text = f"no arm is certain to {verb} over {self.now} (arm {made.number}: {bound})"
@@ -152,8 +206,10 @@ class ChosenArm:
 
     def to_dict(self) -> dict[str, Any]:
         """The document of `mopl learn --json` for arms, also what its artifact says."""
-        arms = [arm._asdict() | {"reasons": list(arm.reasons)} for arm in self.arms]
-        return {
+        guarded = {}
+        if self.guardrails:
+            guarded = {"guardrails": [each.to_dict() for each in self.judged_guardrails]}
+        return guarded | {
             "advice": self.advice,
             "reason": self.reason,
             "objectives": list(self.objectives),
@@ -166,7 +222,7 @@ class ChosenArm:
             "certified": self.chosen.number,
             "gain": self.chosen.gain,
             "certified_gain": self.chosen.certified_gain,
-            "arms": [arm | {"action": list(arm["action"])} for arm in arms],
+            "arms": [self._arm(arm) for arm in self.arms],
             "rows": self.n,
             "units": self.units,
             "verdict": self.verdict,
@@ -174,6 +230,12 @@ class ChosenArm:
             "warnings": list(self.warnings),
             "provenance": storage.provenance(log=self.log, **self.note),
         }
+
+    def _arm(self, arm: Arm) -> dict[str, Any]:
+        about = arm._asdict() | {"action": list(arm.action), "reasons": list(arm.reasons)}
+        pairs = zip(self.guardrails, about.pop("changes"), strict=True)
+        outcomes = {str(limit): made._asdict() for limit, made in pairs}
+        return about | ({"outcomes": outcomes} if outcomes else {})
 
 
 def _answered(arm: Arm) -> bool:

@@ -94,6 +94,11 @@ class Change(NamedTuple):
     certain: float
     allowed: float
 
+    def holds(self, sign: int, value: float | None = None) -> bool:
+        """Whether it certainly is within what is allowed, or would be if it were the `value`."""
+        change = self.certain if value is None else value
+        return bool(sign * (change - self.allowed) >= 0)
+
 
 class JudgedGuardrail(NamedTuple):
     """A guardrail, by its text, and what is certain of its outcome.

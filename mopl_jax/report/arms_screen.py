@@ -4,6 +4,7 @@ from pathlib import Path
 
 from mopl_jax.learning.chosen_arm import ChosenArm
 from mopl_jax.report import terminal
+from mopl_jax.report.words import guardrails_table
 
 BETWEEN = (
     "of weights between the arms no row was played, and nothing is certain of them: to search"
@@ -16,6 +17,9 @@ def show(made: ChosenArm, out: Path) -> None:
     console = terminal.console()
     terminal.advise(console, made)
     console.print(_table(made))
+    if made.guardrails:
+        console.print(f"guardrails under arm {made.chosen.number}:")
+        console.print(terminal.filled(*guardrails_table(made)))
     console.print(
         f"{terminal.units(made.n, made.units)}, values by {made.estimator}; all {_gain(made)}s are"
         f" at least so much with confidence {1 - made.alpha:.6g}"
@@ -33,12 +37,22 @@ def _gain(made):
 
 def _table(made):
     """What is played now, then the arms from the one with the largest certain gain down."""
-    table = terminal.table("arm", *made.objectives, "value", _gain(made), "at least", "ESS")
+    table = terminal.table(
+        "arm", *made.objectives, "value", _gain(made), "at least", "ESS", *_kept(made)
+    )
     value = terminal.number(made.value_now, "{:.5g}", "undefined")
-    table.add_row(made.now, *[""] * len(made.objectives), value, "", "", "")
+    table.add_row(made.now, *[""] * len(made.objectives), value, "", "", "", *_kept(made, ""))
     for arm in sorted(made.arms, key=lambda arm: -arm.certified_gain):
         ends = (terminal.number(x) for x in (arm.gain, arm.certified_gain))
         value = terminal.number(arm.value, "{:.5g}", "undefined")
         weights = (f"{x:.4g}" for x in arm.action)
-        table.add_row(str(arm.number), *weights, value, *ends, terminal.count(arm.ess))
+        held = ", ".join(f"not {text}" for text in made.broken_by(arm)) or "hold"
+        table.add_row(
+            str(arm.number), *weights, value, *ends, terminal.count(arm.ess), *_kept(made, held)
+        )
     return table
+
+
+def _kept(made, text="guardrails"):
+    """The cell of the guardrails, where there are any."""
+    return [text] if made.guardrails else []

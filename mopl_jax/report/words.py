@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from mopl_jax.learning.chosen_arm import ChosenArm
 from mopl_jax.learning.contextual_weights import ContextualWeights, labelled
 from mopl_jax.learning.learnt_weights import LearntWeights, spread
 from mopl_jax.learning.space import WEIGHTS
@@ -184,7 +185,7 @@ def _whitened(learnt):
     return spread(policy) / spread(made.whitening), np.linalg.norm(gap)
 
 
-def guardrails_table(learnt: LearntWeights) -> tuple[list[str], list[list[str]]]:
+def guardrails_table(learnt: LearntWeights | ChosenArm) -> tuple[list[str], list[list[str]]]:
     """Header and rows of what other outcomes may lose, what they certainly do, and which of them
     costs gain.
     """
