@@ -3,6 +3,7 @@
 `python -m benchmarks table NAME …` (or `table all`) makes the tables again from what is stored.
 """
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from benchmarks import _study
 
 def main(arguments: Sequence[str]) -> int:
     """The exit code: 2 for an unknown study or a complaint, in one line."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the command
     if not arguments:
         print(listing())
         return 0

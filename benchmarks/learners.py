@@ -14,6 +14,7 @@ that of the best other learner, plus 0.02.
 """
 
 import functools
+import math
 from collections.abc import Callable, Iterator
 
 import jax
@@ -66,11 +67,17 @@ def rows_of(world: str, noise: str, d: int, n: int, seed: int) -> Iterator[dict]
     logs = jax.tree.map(jnp.asarray, _learning_worlds.draw(seed, world, noise, d, n))
     unit, top = unit_of(world, d)
     best = best_smoothed(world, d)
-    means = {OURS: taught(logs, jnp.ones(n), float(n)).guess.mean} | others(logs)
+    ours = taught(logs, jnp.ones(n), float(n)).guess.mean
+    means = {OURS: ours} | others(jax.tree.map(_single, logs))
     for name, mean in means.items():
         row = dict(zip(KEYS, (world, noise, d, n, seed, name), strict=True))
         row |= {"regret": (top - _learning_worlds.point(world, mean)) / unit}
         yield row | {"smoothed": (best - smoothed(world, np.asarray(mean))) / unit}
+
+
+def _single(x):
+    """What is real in float32, as others learn by: their objectives are made for it."""
+    return x.astype(jnp.float32) if jnp.issubdtype(x.dtype, jnp.floating) else x
 
 
 def smoothed(world: str, mean) -> float:
@@ -136,7 +143,8 @@ def _highest(logs, height: Callable[[Gaussian], jax.Array], fixed: bool = False)
 
     starts = _starts(logs.action.shape[1], 0.6 * RADIUS)
     starts = jnp.concatenate([starts, jnp.full((STARTS, 1), np.log(SCALE))], axis=1)
-    ends, reached = jax.lax.map(functools.partial(climb, finite), starts)
+    climbs = jax.vmap(functools.partial(climb, finite))
+    ends, reached = climbs(starts.astype(logs.action.dtype))
     return policy(ends[jnp.argmax(reached)])
 
 
@@ -165,13 +173,13 @@ def poem(logs) -> Gaussian:
     def judged(penalty):
         return objective(0.0, held)(_highest(logs, objective(penalty, ~held)))
 
-    penalties = jnp.asarray(LAMBDAS)
+    penalties = jnp.asarray(LAMBDAS, gain.dtype)
     chosen = penalties[jnp.argmax(jax.lax.map(judged, penalties))]
     return _highest(logs, objective(chosen, jnp.ones_like(gain)))
 
 
 def _pois(logs):
-    most = jnp.max(jnp.abs(logs.reward)) * np.sqrt((1 - DELTA) / DELTA)
+    most = jnp.max(jnp.abs(logs.reward)) * math.sqrt((1 - DELTA) / DELTA)
     played, n = standard(logs.action[0]), len(logs.reward)
 
     def height(policy):

@@ -20,10 +20,13 @@ def main() -> None:
     """Run the command; it takes seconds to import, and an interrupt until then is one line too.
 
     A console that lacks a character gets another. Figures are files: the backend of a notebook,
-    whose environment this process may have inherited, is not asked for.
+    whose environment this process may have inherited, is not asked for. Matrices of a few hundred
+    are factorised by one thread, unless the environment says otherwise: several wait for each
+    other, which on a busy machine takes longer than all the rest.
     """
     gc.set_threshold(OBJECTS)
     os.environ["MPLBACKEND"] = "agg"
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     pipe.install()
     plain.install(sys.stdout, sys.stderr)
     interrupt.heed("interrupted before it started")

@@ -51,6 +51,18 @@ def test_a_verb_on_a_log_waits_for_no_scipy(name):
     assert python(code).returncode == 0
 
 
+THREADS = "import os; print(os.environ['OPENBLAS_NUM_THREADS'], file=sys.stderr)"
+
+
+@pytest.mark.parametrize(("asked", "given"), [({}, "1"), ({"OPENBLAS_NUM_THREADS": 3}, "3")])
+def test_small_matrices_are_factorised_by_one_thread_unless_more_are_asked_for(
+    asked, given, monkeypatch
+):
+    """Several wait for each other; the library that does it reads this before it is loaded."""
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    assert python(CALL + THREADS, "--help", **asked).stderr.strip() == given
+
+
 @pytest.mark.parametrize("name", app.COMMANDS)
 def test_help_lists_the_first_sentence_of_each_command(name):
     """The list of commands is written twice, so that help imports none of them."""
