@@ -14,6 +14,7 @@ means that are a linear function or a small network of the levels.
 """
 
 import functools
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -24,13 +25,14 @@ import pyarrow as pa
 from scipy.stats import binom, norm, qmc
 
 from benchmarks import _study
+from benchmarks._beside import beside
 from benchmarks._study import grouped, markdown
 from mopl_jax.learning.pipeline import learn_contextual
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.mixture import Mixture
 
 SIZES = {"replicates": (60, 200, 60, 60), "n": 2000, "d": 3}
-SIZES |= {"worlds": ("differs", "same", "rare", "turned"), "others": (20, 20)}
+SIZES |= {"worlds": ("differs", "same", "rare", "turned"), "others": (20, 60)}
 QUICK = {"replicates": (1,), "n": 800, "worlds": ("differs",), "others": (0, 1)}
 RESULTS = ("contextual", "contextual_learners")
 HALF = {"share": 0.5}
@@ -46,17 +48,28 @@ NOISE, ALPHA = 0.5, 0.05
 def run(options) -> Iterator[_study.Rows]:
     """One row for each log; then those of the other learners."""
     jax.config.update("jax_enable_x64", True)
-    yield _study.Rows(
-        one(world, options.n, options.d, seed, HALF)
-        for world, replicates in zip(options.worlds, options.replicates, strict=True)
-        for seed in range(replicates)
-    )
-    yield _study.Rows(
-        {"learner": name} | one(world, options.n, options.d, seed, settings)
+    yield _study.Rows(beside(one, _cells(options, options.worlds, options.replicates, HALF)))
+    yield _study.Rows(_learners(options))
+
+
+def _learners(options) -> Iterator[dict]:
+    """A row for each learner and log."""
+    each = {
+        name: _cells(options, ("differs", "same"), options.others, settings)
         for name, settings in LEARNERS.items()
-        for world, replicates in zip(("differs", "same"), options.others, strict=True)
-        for seed in range(replicates)
-    )
+    }
+    names = [name for name, cells in each.items() for _ in cells]
+    found = beside(one, itertools.chain(*each.values()))
+    yield from ({"learner": name} | row for name, row in zip(names, found, strict=True))
+
+
+def _cells(options, worlds, replicates, settings) -> list[tuple]:
+    """The arguments of `one`, of so many logs of each world."""
+    return [
+        (world, options.n, options.d, seed, settings)
+        for world, logs in zip(worlds, replicates, strict=True)
+        for seed in range(logs)
+    ]
 
 
 @functools.cache

@@ -25,6 +25,7 @@ import numpy as np
 
 import mopl_jax as mopl
 from benchmarks import _study
+from benchmarks._beside import beside
 from mopl_jax import estimators, intervals
 from mopl_jax.diagnostics.surface_drift import by_day, surface_drift, trend
 from mopl_jax.io.half_life import chosen_half_life
@@ -80,15 +81,10 @@ def run(options) -> Iterator[_study.Rows]:
 def _rounds(options) -> Iterator[dict]:
     """A row for each world, way and week: the mean loss to the best weights of the week."""
     ways = ["frozen", *HALF_LIVES, *CHOOSING]
-    for world in WORLDS:
-        loss = np.zeros((len(ways), options.weeks))
-        chosen = np.zeros((len(ways), options.weeks))
-        for k in range(options.replicates):
-            for i, way in enumerate(ways):
-                rng = np.random.default_rng([options.seed, k])
-                lost, taken = follow(rng, world, way, options.weeks, options.rows)
-                loss[i] += lost / options.replicates
-                chosen[i] += taken / options.replicates
+    cells = [(options, world, ways, k) for world in WORLDS for k in range(options.replicates)]
+    found = np.array([*beside(_follow_all, cells)])
+    shape = len(WORLDS), options.replicates, *found.shape[1:]
+    for world, (loss, chosen) in zip(WORLDS, found.reshape(shape).mean(axis=1), strict=True):
         for (i, way), week in itertools.product(enumerate(ways), range(options.weeks)):
             name = "full history" if way == np.inf else way if isinstance(way, str) else f"{way:g}w"
             yield {
@@ -98,6 +94,13 @@ def _rounds(options) -> Iterator[dict]:
                 "loss": loss[i, week],
                 "half_life": float(2 ** chosen[i, week]) if way in CHOOSING else None,
             }
+
+
+def _follow_all(options, world, ways, k):
+    """What `follow` gives of each way, (2, ways, weeks)."""
+    rng, about = functools.partial(np.random.default_rng, [options.seed, k]), (options.weeks,)
+    each = [follow(rng(), world, way, *about, options.rows) for way in ways]
+    return np.swapaxes(np.array(each), 0, 1)
 
 
 def follow(rng, world: str, way, weeks: int, rows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -254,8 +257,9 @@ def _answers(log_weights, reward):
 
 def _learnt(options) -> Iterator[dict]:
     """A row for each world and weighing."""
-    for world in WORLDS:
-        found = np.array([[*_one_learnt(options, world, k)] for k in range(options.learnt)])
+    cells = [(options, world, k) for world in WORLDS for k in range(options.learnt)]
+    learnt = np.array([*beside(_all_learnt, cells)]).reshape(len(WORLDS), options.learnt, -1, 4)
+    for world, found in zip(WORLDS, learnt, strict=True):
         for i, way in enumerate(TAUGHT):
             certified, gain, guess, half_life = found[:, i].T
             yield {
@@ -268,6 +272,10 @@ def _learnt(options) -> Iterator[dict]:
                 "half_life": float(np.median(half_life)),
                 "logs": options.learnt,
             }
+
+
+def _all_learnt(*cell):
+    return [*_one_learnt(*cell)]
 
 
 TAUGHT = ("whole log", 2.0, 1.0, "auto")
@@ -306,8 +314,10 @@ def _one_learnt(options, world, k):
 
 def _drifts(options) -> Iterator[dict]:
     """A row for each world, size, users and question."""
-    for world, n, users in itertools.product(WORLDS, (500, 2000, 8000), (None, 0.3)):
-        found = np.array([_p_values(options, world, n, users, k) for k in range(options.tests)])
+    settings = [*itertools.product(WORLDS, (500, 2000, 8000), (None, 0.3))]
+    cells = [(options, *setting, k) for setting in settings for k in range(options.tests)]
+    every = np.array([*beside(_p_values, cells)]).reshape(len(settings), options.tests, 2)
+    for (world, n, users), found in zip(settings, every, strict=True):
         for i, asked in enumerate(("over the log", "with the weekday")):
             yield {
                 "world": world,
