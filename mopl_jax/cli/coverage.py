@@ -76,8 +76,13 @@ def coverage(config, out, n, d, estimator, interval, quick, x64, device, as_json
             **given,
             mesh=mesh,
             advance=advance,
+            announce=_announce,
         )
     if not devices.is_first():
         return
     coverage_figure.write(out, found.rows)
     show.answer(found, as_json, coverage_table.show, out)
+
+
+def _announce(minutes):
+    show.announce("this study", minutes, "fewer by --replicates, --n and --d")

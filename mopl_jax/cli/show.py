@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import sys
 from collections.abc import Callable, Generator
 from importlib import metadata
 from typing import Any
@@ -25,6 +26,15 @@ def answer(found: Any, as_json: bool, screen: Callable, *more: Any) -> None:
         print_json(found.to_dict())
     else:
         screen(found, *more)
+
+
+TOLD = 2.0  # minutes of a core that are announced: the usual runs take less
+
+
+def announce(what: str, minutes: float, fewer: str) -> None:
+    """What a long run takes, on standard error before it begins, and what makes it shorter."""
+    if minutes > TOLD:
+        print(f"mopl: {what}: about {minutes:,.0f} minutes on a core ({fewer})", file=sys.stderr)
 
 
 @contextlib.contextmanager

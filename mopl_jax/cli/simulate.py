@@ -2,14 +2,12 @@
 replayed.
 """
 
-import sys
 from pathlib import Path
 
 from mopl_jax.cli import show
 from mopl_jax.cli.options import DEVICES, DOCUMENT, flag, option, takes
 
 USERS_A_SECOND = 100_000  # of one core: 124,000 measured (`python -m benchmarks platform`)
-TOLD = 1.0  # minutes that are announced
 EXPERIMENTS = "Past A/B tests to learn a metric from; 0: North Star only."
 
 
@@ -59,6 +57,6 @@ def _announce(rounds, explore, test, replay, **_):
 
     users = rounds * (explore + 2 * test)
     minutes = users / USERS_A_SECOND / 60
-    if replay is None and minutes > TOLD and max(rounds, explore, test) <= run.MOST:
-        text = f"mopl: {users:,} users in {rounds:,} rounds: about {minutes:,.0f} minutes on a core"
-        print(f"{text} (fewer by --explore and --test)", file=sys.stderr)
+    if replay is None and max(rounds, explore, test) <= run.MOST:
+        what = f"{users:,} users in {rounds:,} rounds"
+        show.announce(what, minutes, "fewer by --explore and --test")

@@ -67,6 +67,6 @@ def overlapping_box(logging: Uniform, ess: float, width: str = "narrow"):
     if not np.isclose(float(population_d2(logging, found)), 1 / ess, rtol=1e-2):
         raise ValueError(
             f"uniform logging in {half.shape[0]} dimensions has no such target: ess = {ess} is too"
-            " large"
+            " large; give a smaller one"
         )
     return found

@@ -66,13 +66,15 @@ def box_and_hyperplane(low: ArrayLike, high: ArrayLike, total: float) -> Project
     bottom, top = np.asarray(low, float), np.asarray(high, float)
     box(bottom, top)
     if not np.isfinite(total):
-        raise ValueError(f"infeasible constraints: the sum must be finite, got {total}")
+        raise ValueError(
+            f"infeasible constraints: the sum must be finite, got {total}; give a number"
+        )
     if not (np.isfinite(bottom).any() or np.isfinite(top).any()):
         return lambda a: optax.projections.projection_hyperplane(a, jnp.ones_like(a), total)
     if not bottom.sum() <= total <= top.sum():
         raise ValueError(
             f"infeasible constraints: the sum must be {total:g}, but bounds allow {bottom.sum():g}"
-            f" to {top.sum():g}"
+            f" to {top.sum():g}; widen them, or give another sum"
         )
     bottom, top = _closed(bottom, top, total)
 

@@ -11,6 +11,7 @@ from mopl_jax.logs import Logs, check, check_precision
 from mopl_jax.numerics import quadratic
 
 LEAST = 4  # rows for each weight and two more: a half of them, or three of four folds, has a spread
+MOST_TRADES = 100  # policies of a front, each of them certified
 EACH = 8  # rows a coefficient, from which a log teaches more than its prior
 
 
@@ -88,16 +89,19 @@ def thin(n: int, d: int) -> str | None:
 
 def check_outcomes(logs: Logs, guardrails: Sequence[Guardrail], trades: int, place: str) -> None:
     """ValueError for an outcome that does not vary, and for a front without a second outcome."""
-    if trades and not (trades >= 2 and guardrails):
+    if trades and not (2 <= trades <= MOST_TRADES and guardrails):
         raise ValueError(
-            f"trades: expected 2 policies or more and a guardrail whose outcome they trade, got"
-            f" {trades} and {len(guardrails)} guardrails"
+            f"trades: expected 2 to {MOST_TRADES} policies and a guardrail whose outcome they"
+            f" trade, got {trades} and {len(guardrails)} guardrails"
         )
     for k, each in enumerate(guardrails):
         outcome = np.asarray(logs.context)[:, k]
         if not np.isfinite(outcome).all():
             row = int(np.argmin(np.isfinite(outcome)))
-            raise ValueError(f"{place}: guardrail {each.name!r}: not a finite number in row {row}")
+            raise ValueError(
+                f"{place}: guardrail {each.name!r}: not a finite number in row {row}; repair or"
+                " drop the row"
+            )
         check_precision(outcome, f"{place}: guardrail {each.name!r}")
         if np.ptp(outcome) == 0:
             raise ValueError(

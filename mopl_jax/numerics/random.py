@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Key, UInt32
 
 from mopl_jax.numerics.shapes import Floats, OneKey
 
+WRITTEN_OUT = 64  # numbers of a row, one by one: of more, compilers take minutes
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _FOLD = np.uint32(0x9E3779B9)  # key tweak that keeps derived keys apart from drawn bits
 _BELOW_ONE = np.nextafter(np.float32(1), np.float32(0))
@@ -47,11 +48,15 @@ def threefry2x32(key: Any, counter: tuple[Any, Any]) -> tuple[Any, Any]:
 def _row_bits(key, bit_width, shape):
     """Random words of one row, from the counters (block, row).
 
-    Every block is written out, so that rows vectorise under `vmap`.
+    Every block of few is written out, so that rows vectorise under `vmap`.
     """
     if bit_width != 32:
         raise ValueError(f"row keys draw 32-bit words, got a request for {bit_width} bits")
     size = math.prod(shape)
+    if size > WRITTEN_OUT:
+        block = jnp.arange((size + 1) // 2, dtype=jnp.uint32)
+        words = threefry2x32(key[:2], (block, jnp.broadcast_to(key[2], block.shape)))
+        return jnp.stack(words, axis=1).ravel()[:size].reshape(shape)
     blocks = [
         threefry2x32(key[:2], (jnp.uint32(block), key[2])) for block in range((size + 1) // 2)
     ]
@@ -132,6 +137,8 @@ def normal(key: OneKey, size: int) -> Float[Array, " size"]:
     """`size` standard normals from one key of any kind."""
     pairs = (size + 1) // 2
     words = jax.random.bits(key, (2 * pairs,), jnp.uint32)
+    if size > WRITTEN_OUT:
+        return jnp.stack(box_muller((words[::2], words[1::2])), axis=1).ravel()[:size]
     drawn = [z for pair in range(pairs) for z in box_muller((words[2 * pair], words[2 * pair + 1]))]
     return jnp.stack(drawn[:size])
 

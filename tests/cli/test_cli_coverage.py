@@ -1,10 +1,14 @@
 """`mopl coverage`: what a newcomer and a script see, resuming, and one line for each bad input."""
 
+import time
+from unittest import mock
+
 import numpy as np
 import pytest
 from command import assert_refused, mopl
 from yardsticks import binomial_tail
 
+from mopl_jax.coverage import engine
 from mopl_jax.io import storage
 
 SMALL = ["--n", "8,64", "--d", "2", "--interval", "normal", "--interval", "ess_exact"]
@@ -35,6 +39,25 @@ def test_writes_table_figure_and_tidy_results(tmp_path):
     assert about["versions"]["jax"]
     assert (tmp_path / "coverage.png").read_bytes()[:4] == b"\x89PNG"
     assert (tmp_path / "coverage.svg").exists()
+
+
+def test_a_long_study_is_announced_before_it_starts(tmp_path):
+    """2,000 logs of 32,768 rows of 1000 weights and 10 more numbers, 50 million a second."""
+    with mock.patch.object(engine, "run", side_effect=ValueError("here it would run")):
+        ended = run("--d", 1000, "--out", tmp_path / "long")
+        short = run(*SMALL, "--replicates", 64, "--out", tmp_path / "short")
+    first, last = ended.err.splitlines()[0], ended.err.splitlines()[-1]
+    assert first.startswith("mopl: this study: about 22 minutes on a core (fewer by")
+    assert (ended.code, last) == (2, "mopl: here it would run")
+    assert "minutes on a core" not in short.err
+
+
+@pytest.mark.nightly
+def test_a_thousand_weights_are_compiled_in_seconds(tmp_path):
+    """A minute was not enough, when all numbers of a row were written out."""
+    began = time.perf_counter()
+    assert run("--d", 1000, "--n", 8, "--replicates", 8, "--out", tmp_path).code == 0
+    assert time.perf_counter() - began < 60
 
 
 def test_misses_and_hits_add_up(tmp_path):

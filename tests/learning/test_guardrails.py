@@ -191,7 +191,7 @@ def test_a_mixture_is_not_certified_anew(made):
         ({"revenue:-1%": np.ones(400)}, {}, "'revenue': all 400 rows are 1"),
         ({"revenue:-1%": np.full(400, np.nan)}, {}, "not a finite number in row 0"),
         ({"revenue:-1%": np.arange(3.0)}, {}, "expected context with 400 rows"),
-        ({}, {"trades": 3}, "trades: expected 2 policies or more and a guardrail"),
+        ({}, {"trades": 3}, "trades: expected 2 to 100 policies and a guardrail"),
         ({}, {"folds": 2, "share": 0.5}, "folds: expected folds or a share"),
     ],
 )

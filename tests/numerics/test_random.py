@@ -62,6 +62,17 @@ def test_keys_split_and_fold_apart():
     assert len({tuple(row) for row in data}) == len(data)
 
 
+@pytest.mark.parametrize("size", [65, 66])
+def test_many_numbers_of_a_row_are_those_written_out_one_by_one(size, monkeypatch):
+    keys = random.row_keys(KEY, 50)
+    for draw in (random.normal, random.uniform):
+        found = jax.jit(jax.vmap(lambda key, draw=draw: draw(key, size)))(keys)
+        with monkeypatch.context() as patched:
+            patched.setattr(random, "WRITTEN_OUT", size)
+            written = jax.jit(jax.vmap(lambda key, draw=draw: draw(key, size)))(keys)
+        np.testing.assert_array_equal(found, written)
+
+
 def test_one_more_draw_keeps_the_first():
     """Drawing more numbers from a key does not change the first ones, for an even number of
     normals.
