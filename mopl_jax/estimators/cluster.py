@@ -9,7 +9,7 @@ Assumption: clusters independent, enough effective clusters. Within a cluster an
 dependent.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -51,10 +51,17 @@ def cluster_stage(
         rows, cluster = member.rows(state, block), cluster_of(block)
         p = state.totals.share(rows.log_weight)
         columns = p, rows.influence, p * rows.residual, p * rows.reward
-        kept = jnp.stack([block.mask(column) for column in columns])
-        return jax.vmap(lambda x: jax.ops.segment_sum(x, cluster, num_clusters))(kept)
+        return sums_by_cluster(block, columns, cluster, num_clusters)
 
     return Stage(summarise, ADD, lambda state, sums: of_clusters(state.value, sums, state.totals))
+
+
+def sums_by_cluster(
+    block: Block, columns: Sequence[Array], cluster: Int[Array, " m"], num_clusters: int
+) -> Float[Array, "k g"]:
+    """The sums of k columns (m,) of a block over each cluster."""
+    kept = jnp.stack([block.mask(column) for column in columns])
+    return jax.vmap(lambda x: jax.ops.segment_sum(x, cluster, num_clusters))(kept)
 
 
 def of_clusters(

@@ -1,9 +1,12 @@
 """Differences of two estimates on the same rows."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
 
+from mopl_jax.estimators.cluster import clustered, sums_by_cluster
 from mopl_jax.estimators.ess import enough
 from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.estimators.estimator import Member, estimate_of, given
@@ -11,7 +14,7 @@ from mopl_jax.estimators.importance import snips
 from mopl_jax.estimators.weight_totals import MERGE, WeightTotals, totals_of
 from mopl_jax.numerics import safe
 from mopl_jax.numerics.pytree import pytree_dataclass
-from mopl_jax.numerics.reduce import Stage, beside, whole_block
+from mopl_jax.numerics.reduce import Block, Stage, Whole, beside, run_passes, whole_block
 from mopl_jax.numerics.shapes import Scalar
 
 # Two policies that are the same may be weighed by code that rounds differently: shares that differ
@@ -35,22 +38,39 @@ class Contrast:
         return jnp.where(jnp.abs(gap) > 4 * jnp.finfo(size.dtype).eps * size, gap, 0)
 
 
-def contrast(first: Member, second: Member) -> Member:
+Within = Callable[[Block], Float[Array, "2 m"]]  # see `sums_within`
+
+
+def contrast(first: Member, second: Member, within: Within | None = None) -> Member:
     """value(first) − value(second), with the difference of the influences (arXiv 2405.10024).
 
     For SNIPS that is the four-term delta method of the Δ-SNIPS variance. A row's reward enters with
     coefficient p₁ − p₂; its size is the weight of the row, so effective sample sizes speak of the
     contrast. No row has weight where either value rests on one row: the rows that differ would say
     nothing of the row that counts. The sizes need a pass of their own.
+
+    `within(block)`: where the rows of the block are users, their `sums_within`. The size of a user
+    is then the larger of |Σ(p₁ − p₂)| and √Σ(p₁ − p₂)² over its rows: no correlation of its rows
+    that is alike and not negative makes its part of the difference vary more. Who plays both
+    policies in balance, Σp₁ = Σp₂, has the second.
     """
 
+    def sized(state, block):
+        size, residual, both = _shares(first, second, state, block)
+        if within is None:
+            return size, residual, both
+        squares, products = within(block)
+        rows = jnp.where(_both_enough(state), safe.sqrt(squares), 0)
+        size = jnp.maximum(size, rows)
+        return size, safe.divide(products, size), both
+
     def sum_sizes(state, block):
-        size, _, _ = _shares(first, second, state, block)
+        size, _, _ = sized(state, block)
         return totals_of(block, safe.log(size), jnp.zeros_like(size))
 
     def rows(state, block):
-        size, sign, (a, b) = _shares(first, second, state, block)
-        residual = sign * jnp.exp(state.totals.log_sum) * 0.5 * (a.residual + b.residual)
+        size, residual, (a, b) = sized(state, block)
+        residual = jnp.exp(state.totals.log_sum) * residual
         influence = a.influence - b.influence
         return Estimate(state.value, influence, safe.log(size), residual, a.reward)
 
@@ -63,13 +83,25 @@ def contrast(first: Member, second: Member) -> Member:
 
 
 def _shares(first, second, state, block):
-    """|p₁ − p₂| and the sign of p₁ − p₂, (m,) each, and both estimates of a block's rows."""
+    """|p₁ − p₂| and what it multiplies, (m,) each, and both estimates of a block's rows."""
     a, b = first.rows(state.first, block), second.rows(state.second, block)
-    totals = state.first.totals, state.second.totals
-    p, q = totals[0].share(a.log_weight), totals[1].share(b.log_weight)
+    p, q = (x.totals.share(y.log_weight) for x, y in ((state.first, a), (state.second, b)))
     rounding = _ROUNDING * jnp.finfo(p.dtype).eps * (p + q)
-    differ = (jnp.abs(p - q) > rounding) & enough(totals[0].sum_p2) & enough(totals[1].sum_p2)
-    return jnp.where(differ, jnp.abs(p - q), 0), jnp.sign(p - q), (a, b)
+    differ = (jnp.abs(p - q) > rounding) & _both_enough(state)
+    residual = jnp.sign(p - q) * (0.5 * (a.residual + b.residual))
+    return jnp.where(differ, jnp.abs(p - q), 0), residual, (a, b)
+
+
+def _both_enough(state):
+    return enough(state.first.totals.sum_p2) & enough(state.second.totals.sum_p2)
+
+
+def sums_within(
+    first: Member, second: Member, state: Contrast, block: Block, cluster: Array, num_clusters: int
+) -> Float[Array, "2 g"]:
+    """The sums of (p₁ − p₂)² and of (p₁ − p₂)(e₁ + e₂)/2 over the rows of each user in a block."""
+    size, residual, _ = _shares(first, second, state, block)
+    return sums_by_cluster(block, (size * size, size * residual), cluster, num_clusters)
 
 
 def half(first: Member, second: Member, sign: int) -> Member:
@@ -82,10 +114,10 @@ def half(first: Member, second: Member, sign: int) -> Member:
     """
 
     def weigh(state, block):
-        size, side, (a, b) = _shares(first, second, state, block)
+        size, _, (a, b) = _shares(first, second, state, block)
         p, q = (x.totals.share(y.log_weight) for x, y in ((state.first, a), (state.second, b)))
         reward = a.reward + safe.divide(q, p + q) * (b.reward - a.reward)
-        return safe.log(jnp.where(side == sign, size, 0)), reward
+        return safe.log(jnp.where(jnp.sign(p - q) == sign, size, 0)), reward
 
     def rows(state, block):
         log_weight, reward = weigh(state, block)
@@ -102,7 +134,20 @@ def half(first: Member, second: Member, sign: int) -> Member:
     return Member((stage,), rows)
 
 
-def difference(a: Estimate, b: Estimate) -> Estimate:
-    """value(a) − value(b) of two estimates of the same rows in memory, see `contrast`."""
-    pair = contrast(given(lambda columns: columns[0]), given(lambda columns: columns[1]))
-    return estimate_of(pair, whole_block((a, b)))
+_BOTH = given(lambda columns: columns[0]), given(lambda columns: columns[1])
+
+
+def difference(
+    a: Estimate, b: Estimate, cluster: Int[Array, " n"] | None = None, num_clusters: int = 0
+) -> Estimate:
+    """value(a) − value(b) of two estimates of the same rows in memory, see `contrast`; of users
+    where `cluster` says whose each row is, as in `clustered`.
+    """
+    if cluster is None:
+        return estimate_of(contrast(*_BOTH), whole_block((a, b)))
+    block = whole_block((a, b))
+    state = Contrast(*run_passes(Whole(block), beside(*[x.stages for x in _BOTH])))
+    within = sums_within(*_BOTH, state, block, cluster, num_clusters)
+    users = [clustered(x, cluster, num_clusters) for x in (a, b)]
+    pair = contrast(*_BOTH, lambda block: block.columns[2])
+    return estimate_of(pair, whole_block((*users, within)))

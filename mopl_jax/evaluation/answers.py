@@ -25,7 +25,8 @@ from mopl_jax.diagnostics.weight_diagnostics import (
     UNBOUNDED,
     unseen,
 )
-from mopl_jax.estimators.cluster import cluster_stage
+from mopl_jax.estimators.cluster import cluster_stage, sums_by_cluster
+from mopl_jax.estimators.contrast import Contrast, sums_within
 from mopl_jax.estimators.control import controlled
 from mopl_jax.estimators.estimator import Member, given, member
 from mopl_jax.estimators.ratio import of_outcome, ratio
@@ -47,6 +48,7 @@ from mopl_jax.numerics.reduce import (
     Stream,
     Whole,
     beside,
+    of_each,
     run_passes,
     whole_block,
 )
@@ -329,10 +331,26 @@ def _count_rows(users: int) -> Stage:
     """The pass after which the state is the number of rows of each user."""
 
     def summarise(state, block):
-        rows = block.mask(_rows_of(block))
-        return jax.ops.segment_sum(rows, block.columns.cluster, users)
+        return sums_by_cluster(block, [_rows_of(block)], block.columns.cluster, users)[0]
 
     return Stage(summarise, ADD, lambda state, rows: rows)
+
+
+def _sum_within(members: Sequence[Member], users: int) -> Stage:
+    """The pass after which the state are the `sums_within` users, of each difference to the first.
+
+    Before, it is the states of the members.
+    """
+    base, *others = members
+
+    def summarise(states, block):
+        mine = block, block.columns.cluster, users
+        return [
+            sums_within(member, base, Contrast(state, states[0]), *mine)
+            for member, state in zip(others, states[1:], strict=True)
+        ]
+
+    return Stage(summarise, of_each(ADD), lambda states, sums: sums)
 
 
 # Rows in memory: one compiled function.
@@ -376,25 +394,29 @@ def _shares(question, policies, logging, states):
 
 
 def _by_user(members, roundings, states, users):
-    """The pass to one row a user, with the rows of each and the rounding of each member."""
+    """The pass to one row a user, with the rounding of each member, the rows of each user, and what
+    these tell of differences.
+    """
     stages = [(cluster_stage(each, users),) for each in members]
     means = [(_mean_rounding(*each),) for each in zip(members, roundings, strict=True)]
-    return beside(*stages, *means, (_count_rows(users),)), (*states, *states, None)
+    of_users = (_count_rows(users),), (_sum_within(members, users),)
+    return beside(*stages, *means, *of_users), (*states, *states, None, states)
 
 
 def _given(found: Sequence, known: LogFacts):
     """The place of the users, and what is known of them."""
-    *both, rows = found
+    *both, rows, within = found
     k = len(both) // 2
     estimates, means = both[:k], both[k:]
     size = rows / jnp.mean(rows)
-    place = Whole(whole_block((*estimates, size), known.ordered))
+    place = Whole(whole_block((*estimates, within, size), known.ordered))
     members = [given(lambda columns, k=k: columns[k]) for k in range(k)]
     roundings = [lambda block, mean=mean: mean for mean in means]
     known = known._replace(
         rounding=roundings,
         size=lambda block: block.columns[-1],
         sizes=(jnp.min(size), jnp.max(size)),
+        within=lambda block: block.columns[-2],
     )
     return place, members, _fit(place, members), known
 

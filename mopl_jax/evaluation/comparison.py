@@ -86,8 +86,7 @@ def compare(
         + undeclared_range(answers.appearance.reward, reward_range)
         + taught(log, policies)
         + by_log(reader, *of_policies(targets, answers.policies))[1]
-        + answers.remarks
-        + _balanced(names, changes, answers),
+        + answers.remarks,
         log=log_name(reader, log),
         minimise=minimise,
         adjusted_by=tuple(reader.columns.context or ()) if adjust else (),
@@ -166,19 +165,6 @@ def _difference(answer: Answer, interval, alpha, level, ranged) -> Difference:
         Ends(alone.lower, alone.upper),
         1 / share if share > 0 else 0.0,
         more_units(answer, together, level) if share > 0 or not answer.value else math.inf,
-    )
-
-
-def _balanced(names, changes, answers) -> tuple[str, ...]:
-    """What to know of differences that users tell nothing of, each of whom weighs the same under
-    both policies.
-    """
-    by_user = answers.policies[0].units < answers.policies[0].n
-    return tuple(
-        f"{name}: each user has the same weight under it and under {names[0]}, by the rows of both"
-        " kinds that it has, so no interval of their difference by users is known"
-        for name, change in zip(names[1:], changes, strict=True)
-        if by_user and change.value and not change.ess
     )
 
 

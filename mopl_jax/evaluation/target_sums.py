@@ -34,6 +34,7 @@ class LogFacts(NamedTuple):
     `rounding`: of each target, the errors of a block's log weights
     `size`, `sizes`: of the units, see `DiagnosisFacts`
     `ordered`: whether rows have an order
+    `within`: where the units are users, block -> the `sums_within` of them of each difference
     """
 
     n: int
@@ -44,6 +45,7 @@ class LogFacts(NamedTuple):
     size: Callable = DiagnosisFacts().size
     sizes: Any = (1.0, 1.0)
     ordered: bool = True
+    within: Callable | None = None
 
     def diagnosis(self, share: Any = math.nan, size: Any = 1.0, error: Any = 0.0) -> Stage:
         """The stage of a target's diagnosis, given what is unseen of it and its errors."""
@@ -64,7 +66,7 @@ class TargetSums(NamedTuple):
     `moments`: 2k − 1 of them
     `diagnoses`: k of them
     `products`: of the influences of the differences, summed over rows
-    `halves`: of the differences, where the range of the rewards is known; else none
+    `halves`: of the differences of rows, where the range of the rewards is known; else none
     """
 
     moments: list[Moments]
@@ -83,6 +85,7 @@ class _State(NamedTuple):
 _ONE = given(lambda columns: columns)
 _BOTH = given(lambda columns: columns[0]), given(lambda columns: columns[1])
 _PAIR, _HALVES = contrast(*_BOTH), (half(*_BOTH, 1), half(*_BOTH, -1))
+_PAIR_OF_USERS = contrast(*_BOTH, lambda block: block.columns[2])
 
 
 def sum_targets(place: Any, members: Sequence[Member], states: tuple, known: LogFacts) -> Any:
@@ -90,20 +93,20 @@ def sum_targets(place: Any, members: Sequence[Member], states: tuple, known: Log
     block to the estimates of its rows, 2k − 1 of them.
     """
     k, each = len(members), _Each(known.ordered)
-    ranged = all(map(math.isfinite, known.reward_range))
-    pairs = (_PAIR, *(_HALVES if ranged else ())) if k > 1 else ()
+    pairs = _pairs(known) if k > 1 else ()
 
     def of_targets(states, block):
         return [x.rows(state, block) for x, state in zip(members, states, strict=True)]
 
     def of_differences(function, states, rows, block, *more):
         base, *others = [_State(state.totals, state.value) for state in states]
+        within = [None] * len(others) if known.within is None else known.within(block)
 
-        def of_one(state, own, *more):
-            columns = block._replace(columns=(own, rows[0]))
+        def of_one(state, own, within, *more):
+            columns = block._replace(columns=(own, rows[0], within))
             return function(Contrast(state, base, *more), columns)
 
-        return each(of_one, others, rows[1:], *more)
+        return each(of_one, others, rows[1:], within, *more)
 
     def sum_sizes(states, block):
         rows = of_targets(states, block)
@@ -150,6 +153,13 @@ def sum_targets(place: Any, members: Sequence[Member], states: tuple, known: Log
     known_of = place.apply(begin, states) if k > 1 else (states, [])
     sums = place.apply(Stage(summarise, met, finish), known_of)
     return sums, lambda block: all_rows(known_of, block)[: 2 * k - 1]
+
+
+def _pairs(known) -> tuple[Member, ...]:
+    """What is taken of each two targets: their difference, of rows in a range its halves too."""
+    if known.within is not None:
+        return (_PAIR_OF_USERS,)
+    return (_PAIR, *(_HALVES if all(map(math.isfinite, known.reward_range)) else ()))
 
 
 def _states(states, sizes) -> list[_State]:

@@ -22,12 +22,18 @@ from mopl_jax.diagnostics.appearance import Appearance, findings_of
 from mopl_jax.diagnostics.verdicts import REFUSE, VERDICTS, reasons
 from mopl_jax.diagnostics.weight_diagnostics import Diagnosis, diagnose
 from mopl_jax.estimators import ess
+from mopl_jax.estimators.cluster import clustered
 from mopl_jax.estimators.contrast import difference
 from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.intervals.ess_corrected import ess_skew
 from mopl_jax.intervals.interval import IntervalFunction, lower
 from mopl_jax.learning.guardrails import Guarded, room
-from mopl_jax.learning.objective import Valuation, ValueEstimator, cross_fitted, estimates
+from mopl_jax.learning.objective import (
+    Valuation,
+    ValueEstimator,
+    cross_fitted,
+    importance_weighted,
+)
 from mopl_jax.learning.response_surface import Surface
 from mopl_jax.logs import Logs, check, num_units
 from mopl_jax.numerics.check import check_alpha
@@ -225,31 +231,32 @@ def _certificate(
     The bound is of what is gained beside what may be lost, whose error counts where it is a share
     of what the baseline earns.
     """
-    value = estimates(logs, value_estimator)
+    value = (value_estimator or importance_weighted())(logs)
     means = jnp.stack([policy.mean, jnp.broadcast_to(baseline, policy.mean.shape)])
     both = lax.map(lambda mean: value(Gaussian(mean, policy.scale)), means)
     made, reference = (jax.tree.map(lambda x, i=i: x[i], both) for i in (0, 1))
     same = jnp.all(means[0] == means[1])
-    return certificate_of(
-        made, reference, same, num_units(logs), interval, alpha, allowed, relative
-    )
+    return certificate_of(made, reference, same, logs, interval, alpha, allowed, relative)
 
 
 def certificate_of(
     made: Estimate,
     reference: Estimate,
     same: Truth,
-    units: int,
+    logs: Logs,
     interval: IntervalFunction,
     alpha: float,
     allowed: Scalar | float = 0.0,
     relative: Scalar | float = 0.0,
 ) -> Certificate:
-    """The certificate of a policy by its estimate and that of a baseline on the same `units`, of
-    which it may be known that they are the `same`.
+    """The certificate of a policy by its estimate and that of a baseline on the rows of `logs`, of
+    which it may be known that they are the `same`; by users where the log has them.
     """
-    bound = lower(interval)
-    gain, spare = difference(made, reference), room(allowed, relative, reference.value)
+    bound, units = lower(interval), num_units(logs)
+    gain = difference(made, reference, logs.cluster, units)
+    if logs.cluster is not None:
+        made, reference = (clustered(x, logs.cluster, units) for x in (made, reference))
+    spare = room(allowed, relative, reference.value)
     moved = allowed * relative * jnp.sign(reference.value) * reference.influence
     contrast = dataclasses.replace(gain, value=gain.value + spare, influence=gain.influence + moved)
     judged = jax.tree.map(lambda *x: jnp.stack(x), made, contrast)

@@ -15,7 +15,6 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from mopl_jax.estimators.cluster import clustered
 from mopl_jax.estimators.contrast import difference
 from mopl_jax.estimators.ess import kish
 from mopl_jax.learning.certification import certificate_of
@@ -326,19 +325,23 @@ def _bounds(logs, log_weight, model, same, make, interval, alpha):
     current ones; and both ends of the first gain.
     """
     own, *others = (_estimate(logs, log_weight[k], model[k], make) for k in range(4))
-    alike, units = (same, same, jnp.zeros_like(same)), num_units(logs)
+    alike = same, same, jnp.zeros_like(same)
     over = [
-        certificate_of(own, other, each, units, interval, alpha)
+        certificate_of(own, other, each, logs, interval, alpha)
         for other, each in zip(others, alike, strict=True)
     ]
-    return over, interval(difference(own, others[0]), alpha)
+    return over, interval(_gain(logs, own, others[0]), alpha)
+
+
+def _gain(logs, own, other):
+    """What one gains over another, of users where the log has them."""
+    return difference(own, other, logs.cluster, num_units(logs))
 
 
 def _estimate(logs, log_weight, model, make):
-    """Doubly robust where it has a model, of users where the log has them."""
+    """Of rows, doubly robust where it has a model."""
     left = logs.reward - model if make.of_rest else logs.reward
-    made = dataclasses.replace(make.estimator(log_weight, left), reward=logs.reward)
-    return made if logs.cluster is None else clustered(made, logs.cluster, num_units(logs))
+    return dataclasses.replace(make.estimator(log_weight, left), reward=logs.reward)
 
 
 @quick_jit("size", "make", "interval", "alpha")
@@ -351,7 +354,7 @@ def _by_segment(logs, log_weight, model, code, size, make, interval, alpha):
             _estimate(logs, jnp.where(inside, log_weight[i], -jnp.inf), model[i], make)
             for i in (0, 1)
         )
-        gain = difference(own, shared)
+        gain = _gain(logs, own, shared)
         ends = interval(gain, alpha / size)
         share = jnp.mean(jnp.where(inside, speaks_for(logs), 0))
         return share, gain.value, ends.lower, ends.upper, kish(gain.log_weight)

@@ -10,10 +10,11 @@ from scipy import stats
 from worlds import ESTIMATORS, rows
 from yardsticks import DTYPES, KEY, binomial_tail
 
-from mopl_jax.estimators import ips, snips
+from mopl_jax.estimators import difference, ips, snips
 from mopl_jax.estimators.cluster import clustered
 from mopl_jax.intervals import ess_exact, hc3, normal
 from mopl_jax.intervals.cluster_robust import cluster_exact, cluster_pivot
+from mopl_jax.intervals.moments import moments_of
 
 N, G = 40, 9
 CLUSTER = np.concatenate([np.arange(G), np.random.default_rng(0).integers(0, G, N - G)])
@@ -65,6 +66,42 @@ def test_hc3_leaves_one_cluster_out():
     whole = snips(log_weight, reward)
     jackknife = np.sum((np.asarray(without) - float(whole.value)) ** 2)
     np.testing.assert_allclose(hc3.pivot(clustered(whole, IDS, G)).variance, jackknife, rtol=1e-9)
+
+
+@pytest.mark.parametrize("each", [1, 3])
+def test_rows_that_users_repeat_differ_as_the_rows_alone(each):
+    """A user whose rows are all the same is one row."""
+    first, second = rows(6, N), rows(7, N)
+    pair = snips(*first), snips(second[0], first[1])
+    user = jnp.repeat(jnp.arange(N), each)
+    again = [snips(jnp.repeat(x, each), jnp.repeat(first[1], each)) for x in (first[0], second[0])]
+    made, expected = moments_of(difference(*again, user, N)), moments_of(difference(*pair))
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), made, expected)
+
+
+def test_the_size_of_a_user_in_a_difference():
+    """The larger of |Σ(p₁ − p₂)| and √Σ(p₁ − p₂)², and n p residual sums the influences of rows
+    about the middle of both values.
+    """
+    reward = rows(6, N)[1]
+    a, b = (snips(rows(k, N)[0], reward) for k in (6, 7))
+    made = difference(a, b, IDS, G)
+    p, q = (np.exp(x.log_weight) / np.exp(x.log_weight).sum() for x in (a, b))
+    gap, middle = p - q, np.asarray(reward) - 0.5 * float(a.value + b.value)
+    of_users = [gap[c == CLUSTER] for c in range(G)]
+    size = np.array([max(abs(x.sum()), np.sqrt(x @ x)) for x in of_users])
+    np.testing.assert_allclose(np.exp(made.log_weight), size, rtol=1e-6)
+    summed = [(gap * middle)[c == CLUSTER].sum() for c in range(G)]
+    np.testing.assert_allclose(size / size.sum() * made.residual, summed, atol=1e-9)
+
+
+def test_of_one_user_no_difference_is_known():
+    """Whose rows alone one of the policies would have played."""
+    log_weight, reward = rows(6, N)
+    alone = snips(jnp.where(IDS == 3, log_weight, -jnp.inf), reward)
+    for pair in ((alone, snips(log_weight, reward)), (snips(log_weight, reward), alone)):
+        ends = ess_exact(difference(*pair, IDS, G), 0.05)
+        np.testing.assert_array_equal((ends.lower, ends.upper), (-np.inf, np.inf))
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.3, 1.0])

@@ -397,20 +397,25 @@ def test_a_season_between_the_policies_of_a_mixture_is_refused(tmp_path):
     assert not any("mixture" in text for text in right.warnings)
 
 
-@pytest.mark.parametrize("balanced", [True, False])
-def test_users_who_play_both_policies_in_balance_tell_no_difference(balanced):
-    """Their weights are the same under both, and no number of users would change that."""
+ARMS = np.array([[0.0], [1.0]])
+PAIR = [Discrete.of(ARMS, np.array(p)) for p in ([0.9, 0.1], [0.1, 0.9])]
+EVEN = {"logging": Discrete.of(ARMS, np.array([0.5, 0.5])), "action": "w", "reward": "r"}
+
+
+@pytest.mark.parametrize("in_memory", [1000, 50])
+def test_users_who_play_both_policies_in_balance_are_pairs(in_memory):
+    """Their weights are the same under both; the interval is that of Student's paired t test."""
     rng = np.random.default_rng(0)
-    user = np.repeat(np.arange(100), 4)
-    arm = np.arange(400) % 2 if balanced else rng.integers(0, 2, 400)
-    log = pa.table({"user": user, "w": 1.0 * arm, "r": arm + rng.normal(size=400)})
-    pair = [Discrete.of([[0.0], [1.0]], np.array(p)) for p in ([0.9, 0.1], [0.1, 0.9])]
-    logging = Discrete.of([[0.0], [1.0]], np.array([0.5, 0.5]))
-    made = compare(log, pair, logging=logging, action="w", reward="r", cluster="user")
-    change = made.policies[1].difference
-    assert np.isinf(change.upper) == np.isinf(change.more) == balanced
-    assert any("each user has the same weight" in text for text in made.warnings) == balanced
-    assert change.value > 0.3
+    user, arm = np.repeat(np.arange(30), 4), np.arange(120) % 2
+    reward = arm + rng.normal(size=30)[user] + rng.normal(size=120)
+    log = pa.table({"user": user, "w": 1.0 * arm, "r": reward})
+    asked = {"cluster": "user", "interval": "ess_exact", "in_memory": in_memory}
+    change = compare(log, PAIR, **EVEN, **asked).policies[1].difference
+    shape = reward.reshape(30, 2, 2).mean(axis=1)
+    paired = 0.8 * (shape[:, 1] - shape[:, 0])
+    ends = stats.t.interval(0.95, 29, paired.mean(), stats.sem(paired))
+    np.testing.assert_allclose((change.lower, change.upper), ends, rtol=1e-4)
+    assert change.ess == pytest.approx(30, rel=1e-5)
 
 
 def test_what_was_logging_differs_by_its_policies_alone(tmp_path):
