@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from mopl_jax.diagnostics.log_checks import check_rows
 from mopl_jax.diagnostics.verdicts import VERDICTS
+from mopl_jax.diagnostics.weight_diagnostics import UNBOUNDED
 from mopl_jax.estimators.registry import Choice, name_of
 from mopl_jax.evaluation.answer import LOGGING, Answer, Answers
 from mopl_jax.evaluation.answers import gather
@@ -23,6 +24,7 @@ from mopl_jax.evaluation.mixed import by_file
 from mopl_jax.evaluation.precision import more_units
 from mopl_jax.intervals.ess_corrected import ess_skew
 from mopl_jax.intervals.interval import Interval
+from mopl_jax.intervals.reward_range import Range, between, gains
 from mopl_jax.intervals.simultaneous import simultaneous_alpha
 from mopl_jax.io.column_spec import weight_names
 from mopl_jax.io.known_before import check_asked
@@ -56,6 +58,7 @@ def choose_arm(
     estimator: Choice = "snips",
     alpha: float = 0.05,
     minimise: bool = False,
+    reward_range: Range | None = None,
     watch: WatchRows = iter,
     **roles: Any,
 ) -> ChosenArm:
@@ -68,11 +71,12 @@ def choose_arm(
     are the units where the log knows them, and the bounds of all gains hold at once (max-t), so
     that the choice costs nothing more. An arm of too few rows, which is refused by itself, is
     promised nothing and does not keep the others from being chosen. Arms that `constraints` forbid
-    are left out. `minimise`: the reward is a cost, and gains are what is saved.
+    are left out. `minimise`: the reward is a cost, and gains are what is saved. `reward_range`:
+    where rewards are known to lie; bounds of gains are cut to its width.
 
     ValueError for a log that is not of arms, a production that is none, and for none to change to.
     """
-    reader = open_log(log, **roles)
+    reader = open_log(log, **roles)._replace(reward_range=reward_range)
     arms = arms_of(reader)
     if arms is None:
         raise ValueError(
@@ -115,6 +119,7 @@ def choose_arm(
 
 def _compared(reader, targets, found: Answers, arms, tried, alpha, doubts) -> Iterator[Arm]:
     """Each arm against what is played now; nothing is certain of a log that is refused."""
+    possible = gains(reader.reward_range or UNBOUNDED)
     level = simultaneous_alpha(found.correlation, alpha, one_sided=True)
     ends = _ends(found.contrasts, level)
     for k, target, answer, change, end in zip(
@@ -122,13 +127,14 @@ def _compared(reader, targets, found: Answers, arms, tried, alpha, doubts) -> It
     ):
         verdict, value = judge(reader, target, answer, found.appearance), float(answer.value)
         refused = REFUSE in (verdict.level, *(level for level, _ in doubts))
+        least = between(end.lower, end.upper, possible)
         yield Arm(
             number=k + 1,
             action=tuple(arms[k].tolist()),
             value=value,
             ess=float(answer.diagnosis.kish),
             gain=float(change.value) if math.isfinite(value) else math.nan,
-            certified_gain=-math.inf if refused else float(end.lower),
+            certified_gain=-math.inf if refused else float(least.lower),
             more=math.inf if refused else more_units(change, end, level),
             verdict=verdict.level,
             reasons=verdict.reasons,
