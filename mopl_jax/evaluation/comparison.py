@@ -21,6 +21,7 @@ from mopl_jax.evaluation.warnings import undeclared_range
 from mopl_jax.evaluation.weighed_logs import weigh_logs
 from mopl_jax.intervals.facts import Facts
 from mopl_jax.intervals.registry import WALD
+from mopl_jax.intervals.reward_range import gains
 from mopl_jax.intervals.simultaneous import simultaneous_alpha
 from mopl_jax.io.known_before import check_asked
 from mopl_jax.io.log_reader import WatchRows
@@ -67,8 +68,9 @@ def compare(
     level = simultaneous_alpha(answers.correlation, alpha)
     of_rows = answers.policies[0].units == answers.policies[0].n
     ranged = Facts(reward_range if of_rows and estimator == "snips" else None)
+    possible = None if reward_range is None else gains(reward_range)
     changes = [
-        _difference(x, interval, alpha, level, ranged)._replace(saved=saving(without, x))
+        _difference(x, interval, alpha, level, ranged, possible)._replace(saved=saving(without, x))
         for x, without in zip(answers.contrasts, plain.contrasts, strict=True)
     ]
     own = interval if reward_range is None else "recommended"
@@ -154,9 +156,9 @@ def _target(reader, policy, bandwidth):
     return target
 
 
-def _difference(answer: Answer, interval, alpha, level, ranged) -> Difference:
+def _difference(answer: Answer, interval, alpha, level, ranged, possible) -> Difference:
     facts = ranged if answer.halves is not None else Facts()
-    alone, together = (limits(answer, [interval], a, facts)[0] for a in (alpha, level))
+    alone, together = (limits(answer, [interval], a, facts, possible)[0] for a in (alpha, level))
     share = float(answer.moments.sum_p2)
     return Difference(
         float(answer.value),

@@ -11,6 +11,7 @@ from mopl_jax.intervals.facts import Facts
 from mopl_jax.intervals.formulas import Wald, batched_intervals
 from mopl_jax.intervals.interval import NamedInterval
 from mopl_jax.intervals.registry import METHODS, WALD, bind, bind_sums
+from mopl_jax.intervals.reward_range import Range, between
 from mopl_jax.intervals.two_halves import of_halves
 from mopl_jax.io.log_reader import LogReader, room
 from mopl_jax.numerics.check import choose
@@ -65,14 +66,23 @@ def check_facts(answer: Answer, names: Sequence[str], facts: Facts) -> None:
 
 
 def limits(
-    answer: Answer, names: Sequence[str], alpha: float, facts: Facts
+    answer: Answer,
+    names: Sequence[str],
+    alpha: float,
+    facts: Facts,
+    possible: Range | None = None,
 ) -> tuple[NamedInterval, ...]:
-    """The intervals `names` of an answer at level `alpha`."""
+    """The intervals `names` of an answer at level `alpha`, cut to what is `possible`: the reward
+    range among the facts, unless another is given.
+    """
     wald = tuple(name for name in names if isinstance(bind(name, facts), Wald))
     found = dict(zip(wald, _wald(answer.moments, alpha, wald), strict=True)) if wald else {}
     for name in names:
         if name not in found:
             found[name] = _of(answer, name, alpha, facts)
+    possible = possible or facts.reward_range
+    if possible is not None:
+        found = {name: between(x.lower, x.upper, possible) for name, x in found.items()}
     ends = jax.device_get([(found[name].lower, found[name].upper) for name in names])
     return tuple(
         NamedInterval(name, float(lower), float(upper))

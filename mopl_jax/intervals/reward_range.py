@@ -24,6 +24,18 @@ def within(estimate: Estimate, low: Batch, high: Batch, reward_range: Range) -> 
     return cut(supported(estimate), low, high, reward_range, like=estimate.value)
 
 
+def gains(reward_range: Range) -> Range:
+    """What the difference of two values can be where rewards lie in the range."""
+    low, high = reward_range
+    return low - high, high - low
+
+
+def between(low: ArrayLike, high: ArrayLike, reward_range: Range) -> Interval:
+    """[low, high] cut to the range, as `cut` has it; NaN is no end."""
+    low, high = jnp.asarray(low, float), jnp.asarray(high, float)
+    return cut(jnp.asarray(True), low, high, reward_range, like=low)
+
+
 def cut(
     known: Bool[Array, "*batch"], low: Batch, high: Batch, reward_range: Range, like: Batch
 ) -> Interval:

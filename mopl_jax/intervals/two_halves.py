@@ -15,7 +15,7 @@ from mopl_jax.intervals.ess_corrected import caution, ess_skew
 from mopl_jax.intervals.interval import Interval
 from mopl_jax.intervals.moments import Halves, Moments, moments_of
 from mopl_jax.intervals.proportions import ess_score, place, spread_share
-from mopl_jax.intervals.reward_range import Range, cut, range_ends
+from mopl_jax.intervals.reward_range import Range, cut, gains, range_ends
 from mopl_jax.numerics import safe
 from mopl_jax.numerics.pytree import stacked
 from mopl_jax.numerics.reduce import Whole, run_passes, whole_block
@@ -71,7 +71,7 @@ def of_halves(sums: Moments, halves: Halves, alpha: float, *, reward_range: Rang
         enough(sums.sum_p2),
         lower + inside * jnp.minimum(jnp.maximum(skewed.lower, -width) - lower, 0),
         upper + inside * jnp.maximum(jnp.minimum(skewed.upper, width) - upper, 0),
-        (-width, width),
+        gains(reward_range),
         like=sums.value,
     )
 

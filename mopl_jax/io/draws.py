@@ -2,6 +2,7 @@
 
 import io
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,23 @@ from mopl_jax.io.policy_json import read_policy
 from mopl_jax.io.storage import write_table
 from mopl_jax.numerics import random
 from mopl_jax.numerics.check import check_count, check_seed
+from mopl_jax.policies.contextual import Level, is_contextual, level
 from mopl_jax.policies.policy import check_policy, sample_with_density
 
 MOST = 10**7  # draws that one table holds
 DENSITY = "log_propensity"
 
 
-def draw(policy: Any, n: int = 1, seed: int | None = None) -> pa.Table:
+def draw(
+    policy: Any,
+    n: int = 1,
+    seed: int | None = None,
+    context: Mapping[str, Any] | None = None,
+) -> pa.Table:
     """`n` draws of a policy, or of the one in a file: a column for each weight, by its name where
-    the file has `objectives`, else `action_1`, …; and `log_propensity`.
+    the file has `objectives`, else `action_1`, …; and `log_propensity`. Of a policy that depends on
+    the context they are for one request, of which `context` has the values of the columns; these
+    are columns of the draws as well, since they are to be logged.
 
     The same seed gives the same draws; without one they are new each time, as a server needs them.
     ValueError for n < 1 or more than a table holds, and for a policy without a density, which
@@ -35,13 +44,32 @@ def draw(policy: Any, n: int = 1, seed: int | None = None) -> pa.Table:
     made, document = read_policy(policy) if path else (check_policy(policy, "policy"), {})
     names = document.get("objectives") or [f"action_{k + 1}" for k in range(made.dim)]
     _check_names(names, policy)
+    own, seen = _of_request(made, context, policy if path else "policy")
     number = secrets.randbits(32) if seed is None else check_seed(seed)
     keys = random.row_keys(jax.random.key(number), n)
-    action, log_density = jax.jit(jax.vmap(lambda key: sample_with_density(made, key)))(keys)
+    action, log_density = jax.jit(jax.vmap(lambda key: sample_with_density(own, key)))(keys)
     columns = dict(zip(names, np.asarray(action).T, strict=True))
     columns |= {DENSITY: np.asarray(log_density)}
     _check_finite(columns, policy if path else "policy")
-    return pa.table(columns)
+    return pa.table({name: pa.array([value] * n) for name, value in seen.items()} | columns)
+
+
+def _of_request(made, context, name) -> tuple[Any, dict[str, Level]]:
+    """The policy of one request, and what is known of it."""
+    if not is_contextual(made):
+        if context:
+            raise ValueError(
+                f"{name}: context: expected a policy that depends on it, got one that is the same"
+                " for all requests: leave it out"
+            )
+        return made, {}
+    if context is None:
+        asked = ",".join(f"{column}=…" for column in made.columns)
+        raise ValueError(
+            f"{name}: its weights depend on {', '.join(made.columns)}: say of which request they"
+            f" are drawn: --context {asked} (in Python policy.at({asked.replace(',', ', ')}))"
+        )
+    return made.at(**context), {column: level(context.get(column)) for column in made.columns}
 
 
 def _check_finite(columns, policy):

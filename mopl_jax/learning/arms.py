@@ -14,12 +14,14 @@ from jaxtyping import ArrayLike, Float
 
 from mopl_jax.diagnostics.log_checks import check_rows
 from mopl_jax.diagnostics.verdicts import VERDICTS
+from mopl_jax.diagnostics.weight_diagnostics import UNBOUNDED
 from mopl_jax.estimators.registry import Choice, name_of
 from mopl_jax.evaluation.answer import LOGGING, Answers
 from mopl_jax.evaluation.answers import gather
 from mopl_jax.evaluation.judgement import by_log, judge, log_name, of_policies
 from mopl_jax.evaluation.mixed import by_file
 from mopl_jax.evaluation.precision import more_units
+from mopl_jax.intervals.reward_range import Range, between, gains
 from mopl_jax.intervals.simultaneous import simultaneous_alpha
 from mopl_jax.io.column_spec import weight_names
 from mopl_jax.io.known_before import check_asked
@@ -55,6 +57,7 @@ def choose_arm(
     alpha: float = 0.05,
     minimise: bool = False,
     guardrails: Sequence[str] | Mapping[str, ArrayLike] = (),
+    reward_range: Range | None = None,
     watch: WatchRows = iter,
     **roles: Any,
 ) -> ChosenArm:
@@ -67,7 +70,8 @@ def choose_arm(
     are the units where the log knows them, and the bounds of all gains hold at once (max-t), so
     that the choice costs nothing more. An arm of too few rows, which is refused by itself, is
     promised nothing and does not keep the others from being chosen. Arms that `constraints` forbid
-    are left out. `minimise`: the reward is a cost, and gains are what is saved.
+    are left out. `minimise`: the reward is a cost, and gains are what is saved. `reward_range`:
+    where rewards are known to lie; bounds of gains are cut to its width.
 
     `guardrails` are texts as "revenue:-0.5%" (may fall by at most) or "reports:+0.01" (may rise by
     at most), against what is played now: of outcomes, by the names of their columns; of `Logs` in
@@ -78,7 +82,7 @@ def choose_arm(
     ValueError for a log that is not of arms, a production that is none, for none to change to, and
     for outcomes that are absent or do not vary.
     """
-    reader = open_log(log, **roles)
+    reader = open_log(log, **roles)._replace(reward_range=reward_range)
     arms = arms_of(reader)
     if arms is None:
         raise ValueError(
@@ -130,19 +134,21 @@ def _compared(
     reader, targets, found: Answers, arms, tried, alpha, doubts, changed
 ) -> Iterator[Arm]:
     """Each arm against what is played now; nothing is certain of a log that is refused."""
+    possible = gains(reader.reward_range or UNBOUNDED)
     level = simultaneous_alpha(found.correlation, alpha, one_sided=True)
     limits, contrasts = ends(found.contrasts, level), found.contrasts
     each = zip(tried, targets[1:], found.policies[1:], contrasts, limits, strict=True)
     for place, (k, target, answer, change, end) in enumerate(each):
         verdict, value = judge(reader, target, answer, found.appearance), float(answer.value)
         refused = REFUSE in (verdict.level, *(level for level, _ in doubts))
+        least = between(end.lower, end.upper, possible)
         yield Arm(
             number=k + 1,
             action=tuple(arms[k].tolist()),
             value=value,
             ess=float(answer.diagnosis.kish),
             gain=float(change.value) if math.isfinite(value) else math.nan,
-            certified_gain=-math.inf if refused else float(end.lower),
+            certified_gain=-math.inf if refused else float(least.lower),
             more=math.inf if refused else more_units(change, end, level),
             verdict=verdict.level,
             reasons=verdict.reasons,

@@ -20,13 +20,14 @@ from jaxtyping import Array, ArrayLike, Int
 
 from mopl_jax.diagnostics.appearance import Appearance, findings_of
 from mopl_jax.diagnostics.verdicts import REFUSE, VERDICTS, reasons
-from mopl_jax.diagnostics.weight_diagnostics import Diagnosis, diagnose
+from mopl_jax.diagnostics.weight_diagnostics import UNBOUNDED, Diagnosis, diagnose
 from mopl_jax.estimators import ess
 from mopl_jax.estimators.cluster import clustered
 from mopl_jax.estimators.contrast import difference
 from mopl_jax.estimators.estimate import Estimate
 from mopl_jax.intervals.ess_corrected import ess_skew
 from mopl_jax.intervals.interval import IntervalFunction, lower
+from mopl_jax.intervals.reward_range import Range, between, gains
 from mopl_jax.learning.guardrails import Guarded, room
 from mopl_jax.learning.objective import (
     Valuation,
@@ -56,6 +57,7 @@ class Certificate:
     `diagnosis`: of the policy's importance weights on these rows, as `evaluate` judges them
     `units`: rows, or users
     `room`: what the outcome of a guardrail may lose; 0 of the reward
+    `raised`: by how much the bound of the gain was cut to what is possible
     """
 
     bound: Scalar
@@ -67,6 +69,14 @@ class Certificate:
     diagnosis: Diagnosis
     units: Count
     room: Scalar | float = 0.0
+    raised: Scalar | float = 0.0
+
+    @property
+    def short(self) -> float:
+        """How far the bound of the gain lies below its estimate, before it is cut to what is
+        possible.
+        """
+        return float(self.gain - self.gain_bound + self.raised)
 
     @property
     def verdict(self) -> str:
@@ -135,7 +145,26 @@ def certify(
         baseline = None if baseline is None else learnt.names.space.place(baseline)
     if not isinstance(logs.reward, Tracer):
         _check_density(logs)
-    return withdrawn(certified(learnt, logs, baseline, value_estimator, interval, alpha))
+    made = certified(learnt, logs, baseline, value_estimator, interval, alpha)
+    reward_range = UNBOUNDED if isinstance(learnt, Gaussian) else learnt.reward_range
+    return withdrawn(possible(made, reward_range))
+
+
+def possible(made: Certificate, reward_range: Range) -> Certificate:
+    """With bounds cut to what rewards in a range leave possible: of values to its ends, of gains to
+    its width. Of certificates of several outcomes, (1 + g,), that of the reward, the first, alone.
+    """
+    rewarded = jnp.arange(jnp.size(made.bound)).reshape(jnp.shape(made.bound)) == 0
+
+    def least(bound, limits):
+        inside = between(bound, jnp.full_like(bound, jnp.inf), limits).lower
+        return jnp.where(rewarded, inside.astype(bound.dtype), bound)
+
+    bound, gain_bound = (jnp.asarray(x) for x in (made.bound, made.gain_bound))
+    gain = least(gain_bound, gains(reward_range))
+    raised = jnp.where(gain == gain_bound, 0, gain - gain_bound)
+    value = least(bound, reward_range)
+    return dataclasses.replace(made, bound=value, gain_bound=gain, raised=raised)
 
 
 def withdrawn(made: Certificate, refused: Truth | bool = False) -> Certificate:

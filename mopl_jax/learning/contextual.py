@@ -101,7 +101,7 @@ def personalised(learnt: LearntWeights, seen: Seen, mean: str) -> ContextualWeig
     asked = logs, log_weight, model
     methods = plan.valuation, plan.certificate, plan.alpha
     same = jnp.asarray(not any(part.moved for part in parts))
-    over, ends = jax.device_get(_bounds(*asked, same, *methods))
+    (*over, shared), ends = jax.device_get(_bounds(*asked, same, *methods))
     policy = _joined(learnt, parts, share)
     segments, others = (), 0
     if seen.table is not None and not bool(same):
@@ -111,6 +111,7 @@ def personalised(learnt: LearntWeights, seen: Seen, mean: str) -> ContextualWeig
     ends = (0.0, 0.0) if bool(same) else (float(ends.lower), float(ends.upper))
     outside = _outside(learnt.plan.project, parts, judge, own)
     found = seen.columns, mean, policy, *over, ends, segments, others, outside
+    found = *found, None if seen.now is None else shared
     return ContextualWeights(learnt, *found).judged  # pyright: ignore[reportCallIssue]
 
 
@@ -263,8 +264,9 @@ def _function_of(learnt, made, model, seen, found) -> ContextNormal:
 
 def _terms_of(learnt, part, seen) -> tuple[np.ndarray, np.ndarray]:
     """Of every row that certifies, under the contextual policy, the global means with its scale and
-    as they are played, and the current ones: log weights (4, n), and what the surface has of the
-    action less what it expects (4, n).
+    as they are played, and the current ones: log weights (5, n), and what the surface has of the
+    action less what it expects (5, n); the last ones are the current ones as the global policy is
+    played.
     """
     made = part.made
     rows, _ = _whitened(learnt.held, made)
@@ -272,7 +274,8 @@ def _terms_of(learnt, part, seen) -> tuple[np.ndarray, np.ndarray]:
     rows = dataclasses.replace(rows, log_propensity=stated)
     inner = lambda mean: whiten_action(mean, made.whitening)  # noqa: E731
     means = jax.vmap(inner)(_means(part.policy, seen))
-    current = inner(jnp.asarray(_current(learnt, made), means.dtype))
+    current = jnp.asarray(_current(learnt, made, seen), means.dtype)
+    current = jax.vmap(inner)(jnp.broadcast_to(current, means.shape))
     place, local = jax.tree.map(_of_type(means.dtype), seen.situation)
     return jax.device_get(
         _terms(part.model, rows, Situation(place, local), means, current, part.scale)
@@ -292,8 +295,12 @@ def _scale(policy):
     return policy.table.scale[0] if isinstance(policy, Segmented) else policy.scale
 
 
-def _current(learnt, made):
-    """The current weights: production, or the logging mean."""
+def _current(learnt, made, seen):
+    """The current weights: production, of each row where it depends on the context, or the logging
+    mean.
+    """
+    if seen.now is not None:
+        return seen.now
     if learnt.production is not None:
         return learnt.production
     if learnt.names.folds:
@@ -308,28 +315,29 @@ def _terms(model, rows, situation, means, current, scale):
         return model.surface.expectation(policy) + bent
 
     def of(each):
-        action, log_propensity, row, mean = each
+        action, log_propensity, row, mean, now = each
         found = model.surface(action) + model.deviations.of(*row, bends(action))
-        pairs = (mean, scale), (model.origin, scale), (model.origin, model.scale), (current, scale)
-        policies = [Gaussian(*x) for x in pairs]
+        pairs = (mean, scale), (model.origin, scale), (model.origin, model.scale)
+        policies = [Gaussian(*x) for x in (*pairs, (now, scale), (now, model.scale))]
         log_weight = [x.log_density(action) - log_propensity for x in policies]
         return jnp.stack(log_weight), jnp.stack([found - expected(x, row) for x in policies])
 
-    each = rows.action, rows.log_propensity, tuple(situation), means
+    each = rows.action, rows.log_propensity, tuple(situation), means, current
     return jax.tree.map(jnp.transpose, lax.map(of, each, batch_size=BLOCK))
 
 
 @quick_jit("make", "interval", "alpha")
 def _bounds(logs, log_weight, model, same, make, interval, alpha):
     """Certificates over the global means with the same scale and as they are played, and over the
-    current ones; and both ends of the first gain.
+    current ones; that of the global policy over the current ones; and both ends of the first gain.
     """
-    own, *others = (_estimate(logs, log_weight[k], model[k], make) for k in range(4))
+    own, *others, last = (_estimate(logs, log_weight[k], model[k], make) for k in range(5))
     alike = same, same, jnp.zeros_like(same)
     over = [
         certificate_of(own, other, each, logs, interval, alpha)
         for other, each in zip(others, alike, strict=True)
     ]
+    over += [certificate_of(others[1], last, jnp.zeros_like(same), logs, interval, alpha)]
     return over, interval(_gain(logs, own, others[0]), alpha)
 
 

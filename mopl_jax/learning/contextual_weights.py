@@ -8,10 +8,12 @@ import jax
 import numpy as np
 
 from mopl_jax.diagnostics.verdicts import VERDICTS, gravest
-from mopl_jax.learning.certification import Certificate, withdrawn
+from mopl_jax.intervals.reward_range import between, gains
+from mopl_jax.learning.certification import Certificate, possible, withdrawn
 from mopl_jax.policies.contextual import Level, shown
 
 REFUSE = VERDICTS[-1]
+BY_CONTEXT = "the current weights by context"
 
 
 class Segment(NamedTuple):
@@ -51,6 +53,8 @@ class ContextualWeights:
     `segments`: of a table, those with weights of their own; the largest first
     `others`: how many segments have too few rows for any, and are played the global weights
     `forbidden`: the share of the contextual policy's draws that constraints forbid
+    `global_over_current`: the certificate of the global policy over the current weights where these
+        depend on the context; None where they do not, as `learnt` has it
     """
 
     learnt: Any
@@ -64,6 +68,7 @@ class ContextualWeights:
     segments: tuple[Segment, ...] = ()
     others: int = 0
     forbidden: float = 0.0
+    global_over_current: Certificate | None = None
 
     @property
     def outside(self) -> float:
@@ -78,14 +83,31 @@ class ContextualWeights:
 
     @property
     def judged(self) -> "ContextualWeights":
-        """The same without bounds where the log or these weights are refused."""
-        if REFUSE not in (self.over_global.verdict, self.learnt.verdict):
-            return self
+        """The same with bounds cut to what the reward range leaves possible, and without those of a
+        log, or of weights, that are refused.
+        """
         fields = ("over_global", "over_played", "over_current")
+        fields += () if self.global_over_current is None else ("global_over_current",)
+        if REFUSE not in (self.over_global.verdict, self.learnt.verdict):
+            return self._within(self.learnt.reward_range, fields)
         gone = {name: jax.device_get(withdrawn(getattr(self, name), True)) for name in fields}
         unknown = tuple(x._replace(lower=-math.inf, upper=math.inf) for x in self.segments)
         ends = (-math.inf, math.inf) if self.moved else self.interval
         return dataclasses.replace(self, **gone, segments=unknown, interval=ends)
+
+    def _within(self, reward_range, fields) -> "ContextualWeights":
+        """With bounds and intervals cut."""
+        made = {
+            name: jax.device_get(possible(getattr(self, name), reward_range)) for name in fields
+        }
+
+        def inside(lower, upper):
+            ends = jax.device_get(between(lower, upper, gains(reward_range)))
+            return float(ends.lower), float(ends.upper)
+
+        each = [(x, inside(x.lower, x.upper)) for x in self.segments]
+        segments = tuple(x._replace(lower=low, upper=high) for x, (low, high) in each)
+        return dataclasses.replace(self, **made, segments=segments, interval=inside(*self.interval))
 
     @property
     def least(self) -> float:
@@ -100,9 +122,11 @@ class ContextualWeights:
     @property
     def keep(self) -> bool:
         """Whether the current weights are to be kept: no gain over them is certain."""
-        if not self.personalise:
+        if self.personalise:
+            return not float(self.over_current.gain_bound) > 0
+        if self.global_over_current is None:
             return self.learnt.keep
-        return not float(self.over_current.gain_bound) > 0
+        return bool(self.global_over_current.keep) or self.learnt.verdict == REFUSE
 
     @property
     def verdict(self) -> str:
@@ -121,17 +145,19 @@ class ContextualWeights:
     @property
     def advice(self) -> str:
         """Whether to change anything."""
-        if not self.personalise:
-            return self.learnt.advice
-        return "keep the current weights" if self.keep else "change to the contextual weights"
+        if self.keep:
+            return "keep the current weights"
+        which = "contextual" if self.personalise else "learnt"
+        return f"change to the {which} weights"
 
     @property
     def reason(self) -> str:
         """Why: what is certain of personalising, and of the gain over what is played now."""
         if not self.personalise:
-            return f"{self.learnt.reason}; {self._none}"
+            return f"{self._of_global}; {self._none}"
         verb, _ = self.learnt.names.gains
         over = "production" if self.learnt.against_production is not None else "the logging mean"
+        over = over if self.global_over_current is None else BY_CONTEXT
         made = self.over_current
         return (
             f"weights by {', '.join(self.columns)} {verb} at least"
@@ -139,6 +165,20 @@ class ContextualWeights:
             f" {self._sure}; over {over} played with the same scale at least"
             f" {float(made.gain_bound):.4g} (estimate {float(made.gain):.4g})"
         )
+
+    @property
+    def _of_global(self):
+        """What is certain of the global weights over what is played now."""
+        made = self.global_over_current
+        if made is None or self.learnt.verdict == REFUSE:
+            return self.learnt.reason
+        least, gain = float(made.gain_bound), float(made.gain)
+        verb, noun = self.learnt.names.gains
+        sure = f"with confidence {1 - self.learnt.plan.alpha:.4g}, estimate {gain:.4g}"
+        if self.keep:
+            return f"no {noun} over {BY_CONTEXT} is certain (at least {least:.4g} {sure})"
+        over = f"{BY_CONTEXT} played with the same scale"
+        return f"they {verb} at least {least:.4g} over {over} ({sure})"
 
     @property
     def _sure(self):
@@ -192,7 +232,14 @@ class ContextualWeights:
             "verdict": made.verdict,
             "reasons": list(made.reasons),
         }
+        shared = self.global_over_current
+        if shared is not None:
+            of_global = float(shared.gain), float(shared.gain_bound)
+            names = "global_gain_over_current", "certified_global_gain_over_current"
+            personal |= dict(zip(names, of_global, strict=True))
         about = self.learnt.to_dict() | {"advice": self.advice, "reason": self.reason}
+        if shared is not None:
+            about |= {"needed": None}  # what is known of it is over the mean of all weights
         about |= {"verdict": self.verdict, "reasons": list(self.reasons)}
         about |= {"outside_constraints": self.outside}
         return about | {"personal": personal}

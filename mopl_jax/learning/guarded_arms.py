@@ -42,7 +42,7 @@ def outcomes_of(
     for limit in limits:
         reader.source.column(limit.name)
         columns = reader.columns.replace(reward=limit.name)
-        found.append((limit, reader._replace(columns=columns)))
+        found.append((limit, reader._replace(columns=columns, reward_range=None)))
     return found
 
 
@@ -62,8 +62,8 @@ def changes(limit: Guardrail, found: Answers, alpha: float, place: str) -> Itera
     allowed = limit.allowed * (_least(now, spent) if limit.relative else 1.0)
     for change, end in zip(found.contrasts, ends(found.contrasts, level), strict=True):
         certain = end.lower if limit.sign > 0 else end.upper
-        made = (now.value, change.value, certain)
-        yield Change(*map(float, made), -limit.sign * allowed)
+        least = -limit.sign * allowed
+        yield Change(float(now.value), float(change.value), float(certain), least)
 
 
 def _least(now: Answer, alpha: float) -> float:

@@ -12,9 +12,11 @@ import numpy as np
 from jaxtyping import Float
 
 from mopl_jax.diagnostics.verdicts import grave_first, gravest
+from mopl_jax.diagnostics.weight_diagnostics import UNBOUNDED
+from mopl_jax.intervals.reward_range import Range
 from mopl_jax.io import storage
 from mopl_jax.io.policy_json import document
-from mopl_jax.learning.certification import Certificate, withdrawn
+from mopl_jax.learning.certification import Certificate, possible, withdrawn
 from mopl_jax.learning.constraints import share_outside
 from mopl_jax.learning.exploration import Exploration, next_exploration
 from mopl_jax.learning.guardrails import Change, Guardrail, JudgedGuardrail, TradedPolicy
@@ -182,6 +184,12 @@ class LearntWeights:
         return self.proposal.whitening
 
     @property
+    def reward_range(self) -> Range:
+        """In which lies what was learnt of: rewards, or the negative of a cost."""
+        low, high = self.plan.reward_range
+        return (-high, -low) if self.names.minimise else (low, high)
+
+    @property
     def deciding(self) -> Certificate | None:
         """The certificate that decides: against production where that is known."""
         return self.certificate if self.against_production is None else self.against_production
@@ -296,17 +304,22 @@ class LearntWeights:
 
     @property
     def judged(self) -> "LearntWeights":
-        """The same without bounds that a verdict refuses: they are −inf."""
+        """The same with bounds cut to what the reward range leaves possible, and without those that
+        a verdict refuses: they are −inf.
+        """
         gone = self.verdict == "refuse"
 
         def allowed(made):
-            return None if made is None else jax.device_get(withdrawn(made, gone))
+            if made is None:
+                return None
+            return jax.device_get(withdrawn(possible(made, self.reward_range), gone))
 
         return dataclasses.replace(
             self,
             certificate=allowed(self.certificate),
             against_production=allowed(self.against_production),
-            guards=tuple(map(allowed, self.guards)),
+            guards=tuple(jax.device_get(withdrawn(made, gone)) for made in self.guards),
+            in_log=allowed(self.in_log),
             front=tuple((policy, allowed(made)) for policy, made in self.front),
         )
 
@@ -321,14 +334,14 @@ class LearntWeights:
         made, guessed = self.deciding, self.proposal.guessed
         if made is None or self.verdict == "refuse":
             return math.inf
-        gain, short = float(made.gain), float(made.gain - made.gain_bound)
+        gain, short = float(made.gain), made.short
         if not (gain > 0 and math.isfinite(short)):
             gain = float(guessed.gain - guessed.error)
             short = -NormalDist().inv_cdf(self.plan.alpha) * float(guessed.noise)
         units = num_units(self.logs) + (0 if self.names.folds else int(made.units))
         unsure = [guard for guard in self.guards if not holds(guard)]
         pairs = [(gain, short)]
-        pairs += [(float(x.gain + x.room), float(x.gain - x.gain_bound)) for x in unsure]
+        pairs += [(float(x.gain + x.room), x.short) for x in unsure]
         return units * max((lack / size) ** 2 if size > 0 else math.inf for size, lack in pairs)
 
     def _more(self, gain: float) -> str:
@@ -397,6 +410,8 @@ class LearntWeights:
         if self.front:
             about |= {"front": [_moments(x.policy) | x.to_dict() for x in self.traded]}
         made = {name: getattr(names, name) for name in ("log", "certificate", "seed", "folds")}
+        if self.plan.reward_range != UNBOUNDED:
+            made |= {"reward_range": list(self.plan.reward_range)}
         return about | {"provenance": storage.provenance(**made, share=names.share, **names.note)}
 
 

@@ -11,11 +11,14 @@ from jaxtyping import ArrayLike
 
 from mopl_jax.diagnostics.log_checks import check_rows
 from mopl_jax.diagnostics.log_report import LogReport
+from mopl_jax.diagnostics.weight_diagnostics import UNBOUNDED
 from mopl_jax.estimators.estimator import Estimator
 from mopl_jax.estimators.registry import name_of
 from mopl_jax.evaluation.answer import IN_MEMORY
 from mopl_jax.evaluation.mixed import by_file
+from mopl_jax.intervals.facts import check_rewards
 from mopl_jax.intervals.registry import bind
+from mopl_jax.intervals.reward_range import Range
 from mopl_jax.io import log_reader, read
 from mopl_jax.io.column_spec import weight_names
 from mopl_jax.io.known_before import check_asked, check_known_before
@@ -38,7 +41,13 @@ from mopl_jax.learning.long_log import LongLog, certified_in_passes
 from mopl_jax.learning.objective import valuation_of
 from mopl_jax.learning.personal import MEANS, TABLE
 from mopl_jax.learning.plan import RADIUS, Plan, Stop, Watch, check_plan
-from mopl_jax.learning.production import served_now, weights_now
+from mopl_jax.learning.production import (
+    by_row,
+    check_size,
+    served_now,
+    weights_by_row,
+    weights_now,
+)
 from mopl_jax.learning.seen import check_no_user, context_names, seen_of
 from mopl_jax.learning.space import LOGARITHMS, WEIGHTS, Space
 from mopl_jax.learning.space_bounds import projection_of
@@ -71,6 +80,7 @@ def learn(
     folds: int | None = None,
     guardrails: Guardrails = (),
     trades: int = 0,
+    reward_range: Range | None = None,
     seed: int = 0,
     in_memory: int = IN_MEMORY,
     watch: Watch = lambda done, stages: None,
@@ -99,6 +109,9 @@ def learn(
     bounds hold at once. `trades` ≥ 2 also gives so many policies that trade the outcome of the
     first guardrail for the reward, all certified at once (`front`).
 
+    `reward_range` (low, high) is where rewards are known to lie, never the least and largest seen:
+    others are refused, and bounds are cut to what it leaves possible, of a gain to its width.
+
     `minimise`: the reward is a cost. All is then learnt of its negative, whose gains are savings.
 
     From a log of log-normal, truncated or clipped weights, or of shares, a normal policy is learnt
@@ -119,14 +132,15 @@ def learn(
     """
     limits = tuple(guardrail(text) for text in guardrails)
     long = LongLog(in_memory, share, folds, bool(limits), trades, certificate, seed)
-    taken = _read(log, roles, guardrails, limits, long).in_space()
+    taken = _read(log, roles, guardrails, limits, long, reward_range).in_space()
     _check(taken, limits, trades)
     check_alpha(alpha)
     valuation = valuation_of(estimator)
     taken = taken.of_costs if minimise else taken
     current = weights_now(production, taken.names, taken.space)
     project = _projection(constraints, taken, current)
-    plan = Plan(bind(certificate), alpha, valuation, project, radius)
+    within_range = reward_range or UNBOUNDED
+    plan = Plan(bind(certificate), alpha, valuation, project, radius, within_range)
     check_plan(plan)
     check_seed(seed, "seed")
     check_projection(project, taken.logs.action.shape[1])
@@ -191,6 +205,7 @@ SETTINGS = (  # the others, which `learn` takes
     "alpha",
     "minimise",
     "radius",
+    "reward_range",
     "seed",
     "in_memory",
     "watch",
@@ -216,6 +231,8 @@ def learn_contextual(
     levels of all columns; at most `segments.MOST`), or a function of numbers and levels: "linear",
     or a small "network". A linear mean or network is certified on a `share` of the users, a half
     unless given. Where no gain over the global weights is certain, `played` are the global ones.
+    `production` may be a policy by context, and is the logging policy where that is one and no
+    other is given: the gain of what is served is then over each row's own current weights.
     After an interrupt it is the global `LearntWeights` that is returned.
 
     ValueError in one line for columns that are absent, are all alike, have too many levels, or name
@@ -243,7 +260,12 @@ def learn_contextual(
     if mean != TABLE:
         check_one_split(mean, constraints, folds)
         share = SHARE if share is None else share
-    seen = seen_of(reader, names, mean)
+    now = by_row(settings.get("production"), reader)
+    if now is not None:
+        settings |= {"production": None}
+    seen = seen_of(reader, names, mean, now)
+    if now is not None:
+        check_size(now.dim, seen.logs.action.shape[1])
     settings |= {"constraints": constraints, "share": share, "folds": folds}
     learnt = learn(reader, **settings)
     if mean != TABLE and learnt.names.space not in (WEIGHTS, LOGARITHMS):
@@ -251,6 +273,8 @@ def learn_contextual(
             f"mean: expected a table beside weights of a {learnt.names.space.kind} policy, got"
             f" {mean}, which is for normal and log-normal ones"
         )
+    if now is not None:
+        seen = seen._replace(now=weights_by_row(now, seen.codes, learnt.names.space))
     return learnt if learnt.interrupted else personalised(learnt, seen, mean)
 
 
@@ -304,13 +328,13 @@ class _TakenLog(NamedTuple):
         return 1 - len(self.logs.reward) / self.reader.source.count()
 
 
-def _read(log, roles, given, guardrails, long) -> _TakenLog:
+def _read(log, roles, given, guardrails, long, reward_range) -> _TakenLog:
     """A log, whose outcomes for guardrails are the context of the rows, whatever else was known of
     them.
     """
     if isinstance(log, Logs):
-        return _in_memory(log, roles, given, guardrails)
-    reader = read.open_log(log, **roles)
+        return _in_memory(log, roles, given, guardrails, reward_range)
+    reader = read.open_log(log, **roles)._replace(reward_range=reward_range)
     check_asked(reader)
     for each in guardrails:
         reader.source.column(each.name)
@@ -342,7 +366,7 @@ def _on_one_level(reader) -> Logs:
     return dataclasses.replace(logs, reward=reward - take(reward), context=outcomes)
 
 
-def _in_memory(log, roles, given, guardrails) -> _TakenLog:
+def _in_memory(log, roles, given, guardrails, reward_range) -> _TakenLog:
     if roles:
         raise ValueError(f"expected a path to go with {sorted(roles)[0]!r}, got Logs in memory")
     if guardrails and not isinstance(given, Mapping):
@@ -351,6 +375,8 @@ def _in_memory(log, roles, given, guardrails) -> _TakenLog:
     context = None if outcomes is None else np.stack(outcomes, axis=1)
     logs = dataclasses.replace(jax.tree.map(np.asarray, log), context=context)
     logs = check(logs)
+    if reward_range is not None:
+        check_rewards(logs.reward, reward_range)
     names = weight_names(None, logs.action.shape[1])
     return _TakenLog(read.open_log(logs), logs, names, "reward", "memory", "memory")
 

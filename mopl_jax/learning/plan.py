@@ -4,8 +4,10 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+from mopl_jax.diagnostics.weight_diagnostics import UNBOUNDED
 from mopl_jax.intervals.ess_corrected import ess_skew
 from mopl_jax.intervals.interval import IntervalFunction
+from mopl_jax.intervals.reward_range import Range
 from mopl_jax.learning.constraints import Projection, unconstrained
 from mopl_jax.learning.objective import VALUATIONS, Valuation
 
@@ -22,6 +24,7 @@ class Plan(NamedTuple):
     `certificate`: the interval whose lower end is certified, at level `alpha`
     `valuation`: of the certificate
     `project`, `radius`: where means may be
+    `reward_range`: in which rewards are known to lie
     """
 
     certificate: IntervalFunction = ess_skew
@@ -29,6 +32,7 @@ class Plan(NamedTuple):
     valuation: Valuation = VALUATIONS["doubly_robust"]
     project: Projection = unconstrained
     radius: float = RADIUS
+    reward_range: Range = UNBOUNDED
 
 
 def check_plan(plan: Plan) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mopl_jax.io import log_reader
-from mopl_jax.io.context import recorded
+from mopl_jax.io.context import context_of, recorded
 from mopl_jax.io.log_reader import LogReader
 from mopl_jax.learning.deviations import MOST, Situation, width
 from mopl_jax.learning.personal import NETWORK, TABLE, first_layer
@@ -30,6 +30,8 @@ class Seen(NamedTuple):
     `logs`: the rows
     `table`: the segments of a table; None of a function
     `features`: how the columns of a function become its inputs
+    `codes`: how production sees each row, where it depends on the context
+    `now` (n, d): the current weights of each row, where they do; in the space that is learnt in
     """
 
     columns: tuple[str, ...]
@@ -39,19 +41,33 @@ class Seen(NamedTuple):
     logs: Logs
     table: Segmentation | None = None
     features: tuple[Input, ...] = ()
+    codes: Any = None
+    now: Any = None
 
     def at(self, kept: Any) -> "Seen":
         """Of the rows that are `kept` (n,)."""
         return self._replace(
             situation=Situation(self.situation.place[kept], self.situation.local[kept]),
             inputs=self.inputs[kept],
+            codes=None if self.codes is None else self.codes[kept],
+            now=None if self.now is None else self.now[kept],
         )
 
 
-def seen_of(reader: LogReader, names: tuple[str, ...], mean: str) -> Seen:
-    """What a mean of this kind sees; ValueError in one line for columns that say nothing to it."""
+def seen_of(reader: LogReader, names: tuple[str, ...], mean: str, production: Any = None) -> Seen:
+    """What a mean of this kind sees, and how a `production` by context sees the same rows;
+    ValueError in one line for columns that say nothing to it.
+    """
+    if production is not None:
+        context = context_of(production, reader.source, reader.columns, "production")
+        reader = reader._replace(contexts=(*reader.contexts, context))
     recording, kinds = recorded(reader, names, mean != TABLE)
     rows: Any = log_reader.whole(recording)
+    found = _seen(reader, rows, names, kinds, mean)
+    return found if production is None else found._replace(codes=np.asarray(rows.codes[-2]))
+
+
+def _seen(reader, rows, names, kinds, mean) -> Seen:
     columns = kinds.columns_of(rows.codes[-1])
     logs: Any = Logs(rows.action, rows.log_propensity, rows.reward, cluster=rows.cluster)
     place, d = reader.source.name, rows.action.shape[1]

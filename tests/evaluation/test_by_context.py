@@ -4,9 +4,11 @@ import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 import pytest
+from command import document, mopl
 
 from mopl_jax.evaluation.comparison import compare
 from mopl_jax.evaluation.evaluation import evaluate
+from mopl_jax.io.draws import draw
 from mopl_jax.io.policy_json import write_policy
 from mopl_jax.io.read import read_logs
 from mopl_jax.policies import Gaussian, Mixture, Segmented
@@ -109,3 +111,27 @@ def test_what_a_log_cannot_answer_is_refused_in_one_line():
     lists = LOG.set_column(3, "country", pa.array([["DE"]] * N))
     with pytest.raises(ValueError, match="column 'country': expected numbers or text, got list"):
         evaluate(lists, SPLIT, **asked)
+
+
+def test_draws_are_of_the_policy_of_the_request():
+    """With its columns beside them; what the policy does not know is drawn what all others are."""
+    asked = {"DE": RIGHT, None: LEFT, "unknown": LEFT}
+    for value, policy in asked.items():
+        found = draw(SPLIT, 5, seed=3, context={"country": value})
+        expected = draw(policy, 5, seed=3)
+        assert found.column_names == ["country", *expected.column_names]
+        assert found.column("country").to_pylist() == [value] * 5
+        assert found.drop_columns(["country"]).equals(expected)
+
+
+def test_draws_without_a_request_name_the_remedy(tmp_path):
+    path = write_policy(tmp_path / "split.json", SPLIT)
+    refused = mopl("draw", path)
+    assert refused.code == 2
+    assert "--context country=…" in refused.err
+    assert "policy.at(country=…)" in refused.err
+    made = document("draw", path, "--context", "country=DE")
+    assert made["draws"][0]["country"] == "DE"
+    assert "expected COLUMN=VALUE" in mopl("draw", path, "--context", "DE").err
+    plain = write_policy(tmp_path / "plain.json", LEFT)
+    assert "same for all requests" in mopl("draw", plain, "--context", "country=DE").err

@@ -24,7 +24,7 @@ from mopl_jax.learning import contextual as learnt_by_context
 from mopl_jax.learning import contextual_weights
 from mopl_jax.learning.constraints import box
 from mopl_jax.learning.deviations import Situation, bends, expected_bends, fit_deviations, width
-from mopl_jax.learning.pipeline import learn_contextual
+from mopl_jax.learning.pipeline import learn, learn_contextual
 from mopl_jax.learning.seen import Seen
 from mopl_jax.learning.segments import check_levels, check_shared, segmentation
 from mopl_jax.logs import Logs
@@ -222,6 +222,7 @@ def test_rare_segments_have_the_weights_of_all():
 
 
 ANY = log_of(BEST)
+THREE = Gaussian.diagonal(np.zeros(3), 1.0)
 ONE = {"cluster": "user", "action": "w_", "logging": LOGGING}
 
 
@@ -240,8 +241,8 @@ ONE = {"cluster": "user", "action": "w_", "logging": LOGGING}
         ("country", {"guardrails": ["age:-1%"]}, "guardrails: expected no context"),
         (
             "country",
-            {"production": Segmented.of(("country",), [("DE",)], [LOGGING], LOGGING)},
-            "production: expected a policy that is the same for all rows",
+            {"production": Segmented.of(("country",), [("DE",)], [THREE], THREE)},
+            "production: expected 2 weights, as many as the log has, got 3",
         ),
         ("age", {"mean": "linear", "folds": 4}, "folds: expected one split for a linear mean"),
     ],
@@ -312,3 +313,65 @@ def test_means_that_are_functions_of_the_context_are_certified_and_read_back(tmp
 def test_a_log_that_is_not_held_is_refused():
     with pytest.raises(ValueError, match=f"expected at most 1,000 rows, which are held, got {N:,}"):
         learn_contextual(log_of(BEST), "country", in_memory=1000, **ROLES)
+
+
+def by_country(weights, scale=1.0):
+    """A policy around weights of each country."""
+    own = [Gaussian.diagonal(x, scale) for x in weights.values()]
+    return Segmented.of(("country",), [(name,) for name in weights], own, own[-1])
+
+
+def test_production_that_is_alike_in_all_contexts_is_that_of_all(learnt):
+    """The gain over the logging mean, given as a table of countries that are all alike."""
+    mean = np.asarray(learnt.learnt.whitening.mean)
+    alike = by_country(dict.fromkeys(BEST, mean))
+    made = learn_contextual(log_of(BEST), "country", share=0.5, production=alike, **ROLES)
+    np.testing.assert_allclose(made.over_current.gain, learnt.over_current.gain, rtol=1e-9)
+    bounds = made.over_current.gain_bound, learnt.over_current.gain_bound
+    np.testing.assert_allclose(*bounds, rtol=1e-9)
+    assert made.least == learnt.least
+    assert made.advice == learnt.advice
+
+
+def test_over_the_best_weights_of_each_country_nothing_is_gained():
+    """Nor by the global weights, whose gain over the mean of all is certain."""
+    made = learn_contextual(
+        log_of(BEST), "country", share=0.5, production=by_country(BEST), **ROLES
+    )
+    assert float(made.over_current.gain) < 0.05
+    assert float(made.global_over_current.gain) < -0.05
+    assert made.advice == "keep the current weights"
+    said = json.loads(json.dumps(made.to_dict()["personal"]))
+    assert said["certified_global_gain_over_current"] < 0
+    assert made.to_dict()["needed"] is None
+
+
+def test_a_log_played_by_context_is_compared_with_what_was_played():
+    """As if its policy were given as production; the true gain is of moving by half of the way."""
+    played = {name: 0.5 * best for name, best in BEST.items()}
+    logging, table = by_country(played), log_of(BEST, seed=3)
+    own = np.stack([played[name] for name in table.column("country").to_pylist()])
+    weights = {f"w_{k}": table.column(f"w_{k}").to_numpy() + own[:, k] for k in range(D)}
+    best = np.stack([BEST[name] for name in table.column("country").to_pylist()])
+    action = np.stack(list(weights.values()), axis=1)
+    noise = 0.4 * np.random.default_rng(4).normal(size=N)
+    weights |= {"reward": -0.3 * np.square(action - best).sum(axis=1) + noise}
+    rest = {name: table.column(name) for name in ("country", "user")}
+    asked = {"context": "country", "share": 0.5, **ROLES, "logging": logging}
+    made, given = (
+        learn_contextual(pa.table(weights | rest), production=production, **asked)
+        for production in (None, logging)
+    )
+    assert float(made.over_current.gain) == float(given.over_current.gain)
+    most = 0.3 * 0.25 * np.square(best).sum(axis=1).mean()
+    assert float(made.over_current.gain_bound) <= most
+    assert abs(float(made.over_current.gain) - most) < 0.05
+    assert "over the current weights by context" in made.reason
+
+
+def test_production_by_context_without_one_names_the_remedy():
+    with pytest.raises(ValueError, match="--context country"):
+        learn(log_of(BEST), production=by_country(BEST), **ROLES)
+    other = Segmented.of(("region",), [("x",)], [LOGGING], LOGGING)
+    with pytest.raises(ValueError, match="the production depends on region: no column"):
+        learn_contextual(log_of(BEST), "country", production=other, **ROLES)
