@@ -2,7 +2,8 @@
 
 Cells of small logs have little for several threads to share, which wait for one another instead:
 the learner takes half the processor time with one of them. What a cell answers is the same to
-rounding, and in order.
+rounding, as far as no search turns elsewhere by it (five of twenty learnt policies by context did:
+their gains are 10⁻⁴ apart at most), and in order.
 """
 
 import itertools

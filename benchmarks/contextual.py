@@ -7,10 +7,11 @@ all. `rare`: only that of the segment of 1 % is another. `turned`, written down 
 chosen: rewards saturate, each segment in a direction of its own. Logging N(0, I); half of the rows
 teach. Gains and regrets are true ones, by 4,096 Sobol points, of the mean reward over the segments;
 gains are over the learnt global means played with the same scale. `invented` is how often `same`
-is personalised, with the probability of so many if 5 % are; `tables that hold` those of which the
-intervals of all segments, meant to hold at once, hold the segment's true gain. Other `learners`, of
-fewer logs: a table certified in four folds, as the command does by itself with so few rows, and
-means that are a linear function or a small network of the levels.
+is personalised, with the probability of so many if 5 % are, and the upper end of Wilson's 95 %
+interval; `tables that hold` those of which the intervals of all segments, meant to hold at once,
+hold the segment's true gain. Other `learners`, of fewer logs: a table certified in four folds, as
+the command does by itself with so few rows, and means that are a linear function or a small network
+of the levels.
 """
 
 import functools
@@ -28,6 +29,7 @@ from benchmarks import _study
 from benchmarks._beside import beside
 from benchmarks._study import grouped, markdown
 from mopl_jax.learning.pipeline import learn_contextual
+from mopl_jax.numerics.proportion import wilson_interval
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.mixture import Mixture
 
@@ -173,6 +175,7 @@ def table(rows: list[dict], others: list[dict]) -> str:
 def _table(cells: dict) -> str:
     head = ("world", "logs", "personalised", "promised", "true gain served", "attainable")
     head += ("bounds that hold", "tail if 95 % do", "tail if 5 % are personalised")
+    head += ("personalised at most",)
     head += ("tables that hold", "tail if 95 % do")
     lines = []
     for (*about, world), cell in cells.items():
@@ -180,9 +183,20 @@ def _table(cells: dict) -> str:
         numbers = [float(np.mean([row[name] for row in cell])) for name in names]
         held = sum(row["bound"] <= row["gain"] + 1e-9 for row in cell)
         invented = sum(row["personalised"] for row in cell)
-        tail = float(binom.sf(invented - 1, len(cell), ALPHA)) if world == "same" else None
+        tail = most = None
+        if world == "same":
+            tail = float(binom.sf(invented - 1, len(cell), ALPHA))
+            most = wilson_interval(invented, len(cell))[1]
         held_tail = float(binom.cdf(held, len(cell), 1 - ALPHA))
-        line = [": ".join(about) or world, len(cell), *numbers, held / len(cell), held_tail, tail]
+        line = [
+            ": ".join(about) or world,
+            len(cell),
+            *numbers,
+            held / len(cell),
+            held_tail,
+            tail,
+            most,
+        ]
         lines.append([*line, *_tables([x["table_holds"] for x in cell])])
     return markdown(head, lines)
 
