@@ -1,7 +1,7 @@
 """Normal weights that stay between bounds: drawn until they do, or set to the bound."""
 
 import jax.numpy as jnp
-from jax.scipy.special import log_ndtr, ndtr, ndtri
+from jax.scipy.special import log_ndtr, logsumexp, ndtr, ndtri
 from jax.scipy.stats import norm
 
 from mopl_jax.numerics import random
@@ -9,6 +9,7 @@ from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.numerics.shapes import Matrix, OneKey, Scalar, Vector
 from mopl_jax.policies.gaussian import Gaussian
 
+FAR = 30.0  # standard deviations beyond which nothing is played
 TAIL = 10.0  # standard deviations from which draws are found by log Φ
 
 
@@ -62,14 +63,16 @@ class TruncatedNormal:
         above = low > 0
         return jnp.where(above, -high, low), jnp.where(above, -low, high), jnp.where(above, -1, 1)
 
-    def _log_mass(self):
+    @property
+    def log_mass(self) -> Vector:
+        """Log probability of each weight of the normal between its bounds, (d,)."""
         low, high, _ = self._ends()
         return log_ndtr(high) + jnp.log1p(-jnp.exp(log_ndtr(low) - log_ndtr(high)))
 
     def _slopes(self):
         """φ at the bounds over the mass between, and the same times the bounds."""
         for end in self._ends()[:2]:
-            slope = jnp.exp(norm.logpdf(end) - self._log_mass())
+            slope = jnp.exp(norm.logpdf(end) - self.log_mass)
             yield slope, jnp.where(jnp.isfinite(end), end, 0) * slope
 
     @property
@@ -105,8 +108,30 @@ class TruncatedNormal:
     def log_density(self, action: Vector) -> Scalar:
         """Log density with respect to Lebesgue measure, −inf outside of the bounds."""
         inside = jnp.all((action >= self.low) & (action <= self.high))
-        each = _log_densities(self.normal, action) - self._log_mass()
+        each = _log_densities(self.normal, action) - self.log_mass
         return jnp.where(inside, jnp.sum(each), -jnp.inf)
+
+
+def pooled(
+    normal: Gaussian,
+    log_size: Vector | Scalar,
+    log_atoms: tuple[Vector, Vector],
+    low: Vector,
+    high: Vector,
+) -> tuple[Vector, Vector, Vector]:
+    """Log size, mean and variance, each (d,), of what is `log_size` times independent normals
+    between the bounds, and has masses at them, −inf where there is none.
+    """
+    ends = (-FAR, low), (FAR, high)
+    cut = [jnp.where(jnp.isfinite(x), x, normal.mean + z * normal.scale) for z, x in ends]
+    inner = TruncatedNormal(normal, *cut)
+    places = jnp.stack([inner.mean, *cut])
+    masses = jnp.stack([log_size + inner.log_mass, *log_atoms])
+    total = logsumexp(masses, axis=0)
+    share = jnp.exp(masses - total[None])
+    mean = jnp.sum(share * places, axis=0)
+    within = share[0] * jnp.diagonal(inner.covariance)
+    return total, mean, within + jnp.sum(share * jnp.square(places - mean[None]), axis=0)
 
 
 @pytree_dataclass()
@@ -128,6 +153,30 @@ class ClippedNormal:
     def dim(self) -> int:
         """d."""
         return self.normal.dim
+
+    @property
+    def mean(self) -> Vector:
+        """The mean action (d,)."""
+        return self._moments()[1]
+
+    @property
+    def covariance(self) -> Matrix:
+        """The covariance matrix (d, d)."""
+        return jnp.diag(self._moments()[2])
+
+    def _moments(self):
+        return pooled(self.normal, jnp.zeros(()), self.log_atoms, self.low, self.high)
+
+    @property
+    def log_atoms(self) -> tuple[Vector, Vector]:
+        """Log probability of each weight at its lower and at its upper bound, −inf without one."""
+        ends = (1, self.low), (-1, self.high)
+        at = [sign * (end - self.normal.mean) / self.normal.scale for sign, end in ends]
+        found = [log_ndtr(jnp.where(jnp.isfinite(z), z, 0)) for z in at]
+        low, high = (
+            jnp.where(jnp.isfinite(z), x, -jnp.inf) for z, x in zip(at, found, strict=True)
+        )
+        return low, high
 
     def sample(self, key: OneKey) -> Vector:
         """One action (d,)."""
