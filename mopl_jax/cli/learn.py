@@ -25,7 +25,7 @@ SHARE = "Instead: share of the users (rows) kept for the certificate."
 GUARDRAIL = "Outcome and what it may lose: revenue:-0.5%, reports:+0.01; repeat for several."
 CONTEXT = "Columns that weights may depend on: country,platform."
 MEAN = "With --context: weights by table (of segments), linear or network in numbers."
-KEPT = ("constraints", "production", "alpha", "estimator", "minimise")  # of arms
+KEPT = ("constraints", "production", "alpha", "estimator", "minimise", "reward_range")  # of arms
 PARETO = "So many policies that trade the first guardrail's outcome for the reward."
 
 
@@ -40,6 +40,7 @@ PARETO = "So many policies that trade the first guardrail's outcome for the rewa
     certificate=option(str, "Interval whose lower end is certified.", "ess_skew"),
     alpha=options.ALPHA,
     minimise=options.MINIMISE,
+    reward_range=options.RANGE,
     radius=option(float, RADIUS, 2.0),
     low=BOUND,
     high=BOUND,
@@ -77,6 +78,8 @@ def learn(out, force, report_folder, as_json, **settings):
     hold, the advice is to keep.
 
     --minimise: the reward is a cost, and what is certified is a saving.
+    --reward-range: what the platform guarantees of every reward; a reward
+    outside is refused, and bounds keep to it.
 
     --context country,platform also learns weights for each segment of the
     users, shrunk to the global ones where a segment says little, and certifies
@@ -118,7 +121,7 @@ def learn(out, force, report_folder, as_json, **settings):
     options.leave(learnt.verdict)
 
 
-def _arguments(low, high, total, max_change, production, pareto, **settings) -> Any:
+def _arguments(low, high, total, max_change, production, pareto, reward_range, **settings) -> Any:
     """The options as arguments of `pipeline.learn`, and those of `pipeline.learn_contextual`."""
     from mopl_jax.learning.constraints import Bounds
 
@@ -136,6 +139,7 @@ def _arguments(low, high, total, max_change, production, pareto, **settings) -> 
         "production": production,
         "guardrails": settings["guardrails"] or (),
         "trades": pareto,
+        "reward_range": options.reward_range(reward_range),
     }
 
 

@@ -15,14 +15,17 @@ from jaxtyping import Float
 
 from mopl_jax.diagnostics.log_checks import check_rows
 from mopl_jax.diagnostics.verdicts import VERDICTS
+from mopl_jax.diagnostics.weight_diagnostics import UNBOUNDED
 from mopl_jax.estimators.registry import Choice, name_of
 from mopl_jax.evaluation.answer import LOGGING, Answer, Answers
 from mopl_jax.evaluation.answers import gather
 from mopl_jax.evaluation.judgement import by_log, judge, log_name, of_policies
+from mopl_jax.evaluation.limits import limits
 from mopl_jax.evaluation.mixed import by_file
 from mopl_jax.evaluation.precision import more_units
 from mopl_jax.intervals.ess_corrected import ess_skew
-from mopl_jax.intervals.interval import Interval
+from mopl_jax.intervals.facts import Facts
+from mopl_jax.intervals.reward_range import Range
 from mopl_jax.intervals.simultaneous import simultaneous_alpha
 from mopl_jax.io.column_spec import weight_names
 from mopl_jax.io.known_before import check_asked
@@ -56,6 +59,7 @@ def choose_arm(
     estimator: Choice = "snips",
     alpha: float = 0.05,
     minimise: bool = False,
+    reward_range: Range | None = None,
     watch: WatchRows = iter,
     **roles: Any,
 ) -> ChosenArm:
@@ -68,11 +72,12 @@ def choose_arm(
     are the units where the log knows them, and the bounds of all gains hold at once (max-t), so
     that the choice costs nothing more. An arm of too few rows, which is refused by itself, is
     promised nothing and does not keep the others from being chosen. Arms that `constraints` forbid
-    are left out. `minimise`: the reward is a cost, and gains are what is saved.
+    are left out. `minimise`: the reward is a cost, and gains are what is saved. With a
+    `reward_range` (low, high) the bounds of gains by SNIPS over rows are those of `compare` in it.
 
     ValueError for a log that is not of arms, a production that is none, and for none to change to.
     """
-    reader = open_log(log, **roles)
+    reader = open_log(log, **roles)._replace(reward_range=reward_range)
     arms = arms_of(reader)
     if arms is None:
         raise ValueError(
@@ -90,11 +95,16 @@ def choose_arm(
         first = Discrete.of(arms[[now]], np.ones(1))
     targets = [first, *(Discrete.of(arms[[k]], np.ones(1)) for k in tried)]
     asked = reader._replace(negated=minimise)
-    found = gather(asked, targets, estimator, watch=watch)
-    whole, sign = found.policies[0], -1 if minimise else 1
+    sign = -1 if minimise else 1
+    ends = None if reward_range is None else sorted(sign * end for end in reward_range)
+    known = UNBOUNDED if ends is None else (ends[0], ends[1])
+    found = gather(asked, targets, estimator, known, watch=watch)
+    whole = found.policies[0]
+    within = ends is not None and estimator == "snips" and whole.units == whole.n
     called = "what was played" if current is None else "production"
     doubts = tuple(_doubts(asked, targets, found, watch))
-    compared = _compared(asked, targets, found, arms, tried, alpha, doubts)
+    facts = Facts(known if within else None)
+    compared = _compared(asked, targets, found, arms, tried, alpha, doubts, facts)
     return ChosenArm(
         log=log_name(reader, log),
         note=provenance_of(reader.source.schema, reader.columns.reward),
@@ -113,10 +123,10 @@ def choose_arm(
     )
 
 
-def _compared(reader, targets, found: Answers, arms, tried, alpha, doubts) -> Iterator[Arm]:
+def _compared(reader, targets, found: Answers, arms, tried, alpha, doubts, facts) -> Iterator[Arm]:
     """Each arm against what is played now; nothing is certain of a log that is refused."""
     level = simultaneous_alpha(found.correlation, alpha, one_sided=True)
-    ends = _ends(found.contrasts, level)
+    ends = _ends(found.contrasts, level, facts)
     for k, target, answer, change, end in zip(
         tried, targets[1:], found.policies[1:], found.contrasts, ends, strict=True
     ):
@@ -237,8 +247,10 @@ def _listed(weights: Float[np.ndarray, " d"]) -> str:
     return ",".join(f"{x:g}" for x in weights.reshape(-1))
 
 
-def _ends(contrasts: list[Answer], level: float) -> list[Interval]:
+def _ends(contrasts: list[Answer], level: float, facts: Facts) -> list[Any]:
     """The interval of each gain."""
+    if facts.reward_range is not None:
+        return [limits(change, ["recommended"], level, facts)[0] for change in contrasts]
     found = jax.device_get(_skewed(stacked([change.moments for change in contrasts]), level))
     return [entries(found, k) for k in range(len(contrasts))]
 

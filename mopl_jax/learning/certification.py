@@ -19,7 +19,7 @@ from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Int
 
 from mopl_jax.diagnostics.appearance import Appearance, findings_of
-from mopl_jax.diagnostics.verdicts import REFUSE, VERDICTS, reasons
+from mopl_jax.diagnostics.verdicts import REFUSE, VERDICTS, reasons, verdict_of
 from mopl_jax.diagnostics.weight_diagnostics import Diagnosis, diagnose
 from mopl_jax.estimators import ess
 from mopl_jax.estimators.contrast import difference
@@ -140,6 +140,22 @@ def withdrawn(made: Certificate, refused: Truth | bool = False) -> Certificate:
     bound, gain_bound = (jnp.where(gone, -jnp.inf, x) for x in (made.bound, made.gain_bound))
     return dataclasses.replace(
         made, bound=bound, gain_bound=gain_bound, keep=jnp.where(gone, True, made.keep)
+    )
+
+
+def ranged(made: Certificate, low: float, high: float, level: bool = True) -> Certificate:
+    """A certificate of a reward that is known to lie in [low, high]: judged as such, and its bounds
+    cut to what can be; that of the value where the `level` of the rewards is theirs.
+    """
+    known = dataclasses.replace(made.diagnosis, bounded=jnp.ones_like(made.diagnosis.bounded))
+    known = dataclasses.replace(known, verdict=verdict_of(known, int(made.units)))
+    bound = jnp.clip(made.bound, low, high) if level else made.bound
+    return dataclasses.replace(
+        made,
+        bound=bound,
+        gain_bound=jnp.clip(made.gain_bound, low - high, high - low),
+        keep=~(made.gain_bound > 0) | (known.verdict == REFUSE),
+        diagnosis=known,
     )
 
 

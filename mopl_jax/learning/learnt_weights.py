@@ -14,7 +14,7 @@ from jaxtyping import Float
 from mopl_jax.diagnostics.verdicts import grave_first, gravest
 from mopl_jax.io import storage
 from mopl_jax.io.policy_json import document
-from mopl_jax.learning.certification import Certificate, withdrawn
+from mopl_jax.learning.certification import Certificate, ranged, withdrawn
 from mopl_jax.learning.constraints import share_outside
 from mopl_jax.learning.exploration import Exploration, next_exploration
 from mopl_jax.learning.guardrails import Change, Guardrail, JudgedGuardrail, TradedPolicy
@@ -293,6 +293,15 @@ class LearntWeights:
         return (
             f"no {noun} over {over} is certain ({certain}, estimate {gain:.4g}); {self._more(gain)}"
         )
+
+    def ranged(self, low: float, high: float, level: bool = True) -> "LearntWeights":
+        """The same of a reward that is known to lie in [low, high], see `certification.ranged`; a
+        front, whose bounds are of other outcomes too, as it is.
+        """
+        names = ("certificate", "against_production", "in_log")
+        made = {name: getattr(self, name) for name in names}
+        known = {name: ranged(x, low, high, level) for name, x in made.items() if x is not None}
+        return dataclasses.replace(self, **jax.device_get(known))
 
     @property
     def judged(self) -> "LearntWeights":

@@ -16,6 +16,7 @@ from mopl_jax.estimators.registry import name_of
 from mopl_jax.evaluation.answer import IN_MEMORY
 from mopl_jax.evaluation.mixed import by_file
 from mopl_jax.intervals.registry import bind
+from mopl_jax.intervals.reward_range import Range
 from mopl_jax.io import log_reader, read
 from mopl_jax.io.column_spec import weight_names
 from mopl_jax.io.known_before import check_asked, check_known_before
@@ -66,6 +67,7 @@ def learn(
     certificate: str = "ess_skew",
     alpha: float = 0.05,
     minimise: bool = False,
+    reward_range: Range | None = None,
     radius: float = RADIUS,
     share: float | None = None,
     folds: int | None = None,
@@ -101,6 +103,10 @@ def learn(
 
     `minimise`: the reward is a cost. All is then learnt of its negative, whose gains are savings.
 
+    `reward_range` (low, high) is a fact about the platform, as in `evaluate`: a reward outside of
+    it is refused, certificates are judged as of rewards that cannot be larger, and their bounds are
+    cut to it, that of a gain to its width.
+
     From a log of log-normal, truncated or clipped weights, or of shares, a normal policy is learnt
     of which these are a function (`learning.space`), and `played` is what to serve.
 
@@ -119,7 +125,7 @@ def learn(
     """
     limits = tuple(guardrail(text) for text in guardrails)
     long = LongLog(in_memory, share, folds, bool(limits), trades, certificate, seed)
-    taken = _read(log, roles, guardrails, limits, long).in_space()
+    taken = _read(log, roles, guardrails, limits, long, reward_range).in_space()
     _check(taken, limits, trades)
     check_alpha(alpha)
     valuation = valuation_of(estimator)
@@ -135,12 +141,20 @@ def learn(
     names = taken.called(seed=seed, folds=folds, share=share or 0.0, **made_by)
     task = Task(plan, current, names, limits, trades, current is not None, taken.reader.by_time)
     found = _found(taken, task, share, watch, stop)
+    if reward_range is not None:
+        found = found.ranged(*_signed(reward_range, minimise), level=not taken.reader.parts)
     return dataclasses.replace(
         found,
         outside=share_outside(project, found.policy),
         checks=_checked(taken.reader, found.played),
         served=served_now(production, taken.names, found),
     ).judged
+
+
+def _signed(reward_range, minimise) -> Range:
+    """The range of what is learnt of: of a cost that of its negative."""
+    low, high = reward_range
+    return (-high, -low) if minimise else (low, high)
 
 
 def _check(taken, limits, trades):
@@ -190,6 +204,7 @@ SETTINGS = (  # the others, which `learn` takes
     "certificate",
     "alpha",
     "minimise",
+    "reward_range",
     "radius",
     "seed",
     "in_memory",
@@ -304,13 +319,13 @@ class _TakenLog(NamedTuple):
         return 1 - len(self.logs.reward) / self.reader.source.count()
 
 
-def _read(log, roles, given, guardrails, long) -> _TakenLog:
+def _read(log, roles, given, guardrails, long, reward_range) -> _TakenLog:
     """A log, whose outcomes for guardrails are the context of the rows, whatever else was known of
     them.
     """
     if isinstance(log, Logs):
-        return _in_memory(log, roles, given, guardrails)
-    reader = read.open_log(log, **roles)
+        return _in_memory(log, roles, given, guardrails, reward_range)
+    reader = read.open_log(log, **roles)._replace(reward_range=reward_range)
     check_asked(reader)
     for each in guardrails:
         reader.source.column(each.name)
@@ -342,7 +357,7 @@ def _on_one_level(reader) -> Logs:
     return dataclasses.replace(logs, reward=reward - take(reward), context=outcomes)
 
 
-def _in_memory(log, roles, given, guardrails) -> _TakenLog:
+def _in_memory(log, roles, given, guardrails, reward_range) -> _TakenLog:
     if roles:
         raise ValueError(f"expected a path to go with {sorted(roles)[0]!r}, got Logs in memory")
     if guardrails and not isinstance(given, Mapping):
@@ -352,7 +367,10 @@ def _in_memory(log, roles, given, guardrails) -> _TakenLog:
     logs = dataclasses.replace(jax.tree.map(np.asarray, log), context=context)
     logs = check(logs)
     names = weight_names(None, logs.action.shape[1])
-    return _TakenLog(read.open_log(logs), logs, names, "reward", "memory", "memory")
+    reader = read.open_log(logs)._replace(reward_range=reward_range)
+    if reward_range is not None:
+        log_reader.whole(reader)  # which refuses a row outside of it
+    return _TakenLog(reader, logs, names, "reward", "memory", "memory")
 
 
 def _design(taken: _TakenLog, split_already, share, folds) -> tuple[float | None, int]:
