@@ -105,7 +105,7 @@ def _differences(terms):
     """Of the mean of each row's first half less that of its second: two arms."""
     first = jnp.arange(terms.shape[1]) < terms.shape[1] // 2
     arms = [jnp.where(mine, jnp.log(2.0), -jnp.inf) for mine in (first, ~first)]
-    one = lambda x: _ends(difference(*(snips(arm, x) for arm in arms)))  # noqa: E731
+    one = lambda x: _ends(difference(snips(arms[0], x), snips(arms[1], x)))  # noqa: E731
     return jax.lax.map(one, terms, batch_size=64)
 
 

@@ -9,13 +9,16 @@ from mopl_jax.cli import options, show
 from mopl_jax.cli.options import DOCUMENT, float64, numbers, option, takes
 
 VECTORS = ("scale", "step", "target_scale", "current", "curvature")
-COVARIANCE = "Policy in JSON (kind normal) whose covariance is explored instead of --scale."
+COVARIANCE = (
+    "Policy in JSON (kind normal, or the pilot's) whose covariance is explored instead of --scale."
+)
 SCALE = "Exploration standard deviation, one or one a weight. Default: the pilot's, or 1."
 STEP = "Change of the weights hoped for: a vector, or its length. Default: half the scale."
 SMOOTHING = "Smoothing of target and production, like --scale. Default: half of that."
 PILOT = (
     "Log to estimate slope, noise and curvature from; of a long one a sample of the users. Of"
-    " log-normal weights all but --current is of their logarithms."
+    " log-normal, truncated or clipped weights and of shares all but --current is of what is drawn"
+    " before, as of their logarithms."
 )
 CURVATURE = "Curvature C of the surface, ½xᵀCx lost at x: a number, or one a weight."
 

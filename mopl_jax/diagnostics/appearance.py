@@ -9,7 +9,7 @@ are not independent.
 import math
 from collections.abc import Iterator, Sequence
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -17,6 +17,7 @@ from jaxtyping import Float
 from mopl_jax.diagnostics.finding import Finding
 from mopl_jax.diagnostics.sketch import Sketch, hashes_of
 from mopl_jax.io.precision import decimals_of
+from mopl_jax.policies.support import ARMS, ATOMS, SIMPLEX, shapes_of
 
 KEPT = 16  # different values kept at each end of a column
 ROWS_A_LEVEL = 10  # rows for each value of a weight that is said to have a few
@@ -117,17 +118,21 @@ def findings_of(
     clustered: bool,
     continuous: bool,
     simplex: bool = False,
+    declared: Any = None,
 ) -> list[Finding]:
     """What was seen, the grave first; nothing where all is as usual.
 
     `names` are those of the weights. `clustered`: whether the log knows its users. `continuous`:
     whether a policy with a density is declared or asked about, which an action that repeats cannot
-    come from. `simplex`: whether that is one of shares.
+    come from. `simplex`: whether that is one of shares. `declared`: the policy that was logging,
+    where it is known; what it plays is not asked to be declared, and where it is refused it is the
+    target that has no such actions.
     """
     names = names or [f"action[{k}]" for k in range(len(seen.action))]
+    played = shapes_of(declared)
     found = [
-        Finding("action", "refuse" if continuous and not (shares and simplex) else "trust", text)
-        for shares, text in _shapes(seen, names)
+        _of_shape(each, continuous and not (each.kind == SIMPLEX and simplex), played)
+        for each in _shapes(seen, names)
     ]
     if seen.repeated and not clustered and not found:
         each = seen.n / max(seen.actions.distinct, 1)
@@ -147,34 +152,64 @@ def findings_of(
 # Shapes that no density in all weights has.
 
 
-def _shapes(seen, names) -> Iterator[tuple[bool, str]]:
-    """Whether it is a simplex, and what is seen."""
+class _Shape(NamedTuple):
+    """What is seen: of what `kind`, and what to do where no policy is declared that plays so."""
+
+    kind: str
+    seen: str
+    remedy: str
+
+
+WRITE = {  # the target, beside a logging policy that plays so
+    ARMS: "cannot be weighed against arms: give its probabilities (--target-propensity), or write"
+    " it of kind discrete",
+    SIMPLEX: "plays weights that do not add up so: write it of kind dirichlet or logistic_normal",
+    ATOMS: "plays no value twice: write it of kind clipped_normal, with the same bounds",
+}
+
+
+def _of_shape(shape, refused, played) -> Finding:
+    """A finding by what the declared policy is known to play."""
+    if shape.kind not in played:
+        text = f"{shape.seen}{shape.remedy}"
+    elif refused:
+        text = (
+            f"{shape.seen}, as the logging policy plays; the target has a density in all weights,"
+            f" and {WRITE[shape.kind]}"
+        )
+    else:
+        text = f"{shape.seen}, as the declared policy plays"
+    return Finding("action", "refuse" if refused else "trust", text)
+
+
+def _shapes(seen, names) -> Iterator[_Shape]:
+    """What is seen that has no density in all weights."""
     few = [name for name, yes in zip(names, seen.few, strict=True) if yes]
     if few:
         which = "" if len(few) == len(names) else f" ({', '.join(few)} of a few values)"
-        yield (
-            False,
-            f"{seen.actions.distinct:,.0f} distinct actions in {seen.n:,} rows{which}: arms, whose"
-            " propensities are probabilities and not densities; a policy with a density cannot be"
-            " weighed against them: give the target's probabilities (--target-propensity), or a"
-            " policy of kind discrete",
+        yield _Shape(
+            ARMS,
+            f"{seen.actions.distinct:,.0f} distinct actions in {seen.n:,} rows{which}: arms",
+            ", whose propensities are probabilities and not densities; a policy with a density"
+            " cannot be weighed against them: give the target's probabilities"
+            " (--target-propensity), or a policy of kind discrete",
         )
         return
     low, high = seen.sums
     if len(names) > 1 and high - low <= 1e-6 * max(abs(low), abs(high)):
-        yield (
-            True,
-            f"the weights of every row add up to {high:.6g}: a simplex, on which no policy has a"
-            " density in all weights; leave one column out, or declare a policy of kind dirichlet"
-            " or logistic_normal",
+        yield _Shape(
+            SIMPLEX,
+            f"the weights of every row add up to {high:.6g}: a simplex",
+            ", on which no policy has a density in all weights; leave one column out, or declare a"
+            " policy of kind dirichlet or logistic_normal",
         )
     for name, values in zip(names, seen.action, strict=True):
         for value, share in _atoms(values, seen.n):
-            yield (
-                False,
-                f"{share:.0%} of {name} are exactly {value:g}: clipped? a policy with a density"
-                " plays no value twice, and what is at the bound has a probability: declare a"
-                " policy of kind clipped_normal",
+            yield _Shape(
+                ATOMS,
+                f"{share:.0%} of {name} are exactly {value:g}: clipped",
+                "? a policy with a density plays no value twice, and what is at the bound has a"
+                " probability: declare a policy of kind clipped_normal",
             )
 
 

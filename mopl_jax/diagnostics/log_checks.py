@@ -290,6 +290,7 @@ def _appearance(target, reader, facts):
         clustered=clustered,
         continuous=bool(policies),
         simplex=all(map(on_simplex, policies)),
+        declared=reader.logging,
     )
 
 

@@ -1,6 +1,7 @@
 """What a log is worth before it is drawn: moments of importance weights in closed form.
 
-Target policies are Gaussian; the logging policy π₀ is Gaussian or uniform on a box. Moments
+Target policies are Gaussian; the logging policy π₀ is Gaussian or uniform on a box. Or all are
+clipped at the same bounds, where weights are those of what is played. Moments
 that diverge are inf. Compiled, each formula is one call; step by step it takes seconds to start.
 """
 
@@ -13,6 +14,7 @@ from jax.scipy.stats import norm
 from mopl_jax.numerics import linalg
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.numerics.shapes import Matrix, Scalar, Vector
+from mopl_jax.policies.bounded import ClippedNormal, pooled
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.policy import Policy
 from mopl_jax.policies.uniform import Uniform
@@ -49,8 +51,11 @@ def gaussian_product(logging: Gaussian, a: Gaussian, b: Gaussian) -> Product:
     δ = m − μ₀: size = |Σ₀| / √(|M||G|) · exp(δᵀG⁻¹δ − νᵀM⁻¹ν), inf unless G ≻ 0. Nothing is
     lost in a difference where a = b: then T = M = Σ_a, and G ≻ 0 iff Σ_a ≺ 2Σ₀.
     """
-    independent = logging.scale.ndim == a.scale.ndim == b.scale.ndim == 1
-    log_size, mean, covariance = (_independent if independent else _correlated)(logging, a, b)
+    if logging.scale.ndim == a.scale.ndim == b.scale.ndim == 1:
+        each, mean, variance = _independent(logging, a, b)
+        log_size, covariance = jnp.sum(each), jnp.diag(variance)
+    else:
+        log_size, mean, covariance = _correlated(logging, a, b)
     diverges = jnp.isnan(log_size)
     return Product(
         jnp.where(diverges, jnp.inf, jnp.exp(log_size)),
@@ -80,8 +85,8 @@ def _correlated(logging, a, b):
 
 
 def _independent(logging, a, b):
-    """The divergence of independent weights, entry by entry: what nearly every plan needs, and
-    quick to compile.
+    """Log size, mean and variance of independent weights, each (d,): what nearly every plan needs,
+    and quick to compile.
     """
     middle, twice, centre = _joint(a, b)
     gap = 2 * jnp.square(logging.scale) - twice
@@ -92,8 +97,7 @@ def _independent(logging, a, b):
         - 0.5 * (jnp.log(middle) + jnp.log(gap))
         + (jnp.square(shift) / gap - jnp.square(step) / middle)
     )
-    covariance = jnp.diag(0.5 * twice * (1 + twice / gap))
-    return jnp.sum(log_size), centre + twice / gap * shift, covariance
+    return log_size, centre + twice / gap * shift, 0.5 * twice * (1 + twice / gap)
 
 
 def _joint(a, b):
@@ -102,6 +106,33 @@ def _joint(a, b):
     middle, apart = 0.5 * (variance_a + variance_b), 0.5 * (variance_a - variance_b)
     centre = 0.5 * (a.mean + b.mean) - apart / middle * (0.5 * (a.mean - b.mean))
     return middle, middle - apart * apart / middle, centre
+
+
+@product.register(ClippedNormal)
+@jax.jit
+def clipped_product(logging: ClippedNormal, a: ClippedNormal, b: ClippedNormal) -> Product:
+    """Of policies clipped at the same bounds, of the weights as they are played: at a bound the
+    ratio of probabilities, P_a P_b / P₀, and between the bounds what `gaussian_product` is there.
+
+    inf where that diverges without the bounds.
+    """
+    each, mean, variance = _independent(logging.normal, a.normal, b.normal)
+    diverges = jnp.isnan(jnp.sum(each))
+    each, mean = (jnp.where(diverges, x, y) for x, y in ((0, each), (logging.normal.mean, mean)))
+    scale = jnp.where(diverges, logging.normal.scale, jnp.sqrt(jnp.where(diverges, 1, variance)))
+    low, high = map(_at_bound, logging.log_atoms, a.log_atoms, b.log_atoms)
+    sizes, mean, variance = pooled(
+        Gaussian(mean, scale), each, (low, high), logging.low, logging.high
+    )
+    size = jnp.where(diverges, jnp.inf, jnp.exp(jnp.sum(sizes)))
+    return Product(size, mean, jnp.diag(variance), a.mean, b.mean)
+
+
+def _at_bound(logging, a, b):
+    """log P_a P_b / P₀ of each weight, −inf where there is no bound."""
+    known = jnp.isfinite(logging)
+    logging, a, b = (jnp.where(known, x, 0) for x in (logging, a, b))
+    return jnp.where(known, a + b - logging, -jnp.inf)
 
 
 @product.register(Uniform)
@@ -167,6 +198,24 @@ def gaussian_max_weight(logging: Gaussian, target: Gaussian) -> Scalar:
     w_max = jnp.exp(log_ratio + 0.5 * linalg.square(z))
     same = jnp.all(delta == 0) & jnp.all(logging.covariance == target.covariance)
     return jnp.where(same, 1, jnp.where(jnp.isnan(w_max), jnp.inf, w_max))
+
+
+@population_max_weight.register(ClippedNormal)
+@jax.jit
+def clipped_max_weight(logging: ClippedNormal, target: ClippedNormal) -> Scalar:
+    """The largest ratio at a bound, or where that of the densities is largest between them."""
+    mine, theirs = target.normal, logging.normal
+    gap = jnp.square(theirs.scale) - jnp.square(mine.scale)
+    peak = (mine.mean * jnp.square(theirs.scale) - theirs.mean * jnp.square(mine.scale)) / gap
+    peak = jnp.clip(jnp.where(gap > 0, peak, mine.mean), logging.low, logging.high)
+    places = jnp.stack([peak, logging.low, logging.high])
+    each = [norm.logpdf(places, x.mean[None], x.scale[None]) for x in (mine, theirs)]
+    endless = (gap < 0) | ((gap == 0) & (mine.mean != theirs.mean))
+    beyond = jnp.where(endless, jnp.inf, -jnp.inf)[None]
+    between = jnp.where(jnp.isfinite(places), each[0] - each[1], beyond)
+    pairs = zip(logging.log_atoms, target.log_atoms, strict=True)
+    atoms = [jnp.where(jnp.isfinite(p), q - p, -jnp.inf) for p, q in pairs]
+    return jnp.exp(jnp.sum(jnp.max(jnp.concatenate([between, jnp.stack(atoms)]), axis=0)))
 
 
 @population_max_weight.register(Uniform)

@@ -4,10 +4,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import gammaln
 
-from mopl_jax.estimators.divergence import population_d2, population_max_weight
+from mopl_jax.estimators.divergence import population_d2, population_max_weight, product
 from mopl_jax.numerics.shapes import Scalar
+from mopl_jax.policies.bounded import ClippedNormal
 from mopl_jax.policies.dirichlet import Dirichlet
 from mopl_jax.policies.discrete import Discrete
 from mopl_jax.policies.gaussian import Gaussian
@@ -26,14 +28,19 @@ def weight_facts(logging: Any, target: Any) -> WeightFacts:
     """The facts of two policies; TypeError or ValueError where they have no closed form.
 
     Two policies seen through one map have the weights of those behind it, and independent parts
-    those of each, multiplied. Of arms Σp²/p₀ and max p/p₀; of Dirichlet policies
-    B(α₀) B(2α − α₀) / B(α)², and the weight at α − α₀ over its sum.
+    those of each, multiplied; clipped at the same bounds those of what is played. Of arms Σp²/p₀
+    and max p/p₀; of Dirichlet policies B(α₀) B(2α − α₀) / B(α)², and the weight at α − α₀ over its
+    sum.
     """
     if type(logging) is type(target):
         if isinstance(target, Transformed) and logging.map == target.map:
             return weight_facts(logging.base, target.base)
         if isinstance(target, Product):
             return _product(logging.parts, target.parts)
+        if isinstance(target, ClippedNormal) and _same_bounds(logging, target):
+            return WeightFacts(
+                product(logging, target, target).size, population_max_weight(logging, target)
+            )
         if isinstance(target, Discrete):
             return _arms(logging, target)
         if isinstance(target, Dirichlet):
@@ -42,6 +49,11 @@ def weight_facts(logging: Any, target: Any) -> WeightFacts:
         raise TypeError(f"expected policies of one kind, got a target {type(target).__name__}")
     d2, w_max = population_d2(logging, target), population_max_weight(logging, target)
     return WeightFacts(jnp.asarray(d2), jnp.asarray(w_max))
+
+
+def _same_bounds(logging, target):
+    ends = (logging.low, target.low), (logging.high, target.high)
+    return all(np.array_equal(*pair) for pair in ends)
 
 
 def _product(logging, target):

@@ -97,6 +97,7 @@ def judge(
         clustered=reader.columns.cluster is not None,
         continuous=is_continuous(target),
         simplex=on_simplex(target),
+        declared=reader.logging,
     )
     doubts = [finding for finding in (*findings, *others) if finding.level != VERDICTS[0]]
     own = VERDICTS[int(answer.diagnosis.verdict)]

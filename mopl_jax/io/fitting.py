@@ -13,7 +13,7 @@ from mopl_jax.policies.fitted import Fitted, fit_policy, levels_of
 DISTANCE = 0.02  # between distributions of a weight, as for `check`
 CRITICAL = 1.95  # of √n times it, at level 1e-3
 LEVEL = 1e-4  # of the tests that actions depend on nothing, all together: what is refused stops
-PERIODS = 10
+PERIODS, EDGE = 10, 50
 ORDER = "order of the rows"
 
 
@@ -51,15 +51,22 @@ def fit_logging(rows: Any, place: str) -> Fitted:
     return found
 
 
-def _apart(action, when, name) -> str:
-    """What to do about actions that change over time, and where they change most."""
+def changed_most(action: np.ndarray, when: np.ndarray) -> int:
+    """After how many rows, by `when` (n,), mean or size of actions (n, d) changes most."""
     moves = np.concatenate([action, np.abs(action - np.median(action, axis=0))], axis=1)
     moves = moves[np.argsort(when, kind="stable")]
     n, gap = len(moves), np.cumsum(moves - moves.mean(axis=0), axis=0)[:-1]
     before = np.arange(1, n)[:, None]
-    size = np.abs(gap) / (moves.std(axis=0) * np.sqrt(before * (n - before)))
-    most = int(np.argmax(size.max(axis=1))) + 1
-    by = "" if name == ORDER else " by time"
+    size = (np.abs(gap) / (moves.std(axis=0) * np.sqrt(before * (n - before)))).max(axis=1)
+    edge = n // EDGE  # so few rows on one side change a lot by chance
+    return int(np.argmax(size[edge : n - 1 - edge])) + 1 + edge
+
+
+def _apart(action, when, name) -> str:
+    """What to do about actions that change over time, and where they change most."""
+    n, most, by = len(action), changed_most(action, when), "" if name == ORDER else " by time"
+    # not done unasked: where policy and rewards change together otherwise than once, periods that
+    # are found miss the value nearly always (benchmarks/fit_periods.py)
     return (
         "name the files of each period apart ([[files]]), each of which is then estimated for"
         f" itself: they change most after about {most:,} of {n:,} rows{by}"

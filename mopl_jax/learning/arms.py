@@ -16,11 +16,13 @@ from mopl_jax.diagnostics.log_checks import check_rows
 from mopl_jax.diagnostics.verdicts import VERDICTS
 from mopl_jax.diagnostics.weight_diagnostics import UNBOUNDED
 from mopl_jax.estimators.registry import Choice, name_of
-from mopl_jax.evaluation.answer import LOGGING, Answers
+from mopl_jax.evaluation.answer import LOGGING, Answer, Answers
 from mopl_jax.evaluation.answers import gather
 from mopl_jax.evaluation.judgement import by_log, judge, log_name, of_policies
+from mopl_jax.evaluation.limits import limits
 from mopl_jax.evaluation.mixed import by_file
 from mopl_jax.evaluation.precision import more_units
+from mopl_jax.intervals.facts import Facts
 from mopl_jax.intervals.reward_range import Range, between, gains
 from mopl_jax.intervals.simultaneous import simultaneous_alpha
 from mopl_jax.io.column_spec import weight_names
@@ -71,7 +73,8 @@ def choose_arm(
     that the choice costs nothing more. An arm of too few rows, which is refused by itself, is
     promised nothing and does not keep the others from being chosen. Arms that `constraints` forbid
     are left out. `minimise`: the reward is a cost, and gains are what is saved. `reward_range`:
-    where rewards are known to lie; bounds of gains are cut to its width.
+    where rewards are known to lie; the bounds of gains by SNIPS over rows are then those of
+    `compare` in it, and all are cut to its width.
 
     `guardrails` are texts as "revenue:-0.5%" (may fall by at most) or "reports:+0.01" (may rise by
     at most), against what is played now: of outcomes, by the names of their columns; of `Logs` in
@@ -101,8 +104,12 @@ def choose_arm(
         first = Discrete.of(arms[[now]], np.ones(1))
     targets = [first, *(Discrete.of(arms[[k]], np.ones(1)) for k in tried)]
     asked = reader._replace(negated=minimise)
-    found = gather(asked, targets, estimator, watch=watch)
-    whole, sign = found.policies[0], -1 if minimise else 1
+    sign = -1 if minimise else 1
+    low, high = reward_range or UNBOUNDED
+    known = (-high, -low) if minimise else (low, high)
+    found = gather(asked, targets, estimator, known, watch=watch)
+    whole = found.policies[0]
+    within = reward_range is not None and estimator == "snips" and whole.units == whole.n
     called = "what was played" if current is None else "production"
     doubts = tuple(_doubts(asked, targets, found, watch))
     level = alpha / (1 + len(outcomes))
@@ -110,7 +117,8 @@ def choose_arm(
         list(changes(limit, gather(of, targets, estimator, watch=watch), level, of.source.name))
         for limit, of in outcomes
     ]
-    compared = _compared(asked, targets, found, arms, tried, level, doubts, changed)
+    facts = Facts(known if within else None)
+    compared = _compared(asked, targets, found, arms, tried, level, doubts, changed, facts)
     return ChosenArm(
         log=log_name(reader, log),
         note=provenance_of(reader.source.schema, reader.columns.reward),
@@ -131,13 +139,13 @@ def choose_arm(
 
 
 def _compared(
-    reader, targets, found: Answers, arms, tried, alpha, doubts, changed
+    reader, targets, found: Answers, arms, tried, alpha, doubts, changed, facts
 ) -> Iterator[Arm]:
     """Each arm against what is played now; nothing is certain of a log that is refused."""
     possible = gains(reader.reward_range or UNBOUNDED)
     level = simultaneous_alpha(found.correlation, alpha, one_sided=True)
-    limits, contrasts = ends(found.contrasts, level), found.contrasts
-    each = zip(tried, targets[1:], found.policies[1:], contrasts, limits, strict=True)
+    bounds, contrasts = _ends(found.contrasts, level, facts), found.contrasts
+    each = zip(tried, targets[1:], found.policies[1:], contrasts, bounds, strict=True)
     for place, (k, target, answer, change, end) in enumerate(each):
         verdict, value = judge(reader, target, answer, found.appearance), float(answer.value)
         refused = REFUSE in (verdict.level, *(level for level, _ in doubts))
@@ -261,3 +269,10 @@ def _same(arms, weights):
 
 def _listed(weights: Float[np.ndarray, " d"]) -> str:
     return ",".join(f"{x:g}" for x in weights.reshape(-1))
+
+
+def _ends(contrasts: list[Answer], level: float, facts: Facts) -> list[Any]:
+    """The interval of each gain."""
+    if facts.reward_range is None:
+        return ends(contrasts, level)
+    return [limits(change, ["recommended"], level, facts)[0] for change in contrasts]

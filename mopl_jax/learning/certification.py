@@ -10,7 +10,8 @@ mean or production weights, played with the same scale, so that the difference i
 """
 
 import dataclasses
-from typing import Any
+import math
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Int
 
 from mopl_jax.diagnostics.appearance import Appearance, findings_of
-from mopl_jax.diagnostics.verdicts import REFUSE, VERDICTS, reasons
+from mopl_jax.diagnostics.verdicts import REFUSE, VERDICTS, reasons, verdict_of
 from mopl_jax.diagnostics.weight_diagnostics import UNBOUNDED, Diagnosis, diagnose
 from mopl_jax.estimators import ess
 from mopl_jax.estimators.cluster import clustered
@@ -152,7 +153,8 @@ def certify(
 
 def possible(made: Certificate, reward_range: Range) -> Certificate:
     """With bounds cut to what rewards in a range leave possible: of values to its ends, of gains to
-    its width. Of certificates of several outcomes, (1 + g,), that of the reward, the first, alone.
+    its width; and judged as of rewards that cannot be larger. Of certificates of several outcomes,
+    (1 + g,), that of the reward, the first, is cut alone, and the verdict is as it was.
     """
     rewarded = jnp.arange(jnp.size(made.bound)).reshape(jnp.shape(made.bound)) == 0
 
@@ -164,7 +166,13 @@ def possible(made: Certificate, reward_range: Range) -> Certificate:
     gain = least(gain_bound, gains(reward_range))
     raised = jnp.where(gain == gain_bound, 0, gain - gain_bound)
     value = least(bound, reward_range)
-    return dataclasses.replace(made, bound=value, gain_bound=gain, raised=raised)
+    made = dataclasses.replace(made, bound=value, gain_bound=gain, raised=raised)
+    if rewarded.ndim or not any(map(math.isfinite, reward_range)):
+        return made
+    known = dataclasses.replace(made.diagnosis, bounded=jnp.asarray(True))
+    known = dataclasses.replace(known, verdict=verdict_of(known, cast(int, made.units)))
+    keep = ~(gain > 0) | (known.verdict == REFUSE)
+    return dataclasses.replace(made, diagnosis=known, keep=keep)
 
 
 def withdrawn(made: Certificate, refused: Truth | bool = False) -> Certificate:

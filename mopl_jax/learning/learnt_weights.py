@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
@@ -307,21 +307,18 @@ class LearntWeights:
         """The same with bounds cut to what the reward range leaves possible, and without those that
         a verdict refuses: they are −inf.
         """
-        gone = self.verdict == "refuse"
+        known = self._with(lambda made: possible(made, self.reward_range))
+        gone = known.verdict == "refuse"
+        guards = tuple(jax.device_get(withdrawn(made, gone)) for made in self.guards)
+        return dataclasses.replace(known._with(lambda made: withdrawn(made, gone)), guards=guards)
 
-        def allowed(made):
-            if made is None:
-                return None
-            return jax.device_get(withdrawn(possible(made, self.reward_range), gone))
-
-        return dataclasses.replace(
-            self,
-            certificate=allowed(self.certificate),
-            against_production=allowed(self.against_production),
-            guards=tuple(jax.device_get(withdrawn(made, gone)) for made in self.guards),
-            in_log=allowed(self.in_log),
-            front=tuple((policy, allowed(made)) for policy, made in self.front),
-        )
+    def _with(self, change: Callable[[Certificate], Certificate]) -> "LearntWeights":
+        """The same with another certificate in the place of each of the reward."""
+        names = ("certificate", "against_production", "in_log")
+        there = {name: made for name in names if (made := getattr(self, name)) is not None}
+        changed = {name: jax.device_get(change(made)) for name, made in there.items()}
+        front = tuple((policy, jax.device_get(change(made))) for policy, made in self.front)
+        return dataclasses.replace(self, **changed, front=front)
 
     @property
     def needed(self) -> float:

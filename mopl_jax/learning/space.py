@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from mopl_jax.io.refusals import within
 from mopl_jax.logs import Logs
 from mopl_jax.policies.bounded import ClippedNormal
 from mopl_jax.policies.gaussian import Gaussian
@@ -96,17 +97,11 @@ class Space(NamedTuple):
         if self == WEIGHTS:
             return given
         if hasattr(given, "action") or not hasattr(given, "log_density"):
-            weights = np.asarray(getattr(given, "action", given), float)
-            if not self._plays(weights[None]):
-                raise ValueError(
-                    f"production: expected weights {self.where}, as those of the log, got"
-                    f" {weights.tolist()}"
-                )
-            return np.asarray(self.backward(weights[None]))[0]
-        if isinstance(given, Transformed) and given.map == self.map:
-            return given.base
-        if isinstance(given, ClippedNormal) and self._clips_as(given):
-            return given.normal
+            with within("production"):
+                return self.point(np.asarray(getattr(given, "action", given), float))
+        behind = self.behind(given)
+        if behind is not None:
+            return behind
         draws = np.asarray(jax.vmap(given.sample)(jax.random.split(jax.random.key(0), DRAWS)))
         if not self._plays(draws, at_bounds=True):
             raise ValueError(
@@ -115,6 +110,24 @@ class Space(NamedTuple):
             )
         at = np.asarray(self.backward(draws))
         return Gaussian.full(at.mean(axis=0), np.cov(at.T).reshape(2 * at.shape[1:]))
+
+    def point(self, weights: Weights) -> Weights:
+        """Where weights (d,) are in this space; ValueError for those that no policy of it plays."""
+        if self == WEIGHTS:
+            return weights
+        if not self._plays(weights[None]):
+            raise ValueError(
+                f"expected weights {self.where}, as those of the log, got {weights.tolist()}"
+            )
+        return np.asarray(self.backward(weights[None]))[0]
+
+    def behind(self, policy: Any) -> Gaussian | None:
+        """The normal policy of which a policy plays the function; None for one of another kind."""
+        if isinstance(policy, Transformed):
+            return policy.base if policy.map == self.map else None
+        if isinstance(policy, ClippedNormal):
+            return policy.normal if self._clips_as(policy) else None
+        return policy if isinstance(policy, Gaussian) and self == WEIGHTS else None
 
     def ends(self, low: Weights, high: Weights) -> tuple[Weights, Weights]:
         """Bounds of the weights as those of what is learnt, open where no weights are beyond."""

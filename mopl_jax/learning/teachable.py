@@ -82,8 +82,8 @@ def thin(n: int, d: int) -> str | None:
         return None
     return (
         f"{n:,} rows teach {d} weights: fewer than {EACH} for each coefficient of a quadratic"
-        f" ({enough:,}), so the surface stays near its prior, the mean reward, and little is"
-        " certain"
+        f" ({enough:,}); the surface is as much its prior, the mean reward, as what these rows say,"
+        " and a gain that it predicts is a guess until rows certify it"
     )
 
 

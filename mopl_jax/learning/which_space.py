@@ -28,25 +28,34 @@ def space_of(logging: Any, logs: Logs, place: str) -> Space:
     has no density.
     """
     if logging is None:
-        return _looks_like(logs)
-    if is_log_normal(logging):
-        return LOGARITHMS
-    policies = logging.components if isinstance(logging, Mixture) else (logging,)
-    if all(map(on_simplex, policies)):
-        return LOG_RATIOS
-    made = _between(policies)
-    for policy in policies if made is None else ():
+        return looks_like(logs)
+    made = told_by_policy(logging)
+    for policy in _members(logging) if made is None else ():
         _check_density(policy, place)
     return made or WEIGHTS
 
 
+def told_by_policy(logging: Any) -> Space | None:
+    """The space of what a logging policy plays; None of weights as they are, and of kinds that
+    have none.
+    """
+    if is_log_normal(logging):
+        return LOGARITHMS
+    policies = _members(logging)
+    return LOG_RATIOS if all(map(on_simplex, policies)) else _between(policies)
+
+
+def _members(logging):
+    return logging.components if isinstance(logging, Mixture) else (logging,)
+
+
 def is_log_normal(logging: Any) -> bool:
     """Whether a logging policy, or each of a mixture, plays exponentials of normals."""
-    policies = logging.components if isinstance(logging, Mixture) else (logging,)
-    return all(isinstance(x, Transformed) and x.map is EXP for x in policies)
+    return all(isinstance(x, Transformed) and x.map is EXP for x in _members(logging))
 
 
-def _looks_like(logs):
+def looks_like(logs: Logs) -> Space:
+    """The space of rows of which only the densities are known."""
     action = np.asarray(logs.action, float)[told_by(len(logs.reward))]
     shares = (action > 0).all() and np.abs(action.sum(axis=1) - 1).max() <= ON_SIMPLEX
     if shares and action.shape[1] > 1:

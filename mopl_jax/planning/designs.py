@@ -20,13 +20,16 @@ from mopl_jax.diagnostics.verdicts import CAUTION_ESS
 from mopl_jax.estimators.divergence import population_max_weight
 from mopl_jax.io.files import finite
 from mopl_jax.io.policy_json import read_policy
-from mopl_jax.io.policy_keys import describe
+from mopl_jax.io.refusals import within
+from mopl_jax.learning.space import WEIGHTS, Space
 from mopl_jax.logs import Logs
 from mopl_jax.numerics.check import MOST_WEIGHTS, check_alpha, check_count
 from mopl_jax.numerics.pytree import pytree_dataclass
+from mopl_jax.numerics.shapes import Vector
 from mopl_jax.planning import precision
 from mopl_jax.planning.pilot import NO_PILOT, Pilot, pilot_of
 from mopl_jax.planning.precision import Surface
+from mopl_jax.policies.bounded import ClippedNormal
 from mopl_jax.policies.gaussian import Gaussian
 from mopl_jax.policies.policy import Policy
 from mopl_jax.policies.uniform import Uniform
@@ -39,10 +42,17 @@ UNSEEN = (  # what a box cannot tell of a target that leaves it
     *("gain_standard_error", "gain_width", "standard_error", "power", "rows_for_power"),
     *("certified_regret", "best_rows"),
 )
+KINDS = {  # of a policy whose covariance is explored, by what is planned of
+    "logarithms": "log_normal",
+    "log ratios": "logistic_normal",
+    "soft bounds": "soft_clipped_normal",
+    "unclipped": "clipped_normal",
+}
 CERTAIN = 2.0  # errors of a pilot's gain, below which it may be none
 WIDEST = 10.0  # times the target's reach: wider logging has fewer effective rows in any dimension
 
 
+Bounds = tuple[Vector, Vector]
 Number = Any  # a traced scalar inside jit, a float in a `Plan`
 
 
@@ -93,6 +103,7 @@ class Assumed:
     `gain`: what the step is hoped to earn.
     `n`, `horizon`: decisions logged, and decisions that will follow the change.
     `alpha`, `power`: one-sided level of the certificate, and the probability wanted for it.
+    `bounds`: (d,) each, at which weights are clipped that are drawn beyond them.
     """
 
     current: Float[np.ndarray, " d"]
@@ -106,16 +117,30 @@ class Assumed:
     gain: float | None = None
     curvature: Float[np.ndarray, "d d"] | None = None
     horizon: float | None = None
+    bounds: Bounds | None = None
 
     @property
-    def target(self) -> Gaussian:
-        """N(current + step, target_scale²)."""
-        return Gaussian.diagonal(jnp.asarray(self.current + self.step), self.target_scale)
+    def target(self) -> Any:
+        """N(current + step, target_scale²), as it is played."""
+        return self._smoothed(self.current + self.step)
 
     @property
-    def production(self) -> Gaussian:
-        """N(current, target_scale²)."""
-        return Gaussian.diagonal(jnp.asarray(self.current), self.target_scale)
+    def production(self) -> Any:
+        """N(current, target_scale²), as it is played."""
+        return self._smoothed(self.current)
+
+    def _smoothed(self, mean):
+        return self.played(Gaussian.diagonal(jnp.asarray(mean), self.target_scale))
+
+    def played(self, normal: Gaussian) -> Gaussian | ClippedNormal:
+        """The policy of the weights that are drawn by `normal`."""
+        return normal if self.bounds is None else ClippedNormal(normal, *self.bounds)
+
+    @property
+    def centre(self) -> Vector:
+        """`current` as it is played, (d,)."""
+        at = jnp.asarray(self.current)
+        return at if self.bounds is None else jnp.clip(at, *self.bounds)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -124,8 +149,8 @@ class Plan:
 
     `pilot`: what a pilot log told of the surface
     `objectives`: its names of the weights
-    `logarithms`: whether weights, steps and scales are those of logarithms, as of a log-normal
-        pilot; what is called normal is then log-normal
+    `space`: what weights, steps and scales are of: logarithms, of a log-normal pilot, whose normal
+        exploration is log-normal; log ratios, of shares; …
     `minimise`: whether the reward is a cost, and gains are savings
     """
 
@@ -134,7 +159,7 @@ class Plan:
     pilot: Surface | None
     warnings: tuple[str, ...]
     objectives: tuple[str, ...] = ()
-    logarithms: bool = False
+    space: Space = WEIGHTS
     minimise: bool = False
 
     def __repr__(self) -> str:
@@ -153,7 +178,7 @@ class Plan:
                 "pilot": self.pilot and _known(self.pilot),
                 "warnings": self.warnings,
                 "objectives": list(self.objectives),
-                "space": "logarithms" if self.logarithms else "weights",
+                "space": self.space.name,
                 "minimise": self.minimise,
             }
         )
@@ -196,11 +221,14 @@ def plan(
     scale long, and the target is smoothed by half the scale of each weight. Where the pilot knows
     its users, their rows depend on one another, and the noise counts as much more as the errors of
     its slope. Of a pilot of log-normal weights `current` are the weights, and all else is of their
-    logarithms. `minimise`: its reward is a cost, and the gain a saving. What less than
-    `LEAST_IN_BOX` of the target can be told of is None. The designs: normal logging, uniform
-    logging of the same variance, normal logging with the most effective rows, and with a curvature
-    and a horizon that of least certified regret. Asymptotic: few effective rows are among the
-    warnings. ValueError for what cannot be, by the name of the command's option.
+    logarithms; likewise of the log ratios of shares, of truncated weights as they are before a
+    smooth map keeps them between the bounds, and of clipped ones before they are clipped, of which
+    slope and curvature are those of what is played. `minimise`: its reward is a cost, and the gain
+    a saving. What less than `LEAST_IN_BOX` of the target can be told of is None. The designs:
+    normal logging, uniform logging of the same variance (not of clipped weights), normal logging
+    with the most effective rows, and with a curvature and a horizon that of least certified regret.
+    Asymptotic: few effective rows are among the warnings. ValueError for what cannot be, by the
+    name of the command's option.
     """
     check_alpha(alpha)
     _check_level(power, "--power")
@@ -209,6 +237,7 @@ def plan(
         _check_positive(number, option)
     known = pilot_of(pilot) if isinstance(pilot, Logs) else pilot or NO_PILOT
     known = known.of_costs if minimise else known
+    current = None if current is None else _point(known, current)
     vectors = {"--current": current, "--scale": scale, "--step": step}
     vectors |= {"--target-scale": target_scale, "--curvature": curvature}
     d = _dimension(vectors, d, covariance, known.logs)
@@ -217,33 +246,42 @@ def plan(
     smoothing = SMOOTHED * own if target_scale is None else target_scale
     smoothing = _positive_vector(smoothing, d, "--target-scale")
     bend = None if curvature is None else np.diag(_vector(curvature, d, "--curvature"))
-    told = None if known.logs is None else _surface(known.logs, around)
-    shift = _step(STEP * math.sqrt(np.mean(np.square(own))) if step is None else step, d, told)
-    slope, hoped = _slope(shift, gain, told)
+    clipped = known.space.clipped
     assumed = Assumed(
         current=around,
-        step=shift,
+        step=np.zeros(d),
         target_scale=smoothing,
-        slope=slope,
-        noise=_noise(noise, told),
+        slope=jnp.zeros(d),
+        noise=1.0,
         n=n,
         alpha=alpha,
         power=power,
-        gain=hoped,
-        curvature=_curvature(told) if bend is None else bend,
         horizon=horizon,
+        bounds=None if clipped is None else (clipped.low, clipped.high),
     )
+    told = None if known.logs is None else _surface(known.logs, assumed.centre)
+    length = STEP * math.sqrt(np.mean(np.square(own)))
+    assumed = dataclasses.replace(
+        assumed,
+        step=_step(length if step is None else step, d, told),
+        noise=_noise(noise, told),
+        curvature=_curvature(told) if bend is None else bend,
+    )
+    slope, hoped = _slope(assumed, gain, told)
+    assumed = dataclasses.replace(assumed, slope=slope, gain=hoped)
+    shift = assumed.step
     found = tuple(_named(*each, assumed) for each in _loggers(spread, covariance, assumed))
     doubts = *_warnings(found, told), *(_in_noise(shift, hoped, told) if gain is None else ())
-    return Plan(found, assumed, told, doubts, known.names, known.logarithms, minimise)
+    return Plan(found, assumed, told, doubts, known.names, known.space, minimise)
 
 
-def _logarithms(weights):
-    if not np.min(weights) > 0:
-        raise ValueError(
-            f"--current: expected weights above 0, as those of the pilot, got {np.min(weights):g}"
-        )
-    return np.log(np.asarray(weights, float))
+def _point(known, current):
+    """Where the weights in production are in the space of the pilot."""
+    if known.logs is None or known.space == WEIGHTS:
+        return current
+    d = known.logs.action.shape[1] + (known.space.map.grows if known.space.map else 0)
+    with within("--current"):
+        return known.space.point(_vector(current, d, "--current"))
 
 
 def _named(name, logging, assumed):
@@ -260,52 +298,69 @@ def _explored(known, current, scale, d):
     """
     middle, width, where = 0.0, 1.0, "--scale"
     if known.logs is not None:
-        action = np.asarray(known.logs.action)
-        middle, width = action.mean(axis=0), np.std(action, axis=0)
+        middle, width = _of_pilot(known)
         where = "the weights of --pilot" if scale is None else where
-    if known.logarithms and current is not None:
-        current = _logarithms(current)
     around = _vector(middle if current is None else current, d, "--current")
     return around, _positive_vector(width if scale is None else scale, d, where)
 
 
+def _of_pilot(known):
+    """Around which weights and how widely a pilot explored, (d,) each."""
+    if known.space.clipped is not None:
+        return tuple(
+            np.asarray(x)
+            for x in (known.space.clipped.normal.mean, known.space.clipped.normal.scale)
+        )
+    action = np.asarray(known.logs.action)
+    return action.mean(axis=0), np.std(action, axis=0)
+
+
 def explored_covariance(path: Any, pilot: Pilot | None = None) -> Float[np.ndarray, "d d"]:
-    """The covariance of a normal policy in JSON (of a log-normal one beside such a pilot), to be
-    explored around the current weights, in the order of the pilot's weights.
+    """The covariance of a policy in JSON, normal or of the pilot's kind, to be explored around the
+    current weights, in the order of the pilot's weights.
     """
     policy, _ = read_policy(path, pilot.names if pilot else ())
-    kind = "log_normal" if pilot and pilot.logarithms else "normal"
-    if describe(policy)["kind"] != kind:
+    space = pilot.space if pilot else WEIGHTS
+    normal = space.behind(policy)
+    if normal is None:
+        kind = KINDS.get(space.name, "normal")
         raise ValueError(
             f"{path}: expected a policy of kind {kind!r}, got another; write mean and covariance"
         )
-    policy: Any = getattr(policy, "base", policy)
-    return np.asarray(policy.covariance)
+    return np.asarray(normal.covariance)
 
 
 # The logging policies, by name.
 
 
 def _loggers(scale, covariance, assumed) -> list[tuple[str, Policy]]:
-    """The widened policies keep the shape of the one that was asked for; boxes have none."""
-    centre = jnp.asarray(assumed.current)
-    if covariance is None:
-        normal = Gaussian.diagonal(centre, scale)
+    """The widened policies keep the shape of the one that was asked for; boxes have none, and no
+    draws beyond a bound.
+    """
+    centre, boxes = jnp.asarray(assumed.current), []
+    if covariance is not None and assumed.bounds is None:
+        normal = Gaussian.full(centre, covariance)
+    else:
+        normal = Gaussian.diagonal(centre, scale if covariance is None else _diagonal(covariance))
+    if covariance is None and assumed.bounds is None:
         edge = math.sqrt(3) * normal.scale
         boxes = [("uniform", Uniform(centre - edge, centre + edge))]
-    else:
-        normal = Gaussian.full(centre, covariance)
-        boxes = []
-    loggers = [("normal", normal), *boxes, ("normal, most ESS", _densest(normal, assumed))]
+    found = [("normal", normal), ("normal, most ESS", _densest(normal, assumed))]
     if assumed.curvature is not None and assumed.horizon is not None:
-        loggers.append(("normal, least regret", _thriftiest(normal, assumed)))
-    return loggers
+        found.append(("normal, least regret", _thriftiest(normal, assumed)))
+    played = [(name, assumed.played(policy)) for name, policy in found]
+    return [*played[:1], *boxes, *played[1:]]
+
+
+def _diagonal(covariance):
+    """Standard deviations of clipped weights, which are independent."""
+    return np.sqrt(np.diagonal(covariance))
 
 
 @jax.jit
 def _densest(normal, assumed):
     target = assumed.target
-    return _widened(normal, lambda logging: 1 / precision.ess_share(logging, target), target)
+    return _widened(normal, lambda x: 1 / precision.ess_share(x, target), assumed)
 
 
 @jax.jit
@@ -313,21 +368,23 @@ def _thriftiest(normal, assumed):
     target = assumed.target
 
     def regret(logging):
-        cost = precision.exploration_cost(assumed.curvature, logging.covariance)
+        cost = _cost(logging, assumed)
         variance = precision.variance(
             logging, target, assumed.slope, assumed.noise, assumed.production
         )
         return precision.certified_regret(assumed.n, cost, variance, assumed.horizon, assumed.alpha)
 
-    return _widened(normal, regret, target)
+    return _widened(normal, regret, assumed)
 
 
-def _widened(normal, loss, target):
-    """The multiple of `normal` with the least `loss`, from `NARROWEST` to `WIDEST`."""
+def _widened(normal, loss, assumed):
+    """The multiple of `normal` with the least `loss` as it is played, between the two limits."""
+    target = getattr(assumed.target, "normal", assumed.target)
     own = jnp.exp(jnp.mean(jnp.log(jnp.linalg.eigvalsh(normal.covariance)))) ** 0.5
     reach = jnp.linalg.norm(target.mean - normal.mean) + jnp.max(target.scale)
     ends = NARROWEST * jnp.min(target.scale) / own, WIDEST * reach / own
-    multiple = precision.least(lambda s: loss(Gaussian(normal.mean, s * normal.scale)), *ends)
+    widened = lambda s: assumed.played(Gaussian(normal.mean, s * normal.scale))  # noqa: E731
+    multiple = precision.least(lambda s: loss(widened(s)), *ends)
     return Gaussian(normal.mean, normal.scale * multiple)
 
 
@@ -344,7 +401,7 @@ def _design(logging, assumed) -> Design:
     )
     error = jnp.sqrt(difference / assumed.n)
     design = Design(
-        scale=jnp.sqrt(jnp.mean(jnp.diagonal(_covariance(logging)))),
+        scale=jnp.sqrt(jnp.mean(jnp.diagonal(_covariance(getattr(logging, "normal", logging))))),
         d2=1 / share,
         w_max=population_max_weight(logging, assumed.target),
         in_box=precision.coverage_of_box(logging, assumed.target),
@@ -372,7 +429,7 @@ def _with_power(design, difference, assumed):
 def _with_cost(design, difference, logging, assumed):
     if assumed.curvature is None:
         return design
-    cost = precision.exploration_cost(assumed.curvature, _covariance(logging))
+    cost = _cost(logging, assumed)
     design = dataclasses.replace(design, cost=cost, total_cost=assumed.n * cost)
     if assumed.horizon is None:
         return design
@@ -384,8 +441,19 @@ def _with_cost(design, difference, logging, assumed):
     )
 
 
+def _cost(logging, assumed):
+    """What a decision of exploring loses. Clipped draws have another mean than the weights that
+    they are drawn around: what the slope makes of that, and its square, count as well.
+    """
+    if assumed.bounds is None:
+        return precision.exploration_cost(assumed.curvature, _covariance(logging))
+    shift = logging.mean - assumed.centre
+    spread = logging.covariance + jnp.outer(shift, shift)
+    return precision.exploration_cost(assumed.curvature, spread) - assumed.slope @ shift
+
+
 def _covariance(logging):
-    if isinstance(logging, Gaussian):
+    if not isinstance(logging, Uniform):
         return logging.covariance
     return jnp.diag(jnp.square(logging.high - logging.low) / 12)
 
@@ -415,19 +483,32 @@ def _step(step, d, told):
     return shift
 
 
-def _slope(shift, gain, told):
+def _slope(assumed, gain, told):
     """Slope and gain: the pilot's, or the smallest slope that gives the gain, or no gain."""
+    shift = assumed.step
     if told is None:
         even = 0 * shift if gain is None else gain * shift / (shift @ shift)
         return jnp.asarray(even), gain
-    bend = 0.0 if _is_flat(told) else float(0.5 * shift @ told.curvature @ shift)
-    expected = float(told.slope @ shift) - bend
+    expected = _expected(assumed, told)
     if gain is None and expected <= 0:
         raise ValueError(
             f"--step: the pilot expects a loss of {-expected:.4g} from it; give another --step,"
             " or a --gain"
         )
     return told.slope, expected if gain is None else gain
+
+
+def _expected(assumed, told) -> float:
+    """What the pilot expects of the target over production."""
+    if assumed.bounds is None:
+        change, square = assumed.step, np.outer(assumed.step, assumed.step)
+    else:
+        made, now = assumed.target, assumed.production
+        change, square = made.mean - now.mean, made.covariance - now.covariance
+        gaps = made.mean - assumed.centre, now.mean - assumed.centre
+        square = square + jnp.outer(gaps[0], gaps[0]) - jnp.outer(gaps[1], gaps[1])
+    bend = 0.0 if _is_flat(told) else float(0.5 * jnp.sum(told.curvature * square))
+    return float(told.slope @ change) - bend
 
 
 def _noise(noise, told):

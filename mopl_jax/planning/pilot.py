@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from mopl_jax.diagnostics.appearance import Appearance, findings_of
 from mopl_jax.diagnostics.verdicts import VERDICTS
-from mopl_jax.learning.space import LOGARITHMS
-from mopl_jax.learning.which_space import has_log_normal_densities
+from mopl_jax.learning.space import LOG_RATIOS, WEIGHTS, Space
+from mopl_jax.learning.which_space import looks_like
 from mopl_jax.logs import Logs, check_unsampled
 
 REMEDY = "; drop --pilot and give --d, --scale, --noise and --gain in units of what will be played"
@@ -15,14 +15,14 @@ REMEDY = "; drop --pilot and give --d, --scale, --noise and --gain in units of w
 class Pilot(NamedTuple):
     """What a pilot explored.
 
-    `logs`: its rows, with the logarithms of weights that are log-normal; None without a pilot
+    `logs`: its rows, with the actions of the space; None without a pilot
     `names`: of the weights; none of rows in memory
-    `logarithms`: whether all that is planned is of the weights' logarithms
+    `space`: of all that is planned; clipped weights are as they were played
     """
 
     logs: Logs | None
     names: tuple[str, ...] = ()
-    logarithms: bool = False
+    space: Space = WEIGHTS
 
     @property
     def of_costs(self) -> "Pilot":
@@ -36,15 +36,16 @@ class Pilot(NamedTuple):
 NO_PILOT = Pilot(None)
 
 
-def pilot_of(logs: Logs, names: tuple[str, ...] = (), logarithms: bool | None = None) -> Pilot:
-    """The pilot of rows in memory; by their densities whether it explored `logarithms`, where that
-    is not known. ValueError for arms, shares and clipped weights: what is planned is normal.
+def pilot_of(logs: Logs, names: tuple[str, ...] = (), space: Space | None = None) -> Pilot:
+    """The pilot of rows in memory; by what they look like where the `space` is not known.
+
+    ValueError for arms, which no normal policy explores, and for clipped weights of a policy that
+    is not known.
     """
     seen = Appearance.of(check_unsampled(logs, "pilot").reward, logs.action)
-    clustered = logs.cluster is not None
-    for finding in findings_of(seen, names or None, clustered=clustered, continuous=True):
+    space = space or looks_like(logs)
+    known = {"clustered": logs.cluster is not None, "continuous": space.clipped is None}
+    for finding in findings_of(seen, names or None, simplex=space == LOG_RATIOS, **known):
         if finding.level == VERDICTS[-1]:
             raise ValueError(f"--pilot: {finding.check}: {finding.found}{REMEDY}")
-    if logarithms is None:
-        logarithms = has_log_normal_densities(logs)
-    return Pilot(LOGARITHMS.rows(logs) if logarithms else logs, names, logarithms)
+    return Pilot(logs if space.clipped else space.rows(logs), names, space)

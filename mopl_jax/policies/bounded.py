@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import log_ndtr, ndtr, ndtri
+from jax.scipy.special import log_ndtr, logsumexp, ndtr, ndtri
 from jax.scipy.stats import norm
 
 from mopl_jax.numerics import random
@@ -10,6 +10,7 @@ from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.numerics.shapes import Matrix, OneKey, Scalar, Vector
 from mopl_jax.policies.gaussian import Gaussian
 
+FAR = 30.0  # standard deviations beyond which nothing is played
 TAIL = 10.0  # standard deviations from which draws are found by log Φ
 LEFT_OUT = 40.0  # by moments: where the density is e⁻⁴⁰ = 4e-18 of its largest
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
@@ -66,7 +67,9 @@ class TruncatedNormal:
         above = low > 0
         return jnp.where(above, -high, low), jnp.where(above, -low, high), jnp.where(above, -1, 1)
 
-    def _log_mass(self):
+    @property
+    def log_mass(self) -> Vector:
+        """Log probability of each weight of the normal between its bounds, (d,)."""
         low, high, _ = self._ends()
         return log_ndtr(high) + jnp.log1p(-jnp.exp(log_ndtr(low) - log_ndtr(high)))
 
@@ -124,8 +127,30 @@ class TruncatedNormal:
     def log_density(self, action: Vector) -> Scalar:
         """Log density with respect to Lebesgue measure, −inf outside of the bounds."""
         inside = jnp.all((action >= self.low) & (action <= self.high))
-        each = _log_densities(self.normal, action) - self._log_mass()
+        each = _log_densities(self.normal, action) - self.log_mass
         return jnp.where(inside, jnp.sum(each), -jnp.inf)
+
+
+def pooled(
+    normal: Gaussian,
+    log_size: Vector | Scalar,
+    log_atoms: tuple[Vector, Vector],
+    low: Vector,
+    high: Vector,
+) -> tuple[Vector, Vector, Vector]:
+    """Log size, mean and variance, each (d,), of what is `log_size` times independent normals
+    between the bounds, and has masses at them, −inf where there is none.
+    """
+    ends = (-FAR, low), (FAR, high)
+    cut = [jnp.where(jnp.isfinite(x), x, normal.mean + z * normal.scale) for z, x in ends]
+    inner = TruncatedNormal(normal, *cut)
+    places = jnp.stack([inner.mean, *cut])
+    masses = jnp.stack([log_size + inner.log_mass, *log_atoms])
+    total = logsumexp(masses, axis=0)
+    share = jnp.exp(masses - total[None])
+    mean = jnp.sum(share * places, axis=0)
+    within = share[0] * jnp.diagonal(inner.covariance)
+    return total, mean, within + jnp.sum(share * jnp.square(places - mean[None]), axis=0)
 
 
 @pytree_dataclass()
@@ -147,6 +172,30 @@ class ClippedNormal:
     def dim(self) -> int:
         """d."""
         return self.normal.dim
+
+    @property
+    def mean(self) -> Vector:
+        """The mean action (d,)."""
+        return self._moments()[1]
+
+    @property
+    def covariance(self) -> Matrix:
+        """The covariance matrix (d, d)."""
+        return jnp.diag(self._moments()[2])
+
+    def _moments(self):
+        return pooled(self.normal, jnp.zeros(()), self.log_atoms, self.low, self.high)
+
+    @property
+    def log_atoms(self) -> tuple[Vector, Vector]:
+        """Log probability of each weight at its lower and at its upper bound, −inf without one."""
+        ends = (1, self.low), (-1, self.high)
+        at = [sign * (end - self.normal.mean) / self.normal.scale for sign, end in ends]
+        found = [log_ndtr(jnp.where(jnp.isfinite(z), z, 0)) for z in at]
+        low, high = (
+            jnp.where(jnp.isfinite(z), x, -jnp.inf) for z, x in zip(at, found, strict=True)
+        )
+        return low, high
 
     def sample(self, key: OneKey) -> Vector:
         """One action (d,)."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mopl_jax.evaluation.result import POWER, Evaluation
+from mopl_jax.evaluation.smoothing import CHOSEN
 from mopl_jax.intervals.interval import NamedInterval
 from mopl_jax.intervals.registry import METHODS
 from mopl_jax.report import terminal
@@ -20,7 +21,7 @@ def show(made: Evaluation) -> None:
     value, what = number(made.value, *made.intervals), f"{_target(made)} by {made.estimator}"
     out.print(terminal.headed(value, f"  value of the {what}, {units}\n"))
     if made.smoothing is not None:
-        out.print(_smoothing(made.smoothing) + "\n")
+        out.print(_smoothing(made.smoothing, made.alpha) + "\n")
     out.print(interval_table(made.intervals, made.alpha))
     for text in _answers(made):
         out.print(text)
@@ -55,10 +56,16 @@ def _target(made):
     return "target policy" if made.smoothing is None else "smoothed target"
 
 
-def _smoothing(made):
-    """How the target was smoothed, and what that does to the value."""
+def _smoothing(made, alpha):
+    """How the target was smoothed, and what that does to the value and to its intervals."""
     chosen = ", ".join(f"{h:.3g}" for h in made.bandwidth)
-    how = " (of least estimated error, shaped by the curvature)" if made.selected else ""
+    how = ""
+    if made.selected:
+        level = f"{1 - alpha / CHOSEN:.6g}"
+        how = (
+            " (of least estimated error, shaped by the curvature; for that choice, intervals are"
+            f" those of {level})"
+        )
     if math.isnan(made.bias):
         return f"smoothed by bandwidth {chosen}{how}"
     adds = f"{made.bias:+.3g} ± {made.bias_error:.1g}"

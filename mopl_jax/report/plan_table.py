@@ -1,7 +1,9 @@
 """A plan as it is printed: what is decided by first, a column for each way of exploring."""
 
 from mopl_jax.diagnostics.verdicts import CAUTION_ESS
+from mopl_jax.learning.space import WEIGHTS
 from mopl_jax.planning.designs import Plan
+from mopl_jax.policies.soft_clip import SoftClip
 from mopl_jax.report import terminal
 from mopl_jax.report.terminal import count, number, share
 
@@ -36,8 +38,8 @@ def show(made: Plan) -> None:
         f" weights{gain}, noise {assumed.noise:.4g}, n = {assumed.n:,}, α ="
         f" {assumed.alpha:g} one-sided, power wanted {assumed.power:.0%}"
     )
-    if made.logarithms:
-        out.print("of the logarithms of the weights: steps and scales, and what is called normal")
+    if made.space != WEIGHTS:
+        out.print(_planned_of(made.space))
     table = terminal.table("logging", *(x.name.replace(", ", ",\n") for x in made.designs))
     for field, label, form in ROWS:
         values = [getattr(design, field) for design in made.designs]
@@ -49,14 +51,29 @@ def show(made: Plan) -> None:
         out.print(_pilot_table(made))
 
 
+def _planned_of(space):
+    """What steps and scales are of, in a line."""
+    if space.clipped is not None:
+        return (
+            "of weights clipped as the pilot's: steps and scales are of what is drawn before,"
+            " slopes and curvature of what is played"
+        )
+    what = f"{space.name} of the weights"
+    if isinstance(space.map, SoftClip):
+        what = "weights before a smooth map keeps them between the pilot's bounds"
+    return f"of the {what}: steps and scales, and what is called normal"
+
+
 def _pilot_table(made):
-    told, space = made.pilot, "log " if made.logarithms else ""
+    told = made.pilot
     table = terminal.table("pilot: weight", "slope", "curvature")
     curvature = zip(told.curvature.diagonal(), told.curvature_se.diagonal(), strict=True)
     slope = zip(told.slope, told.slope_se, strict=True)
     names = made.objectives or [str(k + 1) for k in range(len(told.slope))]
+    if made.space.clipped is None and made.objectives:
+        names = made.space.labels(made.objectives)
     for name, along, bend in zip(names, slope, curvature, strict=True):
-        table.add_row(space + name, _with_error(*along), _with_error(*bend))
+        table.add_row(name, _with_error(*along), _with_error(*bend))
     return table
 
 

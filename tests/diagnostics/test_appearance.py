@@ -8,7 +8,7 @@ import pytest
 
 from mopl_jax.diagnostics.appearance import Appearance, findings_of
 from mopl_jax.io.precision import decimals_of, precision_of
-from mopl_jax.policies import Gaussian, Mixture, Uniform
+from mopl_jax.policies import ClippedNormal, Dirichlet, Discrete, Gaussian, Mixture, Uniform
 from mopl_jax.policies.support import is_continuous
 
 N = 4000
@@ -139,3 +139,37 @@ def test_the_precision_of_a_column_bounds_its_error(column, absolute, relative):
 def test_a_column_of_log_densities_has_the_error_that_it_says():
     made = precision_of(np.round(np.log(DENSITY), 3), False, log=True)
     np.testing.assert_allclose(made.error(jnp.zeros(2)), 5e-4)
+
+
+CLIPPED = ClippedNormal(Gaussian.diagonal([0.0, 0.0], 1.0), jnp.zeros(2), jnp.full(2, jnp.inf))
+DECLARED = {
+    "arms": (ARMS, Discrete.of(np.unique(ARMS, axis=0), np.ones(3)), "of kind discrete"),
+    "clipped": (np.maximum(ACTION, 0), CLIPPED, "of kind clipped_normal, with the same bounds"),
+    "a simplex": (
+        np.c_[ACTION, 1 - ACTION.sum(axis=1)],
+        Dirichlet(jnp.ones(3)),
+        "of kind dirichlet or logistic_normal",
+    ),
+}
+
+
+@pytest.mark.parametrize("log", DECLARED)
+def test_what_is_declared_is_not_asked_for_and_the_target_is_at_fault(log):
+    """A log that is as its policy says is no complaint, and a target of another kind is told to be
+    written otherwise; until now both were told to declare what was declared.
+    """
+    action, policy, remedy = DECLARED[log]
+    made = Appearance.of(REWARD, action)
+    for asked, level in ((False, "trust"), (True, "refuse")):
+        found = findings_of(made, clustered=False, continuous=asked, declared=policy)
+        assert {x.level for x in found} == {level}
+        for finding in found:
+            assert "declare a policy" not in finding.found
+            assert ("the target has a density" in finding.found) == asked
+            assert (remedy in finding.found) == asked
+    (other, *_) = findings_of(made, clustered=False, continuous=True, declared=normal_of(action))
+    assert "the target" not in other.found.split("give the target")[0]
+
+
+def normal_of(action):
+    return Gaussian.diagonal(action.mean(axis=0), 1.0)

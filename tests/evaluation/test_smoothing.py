@@ -11,6 +11,7 @@ from yardsticks import KEY
 from mopl_jax.evaluation.evaluation import evaluate
 from mopl_jax.evaluation.smoothing import CHOSEN, Bend, bend_about, least_error, users_of
 from mopl_jax.policies import Deterministic, Gaussian
+from mopl_jax.report import evaluation_screen
 
 POINT = jnp.asarray([0.3, -0.2])
 CURVATURE = np.array([[-1.0, 0.5], [0.5, -4.0]])
@@ -140,7 +141,7 @@ def table(logs, **columns):
 
 
 @pytest.mark.parametrize("rows_each", [1, 4])
-def test_the_kernel_that_was_chosen_is_told_and_paid_for(rows_each):
+def test_the_kernel_that_was_chosen_is_told_and_paid_for(rows_each, capsys):
     logs, target = bowl(2000, noise=0.5), Deterministic(POINT)
     log = table(logs, user=np.arange(2000) // rows_each)
     roles = {"logging": standard(2), "action": "w_", "reward": "reward"}
@@ -150,6 +151,8 @@ def test_the_kernel_that_was_chosen_is_told_and_paid_for(rows_each):
     again = evaluate(log, kernel, interval=["normal"], alpha=0.05 / CHOSEN, **roles)
     assert made.interval.lower == pytest.approx(again.interval.lower, rel=1e-9)
     assert made.smoothing.selected
+    evaluation_screen.show(made)
+    assert "intervals are those of 0.975" in " ".join(capsys.readouterr().out.split())
     widths = np.sqrt(np.diagonal(np.asarray(made.smoothing.covariance)))
     assert made.smoothing.bandwidth == pytest.approx(widths)
     assert widths[0] > 1.2 * widths[1]

@@ -16,7 +16,7 @@ from mopl_jax.evaluation.comparison import compare
 from mopl_jax.io.policy_json import write_policy
 from mopl_jax.io.read import read_logs
 from mopl_jax.learning.arms import choose_arm
-from mopl_jax.learning.certification import certify
+from mopl_jax.learning.certification import certify, possible
 from mopl_jax.learning.pipeline import learn
 from mopl_jax.policies import Discrete, Gaussian
 
@@ -119,3 +119,57 @@ def test_a_pilot_of_costs_plans_savings(tmp_path):
     assert_refused(mopl("plan", *roles, "--step", "0.5,0"), "the pilot expects a loss")
     assert json.dumps(said)
     assert jnp.isfinite(said["assumed"]["noise"])
+
+
+CLICKS = {"w_a": np.random.default_rng(5).normal(size=900)}
+CLICKS["w_b"] = np.random.default_rng(6).normal(size=900)
+CLICKS["clicked"] = np.random.default_rng(7).random(900) < 0.5 + 0.3 * np.tanh(CLICKS["w_a"])
+CLICKS = {name: column.astype(float) for name, column in CLICKS.items()}
+
+
+@pytest.mark.parametrize("minimise", [False, True])
+def test_a_reward_in_a_known_range_is_judged_as_such(minimise):
+    """Policy, gain and estimate are the same; the verdict knows the range, and bounds keep to it.
+    What is outside is refused before anything is learnt.
+    """
+    roles = {"action": "w_", "reward": "clicked", "logging": LOGGING, "share": 0.5}
+    options = roles | {"minimise": minimise, "estimator": "snips", "certificate": "normal"}
+    log = pa.table(CLICKS)
+    plain, known = learn(log, **options), learn(log, reward_range=(0, 1), **options)
+    assert not plain.certificate.diagnosis.bounded
+    assert known.certificate.diagnosis.bounded
+    assert float(known.certificate.gain_bound) == float(plain.certificate.gain_bound)
+    low, high = (-1, 0) if minimise else (0, 1)
+    assert low <= float(known.certificate.bound) <= high
+    rules = possible(plain.certificate, (low, low + 1e-3))
+    assert float(rules.bound) <= low + 1e-3 + 1e-12
+    assert float(rules.gain_bound) <= 1e-3 + 1e-12
+    for data in (log, read_logs(log, action="w_", reward="clicked", logging=LOGGING)):
+        asked = options if data is log else {"minimise": minimise}
+        with pytest.raises(ValueError, match=r"a reward in \[0, 0.5\]"):
+            learn(data, reward_range=(0, 0.5), **asked)
+
+
+def test_arms_of_clicks_have_the_bounds_of_compare():
+    """Of the differences of one arm to another in a known range; not of users."""
+    rng = np.random.default_rng(8)
+    arm = rng.integers(2, size=400)
+    click = (rng.random(400) < np.where(arm == 1, 0.05, 0.02)).astype(float)
+    log = pa.table({"w": 1.0 * arm, "reward": click})
+    logging = Discrete.of(np.array([[0.0], [1.0]]), np.ones(2))
+    roles = {"action": "w", "logging": logging}
+    each = [Discrete.of(np.array([[x]]), np.ones(1)) for x in (0.0, 1.0)]
+    (row,) = choose_arm(log, production=[0.0], reward_range=(0, 1), **roles).arms
+    made = compare(log, each, reward_range=(0, 1), alpha=0.1, **roles)
+    assert row.certified_gain == pytest.approx(made.policies[1].difference.lower, rel=1e-9)
+    (plain,) = choose_arm(log, production=[0.0], **roles).arms
+    assert row.certified_gain != plain.certified_gain
+
+
+def test_the_command_takes_the_range(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = write(tmp_path / "log.parquet", CLICKS)
+    logging = write_policy(tmp_path / "logging.json", LOGGING)
+    roles = ("learn", path, "--action", "w_", "--reward", "clicked", "--logging", logging)
+    assert_refused(mopl(*roles, "--reward-range", "0,0.5"), "a reward in [0, 0.5]")
+    assert_refused(mopl(*roles, "--reward-range", "1,0"), "--reward-range: expected LOW,HIGH")

@@ -14,6 +14,7 @@ from worlds import sample_rows, write
 from yardsticks import KEY, standard_errors
 
 from mopl_jax.diagnostics.check import check_log
+from mopl_jax.estimators.weight_facts import weight_facts
 from mopl_jax.evaluation.comparison import compare
 from mopl_jax.evaluation.evaluation import evaluate
 from mopl_jax.intervals.facts import policy_facts
@@ -169,6 +170,34 @@ OTHERS = {
     "soft_clipped": Transformed(NEAR, POLICIES["soft_clipped"].map),
 }
 OTHERS["product"] = Product((OTHERS["log_normal"], OTHERS["arms"]))
+
+
+def test_clipped_policies_know_their_moments_and_their_weights():
+    """By quadrature between the bounds and the probabilities at them, also without a bound."""
+    bounds = jnp.array([0.3, -jnp.inf]), jnp.array([0.9, 0.0])
+    logging, target = (ClippedNormal(x, *bounds) for x in (NORMAL, NEAR))
+    mean, square, d2, w_max = np.zeros(2), np.zeros(2), 1.0, 1.0
+    for k, (low, high) in enumerate(np.array(bounds).T):
+        p, q = (stats.norm(float(x.mean[k]), float(x.scale[k])) for x in (NEAR, NORMAL))
+        atoms = [(end, p.cdf(end) if sign < 0 else p.sf(end), q.cdf(end) if sign < 0 else q.sf(end))
+                 for sign, end in ((-1, low), (1, high)) if np.isfinite(end)]  # fmt: skip
+        between = np.linspace(max(low, MEAN[k] - 12 * SCALE[k]), high, 200_001)
+
+        def whole(f, g, between=between, atoms=atoms):
+            return np.trapezoid(f(between), between) + sum(g(*each) for each in atoms)
+
+        mean[k] = whole(lambda x, p=p: x * p.pdf(x), lambda x, p, q: x * p)
+        square[k] = whole(lambda x, p=p: x * x * p.pdf(x), lambda x, p, q: x * x * p)
+        d2 *= whole(lambda x, p=p, q=q: p.pdf(x) ** 2 / q.pdf(x), lambda x, p, q: p * p / q)
+        ratios = p.pdf(between) / q.pdf(between)
+        w_max *= max(ratios.max(), *(p / q for _, p, q in atoms))
+    np.testing.assert_allclose(target.mean, mean, rtol=1e-8)
+    np.testing.assert_allclose(np.diagonal(target.covariance), square - mean**2, rtol=1e-7)
+    found = weight_facts(logging, target)
+    assert float(found.d2) == pytest.approx(d2, rel=1e-8)
+    assert float(found.w_max) == pytest.approx(w_max, rel=1e-6)
+    with pytest.raises(TypeError, match="one kind"):
+        weight_facts(logging, POLICIES["clipped"])
 
 
 @pytest.mark.parametrize("far", [8, 20, 36, 38, 45, 300])
