@@ -34,8 +34,8 @@ def changes(limit: Guardrail, found: Answers, alpha: float, place: str) -> Itera
     allowed = limit.allowed * (_least(now, spent) if limit.relative else 1.0)
     for change, end in zip(found.contrasts, ends(found.contrasts, level), strict=True):
         certain = end.lower if limit.sign > 0 else end.upper
-        made = (now.value, change.value, certain)
-        yield Change(*map(float, made), -limit.sign * allowed)
+        produced, moved, least = map(float, (now.value, change.value, certain))
+        yield Change(produced, moved, least, -limit.sign * allowed)
 
 
 def _least(now: Answer, alpha: float) -> float:
