@@ -27,6 +27,10 @@ MATERIAL = 0.5  # of half the interval's width: a bias as large moves a nominal 
 # and of shares that no direction's curvature is below, those of least error on the worlds that
 # `benchmarks/bandwidth_worlds.py` names as chosen by.
 NEAREST = 150
+# Where rewards have hardly any noise, what so wide a surface leaves of them is its own misfit, as
+# at a kink: neighbourhoods are halved while more than half of it goes, down to `FEWEST`.
+MISFIT = 0.75  # of the variance about the surface: half of one half is left where all was misfit
+FEWEST = 8
 FLAT = 0.2  # of the largest curvature: a direction without any is smoothed √6 times as far
 ERRORS = 2.0  # standard errors of a curvature within which it is not told from none
 CHOSEN = 2  # intervals of a chosen kernel are at alpha over this: its shape follows the noise
@@ -112,8 +116,9 @@ def bend_about(
     nearest: float = NEAREST,
 ) -> Bend:
     """By least squares on the `nearest` rows (users) a coefficient, the nearer ones more (Cleveland
-    & Devlin 1988); on all alike where there are no more. NaN below 3 rows a coefficient, an
-    infinite error of weights that depend on one another.
+    & Devlin 1988); on all alike where there are no more, and on half as many as long as what the
+    surface leaves of the rewards is mostly its misfit. NaN below 3 rows a coefficient, an infinite
+    error of weights that depend on one another.
 
     `rows` (n,): how many each row speaks for. `cluster` (n,): the user of each, 0 … `users` − 1,
     whose rows depend on one another.
@@ -122,14 +127,38 @@ def bend_about(
     f, units = quadratic.size(d), n if cluster is None else users
     spread = jnp.std(action, axis=0)
     unit = jnp.where(spread > 0, spread, 1)
+    unknown = jnp.full((f, f), jnp.nan, reward.dtype)
+    none = Bend(unit, unknown[:d, :d], unknown, unknown[0, 0])
     if n < 3 * f:
-        unknown = jnp.full((f, f), jnp.nan, reward.dtype)
-        return Bend(unit, unknown[:d, :d], unknown, unknown[0, 0])
+        return none
     z = (action - weights[None]) / unit[None]
-    root = jnp.sqrt(jnp.broadcast_to(jnp.asarray(rows, reward.dtype), reward.shape))
-    if nearest * f < units:
-        far = jnp.sum(jnp.square(z), axis=1)
-        root *= safe.sqrt(1 - far / jnp.quantile(far, nearest * f / units))
+    far = jnp.sum(jnp.square(z), axis=1)
+    known = jnp.sqrt(jnp.broadcast_to(jnp.asarray(rows, reward.dtype), reward.shape))
+
+    def about(share):
+        near = safe.sqrt(1 - far / jnp.quantile(far, jnp.minimum(share, 1)))
+        root = known * jnp.where(share < 1, near, 1)
+        return _bend(unit, z, reward, root, cluster, users)
+
+    def halve(now):
+        wide, share, _ = now
+        made = about(0.5 * share)
+        less = jnp.isinf(wide.noise) | (made.noise < MISFIT * wide.noise)
+        return jax.tree.map(lambda x, y: jnp.where(less, x, y), made, wide), 0.5 * share, less
+
+    start = none._replace(noise=jnp.full_like(none.noise, jnp.inf))
+    share = jnp.asarray(2 * min(nearest * f / units, 1.0), reward.dtype)
+    last = min(FEWEST * f / units, 0.5) if math.isfinite(nearest) else 1.0
+
+    def more(now):
+        return now[2] & (0.5 * now[1] >= jnp.minimum(last, 0.5 * share))
+
+    return jax.lax.while_loop(more, halve, (start, share, jnp.asarray(True)))[0]
+
+
+def _bend(unit, z, reward, root, cluster, users) -> Bend:
+    """By the rows at z (n, d), each weighed by the square of its `root`."""
+    f, d = quadratic.size(z.shape[1]), z.shape[1]
     kept = jnp.square(root) / jnp.sum(jnp.square(root))
     features, left = root[:, None] * quadratic.features(z), root * (reward - kept @ reward)
     value, error, _ = quadratic.least_squares(features, left)

@@ -4,6 +4,7 @@ No surface is needed and no rows are held out: every arm is valued on the rows t
 bounds of all gains hold at once, and so the arm with the largest may be chosen by them.
 """
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -34,8 +35,9 @@ from mopl_jax.io.reward_note import provenance_of
 from mopl_jax.io.table_source import distinct
 from mopl_jax.learning.chosen_arm import Arm, ChosenArm
 from mopl_jax.learning.constraints import Bounds, Projection, unconstrained
-from mopl_jax.learning.guarded_arms import changes, ends, outcomes_of
-from mopl_jax.learning.guardrails import Change
+from mopl_jax.learning.guarded_arms import changes, ends
+from mopl_jax.learning.guardrails import Change, Guardrail, guardrail
+from mopl_jax.logs import Logs
 from mopl_jax.numerics.check import check_alpha
 from mopl_jax.policies.discrete import SAME, Discrete
 from mopl_jax.policies.mixture import Mixture
@@ -96,7 +98,7 @@ def choose_arm(
     check_alpha(alpha)
     if alpha >= 0.5:
         raise ValueError(f"alpha: expected a bound on one side below 0.5, got {alpha:g}")
-    outcomes = outcomes_of(log, reader, guardrails)
+    outcomes = _outcomes(log, reader, guardrails)
     current = _current(production, reader)
     now, tried = _tried(arms, current, constraints)
     first = current if isinstance(current, Discrete) else LOGGING
@@ -136,6 +138,28 @@ def choose_arm(
         guardrails=tuple(limit for limit, _ in outcomes),
         warnings=() if reader.columns.fit_logging else reader.source.remarks,
     )
+
+
+def _outcomes(
+    log: Any, reader: LogReader, given: Sequence[str] | Mapping[str, Any]
+) -> list[tuple[Guardrail, LogReader]]:
+    """Each guardrail, and the log whose reward is its outcome; ValueError for columns that are not
+    there, and for `Logs` in memory without their outcomes.
+    """
+    limits = [guardrail(text) for text in given]
+    if not limits:
+        return []
+    if isinstance(log, Logs):
+        if not isinstance(given, Mapping):
+            raise ValueError("guardrails: expected a dict with the outcomes of Logs in memory")
+        rows = (dataclasses.replace(log, reward=np.asarray(x, float)) for x in given.values())
+        return [(limit, open_log(each)) for limit, each in zip(limits, rows, strict=True)]
+    found = []
+    for limit in limits:
+        reader.source.column(limit.name)
+        columns = reader.columns.replace(reward=limit.name)
+        found.append((limit, reader._replace(columns=columns, reward_range=None)))
+    return found
 
 
 def _compared(

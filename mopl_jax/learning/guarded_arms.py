@@ -1,20 +1,14 @@
 """Guardrails of arms: what other outcomes certainly change under every arm, all bounds at once."""
 
-import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import jax
-import numpy as np
 
 from mopl_jax.evaluation.answer import Answer, Answers
 from mopl_jax.intervals.ess_corrected import ess_skew
 from mopl_jax.intervals.interval import Interval
 from mopl_jax.intervals.simultaneous import simultaneous_alpha
-from mopl_jax.io.log_reader import LogReader
-from mopl_jax.io.read import open_log
-from mopl_jax.learning.guardrails import Change, Guardrail, guardrail
-from mopl_jax.logs import Logs
+from mopl_jax.learning.guardrails import Change, Guardrail
 from mopl_jax.numerics.pytree import entries, stacked
 from mopl_jax.numerics.quick_jit import quick_jit
 
@@ -22,28 +16,6 @@ from mopl_jax.numerics.quick_jit import quick_jit
 # normal bounds of the changes are a two-hundredth wider for it (1.653 for 1.645), and a share of a
 # few hundredths times the error of that outcome is as little.
 OF_LEVEL = 0.02
-
-
-def outcomes_of(
-    log: Any, reader: LogReader, given: Sequence[str] | Mapping[str, Any]
-) -> list[tuple[Guardrail, LogReader]]:
-    """Each guardrail, and the log whose reward is its outcome; ValueError for columns that are not
-    there, and for `Logs` in memory without their outcomes.
-    """
-    limits = [guardrail(text) for text in given]
-    if not limits:
-        return []
-    if isinstance(log, Logs):
-        if not isinstance(given, Mapping):
-            raise ValueError("guardrails: expected a dict with the outcomes of Logs in memory")
-        rows = (dataclasses.replace(log, reward=np.asarray(x, float)) for x in given.values())
-        return [(limit, open_log(each)) for limit, each in zip(limits, rows, strict=True)]
-    found = []
-    for limit in limits:
-        reader.source.column(limit.name)
-        columns = reader.columns.replace(reward=limit.name)
-        found.append((limit, reader._replace(columns=columns, reward_range=None)))
-    return found
 
 
 def changes(limit: Guardrail, found: Answers, alpha: float, place: str) -> Iterator[Change]:
@@ -62,8 +34,8 @@ def changes(limit: Guardrail, found: Answers, alpha: float, place: str) -> Itera
     allowed = limit.allowed * (_least(now, spent) if limit.relative else 1.0)
     for change, end in zip(found.contrasts, ends(found.contrasts, level), strict=True):
         certain = end.lower if limit.sign > 0 else end.upper
-        least = -limit.sign * allowed
-        yield Change(float(now.value), float(change.value), float(certain), least)
+        produced, moved, least = map(float, (now.value, change.value, certain))
+        yield Change(produced, moved, least, -limit.sign * allowed)
 
 
 def _least(now: Answer, alpha: float) -> float:
