@@ -109,6 +109,8 @@ def run() -> None:
         code = app(standalone_mode=False) or 0
         pipe.flush()
         sys.exit(code)
+    except UnicodeEncodeError as error:  # of arguments, in which a shell may put any bytes
+        _leave(2, f"expected text in UTF-8, got {error.object!r}; write it so")
     except (ValueError, OSError) as error:
         _leave(2, str(error))
     except (MemoryError, OverflowError) as error:

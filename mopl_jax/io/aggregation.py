@@ -63,7 +63,7 @@ def _table(source, columns):
         if not is_number(table.schema.field(name).type):
             raise ValueError(
                 f"{source.name}: column {name!r}: --aggregate needs a column of numbers for each"
-                " weight"
+                " weight; name them with --action"
             )
     if columns.time is not None:
         table = table.sort_by(columns.time)

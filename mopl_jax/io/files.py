@@ -135,6 +135,8 @@ def _check_file(path, option, inputs=()):
 
 
 def _check_place(path, option, inputs):
+    if (name := str(path)) != name.encode(errors="replace").decode():
+        raise ValueError(f"{option}: expected a name in UTF-8, got {name}; choose another path")
     if path.exists() and not path.is_file():
         what = "a folder" if path.is_dir() else "a device"
         raise ValueError(f"{option}: expected a file to write, got {path}, {what}; name a file")

@@ -123,7 +123,9 @@ def said(address: str) -> Generator[None, None, None]:
     except Exception as error:
         reason = _first_line(error)
         unknown = "know how to connect" in reason  # says ibis
-        remedy = "expected ENGINE://PLACE#TABLE" if unknown else "is it there, and may it be read?"
+        remedy = (
+            "expected ENGINE://PLACE#TABLE" if unknown else "check that it is there and may be read"
+        )
         raise ValueError(f"{address}: cannot be opened ({reason}); {remedy}") from None
 
 

@@ -9,6 +9,7 @@ import copy
 import json
 import tomllib
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +20,7 @@ import pytest
 from worlds import kuairand, write
 
 from mopl_jax.coverage import study
-from mopl_jax.io.policy_json import read_policy
+from mopl_jax.io.policy_json import Described, describe, read_policy
 from mopl_jax.io.read import read_logs
 from mopl_jax.io.refusals import one_line
 from mopl_jax.metrics import metric_json, past
@@ -79,6 +80,45 @@ POLICY = {
         {"kind": "uniform", "low": [-1.0, -1.0], "high": [1.0, 1.0]},
     ],
 }
+NORMAL = {"kind": "normal", "mean": [0.0, 1.0], "covariance": [[1.0, 0.0], [0.0, 1.0]]}
+PLAIN = {
+    "normal": NORMAL,
+    "uniform": {"low": [-1.0, -1.0], "high": [1.0, 1.0]},
+    "deterministic": {"action": [0.1, 0.2]},
+    "log_normal": {"mean": [0.0, 0.1], "scale": [0.5, 1.0]},
+    "logistic_normal": {"mean": [0.0], "scale": 1.0},
+    "soft_clipped_normal": {"mean": [0.0, 0.1], "scale": 1.0, "low": [-1.0, -1.0]}
+    | {"high": [1.0, 2.0], "softness": [0.1, 0.1]},
+    "truncated_normal": {"mean": [0.0, 0.1], "scale": 1.0, "low": [-1.0, -1.0]},
+    "clipped_normal": {"mean": [0.0, 0.1], "scale": 1.0, "low": -1.0, "high": 1.0},
+    "dirichlet": {"concentration": [1.0, 2.0]},
+    "discrete": {"actions": [[0.0, 1.0], [1.0, 0.0]], "probabilities": [1.0, 2.0]},
+    "mixture": {"weights": [1.0, 3.0], "components": [NORMAL, NORMAL]},
+    "product": {
+        "parts": [
+            {"kind": "log_normal", "mean": [0.0], "scale": 1.0},
+            {"kind": "uniform", "low": [0.0], "high": [1.0]},
+        ]
+    },
+    "segmented": {"context": ["country"], "otherwise": NORMAL}
+    | {"segments": [{"values": ["de"], "policy": NORMAL}, {"values": [None], "policy": NORMAL}]},
+    "contextual_normal": {
+        "inputs": [
+            {"column": "country", "levels": ["de", "fr"]},
+            {"column": "age", "centre": 40.0, "width": 9.0, "low": -9.0, "high": 9.0},
+        ],
+        "layers": [
+            {"matrix": [[0.1, 0.0, 0.2, 0.0], [0.0, 0.1, 0.1, 0.0]], "bias": [0.0, 0.0]},
+            {"matrix": [[0.1, 0.0], [0.0, 0.1]], "bias": [0.0, 0.1]},
+        ],
+        "low": [-1.0, -1.0],
+        "high": [1.0, 1.0],
+        "otherwise": [0.0, 0.0],
+        "scale": [1.0, 1.0],
+    },
+}
+PLAIN["contextual_log_normal"] = PLAIN["contextual_normal"]
+POLICIES = {kind: {"mopl_policy": 1} | keys | {"kind": kind} for kind, keys in PLAIN.items()}
 EXPERIMENTS = [
     {
         "experiment": f"e{i}",
@@ -172,6 +212,22 @@ def test_documents_with_other_bytes(case, tmp_path, nightly):
         check(lambda: read(path), path.name, text[:20])
 
 
+@pytest.mark.parametrize("kind", POLICIES)
+def test_policies_of_every_kind(kind, tmp_path, nightly):
+    """What is read is written again."""
+    path = tmp_path / f"{kind}.json"
+    path.write_text(json.dumps(POLICIES[kind]))
+    read_policy(path)
+    for seed in range(tries(nightly) // 8):
+        made = replaced(POLICIES[kind], rng_of(7, seed))
+        path.write_text(json.dumps(made))
+        check(lambda: describe(read_policy(path)[0]), path.name, (seed, made))
+
+
+def test_no_kind_of_policy_is_left_out():
+    assert {each.__struct_config__.tag for each in get_args(Described)} == {*POLICIES}
+
+
 def test_studies_with_other_values(tmp_path, nightly):
     path = tmp_path / "study.toml"
     for seed in range(tries(nightly)):
@@ -232,38 +288,38 @@ LOG = {
 WORDS = ["", "NA", "a", "\n", '"', "7", "1e3", "[red]", "\x1b[31m", "é" * 50]
 
 
-def columns(rng):
+def columns(rng, rows=ROWS):
     """A column of another type or content."""
-    numbers, some = rng.normal(size=ROWS), rng.random(ROWS) < 0.1
+    numbers, some = rng.normal(size=rows), rng.random(rows) < 0.1
     made = [
         pa.array(numbers.astype(np.float16)),
         pa.array(np.where(some, np.nan, numbers)),
         pa.array(np.where(some, 1e300, numbers)),
         pa.array([None if x else 1 for x in some], pa.int8()),
-        pa.array([10**30] * ROWS, pa.decimal128(38)),
+        pa.array([10**30] * rows, pa.decimal128(38)),
         pa.array([bool(x) for x in some]),
-        pa.nulls(ROWS),
-        pa.array([WORDS[i] for i in rng.integers(len(WORDS), size=ROWS)]),
-        pa.array([WORDS[i] for i in rng.integers(len(WORDS), size=ROWS)]).dictionary_encode(),
-        pa.DictionaryArray.from_arrays(pa.array([0, 1] * (ROWS // 2)), pa.array([1.0, None])),
-        pa.array([b"\xff"] * ROWS),
-        pa.array([b"0" * 16] * ROWS, pa.binary(16)),
-        pa.array([[1.0]] * ROWS),
-        pa.array([[1.0, 2.0]] * (ROWS - 1) + [None]),
-        pa.array([[["x"]]] * ROWS),
-        pa.array([{"a": 1}] * ROWS),
-        pa.array([1] * ROWS, pa.timestamp("ns", "Europe/Berlin")),
-        pa.array([1] * ROWS, pa.time32("s")),
-        pa.array([1] * ROWS, pa.duration("s")),
-        pa.array([2**63] * ROWS, pa.uint64()),
-        pa.array(["x"] * ROWS, pa.string_view()),
-        pa.array(["x"] * ROWS, pa.large_string()),
-        pa.ExtensionArray.from_storage(pa.uuid(), pa.array([b"0" * 16] * ROWS, pa.binary(16))),
+        pa.nulls(rows),
+        pa.array([WORDS[i] for i in rng.integers(len(WORDS), size=rows)]),
+        pa.array([WORDS[i] for i in rng.integers(len(WORDS), size=rows)]).dictionary_encode(),
+        pa.DictionaryArray.from_arrays(pa.array([0, 1] * (rows // 2)), pa.array([1.0, None])),
+        pa.array([b"\xff"] * rows),
+        pa.array([b"0" * 16] * rows, pa.binary(16)),
+        pa.array([[1.0]] * rows),
+        pa.array([[1.0, 2.0]] * (rows - 1) + [None]),
+        pa.array([[["x"]]] * rows),
+        pa.array([{"a": 1}] * rows),
+        pa.array([1] * rows, pa.timestamp("ns", "Europe/Berlin")),
+        pa.array([1] * rows, pa.time32("s")),
+        pa.array([1] * rows, pa.duration("s")),
+        pa.array([2**63] * rows, pa.uint64()),
+        pa.array(["x"] * rows, pa.string_view()),
+        pa.array(["x"] * rows, pa.large_string()),
+        pa.ExtensionArray.from_storage(pa.uuid(), pa.array([b"0" * 16] * rows, pa.binary(16))),
         pa.ExtensionArray.from_storage(
             pa.fixed_shape_tensor(pa.float64(), [2]),
-            pa.FixedSizeListArray.from_arrays(pa.array(np.ones(2 * ROWS)), 2),
+            pa.FixedSizeListArray.from_arrays(pa.array(np.ones(2 * rows)), 2),
         ),
-        pa.RunEndEncodedArray.from_arrays(pa.array([ROWS], pa.int32()), pa.array([1.0])),
+        pa.RunEndEncodedArray.from_arrays(pa.array([rows], pa.int32()), pa.array([1.0])),
     ]
     return made[rng.integers(len(made))]
 

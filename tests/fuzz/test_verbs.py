@@ -10,7 +10,9 @@ import bz2
 import contextlib
 import gzip
 import json
+import re
 import signal
+from pathlib import Path
 
 import jax
 import jsonschema
@@ -23,6 +25,8 @@ import pytest
 from command import mopl, schema
 from test_fuzz import EXPERIMENTS, POLICY, ROWS, columns, damaged, replaced, rng_of, toml
 from worlds import kuairand
+
+from mopl_jax.io.refusals import one_line
 
 LONGEST = 1200  # letters of a complaint, whatever the input
 RNG = np.random.default_rng(7)
@@ -214,20 +218,78 @@ ORDINARY, NIGHTLY = 4, 60  # tries of a verb with a file
 
 
 def ask(command, name):
-    """The command on the file, within a minute: an answer as its schema says, or a complaint."""
-    double = jax.enable_x64(not command.startswith("simulate"))  # as it does by itself
-    with within_a_minute(), double:
-        ended = mopl(*command.format(name).split(), "--json")
+    """The command on the file, within a minute: an answer as its schema says, or a complaint.
+
+    `command`: words, or a text of them, with {} for the file.
+    """
+    words = command.format(name).split() if isinstance(command, str) else command
+    double = jax.enable_x64(words[0] != "simulate")  # as it does by itself
+    json_too = [] if words[0] == "example" else ["--json"]
+    with within_bounds(), double:
+        ended = mopl(*words, *json_too)
     assert ended.code in (0, 2, 3), ended
     if ended.code == 2:
         assert ended.out == "", ended
-        assert ended.err.startswith("mopl: "), ended
-        assert ended.err.count("\n") == 1, ended
-        assert len(ended.err) < LONGEST, ended
-        assert ended.err.strip().isprintable(), ended
-    else:
-        jsonschema.validate(ended.json, schema(command.split()[0]))
+        said = ended.err.splitlines(keepends=True)
+        assert_complaint("".join(said[-1:] if "--show-sql" in words else said), words)
+    elif json_too:
+        jsonschema.validate(ended.json, schema(words[0]))
     return ended
+
+
+# What a complaint tells to do: what was expected, what there is to choose from, or a deed.
+DEEDS = (
+    *"add ask build check choose clip compare convert declare draw drop explore export".split(),
+    *"fill free".split(),
+    *"give group install keep leave lower make merge name narrow plan put raise randomise".split(),
+    *"read record remove rename repair run say send set shorten smooth split start store".split(),
+    *"swap tell try unpack use wait widen write".split(),
+)
+TOLD = re.compile(
+    r"expected |did you mean|one of|[Ss]ee |(columns|keys|known|tables|metrics|arms|options): "
+    rf"|[;:?,(] (?:\w+ )?(?:{'|'.join(DEEDS)})\b|--force|No such"
+)
+
+
+def assert_complaint(said, words):
+    """One line of bounded length, with a file, column or option of the call and what to do."""
+    assert said.startswith("mopl: "), said
+    assert said.count("\n") == 1, said
+    assert len(said) < LONGEST, said
+    assert said.strip().isprintable(), said
+    here = any(said.startswith(f"mopl: {word}: ") for word in words)
+    assert here or any(place in said for place in places_of(words)), (words, said)
+    assert TOLD.search(said), (words, said)
+
+
+def places_of(words):
+    """What a complaint about a call may name: its files, options and columns."""
+    parts = (part for word in words[1:] for part in re.split(r"[,:=#]|//", word))
+    shown = (one_line(part.removeprefix("--").strip())[:200] for part in parts)
+    options = {word for word in words if word[:2] == "--" and word[2:]}
+    return options | {place for place in shown if len(place) > 2}
+
+
+@contextlib.contextmanager
+def within_bounds():
+    """Within a minute, and with at most `MOST_MEMORY` MiB more than before."""
+    before = memory("VmRSS")
+    if CLEAR.exists():
+        CLEAR.write_text("5")  # the peak begins anew
+    with within_a_minute():
+        yield
+    assert memory("VmHWM") - before < MOST_MEMORY
+
+
+def memory(name):
+    """Of this process, in MiB; 0 where there is no /proc."""
+    if not CLEAR.exists():
+        return 0
+    return int(STATUS.read_text().split(f"{name}:")[1].split()[0]) / 1024
+
+
+CLEAR, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+MOST_MEMORY = 1024  # MiB; 100 at most were measured in the ordinary form
 
 
 @contextlib.contextmanager
@@ -271,12 +333,12 @@ def other_table(table, rng):
         case 0 | 1 | 2:
             return table.append_column(name, table[name])
         case 3:  # rarely, as it takes long
-            many = pa.table({f"c{i}": np.zeros(ROWS) for i in range(5000)})
+            many = pa.table({f"c{i}": np.zeros(table.num_rows) for i in range(5000)})
             return pa.table([*table, *many], [*table.schema.names, *many.schema.names])
         case 4 | 5 | 6:
             return table.drop_columns([name])
         case _:
-            return table.set_column(place, name, columns(rng))
+            return table.set_column(place, name, columns(rng, table.num_rows))
 
 
 def broken(name, folder, rng):
@@ -290,6 +352,15 @@ def broken(name, folder, rng):
         with contextlib.suppress(pa.ArrowException, TypeError, ValueError):  # no such type there
             FORMS[name](other_table(table_of(name), rng), path)
     return whole
+
+
+def broken_table(table, path, rng):
+    """A Parquet file of the table: its bytes or its content damaged."""
+    if rng.random() < 0.15:
+        path.write_bytes(damaged(path.read_bytes(), rng))
+        return
+    with contextlib.suppress(pa.ArrowException, TypeError, ValueError):  # no such type there
+        pq.write_table(other_table(table, rng), path)
 
 
 CASES = [
