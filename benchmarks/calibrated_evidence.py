@@ -54,6 +54,7 @@ REWARDS = {  # mean of the projection z, and whether it is a click rate
 def by_evidence(target, some: bool) -> Estimator:
     """`calibrated` whose parts are believed by evidence; of `some` effective rows a feature."""
     plain = calibration.calibrated_of(target)
+    assert plain.model is not None
     fit = functools.partial(_fit, target.mean.shape[0], some)
     return Estimator(plain.finish, plain.row, plain.model._replace(fit=fit))
 
@@ -82,8 +83,8 @@ def run(options) -> list[dict]:
     return [
         row
         for half in HALVES
-        for (name, each), target in itertools.product(REWARDS[half].items(), TARGETS)
-        for row in _cells({"half": half, "world": name, "estimand": target}, *each, options)
+        for (name, (rate, clicks)), target in itertools.product(REWARDS[half].items(), TARGETS)
+        for row in _cells({"half": half, "world": name, "estimand": target}, rate, clicks, options)
     ]
 
 

@@ -94,11 +94,11 @@ def _bounds(action, reward, mean, n):
         surface = fit_surface(taught, past, logging)
         left = click - jax.lax.map(surface, own, batch_size=1024)
         weights = [jax.vmap(x.log_density)(own) - jax.vmap(logging.log_density)(own) for x in pair]
-        plain = difference(*(snips(w, click) for w in weights))
-        robust = difference(*(snips(w, left) for w in weights))
+        first, second = (snips(w, click) for w in weights)
+        plain = difference(first, second)
+        robust = difference(snips(weights[0], left), snips(weights[1], left))
         model = surface.expectation(pair[0]) - surface.expectation(pair[1])
-        halves = functools.partial(_halves, *(snips(w, click) for w in weights))
-        found = [lower(ess_skew)(plain, ALPHA).lower, halves()]
+        found = [lower(ess_skew)(plain, ALPHA).lower, _halves(first, second)]
         found.append(lower(ess_skew)(robust, ALPHA).lower + model)
         gains = jnp.stack([plain.value, plain.value, robust.value + model])
         return jnp.stack(found), gains, kish(weights[0])

@@ -12,7 +12,7 @@ import functools
 import itertools
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -116,8 +116,8 @@ DESIGNS = {
 class Reward(NamedTuple):
     """`draw(rng, z, u, v)`, and `mean(mean, scale)` of a normal z."""
 
-    draw: object
-    mean: object
+    draw: Any
+    mean: Any
 
 
 def _noise(rng, z):
@@ -178,7 +178,7 @@ def run(options) -> list[dict]:
 
 def _cell(cell, about, reward, options) -> Iterator[dict]:
     each, pair, play = about
-    sizes = each(cell["users"]) if callable(each) else np.full(cell["users"], each)
+    sizes: Any = each(cell["users"]) if callable(each) else np.full(cell["users"], each)
     user = np.repeat(np.arange(cell["users"]), sizes)
     rng = np.random.default_rng([options.seed, *map(ord, cell["design"] + cell["rewards"])])
     shape = options.replicates, len(user)
@@ -196,8 +196,9 @@ def _said(pair, action, reward, user):
     """Both ends, by `compare`."""
     density = np.exp(_log_densities(pair.logging, action))
     log = {"weight": action, "reward": reward, "user": user, "density": density}
-    columns = {"action": "weight", "propensity": "density", "cluster": "user"}
+    columns: dict[str, Any] = {"action": "weight", "propensity": "density", "cluster": "user"}
     found = mopl_jax.compare(log, pair.policies, **columns).policies[1].difference
+    assert found is not None
     return found.lower, found.upper
 
 
@@ -221,10 +222,10 @@ def _by_user(pair, action, reward, user, users):
 @functools.partial(jax.jit, static_argnames="users")
 def _limits(first, second, reward, user, users):
     def one(log):
-        rows = [snips(log_weight, log[2]) for log_weight in log[1::-1]]
-        by_user = [clustered(x, user, users) for x in rows]
-        made = [difference(*by_user), clustered(difference(*rows), user, users)]
-        made.append(difference(*rows, user, users))
+        second, first = (snips(log_weight, log[2]) for log_weight in log[:2])
+        a, b = (clustered(x, user, users) for x in (first, second))
+        made = [difference(a, b), clustered(difference(first, second), user, users)]
+        made.append(difference(first, second, user, users))
         ends = [ess_skew(x, ALPHA) for x in made]
         lower, upper = (jnp.stack([getattr(x, end) for x in ends]) for end in ("lower", "upper"))
         return made[0].value, lower, upper, jnp.stack([kish(x.log_weight) for x in made])
