@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 from worlds import write
-from yardsticks import binomial_tail
 
 from mopl_jax.estimators.divergence import population_d2
 from mopl_jax.io.policy_json import write_policy
@@ -131,4 +131,4 @@ def test_certificates_of_what_rounds_taught_hold(tmp_path):
         made = learn(described(folder, 3), production=[0.0, 0.0], share=0.5, seed=number)
         assert made.against_production is not None
         hits += float(made.against_production.gain_bound) <= 1e-9
-    assert binomial_tail(hits, logs, 0.95) > 1e-3
+    assert binom.cdf(hits, logs, 0.95) > 1e-3  # too few hold; that all do is no fault
