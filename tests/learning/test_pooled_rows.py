@@ -76,12 +76,13 @@ def test_a_round_certifies_as_much_as_it_knows(tmp_path, two):
     made = learn(described(tmp_path, 2), estimator="snips", share=0.5, production=[0.0, 0.0])
     assert made.held is not None
     assert made.against_production is not None
-    base, logged = (Gaussian(x, made.policy.scale) for x in (np.zeros(2), made.whitening.mean))
+    policy = made.proposal.certified
+    base, logged = (Gaussian(x, policy.scale) for x in (np.zeros(2), made.whitening.mean))
     action, _, density = two
     kept = held_out(Logs(action, density, density), 0.5, 0)
     np.testing.assert_allclose(np.asarray(made.held.action), action[kept], atol=1e-5)
     rows = action[kept], density[kept], np.asarray(made.held.reward)
-    gain = by_hand([made.policy, base, logged], rows, PART[kept])
+    gain = by_hand([policy, base, logged], rows, PART[kept])
     assert float(made.against_production.gain) == pytest.approx(gain, abs=2e-4)
 
 
