@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mopl_jax.intervals.facts import policy_facts
-from mopl_jax.io.log_reader import LogReader, weighed_by_log
+from mopl_jax.io.log_reader import LogReader, Part, weighed_by_log
 from mopl_jax.policies.policy import Policy
 
 DRAWS = 2**12  # of a target, for a d₂ that has no closed form
@@ -22,21 +22,27 @@ LEAST = 1e-9  # of the largest weight of a log: next to nothing, where d₂ is i
 
 
 def weigh_logs(reader: LogReader, targets: Sequence[Any]) -> LogReader:
-    """The reader, the rows of its pooled logs weighed by the inverse of d₂, summed over `targets`.
-
-    One weight for all of them, so that what changed between the logs favours none.
-
-    As it is where a log's policy is not known, or a target that is none (a column, or what logged).
+    """The reader, whose rows of each pooled log speak for as many as `weights_of_logs` says; as it
+    is where that says nothing.
     """
-    own = [part.logging for part in reader.parts or () if part.logging is not None]
-    all_known = own and len(own) == len(reader.parts or ())
+    found = weights_of_logs(reader.parts, targets)
+    return reader if found is None else weighed_by_log(reader, found)
+
+
+def weights_of_logs(parts: Sequence[Part] | None, targets: Sequence[Any]) -> list[float] | None:
+    """What a row of each of the pooled logs speaks for: the inverse of d₂, summed over `targets`,
+    over the largest.
+
+    One weight for all of them, so that what changed between the logs favours none. None where a
+    log's policy is not known, or a target that is none (a column, or what logged).
+    """
+    own = [part.logging for part in parts or () if part.logging is not None]
+    all_known = own and len(own) == len(parts or ())
     if not (all_known and all(hasattr(target, "sample") for target in targets)):
-        return reader
+        return None
     d2 = np.array([[float(second_moment(each, x)) for x in targets] for each in own]).sum(axis=1)
     known = np.nan_to_num(1 / d2)
-    if not known.any():
-        return reader
-    return weighed_by_log(reader, np.maximum(known / known.max(), LEAST).tolist())
+    return np.maximum(known / known.max(), LEAST).tolist() if known.any() else None
 
 
 def second_moment(logging: Policy, target: Policy) -> Float[Array, ""]:

@@ -15,6 +15,7 @@ from mopl_jax.estimators.estimator import Estimator, Model
 from mopl_jax.estimators.importance import snips
 from mopl_jax.evaluation.answer import Answers
 from mopl_jax.evaluation.answers import gather
+from mopl_jax.evaluation.weighed_logs import weigh_logs
 from mopl_jax.intervals.registry import bind_sums
 from mopl_jax.io.log_reader import LogReader
 from mopl_jax.io.source import Source
@@ -129,6 +130,7 @@ def certify_in_passes(
     targets = [space.served(each) for each in played]
     own = valuation.estimator
     choice = given_surface(surface, space, own) if valuation.of_rest else own
+    reader = weigh_logs(reader, targets)
     answers = gather(reader, targets, choice, in_memory=0, watch=watch)
     return [
         _certificate(answers, k, certificate, alpha, same=bool(jnp.all(mean == policy.mean)))

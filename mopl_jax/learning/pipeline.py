@@ -41,6 +41,7 @@ from mopl_jax.learning.long_log import LongLog, certified_in_passes
 from mopl_jax.learning.objective import valuation_of
 from mopl_jax.learning.personal import MEANS, TABLE
 from mopl_jax.learning.plan import RADIUS, Plan, Stop, Watch, check_plan
+from mopl_jax.learning.pooled_rows import PooledRows
 from mopl_jax.learning.production import (
     by_row,
     check_size,
@@ -54,7 +55,7 @@ from mopl_jax.learning.space_bounds import projection_of
 from mopl_jax.learning.stages import Task
 from mopl_jax.learning.teachable import check_outcomes, check_teaches
 from mopl_jax.learning.which_space import space_of
-from mopl_jax.logs import Logs, check, check_splits, num_units, split
+from mopl_jax.logs import Logs, check, check_splits, num_units
 from mopl_jax.numerics.check import check_alpha, check_seed, choose
 from mopl_jax.warehouse.connection import public
 
@@ -97,7 +98,9 @@ def learn(
     teach, a half unless given. Where neither is given, a log that is read is cross-fitted in
     `FOLDS`, and one of more than `FEW` rows halved; of `Logs` in memory, which you have split
     already (`logs.split`), nothing is held out: `certification.certify` then has the certificate on
-    the other part.
+    the other part. Of logs that are pooled with a logging policy each, as of several rounds, all
+    teach alike, and they certify by what each knows of the policy and the baseline, 1/d₂, as they
+    count in `evaluate`.
 
     Of a log of more than `in_memory` rows, or in a query engine, a sample of the users, about
     `long_log.TAUGHT` rows, teaches, and all others certify, in passes: no more rows are held.
@@ -147,7 +150,8 @@ def learn(
     share, folds = _design(taken, isinstance(log, Logs), share, folds)
     made_by = {"estimator": name_of(estimator), "certificate": certificate, "minimise": minimise}
     names = taken.called(seed=seed, folds=folds, share=share or 0.0, **made_by)
-    task = Task(plan, current, names, limits, trades, current is not None, taken.reader.by_time)
+    known, by_time = current is not None, taken.reader.by_time
+    task = Task(plan, current, names, limits, trades, known, by_time, taken.pooled)
     found = _found(taken, task, share, watch, stop)
     return dataclasses.replace(
         found,
@@ -184,10 +188,7 @@ def _found(taken, task: Task, share, watch: Watch, stop: Stop) -> LearntWeights:
             check_splits(taken.logs)
     if task.names.folds:
         return stages.cross_fitted(taken.logs, task, watch, stop)
-    parts = (taken.logs, None)
-    if share is not None:
-        parts = split(taken.logs, share, task.names.seed)
-    return stages.halved(*parts, task, watch, stop)
+    return stages.halved(taken.logs, share, task, watch, stop)
 
 
 def _checked(reader, played) -> LogReport:
@@ -287,6 +288,7 @@ class _TakenLog(NamedTuple):
     `place`, `path`: for complaints and for documents
     `others`: of a long log those rows that are not held
     `space`: of the actions of `logs`
+    `pooled`: of which log each of these rows is, where several are pooled
     """
 
     reader: log_reader.LogReader
@@ -297,6 +299,7 @@ class _TakenLog(NamedTuple):
     path: str
     others: log_reader.LogReader | None = None
     space: Space = WEIGHTS
+    pooled: PooledRows | None = None
 
     def in_space(self) -> "_TakenLog":
         """The log with the actions that a normal policy is learnt of; ValueError for none such."""
@@ -343,27 +346,31 @@ def _read(log, roles, given, guardrails, long, reward_range) -> _TakenLog:
     long = long._replace(in_memory=log_reader.room(reader, long.in_memory))
     if long.is_one(reader.source):
         logs, others = read.halves(reader, long.taught(reader.source), long.seed)
+        pooled = None
     else:
-        logs, others = _on_one_level(reader), None
+        (logs, pooled), others = _held(reader), None
         log_reader.check_densities(reader, None)
     place, reward = reader.source.name, reader.columns.reward or "reward"
     path = place if isinstance(log, log_reader.LogReader) else public(str(log))
     names = weight_names(reader.columns.action, logs.action.shape[1])
-    return _TakenLog(reader, logs, names, reward, place, path, others)
+    return _TakenLog(reader, logs, names, reward, place, path, others, pooled=pooled)
 
 
-def _on_one_level(reader) -> Logs:
-    """All rows, of logs that are pooled without what differs between their levels."""
+def _held(reader) -> tuple[Logs, PooledRows | None]:
+    """All rows, of logs that are pooled without what differs between their levels, and of which
+    log each is.
+    """
     if not reader.parts or reader.columns.action is None:
-        return read.read_logs(reader)
+        return read.read_logs(reader), None
     rows = log_reader.whole(reader)
-    logs = read.logs_of(rows)
-    take = functools.partial(level_above, np.asarray(logs.action), log=np.asarray(rows.part))
+    logs, part = read.logs_of(rows), np.asarray(rows.part)
+    take = functools.partial(level_above, np.asarray(logs.action), log=part)
     outcomes = None if logs.context is None else np.asarray(logs.context).T
     if outcomes is not None:
         outcomes = np.stack([each - take(each) for each in outcomes], axis=1)
     reward = np.asarray(logs.reward)
-    return dataclasses.replace(logs, reward=reward - take(reward), context=outcomes)
+    logs = dataclasses.replace(logs, reward=reward - take(reward), context=outcomes)
+    return logs, PooledRows(reader.parts, part)
 
 
 def _in_memory(log, roles, given, guardrails, reward_range) -> _TakenLog:

@@ -11,9 +11,10 @@ from mopl_jax.learning.certification import Certificate, certify_compiled
 from mopl_jax.learning.guardrails import Guarded, Guardrail
 from mopl_jax.learning.learnt_weights import LearntWeights, Names
 from mopl_jax.learning.plan import Plan, Stop, Watch
+from mopl_jax.learning.pooled_rows import PooledRows
 from mopl_jax.learning.proposal import Proposal, propose
 from mopl_jax.learning.teachable import check_part
-from mopl_jax.logs import Logs, folds_of, logged_mean, rows, speaks_for
+from mopl_jax.logs import Logs, folds_of, held_out, logged_mean, rows, speaks_for
 from mopl_jax.numerics.memory import give_back
 from mopl_jax.numerics.pytree import entries, stacked
 from mopl_jax.policies.gaussian import Gaussian
@@ -30,18 +31,25 @@ class Task(NamedTuple):
     trades: int
     known: bool  # whether `current` is what production plays, or the logging mean
     by_time: bool = False  # whether rows speak for less because they are old
+    pooled: PooledRows | None = None  # of which log each row is that certifies
+
+    def at(self, kept: Any) -> "Task":
+        """Where these rows (n,) certify."""
+        return self if self.pooled is None else self._replace(pooled=self.pooled.at(kept))
 
 
-def halved(
-    learning: Logs, held: Logs | None, task: Task, watch: Watch, stop: Stop
-) -> LearntWeights:
-    """Learn from some rows, certify on others."""
+def halved(logs: Logs, share: float | None, task: Task, watch: Watch, stop: Stop) -> LearntWeights:
+    """Learn from some rows, certify on a `share` of the users; learn from all if None."""
     watch(0, 2)
-    found = taught(learning, len(learning.reward) if held is None else len(held.reward), task)
+    teach, held = logs, None
+    if share is not None:
+        kept = held_out(logs, share, task.names.seed)
+        teach, held, task = rows(logs, ~kept), _floats(rows(logs, kept)), task.at(kept)
+    found = taught(teach, len((teach if held is None else held).reward), task)
     watch(1, 2)
     found = dataclasses.replace(found, interrupted=stop())
     if held is not None:
-        found = _certified(found, [found.proposal], _floats(held), None, task)
+        found = _certified(found, [found.proposal], held, None, task)
     watch(2, 2)
     return found
 
@@ -79,7 +87,7 @@ def cross_fitted(logs: Logs, task: Task, watch: Watch, stop: Stop) -> LearntWeig
     found = _found(whole, logs, task, interrupted=interrupted)
     kept = fold < len(made)
     held = _floats(rows(logs, kept) if interrupted else logs)
-    found = _certified(found, made, held, jnp.asarray(fold[kept]), task)
+    found = _certified(found, made, held, jnp.asarray(fold[kept]), task.at(kept))
     watch(stages, stages)
     return found
 
@@ -171,19 +179,31 @@ def _taught_surfaces(made, fold) -> Any:
     return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), stacked([each.surfaces for each in made]))
 
 
+def _weighed(held, policies, baselines, task) -> Logs:
+    """The rows that certify; of logs that are pooled as much as each knows of the policies and of
+    the baselines, played with their scale.
+    """
+    if task.pooled is None:
+        return held
+    made = [*policies, *(Gaussian(jnp.asarray(x), policies[0].scale) for x in baselines)]
+    return _floats(task.pooled.weighed(held, list(map(task.names.space.served, made))))
+
+
 def _certified(found: LearntWeights, made, held, fold, task) -> LearntWeights:
     """With its certificates against the logging mean and against production, where guardrails
     bind, and those of the front.
     """
-    rows = _Certifying(task.plan, held, fold, _taught_surfaces(made, fold), _guarded(held, task))
     alpha, mean = task.plan.alpha, found.whitening.mean
     start = mean if task.current is None else task.current
     policies = [proposal.certified for proposal in made]
+    plain, held = held, _weighed(held, policies, [mean, start] if task.known else [start], task)
+    rows = _Certifying(task.plan, held, fold, _taught_surfaces(made, fold), _guarded(held, task))
     first = rows.certificate(mean if task.known else start, policies, alpha)
     deciding = rows.certificate(start, policies, alpha) if task.known else first
     in_log = None
     if task.by_time:
-        alike = dataclasses.replace(held, sampling_weight=jnp.ones_like(held.sampling_weight))
+        alike = dataclasses.replace(plain, sampling_weight=jnp.ones_like(plain.sampling_weight))
+        alike = _weighed(alike, policies, [start], task)
         in_log = entries(rows._replace(held=alike).certificate(start, policies, alpha), 0)
     trades = [[entries(each.front, t) for each in made] for t in range(task.trades)]
     return dataclasses.replace(
