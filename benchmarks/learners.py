@@ -193,7 +193,7 @@ def _pois(logs):
 
 
 def table(rows: list[dict]) -> str:
-    """Means over cells and how often the aim is met, then every cell."""
+    """Means over cells and how often the aim is met, the latter by size, then every cell."""
     names = list(dict.fromkeys(row["learner"] for row in rows))
     lines = [line for some in _kinds(rows).values() for line in _means(*some, names)]
     head = ("worlds", "regret", "cells", "logs", *names, "aim met", "worst over nothing")
@@ -204,7 +204,21 @@ def table(rows: list[dict]) -> str:
             made = [f"{x:.3f}" for x in _of_cell(some, kind).values()]
             every.append([*key, kind, len(some) // len(names), *made])
     cells = markdown((*keys, "regret", "logs", *names), every, "llrrl")
-    return f"{markdown(head, lines, 'll')}\n\n{cells}"
+    sizes = markdown(("d", "n", "cells", "logs", "aim met", "smoothed"), _sizes(rows), "r")
+    return f"{markdown(head, lines, 'll')}\n\n{sizes}\n\n{cells}"
+
+
+def _sizes(rows) -> Iterator[list]:
+    """How often the aim is met by logs of one size."""
+    for size, some in sorted(grouped(rows, "d", "n").items()):
+        cells = grouped(some, "world", "noise").values()
+        logs = sum(row["learner"] == OURS for row in some)
+        met = (sum(_meets(_of_cell(x, kind)) for x in cells) for kind in ("regret", "smoothed"))
+        yield [*size, len(cells), logs, *met]
+
+
+def _meets(cell) -> bool:
+    return cell[OURS] <= AIM * min(v for name, v in cell.items() if name != OURS) + MORE
 
 
 def _kinds(rows):
@@ -231,9 +245,7 @@ def _means(name, rows, names) -> Iterator[list]:
         made = {key: _of_cell(some, kind) for key, some in cells.items()}
         some = [cell for key, cell in made.items() if key[0] != "centre"]
         means = [f"{np.mean([cell[x] for cell in some]):.3f}" for x in names]
-        met = [
-            x[OURS] <= AIM * min(v for k, v in x.items() if k != OURS) + MORE for x in made.values()
-        ]
+        met = [*map(_meets, made.values())]
         over = max(cell[OURS] - (key[0] != "centre") for key, cell in made.items())
         logs = len(rows) // len(names)
         yield [name, kind, len(cells), logs, *means, f"{sum(met)} of {len(met)}", f"{over:+.2f}"]

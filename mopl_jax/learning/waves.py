@@ -3,8 +3,10 @@
 A quadratic is what a good analyst fits; rewards that saturate, peak or fall off a cliff are not
 quadratic, mostly along few directions. Waves run along the axes, along estimated directions, and
 everywhere at two lengths; a group that explains nothing fades, and what is left is the quadratic.
-Directions come in two rounds: slope and leading curvatures of the quadratic surface (Stein's
-moments), then the leading directions of the first fit's gradients. Rows are whitened.
+Directions come in rounds: slope and leading curvatures of the quadratic surface (Stein's moments),
+then the leading directions of the first fit's gradients, which are turned to where the rows would
+have them, as far as that is more than noise (projection pursuit: Friedman & Stuetzle 1981). Rows
+are whitened.
 """
 
 import dataclasses
@@ -29,9 +31,12 @@ ALONG_DIRECTIONS = (0.5, 1.0, 1.5), (2.0, 2.5, 3.0, 3.5, 4.0)
 LENGTHS = 3.0, 1.5  # of squared-exponential kernels, by random waves (Rahimi & Recht 2007)
 ANYWHERE = 32  # waves for each of them
 DIRECTIONS = 3
-FIRST = 2**14  # rows of the first round, which only points to directions
+ROUNDS = 3  # fits: by moments, by gradients, and those turned
+FIRST = 2**14  # rows of all rounds but the last, which only point to directions
 PROBES = 16  # directions of the posterior in which the noise of users is measured
-GRADIENTS = 4096  # rows whose gradients point to the leading directions
+GRADIENTS = 4096  # rows whose gradients point to the leading directions, and turn them
+TURN = 0.3  # prior standard deviation of a turn, in radians
+PRICE = 2.0  # what a turn must explain for each of its angles, in variances of the noise (Akaike)
 
 
 class Fitted(NamedTuple):
@@ -59,18 +64,23 @@ def fit_waves(logs: Logs, kept: PerRow | None = None) -> Fitted:
     few = jax.tree.map(lambda x: x[:FIRST], (rows, kept))
     bends, n, one = _bends(*few), len(kept), jnp.ones_like(level)
 
-    def again(found):
-        surface, posterior, _ = found
-        return _leading(surface, rows, kept), _inflation(surface, posterior, rows, kept)
+    def again(i, found):
+        surface, posterior, directions, _ = found
+        ways = (
+            lambda: _leading(surface, rows, kept),
+            lambda: _turned(surface, posterior.noise, directions, rows, kept),
+        )
+        pointed = lax.cond(i > 1, ways[1], ways[0])
+        return pointed, _inflation(surface, posterior, rows, kept)
 
-    def fit(i, found):  # both rounds in one loop, which is compiled once
-        directions, inflation = lax.cond(i > 0, again, lambda _: (bends, one), found)
-        first, steps = jnp.where(i > 0, n, min(n, FIRST)), jnp.where(i > 0, 20, 12)
-        return *_fit(rows, kept, first, directions, inflation, steps), inflation
+    def fit(i, found):  # all rounds in one loop, which is compiled once
+        directions, inflation = lax.cond(i > 0, again, lambda *_: (bends, one), i, found)
+        first, steps = jnp.where(i < ROUNDS - 1, min(n, FIRST), n), jnp.where(i > 0, 20, 12)
+        return *_fit(rows, kept, first, directions, inflation, steps), directions, inflation
 
-    shapes = *jax.eval_shape(_fit, rows, kept, n, bends, one, 1), one
+    shapes = *jax.eval_shape(_fit, rows, kept, n, bends, one, 1), bends, one
     none = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    surface, posterior, inflation = lax.fori_loop(0, 2, fit, none)
+    surface, posterior, _, inflation = lax.fori_loop(0, ROUNDS, fit, none)
     scaled = (surface.coefficients * unit).at[0].add(level)
     covariance = surface.covariance * jnp.square(unit)
     surface = dataclasses.replace(surface, coefficients=scaled, covariance=covariance)
@@ -119,6 +129,27 @@ def _leading(surface, logs, kept) -> Float[Array, "k d"]:
     slopes = jax.vmap(jax.grad(surface))(logs.action[:GRADIENTS])
     counted = (slopes * kept[:GRADIENTS, None]).T
     return _eigenvectors(jnp.matmul(counted, slopes, precision="highest"), DIRECTIONS)
+
+
+def _turned(surface, noise, directions, logs, kept) -> Float[Array, "k d"]:
+    """The directions turned by a Gauss–Newton step to where the waves along them, as strong as they
+    are, explain most of what is left; the less of it, the nearer that is to what noise explains.
+    """
+
+    def at(directions, action):
+        return dataclasses.replace(surface, waves=_waves(directions)[0])(action)
+
+    few, counted = logs.action[:GRADIENTS], kept[:GRADIENTS]
+    made, slopes = jax.vmap(jax.value_and_grad(at), (None, 0))(directions, few)
+    sums = quadratic.products(slopes.reshape(len(few), -1), logs.reward[:GRADIENTS] - made, counted)
+    gram, moment = sums[:, :-1], sums[:, -1]
+    variance = safe.positive(noise)
+    prior = variance / TURN**2 * jnp.eye(len(gram), dtype=gram.dtype)
+    turn = linalg.solve_positive(gram + prior, moment)
+    explained = turn @ gram @ turn / variance
+    share = jnp.maximum(1 - PRICE * len(turn) / safe.positive(explained), 0)
+    turned = directions + share * turn.reshape(directions.shape)
+    return turned / safe.positive(jnp.linalg.norm(turned, axis=1, keepdims=True))
 
 
 def _eigenvectors(matrix: Matrix, count: int) -> Float[Array, "k d"]:
