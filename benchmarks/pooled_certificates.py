@@ -163,7 +163,7 @@ def _bounds(played: Played, users: bool):
     """By way: policies (k, d), their shares of the rows, and for each baseline the certified gain,
     whether it is refused, and the effective rows.
     """
-    count, n, d = played.action.shape
+    count, n, _ = played.action.shape
     for name, split in _splits(count, n, users).items():
         policies, surfaces = lax.map(
             lambda teach: _learnt(played, teach), jnp.asarray(split.teach, float)
@@ -188,9 +188,7 @@ def _bound(played, split, policies, surfaces, way, baseline, users):
     if way == "mixture":
         density = jax.nn.logsumexp(each, axis=1) - jnp.log(count)
     weight = _by_round(played, policies, baseline)[part] if way == "weighed" else None
-    cluster = (split.rows % n // EACH) if users else None
-    if users:
-        cluster = np.unique(cluster, return_inverse=True)[1]
+    cluster = np.unique(split.rows % n // EACH, return_inverse=True)[1] if users else None
     logs = Logs(
         action,
         density,
