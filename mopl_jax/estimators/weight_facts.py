@@ -24,6 +24,14 @@ class WeightFacts(NamedTuple):
     w_max: Scalar
 
 
+def closed_form(logging: Any, target: Any) -> WeightFacts | None:
+    """The facts of two policies, None where they have no closed form."""
+    try:
+        return weight_facts(logging, target)
+    except (TypeError, ValueError):
+        return None
+
+
 def weight_facts(logging: Any, target: Any) -> WeightFacts:
     """The facts of two policies; TypeError or ValueError where they have no closed form.
 

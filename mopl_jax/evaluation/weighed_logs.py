@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from mopl_jax.intervals.facts import policy_facts
+from mopl_jax.estimators.weight_facts import closed_form
 from mopl_jax.io.log_reader import LogReader, Part, weighed_by_log
 from mopl_jax.policies.policy import Policy
 
@@ -49,8 +49,8 @@ def second_moment(logging: Policy, target: Policy) -> Float[Array, ""]:
     """d₂ = E w² under `logging`, which is E w under the target: its mean over draws of it, where it
     has no closed form.
     """
-    closed = policy_facts(logging, target).d2
-    return _mean_weight(logging, target) if closed is None else closed
+    closed = closed_form(logging, target)
+    return _mean_weight(logging, target) if closed is None else closed.d2
 
 
 @jax.jit

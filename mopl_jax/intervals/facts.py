@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Array, Float
 
-from mopl_jax.estimators.weight_facts import weight_facts
+from mopl_jax.estimators.weight_facts import closed_form
 from mopl_jax.numerics.pytree import pytree_dataclass
 from mopl_jax.numerics.shapes import PerRow, Scalar
 from mopl_jax.policies.policy import Policy
@@ -28,11 +28,8 @@ def policy_facts(
     logging: Policy, target: Policy, reward_range: tuple[float, float] | None = None
 ) -> Facts:
     """`Facts` with w_max and d₂ of two policies where they have a closed form, None elsewhere."""
-    try:
-        d2, w_max = weight_facts(logging, target)
-    except (TypeError, ValueError):
-        return Facts(reward_range)
-    return Facts(reward_range, w_max, d2)
+    found = closed_form(logging, target)
+    return Facts(reward_range) if found is None else Facts(reward_range, found.w_max, found.d2)
 
 
 def check_rewards(reward: PerRow, reward_range: tuple[float, float]) -> None:

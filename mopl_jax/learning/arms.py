@@ -299,4 +299,5 @@ def _ends(contrasts: list[Answer], level: float, facts: Facts) -> list[Any]:
     """The interval of each gain."""
     if facts.reward_range is None:
         return ends(contrasts, level)
-    return [limits(change, ["recommended"], level, facts)[0] for change in contrasts]
+    possible = gains(facts.reward_range)
+    return [limits(change, ["recommended"], level, facts, possible)[0] for change in contrasts]

@@ -112,7 +112,11 @@ def _of_file(path, names):
     stored metric.
     """
     stored = path.suffix.lower() == ".json"
-    said = load(path, numbered, "not valid JSON ({})") if stored else open_source(path)
+    said = (
+        load(path, numbered, "not valid JSON ({}); export the file again")
+        if stored
+        else open_source(path)
+    )
     with within(f"--correlation {path}"):
         matrix = (_stored if stored else _sampled)(said, names)
         if np.linalg.eigvalsh(matrix)[0] <= 1e-10:

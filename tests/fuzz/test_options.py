@@ -95,7 +95,7 @@ LEARNT = (
     "--sampling-weight weight --missing-reward drop",
     "--aggregate sum --report page",
     "--fit-logging --propensity p",
-    "--log-propensity log_propensity --reward click",
+    "--log-propensity log_propensity --reward click --reward-range 0,1",
 )
 ROLES = (
     "--reward reward --log-propensity log_propensity",
@@ -147,7 +147,11 @@ CALLS = {
         "looks.parquet --planned 1e4 --north-star y --column users=users --leave-out",
         "looks.parquet --planned 1e4 --north-star y --correlation users.json",
     ],
-    "draw": ["near.json --n 3 --seed 1", "near.json --out drawn.csv --force"],
+    "draw": [
+        "near.json --n 3 --seed 1",
+        "near.json --out drawn.csv --force",
+        "segmented.json --context country=de",
+    ],
     "simulate": [
         "--rounds 1 --explore 400 --test 100 --small 0 --experiments 8 --scale 0.5 --seed 1"
         " --alpha 0.1 --plain --devices 1 --out loop",
@@ -183,7 +187,8 @@ def folder(tmp_path_factory):
     tables = {"wide": WIDE, "arms": ARMS, "looks": LOOKS, "signals": signals}
     for name, table in (tables | {"replay": table_of("replay.parquet")}).items():
         pq.write_table(table, made / f"{name}.parquet")
-    for name, document in (DOCUMENTS | FILES).items():
+    segmented = {"segmented.json": POLICIES["segmented"]}
+    for name, document in (DOCUMENTS | FILES | segmented).items():
         (made / name).write_bytes(text(name, document))
     return made
 

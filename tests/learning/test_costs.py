@@ -146,7 +146,7 @@ def test_a_reward_in_a_known_range_is_judged_as_such(minimise):
     assert float(rules.gain_bound) <= 1e-3 + 1e-12
     for data in (log, read_logs(log, action="w_", reward="clicked", logging=LOGGING)):
         asked = options if data is log else {"minimise": minimise}
-        with pytest.raises(ValueError, match=r"a reward in \[0, 0.5\]"):
+        with pytest.raises(ValueError, match=r"rewards? in \[0, 0.5\]"):
             learn(data, reward_range=(0, 0.5), **asked)
 
 

@@ -122,7 +122,7 @@ def test_arms_are_cut():
     table = pa.table({"w_a": arm.astype(float), "reward": rng.integers(0, 2, 40).astype(float)})
     logging = Discrete.of(np.array([[0.0], [1.0]]), np.array([0.5, 0.5]))
     roles = {"action": "w_", "reward": "reward", "logging": logging}
-    asked = {"production": np.zeros(1), "alpha": 1e-9, **roles}
+    asked = {"production": np.zeros(1), "alpha": 1e-9, "estimator": "ips", **roles}
     free, cut = (choose_arm(table, reward_range=x, **asked) for x in (None, (0, 1)))
     (before,), (after,) = free.arms, cut.arms
     assert -math.inf < before.certified_gain < -1
