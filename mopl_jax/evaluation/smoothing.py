@@ -28,8 +28,8 @@ MATERIAL = 0.5  # of half the interval's width: a bias as large moves a nominal 
 # `benchmarks/bandwidth_worlds.py` names as chosen by.
 NEAREST = 150
 # Where rewards have hardly any noise, what so wide a surface leaves of them is its own misfit, as
-# at a kink: neighbourhoods are halved while more than half of it goes, down to `FEWEST`.
-MISFIT = 0.75  # of the variance about the surface: half of one half is left where all was misfit
+# at a kink: neighbourhoods are halved while that takes a quarter of what is left, down to `FEWEST`.
+MISFIT = 0.75  # of the variance about the surface: what is left of it where they are halved again
 FEWEST = 8
 FLAT = 0.2  # of the largest curvature: a direction without any is smoothed √6 times as far
 ERRORS = 2.0  # standard errors of a curvature within which it is not told from none
