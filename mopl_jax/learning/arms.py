@@ -88,16 +88,7 @@ def choose_arm(
     for outcomes that are absent or do not vary.
     """
     reader = open_log(log, **roles)._replace(reward_range=reward_range)
-    arms = arms_of(reader)
-    if arms is None:
-        raise ValueError(
-            f"{reader.source.name}: expected a log of at most {MOST} arms, {ROWS} rows each, got"
-            " weights that vary; learn from it"
-        )
-    check_asked(reader)
-    check_alpha(alpha)
-    if alpha >= 0.5:
-        raise ValueError(f"alpha: expected a bound on one side below 0.5, got {alpha:g}")
+    arms = _checked(reader, alpha)
     outcomes = _outcomes(log, reader, guardrails)
     current = _current(production, reader)
     now, tried = _tried(arms, current, constraints)
@@ -138,6 +129,21 @@ def choose_arm(
         guardrails=tuple(limit for limit, _ in outcomes),
         warnings=() if reader.columns.fit_logging else reader.source.remarks,
     )
+
+
+def _checked(reader, alpha) -> Float[np.ndarray, "k d"]:
+    """The arms of a log; ValueError for a log of others, and a level that is none."""
+    arms = arms_of(reader)
+    if arms is None:
+        raise ValueError(
+            f"{reader.source.name}: expected a log of at most {MOST} arms, {ROWS} rows each, got"
+            " weights that vary; learn from it"
+        )
+    check_asked(reader)
+    check_alpha(alpha)
+    if alpha >= 0.5:
+        raise ValueError(f"alpha: expected a bound on one side below 0.5, got {alpha:g}")
+    return arms
 
 
 def _outcomes(
