@@ -210,8 +210,9 @@ def clipped_max_weight(logging: ClippedNormal, target: ClippedNormal) -> Scalar:
     peak = jnp.clip(jnp.where(gap > 0, peak, mine.mean), logging.low, logging.high)
     places = jnp.stack([peak, logging.low, logging.high])
     each = [norm.logpdf(places, x.mean[None], x.scale[None]) for x in (mine, theirs)]
-    endless = (gap < 0) | ((gap == 0) & (mine.mean != theirs.mean))
-    beyond = jnp.where(endless, jnp.inf, -jnp.inf)[None]
+    away = jnp.stack([jnp.zeros_like(gap), theirs.mean - mine.mean, mine.mean - theirs.mean])
+    endless = (gap < 0)[None] | ((gap == 0)[None] & (away > 0))
+    beyond = jnp.where(endless, jnp.inf, -jnp.inf)
     between = jnp.where(jnp.isfinite(places), each[0] - each[1], beyond)
     pairs = zip(logging.log_atoms, target.log_atoms, strict=True)
     atoms = [jnp.where(jnp.isfinite(p), q - p, -jnp.inf) for p, q in pairs]

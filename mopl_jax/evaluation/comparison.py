@@ -69,9 +69,13 @@ def compare(
     of_rows = answers.policies[0].units == answers.policies[0].n
     ranged = Facts(reward_range if of_rows and estimator == "snips" else None)
     possible = None if reward_range is None else gains(reward_range)
+    equal = [int(x.diagnosis.num_not_modal) == 0 for x in answers.policies]
+    each = zip(answers.contrasts, plain.contrasts, equal[1:], strict=True)
     changes = [
-        _difference(x, interval, alpha, level, ranged, possible)._replace(saved=saving(without, x))
-        for x, without in zip(answers.contrasts, plain.contrasts, strict=True)
+        _difference(x, interval, alpha, level, ranged, possible, equal[0] or unseen)._replace(
+            saved=saving(without, x)
+        )
+        for x, without, unseen in each
     ]
     own = interval if reward_range is None else "recommended"
     names = _names(policies)
@@ -156,9 +160,14 @@ def _target(reader, policy, bandwidth):
     return target
 
 
-def _difference(answer: Answer, interval, alpha, level, ranged, possible) -> Difference:
+def _difference(answer: Answer, interval, alpha, level, ranged, possible, equal) -> Difference:
+    """`equal`: whether all rewards of one of the two are, which tells nothing of their spread, and
+    only an interval of two halves in the range holds.
+    """
     facts = ranged if answer.halves is not None else Facts()
     alone, together = (limits(answer, [interval], a, facts, possible)[0] for a in (alpha, level))
+    if equal and facts.reward_range is None and possible is not None:
+        alone = together = Ends(*possible)
     share = float(answer.moments.sum_p2)
     return Difference(
         float(answer.value),

@@ -59,10 +59,12 @@ def _shared(log, target) -> list[Path]:
         return []
     about = read_policy(target)[1].get("provenance")
     source = about.get("log") if isinstance(about, dict) else None
-    if not isinstance(source, str) or not exists(source):
+    if not isinstance(source, str):
         return []
+    names = [source] if exists(source) else source.split(" + ")  # of logs that were pooled
+    files = [file for name in names if exists(name) for file in files_of(Path(name))]
     here = {path.resolve() for path in _files(log) if path.suffix != ".json"}
-    return [path for path in files_of(Path(source)) if path.resolve() in here]
+    return [path for path in files if path.resolve() in here]
 
 
 def _files(log) -> list[Path]:

@@ -122,9 +122,9 @@ def remark_on(parts: Sequence[Part], p_value: float) -> tuple[str, ...]:
         return ()
     return (
         f"the value is not one in all logs (p = {p_value:.1g}): {range_of(parts)}; each log's rows"
-        " are weighed by its own logging policy, so that what changed between logs favours no"
-        " policy; what is printed is a mean of these values, each by what its log knows of the"
-        " target",
+        " are weighed by what each was played with, so that what changed between logs favours no"
+        " policy; what is printed is a mean of these values: logs count by what they know of all"
+        " that is asked for, or alike where a policy is not known",
     )
 
 

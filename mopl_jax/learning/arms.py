@@ -98,11 +98,9 @@ def choose_arm(
     targets = [first, *(Discrete.of(arms[[k]], np.ones(1)) for k in tried)]
     asked = reader._replace(negated=minimise)
     sign = -1 if minimise else 1
-    low, high = reward_range or UNBOUNDED
-    known = (-high, -low) if minimise else (low, high)
+    known = _known(asked, estimator)
     found = gather(asked, targets, estimator, known, watch=watch)
     whole = found.policies[0]
-    within = reward_range is not None and estimator == "snips" and whole.units == whole.n
     called = "what was played" if current is None else "production"
     doubts = tuple(_doubts(asked, targets, found, watch))
     level = alpha / (1 + len(outcomes))
@@ -110,7 +108,7 @@ def choose_arm(
         list(changes(limit, gather(of, targets, estimator, watch=watch), level, of.source.name))
         for limit, of in outcomes
     ]
-    facts = Facts(known if within else None)
+    facts = Facts(None if known == UNBOUNDED else known)
     compared = _compared(asked, targets, found, arms, tried, level, doubts, changed, facts)
     return ChosenArm(
         log=log_name(reader, log),
@@ -144,6 +142,14 @@ def _checked(reader, alpha) -> Float[np.ndarray, "k d"]:
     if alpha >= 0.5:
         raise ValueError(f"alpha: expected a bound on one side below 0.5, got {alpha:g}")
     return arms
+
+
+def _known(reader, estimator) -> Range:
+    """In which range gains are judged: that of the reward where the intervals of gains know it."""
+    low, high = reader.reward_range or UNBOUNDED
+    if reader.columns.cluster or estimator != "snips" or not np.isfinite([low, high]).all():
+        return UNBOUNDED
+    return (-high, -low) if reader.negated else (low, high)
 
 
 def _outcomes(
@@ -303,7 +309,7 @@ def _listed(weights: Float[np.ndarray, " d"]) -> str:
 
 def _ends(contrasts: list[Answer], level: float, facts: Facts) -> list[Any]:
     """The interval of each gain."""
-    if facts.reward_range is None:
+    if facts.reward_range is None or contrasts[0].halves is None:
         return ends(contrasts, level)
     possible = gains(facts.reward_range)
     return [limits(change, ["recommended"], level, facts, possible)[0] for change in contrasts]

@@ -164,12 +164,13 @@ def possible(made: Certificate, reward_range: Range) -> Certificate:
 
     bound, gain_bound = (jnp.asarray(x) for x in (made.bound, made.gain_bound))
     gain = least(gain_bound, gains(reward_range))
-    raised = jnp.where(gain == gain_bound, 0, gain - gain_bound)
+    raised = jnp.where(gain == gain_bound, made.raised, gain - gain_bound)
     value = least(bound, reward_range)
     made = dataclasses.replace(made, bound=value, gain_bound=gain, raised=raised)
     if rewarded.ndim or not any(map(math.isfinite, reward_range)):
         return made
-    known = dataclasses.replace(made.diagnosis, bounded=jnp.asarray(True))
+    varies = jnp.asarray(made.diagnosis.num_not_modal != 0)  # a range bounds no gain of equal ones
+    known = dataclasses.replace(made.diagnosis, bounded=varies)
     known = dataclasses.replace(known, verdict=verdict_of(known, cast(int, made.units)))
     keep = ~(gain > 0) | (known.verdict == REFUSE)
     return dataclasses.replace(made, diagnosis=known, keep=keep)

@@ -180,7 +180,7 @@ class ChosenArm:
                 f" {self.now}, {confidence} for all arms at once (estimate {made.gain:.4g})"
             )
         gainful = self._best(lambda arm: arm.certified_gain > 0)
-        if self.broken and gainful.certified_gain > 0:
+        if gainful.certified_gain > 0 and self.broken_by(gainful):
             return (
                 f"no arm is certain to {verb} over {self.now} and to keep to all guardrails (arm"
                 f" {gainful.number} {verb}s at least {gainful.certified_gain:.4g} {confidence};"

@@ -1,9 +1,11 @@
 """Guardrails of arms: what other outcomes certainly change under every arm, all bounds at once."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 import jax
 
+from mopl_jax.diagnostics.verdicts import REFUSE
 from mopl_jax.evaluation.answer import Answer, Answers
 from mopl_jax.intervals.ess_corrected import ess_skew
 from mopl_jax.intervals.interval import Interval
@@ -21,7 +23,8 @@ OF_LEVEL = 0.02
 def changes(limit: Guardrail, found: Answers, alpha: float, place: str) -> Iterator[Change]:
     """What is certain of the outcome under each arm, by what the log says of it: all bounds hold at
     once with confidence 1 − alpha, that of production's outcome among them where a share of it is
-    allowed. ValueError for an outcome that does not vary, in the log at `place`.
+    allowed; of an arm whose rows cannot answer nothing is certain. ValueError for an outcome that
+    does not vary, in the log at `place`.
     """
     now, spread = found.policies[0], found.appearance.reward.value
     if len(spread) == 1:
@@ -32,8 +35,11 @@ def changes(limit: Guardrail, found: Answers, alpha: float, place: str) -> Itera
     spent = OF_LEVEL * alpha if limit.relative else 0.0
     level = simultaneous_alpha(found.correlation, alpha - spent, one_sided=True)
     allowed = limit.allowed * (_least(now, spent) if limit.relative else 1.0)
-    for change, end in zip(found.contrasts, ends(found.contrasts, level), strict=True):
+    each = zip(found.policies[1:], found.contrasts, ends(found.contrasts, level), strict=True)
+    for policy, change, end in each:
         certain = end.lower if limit.sign > 0 else end.upper
+        if REFUSE in (int(policy.diagnosis.verdict), int(now.diagnosis.verdict)):
+            certain = math.nan  # of an arm in which the outcome was not seen, or hardly
         produced, moved, least = map(float, (now.value, change.value, certain))
         yield Change(produced, moved, least, -limit.sign * allowed)
 

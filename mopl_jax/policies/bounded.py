@@ -141,8 +141,9 @@ def pooled(
     """Log size, mean and variance, each (d,), of what is `log_size` times independent normals
     between the bounds, and has masses at them, −inf where there is none.
     """
+    near = jnp.clip(normal.mean, low, high)
     ends = (-FAR, low), (FAR, high)
-    cut = [jnp.where(jnp.isfinite(x), x, normal.mean + z * normal.scale) for z, x in ends]
+    cut = [jnp.where(jnp.isfinite(x), x, near + z * normal.scale) for z, x in ends]
     inner = TruncatedNormal(normal, *cut)
     places = jnp.stack([inner.mean, *cut])
     masses = jnp.stack([log_size + inner.log_mass, *log_atoms])

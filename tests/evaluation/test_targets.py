@@ -474,6 +474,10 @@ def test_a_policy_that_this_log_taught_is_flattered_by_it(tmp_path):
             assert any("was learnt from season1.parquet" in text for text in warnings) == doubted
     warnings = compare(log, ["logging", new]).warnings
     assert any("was learnt from season1.parquet" in text for text in warnings)
+    pooled = " + ".join(str(tmp_path / f"season{k}.parquet") for k in (1, 2))
+    write_policy(tmp_path / "pooled.json", TARGETS["normal"], provenance={"log": pooled})
+    warnings = evaluate(log, tmp_path / "pooled.json").warnings
+    assert any("was learnt from season1.parquet" in text for text in warnings)
 
 
 def test_logs_weigh_by_what_they_know_of_the_target(tmp_path):

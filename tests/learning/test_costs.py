@@ -3,6 +3,7 @@ savings and in the log's own numbers.
 """
 
 import json
+import math
 import re
 
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from mopl_jax.io.read import read_logs
 from mopl_jax.learning.arms import choose_arm
 from mopl_jax.learning.certification import certify, possible
 from mopl_jax.learning.pipeline import learn
+from mopl_jax.logs import Logs
 from mopl_jax.policies import Discrete, Gaussian
 
 N = 600
@@ -173,3 +175,33 @@ def test_the_command_takes_the_range(tmp_path, monkeypatch):
     roles = ("learn", path, "--action", "w_", "--reward", "clicked", "--logging", logging)
     assert_refused(mopl(*roles, "--reward-range", "0,0.5"), "a reward in [0, 0.5]")
     assert_refused(mopl(*roles, "--reward-range", "1,0"), "--reward-range: expected LOW,HIGH")
+
+
+@pytest.mark.parametrize("cluster", [None, np.arange(600)])
+def test_arms_alike_are_not_told_apart_by_the_range_alone(cluster):
+    """Of users the range tells nothing of a gain, and no arm of clicks all alike is certain."""
+    rng = np.random.default_rng(9)
+    arm = rng.integers(3, size=600)
+    click = (rng.random(600) < 0.2).astype(float)
+    arms = np.array([[0.0], [1.0], [2.0]])
+    log = Logs(arms[arm], np.full(600, -np.log(3.0)), click, cluster=cluster)
+    known, plain = (choose_arm(log, production=[0.0], reward_range=x) for x in ((0, 1), None))
+    assert all(-1 <= arm.certified_gain < 0 for arm in known.arms)
+    if cluster is not None:
+        gains = [[arm.certified_gain for arm in made.arms] for made in (known, plain)]
+        assert gains[0] == pytest.approx(gains[1])
+
+
+def test_of_users_a_range_is_no_evidence_of_rewards_that_were_not_seen():
+    """An arm without a cost among sixty rows may have one in the sixty-first."""
+    rng = np.random.default_rng(10)
+    arm = (np.arange(2000) % 33 == 0).astype(int)
+    cost = (rng.random(2000) < 0.03) * (arm == 0).astype(float)
+    probability = np.log(np.where(arm == 1, 1 / 33, 32 / 33))
+    log = Logs(1.0 * arm[:, None], probability, cost, cluster=np.arange(2000) // 2)
+    made = choose_arm(log, production=[0.0], minimise=True, reward_range=(0, 1))
+    assert made.keep
+    assert made.arms[0].certified_gain == -math.inf
+    each = [Discrete.of(np.array([[x]]), np.ones(1)) for x in (0.0, 1.0)]
+    found = compare(log, each, minimise=True, reward_range=(0, 1)).policies[1].difference
+    assert (found.lower, found.upper) == (-1, 1)

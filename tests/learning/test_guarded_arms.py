@@ -158,3 +158,28 @@ def _true(arm, base):
     room = -first.allowed <= 0.02 * base @ REVENUE
     bounds = arm.certified_gain <= gain, first.certain <= revenue, second.certain >= reports
     return room and all(bounds)
+
+
+def test_an_outcome_that_an_arm_has_not_shown_is_not_certain_to_hold():
+    """Forty rows without a report say nothing of how rare reports are."""
+    rng = np.random.default_rng(3)
+    arm = (np.arange(2000) % 50 == 0).astype(int)
+    click = (rng.random(2000) < np.where(arm == 1, 0.9, 0.1)).astype(float)
+    reports = (rng.random(2000) < 0.02) * (arm == 0).astype(float)
+    share = np.array([0.98, 0.02])
+    logs = Logs(ARMS[arm], np.log(share)[arm], click)
+    made = mopl_jax.choose_arm(logs, production=ARMS[0], guardrails={"reports:+0.01": reports})
+    assert made.arms[0].certified_gain > 0
+    assert made.broken_by(made.arms[0]) == ("reports:+0.01",)
+    assert made.keep
+
+
+def test_the_reason_names_the_arm_that_gains_and_the_guardrail_it_breaks():
+    """The arm that keeps to it gains nothing that is certain."""
+    clicks = np.array([0.3, 0.3, 0.45])
+    arm, made = columns(np.random.default_rng(4), 20_000, clicks=clicks)
+    kept = choose(("revenue:-2%",), arm, made, production=ARMS[0])
+    assert kept.keep
+    assert not kept.broken
+    assert "arm 3 gains at least" in kept.reason
+    assert "revenue:-2% is not certain to hold" in kept.reason

@@ -433,3 +433,21 @@ def test_arms_of_a_file_with_two_decimals(tmp_path):
     made = evaluate(path, OTHERS["arms"], action="w_", logging=POLICIES["arms"])
     assert made.unseen == 0
     assert made.mean_weight.compatible
+
+
+def test_bounds_far_from_what_is_drawn_and_open_ends_have_moments():
+    """All is played at a bound a hundred deviations away; a ratio is endless at an open end alone
+    where it grows.
+    """
+    above = jnp.array([2.0]), jnp.array([np.inf])
+    far = ClippedNormal(Gaussian.diagonal(np.array([-5.0]), 0.1), *above)
+    assert far.mean.tolist() == [2.0]
+    assert far.covariance.tolist() == [[0.0]]
+    ends = jnp.array([-np.inf]), jnp.array([2.0])
+    logging, target = (
+        ClippedNormal(Gaussian.diagonal(np.array([mean]), 1.0), *ends) for mean in (0.0, 0.5)
+    )
+    atom = stats.norm.sf(1.5) / stats.norm.sf(2.0)
+    density = np.exp(0.5 * 2.0 - 0.125)
+    assert float(weight_facts(logging, target).w_max) == pytest.approx(max(atom, density))
+    assert float(weight_facts(target, logging).w_max) == np.inf
