@@ -6,6 +6,7 @@ answer as its schema says, or one line of complaint, within a minute and in boun
 """
 
 import json
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -37,13 +38,17 @@ WIDE = pa.table(
         "user": [f"u{k // 2}" for k in ROW],
         "country": [("de", "fr", "")[k // 2 % 3] for k in ROW],
         "age": RNG.normal(40, 9, size=USERS).repeat(2),
-        "day": 20_000 + ROW // 16,
+        "region": [("n", "s")[k // 2 % 2] for k in ROW],
+        "day": np.datetime64("2026-01-01") + ROW // 16,
         "kept": np.where(ROW % 3, 1.0, 0.5),
         "weight": np.where(ROW % 3, 1.0, 2.0),
         "count": 1 + ROW % 4,
-        "squares": np.square(REWARD) / (1 + ROW % 4) + 1.0,
+        "squares": np.square(REWARD) / (1 + ROW % 4) + ROW % 4,
         "views": 1.0 + ROW % 3,
     }
+)
+FREE = pa.table(
+    {"a": RNG.normal(size=400), "b": RNG.normal(size=400), "reward": RNG.normal(size=400)}
 )
 ARM = ROW % 3
 ARMS = pa.table({"a": ARM * 0.5, "reward": REWARD + ARM, "p": np.full(2 * USERS, 1 / 3)})
@@ -56,17 +61,17 @@ FILES = {
 }
 C = "wide.parquet --action a,b"
 U = f"{C} --cluster user"
+F = "free.parquet --action a,b --fit-logging"
 EVALUATED = (
-    "--covariate age,country --goal 1 --all",
+    "--covariate age,views --goal 1 --all",
     "--half-life 2d --time day --cluster user",
     "--half-life auto --time day",
     "--time day --weekdays",
-    "--time-feature country",
+    "--time-feature region",
     "--per views --reward click",
     "--keep-probability kept --missing-reward drop",
     "--sampling-weight weight --alpha 0.1 --interval ess_skew --interval normal",
     "--aggregate mean --cluster user",
-    "--fit-logging",
     "--reward click --reward-range 0,1 --w-max 99 --d2 4",
     "--logging standard.json --estimator doubly_robust --in-memory 50",
     "--propensity p --estimator beta_ips",
@@ -85,16 +90,14 @@ LEARNT = (
     "--guardrail cost:+5% --guardrail click:-0.2",
     "--guardrail cost:+5% --pareto 2",
     "--context country",
-    "--context age,country --mean linear --folds 2",
+    "--context age,country --mean linear",
     "--context age --mean network",
-    "--context country --guardrail cost:+5%",
     "--half-life 4d --time day",
     "--time day --weekdays",
-    "--time-feature country",
+    "--time-feature region",
     "--keep-probability kept --in-memory 100",
     "--sampling-weight weight --missing-reward drop",
     "--aggregate sum --report page",
-    "--fit-logging --propensity p",
     "--log-propensity log_propensity --reward click --reward-range 0,1",
 )
 ROLES = (
@@ -103,13 +106,14 @@ ROLES = (
     "--logging standard.json --sampling-weight weight",
     "--count count --sum-of-squares squares",
     "--aggregate any --cluster user --reward click",
-    "--missing-reward zero --fit-logging",
+    "--missing-reward zero",
 )
 ENGINE = "duckdb://#wide.parquet --action a,b --show-sql"
 CALLS = {
-    "check": [f"{C} --time day {x}" for x in ROLES] + [ENGINE],
+    "check": [*(f"{C} --time day {x}" for x in ROLES), F, ENGINE],
     "evaluate": [
         *(f"{C} --target near.json {x}" for x in EVALUATED),
+        f"{F} --target near.json",
         f"{C} --target point.json --bandwidth auto",
         f"{C} --target point.json --bandwidth 0.4,0.5",
         "wide.parquet --propensity p --target-propensity pt",
@@ -117,28 +121,32 @@ CALLS = {
         f"{ENGINE} --target near.json",
     ],
     "compare": [
-        *(f"{C.replace(' ', ' logging near.json ', 1)} {x}" for x in COMPARED),
-        f"{C.replace(' ', ' logging point.json ', 1)} --bandwidth auto",
+        *(f"{C.replace(' ', ' standard.json near.json ', 1)} {x}" for x in COMPARED),
+        f"{F.replace(' ', ' logging near.json ', 1)}",
+        f"{C.replace(' ', ' logging point.json ', 1)} --bandwidth 0.4",
         f"{ENGINE.replace(' ', ' logging near.json ', 1)}",
     ],
     "learn": [
         *(f"{U} {x} --out new.json --force" for x in LEARNT),
         "arms.parquet --action a --propensity p --production 0.5 --out new.json --force",
+        f"{F} --out new.json --force",
         f"{C} --count count --sum-of-squares squares --out new.json --force",
         f"{ENGINE} --cluster user --logging standard.json --out new.json --force",
     ],
     "plan": [
         *(f"--pilot {C} {x}" for x in ROLES),
+        f"--pilot {F}",
         "--d 2 --current 0,0 --scale 1 --step 0.1 --target-scale 0.5 --gain 0.05 --noise 1",
         "--covariance standard.json --step 0.1,0 --curvature 1 --horizon 1e6 --n 1000 --minimise",
         f"--pilot {U} --alpha 0.1 --power 0.9 --step 0.1",
     ],
     "metric": [
         "looks.parquet --north-star y --objective mean_z --l1 0.1 --positive x --alpha 0.1",
-        "looks.parquet --north-star y --negative x --with-north-star --standardise --rule",
+        "looks.parquet --north-star y --objective mean_z --negative x --with-north-star",
+        "looks.parquet --north-star y --standardise --rule",
         "looks.parquet --north-star y --compare --keep --out m.json --force",
         "looks.parquet --north-star y --column users=users --control A --shares A=1,B=1",
-        "looks.parquet --north-star y --correlation users.json --leave-out --at 4",
+        "looks.parquet --north-star y --correlation users.json --leave-out --at 9999",
         "metric.json --apply signals.parquet --rewarded made.parquet --force",
     ],
     "monitor": [
@@ -153,7 +161,7 @@ CALLS = {
         "segmented.json --context country=de",
     ],
     "simulate": [
-        "--rounds 1 --explore 400 --test 100 --small 0 --experiments 8 --scale 0.5 --seed 1"
+        "--rounds 1 --explore 1000 --test 100 --small 0 --experiments 8 --scale 0.5 --seed 1"
         " --alpha 0.1 --plain --devices 1 --out loop",
         "--replay replay.parquet --slate 4 --rounds 1 --explore 1000 --test 100 --small 0"
         " --out loop",
@@ -168,6 +176,8 @@ CALLS = {
     "example": ["--seed 1 --force --out tried"],
 }
 OF_SEVERAL_PROCESSES = {"--coordinator", "--processes", "--process", "--distributed"}
+# A pilot has no weights of rows, which is said of the options that tell them.
+REFUSED = re.compile("--sampling-weight|--keep-probability")
 LONG = tuple(verb for verb in CALLS if verb not in ("check", "draw"))  # in the nightly form
 HUGE = "999999999"
 ANNOUNCED = ("coverage", "simulate")  # verbs that say how long they take, and then take it
@@ -184,7 +194,7 @@ def folder(tmp_path_factory):
     """Where each file is as it should be."""
     made = tmp_path_factory.mktemp("options")
     signals = WIDE.rename_columns({"age": "x", "cost": "y"})
-    tables = {"wide": WIDE, "arms": ARMS, "looks": LOOKS, "signals": signals}
+    tables = {"wide": WIDE, "free": FREE, "arms": ARMS, "looks": LOOKS, "signals": signals}
     for name, table in (tables | {"replay": table_of("replay.parquet")}).items():
         pq.write_table(table, made / f"{name}.parquet")
     segmented = {"segmented.json": POLICIES["segmented"]}
@@ -236,7 +246,8 @@ def test_every_option_is_tried(verb):
 @pytest.mark.nightly
 @pytest.mark.parametrize(("verb", "call"), in_ci(EVERY))
 def test_every_call_is_valid(verb, call, here):
-    assert ask(f"{verb} {call}", "").code in (0, 3)
+    expected = (2,) if verb == "plan" and REFUSED.search(call) else (0, 3)
+    assert ask(f"{verb} {call}", "").code in expected
 
 
 @pytest.mark.parametrize(("verb", "call"), in_ci(x for x in EVERY if ".parquet" in x[1]))

@@ -52,7 +52,7 @@ VERBS = (
     "coverage --n 8,64 --d 2 --replicates 8 --interval normal --out sweep --json",
     "simulate --rounds 1 --explore 2000 --test 200 --experiments 8 --out loop --json",
     "evaluate duckdb://#ex/log.parquet --action w_ --reward retained --target ex/target.json"
-    " --logging ex/logging.json --show-sql --json",
+    " --logging ex/logging.json --json",  # its SQL, which is no artifact, has the path of the table
 )
 WRITTEN = {".parquet", ".csv", ".json", ".toml", ".html", ".png", ".svg", ".npz"}
 
