@@ -61,7 +61,7 @@ def _value_columns(value, size, truth, alpha):
         "truth": truth,
         "bias": float(np.nanmean(value)) - truth,
         "bias_se": sd / math.sqrt(value.size),
-        "oracle_width": 2 * NormalDist().inv_cdf(1 - alpha / 2) * sd,
+        "oracle_width": -2 * NormalDist().inv_cdf(alpha / 2) * sd,
         "ess_q05": low,
         "ess_median": median,
         "ess_q95": high,

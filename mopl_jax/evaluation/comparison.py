@@ -69,7 +69,7 @@ def compare(
     of_rows = answers.policies[0].units == answers.policies[0].n
     ranged = Facts(reward_range if of_rows and estimator == "snips" else None)
     possible = None if reward_range is None else gains(reward_range)
-    equal = [int(x.diagnosis.num_not_modal) == 0 for x in answers.policies]
+    equal = [bool(x.diagnosis.num_not_modal == 0) for x in answers.policies]
     each = zip(answers.contrasts, plain.contrasts, equal[1:], strict=True)
     changes = [
         _difference(x, interval, alpha, level, ranged, possible, equal[0] or unseen)._replace(

@@ -34,7 +34,7 @@ def more_units(answer: Answer, ends: Any, level: float, goal: float = 0.0) -> fl
     if ends.lower > goal or ends.upper < goal:
         return 0.0
     gap, error = float(answer.value) - goal, math.sqrt(float(answer.moments.influence))
-    z = NormalDist().inv_cdf(1 - level / 2) + NormalDist().inv_cdf(POWER)
+    z = NormalDist().inv_cdf(POWER) - NormalDist().inv_cdf(level / 2)
     if not gap or not error or not math.isfinite(gap):
         return math.inf
     return max(answer.units * ((z * error / gap) ** 2 - 1), 0.0)

@@ -243,7 +243,10 @@ def learn_contextual(
     settings = {name: options.pop(name) for name in SETTINGS if name in options}
     for name in GLOBAL:
         if options.pop(name, None):
-            raise ValueError(f"{name}: expected no context, which they do not know; drop one")
+            raise ValueError(
+                f"{name}: expected no context, of which guardrails and fronts know nothing; drop"
+                " one of the two"
+            )
     if isinstance(log, Logs):
         raise ValueError(
             "context: expected a path or a table, whose columns have names, got Logs in memory"

@@ -225,8 +225,8 @@ def _check(history):
     known = np.asarray(history.experiment)[np.asarray(history.sign) != 0]
     if len(set(known.tolist())) < 2:
         raise ValueError(
-            f"expected a known winner in at least two experiments, got {len(set(known.tolist()))};"
-            " label winner or loser where the outcome is known"
+            "label: expected a known winner in at least two experiments, got"
+            f" {len(set(known.tolist()))}; label winner or loser where the outcome is known"
         )
 
 

@@ -98,7 +98,7 @@ def of_history(
     noise = np.einsum("eai,eij,ebj->eab", both, np.asarray(history.covariance), both)
     some = (weights != 0).any(axis=1) & ~np.asarray(history.null)
     index = np.asarray(history.experiment)[some]
-    return returns(effect[some], noise[some], index, NormalDist().inv_cdf(1 - alpha / 2))
+    return returns(effect[some], noise[some], index, -NormalDist().inv_cdf(alpha / 2))
 
 
 def best(found: Sequence[Return]) -> str:

@@ -20,7 +20,7 @@ TERMS = 40  # of the series: the next is below 1e-16 for every level below 0.999
 
 def fixed(users: Users, planned: float, alpha: float) -> Critical:
     """The quantile of one look, at every look: not valid if one stops at the first."""
-    return np.full(len(users), NormalDist().inv_cdf(1 - alpha / 2))
+    return np.full(len(users), -NormalDist().inv_cdf(alpha / 2))
 
 
 def mixture(users: Users, planned: float, alpha: float) -> Critical:

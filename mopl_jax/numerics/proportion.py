@@ -23,5 +23,5 @@ def wilson_interval(hits: int, trials: int, alpha: float = 0.05) -> tuple[float,
     It is not empty where every trial is a hit.
     """
     share = hits / trials
-    low, high = wilson_ends(share, trials, NormalDist().inv_cdf(1 - alpha / 2))
+    low, high = wilson_ends(share, trials, -NormalDist().inv_cdf(alpha / 2))
     return min(max(0.0, low), share), max(min(1.0, high), share)

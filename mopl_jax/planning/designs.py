@@ -280,8 +280,9 @@ def _point(known, current):
     if known.logs is None or known.space == WEIGHTS:
         return current
     d = known.logs.action.shape[1] + (known.space.map.grows if known.space.map else 0)
+    weights = _vector(current, d, "--current")
     with within("--current"):
-        return known.space.point(_vector(current, d, "--current"))
+        return known.space.point(weights)
 
 
 def _named(name, logging, assumed):

@@ -221,7 +221,7 @@ def _tested(platform, found, scale, key, plan, metric, mesh):
     test = online.ab_test(platform, treatment, control, key, plan.test, mesh)
     north = np.eye(test.difference.size)[-1]
     reward = north if metric is None else metric
-    critical = NormalDist().inv_cdf(1 - plan.alpha / 2)
+    critical = -NormalDist().inv_cdf(plan.alpha / 2)
     adopted = bool(rules.RULES[plan.rule](test.z(reward), test.z(north), critical))
     return found._replace(
         users=found.users + 2 * plan.test,

@@ -195,7 +195,7 @@ WRONG = {
     ),
     "one experiment": (lambda rows: rows[:3], "expected at least two experiments, got 1"),
     "other names": (_other_names, "only one of the two has clicks, likes"),
-    "no winner": (_no_winner, "expected a known winner in at least two experiments, got 1"),
+    "no winner": (_no_winner, "label: expected a known winner in at least two experiments, got 1"),
     "label": (lambda rows: rows[4].update(label="winer"), "did you mean 'winner'?"),
     "missing mean": (_missing_mean, "arm 'B': mean_likes: expected a number, got none"),
     "one user": (

@@ -203,12 +203,6 @@ def folder(tmp_path_factory):
     return made
 
 
-@pytest.fixture
-def here(folder, monkeypatch):
-    monkeypatch.chdir(folder)
-    return folder
-
-
 def tries(pytestconfig):
     return NIGHTLY if pytestconfig.getoption("--nightly") else ORDINARY
 

@@ -314,12 +314,6 @@ def folder(tmp_path_factory):
     return made
 
 
-@pytest.fixture
-def here(folder, monkeypatch):
-    monkeypatch.chdir(folder)
-    return folder
-
-
 def text(name, document):
     written = toml(document) if name.endswith(".toml") else json.dumps(document)
     return written.encode()
